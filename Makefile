@@ -1,0 +1,59 @@
+# make run · make test: all that a clean clone on Linux with Python 3.11+, make and git needs.
+# make help lists the rest. Variables: PYTHON=python3.12, RUN_ARGS="--methods caan", TEST_ARGS="-k ranking".
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN_ARGS ?= --methods bssan,caan,scan_t2i,vsepp,chance --seeds 0
+TEST_ARGS ?=
+BIN := $(VENV)/bin
+SHELL := /bin/sh
+# --no-compile: Python compiles what it imports anyway; compiling everything would double the time
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench report soak wheel clean
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST)
+
+run: $(VENV)/for-run ## install, then train, compare and rank methods on the embedded dataset
+	$(BIN)/harness run $(RUN_ARGS)
+
+test: $(VENV)/for-test ## install, then the tests (minutes)
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+soak: $(VENV)/for-test ## the long tests
+	$(BIN)/python -m pytest -m soak $(TEST_ARGS)
+
+check: $(VENV)/for-dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/for-run ## speed and memory against the textbook algorithm
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+report: $(VENV)/for-run ## write the leaderboards anew from the tracking store
+	$(BIN)/harness report
+
+wheel: $(VENV)/for-dev ## build a wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## remove the environment, builds and caches; runs/ and reports/ stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Python 3.11 or newer is needed, '$(PYTHON)' is missing or older; name another: make PYTHON=python3.12 ..." >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp a purpose: nothing is installed again until what is to be installed has changed.
+$(VENV)/for-run: EXTRA :=
+$(VENV)/for-test: EXTRA := [test]
+$(VENV)/for-dev: EXTRA := [dev]
+$(VENV)/for-%: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV): about a minute with a CPU build of torch, several where CUDA comes along"
+	$(INSTALL) -e '.$(EXTRA)'
+	@touch $@

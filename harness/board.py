@@ -1,0 +1,257 @@
+"""What stands on a leaderboard: the frame of results, one board a dataset and protocol, one row a method and recipe.
+
+Pure, and the same whatever the order of the frame's rows. A recipe is ranked when every seed that was ever begun or is
+still expected of it is done, with the newest data, protocol and source; everything else is listed with its reason.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import isnan, nan
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from harness.cards import MethodCard
+from harness.columns import ORDER, described_settings, described_training
+from harness.config import Training
+from harness.results import RECALLS, State
+
+if TYPE_CHECKING:
+    import pandas
+
+Trial = Mapping[str, Any]  # one row of the frame, None where a cell is empty
+MEANS = (
+    *("rsum", *RECALLS, "i2t_tied", "t2i_tied"),
+    *("best_val_rsum", "train_pairs_per_second", "score_pairs_per_second", "parameters"),
+)
+DATA = ("data_fingerprint", "protocol_version")
+MACHINE = ("device", "cpu", "cores", "threads", "torch")
+NAMES = {"source": "source", "data_fingerprint": "data", "protocol_version": "protocol version", "limit": "limit"}
+ENOUGH = 3  # seeds before the best mean is set in bold
+SHORT = 12  # digits of a hash that people read
+SECTIONS = ("ranked", "incomplete", "stale", "limited")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One method with one recipe: what its seeds gave together."""
+
+    method: str
+    recipe: str
+    differs: str  # from the method's other recipes in the same section
+    seeds: tuple[int, ...]  # done
+    means: Mapping[str, float]  # nan where a seed lacks it
+    sd: float  # of rsum over seeds (n - 1); nan for fewer than two
+    machines: tuple[str, ...]
+    commits: tuple[str, ...]
+    dirty: bool
+    source: str
+    command: str
+    reason: str  # why it is not ranked
+
+    @property
+    def n(self) -> int:
+        """Seeds that are done."""
+        return len(self.seeds)
+
+    @property
+    def place(self) -> tuple[float, str, str]:
+        """Sorts a section: best mean first, then by name."""
+        return (-self.means["rsum"] if self.seeds else 0.0, self.method, self.recipe)
+
+
+@dataclass(frozen=True)
+class Board:
+    """One dataset and protocol; every trial of the frame stands in one of its sections."""
+
+    dataset: str
+    protocol: str
+    version: int
+    data: str  # fingerprint
+    gallery: Mapping[str, int]  # of the ranked rows
+    ranked: tuple[Standing, ...]
+    incomplete: tuple[Standing, ...]
+    stale: tuple[Standing, ...]
+    limited: tuple[Standing, ...]
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """What the ranked rows were made on."""
+        return tuple(sorted({machine for row in self.ranked for machine in row.machines}))
+
+    def is_best(self, row: Standing, measure: str) -> bool:
+        """Whether a ranked row has the highest mean, and seeds enough to be called so."""
+        known = [other.means[measure] for other in self.ranked if not isnan(other.means[measure])]
+        return row.n >= ENOUGH and row.means[measure] == max(known, default=nan)
+
+
+def boards_of(frame: pandas.DataFrame, methods: Mapping[str, MethodCard]) -> list[Board]:
+    """The boards of a frame, by dataset and protocol; `methods` give the defaults where they are known."""
+    ordered = frame.sort_values(ORDER).astype(object)
+    trials = ordered.where(ordered.notna(), None).to_dict("records")
+    return [board_of(part, methods) for part in grouped(trials, lambda trial: (trial["dataset"], trial["protocol"]))]
+
+
+def board_of(trials: Sequence[Trial], methods: Mapping[str, MethodCard]) -> Board:
+    """The board of one dataset and protocol."""
+    full = [trial for trial in trials if trial["limit"] is None]
+    newest = latest(full or trials)
+    judged: dict[str, list[tuple[Sequence[Trial], str]]] = {section: [] for section in SECTIONS}
+    for recipe in grouped(trials, lambda trial: (trial["method"], trial["recipe"])):
+        section, why = judge(recipe, full, newest)
+        judged[section].append((recipe, why))
+    rows = {}
+    for section in SECTIONS:
+        beside = SECTIONS[:2] if section in SECTIONS[:2] else (section,)
+        rivals = [recipe for name in beside for recipe, _ in judged[name]]
+        found = [standing(recipe, why, rivals, methods) for recipe, why in judged[section]]
+        rows[section] = tuple(sorted(found, key=lambda row: row.place))
+    return Board(
+        dataset=newest["dataset"],
+        protocol=newest["protocol"],
+        version=newest["protocol_version"],
+        data=newest["data_fingerprint"],
+        gallery=sizes(newest) if rows["ranked"] else {},
+        ranked=rows["ranked"],
+        incomplete=rows["incomplete"],
+        stale=rows["stale"],
+        limited=rows["limited"],
+    )
+
+
+def grouped(trials: Sequence[Trial], key: Callable[[Trial], Any]) -> list[list[Trial]]:
+    """Trials that share a key, in the key's order."""
+    return [list(part) for _, part in groupby(sorted(trials, key=key), key=key)]
+
+
+def is_done(trial: Trial) -> bool:
+    """Whether a trial has a result."""
+    return bool(trial["state"] == State.DONE and trial["rsum"] is not None)
+
+
+def latest(trials: Iterable[Trial]) -> Trial:
+    """The trial that ended last, of those with a result where there is one."""
+    return max(trials, key=lambda trial: (is_done(trial), trial["ended"] or 0, trial["key"]))
+
+
+def sizes(trial: Trial) -> dict[str, int]:
+    """The gallery that its queries met."""
+    names = ("images", "captions", "folds")
+    return {name: trial[f"gallery.{name}"] for name in names if trial[f"gallery.{name}"] is not None}
+
+
+def judge(recipe: Sequence[Trial], full: Sequence[Trial], newest: Trial) -> tuple[str, str]:
+    """The section that a recipe stands in, and why it is not ranked."""
+    first, missing = recipe[0], reasons(recipe)
+    if first["limit"] is not None:
+        return "limited", missing
+    if any(first[name] != newest[name] for name in DATA) and begun_before(recipe, newest["ended"]):
+        return "stale", f"data {first['data_fingerprint'][:SHORT]}, protocol version {first['protocol_version']}"
+    others = (trial for trial in full if trial["source"] != first["source"] and asked(trial) == asked(first))
+    if any(is_done(trial) and begun_before(recipe, trial["started"]) for trial in others):
+        return "stale", f"an earlier source of the method, {first['source'][:SHORT]}"
+    return ("incomplete", missing) if missing else ("ranked", "")
+
+
+def begun_before(recipe: Sequence[Trial], moment: int | None) -> bool:
+    """Whether a recipe was begun at all, and the last time before a moment."""
+    begun = [trial["started"] for trial in recipe if trial["started"] is not None]
+    return bool(begun) and max(begun) < (moment or 0)
+
+
+def asked(trial: Trial) -> dict[str, Any]:
+    """All that identifies a recipe but the method's source."""
+    names = ("method", *DATA, "limit")
+    return {
+        name: value for name, value in trial.items() if name in names or name.startswith(("settings.", "training."))
+    }
+
+
+def reasons(recipe: Iterable[Trial]) -> str:
+    """Why seeds are missing, those with one reason together; empty when all are done."""
+    missing: dict[str, list[str]] = {}
+    for trial in recipe:
+        if not is_done(trial):
+            missing.setdefault(reason(trial), []).append(str(trial["seed"]))
+    return "; ".join(f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {text}" for text, seeds in missing.items())
+
+
+def reason(trial: Trial) -> str:
+    """Why one trial has no result."""
+    match trial["state"]:
+        case State.WAITING:
+            return "not run"
+        case State.FAILED:
+            return f"failed ({trial['failure']})" + (f": {trial['message']}" if trial["message"] else "")
+        case State.DONE:
+            return "no rsum in the store"
+    after = f"after epoch {trial['epoch']:.0f}" if trial["epoch"] else "in its first epoch"
+    return f"{'running or cut off' if trial['state'] == State.RUNNING else 'interrupted'} {after}"
+
+
+def standing(
+    recipe: Sequence[Trial], why: str, rivals: Iterable[Sequence[Trial]], methods: Mapping[str, MethodCard]
+) -> Standing:
+    """One row of a board from the trials of its recipe."""
+    first, done = recipe[0], [trial for trial in recipe if is_done(trial)]
+    sums = [trial["rsum"] for trial in done]
+    return Standing(
+        method=first["method"],
+        recipe=first["recipe"],
+        differs=differences(first, [rival[0] for rival in rivals if rival[0]["method"] == first["method"]]),
+        seeds=tuple(trial["seed"] for trial in done),
+        means={name: mean([trial.get(name) for trial in done]) for name in MEANS},
+        sd=stdev(sums) if len(sums) > 1 else nan,
+        machines=tuple(sorted({machine(trial) for trial in done})),
+        commits=tuple(sorted({trial.get("env.commit") or "" for trial in done} - {""})),
+        dirty=any(trial.get("env.dirty") == "yes" for trial in done),
+        source=first["source"],
+        command=command(first, [trial["seed"] for trial in done or recipe], methods.get(first["method"])),
+        reason=why,
+    )
+
+
+def mean(values: Sequence[float | None]) -> float:
+    """The mean; nan where one is missing, never a mean over the rest."""
+    present = [value for value in values if value is not None]
+    return fmean(present) if present and len(present) == len(values) else nan
+
+
+def differences(trial: Trial, rivals: Sequence[Trial]) -> str:
+    """What a recipe has that others of its method have not."""
+    names = [name for name in trial if name in NAMES or name.startswith(("settings.", "training."))]
+    varying = [name for name in names if any(rival[name] != trial[name] for rival in rivals)]
+    parts = [f"{NAMES.get(name, name.removeprefix('settings.'))} {value_of(trial, name)}" for name in varying]
+    return ", ".join(parts)
+
+
+def value_of(trial: Trial, name: str) -> str:
+    """A value for people: hashes cut short."""
+    text = str(trial[name]) if trial[name] is not None else "absent"
+    return text[:SHORT] if name in ("source", "data_fingerprint") else text
+
+
+def machine(trial: Trial) -> str:
+    """What decides a trial's speed, coarsely: no clock, no host name."""
+    device, cpu, cores, threads, torch = (trial.get(f"env.{name}") or "unknown" for name in MACHINE)
+    on = cpu if device == "cpu" else f"{device}, {cpu}"
+    return f"{on}; cores: {cores}, torch threads a trial: {threads}, torch {torch}"
+
+
+def command(trial: Trial, seeds: Sequence[int], card: MethodCard | None) -> str:
+    """The command that runs these seeds again: what differs from the built-in defaults, and nothing else."""
+    defaults = {**described_settings(card.defaults if card else {}), **described_training(Training())}
+    chosen = {
+        name: text for name, text in trial.items() if name.startswith(("settings.", "training.")) and text is not None
+    }
+    changed = {name: text for name, text in chosen.items() if defaults.get(name) != text}
+    words = ["harness", "run", "--methods", trial["method"], "--datasets", trial["dataset"]]
+    words += ["--protocol", trial["protocol"], "--seeds", ",".join(map(str, seeds))]
+    words += [] if trial["limit"] is None else ["--limit", str(trial["limit"])]
+    for name, text in sorted(changed.items()):
+        place = name.replace("settings.", f"settings.{trial['method']}.", 1)
+        words += ["-s", f"{place}={text}"]
+    return shlex.join(words)

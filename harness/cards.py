@@ -1,0 +1,133 @@
+"""MethodCard and DatasetCard: what a method or a dataset declares about itself in TOML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.config import Model, Scalar, read_toml, validate
+
+
+class Table(BaseModel):
+    """A frozen table of a card; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Paper(Table):
+    """Where a method comes from."""
+
+    title: str
+    authors: str
+    venue: str
+    year: int
+    doi: str = ""
+    url: str = ""
+
+
+class Tunable(Table):
+    """The range a setting may be searched in."""
+
+    type: Literal["float", "int", "categorical"]
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Scalar, ...] = ()
+
+
+class Reported(Table):
+    """The paper's own numbers, with the table they stand in."""
+
+    dataset: str
+    protocol: str
+    i2t: tuple[float, float, float]
+    t2i: tuple[float, float, float]
+    rsum: float
+    ensemble: bool = False
+    source: str
+    note: str = ""
+
+
+class MethodCard(Table):
+    """One method: the card is its registration."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str
+    class_: str = Field(alias="class", pattern=r"^[\w.]+:\w+$", description="module:Class")
+    summary: str
+    scoring: Literal["embedding", "fragment"]
+    fidelity: Literal["paper", "reconstruction", "baseline"]
+    text: Literal["words"] = Field("words", description="the tokenizer its captions come through")
+    trainable: bool = True
+    paper: Paper | None = None
+    choices: tuple[str, ...] = Field(description="what the paper leaves open, and what was chosen here")
+    defaults: dict[str, Scalar]
+    tunable: dict[str, Tunable] = {}
+    reported: tuple[Reported, ...] = ()
+    path: Path = Field(exclude=True, description="the file this card was read from")
+
+
+class SplitSize(Table):
+    """How many images and captions a split must have."""
+
+    images: int
+    captions: int
+
+
+class DataFile(Table):
+    """One file of a dataset, relative to its folder."""
+
+    path: str
+    sha256: str = ""
+    bytes: int | None = None
+    origin: str = Field("", description="where it comes from")
+
+
+class ProtocolCard(Table):
+    """Which queries meet which gallery: a named, versioned declaration with its expected sizes."""
+
+    name: str
+    version: int = 1
+    split: str = "test"
+    folds: int = Field(1, ge=1, description="contiguous folds of the images, averaged")
+    images: int
+    captions: int
+
+
+class Text(Table):
+    """How captions become tokens."""
+
+    min_count: int = Field(4, ge=1, description="a word seen less often in the vocabulary's captions is <unk>")
+    vocabulary: str = Field("", description="a word2idx json to read instead, relative to the dataset's folder")
+    vocabulary_splits: tuple[str, ...] = ("train",)
+
+
+class DatasetCard(Table):
+    """One dataset: its layout, its files and the counts it is held to."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    title: str
+    summary: str
+    layout: Literal["scenes", "coco", "precomp"]
+    folder: str = Field("", description="below the data root; empty for generated data")
+    licence: str
+    origin: str = Field(description="where to get it, shown when files are absent")
+    feature_width: int
+    max_regions: int
+    splits: dict[str, SplitSize]
+    protocols: tuple[ProtocolCard, ...] = Field(min_length=1)
+    text: Text = Text()
+    files: tuple[DataFile, ...] = ()
+    options: dict[str, Scalar] = Field(default_factory=dict, description="of its layout")
+    path: Path = Field(exclude=True, description="the file this card was read from")
+
+    def protocol(self, name: str = "") -> ProtocolCard | None:
+        """The protocol of this name; the first one where no name is given."""
+        return next((p for p in self.protocols if not name or p.name == name), None)
+
+
+def read_card(kind: type[Model], path: Path) -> Model:
+    """A card from its file; ConfigError names the file and the field."""
+    return validate(kind, {**read_toml(path), "path": path.resolve()}, str(path))

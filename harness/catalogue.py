@@ -1,0 +1,169 @@
+"""Cards as they are read: what `harness list` and `harness describe` show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from harness.cards import DatasetCard, MethodCard
+from harness.config import override_value
+from harness.output import table
+from harness.registry import Registry
+
+COUNTS = ("version", "images", "captions", "folds")  # columns of numbers
+
+
+def methods_table(registry: Registry) -> Table:
+    """A line a method."""
+    made = table("method", "scoring", "fidelity", "paper", "summary")
+    for card in registry.methods.values():
+        paper = f"{card.paper.venue} {card.paper.year}" if card.paper else "–"
+        made.add_row(Text(card.name, style="bold"), card.scoring, card.fidelity, paper, card.summary)
+    return made
+
+
+def datasets_table(registry: Registry) -> Table:
+    """A line a dataset."""
+    made = table("dataset", "images a split", "protocols", "title")
+    for card in registry.datasets.values():
+        sizes = " · ".join(f"{name} {size.images:,}" for name, size in card.splits.items())
+        protocols = ", ".join(protocol.name for protocol in card.protocols)
+        made.add_row(Text(card.name, style="bold"), sizes, protocols, card.title)
+    return made
+
+
+def protocols_table(registry: Registry) -> Table:
+    """A line a dataset and protocol."""
+    made = table("dataset", "protocol", "version", "split", "images", "captions", "folds", right=COUNTS)
+    for card in registry.datasets.values():
+        for p in card.protocols:
+            sizes = (str(p.version), p.split, f"{p.images:,}", f"{p.captions:,}", str(p.folds))
+            made.add_row(card.name, Text(p.name, style="bold"), *sizes)
+    return made
+
+
+TABLES = {"methods": methods_table, "datasets": datasets_table, "protocols": protocols_table}
+
+
+def listing(registry: Registry, kind: str) -> list[dict[str, Any]]:
+    """The same as JSON."""
+    if kind == "protocols":
+        cards = registry.datasets.values()
+        return [{"dataset": card.name, **p.model_dump(mode="json")} for card in cards for p in card.protocols]
+    return [as_json(card) for card in (registry.methods if kind == "methods" else registry.datasets).values()]
+
+
+def as_json(card: MethodCard | DatasetCard) -> dict[str, Any]:
+    """A card as its file has it, and where that file lies."""
+    return {**card.model_dump(mode="json", by_alias=True), "card": str(card.path)}
+
+
+def method_page(card: MethodCard, settings: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """A method's card for reading; `settings` are those that a run here would take."""
+    yield from head(card.name, card.title, card.summary)
+    yield facts(
+        {
+            "scoring": card.scoring,
+            "fidelity": card.fidelity,
+            "paper": paper_of(card),
+            "class": card.class_,
+            "card": str(card.path),
+        }
+    )
+    yield from part("Choices", bullets(card.choices))
+    yield from part("Settings", settings_table(card, settings))
+    if card.reported:
+        yield from part("Reported by the paper", reported_table(card))
+
+
+def dataset_page(card: DatasetCard) -> Iterator[RenderableType]:
+    """A dataset's card for reading."""
+    yield from head(card.name, card.title, card.summary)
+    yield facts(
+        {
+            "layout": card.layout,
+            "features": f"{card.feature_width} wide, at most {card.max_regions} regions an image",
+            "folder": f"<data>/{card.folder}" if card.folder else "none, generated",
+            "origin": card.origin,
+            "licence": card.licence,
+            "card": str(card.path),
+        }
+    )
+    splits = table("split", "images", "captions", right=COUNTS)
+    for name, size in card.splits.items():
+        splits.add_row(name, f"{size.images:,}", f"{size.captions:,}")
+    yield from part("Splits", splits)
+    yield from part("Protocols", protocols_table(Registry({}, {card.name: card})))
+    if card.files:
+        yield from part("Files", bullets(f"{file.path}  {file.origin}" for file in card.files))
+
+
+def head(name: str, title: str, summary: str) -> Iterator[Text]:
+    """A page's first lines."""
+    yield Text.assemble((name, "bold"), f"  {title}")
+    yield Text(" ".join(summary.split()))
+
+
+def part(title: str, body: RenderableType) -> Iterator[RenderableType]:
+    """A titled part of a page."""
+    yield Text(f"\n{title}", style="bold")
+    yield Padding(body, (0, 0, 0, 2))
+
+
+def facts(pairs: Mapping[str, str]) -> Padding:
+    """Names and values."""
+    made = Table.grid(padding=(0, 2))
+    for name, value in pairs.items():
+        made.add_row(Text(name, style="dim"), Text(value, overflow="fold"))
+    return Padding(made, (1, 0, 0, 2))
+
+
+def bullets(lines: Iterable[str]) -> Table:
+    """A list; long lines are indented under their mark."""
+    made = Table.grid(padding=(0, 1))
+    for line in lines:
+        made.add_row("·", Text(line))
+    return made
+
+
+def paper_of(card: MethodCard) -> str:
+    """The citation, and where the paper is found."""
+    if card.paper is None:
+        return "–"
+    paper = card.paper
+    place = f"https://doi.org/{paper.doi}" if paper.doi else paper.url
+    return f"{paper.authors}. {paper.title}. {paper.venue} {paper.year}. {place}".strip()
+
+
+def settings_table(card: MethodCard, settings: Mapping[str, Any]) -> Table:
+    """Each setting with the card's default, the value a run here takes, and its range for a search."""
+    made = table("setting", "here", "default", "tunable")
+    for name, default in card.defaults.items():
+        here = Text(override_value(settings[name]), style="bold" if settings[name] != default else "")
+        made.add_row(name, here, override_value(default), range_of(card, name))
+    return made
+
+
+def range_of(card: MethodCard, name: str) -> str:
+    """The range that a setting may be searched in."""
+    tunable = card.tunable.get(name)
+    if tunable is None:
+        return "–"
+    if tunable.choices:
+        return ", ".join(override_value(choice) for choice in tunable.choices)
+    return f"{tunable.low:g} to {tunable.high:g}{', log' * tunable.log}"
+
+
+def reported_table(card: MethodCard) -> Table:
+    """The paper's own numbers with the table they stand in; no number of this project."""
+    made = table("dataset", "protocol", "i2t R@1/5/10", "t2i R@1/5/10", "rsum", "source", right=("rsum",))
+    for row in card.reported:
+        i2t, t2i = (" ".join(f"{value:.1f}" for value in way) for way in (row.i2t, row.t2i))
+        source = "; ".join([row.source, *(["an ensemble"] if row.ensemble else []), *([row.note] if row.note else [])])
+        made.add_row(row.dataset, row.protocol, i2t, t2i, f"{row.rsum:.1f}", source)
+    return made

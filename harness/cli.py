@@ -1,0 +1,170 @@
+"""The command line: argv -> one call each. A command reads as a summary of what it does.
+
+What a command needs is imported inside it, so that `harness --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from harness import __version__
+from harness.errors import HarnessError, StoreError, UsageError, unknown
+from harness.flags import CONFIG, MACHINE, OUTPUT, SELECTION, Flags, takes
+
+INTERRUPTED, TERMINATED = 130, 143
+KINDS = ("methods", "datasets", "protocols")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command and leave with its exit code; an error meant for people is told on stderr."""
+    try:
+        code = cli(argv, prog_name="harness", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        code = complain(error.format_message(), error.exit_code)
+    except HarnessError as error:
+        code = complain(str(error), error.exit_code)
+    except click.Abort:  # click's name for Ctrl-C
+        code = interrupted(INTERRUPTED)
+    except SystemExit as end:
+        code = interrupted(TERMINATED) if end.code == TERMINATED else end.code
+    sys.exit(code)
+
+
+def complain(message: str, code: int) -> int:
+    """Say what is wrong."""
+    click.echo(f"harness: error: {message}", err=True)
+    return code
+
+
+def interrupted(code: int) -> int:
+    """Say that nothing is lost."""
+    click.echo("harness: interrupted: state saved; the same command continues", err=True)
+    return code
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="harness %(version)s")
+def cli() -> None:
+    """Train, evaluate and rank image-text matching methods under one data and evaluation API.
+
+    \b
+    harness init             write a commented harness.toml here
+    harness run              run the campaign in it; the same command continues it
+    harness list             what there is: methods, datasets, protocols
+
+    Exit codes: 0 all well, 2 usage or environment, 3 data, 4 some trials failed, 6 store unreachable,
+    130 and 143 interrupted.
+    """
+
+
+@cli.command()
+@takes(SELECTION, MACHINE, CONFIG, OUTPUT)
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
+@click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
+@click.option("--force", is_flag=True, help="Run done trials anew; their old folders are kept beside.")
+def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
+    """Train, evaluate and rank; what is done already is not done again."""
+    from harness import publish, summary
+    from harness.campaign import choose_executor, execute
+    from harness.planning import plan as make_plan
+    from harness.tracking import Tracker
+
+    config, registry, out = flags.open()
+    plan = make_plan(config, registry, **flags.selection, force=force)
+    executor = choose_executor(config, here or not plan.todo)
+    if dry_run:
+        out.answer(summary.plan_json(plan, executor.description), *summary.plan_page(plan, executor.description))
+        return 0
+    files = publish.files_of(plan, config.reports)
+    if plan.idle and all(file.is_file() for file in files):
+        out.answer(summary.run_json(plan, files), summary.nothing_to_do(plan, files))
+        return 0
+    tracker = Tracker(plan.uri)
+    out.note(summary.plan_line(plan, executor.description))
+    with out.view() as view:
+        outcome = execute(plan, executor, tracker, view)
+    if outcome.store_error:
+        raise StoreError(outcome.store_error)
+    published = publish.publish(tracker, registry, config.reports, publish.boards_in(plan))
+    out.note(*published.tables)
+    out.answer(summary.run_json(plan, published.files), *summary.run_page(outcome, published))
+    return outcome.exit_code
+
+
+@cli.command("list")
+@takes(CONFIG, OUTPUT)
+@click.argument("kind", required=False, type=click.Choice(KINDS))
+def list_(flags: Flags, kind: str | None) -> int:
+    """What there is: methods, datasets, protocols, or all of them."""
+    from harness import catalogue
+
+    _, registry, out = flags.open()
+    kinds = [kind] if kind else KINDS
+    found = {name: catalogue.listing(registry, name) for name in kinds}
+    out.answer(found[kind] if kind else found, *(catalogue.TABLES[name](registry) for name in kinds))
+    return 0
+
+
+@cli.command()
+@takes(CONFIG, OUTPUT)
+@click.argument("name")
+def describe(flags: Flags, name: str) -> int:
+    """The card of a method or dataset: what it is, its settings, what its paper reported."""
+    from harness import catalogue
+    from harness.registry import settings_for
+
+    config, registry, out = flags.open()
+    if method := registry.methods.get(name):
+        out.answer(catalogue.as_json(method), *catalogue.method_page(method, settings_for(method, config)))
+    elif dataset := registry.datasets.get(name):
+        out.answer(catalogue.as_json(dataset), *catalogue.dataset_page(dataset))
+    else:
+        raise UsageError(unknown("method or dataset", name, [*registry.methods, *registry.datasets]))
+    return 0
+
+
+@cli.command()
+@takes(CONFIG, OUTPUT)
+def report(flags: Flags) -> int:
+    """Write the leaderboards anew from the tracking store."""
+    from harness import publish, summary
+    from harness.tracking import default_uri
+
+    config, registry, out = flags.open()
+    published = publish.publish(publish.open_store(default_uri(config)), registry, config.reports)
+    out.answer(summary.published_json(published), *summary.published_page(published))
+    return 0
+
+
+@cli.command()
+@takes(SELECTION, CONFIG, OUTPUT)
+def status(flags: Flags) -> int:
+    """Where the campaign stands, trial by trial; starts nothing."""
+    from harness import summary
+    from harness.planning import selected
+    from harness.status import is_busy, statuses
+
+    config, registry, out = flags.open()
+    plan = selected(config, registry, **flags.selection)
+    found = list(statuses(plan.trials, plan.uri, is_busy(plan.results)))
+    out.answer(summary.status_json(plan, found), *summary.status_page(plan, found))
+    return 0
+
+
+@cli.command()
+@takes(OUTPUT)
+@click.option("--force", is_flag=True, help="Replace the harness.toml that is there.")
+def init(flags: Flags, force: bool) -> int:
+    """Write a commented harness.toml into this folder."""
+    from harness.init import write_template
+
+    file = write_template(Path.cwd(), force)
+    flags.out().answer({"written": str(file)}, f"{file.name} written; next: harness run")
+    return 0

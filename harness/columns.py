@@ -1,0 +1,146 @@
+"""One trial in the store's words: its parameters, tags and metrics, and the row of a frame they become again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness.config import Scalar, Training, override_value
+from harness.results import RECALLS, EpochReport, TrialResult, TrialSpec
+
+if TYPE_CHECKING:
+    import pandas
+
+LONGEST_PARAM = 6000  # MLflow cuts longer values without an error
+LONGEST_TAG = 1000
+TEXTS = (
+    *("dataset", "protocol", "method", "recipe", "key", "label", "campaign", "run_id", "state", "failure", "message"),
+    *("data_fingerprint", "source"),
+)
+INTEGERS = (
+    *("seed", "limit", "protocol_version", "started", "ended"),
+    *("gallery.images", "gallery.captions", "gallery.folds"),
+)
+FLOATS = ("rsum", *RECALLS, "best_val_rsum", "epoch")
+ORDER = ["dataset", "protocol", "method", "recipe", "seed", "key"]
+
+
+def described(spec: TrialSpec) -> dict[str, str]:
+    """A spec as flat text: what it decides, values written as `-s` takes them."""
+    return {
+        **{"method": spec.method, "dataset": spec.dataset, "protocol": spec.protocol, "seed": str(spec.seed)},
+        **described_settings(spec.settings),
+        **described_training(spec.training),
+        **{"key": spec.key, "recipe": spec.recipe, "label": spec.label},
+        **{"data_fingerprint": spec.data_fingerprint, "protocol_version": str(spec.protocol_version)},
+        "source": spec.source,
+        **({} if spec.limit is None else {"limit": str(spec.limit)}),
+    }
+
+
+def described_settings(settings: Mapping[str, Scalar]) -> dict[str, str]:
+    """A method's settings as flat text."""
+    return {f"settings.{name}": shown(value) for name, value in settings.items()}
+
+
+def described_training(training: Training) -> dict[str, str]:
+    """The recipe as flat text."""
+    return {f"training.{name}": shown(value) for name, value in training.model_dump().items()}
+
+
+def shown(value: Any) -> str:
+    """A value as text; one that MLflow would cut is replaced by a visible pointer to the artifact that has it whole."""
+    text = override_value(value)
+    return text if len(text) <= LONGEST_PARAM else f"<{len(text)} characters, see spec.json>"
+
+
+def params_and_tags(spec: TrialSpec) -> tuple[dict[str, str], dict[str, str]]:
+    """A spec's parameters, and the tags its run is found by."""
+    flat = described(spec)
+    chosen = {"method", "dataset", "protocol", "seed"}
+    params = {name for name in flat if name in chosen or name.startswith(("settings.", "training."))}
+    tags = {f"harness.{name}" if name in ("key", "recipe") else name: flat[name] for name in flat.keys() - params}
+    return {name: flat[name] for name in params}, {**tags, "harness.kind": "trial"}
+
+
+def epoch_metrics(report: EpochReport) -> dict[str, float]:
+    """What one epoch gave."""
+    values = {
+        "epoch": report.epoch,
+        "train_loss": report.loss,
+        "lr": report.lr,
+        "epoch_seconds": report.seconds,
+        "epoch_pairs_per_second": report.pairs_per_second,
+        **{f"val_{name}": value for name, value in report.val.items()},
+    }
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def final_metrics(result: TrialResult) -> dict[str, float]:
+    """Measures on test, val measures of the best epoch, cost."""
+    return {
+        **result.measures,
+        **{f"best_val_{name}": value for name, value in result.val.items()},
+        **result.cost,
+        "best_epoch": float(result.best_epoch),
+        "epochs": float(result.epochs),
+    }
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those that are numbers: MLflow would keep inf as 1.8e308."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def final_tags(result: TrialResult, digest: str) -> dict[str, str]:
+    """How a trial ended, and with what it was made."""
+    metrics = final_metrics(result)
+    tags = {
+        "harness.result": digest,
+        "harness.failure": result.failure.value if result.failure else "",
+        "harness.message": " ".join(result.message.split())[:LONGEST_TAG],
+        "harness.nonfinite": ", ".join(sorted(metrics.keys() - finite(metrics).keys())),
+        "mlflow.source.git.commit": result.environment.get("commit", ""),
+        **{f"gallery.{name}": str(size) for name, size in result.gallery.items()},
+        **{f"env.{name}": value[:LONGEST_TAG] for name, value in result.environment.items()},
+    }
+    return {name: text for name, text in tags.items() if text}
+
+
+def expected(tags: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The trials that a campaign's run expects, by key, from its tags."""
+    prefix = "expected."
+    return {name.removeprefix(prefix): json.loads(text) for name, text in tags.items() if name.startswith(prefix)}
+
+
+def cell(row: Mapping[str, str]) -> tuple[str | None, ...]:
+    """What a plan replaces when it is made anew: everything planned before for the same place on the same board."""
+    return tuple(row.get(name) for name in ("method", "dataset", "protocol", "limit"))
+
+
+def row_of(run: Any) -> dict[str, Any]:
+    """An MLflow run as a row."""
+    tags = {
+        name.removeprefix("harness."): text for name, text in run.data.tags.items() if not name.startswith("mlflow.")
+    }
+    about = {"run_id": run.info.run_id, "label": run.info.run_name}
+    times = {"started": run.info.start_time, "ended": run.info.end_time}
+    return {**tags, **run.data.params, **run.data.metrics, **about, **times}
+
+
+def typed(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
+    """Rows as a frame whose columns keep their types however few rows there are; sorted."""
+    import pandas
+
+    frame = pandas.DataFrame(list(rows))
+    known = [*TEXTS, *INTEGERS, *FLOATS]
+    frame = frame.reindex(columns=[*known, *sorted(set(frame.columns) - {*known})])
+    for name in TEXTS:
+        frame[name] = frame[name].astype("str").fillna("")
+    for name in INTEGERS:
+        frame[name] = pandas.to_numeric(frame[name]).astype("Int64")
+    for name in FLOATS:
+        frame[name] = frame[name].astype("float64")
+    return frame.sort_values(ORDER, ignore_index=True)

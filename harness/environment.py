@@ -1,0 +1,65 @@
+"""What a result was made with: versions, machine, commit. Recorded with every trial, never part of its identity."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import harness
+
+RECORDED = ("torch", "numpy", "ray", "mlflow", "optuna", "pillow")
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Names and values for the record; no host name, user or path."""
+    commit, dirty = commit_of(Path(harness.__file__).parent)
+    return {
+        "harness": harness.__version__,
+        "commit": commit,
+        "dirty": dirty,
+        "python": platform.python_version(),
+        **{name: installed(name) for name in RECORDED},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cuda": torch.version.cuda or "" if device.type == "cuda" else "",
+        "cpu": cpu_model(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def installed(package: str) -> str:
+    """The installed version of a package, empty where it is absent."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def commit_of(folder: Path) -> tuple[str, str]:
+    """Commit of the checkout a folder lies in, and "yes" or "no" for uncommitted changes; both empty outside git."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", "harness", "methods", "datasets")
+    except (OSError, subprocess.SubprocessError):
+        return "", ""
+    return commit, "yes" if changed else "no"
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder.parent), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def cpu_model() -> str:
+    """The processor's name as the kernel gives it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,76 @@
+"""Everything that can go wrong, with the exit code that the command line answers.
+
+HarnessError                  2
+├── UsageError                2   an unknown name, a flag that makes no sense
+├── ConfigError               2   harness.toml, an override or a card is wrong: file and field
+├── ResourceError             2   no node, device or disk can meet the request; nothing ran
+├── DataError                 3   data or protocol does not match its card; nothing was scored
+├── TrialError                4   one trial failed, the others go on; carries its failure class
+│   ├── NonFiniteError            NaN or inf in the loss or in the scores
+│   └── OutOfMemoryError          the device or the host ran out of memory
+└── StoreError                6   the tracking store or the results folder cannot be reached or written
+
+Every message says what is wrong, where, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HarnessError(Exception):
+    """The root: an error whose message is meant for the person at the terminal."""
+
+    exit_code = 2
+
+
+class UsageError(HarnessError):
+    """The command line asks for something that does not exist."""
+
+
+class ConfigError(HarnessError):
+    """A configuration file, an override or a card is wrong."""
+
+
+class ResourceError(HarnessError):
+    """The machine or the cluster cannot meet the request."""
+
+
+class DataError(HarnessError):
+    """Data or protocol does not match its card."""
+
+    exit_code = 3
+
+
+class TrialError(HarnessError):
+    """One trial failed; `failure` is its class, a value of `results.Failure`."""
+
+    exit_code = 4
+    failure = "bug"
+
+
+class NonFiniteError(TrialError):
+    """NaN or inf where a finite number was needed."""
+
+    failure = "nonfinite"
+
+
+class OutOfMemoryError(TrialError):
+    """Out of memory in training: the batch is never shrunk, so the trial fails."""
+
+    failure = "oom"
+
+
+class StoreError(HarnessError):
+    """The tracking store or the results folder cannot be reached or written."""
+
+    exit_code = 6
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """A message for an unknown name, with its nearest neighbours among the known ones."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
+    return f"unknown {kind} {name!r}; {hint}"

@@ -1,0 +1,100 @@
+"""Files of a dataset: present, unchanged, and facts about them worked out once and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import DataError, StoreError
+from harness.folders import write_atomic
+from harness.splits import Place
+
+MEMORY = "fingerprints.json"
+CHUNK = 1 << 22
+
+
+def require(place: Place, names: list[str]) -> None:
+    """DataError where a file is absent: which, where from, where to put it."""
+    absent = [name for name in names if not (place.folder / name).is_file()]
+    if not absent:
+        return
+    card = place.card
+    origins = {file.path: f"  ({file.origin})" for file in card.files if file.origin}
+    lines = [f"  {name}{origins.get(name, '')}" for name in absent]
+    get = (
+        f"Get them from {card.origin}. Put them there, or set [paths] data in harness.toml, or HARNESS_DATA, "
+        f"to the folder that holds {card.folder or 'them'}."
+    )
+    head = f"dataset {card.name}: {len(absent)} of its {len(names)} files are not in {place.folder}:"
+    raise DataError("\n".join([head, *lines, get]))
+
+
+def checked_sha256(place: Place, name: str) -> str:
+    """The sha256 of a file of the dataset; DataError with both hashes where its card says another."""
+    path = place.folder / name
+    found = remembered(place.cache, path, "sha256", sha256)
+    expected = next((file.sha256 for file in place.card.files if file.path == name), "")
+    if expected and found != expected:
+        raise DataError(
+            f"{path}: its sha256 is {found}, the card says {expected}; it is damaged or another release: "
+            f"get it again from {place.card.origin}, or write a card of your own for it"
+        )
+    return found
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remembered(cache: Path, path: Path, what: str, work_out: Callable[[Path], str]) -> str:
+    """A fact about a file; worked out again only when the file's size or time of change is another."""
+    status = path.stat()
+    key = f"{what} {path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    fact = _memory(cache).get(key)
+    if fact is None:
+        fact = work_out(path)
+        keep(cache / MEMORY, json.dumps({**_memory(cache), key: fact}, indent=0, sort_keys=True))
+    return fact
+
+
+def _memory(cache: Path) -> dict[str, str]:
+    """What is remembered; nothing where the file is absent or damaged, for all of it can be worked out again."""
+    try:
+        memory = json.loads((cache / MEMORY).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return memory if isinstance(memory, dict) else {}
+
+
+def keep(path: Path, content: str | bytes) -> None:
+    """Write into the cache by atomic replace; StoreError where it cannot be written."""
+    try:
+        write_atomic(path, content)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error}); set [paths] results to a folder with room") from error
+
+
+def npz(**arrays: NDArray[Any]) -> bytes:
+    """Arrays as the bytes of an .npz file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file of the cache; DataError where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is damaged ({error}); delete it, it is made anew") from error

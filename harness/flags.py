@@ -1,0 +1,159 @@
+"""The flags that commands share: declared once, handed to a command as one `Flags`."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.config import Config
+    from harness.output import Output
+    from harness.registry import Registry
+
+Command = Callable[..., int]
+Option = Callable[[Command], Command]
+RESOURCES = ("device", "gpus_per_trial", "cpus_per_trial", "max_concurrent")
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What was said on the command line; a flag that a command does not take keeps its default."""
+
+    config_file: Path | None = None
+    overrides: tuple[str, ...] = ()
+    plugins: tuple[Path, ...] = ()
+    methods: tuple[str, ...] | None = None
+    datasets: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    protocol: str = ""
+    limit: int | None = None
+    device: str | None = None
+    gpus_per_trial: float | None = None
+    cpus_per_trial: float | None = None
+    max_concurrent: int | None = None
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """What the flags select, as `planning.plan` takes it."""
+        names = ("methods", "datasets", "seeds", "protocol", "limit")
+        return {name: getattr(self, name) for name in names}
+
+    def open(self) -> tuple[Config, Registry, Output]:
+        """The configuration with all overrides, every card there is, and where to speak."""
+        from harness.config import load
+        from harness.registry import discover
+
+        said = {name: getattr(self, name) for name in RESOURCES}
+        chosen = [f"resources.{name}={value}" for name, value in said.items() if value is not None]
+        config = load(self.config_file, [*self.overrides, *chosen])
+        return config, discover(config, self.plugins), self.out()
+
+    def out(self) -> Output:
+        """Where this command speaks."""
+        from harness.output import Output
+
+        return Output(self.as_json, self.quiet)
+
+
+def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
+    """Give a command groups of flags: it is called with one `Flags` first, then with its own options."""
+    names = {field.name for field in fields(Flags)}
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def call(**values: Any) -> int:
+            flags = Flags(**{name: value for name, value in values.items() if name in names})
+            try:
+                return command(flags, **{name: value for name, value in values.items() if name not in names})
+            except HarnessError:
+                if flags.verbose:
+                    traceback.print_exc(file=sys.stderr)
+                raise
+
+        flagged: Command = call
+        for option in reversed([option for group in groups for option in group]):
+            flagged = option(flagged)
+        return flagged
+
+    return decorate
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names or globs, separated by commas."""
+
+    name = "a,b"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The names in their order."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in value.split(",") if part.strip())
+        return names or self.fail("give at least one name, for example a,b or 'scan_*'", param, ctx)
+
+
+class Seeds(click.ParamType[tuple[int, ...]]):
+    """Whole numbers, separated by commas."""
+
+    name = "0,1,2"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The seeds in their order."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if not parts or not all(part.isdecimal() for part in parts):
+            self.fail(f"{value!r} is no list of whole numbers such as 0,1,2", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
+class Device(click.ParamType[str]):
+    """auto, cpu, cuda or cuda:N."""
+
+    name = "auto|cpu|cuda:0"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The device's name, as torch writes it."""
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+            self.fail(f"{value!r} is none of auto, cpu, cuda, cuda:0, cuda:1, …", param, ctx)
+        return str(value)
+
+
+NUMBER = click.FloatRange(min=0)
+FILE = click.Path(path_type=Path)
+
+CONFIG: tuple[Option, ...] = (
+    click.option("-c", "--config", "config_file", type=FILE, metavar="FILE", help="Default: the nearest harness.toml."),
+    click.option("-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of harness.toml; repeatable."),
+    click.option("--plugin", "plugins", type=FILE, multiple=True, metavar="FILE", help="A method card; repeatable."),
+)
+SELECTION: tuple[Option, ...] = (
+    click.option("--methods", type=Names(), help="Names or globs; default: [campaign] methods."),
+    click.option("--datasets", type=Names(), help="Names or globs; default: [campaign] datasets."),
+    click.option("--seeds", type=Seeds(), help="One trial a method, dataset and seed."),
+    click.option("--protocol", default="", metavar="NAME", help="Default: the first of the dataset's card."),
+    click.option("--limit", type=int, metavar="N", help="Only the first N images a split; marked, never ranked."),
+)
+MACHINE: tuple[Option, ...] = (
+    click.option("--device", type=Device(), help="Where a trial computes."),
+    click.option("--gpus-per-trial", type=NUMBER, metavar="X", help="A fraction is allowed."),
+    click.option("--cpus-per-trial", type=NUMBER, metavar="X", help="Also the number of torch threads."),
+    click.option("--max-concurrent", type=click.IntRange(min=0), metavar="N", help="Trials at a time; 0: what fits."),
+)
+OUTPUT: tuple[Option, ...] = (
+    click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout; everything else on stderr."),
+    click.option("-q", "--quiet", is_flag=True, help="A line a result, no live view."),
+    click.option("-v", "--verbose", is_flag=True, help="The traceback of an error, too."),
+)

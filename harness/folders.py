@@ -1,0 +1,78 @@
+"""A trial's folder, the durable truth of one trial: what lies in it and how it is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from harness.errors import DataError
+from harness.results import EpochReport, TrialResult, TrialSpec
+
+T = TypeVar("T")
+
+SPEC = "spec.json"
+CHECKPOINT = "checkpoint.pt"
+EPOCHS = "epochs.jsonl"
+RESULT = "result.json"
+RANKS = "ranks.npz"
+TRACEBACK = "traceback.txt"
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replace a file by rename, so that a reader sees the old or the new content and nothing between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_spec(folder: Path, spec: TrialSpec) -> None:
+    """What was asked, beside what comes back."""
+    write_atomic(folder / SPEC, spec.model_dump_json(indent=2))
+
+
+def write_epochs(folder: Path, reports: Sequence[EpochReport]) -> None:
+    """The trial's finished epochs, one JSON a line."""
+    write_atomic(folder / EPOCHS, "".join(report.model_dump_json() + "\n" for report in reports))
+
+
+def write_result(folder: Path, result: TrialResult) -> None:
+    """How the trial ended; written last, so that its presence means that all else is there."""
+    write_atomic(folder / RESULT, result.model_dump_json(indent=2))
+
+
+def read_result(folder: Path) -> TrialResult | None:
+    """The trial's result, or None where it has not ended yet."""
+    return _read(folder / RESULT, TrialResult.model_validate_json)
+
+
+def read_spec(folder: Path) -> TrialSpec | None:
+    """The trial's spec, or None where it was never started."""
+    return _read(folder / SPEC, TrialSpec.model_validate_json)
+
+
+def read_epochs(folder: Path) -> list[EpochReport]:
+    """The trial's finished epochs, in order."""
+    return (
+        _read(folder / EPOCHS, lambda text: [EpochReport.model_validate_json(line) for line in text.splitlines()]) or []
+    )
+
+
+def _read(path: Path, parse: Callable[[str], T]) -> T | None:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise DataError(
+            f"{path} is damaged ({error}); move the folder {path.parent.name} away and run again"
+        ) from error

@@ -1,0 +1,64 @@
+"""The commented harness.toml that `harness init` writes: every key of `Config` with its default and its meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from harness.config import FILE, Config, Section, literal
+from harness.errors import UsageError
+from harness.folders import write_atomic
+
+HEAD = """\
+# The default campaign of this project: what `harness run` does when no flag says otherwise.
+# Every key is here with its default; a key that is left out keeps it. `-s section.key=value` overrides any for one run.
+# The folder of this file is the project's root, and every path is relative to it.
+"""
+SETTINGS = Path(__file__).parent / "templates" / "settings.toml"
+COMMENT_AT = 40  # column
+WIDTH = 120
+
+
+def write_template(folder: Path, force: bool = False) -> Path:
+    """Write harness.toml into a folder; UsageError where there is one already, unless `force`."""
+    file = folder / FILE
+    if file.exists() and not force:
+        raise UsageError(f"{file} is there already; --force replaces it")
+    write_atomic(file, template())
+    return file
+
+
+def template() -> str:
+    """A harness.toml with every key; it loads back into the defaults, and the [settings] that two cores need."""
+    return "\n".join(
+        [HEAD, *(_section(name, field) for name, field in Config.model_fields.items() if not field.exclude)]
+    )
+
+
+def _section(name: str, field: FieldInfo) -> str:
+    model = field.annotation
+    if not (isinstance(model, type) and issubclass(model, Section)):
+        return SETTINGS.read_text(encoding="utf-8")
+    lines = [f"# {(model.__doc__ or '').strip()}", f"[{name}]"]
+    lines += [line for key, inner in model.model_fields.items() for line in _key(key, inner)]
+    return "\n".join([*lines, ""])
+
+
+def _key(key: str, field: FieldInfo) -> list[str]:
+    """A key with its default and a comment, beside it where there is room, else above."""
+    setting, comment = f"{key} = {literal(field.default)}", _meaning(field)
+    line = f"{setting:<{COMMENT_AT - 1}} # {comment}" if comment else setting
+    return [line] if len(line) <= WIDTH else [f"# {comment}", setting]
+
+
+def _meaning(field: FieldInfo) -> str:
+    """The field's description, and its choices where it has any."""
+    choices = [str(choice) for choice in get_args(field.annotation)] if _is_choice(field.annotation) else []
+    return "; ".join(part for part in (field.description, " or ".join(choices)) if part)
+
+
+def _is_choice(annotation: Any) -> bool:
+    """Whether an annotation is a Literal."""
+    return get_origin(annotation) is Literal

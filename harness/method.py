@@ -1,0 +1,68 @@
+"""What a method is. The letters, used everywhere:
+
+N images, M captions, B batch, R regions, T tokens, L vectors in a set, F feature width, D embedding width.
+Images come first in every pair, scores are (N, M), higher is better, a mask is True where a vector is real.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+
+class Encoded(NamedTuple):
+    """A batch of padded vector sets; one global embedding is a set of length 1."""
+
+    vectors: Tensor  # (B, L, D) float
+    mask: Tensor  # (B, L) bool, True where a vector is real
+
+
+class Batch(NamedTuple):
+    """One training step: B matching pairs, and which images and captions match each other."""
+
+    regions: Tensor  # (B, R, F) float
+    region_mask: Tensor  # (B, R) bool
+    tokens: Tensor  # (B, T) int
+    token_mask: Tensor  # (B, T) bool
+    positives: Tensor  # (B, B) bool, row image, column caption; the diagonal and every other true match
+    hardest: bool = True  # the hardest negative, or (in the first epochs) all of them
+
+
+class Inputs(NamedTuple):
+    """What a method must know of the data to build its layers."""
+
+    feature_width: int  # F, geometry included
+    vocabulary_size: int
+
+
+class Method(nn.Module, ABC):
+    """One paper. No optimiser, loop, logger, device or evaluation of its own.
+
+    A subclass has a frozen dataclass `Settings` whose fields are the keys of its card's [defaults].
+    """
+
+    Settings: ClassVar[type[Any]]
+
+    def __init__(self, settings: Any, inputs: Inputs) -> None:
+        """A method with fresh weights from torch's global generator."""
+        super().__init__()
+        self.settings = settings
+        self.inputs = inputs
+
+    @abstractmethod
+    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
+        """Regions (B, R, F) with mask (B, R) -> the images' vector sets."""
+
+    @abstractmethod
+    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
+        """Token ids (B, T) with mask (B, T) -> the captions' vector sets."""
+
+    @abstractmethod
+    def score(self, images: Encoded, captions: Encoded) -> Tensor:
+        """n images against m captions -> (n, m); a pair's score depends on that pair alone."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Tensor:
+        """A batch -> scalar; shared losses live in `blocks`."""

@@ -1,0 +1,58 @@
+"""Where a command speaks: to people on a console, or JSON alone on stdout and people on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harness.view import Lines, Picture
+
+PIPE_WIDTH = 160  # columns of a table where there is no terminal to measure
+
+
+class Output:
+    """The two outlets of a command."""
+
+    def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
+        self._as_json = as_json
+        self._quiet = quiet
+        self._console = Console(stderr=as_json, highlight=False, markup=False, emoji=False)
+        if not self._console.is_terminal:
+            self._console.width = PIPE_WIDTH
+
+    def answer(self, data: Any, *page: RenderableType) -> None:
+        """What the command found: `data` where JSON is asked for, else `page` for people."""
+        if self._as_json:
+            click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        else:
+            self._print(page)
+
+    def note(self, *page: RenderableType) -> None:
+        """Something beside the answer, for people; left out with --quiet."""
+        if not self._quiet:
+            self._print(page)
+
+    def _print(self, page: Iterable[RenderableType]) -> None:
+        for part in page:
+            self._console.print(part, soft_wrap=isinstance(part, str))
+
+    def view(self) -> Lines | Picture:
+        """Who watches a campaign: the live picture on a terminal, lines elsewhere."""
+        if self._quiet or self._as_json or not self._console.is_terminal:
+            return Lines(self._console, self._quiet)
+        return Picture(self._console)
+
+
+def table(*columns: str, right: Iterable[str] = ()) -> Table:
+    """An empty table with a light head; columns of numbers are aligned to the right."""
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    for name in columns:
+        made.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
+    return made

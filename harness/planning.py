@@ -1,0 +1,218 @@
+"""A campaign's plan: which trials, where each stands, and whether they can run. No torch, Ray or MLflow."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from harness.cards import DatasetCard, MethodCard, ProtocolCard
+from harness.config import Campaign, Config
+from harness.data import fingerprint, open_dataset
+from harness.errors import StoreError, UsageError, unknown
+from harness.folders import CHECKPOINT, read_result
+from harness.protocols import folds
+from harness.registry import Registry, settings_for, source_hash
+from harness.results import Assignment, State, TrialSpec
+from harness.tracking import default_uri, is_logged
+
+Standing = Literal["done", "resume", "failed", "new"]
+TRIALS = "trials"
+CACHE = "cache"
+LEAST_FREE_BYTES = 200_000_000
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One trial of a plan and where it stands."""
+
+    assignment: Assignment
+    state: Standing
+
+    @property
+    def spec(self) -> TrialSpec:
+        """What decides its result."""
+        return self.assignment.spec
+
+    @property
+    def folder(self) -> Path:
+        """Its durable truth."""
+        return self.assignment.folder
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trials of a campaign in their order: the first seed of every method, then the second."""
+
+    name: str
+    results: Path
+    uri: str
+    trials: tuple[Planned, ...]
+    force: bool = False
+
+    @property
+    def todo(self) -> tuple[Planned, ...]:
+        """What is to be run; trials that were begun come first."""
+        return tuple(sorted((t for t in self.trials if t.state != "done"), key=lambda t: t.state != "resume"))
+
+    @property
+    def unlogged(self) -> tuple[Planned, ...]:
+        """Trials that have ended but are not in the tracking store."""
+        return tuple(t for t in self.trials if t.state in ("done", "failed") and not is_logged(t.folder, self.uri))
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to run and nothing to log."""
+        return not self.todo and not self.unlogged
+
+    def refreshed(self) -> Plan:
+        """The same plan as the folders stand now."""
+        return replace(self, trials=tuple(stand(t.assignment, self.force) for t in self.trials))
+
+
+def plan(
+    config: Config,
+    registry: Registry,
+    methods: Sequence[str] | None = None,
+    datasets: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    protocol: str = "",
+    limit: int | None = None,
+    force: bool = False,
+) -> Plan:
+    """What a campaign consists of and what of it is done; arguments override [campaign].
+
+    Every split of a dataset with something to do is opened and held to its card, so that nothing starts that cannot
+    be scored: UsageError, ConfigError, DataError, or StoreError where the results folder has no room.
+    """
+    check_writable(config.results)
+    made = selected(config, registry, methods, datasets, seeds, protocol, limit, force)
+    if made.todo:
+        check_room(config.results)
+        check_data(registry, made.todo)
+    return made
+
+
+def selected(
+    config: Config,
+    registry: Registry,
+    methods: Sequence[str] | None = None,
+    datasets: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    protocol: str = "",
+    limit: int | None = None,
+    force: bool = False,
+) -> Plan:
+    """The same plan without a look at the data: enough to tell how things stand."""
+    said = {"methods": methods, "datasets": datasets, "seeds": seeds, "protocol": protocol}
+    campaign = config.campaign.model_copy(update={name: value for name, value in said.items() if value})
+    check_numbers(campaign.seeds, limit)
+    trials = [
+        stand(trial, force)
+        for dataset in registry.select_datasets(campaign.datasets)
+        for trial in assignments(config, campaign, registry, registry.datasets[dataset], limit)
+    ]
+    return Plan(campaign.name, config.results, default_uri(config), tuple(trials), force)
+
+
+def assignments(
+    config: Config, campaign: Campaign, registry: Registry, dataset: DatasetCard, limit: int | None
+) -> Iterator[Assignment]:
+    """One trial a seed and method on one dataset."""
+    protocol = find_protocol(dataset, campaign.protocol)
+    data = fingerprint(dataset, config.data, config.results / CACHE)
+    methods = [registry.methods[name] for name in registry.select_methods(campaign.methods)]
+    sources = {method.name: source_hash(method) for method in methods}
+    for seed, method in itertools.product(dict.fromkeys(campaign.seeds), methods):
+        spec = TrialSpec(
+            method=method.name,
+            dataset=dataset.name,
+            protocol=protocol.name,
+            seed=seed,
+            settings=settings_for(method, config),
+            training=config.training if method.trainable else config.training.model_copy(update={"epochs": 0}),
+            limit=limit,
+            data_fingerprint=data,
+            protocol_version=protocol.version,
+            source=sources[method.name],
+        )
+        yield assignment(config, spec, method, dataset)
+
+
+def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: DatasetCard) -> Assignment:
+    """A spec with the places that a worker needs, every path absolute."""
+    cpus = config.resources.cpus_per_trial
+    return Assignment(
+        spec=spec,
+        method_card=method.path,
+        dataset_card=dataset.path,
+        data=config.data,
+        folder=config.results / TRIALS / spec.key,
+        cache=config.results / CACHE,
+        device=config.resources.device,
+        threads=max(1, int(cpus)),
+        cpus=cpus,
+        gpus=config.resources.gpus_per_trial,
+    )
+
+
+def stand(assignment: Assignment, force: bool = False) -> Planned:
+    """Where a trial stands, read from its folder; with `force` everything is new."""
+    result = None if force else read_result(assignment.folder)
+    if result is not None:
+        return Planned(assignment, "done" if result.state is State.DONE else "failed")
+    begun = not force and (assignment.folder / CHECKPOINT).is_file()
+    return Planned(assignment, "resume" if begun else "new")
+
+
+def find_protocol(dataset: DatasetCard, name: str) -> ProtocolCard:
+    """The dataset's protocol of this name, its first where none is named."""
+    protocol = dataset.protocol(name)
+    if protocol is None:
+        known = (p.name for p in dataset.protocols)
+        raise UsageError(f"dataset {dataset.name}: {unknown('protocol', name, known)}")
+    return protocol
+
+
+def check_numbers(seeds: Sequence[int], limit: int | None) -> None:
+    """UsageError for seeds that no generator takes and for a limit that leaves nothing."""
+    wrong = [seed for seed in seeds if not 0 <= seed < 2**32]
+    if wrong or not seeds:
+        raise UsageError(f"seeds {wrong or 'none'}: give whole numbers from 0 to 2**32 - 1, for example --seeds 0,1,2")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: give at least 1 image a split")
+
+
+def check_writable(results: Path) -> None:
+    """StoreError where the results folder cannot be written."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results) as probe:
+            probe.write(bytes(4096))
+    except OSError as error:
+        raise StoreError(f"the results folder {results} cannot be written: {error}; set [paths] results") from error
+
+
+def check_room(results: Path) -> None:
+    """StoreError where the disk of the results folder is nearly full."""
+    free = shutil.disk_usage(results).free
+    if free < LEAST_FREE_BYTES:
+        raise StoreError(
+            f"the disk of the results folder {results} has {free // 10**6} MB left, checkpoints need at least "
+            f"{LEAST_FREE_BYTES // 10**6} MB; make room or set [paths] results"
+        )
+
+
+def check_data(registry: Registry, todo: Sequence[Planned]) -> None:
+    """Open every split that is about to be used and hold it to its card and protocol: DataError with both numbers."""
+    for trial in {trial.spec.dataset: trial for trial in todo}.values():
+        card, limit = registry.datasets[trial.spec.dataset], trial.spec.limit
+        dataset = open_dataset(card, trial.assignment.data, trial.assignment.cache, limit)
+        splits = {name: dataset.split(name) for name in card.splits}
+        protocol = find_protocol(card, trial.spec.protocol)
+        scored = splits.get(protocol.split) or dataset.split(protocol.split)
+        folds(protocol, len(scored.images), scored.pairs, limited=limit is not None)

@@ -1,0 +1,121 @@
+"""Protocols: which queries meet which gallery. One score matrix serves them all; a fold is a diagonal block of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.cards import ProtocolCard
+from harness.errors import DataError
+from harness.ranking import CUTOFFS, Floats, Ints, Ranks, check_finite, check_pairs, measures, rank
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One gallery: its images and captions as numbers in the split, and the pairs between them."""
+
+    images: Ints  # (n,)
+    captions: Ints  # (m,)
+    members: Ints  # (p,) rows of the split's pairs
+    pairs: Ints  # (p, 2) numbers within the fold
+
+
+def folds(card: ProtocolCard, n_images: int, pairs: Ints, limited: bool = False) -> list[Fold]:
+    """The protocol's folds: contiguous runs of images with the captions that belong to them.
+
+    Raises DataError naming both numbers where the split has not the size that the card declares; with `limited` (a
+    run on the first images only, never ranked) any size goes.
+    """
+    if not limited:
+        _check_sizes(card, n_images, int(pairs[:, 1].max(initial=-1)) + 1)
+    runs = np.array_split(np.arange(n_images), min(card.folds, n_images))
+    return [_fold(images, pairs) for images in runs]
+
+
+def evaluate_protocol(
+    scores: Floats, card: ProtocolCard, pairs: Ints, limited: bool = False
+) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
+    """Measures averaged over the folds, and the arrays that are kept of a trial (docs/protocols.md names them).
+
+    scores (N, M) of the whole split, pairs (P, 2). Raises as `folds` and `ranking.rank` do.
+    """
+    check_pairs(pairs, scores.shape)
+    check_finite(scores)
+    parts = folds(card, len(scores), pairs, limited)
+    ranks = [rank(block(scores, fold), fold.pairs) for fold in parts]
+    each = [measures(of) for of in ranks]
+    means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    return means, _kept(card, pairs, parts, ranks)
+
+
+def block(scores: Floats, fold: Fold) -> Floats:
+    """The fold's scores (n, m): a view where its captions lie together, as they do in every known release."""
+    rows = scores[fold.images[0] : fold.images[-1] + 1]
+    first, last = fold.captions[0], fold.captions[-1]
+    return rows[:, first : last + 1] if last - first + 1 == len(fold.captions) else rows[:, fold.captions]
+
+
+def gallery(parts: Sequence[Fold]) -> dict[str, int]:
+    """How many images and captions a query meets (of the first fold), and how many folds are averaged."""
+    return {"images": len(parts[0].images), "captions": len(parts[0].captions), "folds": len(parts)}
+
+
+def expected_at_random(parts: Sequence[Fold]) -> dict[str, float]:
+    """The six recalls and the rsum that a random order of every gallery is expected to reach, in percent."""
+    recalls: dict[str, float] = {}
+    for column, way in enumerate(("i2t", "t2i")):
+        for k in CUTOFFS:
+            recalls[f"{way}_r{k}"] = float(np.mean([_expected(fold, column, k) for fold in parts]))
+    return {**recalls, "rsum": sum(recalls.values())}
+
+
+def _check_sizes(card: ProtocolCard, images: int, captions: int) -> None:
+    for kind, found, expected in (("images", images, card.images), ("captions", captions, card.captions)):
+        if found != expected:
+            raise DataError(
+                f"protocol {card.name!r} expects {expected} {kind} in split {card.split!r}, found {found}; "
+                "check the files against the dataset's card"
+            )
+    if images % card.folds:
+        raise DataError(f"protocol {card.name!r}: {images} images do not make {card.folds} folds of one size")
+
+
+def _fold(images: Ints, pairs: Ints) -> Fold:
+    """The fold of a contiguous run of images."""
+    members = np.flatnonzero((pairs[:, 0] >= images[0]) & (pairs[:, 0] <= images[-1]))
+    captions, local = np.unique(pairs[members, 1], return_inverse=True)
+    return Fold(images, captions, members, np.stack([pairs[members, 0] - images[0], local], axis=1))
+
+
+def _kept(card: ProtocolCard, pairs: Ints, parts: Sequence[Fold], ranks: Sequence[Ranks]) -> dict[str, NDArray[Any]]:
+    """The arrays of ranks.npz, one row a pair, in the order of the pairs."""
+    size = len(pairs)
+    kept: dict[str, NDArray[Any]] = {
+        "protocol": np.array(card.name),
+        "version": np.array(card.version, dtype=np.int32),
+        "pairs": pairs.astype(np.int32),
+        "fold": np.zeros(size, dtype=np.int32),
+        "i2t_rank": np.zeros(size, dtype=np.int32),
+        "t2i_rank": np.zeros(size, dtype=np.int32),
+        "i2t_tied": np.zeros(size, dtype=np.bool_),
+        "t2i_tied": np.zeros(size, dtype=np.bool_),
+    }
+    for number, (fold, of) in enumerate(zip(parts, ranks, strict=True)):
+        kept["fold"][fold.members] = number
+        kept["i2t_rank"][fold.members], kept["t2i_rank"][fold.members] = of.i2t, of.t2i
+        kept["i2t_tied"][fold.members] = of.i2t_tied[fold.pairs[:, 0]]
+        kept["t2i_tied"][fold.members] = of.t2i_tied[fold.pairs[:, 1]]
+    return kept
+
+
+def _expected(fold: Fold, column: int, k: int) -> float:
+    """100 (1 - C(G - p, k) / C(G, k)), the chance that a query with p positives in a gallery of G has one in K."""
+    positives = np.bincount(fold.pairs[:, column])[:, None]
+    size = len(fold.images) if column else len(fold.captions)
+    drawn = np.arange(min(k, size))
+    missed = np.clip(1 - positives / (size - drawn), 0, 1).prod(axis=1)
+    return 100.0 * float(1 - missed.mean())

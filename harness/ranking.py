@@ -1,0 +1,174 @@
+"""Scores -> ranks -> R@K and rsum, by counting: no row is ever sorted, so no sort order can break a tie. NumPy only."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import DataError, NonFiniteError
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+Compare = Callable[[Any, Any], Any]  # operator.ge or operator.eq
+
+CUTOFFS = (1, 5, 10)
+BLOCK_ROWS = 255  # counts of one block fit in a byte, which is what makes adding them up fast
+BLOCK_BYTES = 64 * 2**20  # most that the comparisons of one block may take
+
+
+class Ranks(NamedTuple):
+    """The rank of every pair's positive in both directions, 1 is best, and which queries met a tie.
+
+    Where a query has several positives each one has its own rank; its best one is the query's rank.
+    """
+
+    pairs: Ints  # (P, 2) rows (image, caption)
+    i2t: NDArray[np.int32]  # (P,) rank of the caption among all captions, for the pair's image
+    t2i: NDArray[np.int32]  # (P,) rank of the image among all images, for the pair's caption
+    i2t_tied: NDArray[np.bool_]  # (N,) a negative has the score of the image's best positive
+    t2i_tied: NDArray[np.bool_]  # (M,) the same for captions
+
+
+def rank(scores: Floats, pairs: Ints) -> Ranks:
+    """Pessimistic ranks: a negative that ties with a positive comes before it.
+
+    scores (N, M), images first, higher is better; pairs (P, 2) in any order, any number a query. The rank of a
+    positive is 1 + the negatives that score at least as high + the query's other positives before it (a higher score,
+    or an equal one of an earlier pair).
+    Raises NonFiniteError at the first NaN or inf, DataError where pairs do not fit the scores or leave a query out.
+    """
+    check_pairs(pairs, scores.shape)
+    check_finite(scores)
+    images, captions = pairs[:, 0], pairs[:, 1]
+    positives = scores[images, captions]
+    i2t, i2t_tied = _direction(_count_in_rows, scores, images, positives)
+    t2i, t2i_tied = _direction(_count_in_columns, scores, captions, positives)
+    return Ranks(pairs, i2t, t2i, i2t_tied, t2i_tied)
+
+
+def best(ranks: Ranks) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The rank of every image's and of every caption's best positive: (N,) and (M,)."""
+    return _best(ranks.i2t, ranks.pairs[:, 0]), _best(ranks.t2i, ranks.pairs[:, 1])
+
+
+def measures(ranks: Ranks) -> dict[str, float]:
+    """R@K (the share of queries with a positive in the first K, percent), rsum, median and mean rank, share of ties."""
+    i2t, t2i = best(ranks)
+    recalls = {f"{way}_r{k}": _percent(of <= k) for way, of in (("i2t", i2t), ("t2i", t2i)) for k in CUTOFFS}
+    return {
+        **recalls,
+        "rsum": sum(recalls.values()),
+        "i2t_median_rank": float(np.median(i2t)),
+        "t2i_median_rank": float(np.median(t2i)),
+        "i2t_mean_rank": float(i2t.mean()),
+        "t2i_mean_rank": float(t2i.mean()),
+        "i2t_tied": _percent(ranks.i2t_tied),
+        "t2i_tied": _percent(ranks.t2i_tied),
+    }
+
+
+def check_finite(scores: Floats) -> None:
+    """NonFiniteError naming the first (image, caption) whose score is NaN or inf: such a score has no rank."""
+    for start, block in _blocks(scores):
+        finite = np.isfinite(block)
+        if not finite.all():
+            row, caption = np.argwhere(~finite)[0]
+            raise NonFiniteError(
+                f"the score of image {start + row} and caption {caption} is {block[row, caption]}; "
+                "nothing was ranked: look for a division by zero or a diverged training (a smaller training.lr)"
+            )
+
+
+def check_pairs(pairs: Ints, shape: tuple[int, ...]) -> None:
+    """DataError unless the pairs are distinct, lie inside (N, M) and reach every image and every caption."""
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or len(shape) != 2 or 0 in shape:
+        raise DataError(f"pairs {pairs.shape} and scores {shape}: expected (P, 2) and (N, M), none of them empty")
+    for column, (kind, size) in enumerate(zip(("image", "caption"), shape, strict=True)):
+        outside = (pairs[:, column] < 0) | (pairs[:, column] >= size)
+        if outside.any():
+            row = int(outside.argmax())
+            raise DataError(f"pair {row} names {kind} {pairs[row, column]}; there are {size}, counted from 0")
+        missing = np.bincount(pairs[:, column], minlength=size) == 0
+        if missing.any():
+            raise DataError(f"{kind} {int(missing.argmax())} has no pair: as a query it could never be answered")
+    distinct, first = np.unique(pairs.astype(np.int64) @ np.array([shape[1], 1]), return_index=True)
+    if len(distinct) < len(pairs):
+        row = int(np.setdiff1d(np.arange(len(pairs)), first)[0])
+        raise DataError(f"pair {row} (image {pairs[row, 0]}, caption {pairs[row, 1]}) is there twice")
+
+
+def _direction(
+    count: Callable[[Floats, Ints, Floats, Compare], Ints], scores: Floats, queries: Ints, positives: Floats
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Ranks (P,) of the pairs' positives and ties (queries,), with the queries in rows or in columns of the scores."""
+    later, alike = _tied_positives(queries, positives)
+    ranks = (count(scores, queries, positives, operator.ge) - later).astype(np.int32)
+    first = np.flatnonzero(ranks == _best(ranks, queries)[queries])  # one pair a query: its best positive
+    equal = count(scores, queries[first], positives[first], operator.eq)
+    tied = np.zeros(len(first), dtype=np.bool_)
+    tied[queries[first]] = equal > alike[first]
+    return ranks, tied
+
+
+def _tied_positives(queries: Ints, positives: Floats) -> tuple[Ints, Ints]:
+    """For every pair, the pairs of the same query and score: those of a later row, and all of them with itself."""
+    order = np.lexsort((positives, queries))  # stable, so equal ones stay in the order of the pairs
+    query, score = queries[order], positives[order]
+    starts = np.flatnonzero(np.r_[True, (query[1:] != query[:-1]) | (score[1:] != score[:-1])])
+    sizes = np.diff(np.r_[starts, len(order)])
+    later, alike = np.empty((2, len(order)), dtype=np.int64)
+    later[order] = np.repeat(starts + sizes - 1, sizes) - np.arange(len(order))
+    alike[order] = np.repeat(sizes, sizes)
+    return later, alike
+
+
+def _count_in_rows(scores: Floats, rows: Ints, thresholds: Floats, compare: Compare) -> Ints:
+    """How many scores of each given row compare true with its threshold: one call a row, as a row is contiguous."""
+    pairs = zip(rows.tolist(), thresholds, strict=True)
+    return np.fromiter((np.count_nonzero(compare(scores[row], limit)) for row, limit in pairs), np.int64, len(rows))
+
+
+def _count_in_columns(scores: Floats, columns: Ints, thresholds: Floats, compare: Compare) -> Ints:
+    """How many scores of each given column compare true with its threshold, in blocks of rows: no transposed copy."""
+    counts = np.empty(len(columns), dtype=np.int64)
+    for turn in _turns(columns):
+        at = columns[turn]
+        whole = np.array_equal(at, np.arange(scores.shape[1]))
+        total = np.zeros(len(turn), dtype=np.int64)
+        for _, block in _blocks(scores):
+            true = compare(block if whole else block[:, at], thresholds[turn])
+            total += true.view(np.uint8).sum(axis=0, dtype=np.uint8)
+        counts[turn] = total
+    return counts
+
+
+def _turns(columns: Ints) -> Iterator[Ints]:
+    """Positions of the columns in turns, in order of the column: the first of each column, the second of each, …"""
+    order = np.argsort(columns, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(columns[order]) != 0])
+    turn = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+    for number in range(int(turn.max()) + 1):
+        yield order[turn == number]
+
+
+def _blocks(scores: Floats) -> Iterator[tuple[int, Floats]]:
+    """Blocks of rows with their first row; small enough for BLOCK_BYTES and for counts in a byte."""
+    rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(1, scores.shape[1] * scores.itemsize)))
+    for start in range(0, len(scores), rows):
+        yield start, scores[start : start + rows]
+
+
+def _best(ranks: NDArray[np.int32], queries: Ints) -> NDArray[np.int32]:
+    """The smallest rank of every query, (queries,)."""
+    smallest = np.full(int(queries.max()) + 1, np.iinfo(np.int32).max, dtype=np.int32)
+    np.minimum.at(smallest, queries, ranks)
+    return smallest
+
+
+def _percent(true: NDArray[np.bool_]) -> float:
+    """The share of true ones, in percent."""
+    return 100.0 * float(true.mean())

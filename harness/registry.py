@@ -1,0 +1,233 @@
+"""Names -> cards -> classes. Everything is listed without importing it; a class is loaded when it is used."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from harness.cards import DatasetCard, MethodCard, read_card
+from harness.config import Config, Scalar
+from harness.errors import ConfigError, UsageError, unknown
+
+if TYPE_CHECKING:
+    from harness.method import Method
+
+ENTRY_POINTS = "harness.methods"
+HERE = Path(__file__).parent
+BUILT_IN = HERE.parent / "methods"  # both packages lie side by side, in the repository and in site-packages
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Every card that was found, by name."""
+
+    methods: Mapping[str, MethodCard]
+    datasets: Mapping[str, DatasetCard]
+
+    def select_methods(self, patterns: Sequence[str]) -> tuple[str, ...]:
+        """Method names for names and globs, in the order asked for; UsageError where one matches nothing."""
+        return _select("method", patterns, self.methods)
+
+    def select_datasets(self, patterns: Sequence[str]) -> tuple[str, ...]:
+        """Dataset names for names and globs, in the order asked for; UsageError where one matches nothing."""
+        return _select("dataset", patterns, self.datasets)
+
+
+def discover(config: Config, plugins: Sequence[Path] = ()) -> Registry:
+    """All cards: built in, from [paths], from `--plugin` files and from installed packages.
+
+    Two different method cards of one name raise ConfigError naming both files; of two dataset cards the first wins.
+    """
+    methods: dict[str, MethodCard] = {}
+    for path in _method_cards(config, plugins):
+        card = read_card(MethodCard, path)
+        other = methods.setdefault(card.name, card)
+        if other.path != card.path:
+            raise ConfigError(f"two method cards are named {card.name!r}: {other.path} and {card.path}; rename one")
+    _check_settings(config, methods)
+    datasets: dict[str, DatasetCard] = {}
+    for path in _dataset_cards(config):
+        dataset = read_card(DatasetCard, path)
+        datasets.setdefault(dataset.name, dataset)
+    return Registry(dict(sorted(methods.items())), dict(sorted(datasets.items())))
+
+
+def load_class(card: MethodCard) -> type[Method]:
+    """The card's class; the only place that imports a method. ConfigError names the card's file and the class."""
+    from harness.method import Method
+
+    module_name, _, name = card.class_.partition(":")
+    found = getattr(_load_module(card, module_name), name, None)
+    if found is None:
+        raise ConfigError(f"{card.path}: class = {card.class_!r}: {source_file(card)} has no {name}")
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise ConfigError(f"{card.path}: class = {card.class_!r} is not a subclass of harness.method.Method")
+    if not hasattr(found, "Settings"):
+        raise ConfigError(f"{card.path}: class = {card.class_!r} has no Settings dataclass (see harness.method.Method)")
+    return found
+
+
+def source_file(card: MethodCard) -> Path:
+    """The file of the card's module, located without importing it: beside the card, else on the import path."""
+    module = card.class_.partition(":")[0]
+    beside = card.path.parent / f"{module.rpartition('.')[2]}.py"
+    file = beside if beside.is_file() else _module_file(module)
+    if file is None:
+        raise ConfigError(f"{card.path}: class = {card.class_!r}: no {beside.name} beside the card, no module {module}")
+    return file
+
+
+def source_hash(card: MethodCard) -> str:
+    """sha256 over the method's file and the blocks that methods share: what the code of a method is."""
+    digest = hashlib.sha256()
+    for path in (source_file(card), HERE / "blocks.py"):
+        digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
+    """The card's defaults, overlaid by the matching globs of [settings], then by the method's own table there.
+
+    A glob only touches settings that the method has. Raises ConfigError for a setting that the named method has not,
+    and for a value of another type than the default's (an int will do for a float).
+    """
+    settings = dict(card.defaults)
+    matching = [name for name in config.settings if fnmatch.fnmatchcase(card.name, name)]
+    for pattern in matching:
+        for key, value in config.settings[pattern].items():
+            if key in settings:
+                settings[key] = _like_default(card, f"settings.{pattern}.{key}", key, value)
+    for key, value in config.settings.get(card.name, {}).items():
+        if key not in settings:
+            raise ConfigError(f"[settings.{card.name}]: " + unknown("setting", key, settings))
+        settings[key] = _like_default(card, f"settings.{card.name}.{key}", key, value)
+    return settings
+
+
+def _check_settings(config: Config, methods: Mapping[str, MethodCard]) -> None:
+    """ConfigError for a table of [settings] that no method answers to, and for a key that none of its methods has."""
+    for name, table in config.settings.items():
+        cards = [card for card in methods.values() if fnmatch.fnmatchcase(card.name, name)]
+        if not cards:
+            raise ConfigError(f"[settings.{name}]: " + unknown("method", name, methods))
+        known = {key for card in cards for key in card.defaults}
+        for key in table:
+            if key not in known:
+                raise ConfigError(f"[settings.{name}]: " + unknown("setting", key, known))
+
+
+def _select(kind: str, patterns: Sequence[str], known: Mapping[str, object]) -> tuple[str, ...]:
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        matches = fnmatch.filter(known, pattern)
+        if not matches:
+            raise UsageError(unknown(kind, pattern, known))
+        chosen.update(dict.fromkeys(matches))
+    return tuple(chosen)
+
+
+def _like_default(card: MethodCard, where: str, key: str, value: Scalar) -> Scalar:
+    """The value as the default's type, or ConfigError."""
+    wanted = type(card.defaults[key])
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise ConfigError(f"{where}: expected {wanted.__name__} as in {card.path.name}, got {value!r}")
+    return value
+
+
+def _method_cards(config: Config, plugins: Sequence[Path]) -> Iterator[Path]:
+    """Every method card's file, each once."""
+    places = [BUILT_IN, *(config.path(place) for place in config.paths.methods)]
+    files = [file for place in places for file in _card_files(place)]
+    files += [_plugin(path) for path in plugins]
+    files += [_entry_card(point) for point in importlib.metadata.entry_points(group=ENTRY_POINTS)]
+    yield from dict.fromkeys(file.resolve() for file in files)
+
+
+def _card_files(place: Path) -> list[Path]:
+    """A card, or the cards of a folder."""
+    if place.is_dir():
+        return sorted(place.glob("*.toml"))
+    if place.is_file():
+        return [place]
+    raise ConfigError(f"[paths] methods: {place} does not exist")
+
+
+def _plugin(path: Path) -> Path:
+    if not path.is_file():
+        raise ConfigError(f"--plugin {path}: no such file; name a method card (docs/adding-a-method.md)")
+    return path
+
+
+def _entry_card(point: importlib.metadata.EntryPoint) -> Path:
+    """The card NAME.toml of an entry point `NAME = "package"`, inside that package."""
+    package = point.value.strip()
+    init = _module_file(f"{package}.__init__")
+    card = init.parent / f"{point.name}.toml" if init else None
+    if card is None or not card.is_file():
+        raise ConfigError(f"entry point {ENTRY_POINTS}: {point.name} = {package!r}: no {point.name}.toml in {package}")
+    return card
+
+
+def _dataset_cards(config: Config) -> Iterable[Path]:
+    """Every dataset card's file, those of [paths] datasets first."""
+    places = [config.path(place) for place in config.paths.datasets]
+    places += [HERE / "dataset_cards", HERE.parent / "datasets"]
+    return [card for place in places for card in sorted(place.glob("*/card.toml"))]
+
+
+def _module_file(name: str) -> Path | None:
+    """The file of an importable module, found without importing it or its parents."""
+    top, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # a module without a spec, as __main__ may be
+        spec = None
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.has_location and spec.origin else None
+    places = [Path(place, *rest) for place in spec.submodule_search_locations or ()]
+    files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _load_module(card: MethodCard, name: str) -> ModuleType:
+    """The card's module: by name where `import` finds this very file, else from the file beside the card."""
+    file = source_file(card)
+    found = _module_file(name)
+    try:
+        if found is not None and found.samefile(file):
+            return importlib.import_module(name)
+        return _load_file(file)
+    except (ImportError, SyntaxError) as error:
+        raise ConfigError(f"{card.path}: class = {card.class_!r}: {file} does not import: {error}") from error
+
+
+def _load_file(file: Path) -> ModuleType:
+    """A module from its file, once a process, under a name that no other module has."""
+    name = f"harness_plugin_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}_{file.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is not a Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses look their module up here
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -1,0 +1,176 @@
+"""Boards -> markdown and terminal tables. Pure: no clock, no path, the same bytes from the same frame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from harness.board import SHORT, Board, Standing, boards_of
+from harness.cards import MethodCard
+from harness.errors import ConfigError, StoreError
+from harness.folders import write_atomic
+from harness.results import RECALLS
+
+if TYPE_CHECKING:
+    import pandas
+
+TEMPLATES = Path(__file__).parent / "templates"
+TIED = 0.05  # percent of queries from which ties are worth a note
+MARKS = re.compile(r"[&<>\\`*\[\]|~$\"']|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word means nothing
+
+
+class Cell(NamedTuple):
+    """A cell of a table."""
+
+    text: str
+    bold: bool = False
+
+
+class Verbatim(str):
+    """Text that stands in a code block, where nothing is escaped."""
+
+
+def boards(frame: pandas.DataFrame, methods: Mapping[str, MethodCard]) -> dict[str, str]:
+    """Every board as markdown, by file name."""
+    pages: dict[str, str] = {}
+    for board in boards_of(frame, methods):
+        name = file_name(board.dataset, board.protocol)
+        if name in pages:
+            raise ConfigError(f"two boards would be written to {name}: rename the protocol {board.protocol!r}")
+        pages[name] = template().render(board=board, header=HEADER, left=LEFT, rows=rows(board), methods=methods)
+    return pages
+
+
+def write(pages: Mapping[str, str], folder: Path) -> list[Path]:
+    """Write the boards; StoreError where the folder cannot be written."""
+    paths = [folder / name for name in pages]
+    try:
+        for path in paths:
+            write_atomic(path, pages[path.name])
+    except OSError as error:
+        raise StoreError(f"the reports cannot be written to {folder}: {error}; set [paths] reports") from error
+    return paths
+
+
+def file_name(dataset: str, protocol: str) -> str:
+    """`<dataset>-<protocol>.md`, without anything that leads out of its folder."""
+    return re.sub(r"[^\w.-]", "_", f"{dataset}-{protocol}") + ".md"
+
+
+def tables(frame: pandas.DataFrame, methods: Mapping[str, MethodCard]) -> list[Table]:
+    """The same boards for the terminal, one table each; what is not ranked stands in the caption."""
+    return [terminal_table(board) for board in boards_of(frame, methods)]
+
+
+def terminal_table(board: Board) -> Table:
+    """One board for the terminal: notes stand below, so that the numbers fit."""
+    title = Text(f"{board.dataset}, protocol {board.protocol}", style="bold")
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=0)
+    shown = [place for place, name in enumerate(HEADER) if name not in UNSHOWN]
+    for name in (HEADER[place] for place in shown):
+        side: Any = "left" if name in LEFT else "right"
+        table.add_column(Text(name.replace(" ", "\n")), justify=side, no_wrap=name not in LEFT, overflow="fold")
+    for row in rows(board):
+        table.add_row(*(Text(row[place].text, style="bold" if row[place].bold else "") for place in shown))
+    noted = [f"{row[0].text}: {row[-1].text}" for row in rows(board) if row[-1].text]
+    machines = [f"machine {place}: {name}" for place, name in enumerate(board.machines, start=1)]
+    table.caption = Text("\n".join([*noted, *machines, *unranked(board)]), style="not italic")
+    return table
+
+
+def unranked(board: Board) -> list[str]:
+    """A line for each recipe that is not ranked."""
+    sections = {"incomplete": board.incomplete, "stale": board.stale, "never ranked (--limit)": board.limited}
+    return [f"{name}: {label(row)}  {row.reason}".rstrip() for name, part in sections.items() for row in part]
+
+
+HEADER = (
+    *("#", "method", "n", "rsum"),
+    *(name.replace("_r", " R@") for name in RECALLS),
+    *("val rsum", "train pairs/s", "score pairs/s", "parameters", "notes"),
+)
+LEFT = ("method", "rsum", "notes")
+UNSHOWN = ("val rsum", "parameters", "notes")  # in the terminal, so that a table fits 80 columns
+
+
+def rows(board: Board) -> list[list[Cell]]:
+    """The ranked rows as cells under `HEADER`."""
+    return [cells(board, row, place) for place, row in enumerate(board.ranked, start=1)]
+
+
+def cells(board: Board, row: Standing, place: int) -> list[Cell]:
+    """One ranked row."""
+    rsum = tenths(row.means["rsum"]) + ("" if isnan(row.sd) else f" ± {tenths(row.sd)}")
+    return [
+        *(Cell(str(place)), Cell(label(row)), Cell(str(row.n))),
+        Cell(rsum, board.is_best(row, "rsum")),
+        *(Cell(tenths(row.means[name]), board.is_best(row, name)) for name in RECALLS),
+        Cell(tenths(row.means["best_val_rsum"])),
+        *(Cell(rate(row.means[f"{name}_pairs_per_second"])) for name in ("train", "score")),
+        Cell(millions(row.means["parameters"])),
+        Cell("; ".join(notes(board, row))),
+    ]
+
+
+def label(row: Standing) -> str:
+    """A method's name, with what tells its recipes apart."""
+    return f"{row.method} ({row.differs})" if row.differs else row.method
+
+
+def notes(board: Board, row: Standing) -> list[str]:
+    """What a reader must know before comparing a row."""
+    found = ["n = 1"] if row.n == 1 else []
+    found += ["uncommitted changes"] if row.dirty else []
+    if len(board.machines) > 1:
+        found.append("machine " + " and ".join(str(board.machines.index(name) + 1) for name in row.machines))
+    ties = {"i2t": row.means["i2t_tied"], "t2i": row.means["t2i_tied"]}
+    found += [f"{way} ties {tenths(share)} %" for way, share in ties.items() if share >= TIED]
+    return found
+
+
+def tenths(value: float) -> str:
+    """A number to one decimal."""
+    return "–" if isnan(value) else f"{value:.1f}"
+
+
+def rate(value: float) -> str:
+    """Pairs a second; nothing where nothing was trained."""
+    return millions(value) if value >= 1e6 else f"{value:,.0f}" if value > 0 else "–"
+
+
+def millions(value: float) -> str:
+    """A count in millions."""
+    return "–" if isnan(value) else f"{value / 1e6:.2f} M"
+
+
+def escaped(value: Any) -> Any:
+    """Text as markdown shows it unchanged: on one line, and without a mark that would be read as layout."""
+    if not isinstance(value, str) or isinstance(value, Verbatim):
+        return value
+    line = " ".join(re.sub(r"[^\S ]|[\x00-\x1f\x7f-\x9f]", " ", value).split())
+    return MARKS.sub(lambda mark: f"&#{ord(mark[0])};", line)
+
+
+@cache
+def template() -> Any:
+    """The template of a board: every value it prints is escaped, no place of it has to remember that."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        finalize=escaped,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # that is for HTML; `finalize` escapes for markdown
+    )
+    environment.filters |= {"verbatim": Verbatim, "short": lambda text: text[:SHORT], "label": label, "tenths": tenths}
+    return environment.get_template("board.md.j2")

@@ -1,0 +1,132 @@
+"""What was asked and what came back: TrialSpec, Assignment, EpochReport, TrialResult. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.config import Scalar, Training
+
+RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
+
+
+class State(StrEnum):
+    """Where a trial stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class Failure(StrEnum):
+    """Why a trial failed."""
+
+    OOM = "oom"
+    OOM_HOST = "oom_host"
+    NONFINITE = "nonfinite"
+    DATA = "data"
+    TIMEOUT = "timeout"
+    KILLED = "killed"
+    NODE_LOST = "node_lost"
+    BUG = "bug"
+
+
+class Record(BaseModel):
+    """A frozen record that goes to and from JSON unchanged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrialSpec(Record):
+    """All that decides a result and nothing else."""
+
+    method: str
+    dataset: str
+    protocol: str
+    seed: int
+    settings: dict[str, Scalar]
+    training: Training
+    limit: int | None = Field(None, description="only the first images of each split; never ranked")
+    data_fingerprint: str
+    protocol_version: int
+    source: str = Field(description="sha256 of the method's source")
+
+    @property
+    def key(self) -> str:
+        """The trial's name everywhere: 16 hex digits of the sha256 over every field."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def recipe(self) -> str:
+        """What its repetitions over seeds share: the key without the seed."""
+        return self.model_copy(update={"seed": 0}).key
+
+    @property
+    def label(self) -> str:
+        """A name for people: method/dataset/seed."""
+        return f"{self.method}/{self.dataset}/s{self.seed}"
+
+
+class Assignment(Record):
+    """What a worker is handed: a spec and the places it needs, none of which changes the result."""
+
+    spec: TrialSpec
+    method_card: Path
+    dataset_card: Path
+    data: Path = Field(description="root below which datasets lie")
+    folder: Path = Field(description="the trial's own folder, runs/trials/<key>")
+    cache: Path = Field(description="where generated data and fingerprints may be kept")
+    device: str = "auto"
+    threads: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+class EpochReport(Record):
+    """One epoch of one trial, or its start (epoch 0, before any training)."""
+
+    key: str
+    epoch: int = Field(description="epochs finished so far")
+    epochs: int = Field(description="epochs planned")
+    loss: float | None = None
+    lr: float | None = None
+    val: dict[str, float] = Field(default_factory=dict, description="measures on val")
+    seconds: float = 0.0
+    pairs_per_second: float = 0.0
+    phase: Literal["start", "train", "test"] = "train"
+
+
+class TrialResult(Record):
+    """What came back: measures from ranks, cost, environment; or the reason why not."""
+
+    spec: TrialSpec
+    state: State
+    failure: Failure | None = None
+    message: str = Field("", description="one line for people; the traceback lies in the trial's folder")
+    measures: dict[str, float] = Field(default_factory=dict, description="i2t_r1 … t2i_r10, rsum, ranks, ties")
+    val: dict[str, float] = Field(default_factory=dict, description="val measures of the best epoch")
+    best_epoch: int = 0
+    epochs: int = 0
+    gallery: dict[str, int] = Field(default_factory=dict, description="images, captions, folds")
+    cost: dict[str, float] = Field(
+        default_factory=dict,
+        description="train_pairs_per_second, encode_images_per_second, encode_captions_per_second, "
+        "score_pairs_per_second, peak_memory_mb, parameters, seconds",
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict, description="versions, device, cpu, commit, dirty, data fingerprint, notes"
+    )
+
+    @property
+    def key(self) -> str:
+        """The key of the spec."""
+        return self.spec.key

@@ -1,0 +1,66 @@
+"""Where a campaign stands, read from the trial folders alone: nothing is opened, imported or started."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harness.campaign import LOCK
+from harness.folders import SPEC, read_epochs, read_result
+from harness.planning import Planned
+from harness.results import State
+from harness.tracking import is_logged
+
+
+@dataclass(frozen=True)
+class Status:
+    """One trial."""
+
+    key: str
+    label: str
+    state: State
+    epoch: int
+    epochs: int
+    rsum: float | None  # on test; of a trial that has not ended, the best on val
+    logged: bool
+    message: str
+
+
+def statuses(trials: Iterable[Planned], uri: str, busy: bool) -> Iterator[Status]:
+    """Every trial of a plan; `busy`: a driver is at work, so what was begun is running."""
+    for trial in trials:
+        result, epochs = read_result(trial.folder), read_epochs(trial.folder)
+        begun = State.RUNNING if busy else State.INTERRUPTED
+        state = result.state if result else begun if (trial.folder / SPEC).is_file() else State.WAITING
+        val = max((report.val["rsum"] for report in epochs if "rsum" in report.val), default=None)
+        yield Status(
+            key=trial.spec.key,
+            label=trial.spec.label,
+            state=state,
+            epoch=len(epochs),
+            epochs=trial.spec.training.epochs,
+            rsum=result.measures.get("rsum") if result else val,
+            logged=is_logged(trial.folder, uri),
+            message=f"{result.failure or ''} {result.message}".strip() if result else "",
+        )
+
+
+def counts(found: Iterable[Status]) -> dict[str, int]:
+    """Trials by state, every state named."""
+    counted = Counter(status.state for status in found)
+    return {state.value: counted[state] for state in State if counted[state] or state is not State.STOPPED}
+
+
+def is_busy(results: Path) -> bool:
+    """Whether a driver holds the results folder."""
+    if not (results / LOCK).is_file():
+        return False
+    try:
+        with FileLock(results / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True

@@ -1,0 +1,322 @@
+"""Results -> MLflow runs -> pandas. The only file that imports mlflow, and the only writer to the tracking store.
+
+A parent run a campaign, a child run a trial, found again by its key. The parent's tags `expected.<key>` hold what the
+campaign planned, so that a trial that never began is missing by name. They are tags rather than an artifact because
+tags lie in the store itself: a report needs nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from harness.columns import (
+    cell,
+    described,
+    epoch_metrics,
+    expected,
+    final_metrics,
+    final_tags,
+    finite,
+    params_and_tags,
+    row_of,
+    typed,
+)
+from harness.config import Config
+from harness.errors import StoreError
+from harness.folders import EPOCHS, RANKS, RESULT, SPEC, TRACEBACK, read_epochs, read_result, write_atomic
+from harness.results import EpochReport, State, TrialResult, TrialSpec
+
+if TYPE_CHECKING:
+    import pandas
+
+EXPERIMENT = "harness"
+LOGGED = "logged.json"
+SQLITE = "sqlite:///"
+ARTIFACTS = (SPEC, RESULT, EPOCHS, RANKS, TRACEBACK)
+TAGS_A_BATCH = 100  # MLflow's limit
+PAGE = 1000
+STATUS = {State.DONE: "FINISHED", State.FAILED: "FAILED"}  # every other end is KILLED: to be continued
+ENDED = ("FINISHED", "FAILED")
+MANNERS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout belongs to the command line
+}
+
+
+def default_uri(config: Config) -> str:
+    """Where results are tracked: [tracking] uri, else sqlite in the results folder; a sqlite path is absolute."""
+    uri = config.tracking.uri
+    if not uri:
+        return f"{SQLITE}{(config.results / 'mlflow.db').as_posix()}"
+    return f"{SQLITE}{config.path(Path(uri.removeprefix(SQLITE))).as_posix()}" if uri.startswith(SQLITE) else uri
+
+
+def is_logged(folder: Path, uri: str) -> bool:
+    """Whether the result that lies in a trial's folder is in the store at `uri`."""
+    mark, result = folder / LOGGED, read_result(folder)
+    if result is None or not mark.is_file():
+        return False
+    logged = json.loads(mark.read_text(encoding="utf-8"))
+    return (logged["uri"], logged["result"]) == (without_password(uri), digest(result))
+
+
+def digest(result: TrialResult) -> str:
+    """What tells one result from another of the same key, such as one made again with --force."""
+    return hashlib.sha256(result.model_dump_json().encode()).hexdigest()[:16]
+
+
+def without_password(uri: str) -> str:
+    """A uri as it may be shown and kept."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.username else uri
+
+
+@dataclass
+class Child:
+    """The open run of one trial."""
+
+    run_id: str
+    started: int  # ms
+    epochs: set[int] = field(default_factory=set)  # those whose measures it has
+
+
+class Tracker:
+    """The one writer to an MLflow store, and its reader.
+
+    uri: any MLflow server or database; a sqlite file is created here, once, in WAL mode.
+    artifacts: where a database without a server keeps artifacts; beside the sqlite file where not given.
+    Everything raises StoreError when the store cannot be reached or written.
+    """
+
+    def __init__(self, uri: str, artifacts: Path | None = None) -> None:
+        for name, value in MANNERS.items():
+            os.environ.setdefault(name, value)
+        import mlflow
+        import sqlalchemy.exc
+
+        for name in ("alembic", "mlflow"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told once, by StoreError
+        self.uri = uri
+        self._errors = (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
+        self._entities = mlflow.entities
+        self._specs: dict[str, TrialSpec] = {}
+        self._children: dict[str, Child] = {}
+        self._campaign, self._parent, self._moved_from = "", "", ""
+        with self._store():
+            if uri.startswith(SQLITE):
+                artifacts = artifacts or create_sqlite(sqlite_file(uri))
+            self._client = mlflow.MlflowClient(tracking_uri=uri)
+            self._experiment = self._open_experiment(artifacts)
+
+    @contextmanager
+    def _store(self) -> Iterator[None]:
+        """Whatever goes wrong in the store becomes one StoreError that says what to do."""
+        try:
+            yield
+        except self._errors as error:
+            line = (str(self._root(error)).strip().splitlines() or [type(error).__name__])[0]
+            shown = without_password(self.uri)
+            raise StoreError(
+                f"the tracking store {shown} cannot be used: {line.replace(self.uri, shown)[:300]}; finished trials "
+                "are kept in their folders and logged by the next `harness run` once it is back ([tracking] uri)"
+            ) from error
+
+    def _root(self, error: BaseException) -> BaseException:
+        """The error that the others were raised for: it says what is wrong in the fewest words."""
+        below = error.__cause__ or error.__context__
+        return self._root(below) if isinstance(below, self._errors) else error
+
+    def _open_experiment(self, artifacts: Path | None) -> str:
+        place = artifacts.absolute().as_uri() if artifacts else None
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            return str(self._client.create_experiment(EXPERIMENT, artifact_location=place))
+        if found.lifecycle_stage != "active":
+            raise StoreError(f"the experiment {EXPERIMENT!r} was deleted in {without_password(self.uri)}; restore it")
+        self._moved_from = found.artifact_location if place and place != found.artifact_location else ""
+        return str(found.experiment_id)
+
+    def open_campaign(self, name: str, specs: Sequence[TrialSpec], note: Mapping[str, str] | None = None) -> None:
+        """Open the parent run of a campaign, a new one or the one of this name, and keep what is expected of it.
+
+        Expected are the trials given here and those of earlier plans, except that a method, dataset and protocol that
+        is planned anew replaces its earlier plan: seeds and settings that nobody asks for any more are not missing.
+        """
+        if self._moved_from:
+            raise StoreError(
+                f"{without_password(self.uri)} was made to keep its artifacts in {self._moved_from}: its folder was "
+                "moved. Move it back, or delete the store: `harness run` logs the trials of its plan anew from their "
+                "folders"
+            )
+        self._specs |= {spec.key: spec for spec in specs}
+        self._campaign = name
+        with self._store():
+            parent = self._find_parent(name) or self._client.create_run(
+                self._experiment, run_name=name, tags={"harness.kind": "campaign", "harness.campaign": name}
+            )
+            self._parent = parent.info.run_id
+            self._client.update_run(self._parent, status="RUNNING")
+            plan = {spec.key: described(spec) for spec in specs}
+            cells = {cell(planned) for planned in plan.values()}
+            for key, planned in expected(parent.data.tags).items():
+                if cell(planned) in cells and key not in plan:
+                    self._client.delete_tag(self._parent, f"expected.{key}")
+            self._tag(self._parent, {f"expected.{key}": json.dumps(planned) for key, planned in plan.items()})
+            self._tag(self._parent, {f"note.{key}": value for key, value in (note or {}).items()})
+
+    def begin(self, spec: TrialSpec) -> None:
+        """The trial's run: the one that a stopped or killed driver left open, else a new one."""
+        if spec.key in self._children:
+            return
+        self._specs[spec.key] = spec
+        with self._store():
+            left = next((run for run in self._runs_of(spec.key) if run.info.status not in ENDED), None)
+            self._children[spec.key] = self._continue(left) if left else self._create(spec)
+
+    def epoch(self, report: EpochReport) -> None:
+        """One finished epoch, in one batch; the start of a trial opens its run."""
+        self.begin(self._specs[report.key])
+        if report.phase == "train":
+            self._log_epochs(self._children[report.key], [report])
+
+    def result(self, result: TrialResult, folder: Path) -> None:
+        """Everything of one result, once: a result that is in the store already is only marked so in its folder.
+
+        Epochs that did not arrive while the trial ran are taken from the folder. What the run's end depends on comes
+        last, so that a driver killed in between leaves an open run that the next one completes.
+        """
+        with self._store():
+            already = None if result.key in self._children else self._logged(result)
+            run_id = already or self._log(result, folder)
+        if result.state in (State.DONE, State.FAILED):
+            mark = {"uri": without_password(self.uri), "run_id": run_id, "result": digest(result)}
+            write_atomic(folder / LOGGED, json.dumps(mark, indent=2))
+
+    def close_campaign(self, state: State) -> None:
+        """End the parent run; runs still open are marked interrupted, to be continued under the same key."""
+        with self._store():
+            for child in self._children.values():
+                self._end(child.run_id, State.INTERRUPTED, {})
+            self._children.clear()
+            if self._parent:
+                self._end(self._parent, state, {})
+
+    def _logged(self, result: TrialResult) -> str | None:
+        runs = (run for run in self._runs_of(result.key) if run.info.status in ENDED)
+        return next((run.info.run_id for run in runs if run.data.tags.get("harness.result") == digest(result)), None)
+
+    def _log(self, result: TrialResult, folder: Path) -> str:
+        self.begin(result.spec)
+        child = self._children[result.key]
+        self._log_epochs(child, read_epochs(folder))
+        # the run's own start as timestamp: logged a second time after a crash, the entries are the same ones
+        values = finite(final_metrics(result)).items()
+        entries = [self._entities.Metric(name, value, child.started, 0) for name, value in values]
+        self._client.log_batch(child.run_id, metrics=entries)
+        for path in (folder / name for name in ARTIFACTS):
+            if path.is_file():
+                self._client.log_artifact(child.run_id, str(path))
+        self._client.log_dict(child.run_id, result.environment, "environment.json")
+        self._end(child.run_id, result.state, final_tags(result, digest(result)))
+        del self._children[result.key]
+        return child.run_id
+
+    def _create(self, spec: TrialSpec) -> Child:
+        params, tags = params_and_tags(spec)
+        tags |= {"harness.campaign": self._campaign, "harness.state": State.RUNNING.value}
+        if self._parent:
+            tags["mlflow.parentRunId"] = self._parent
+        run = self._client.create_run(self._experiment, run_name=spec.label, tags=tags)
+        entries = [self._entities.Param(key, value) for key, value in params.items()]
+        self._client.log_batch(run.info.run_id, params=entries)
+        return Child(run.info.run_id, run.info.start_time)
+
+    def _continue(self, run: Any) -> Child:
+        self._client.update_run(run.info.run_id, status="RUNNING")
+        self._client.set_tag(run.info.run_id, "harness.state", State.RUNNING.value)
+        history = self._client.get_metric_history(run.info.run_id, "epoch")
+        return Child(run.info.run_id, run.info.start_time, {entry.step for entry in history})
+
+    def _log_epochs(self, child: Child, reports: Iterable[EpochReport]) -> None:
+        """The epochs that the run does not have yet, in one batch."""
+        now = int(time.time() * 1000)
+        new = [report for report in reports if report.epoch not in child.epochs]
+        values = [(report.epoch, finite(epoch_metrics(report))) for report in new]
+        entry = self._entities.Metric
+        entries = [entry(name, value, now, step) for step, part in values for name, value in part.items()]
+        with self._store():
+            self._client.log_batch(child.run_id, metrics=entries)
+        child.epochs |= {report.epoch for report in new}
+
+    def _end(self, run_id: str, state: State, tags: Mapping[str, str]) -> None:
+        self._tag(run_id, {**tags, "harness.state": state.value})
+        self._client.set_terminated(run_id, STATUS.get(state, "KILLED"))
+
+    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        entries = [self._entities.RunTag(key, str(value)) for key, value in tags.items()]
+        for start in range(0, len(entries), TAGS_A_BATCH):
+            self._client.log_batch(run_id, tags=entries[start : start + TAGS_A_BATCH])
+
+    def frame(self) -> pandas.DataFrame:
+        """Every trial that was run or is expected, one row a key: its latest finished run, else its latest run.
+
+        Columns: `TEXTS` and `INTEGERS`, parameters `settings.*` and `training.*` as `-s` takes them, `env.*`, and a
+        float column a metric. A trial that never began has the state "waiting". Sorted.
+        """
+        with self._store():
+            runs = self._search("tags.`harness.kind` = 'trial'")
+            planned = [expected(run.data.tags) for run in self._search("tags.`harness.kind` = 'campaign'")]
+        rows = {key: {**row, "state": State.WAITING.value} for part in planned for key, row in part.items()}
+        for run in sorted(runs, key=age):
+            rows[run.data.tags["harness.key"]] = row_of(run)
+        return typed(list(rows.values()))
+
+    def _find_parent(self, name: str) -> Any:
+        campaigns = self._search("tags.`harness.kind` = 'campaign'")
+        return next((run for run in campaigns if run.data.tags.get("harness.campaign") == name), None)
+
+    def _runs_of(self, key: str) -> list[Any]:
+        """The runs of one trial, newest first."""
+        return sorted(self._search(f"tags.`harness.key` = '{key}'"), key=age, reverse=True)
+
+    def _search(self, filter_string: str) -> list[Any]:
+        runs: list[Any] = []
+        token = None
+        while True:
+            page = self._client.search_runs([self._experiment], filter_string, max_results=PAGE, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+
+def age(run: Any) -> tuple[bool, int, str]:
+    """Sorts runs of one key: the latest finished one is the last, else the latest."""
+    return run.info.status == "FINISHED", run.info.start_time, run.info.run_id
+
+
+def sqlite_file(uri: str) -> Path:
+    """The file behind a sqlite uri."""
+    return Path(uri.removeprefix(SQLITE).partition("?")[0])
+
+
+def create_sqlite(file: Path) -> Path:
+    """Make sure that a sqlite file is there, in WAL mode so that readers never wait; returns its artifact folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    return file.parent / "artifacts"

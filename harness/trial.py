@@ -1,0 +1,271 @@
+"""One trial, start to end: train, select on val, score test once. Knows no Ray, no MLflow, no Optuna."""
+
+from __future__ import annotations
+
+import io
+import math
+import resource
+import time
+import traceback
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.cards import DatasetCard, MethodCard, ProtocolCard, read_card
+from harness.config import Scalar
+from harness.data import Dataset, open_dataset
+from harness.environment import environment
+from harness.errors import DataError, ResourceError, TrialError
+from harness.evaluate import Scored, score_split
+from harness.folders import (
+    CHECKPOINT,
+    RANKS,
+    TRACEBACK,
+    read_epochs,
+    write_atomic,
+    write_epochs,
+    write_result,
+    write_spec,
+)
+from harness.method import Inputs, Method
+from harness.protocols import evaluate_protocol, folds, gallery
+from harness.ranking import measures, rank
+from harness.registry import load_class
+from harness.results import Assignment, EpochReport, Failure, State, TrialResult
+from harness.train import EpochCost, Trainer
+
+Steps = Generator[EpochReport, bool | None, TrialResult]
+
+
+def steps(assignment: Assignment) -> Steps:
+    """The life of a trial: yields a report an epoch, is sent go on (True) or stop (False), returns the result.
+
+    Never raises but for an interruption: whatever else goes wrong becomes a FAILED result, its traceback in the folder.
+    """
+    try:
+        result = yield from Trial(assignment).run()
+    except Exception as error:  # noqa: BLE001  the one boundary where a trial becomes a result
+        result = failed(assignment, error)
+    if result.state is not State.STOPPED:
+        write_result(assignment.folder, result)
+    return result
+
+
+class Trial:
+    """One assignment under way."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self.spec = assignment.spec
+        self.folder = assignment.folder
+        write_spec(self.folder, self.spec)
+        torch.set_num_threads(assignment.threads)
+        self.device = choose_device(assignment.device)
+        card = read_card(DatasetCard, assignment.dataset_card)
+        self.dataset = open_dataset(card, assignment.data, assignment.cache, self.spec.limit)
+        if self.dataset.fingerprint != self.spec.data_fingerprint:
+            raise DataError(f"the files of {card.name} changed since the trial was planned; run the command again")
+        self.protocol = find_protocol(card, self.spec.protocol)
+        method_card = read_card(MethodCard, assignment.method_card)
+        self.method = build_method(method_card, self.spec.settings, self.dataset, self.spec.seed).to(self.device)
+        self.reports: list[EpochReport] = []
+        self.best: dict[str, Any] = {"epoch": 0, "rsum": -math.inf, "method": None}
+
+    def run(self) -> Steps:
+        """Epochs from where they stood, then the best weights on test."""
+        trainer = self._trainer()
+        yield self._report(phase="start")
+        while trainer is not None and not self._finished(trainer):
+            report = self._epoch(trainer)
+            if (yield report) is False:
+                return self._result(State.STOPPED)
+        yield self._report(phase="test")
+        return self._test()
+
+    def _trainer(self) -> Trainer | None:
+        """The trainer, continued from the checkpoint where there is one; None where nothing is to be trained."""
+        if not self.spec.training.epochs:
+            return None
+        split = self.dataset.split("train")
+        trainer = Trainer(self.method, split, self.spec.training, self.spec.seed, self.device)
+        checkpoint = self.folder / CHECKPOINT
+        if checkpoint.is_file():
+            state = torch.load(checkpoint, map_location=self.device, weights_only=True)
+            trainer.load(state["trainer"])
+            self.best = state["best"]
+            self.reports = read_epochs(self.folder)[: trainer.epoch]
+        return trainer
+
+    def _finished(self, trainer: Trainer) -> bool:
+        patience = self.spec.training.patience
+        waited = trainer.epoch - self.best["epoch"]
+        return trainer.epoch >= self.spec.training.epochs or bool(patience and waited >= patience)
+
+    def _epoch(self, trainer: Trainer) -> EpochReport:
+        """Train, validate, keep the best, checkpoint: in this order, so that a checkpoint never lacks its report."""
+        start = time.perf_counter()
+        cost = trainer.run_epoch()
+        val = self._validate()
+        if val["rsum"] > self.best["rsum"]:
+            weights = {name: value.clone() for name, value in self.method.state_dict().items()}
+            self.best = {"epoch": trainer.epoch, "rsum": val["rsum"], "method": weights}
+        report = self._report(cost=cost, val=val, epoch=trainer.epoch, seconds=time.perf_counter() - start)
+        self.reports.append(report)
+        write_epochs(self.folder, self.reports)
+        save_checkpoint(self.folder / CHECKPOINT, {"trainer": trainer.state(), "best": self.best})
+        return report
+
+    def _validate(self) -> dict[str, float]:
+        split = self.dataset.split("val")
+        return measures(rank(score_split(self.method, split, self.device).scores, split.pairs))
+
+    def _test(self) -> TrialResult:
+        """The best weights of val on the protocol's gallery, once."""
+        if self.best["method"] is not None:
+            self.method.load_state_dict(self.best["method"])
+        split = self.dataset.split(self.protocol.split)
+        scored = score_split(self.method, split, self.device)
+        limited = self.spec.limit is not None
+        found, arrays = evaluate_protocol(scored.scores, self.protocol, split.pairs, limited)
+        save_arrays(self.folder / RANKS, arrays)
+        sizes = gallery(folds(self.protocol, len(split.images), split.pairs, limited))
+        return self._result(State.DONE, found, sizes, self._cost(scored))
+
+    def _result(
+        self,
+        state: State,
+        found: dict[str, float] | None = None,
+        sizes: dict[str, int] | None = None,
+        cost: dict[str, float] | None = None,
+    ) -> TrialResult:
+        best = self.best["epoch"]
+        return TrialResult(
+            spec=self.spec,
+            state=state,
+            measures=found or {},
+            val=self.reports[best - 1].val if best else {},
+            best_epoch=best,
+            epochs=len(self.reports),
+            gallery=sizes or {},
+            cost=cost or {},
+            environment=environment(self.device),
+        )
+
+    def _cost(self, scored: Scored) -> dict[str, float]:
+        """Throughput as medians over epochs, memory, parameters, seconds of training and validation."""
+        rates = [report.pairs_per_second for report in self.reports]
+        return {
+            "train_pairs_per_second": float(np.median(rates)) if rates else 0.0,
+            **scored.cost,
+            "peak_memory_mb": peak_memory_mb(self.device),
+            "parameters": float(sum(part.numel() for part in self.method.parameters())),
+            "seconds": sum(report.seconds for report in self.reports),
+        }
+
+    def _report(
+        self,
+        cost: EpochCost | None = None,
+        val: dict[str, float] | None = None,
+        epoch: int | None = None,
+        seconds: float = 0.0,
+        phase: str = "train",
+    ) -> EpochReport:
+        return EpochReport(
+            key=self.spec.key,
+            epoch=len(self.reports) if epoch is None else epoch,
+            epochs=self.spec.training.epochs,
+            loss=cost.loss if cost else None,
+            lr=cost.lr if cost else None,
+            val=val or {},
+            seconds=seconds,
+            pairs_per_second=cost.pairs / cost.seconds if cost else 0.0,
+            phase=phase,  # type: ignore[arg-type]
+        )
+
+
+def build_method(card: MethodCard, settings: dict[str, Scalar], dataset: Dataset, seed: int) -> Method:
+    """A method with the weights of its seed."""
+    kind = load_class(card)
+    torch.manual_seed(seed)
+    return kind(kind.Settings(**settings), Inputs(dataset.card.feature_width, len(dataset.vocabulary)))
+
+
+def find_protocol(card: DatasetCard, name: str) -> ProtocolCard:
+    """The protocol of a card."""
+    protocol = card.protocol(name)
+    if protocol is None:
+        raise DataError(f"{card.path}: no protocol {name!r}")
+    return protocol
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the GPU that this process may see, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ResourceError(
+            f"--device {name}: this process sees no CUDA device; use --device cpu or ask for gpus-per-trial"
+        )
+    return torch.device(name)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Tensors and plain values only, replaced atomically; loads with weights_only=True."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Arrays as .npz, replaced atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomic(path, buffer.getvalue())
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory that this process held: on the GPU where it trains on one, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def failed(assignment: Assignment, error: Exception) -> TrialResult:
+    """The result of a trial that went wrong; its traceback is kept in the folder."""
+    write_atomic(assignment.folder / TRACEBACK, "".join(traceback.format_exception(error)))
+    return TrialResult(
+        spec=assignment.spec,
+        state=State.FAILED,
+        failure=classify(error),
+        message=explain(error),
+        epochs=len(read_epochs(assignment.folder)),
+        environment=environment(torch.device("cpu")),
+    )
+
+
+def classify(error: Exception) -> Failure:
+    """The failure class of an exception."""
+    if isinstance(error, TrialError):
+        return Failure(error.failure)
+    if isinstance(error, DataError):
+        return Failure.DATA
+    if isinstance(error, torch.OutOfMemoryError):
+        return Failure.OOM
+    if isinstance(error, MemoryError):
+        return Failure.OOM_HOST
+    return Failure.BUG
+
+
+def explain(error: Exception) -> str:
+    """One line for people."""
+    if classify(error) is Failure.OOM:
+        return (
+            "out of GPU memory in training; the batch is never shrunk, so lower training.batch_size or the method's "
+            "dim, or give the trial a larger share of a GPU"
+        )
+    text = str(error).strip().splitlines()
+    line = text[0] if text else ""
+    return line if isinstance(error, TrialError | DataError) else f"{type(error).__name__}: {line}"

@@ -1,0 +1,252 @@
+"""A campaign as it is watched: a live picture on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from harness.planning import Plan
+from harness.results import EpochReport, State, TrialResult
+
+MARKS = {State.DONE: ("✓", "green"), State.FAILED: ("✗", "red"), State.STOPPED: ("■", "yellow")}
+WIDE = 100  # columns from which a running trial also shows its loss
+FRAMES = 4  # a second
+
+
+@dataclass
+class Row:
+    """A trial under way."""
+
+    label: str
+    report: EpochReport
+    seen: float  # when the report came, seconds of a monotonic clock
+    began: int  # epochs that an earlier run had finished
+    spent: float = 0.0  # seconds of the epochs that this run has finished
+
+    def update(self, report: EpochReport, now: float) -> None:
+        """Take in a further report."""
+        self.report, self.seen = report, now
+        self.spent += report.seconds if report.phase == "train" else 0.0
+
+    @property
+    def stage(self) -> str:
+        """What it is at."""
+        if self.report.phase == "test":
+            return "testing"
+        return f"{self.report.epoch}/{self.report.epochs}"
+
+    def left(self, now: float) -> float | None:
+        """Seconds until its last epoch, from the mean of its own epochs; None before the first one has ended."""
+        done = self.report.epoch - self.began
+        if self.report.phase == "test":
+            return 0.0
+        if done < 1:
+            return None
+        return max(0.0, (self.report.epochs - self.report.epoch) * self.spent / done - (now - self.seen))
+
+
+class Totals:
+    """What is known of a campaign while it runs: counts, and the time it still takes."""
+
+    def __init__(self, plan: Plan, now: float) -> None:
+        self.labels = {trial.spec.key: trial.spec.label for trial in plan.trials}
+        self.widest = max(len(trial.spec.label) for trial in plan.trials)
+        self.began = now
+        self.before = len(plan.trials) - len(plan.todo)
+        self.total = len(plan.todo)
+        self.rows: dict[str, Row] = {}
+        self.ended: list[State] = []
+        self.seconds: list[float] = []  # of the trials that this run has done
+
+    @property
+    def failed(self) -> int:
+        """Trials that failed in this run."""
+        return self.ended.count(State.FAILED)
+
+    def epoch(self, report: EpochReport, now: float) -> Row:
+        """A trial reports."""
+        row = self.rows.get(report.key)
+        if row is None:
+            row = self.rows[report.key] = Row(self.labels[report.key], report, now, report.epoch)
+        row.update(report, now)
+        return row
+
+    def result(self, result: TrialResult) -> None:
+        """A trial has ended."""
+        self.rows.pop(result.key, None)
+        self.ended.append(result.state)
+        if "seconds" in result.cost:
+            self.seconds.append(result.cost["seconds"])
+
+    def left(self, now: float) -> float | None:
+        """Seconds until all is done: what runs and what waits, spread over the places in use."""
+        known = [left for row in self.rows.values() if (left := row.left(now)) is not None]
+        waiting = self.total - len(self.ended) - len(self.rows)
+        guesses = self.seconds or [row.spent + (row.left(now) or 0.0) for row in self.rows.values() if row.spent]
+        if len(known) < len(self.rows) or (waiting and not guesses):
+            return None
+        mean = sum(guesses) / len(guesses) if guesses else 0.0
+        return max([(sum(known) + waiting * mean) / max(1, len(self.rows)), *known])
+
+    def line(self, now: float) -> str:
+        """The counts in words."""
+        parts = [f"{len(self.ended)}/{self.total} trials", clock(now - self.began)]
+        if self.before:
+            parts.insert(1, f"{self.before} were done before")
+        if self.failed:
+            parts.insert(1, f"{self.failed} failed")
+        if left := self.left(now):
+            parts.append(f"about {clock(left)} left")
+        return " · ".join(parts)
+
+
+class Lines:
+    """A line a report and a line a result, for logs and pipes; with `quiet` results alone."""
+
+    def __init__(self, console: Console, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._totals: Totals | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        return None
+
+    def start(self, plan: Plan) -> None:
+        """The campaign begins."""
+        self._totals = Totals(plan, time.monotonic())
+
+    def epoch(self, report: EpochReport) -> None:
+        """A trial reports."""
+        assert self._totals
+        row = self._totals.epoch(report, time.monotonic())
+        if not self._quiet:
+            self._print(Text(epoch_line(row)))
+
+    def result(self, result: TrialResult) -> None:
+        """A trial has ended."""
+        assert self._totals
+        self._totals.result(result)
+        self._print(result_line(result, self._totals.widest))
+
+    def warn(self, message: str) -> None:
+        """Something to be told once."""
+        self._print(Text(f"warning: {message}", style="yellow"))
+
+    def _print(self, line: Text) -> None:
+        self._console.print(line, soft_wrap=True)
+
+
+class Picture:
+    """On a terminal: results scroll by above, below them a line a running trial and the totals, redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._totals: Totals | None = None
+        self._spinner = Spinner("dots", style="cyan")
+        self._live = Live(console=console, get_renderable=self.draw, refresh_per_second=FRAMES, transient=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._live.stop()
+
+    def start(self, plan: Plan) -> None:
+        """The campaign begins."""
+        self._totals = Totals(plan, time.monotonic())
+        self._live.start()
+
+    def epoch(self, report: EpochReport) -> None:
+        """A trial reports."""
+        assert self._totals
+        self._totals.epoch(report, time.monotonic())
+
+    def result(self, result: TrialResult) -> None:
+        """A trial has ended."""
+        assert self._totals
+        self._totals.result(result)
+        self._console.print(result_line(result, self._totals.widest))
+
+    def warn(self, message: str) -> None:
+        """Something to be told once."""
+        self._console.print(Text(f"warning: {message}", style="yellow"))
+
+    def draw(self) -> RenderableType:
+        """The running trials, as many as the screen holds, and the totals."""
+        if self._totals is None:
+            return Text("")
+        now, rows = time.monotonic(), list(self._totals.rows.values())
+        room = max(1, self._console.height - 4)
+        parts: list[RenderableType] = [trial_rows(rows[:room], now, self._console.width)] if rows else []
+        if len(rows) > room:
+            parts.append(Text(f"  … and {len(rows) - room} more running", style="dim"))
+        self._spinner.update(text=Text(self._totals.line(now) if rows or self._totals.ended else "starting …"))
+        return Group(*parts, self._spinner)
+
+
+def trial_rows(rows: list[Row], now: float, width: int) -> Table:
+    """A line a trial: label, epoch bar, val rsum, pairs a second, time left; and its loss where there is room."""
+    table = Table.grid(padding=(0, 1), expand=False)
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(16, width - 56))
+    for _ in range(5 + (width >= WIDE)):
+        table.add_column(no_wrap=True, justify="right")
+    for row in rows:
+        report, left = row.report, row.left(now)
+        cells: list[RenderableType] = [
+            Text(f"  {row.label}"),
+            ProgressBar(total=max(1, report.epochs), completed=report.epoch, width=14 if width < WIDE else 24),
+            Text(row.stage),
+            Text(f"val {report.val['rsum']:.1f}" if "rsum" in report.val else "", style="bold"),
+            Text(f"{report.pairs_per_second:,.0f} pairs/s" if report.pairs_per_second else "", style="dim"),
+            Text(f"{clock(left)} left" if left else ""),
+        ]
+        if width >= WIDE:
+            cells.append(Text(f"loss {report.loss:.4g}" if report.loss is not None else "", style="dim"))
+        table.add_row(*cells)
+    return table
+
+
+def epoch_line(row: Row) -> str:
+    """A report as a plain line."""
+    report = row.report
+    if report.phase == "start":
+        return f"{row.label}  starts" + (f" after epoch {report.epoch}" if report.epoch else "")
+    if report.phase == "test":
+        return f"{row.label}  testing"
+    parts = [f"{row.label}  epoch {row.stage}"]
+    if report.loss is not None:
+        parts.append(f"loss {report.loss:.4g}")
+    if "rsum" in report.val:
+        parts.append(f"val rsum {report.val['rsum']:.1f}")
+    return "  ".join([*parts, f"{report.pairs_per_second:,.0f} pairs/s", f"{report.seconds:.1f} s"])
+
+
+def result_line(result: TrialResult, width: int = 0) -> Text:
+    """How a trial ended, as a line; labels are filled up to a width, so that lines stand in columns."""
+    mark, style = MARKS.get(result.state, ("·", ""))
+    line = Text.assemble((mark, style), f" {result.spec.label:<{width}}  ")
+    if result.state is State.DONE:
+        line.append(f"rsum {result.measures['rsum']:5.1f}", style="bold")
+        r1 = f"  R@1 {result.measures['i2t_r1']:4.1f} {result.measures['t2i_r1']:4.1f}"
+        return line.append(f"{r1}  best epoch {result.best_epoch}/{result.epochs}  {clock(result.cost['seconds'])}")
+    why = f" ({result.failure.value})" if result.failure else ""
+    return line.append(f"{result.state.value}{why}: {result.message}")
+
+
+def clock(seconds: float) -> str:
+    """A span of time: 0:07, 12:34, 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

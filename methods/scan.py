@@ -1,0 +1,73 @@
+"""SCAN, stacked cross attention (Lee, Chen, Hua, Hu, He; ECCV 2018; arXiv 1803.08024), in both directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from harness.blocks import (
+    FragmentMethod,
+    RegionEncoder,
+    WordEncoder,
+    attended_cosine,
+    gram,
+    pool,
+    products,
+    stacked_attention,
+)
+from harness.method import Encoded, Inputs
+
+
+class SCAN(FragmentMethod):
+    """Unit regions and words; each query vector is compared with the context vectors that it attends to."""
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of the card."""
+
+        dim: int
+        word_dim: int
+        margin: float
+        temperature: float  # lambda_1, of the softmax over the context
+        slope: float  # of the rectifier: 0 in the paper's text, 0.1 in its published code
+        pooling: Literal["avg", "lse"]
+        pooling_temperature: float  # lambda_2, of LSE
+
+    def __init__(self, settings: Any, inputs: Inputs) -> None:
+        super().__init__(settings, inputs)
+        self.regions = RegionEncoder(inputs.feature_width, settings.dim)
+        self.words = WordEncoder(inputs.vocabulary_size, settings.word_dim, settings.dim)
+
+    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
+        """Unit regions (B, R, D)."""
+        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
+
+    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
+        """Unit words (B, T, D)."""
+        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
+
+    def relevance(self, context: Encoded, queries: Encoded) -> Tensor:
+        """Relevance of each query set to each context set, (C, Q)."""
+        product = products(context.vectors, queries.vectors)
+        weights = stacked_attention(product, context.mask, queries.mask, self.settings.temperature, self.settings.slope)
+        cosines = attended_cosine(weights, product, gram(context.vectors))
+        return pool(cosines, queries.mask, self.settings.pooling, self.settings.pooling_temperature)
+
+
+class TextToImage(SCAN):
+    """Words attend to regions: one relevance a word."""
+
+    def score(self, images: Encoded, captions: Encoded) -> Tensor:
+        """(n, R, D), (m, T, D) -> (n, m)."""
+        return self.relevance(images, captions)
+
+
+class ImageToText(SCAN):
+    """Regions attend to words: one relevance a region."""
+
+    def score(self, images: Encoded, captions: Encoded) -> Tensor:
+        """(n, R, D), (m, T, D) -> (n, m)."""
+        return self.relevance(captions, images).T

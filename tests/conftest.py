@@ -1,0 +1,50 @@
+"""What several test files share: one migrated MLflow store, copied where a test wants one of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from harness.cluster import RayExecutor
+from harness.config import Cluster
+from harness.machine import Node
+
+pytest_plugins = ("tiny_project",)  # the command line's project
+
+
+@pytest.fixture(scope="session")
+def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty sqlite store with MLflow's schema: migrating a fresh one takes seconds."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return file
+
+
+@pytest.fixture
+def store(migrated_store: Path, tmp_path: Path) -> str:
+    """The uri of a store of one's own, `<tmp_path>/runs/mlflow.db`, empty."""
+    file = tmp_path / "runs" / "mlflow.db"
+    file.parent.mkdir(exist_ok=True)
+    shutil.copy(migrated_store, file)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One Ray of two CPUs for all tests; every RayExecutor of this process uses it and leaves it running."""
+    tests = Path(__file__).parent
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(tests), os.environ.get("PYTHONPATH")]))
+    executor = RayExecutor(Cluster(), machine=Node("test", 2, 0))
+    assert not list(executor.run([], lambda _report: True))
+    yield
+    executor.close()

@@ -1,0 +1,401 @@
+"""A campaign on a real but tiny dataset: planned, run, interrupted, continued, recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from harness.campaign import LOCK, Outcome, choose_executor, execute
+from harness.cards import DatasetCard, read_card
+from harness.cluster import RayExecutor
+from harness.config import Campaign, Config, Paths, Resources, Training, load
+from harness.errors import DataError, ResourceError, StoreError, UsageError
+from harness.executors import InProcess
+from harness.folders import read_epochs, read_result, write_atomic
+from harness.planning import Plan, check_room, plan
+from harness.registry import discover
+from harness.results import EpochReport, Failure, State, TrialResult
+from harness.scenes import Scenes
+from harness.splits import Place
+from harness.tracking import Tracker, is_logged
+
+SIZES = {"train": 48, "val": 16, "test": 16}
+TINY = """
+name = "tiny"
+title = "A few scenes"
+summary = "For tests."
+layout = "scenes"
+licence = "generated"
+origin = "generated"
+feature_width = 205
+max_regions = 12
+[splits]
+{splits}
+[[protocols]]
+name = "full"
+images = 16
+captions = {captions}
+"""
+
+
+@dataclasses.dataclass
+class Watcher:
+    """A view that writes down what it is told, and may do something at a report."""
+
+    reports: list[EpochReport] = dataclasses.field(default_factory=list)
+    results: list[TrialResult] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    def start(self, plan: Plan) -> None:
+        """The campaign begins."""
+
+    def epoch(self, report: EpochReport) -> None:
+        self.reports.append(report)
+        self.at(report)
+
+    def result(self, result: TrialResult) -> None:
+        self.results.append(result)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def at(self, report: EpochReport) -> None:
+        """Nothing here; a test puts its trouble in this place."""
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the card of a tiny dataset and the cache that holds it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    card_file = folder / "datasets" / "tiny" / "card.toml"
+    counts = dict.fromkeys(SIZES, 0)
+    for _ in range(2):  # the generator says how many captions there are
+        lines = (f"{name} = {{ images = {SIZES[name]}, captions = {count} }}" for name, count in counts.items())
+        write_atomic(card_file, TINY.format(splits="\n".join(lines), captions=counts["test"]))
+        reader = Scenes(Place(read_card(DatasetCard, card_file), folder, folder / "cache"))
+        counts = {name: len(reader.read(name).captions) for name in SIZES}
+    return folder
+
+
+@pytest.fixture
+def config(tiny: Path, tmp_path: Path, store: str) -> Config:
+    """A campaign of two epochs of one small method; its store is the one that `store` copied."""
+    shutil.copytree(tiny / "cache", tmp_path / "runs" / "cache")
+    return Config(
+        root=tmp_path,
+        campaign=Campaign(methods=("vsepp",), datasets=("tiny",), seeds=(0,)),
+        paths=Paths(datasets=(tiny / "datasets",)),
+        training=Training(epochs=2, batch_size=16),
+        settings={"*": {"dim": 8, "word_dim": 8}},
+    )
+
+
+def planned(config: Config, **flags: object) -> Plan:
+    return plan(config, discover(config), **flags)  # type: ignore[arg-type]
+
+
+def carry_out(config: Config, view: Watcher | None = None, **flags: object) -> Outcome:
+    made = planned(config, **flags)
+    return execute(made, InProcess(), Tracker(made.uri), view or Watcher())
+
+
+def changed(config: Config, **sections: object) -> Config:
+    return config.model_copy(update=sections)
+
+
+def standing(plan: Plan) -> list[str]:
+    return [trial.state for trial in plan.trials]
+
+
+# --- the plan
+
+
+def test_a_plan_lists_every_method_and_seed_once_the_first_seed_of_all_first(config: Config) -> None:
+    made = planned(config, methods=["chance", "v*", "vsepp"], seeds=[1, 0, 1])
+    assert [trial.spec.label for trial in made.trials] == [
+        "chance/tiny/s1",
+        "vsepp/tiny/s1",
+        "chance/tiny/s0",
+        "vsepp/tiny/s0",
+    ]
+    assert standing(made) == ["new"] * 4
+    assert len({trial.folder for trial in made.trials}) == 4
+
+
+def test_a_method_that_is_not_trained_gets_no_epochs(config: Config) -> None:
+    chance, vsepp = planned(config, methods=["chance", "vsepp"]).trials
+    assert (chance.spec.training.epochs, vsepp.spec.training.epochs) == (0, 2)
+
+
+def test_a_trial_is_done_resumed_or_run_again_as_its_folder_says(config: Config) -> None:
+    made = planned(config, seeds=[0, 1, 2, 3])
+    done, failed, begun, _ = made.trials
+    (result,) = InProcess().run([done.assignment], lambda _report: True)
+    gone = result.model_copy(update={"spec": failed.spec, "state": State.FAILED, "failure": Failure.OOM})
+    write_atomic(failed.folder / "result.json", gone.model_dump_json())
+    write_atomic(begun.folder / "checkpoint.pt", "")
+    again = made.refreshed()
+    assert standing(again) == ["done", "failed", "resume", "new"]
+    assert [trial.spec.seed for trial in again.todo] == [2, 1, 3], "what was begun comes first"
+    assert standing(dataclasses.replace(made, force=True).refreshed()) == ["new"] * 4
+
+
+def test_another_recipe_setting_or_source_is_another_trial_and_other_resources_are_not(
+    config: Config,
+) -> None:
+    def key(config: Config) -> str:
+        return planned(config).trials[0].spec.key
+
+    training = changed(config, training=config.training.model_copy(update={"lr": 0.5}))
+    settings = changed(config, settings={"vsepp": {"dim": 16}})
+    resources = changed(config, resources=Resources(cpus_per_trial=2, max_concurrent=1))
+    assert len({key(config), key(training), key(settings)}) == 3
+    assert key(config) == key(resources)
+
+
+def with_method(config: Config, source: str) -> Config:
+    """The configuration with a further method: VSE++ as `mine`, its class made by this source."""
+    card = discover(config).methods["vsepp"].path
+    text = card.read_text().replace('name = "vsepp"', 'name = "mine"').replace("methods.vsepp:VSEpp", "mine:Mine")
+    (config.root / "mine.toml").write_text(text)
+    (config.root / "mine.py").write_text(f"from methods.vsepp import VSEpp\n\n\n{source}")
+    return changed(config, paths=config.paths.model_copy(update={"methods": (Path("mine.toml"),)}))
+
+
+def test_a_changed_source_of_a_method_is_another_trial(config: Config) -> None:
+    keys = set()
+    for source in ("class Mine(VSEpp): ...\n", "class Mine(VSEpp): ...  # thought again\n"):
+        (trial,) = planned(with_method(config, source), methods=["mine"]).trials
+        keys.add(trial.spec.key)
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"protocol": "ful"}, "unknown protocol 'ful'; did you mean full"),
+        ({"methods": ["vsep"]}, "vsepp"),
+        ({"datasets": ["tine"]}, "tiny"),
+        ({"seeds": [-1]}, "-1"),
+        ({"limit": 0}, "--limit 0"),
+    ],
+)
+def test_what_does_not_exist_is_refused(config: Config, flags: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        planned(config, **flags)
+
+
+def test_a_dataset_that_does_not_match_its_card_is_refused_before_anything_runs(config: Config, tiny: Path) -> None:
+    card = config.root / "datasets" / "tiny" / "card.toml"
+    text = (tiny / "datasets" / "tiny" / "card.toml").read_text()
+    captions = read_card(DatasetCard, tiny / "datasets" / "tiny" / "card.toml").splits["val"].captions
+    write_atomic(card, text.replace(f"captions = {captions} ", f"captions = {captions + 1} "))
+    wrong = changed(config, paths=Paths(datasets=(card.parents[1],)))
+    with pytest.raises(DataError, match=rf"{captions + 1}\b.*\b{captions}\b|{captions}\b.*\b{captions + 1}\b"):
+        planned(wrong)
+    assert not (config.results / "trials").exists()
+
+
+@pytest.mark.parametrize("place", ["a file/runs", "/proc/runs"])
+def test_a_results_folder_that_cannot_be_written_is_refused(config: Config, tmp_path: Path, place: str) -> None:
+    (tmp_path / "a file").write_text("")
+    nowhere = changed(config, paths=config.paths.model_copy(update={"results": Path(place)}))
+    with pytest.raises(StoreError, match="cannot be written"):
+        planned(nowhere)
+
+
+def test_a_disk_that_is_nearly_full_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    monkeypatch.setattr("harness.planning.LEAST_FREE_BYTES", free * 2)
+    with pytest.raises(StoreError, match=r"MB left"):
+        check_room(tmp_path)
+
+
+# --- running it
+
+
+def test_what_is_done_is_not_done_again_and_needs_no_heavy_library(config: Config) -> None:
+    first = carry_out(config, methods=["vsepp", "chance"])
+    assert (first.exit_code, first.counts) == (0, {"done": 2})
+    again = planned(config, methods=["vsepp", "chance"])
+    assert again.idle
+    assert standing(again) == ["done", "done"]
+    code = (
+        "import sys; from harness.config import Config; from harness.planning import plan;"
+        "from harness.registry import discover; config = Config.model_validate_json(sys.stdin.read());"
+        f"config = config.model_copy(update={{'root': __import__('pathlib').Path({str(config.root)!r})}});"
+        "assert plan(config, discover(config), methods=['vsepp', 'chance']).idle;"
+        "assert not {'torch', 'ray', 'mlflow'} & set(sys.modules)"
+    )
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], input=config.model_dump_json(), text=True, check=True)
+    assert time.monotonic() - start < 10
+
+
+def test_force_runs_anew_and_keeps_the_old_folder_beside(config: Config) -> None:
+    carry_out(config, methods=["chance"])
+    (trial,) = planned(config, methods=["chance"]).trials
+    before = (trial.folder / "result.json").read_bytes()
+    assert carry_out(config, methods=["chance"], force=True).counts == {"done": 1}
+    assert (trial.folder.with_name(f"{trial.folder.name}.old-1") / "result.json").read_bytes() == before
+    assert is_logged(trial.folder, planned(config).uri)
+
+
+def test_a_trial_that_meets_nan_fails_and_the_others_go_on(config: Config) -> None:
+    source = "class Mine(VSEpp):\n    def loss(self, batch):\n        return super().loss(batch) * float('nan')\n"
+    broken = with_method(config, source)
+    view = Watcher()
+    outcome = carry_out(broken, view, methods=["mine", "chance"])
+    assert (outcome.exit_code, outcome.counts) == (4, {"failed": 1, "done": 1})
+    assert view.results[0].failure is Failure.NONFINITE
+    assert standing(planned(broken, methods=["mine", "chance"])) == ["failed", "done"]
+
+
+def test_a_failed_trial_is_run_again_and_its_old_result_is_gone_meanwhile(config: Config) -> None:
+    (trial,) = planned(config).trials
+    (result,) = InProcess().run([trial.assignment], lambda _report: True)
+    failed = result.model_copy(update={"state": State.FAILED, "failure": Failure.KILLED})
+    write_atomic(trial.folder / "result.json", failed.model_dump_json())
+    seen: list[TrialResult | None] = []
+    view = Watcher()
+    view.at = lambda report: seen.append(read_result(trial.folder))  # type: ignore[method-assign]
+    assert carry_out(config, view).counts == {"done": 1}
+    assert seen
+    assert all(result is None for result in seen)
+
+
+def test_a_request_that_no_node_can_meet_is_refused_before_anything_starts(config: Config) -> None:
+    made = planned(changed(config, resources=Resources(cpus_per_trial=4096)))
+    with pytest.raises(ResourceError, match="4096 CPUs"):
+        execute(made, choose_executor(config), Tracker(made.uri), Watcher())
+    assert not (config.results / "trials").exists()
+
+
+def test_a_second_driver_is_refused(config: Config) -> None:
+    made = planned(config)
+    with FileLock(config.results / LOCK), pytest.raises(ResourceError, match="another harness is running"):
+        execute(made, InProcess(), Tracker(made.uri), Watcher())
+
+
+def test_ray_and_this_process_give_the_same_result(config: Config, local_ray: None) -> None:
+    carry_out(config)
+    made = planned(config, force=True)
+    (trial,) = made.trials
+    execute(made, RayExecutor(), Tracker(made.uri), Watcher())
+    here, there = trial.folder.with_name(f"{trial.folder.name}.old-1"), trial.folder
+    assert read_result(here).measures == read_result(there).measures  # type: ignore[union-attr]
+    assert losses(here) == losses(there)
+
+
+def losses(folder: Path) -> list[tuple[float | None, dict[str, float]]]:
+    return [(report.loss, report.val) for report in read_epochs(folder)]
+
+
+# --- a store that goes away
+
+
+def test_a_store_that_goes_away_stops_no_training_and_is_told_once(config: Config) -> None:
+    database = config.results / "mlflow.db"
+
+    def break_store(report: EpochReport) -> None:
+        if (report.key, report.epoch) == (first.spec.key, 1):
+            rename_table(database, "metrics", "lost")
+
+    first, _ = planned(config, seeds=[0, 1]).trials
+    view = Watcher()
+    view.at = break_store  # type: ignore[method-assign]
+    outcome = carry_out(config, view, seeds=[0, 1])
+    assert (outcome.exit_code, outcome.counts) == (6, {"done": 2})
+    assert len(view.warnings) == 1
+
+    rename_table(database, "lost", "metrics")
+    waiting = planned(config, seeds=[0, 1])
+    assert (len(waiting.todo), len(waiting.unlogged)) == (0, 2)
+    assert carry_out(config, seeds=[0, 1]).exit_code == 0
+    assert planned(config, seeds=[0, 1]).idle
+
+
+def rename_table(database: Path, old: str, new: str) -> None:
+    with closing(sqlite3.connect(database, timeout=20)) as connection:
+        connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
+        connection.commit()
+
+
+# --- interruptions
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["ctrl-c", "sigterm"]
+)
+def test_an_interruption_keeps_what_is_finished_and_the_same_plan_continues(
+    config: Config, name: signal.Signals, error: type[BaseException]
+) -> None:
+    def interrupt(report: EpochReport) -> None:
+        if (report.key, report.epoch) == (second.spec.key, 1):
+            os.kill(os.getpid(), name)
+
+    first, second = planned(config, seeds=[0, 1]).trials
+    view = Watcher()
+    view.at = interrupt  # type: ignore[method-assign]
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(error) as raised:
+        carry_out(config, view, seeds=[0, 1])
+    assert name is signal.SIGINT or raised.value.code == 143  # type: ignore[attr-defined]
+    assert signal.getsignal(signal.SIGTERM) == handler
+    again = planned(config, seeds=[0, 1])
+    assert standing(again) == ["done", "resume"]
+    assert is_logged(first.folder, again.uri)
+
+    view = Watcher()
+    assert carry_out(config, view, seeds=[0, 1]).counts == {"done": 1}
+    assert [(report.phase, report.epoch) for report in view.reports] == [("start", 1), ("train", 2), ("test", 2)]
+
+
+def test_ctrl_c_on_the_command_line_answers_130_and_the_trial_ends_as_if_nothing_had_been(
+    config: Config, tiny: Path, tmp_path: Path
+) -> None:
+    """The whole process group gets the signal, as a terminal sends it."""
+    write_atomic(
+        tmp_path / "harness.toml",
+        f"""
+        campaign = {{ methods = ["vsepp"], datasets = ["tiny"], seeds = [0] }}
+        paths = {{ datasets = ["{tiny / "datasets"}"] }}
+        training = {{ epochs = 30, batch_size = 16 }}
+        settings = {{ "*" = {{ dim = 8, word_dim = 8 }} }}
+        """,
+    )
+    config = load(tmp_path / "harness.toml")
+    (trial,) = planned(config).trials
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "run"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while not read_epochs(trial.folder) and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 130, (out, error)
+    assert b"Traceback" not in error
+    made = planned(config)
+    assert standing(made) == ["resume"]
+    begun = len(read_epochs(trial.folder))
+    view = Watcher()
+    execute(made, InProcess(), Tracker(made.uri), view)
+    assert 1 <= begun == view.reports[0].epoch < 30
+
+    unbroken = trial.assignment.model_copy(update={"folder": tmp_path / "unbroken"})
+    (expected,) = InProcess().run([unbroken], lambda _report: True)
+    assert view.results[0].measures == expected.measures
+    assert losses(trial.folder) == losses(unbroken.folder)

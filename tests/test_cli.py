@@ -1,0 +1,243 @@
+"""The command line: what each command says, and the exit code of everything that can go wrong before a trial."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_project import Call, in_a_new_process
+
+from harness import __version__
+
+HEAVY = ("torch", "ray", "mlflow", "optuna", "pandas")
+
+
+def test_help_answers_within_half_a_second_and_imports_nothing_heavy() -> None:
+    answers = [in_a_new_process("--help") for _ in range(3)]
+    assert min(seconds for _, _, seconds in answers) < 0.5
+    assert not answers[0][1]
+    assert all(name in answers[0][0] for name in ("run", "list", "describe", "report", "status", "init"))
+
+
+@pytest.mark.parametrize(
+    ("words", "light"),
+    [
+        (("list", "--json"), HEAVY),
+        (("describe", "vsepp"), HEAVY),
+        (("run", "-n", "--json"), HEAVY),
+        (("status",), HEAVY),
+    ],
+)
+def test_what_lists_and_plans_imports_nothing_heavy(project: Path, words: tuple[str, ...], light: tuple[str]) -> None:
+    assert not in_a_new_process(*words)[1] & set(light)
+
+
+def test_version(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"harness {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("rum",), "No such command 'rum'. Did you mean 'run'?"),
+        (("run", "--metods", "vsepp"), "No such option '--metods'. (Did you mean one of: '--methods'"),
+        (("run", "--methods", "vsep"), "unknown method 'vsep'; did you mean vsepp"),
+        (("run", "--methods", "vsepp,scam_*"), "unknown method 'scam_*'; did you mean scan_"),
+        (("run", "--datasets", "tinny"), "unknown dataset 'tinny'; did you mean tiny"),
+        (("run", "--protocol", "al"), "unknown protocol 'al'; did you mean all"),
+        (("run", "-s", "training.epoch=3"), "unknown key 'training.epoch'; did you mean training.epochs"),
+        (("run", "-s", "settings.vsepp.margn=0.1"), "unknown setting 'margn'; did you mean margin"),
+        (("run", "-s", "training.epochs"), "write it as key=value"),
+        (("run", "-s", "training.epochs=many"), "training.epochs"),
+        (("run", "-s", "resources.device=gpu"), "resources.device"),
+        (("run", "--seeds", "0,x"), "'0,x' is no list of whole numbers such as 0,1,2"),
+        (("run", "--seeds", "-1"), "'-1' is no list of whole numbers"),
+        (("run", "--limit", "0"), "--limit 0: give at least 1 image"),
+        (("run", "--device", "gpu"), "'gpu' is none of auto, cpu, cuda"),
+        (("run", "--cpus-per-trial", "500", "--max-concurrent", "1"), "500 CPUs and 0 GPUs"),
+        (("run", "--gpus-per-trial", "-2"), "-2"),
+        (("run", "--cpus-per-trial", "0"), "resources.cpus_per_trial"),
+        (("run", "--plugin", "absent.toml"), "--plugin absent.toml: no such file"),
+        (("run", "-c", "absent.toml"), "absent.toml: no such file"),
+        (("list", "method"), "methods"),
+        (("describe", "tinny"), "unknown method or dataset 'tinny'; did you mean tiny"),
+        (("status", "--methods", "vsep"), "did you mean vsepp"),
+    ],
+)
+def test_a_wrong_word_ends_with_2_and_its_nearest_neighbours(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert call(*words) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("harness: error: ") and said in err, err
+    assert "Traceback" not in err and "✓" not in out
+    assert not (project / "runs" / "trials").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("cards/nan.toml", 'scoring = "embedding"\n', "", "the key 'scoring' is missing"),
+        ("cards/nan.toml", "summary", "sumary", "unknown key 'sumary'; did you mean summary"),
+        ("cards/tiny/card.toml", "licence", "license", "unknown key 'license'; did you mean licence"),
+        ("cards/tiny/card.toml", "[splits]", "[splits", "card.toml"),
+        (
+            "harness.toml",
+            "batch_size",
+            "batchsize",
+            "unknown key 'training.batchsize'; did you mean training.batch_size",
+        ),
+    ],
+)
+def test_a_wrong_file_ends_with_2_naming_file_and_field(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], file: str, old: str, new: str, said: str
+) -> None:
+    path = project / file
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert call("run", "-n") == 2
+    err = capsys.readouterr().err
+    assert str(path) in err and said in err
+
+
+def test_absent_data_ends_with_3_and_says_which_files_where_from_and_where_to_put_them(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("run", "--datasets", "coco-objects") == 3
+    err = capsys.readouterr().err
+    for part in ("captions_val2017.json", "https://cocodataset.org", str(project / "data"), "HARNESS_DATA"):
+        assert part in err
+
+
+def test_data_that_do_not_match_their_card_end_with_3_and_both_numbers(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = project / "cards" / "tiny" / "card.toml"
+    lines = card.read_text().splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("val ="))
+    found = lines[place].split()[-2]
+    lines[place] = "val = { images = 8, captions = 999 }"
+    card.write_text("\n".join(lines))
+    assert call("run") == 3
+    err = capsys.readouterr().err
+    assert "999" in err and found in err
+    assert not (project / "runs" / "trials").exists()
+
+
+def test_a_results_folder_that_cannot_be_written_ends_with_6_before_training(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("run", "-s", "paths.results=harness.toml") == 6
+    assert "harness.toml cannot be written" in capsys.readouterr().err
+
+
+def test_a_store_that_is_away_ends_with_6_before_training(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = ("-s", f"tracking.uri=sqlite:///{project}/harness.toml")
+    assert call("run", "--here", *away) == 6
+    assert call("report", *away) == 6
+    assert "tracking store" in capsys.readouterr().err
+    assert not (project / "runs" / "trials").exists()
+
+
+def test_a_report_before_any_run_ends_with_6_and_makes_no_store(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "runs" / "mlflow.db").unlink()
+    assert call("report") == 6
+    assert "there is no tracking store" in capsys.readouterr().err
+    assert not (project / "runs" / "mlflow.db").exists()
+
+
+def test_verbose_shows_the_traceback_of_an_error(project: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("describe", "tinny", "-v") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_dry_run_lists_the_exact_trials_and_what_is_done_and_starts_nothing(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--methods", "chance,vsepp", "--seeds", "1,0,1", "--limit", "4")
+    assert call("run", "-n", "--json", *words) == 0
+    plan = json.loads(capsys.readouterr().out)
+    labels = [trial["label"] for trial in plan["trials"]]
+    assert labels == [f"{method}/tiny/s{seed}" for seed in (1, 0) for method in ("chance", "vsepp")]
+    assert {trial["state"] for trial in plan["trials"]} == {"new"} and plan["counts"] == {"new": 4}
+    assert {trial["limit"] for trial in plan["trials"]} == {4} and len({t["key"] for t in plan["trials"]}) == 4
+    assert "local Ray" in plan["executor"]
+    assert not (project / "runs" / "trials").exists()
+    assert call("run", "-n", *words) == 0
+    page = capsys.readouterr().out
+    assert all(label in page for label in labels) and "4 trials to run · local Ray" in page
+
+
+def test_dry_run_says_which_cluster_would_be_joined(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert call("run", "-n") == 0
+    assert "Ray cluster at 10.0.0.1:6379 (from RAY_ADDRESS)" in capsys.readouterr().out
+    assert call("run", "-n", "--here") == 0
+    assert "in this process" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("kind", "name"), [("methods", "vsepp"), ("datasets", "tiny"), ("protocols", "all")])
+def test_list_shows_every_card_to_people_and_as_json(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], kind: str, name: str
+) -> None:
+    assert call("list", kind) == 0
+    assert name in capsys.readouterr().out
+    assert call("list", kind, "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert name in [card["name"] for card in listed]
+    assert call("list", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[kind] == listed
+
+
+def test_list_shows_a_third_party_card_by_path(project: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "cards" / "nan.toml").rename(project / "elsewhere.toml")
+    (project / "faulty.py").write_text((project / "cards" / "faulty.py").read_text())
+    assert call("list", "methods", "--plugin", "elsewhere.toml", "--json") == 0
+    assert "nan" in [card["name"] for card in json.loads(capsys.readouterr().out)]
+
+
+def test_describe_shows_settings_ranges_and_the_papers_numbers(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("describe", "caan") == 0
+    page = capsys.readouterr().out
+    for part in ("CVPR 2020", "Choices", "margin", "Reported by the paper", "f30k", "fragment"):
+        assert part in page
+    assert call("describe", "caan", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["class"] == "methods.caan:CAAN"
+
+
+def test_describe_shows_a_dataset(project: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("describe", "coco-objects") == 0
+    page = capsys.readouterr().out
+    for part in ("3,452", "1k", "instances_val2017.json", "CC BY 4.0", "coco_val2017"):
+        assert part in page
+
+
+def test_nothing_is_coloured_where_stdout_is_no_terminal(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("run", "-n") == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_init_writes_a_commented_file_once(
+    tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("init") == 0
+    written = (tmp_path / "harness.toml").read_text()
+    assert call("list", "methods") == 0
+    (tmp_path / "harness.toml").write_text("# mine\n")
+    assert call("init") == 2
+    assert "--force" in capsys.readouterr().err
+    assert (tmp_path / "harness.toml").read_text() == "# mine\n"
+    assert call("init", "--force") == 0
+    assert (tmp_path / "harness.toml").read_text() == written

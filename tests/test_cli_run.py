@@ -1,0 +1,181 @@
+"""`harness run` from the command line to the leaderboard, and everything that may happen to it on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from tiny_project import Call, in_a_new_process
+
+Captured = pytest.CaptureFixture[str]
+METHODS = "chance,vsepp,nan"
+
+
+@pytest.fixture
+def finished(project: Path, call: Call, capsys: Captured) -> Path:
+    """A project that was run once: two methods done, one failed."""
+    assert call("run", "--here", "--methods", METHODS) == 4
+    capsys.readouterr()
+    return project
+
+
+def trial_folders(project: Path) -> dict[str, Path]:
+    """The folder of each trial by its method."""
+    folders = (project / "runs" / "trials").iterdir()
+    return {json.loads((folder / "spec.json").read_text())["method"]: folder for folder in folders}
+
+
+def test_a_run_ends_with_its_leaderboard_and_4_where_a_trial_failed(
+    finished: Path,
+    call: Call,
+    capsys: Captured,
+) -> None:
+    assert call("run", "--here", "--methods", METHODS) == 4  # the failed one is tried again
+    out, err = capsys.readouterr()
+    assert "main: 1 trial to run, 2 done · in this process" in out
+    assert "✗ nan/tiny/s0" in out and "failed (nonfinite)" in out and "Traceback" not in out
+    assert "tiny, protocol all" in out and "vsepp" in out
+    assert "reports/tiny-all.md" in out
+    assert out.strip().endswith("1 failed")
+    assert err == ""
+    board = (finished / "reports" / "tiny-all.md").read_text()
+    assert "chance" in board and "nonfinite" in board
+
+
+def test_a_second_run_does_nothing_says_so_and_imports_nothing_heavy(finished: Path) -> None:
+    out, imported, seconds = in_a_new_process("run", "--methods", "chance,vsepp")
+    assert out == "main: nothing to do: 2 trials done, leaderboard in reports/tiny-all.md\n"
+    assert not imported & {"ray", "torch", "mlflow", "pandas", "optuna"}
+    assert seconds < 3
+
+
+def test_json_stands_alone_on_stdout_and_everything_else_on_stderr(
+    finished: Path,
+    call: Call,
+    capsys: Captured,
+) -> None:
+    assert call("run", "--here", "--methods", METHODS, "--json") == 4
+    out, err = capsys.readouterr()
+    run = json.loads(out)
+    assert {trial["method"]: trial["state"] for trial in run["trials"]} == {
+        "chance": "done",
+        "vsepp": "done",
+        "nan": "failed",
+    }
+    assert all(0 <= trial["measures"]["rsum"] <= 600 for trial in run["trials"] if trial["state"] == "done")
+    assert run["reports"] == [str(finished / "reports" / "tiny-all.md")]
+    assert "nan/tiny/s0" in err
+    assert call("run", "--methods", "chance", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["trials"][0]["state"] == "done"
+
+
+def test_a_missing_report_is_written_by_a_run_that_has_nothing_else_to_do(
+    finished: Path,
+    call: Call,
+    capsys: Captured,
+) -> None:
+    file = finished / "reports" / "tiny-all.md"
+    before = file.read_bytes()
+    file.unlink()
+    assert call("run", "--methods", "chance,vsepp") == 0
+    assert "reports/tiny-all.md written" in capsys.readouterr().out
+    assert file.read_bytes() == before
+
+
+def test_results_that_the_store_lacks_are_logged_without_running_anything(
+    finished: Path,
+    template: Path,
+    call: Call,
+    capsys: Captured,
+) -> None:
+    shutil.copy(template / "runs" / "mlflow.db", finished / "runs" / "mlflow.db")
+    for folder in trial_folders(finished).values():
+        (folder / "logged.json").unlink()
+    assert call("run", "--methods", "chance,vsepp") == 0
+    assert "0 trials to run, 2 done, 2 to be logged" in capsys.readouterr().out
+    assert call("status", "--methods", "chance,vsepp", "--json") == 0
+    assert all(trial["logged"] for trial in json.loads(capsys.readouterr().out)["trials"])
+
+
+def test_force_runs_anew_and_keeps_the_old_folder(
+    finished: Path,
+    call: Call,
+    capsys: Captured,
+) -> None:
+    folder = trial_folders(finished)["chance"]
+    assert call("run", "--here", "--methods", "chance", "--force") == 0
+    assert "✓ chance/tiny/s0" in capsys.readouterr().out
+    assert (folder / "result.json").is_file() and folder.with_name(f"{folder.name}.old-1").is_dir()
+
+
+def test_two_reports_are_the_same_bytes_and_the_command_says_so(
+    finished: Path,
+    call: Call,
+    capsys: Captured,
+) -> None:
+    file = finished / "reports" / "tiny-all.md"
+    before = file.read_bytes()
+    assert call("report") == 0
+    assert capsys.readouterr().out == "reports/tiny-all.md unchanged\n"
+    file.write_text("another")
+    assert call("report", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"written": [str(file)], "unchanged": []}
+    assert file.read_bytes() == before
+
+
+def test_status_counts_every_state_and_starts_nothing(
+    finished: Path,
+    call: Call,
+    capsys: Captured,
+) -> None:
+    begun = trial_folders(finished)["vsepp"]
+    (begun / "result.json").unlink()
+    words = ("status", "--methods", f"{METHODS},scan_t2i")
+    assert call(*words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    states = {trial["label"].split("/")[0]: trial["state"] for trial in found["trials"]}
+    assert states == {"chance": "done", "vsepp": "interrupted", "nan": "failed", "scan_t2i": "waiting"}
+    assert found["counts"] == {"waiting": 1, "running": 0, "done": 1, "failed": 1, "interrupted": 1}
+    with FileLock(finished / "runs" / ".lock"):
+        assert call(*words) == 0
+    page = capsys.readouterr().out
+    assert "1 running" in page and "2/2" in page and "nonfinite" in page
+    assert not (begun / "result.json").exists()
+
+
+def test_a_second_driver_is_refused_with_2(finished: Path, call: Call, capsys: Captured) -> None:
+    with FileLock(finished / "runs" / ".lock"):
+        assert call("run", "--here", "--methods", "nan") == 2
+    assert "another harness is running" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_keeps_its_state_and_the_same_command_continues(
+    project: Path,
+    call: Call,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    words = ("run", "--here", "--methods", "signalled", "-s", "training.epochs=3")
+    monkeypatch.setenv("TEST_SIGNAL", str(number.value))  # in the second epoch
+    assert call(*words) == code
+    out, err = capsys.readouterr()
+    assert "state saved; the same command continues" in err and "Traceback" not in err
+    monkeypatch.delenv("TEST_SIGNAL")
+    assert call(*words) == 0
+    out = capsys.readouterr().out
+    assert "1 trial to run, 1 of them continued" in out
+    assert "signalled/tiny/s0  starts after epoch 1" in out and "✓ signalled/tiny/s0" in out
+
+
+def test_quiet_says_one_line_a_result(project: Path, call: Call, capsys: Captured) -> None:
+    assert call("run", "--here", "--methods", "chance", "--seeds", "5", "-q") == 0
+    result, report, counts = capsys.readouterr().out.splitlines()
+    assert result.startswith("✓ chance/tiny/s5")
+    assert (report, counts) == ("reports/tiny-all.md written", "1 done")

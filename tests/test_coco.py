@@ -1,0 +1,172 @@
+"""The official COCO layout: a small folder is read, and every kind of broken folder is refused by file and id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.cards import DatasetCard
+from harness.data import Dataset, open_dataset
+from harness.errors import ConfigError, DataError
+
+Files = dict[str, Any]
+
+CARD: dict[str, Any] = {
+    "name": "tiny",
+    "title": "",
+    "summary": "",
+    "layout": "coco",
+    "folder": "tiny",
+    "licence": "",
+    "origin": "the moon",
+    "feature_width": 13,
+    "max_regions": 2,
+    "splits": {"train": {"images": 2, "captions": 5}, "test": {"images": 1, "captions": 1}},
+    "text": {"min_count": 1},
+    "options": {"captions": "captions.json", "instances": "instances.json", "split": "split.json"},
+    "protocols": [{"name": "all", "images": 1, "captions": 1}],
+    "path": "card.toml",
+}
+
+
+def files() -> Files:
+    """Three images of 100 x 50 pixels; categories 7, 3 and 90, in no order."""
+
+    def box(one: int, image: int, category: int, bbox: list[float], crowd: int = 0) -> dict[str, Any]:
+        return {"id": one, "image_id": image, "category_id": category, "bbox": bbox, "iscrowd": crowd}
+
+    texts = {10: ["one dog", "a dog .\n"], 20: ["two  cats", "cats", "three"], 30: ["nothing known"]}
+    flat = [(image, text) for image, group in texts.items() for text in group]
+    return {
+        "captions.json": {
+            "annotations": [
+                {"id": 100 - number, "image_id": image, "caption": text} for number, (image, text) in enumerate(flat)
+            ]
+        },
+        "instances.json": {
+            "images": [{"id": image, "width": 100, "height": 50} for image in (30, 20, 10)],
+            "categories": [{"id": 7}, {"id": 3}, {"id": 90}],
+            "annotations": [
+                box(1, 10, 3, [0, 0, 10, 10]),
+                box(2, 10, 90, [50, 25, 50, 25]),
+                box(3, 10, 7, [0, 0, 99, 49], crowd=1),
+                box(4, 20, 7, [20, 10, 10, 5]),
+                box(5, 20, 7, [0, 0, 5, 10]),
+                box(6, 20, 3, [0, 0, 1, 1]),
+                box(7, 30, 3, [5, 5, 5, 0]),
+            ],
+        },
+        "split.json": {"train": [10, 20], "test": [30], "about": "ids"},
+    }
+
+
+def opened(root: Path, content: Files, limit: int | None = None, **changes: Any) -> Dataset:
+    (root / "tiny").mkdir(exist_ok=True)
+    for name, value in content.items():
+        (root / "tiny" / name).write_text(json.dumps(value), encoding="utf-8")
+    return open_dataset(DatasetCard.model_validate({**CARD, **changes}), root, root / "cache", limit)
+
+
+def test_a_region_is_category_box_and_image_aspect(tmp_path: Path) -> None:
+    images = opened(tmp_path, files()).split("train").images
+    right_below = [0, 0, 1, 0.5, 0.5, 1, 1, 0.5, 0.5, 0.25, 0.75, 0.75, 2]
+    np.testing.assert_allclose(images[0], [right_below, [1, 0, 0, 0, 0, 0.1, 0.2, 0.1, 0.2, 0.02, 0.05, 0.1, 2]])
+    assert images[0].dtype == np.float32
+
+
+def test_the_largest_boxes_come_first_equals_by_id_and_crowds_are_left_out(tmp_path: Path) -> None:
+    boxes = opened(tmp_path, files()).split("train").boxes
+    assert boxes is not None
+    assert boxes[0].tolist() == [[50, 25, 50, 25], [0, 0, 10, 10]]
+    assert boxes[1].tolist() == [[20, 10, 10, 5], [0, 0, 5, 10]]
+
+
+def test_all_captions_of_an_image_are_used_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    split = opened(tmp_path, files()).split("train")
+    assert split.captions == ("a dog .", "one dog", "three", "cats", "two cats")
+    assert split.pairs.tolist() == [[0, 0], [0, 1], [1, 2], [1, 3], [1, 4]]
+    assert split.image_ids == ("10", "20")
+
+
+def test_a_limit_keeps_the_first_images_and_their_captions_and_the_whole_vocabulary(tmp_path: Path) -> None:
+    whole, part = opened(tmp_path, files()), opened(tmp_path, files(), limit=1)
+    split = part.split("train")
+    assert (len(split.images), split.captions, split.pairs.tolist()) == (1, ("a dog .", "one dog"), [[0, 0], [0, 1]])
+    assert split.boxes is not None and len(split.boxes) == 1 and len(split.tokens) == 2
+    assert part.vocabulary.word2idx == whole.vocabulary.word2idx
+    assert [split.tokens[i].tolist() for i in range(2)] == [whole.split("train").tokens[i].tolist() for i in range(2)]
+
+
+def test_a_caption_of_unknown_words_only_is_kept_and_counted(tmp_path: Path) -> None:
+    dataset = opened(tmp_path, files())
+    assert len(dataset.split("test").captions) == 1
+    assert dataset.unknown_only == {"test": 1}
+
+
+def _drop(name: str, key: str, index: int) -> Callable[[Files], Any]:
+    return lambda content: content[name][key].pop(index)
+
+
+def _set(name: str, key: str, index: int, field: str, value: Any) -> Callable[[Files], Any]:
+    return lambda content: content[name][key][index].update({field: value})
+
+
+BROKEN: dict[str, tuple[Callable[[Files], Any], str]] = {
+    "an id in two splits": (
+        lambda c: c["split.json"]["test"].append(20),
+        r"split\.json: image 20 .*\[train\].*\[test\]",
+    ),
+    "an id twice in a split": (lambda c: c["split.json"]["test"].append(30), r"split\.json: image 30 stands twice"),
+    "an id that is none": (lambda c: c["split.json"]["test"].append("x"), r"split\.json.*'x'"),
+    "a split that is absent": (lambda c: c["split.json"].pop("test"), r"split\.json: no split 'test'"),
+    "an image without caption": (
+        _drop("captions.json", "annotations", 5),
+        r"captions\.json: image 30 .* has no caption",
+    ),
+    "an image without box": (_drop("instances.json", "annotations", 6), r"instances\.json: image 30 .* has no box"),
+    "an unknown image": (_drop("instances.json", "images", 0), r"instances\.json: image 30 .*not among the images"),
+    "an empty caption": (_set("captions.json", "annotations", 5, "caption", " "), r"caption 95 of image 30 is empty"),
+    "a caption id twice": (_set("captions.json", "annotations", 5, "id", 100), r"captions\.json: id 100 stands twice"),
+    "an image id twice": (_set("instances.json", "images", 0, "id", 20), r"instances\.json: id 20 stands twice"),
+    "a box without category": (
+        _set("instances.json", "annotations", 6, "category_id", 4),
+        r"annotation 7 has category 4",
+    ),
+    "a box of NaN": (
+        _set("instances.json", "annotations", 6, "bbox", [0, 0, 1, float("nan")]),
+        r"annotation 7 .*finite",
+    ),
+    "an image of no height": (_set("instances.json", "images", 0, "height", 0), r"image 30 is 100 x 0"),
+    "a field left out": (
+        lambda c: c["instances.json"]["annotations"][6].pop("bbox"),
+        r"annotations\[6\] has no 'bbox'",
+    ),
+    "another kind of file": (lambda c: c["captions.json"].pop("annotations"), r"captions\.json: no list 'annotations'"),
+    "a list for an object": (lambda c: c.update({"split.json": []}), r"split\.json: a JSON object is expected"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_is_refused_by_file_and_id(tmp_path: Path, kind: str) -> None:
+    content = files()
+    breaks, message = BROKEN[kind]
+    breaks(content)
+    with pytest.raises(DataError, match=message):
+        opened(tmp_path, content).split("test")
+
+
+def test_a_file_cut_short_is_refused_with_its_place(tmp_path: Path) -> None:
+    opened(tmp_path, files())
+    (tmp_path / "tiny" / "split.json").write_text('{"train": [1,', encoding="utf-8")
+    with pytest.raises(DataError, match=r"split\.json is not readable JSON .*line 1"):
+        open_dataset(DatasetCard.model_validate(CARD), tmp_path, tmp_path / "cache").split("test")
+
+
+def test_a_card_without_a_files_name_is_refused_by_field(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"card\.toml.*options\.split"):
+        opened(tmp_path, files(), options={"captions": "captions.json", "instances": "instances.json"})

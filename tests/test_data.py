@@ -1,0 +1,142 @@
+"""Datasets are held to their cards, and a fingerprint changes with what decides results and with nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_coco import CARD, files, opened
+
+from harness.cards import DatasetCard, read_card
+from harness.data import fingerprint, open_dataset
+from harness.errors import DataError
+
+
+def found(root: Path, **changes: Any) -> str:
+    return fingerprint(DatasetCard.model_validate({**CARD, **changes}), root, root / "cache")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"splits": {"train": {"images": 3, "captions": 5}}}, "3 images, the files hold 2"),
+        ({"splits": {"train": {"images": 2, "captions": 6}}}, "6 captions, the files hold 5"),
+        ({"feature_width": 90}, "90 numbers a region, the files hold 13"),
+    ],
+)
+def test_counts_that_differ_from_the_card_are_refused_with_both_numbers(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=f"tiny train: the card says {message}"):
+        opened(tmp_path, files(), **changes).split("train")
+
+
+def test_an_unknown_split_names_its_neighbours(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="unknown split 'tset'; did you mean test"):
+        opened(tmp_path, files()).split("tset")
+
+
+def test_absent_files_are_named_with_where_from_and_where_to(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        found(tmp_path)
+    for part in ("tiny", "3 of its 3 files", "split.json", str(tmp_path / "tiny"), "the moon", "HARNESS_DATA"):
+        assert part in str(error.value)
+
+
+def test_a_file_of_another_hash_than_the_cards_is_refused_with_both(tmp_path: Path) -> None:
+    opened(tmp_path, files())
+    true = hashlib.sha256((tmp_path / "tiny" / "split.json").read_bytes()).hexdigest()
+    found(tmp_path, files=[{"path": "split.json", "sha256": true}])
+    with pytest.raises(DataError, match=rf"split\.json: its sha256 is {true}, the card says {'0' * 64}"):
+        found(tmp_path, files=[{"path": "split.json", "sha256": "0" * 64}])
+
+
+def test_the_fingerprint_follows_files_options_and_splits_and_not_titles_or_places(tmp_path: Path) -> None:
+    opened(tmp_path, files())
+    before = found(tmp_path)
+    assert found(tmp_path, title="other", summary="other", licence="other", origin="other") == before
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    opened(other, files())
+    assert found(other) == before
+    assert found(tmp_path, text={"min_count": 2}) != before
+    assert found(tmp_path, max_regions=3) != before
+    assert found(tmp_path, splits={"test": {"images": 1, "captions": 1}}) != before
+    changed = files()
+    changed["captions.json"]["annotations"][0]["caption"] = "changed"
+    opened(tmp_path, changed)
+    assert found(tmp_path) != before
+
+
+def test_a_file_is_hashed_once_and_again_when_it_changes(tmp_path: Path) -> None:
+    opened(tmp_path, files())
+    before = found(tmp_path)
+    path = tmp_path / "tiny" / "split.json"
+    status, text = path.stat(), path.read_text(encoding="utf-8")
+    path.write_text(text.replace("ids", "sdi"), encoding="utf-8")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert found(tmp_path) == before, "same size and time: the remembered hash"
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert found(tmp_path) != before
+
+
+def test_a_damaged_memory_of_hashes_is_worked_out_again(tmp_path: Path) -> None:
+    opened(tmp_path, files())
+    before = found(tmp_path)
+    (tmp_path / "cache" / "fingerprints.json").write_text('{"sha', encoding="utf-8")
+    assert found(tmp_path) == before
+
+
+def test_a_changed_caption_is_never_met_with_the_tokens_kept_of_the_old_one(tmp_path: Path) -> None:
+    old = opened(tmp_path, files()).split("train")
+    changed = files()
+    changed["captions.json"]["annotations"][0]["caption"] = "three cats and one dog"
+    new = opened(tmp_path, changed)
+    ids = new.split("train").tokens[1].tolist()
+    again = opened(tmp_path, files()).split("train")
+    assert ids == new.vocabulary.encode("three cats and one dog")
+    assert again.tokens.ids.tolist() == old.tokens.ids.tolist()
+
+
+def test_tokens_kept_from_an_earlier_opening_are_the_same(tmp_path: Path) -> None:
+    first, second = (opened(tmp_path, files()).split("train") for _ in range(2))
+    assert first.tokens.ids.tolist() == second.tokens.ids.tolist()
+    assert list((tmp_path / "cache" / "words").iterdir())
+
+
+def test_a_published_vocabulary_is_read_and_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    word2idx = {"<pad>": 0, "<start>": 1, "<end>": 2, "<unk>": 3, "dog": 4}
+    content = {**files(), "vocab.json": {"word2idx": word2idx}}
+    dataset = opened(tmp_path, content, text={"vocabulary": "vocab.json"})
+    assert len(dataset.vocabulary) == 5
+    content["vocab.json"] = {"word2idx": {**word2idx, "cats": 5}}
+    assert opened(tmp_path, content, text={"vocabulary": "vocab.json"}).fingerprint != dataset.fingerprint
+
+
+def test_the_cards_of_the_project_are_complete() -> None:
+    for path in sorted(Path(__file__).parent.parent.glob("datasets/*/card.toml")):
+        card = read_card(DatasetCard, path)
+        assert card.name == path.parent.name
+        for protocol in card.protocols:
+            size = card.splits[protocol.split]
+            assert (protocol.images, protocol.captions) == (size.images, size.captions)
+        assert {"train", "val", "test"} == set(card.splits)
+
+
+def test_a_damaged_cache_file_is_refused_by_name(tmp_path: Path) -> None:
+    dataset = opened(tmp_path, files())
+    dataset.split("train")
+    for path in (tmp_path / "cache" / "words").glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match=r"damaged.*delete it"):
+        open_dataset(DatasetCard.model_validate(CARD), tmp_path, tmp_path / "cache").split("train")
+
+
+def test_the_memory_is_plain_json(tmp_path: Path) -> None:
+    opened(tmp_path, files())
+    memory = json.loads((tmp_path / "cache" / "fingerprints.json").read_text(encoding="utf-8"))
+    assert len(memory) == 3 and all(len(value) == 64 for value in memory.values())

@@ -1,0 +1,81 @@
+"""Regions and tokens: a gathered batch is what stacking single items gives, and its mask says what is real."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.captions import PAD, Tokens
+from harness.regions import PaddedArray, Ragged, Regions, offsets
+
+
+@st.composite
+def ragged(draw: st.DrawFn) -> tuple[list[np.ndarray], list[int]]:
+    counts = draw(st.lists(st.integers(1, 5), min_size=1, max_size=8))
+    width = draw(st.integers(1, 4))
+    images = [np.random.default_rng(i).normal(size=(n, width)).astype(np.float32) for i, n in enumerate(counts)]
+    return images, draw(st.lists(st.integers(0, len(images) - 1), max_size=10))
+
+
+def stacked(images: Regions, chosen: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The oracle: one image after the other."""
+    longest = max((len(images[i]) for i in chosen), default=0)
+    regions = np.zeros((len(chosen), longest, images.width), np.float32)
+    mask = np.zeros((len(chosen), longest), bool)
+    for row, index in enumerate(chosen):
+        regions[row, : len(images[index])] = images[index]
+        mask[row, : len(images[index])] = True
+    return regions, mask
+
+
+@given(ragged())
+@settings(deadline=None)
+def test_gathered_ragged_regions_are_the_stacked_single_images(case: tuple[list[np.ndarray], list[int]]) -> None:
+    images, chosen = case
+    regions = Ragged.stack(images)
+    found, mask = regions.gather(chosen)
+    expected, real = stacked(regions, chosen)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(mask, real)
+    assert found.dtype == np.float32
+    for one, image in zip(images, (regions[i] for i in range(len(regions))), strict=True):
+        np.testing.assert_array_equal(one, image)
+
+
+@given(ragged(), st.integers(1, 8))
+@settings(deadline=None)
+def test_the_first_images_of_ragged_regions_are_unchanged(
+    case: tuple[list[np.ndarray], list[int]], images: int
+) -> None:
+    whole = Ragged.stack(case[0])
+    part = whole.first(images)
+    assert len(part) == min(images, len(whole))
+    np.testing.assert_array_equal(part.counts, whole.counts[:images])
+    np.testing.assert_array_equal(part[-1], whole[len(part) - 1])
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.lists(st.integers(0, 5), max_size=8))
+@settings(deadline=None)
+def test_an_image_repeated_once_a_caption_is_read_once(images: int, step: int, chosen: list[int]) -> None:
+    array = np.random.default_rng(0).normal(size=(images, 3, 2))
+    chosen = [index % images for index in chosen]
+    once, repeated = PaddedArray(array, images), PaddedArray(array.repeat(step, axis=0), images, step)
+    for regions in (once, repeated):
+        found, mask = regions.gather(chosen)
+        np.testing.assert_array_equal(found, array[chosen].astype(np.float32))
+        assert mask.all() and mask.shape == (len(chosen), 3)
+        np.testing.assert_array_equal(regions[images - 1], array[-1].astype(np.float32))
+
+
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=8), st.data())
+@settings(deadline=None)
+def test_gathered_tokens_are_the_padded_single_captions(captions: list[list[int]], data: st.DataObject) -> None:
+    tokens = Tokens(np.concatenate(captions), offsets([len(ids) for ids in captions]))
+    chosen = data.draw(st.lists(st.integers(0, len(captions) - 1), min_size=1, max_size=6))
+    found, mask = tokens.gather(chosen)
+    assert found.dtype == np.int64 and found.shape[1] == max(len(captions[i]) for i in chosen)
+    for row, index in enumerate(chosen):
+        assert found[row, mask[row]].tolist() == captions[index] == tokens[index].tolist()
+        assert (found[row, ~mask[row]] == PAD).all()
+    np.testing.assert_array_equal(tokens.take(np.array(chosen)).lengths, tokens.lengths[chosen])

@@ -1,0 +1,197 @@
+"""Ranks by counting, against a slow plain oracle and against an implementation from outside the project."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import ir_measures
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.errors import DataError, NonFiniteError
+from harness.ranking import best, measures, rank
+
+
+def oracle(scores: list[float], positives: list[int]) -> dict[int, int]:
+    """Ranks of a query's positives by sorting: of one score, negatives come first and positives as they are given."""
+    place = {item: position for position, item in enumerate(positives)}
+    order = sorted(range(len(scores)), key=lambda item: (-scores[item], item in place, place.get(item, 0)))
+    return {item: order.index(item) + 1 for item in positives}
+
+
+def slow_ranks(scores: np.ndarray, pairs: np.ndarray) -> tuple[list[int], list[int]]:
+    """The oracle in both directions, for every pair."""
+    i2t, t2i = [], []
+    for image, caption in pairs.tolist():
+        captions = [c for i, c in pairs.tolist() if i == image]
+        images = [i for i, c in pairs.tolist() if c == caption]
+        i2t.append(oracle(scores[image].tolist(), captions)[caption])
+        t2i.append(oracle(scores[:, caption].tolist(), images)[image])
+    return i2t, t2i
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Scores with many ties, and pairs in any order with any number of positives on both sides."""
+    images, captions = draw(st.integers(1, 7)), draw(st.integers(1, 9))
+    levels = draw(st.integers(1, 6))
+    seed = draw(st.integers(0, 2**32 - 1))
+    return make_case(np.random.default_rng(seed), images, captions, levels)
+
+
+def make_case(rng: np.random.Generator, images: int, captions: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores on a grid of `levels` values; every image and caption has a pair, and there are some more."""
+    scores = (rng.integers(0, levels, (images, captions)) / 8).astype(rng.choice(["float32", "float64"]))
+    cover = {(i, int(rng.integers(captions))) for i in range(images)}
+    cover |= {(int(rng.integers(images)), c) for c in range(captions)}
+    cover |= {(int(rng.integers(images)), int(rng.integers(captions))) for _ in range(captions)}
+    return scores, rng.permutation(np.array(sorted(cover)))
+
+
+@given(cases())
+@settings(max_examples=300, deadline=None)
+def test_ranks_equal_those_of_a_slow_sorting_oracle(case: tuple[np.ndarray, np.ndarray]) -> None:
+    scores, pairs = case
+    ranks = rank(scores, pairs)
+    assert (ranks.i2t.tolist(), ranks.t2i.tolist()) == slow_ranks(scores, pairs)
+    assert ranks.i2t.dtype == ranks.t2i.dtype == np.int32
+
+
+@given(cases())
+@settings(max_examples=100, deadline=None)
+def test_a_tie_is_counted_when_a_negative_has_the_score_of_the_best_positive(
+    case: tuple[np.ndarray, np.ndarray],
+) -> None:
+    scores, pairs = case
+    ranks = rank(scores, pairs)
+    positive = np.zeros(scores.shape, dtype=bool)
+    positive[pairs[:, 0], pairs[:, 1]] = True
+    for table, mask, tied in ((scores, positive, ranks.i2t_tied), (scores.T, positive.T, ranks.t2i_tied)):
+        expected = [row[~m].tolist().count(row[m].max()) > 0 for row, m in zip(table, mask, strict=True)]
+        assert tied.tolist() == expected
+
+
+@given(cases(), st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_ranks_do_not_depend_on_the_order_of_the_gallery(case: tuple[np.ndarray, np.ndarray], random) -> None:
+    scores, pairs = case
+    images, captions = (random.sample(range(size), size) for size in scores.shape)
+    moved = np.stack([np.argsort(images)[pairs[:, 0]], np.argsort(captions)[pairs[:, 1]]], axis=1)
+    ranks, again = rank(scores, pairs), rank(scores[np.ix_(images, captions)], moved)
+    assert np.array_equal(ranks.i2t, again.i2t) and np.array_equal(ranks.t2i, again.t2i)
+    assert measures(ranks) == pytest.approx(measures(again))
+
+
+@given(cases(), st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_the_best_rank_does_not_depend_on_the_order_of_the_pairs(case: tuple[np.ndarray, np.ndarray], random) -> None:
+    scores, pairs = case
+    shuffled = pairs[random.sample(range(len(pairs)), len(pairs))]
+    for one, other in zip(best(rank(scores, pairs)), best(rank(scores, shuffled)), strict=True):
+        assert np.array_equal(one, other)
+
+
+def success(table: np.ndarray, positive: np.ndarray, pessimistic: bool = True) -> dict[int, float]:
+    """Success@K of pytrec_eval through ir-measures, in percent, queries in rows.
+
+    trec_eval orders documents of one score by their name, the larger one first. So names decide its ties: with
+    `pessimistic` a query's negatives are named after its positives in the alphabet, and every tie goes against it.
+    """
+    first, last = ("a", "z") if pessimistic else ("z", "a")
+    names = [[f"{first if true else last}{item}" for item, true in enumerate(row)] for row in positive]
+    qrels = {
+        f"q{q}": {name: 1 for name, true in zip(names[q], row, strict=True) if true} for q, row in enumerate(positive)
+    }
+    run = {f"q{q}": dict(zip(names[q], row.tolist(), strict=True)) for q, row in enumerate(table)}
+    wanted = [ir_measures.Success @ k for k in (1, 5, 10)]
+    found = ir_measures.pytrec_eval.calc_aggregate(wanted, qrels, run)
+    return {k: 100 * found[ir_measures.Success @ k] for k in (1, 5, 10)}
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("levels", [3, 40, 10**6], ids=["many ties", "some ties", "no ties"])
+def test_recalls_agree_with_pytrec_eval_success(seed: int, levels: int) -> None:
+    rng = np.random.default_rng([seed, levels])
+    scores, pairs = make_case(rng, images=int(rng.integers(12, 30)), captions=int(rng.integers(20, 60)), levels=levels)
+    scores = scores.astype(np.float32)  # what trec_eval computes in
+    positive = np.zeros(scores.shape, dtype=bool)
+    positive[pairs[:, 0], pairs[:, 1]] = True
+    ours = measures(rank(scores, pairs))
+    for way, table, mask in (("i2t", scores, positive), ("t2i", scores.T, positive.T)):
+        theirs = success(table, mask)
+        assert {k: ours[f"{way}_r{k}"] for k in theirs} == pytest.approx(theirs)
+
+
+def test_the_names_given_to_pytrec_eval_do_decide_its_ties() -> None:
+    table, positive = np.zeros((2, 12)), np.eye(2, 12, dtype=bool)
+    assert success(table, positive, pessimistic=True) == {1: 0, 5: 0, 10: 0}
+    assert success(table, positive, pessimistic=False) == {1: 100, 5: 100, 10: 100}
+
+
+def test_a_constant_scorer_gets_no_better_than_chance() -> None:
+    pairs = np.stack([np.repeat(np.arange(20), 5), np.arange(100)], axis=1)
+    found = measures(rank(np.full((20, 100), 0.5, dtype=np.float32), pairs))
+    assert found["rsum"] == 0
+    assert found["i2t_tied"] == found["t2i_tied"] == 100
+    assert found["i2t_median_rank"] == 96 and found["t2i_median_rank"] == 20
+
+
+def test_a_perfect_scorer_gets_everything() -> None:
+    pairs = np.stack([np.repeat(np.arange(20), 5), np.arange(100)], axis=1)
+    found = measures(rank(np.repeat(np.eye(20), 5, axis=1), pairs))
+    assert found["rsum"] == 600 and found["i2t_mean_rank"] == found["t2i_mean_rank"] == 1
+    assert found["i2t_tied"] == found["t2i_tied"] == 0
+
+
+def test_measures_of_a_small_table_worked_by_hand() -> None:
+    scores = np.array([[0.9, 0.1, 0.5], [0.8, 0.2, 0.5]], dtype=np.float32)
+    found = measures(rank(scores, np.array([[0, 0], [0, 1], [1, 2]])))
+    # images: 0 has caption 0 on top; 1 has caption 2 behind caption 0. Captions: 0 -> 1, 1 -> behind, 2 -> tied
+    assert (found["i2t_r1"], found["t2i_r1"]) == (50, pytest.approx(100 / 3))
+    assert (found["i2t_mean_rank"], found["t2i_mean_rank"]) == (1.5, pytest.approx(5 / 3))
+    assert (found["i2t_tied"], found["t2i_tied"]) == (0, pytest.approx(100 / 3))
+    assert found["rsum"] == sum(found[f"{way}_r{k}"] for way in ("i2t", "t2i") for k in (1, 5, 10))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_never_ranked(bad: float) -> None:
+    scores = np.zeros((300, 4), dtype=np.float32)
+    scores[290, 2] = scores[299, 0] = bad
+    pairs = np.stack([np.arange(300), np.arange(300) % 4], axis=1)
+    with pytest.raises(NonFiniteError, match="image 290 and caption 2 "):
+        rank(scores, pairs)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([[0, 0], [0, 1]], "image 1 has no pair"),
+        ([[0, 0], [1, 0]], "caption 1 has no pair"),
+        ([[0, 0], [1, 1], [2, 1]], "pair 2 names image 2; there are 2"),
+        ([[0, 0], [1, -1]], "pair 1 names caption -1"),
+        ([[0, 0], [1, 1], [0, 0]], r"pair 2 \(image 0, caption 0\) is there twice"),
+        ([[0, 0, 0]], "expected"),
+    ],
+)
+def test_pairs_that_do_not_fit_the_scores_are_refused(pairs: list[list[int]], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        rank(np.zeros((2, 2), dtype=np.float32), np.array(pairs))
+
+
+def test_more_rows_than_one_block_and_more_ties_than_a_byte_are_counted() -> None:
+    scores = np.zeros((1000, 3), dtype=np.float32)
+    pairs = np.stack([np.arange(1000), np.arange(1000) % 3], axis=1)
+    ranks = rank(scores, pairs)
+    assert best(ranks)[1].tolist() == [1000 - 333, 1001 - 333, 1001 - 333]
+
+
+def test_ranking_copies_no_score_matrix() -> None:
+    scores = np.random.default_rng(0).standard_normal((1000, 5000), dtype=np.float32)
+    pairs = np.stack([np.repeat(np.arange(1000), 5), np.arange(5000)], axis=1)
+    tracemalloc.start()
+    rank(scores, pairs)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < scores.nbytes / 4

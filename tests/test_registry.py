@@ -1,0 +1,238 @@
+"""Names -> cards -> classes: built-in, by path, by file and by entry point."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.config import Config
+from harness.errors import ConfigError, UsageError
+from harness.registry import Registry, discover, load_class, settings_for, source_file, source_hash
+
+CODE = """
+from dataclasses import dataclass
+
+from harness.method import Method
+
+
+class {name}(Method):
+    @dataclass(frozen=True)
+    class Settings:
+        dim: int
+
+
+NotAMethod = dict
+"""
+
+CARD = """
+name = "{name}"
+title = "{name}"
+class = "{module}:{class_}"
+summary = "a method of a test"
+scoring = "embedding"
+fidelity = "baseline"
+choices = ["none"]
+[defaults]
+dim = 8
+scale = 0.5
+word = "gru"
+deep = false
+"""
+
+
+def write_card(folder: Path, name: str, module: str = "", class_: str = "Mine", code: str = "") -> Path:
+    """A card and, where code is given, its module beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if code:
+        (folder / f"{(module or name).rpartition('.')[2]}.py").write_text(code)
+    path = folder / f"{name}.toml"
+    path.write_text(CARD.format(name=name, module=module or name, class_=class_))
+    return path
+
+
+def config(root: Path, **tables: object) -> Config:
+    return Config.model_validate({"root": root, **tables})
+
+
+def test_built_in_methods_and_datasets_are_found_from_any_folder(tmp_path: Path) -> None:
+    registry = discover(config(tmp_path))
+    assert {"chance", "vsepp", "scan_t2i", "scan_i2t", "caan", "bssan"} <= set(registry.methods)
+    assert "scenes" in registry.datasets
+
+
+def test_listing_everything_imports_neither_torch_nor_a_method(tmp_path: Path) -> None:
+    folder = tmp_path / "extra"
+    write_card(folder, "third_party", code="raise RuntimeError('imported')")
+    script = f"""
+import sys
+from pathlib import Path
+from harness.config import Config
+from harness.registry import discover, source_hash
+registry = discover(Config(root=Path({str(tmp_path)!r}), paths={{"methods": [{str(folder)!r}]}}))
+assert "third_party" in registry.methods
+for card in registry.methods.values():
+    source_hash(card)
+loaded = {{"torch", "ray", "mlflow", "pandas", "optuna", "methods", "third_party"}} & set(sys.modules)
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("place", ["folder", "file", "plugin"])
+def test_a_third_party_card_is_found_by_path_and_its_class_loaded_from_beside_it(tmp_path: Path, place: str) -> None:
+    card = write_card(tmp_path / "more", "mine", code=CODE.format(name="Mine"))
+    paths = {"folder": ["more"], "file": ["more/mine.toml"], "plugin": []}[place]
+    registry = discover(config(tmp_path, paths={"methods": paths}), [card] if place == "plugin" else [])
+    found = load_class(registry.methods["mine"])
+    assert found.__name__ == "Mine" and found.Settings(dim=3).dim == 3
+    assert load_class(registry.methods["mine"]) is found
+    assert source_file(registry.methods["mine"]) == card.with_suffix(".py")
+
+
+def test_a_card_met_by_two_ways_is_one_method(tmp_path: Path) -> None:
+    card = write_card(tmp_path, "mine", code=CODE.format(name="Mine"))
+    assert "mine" in discover(config(tmp_path, paths={"methods": ["."]}), [card, card]).methods
+
+
+def test_an_entry_point_names_the_card_inside_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "a_paper"
+    write_card(package / "inner", "mine", module="a_paper.inner.mine", code=CODE.format(name="Mine"))
+    (package / "__init__.py").write_text("raise RuntimeError('imported while listing')")
+    (package / "inner" / "__init__.py").write_text("")
+    dist = tmp_path / "a_paper-1.0.dist-info"
+    dist.mkdir()
+    (dist / "METADATA").write_text("Metadata-Version: 2.1\nName: a-paper\nVersion: 1.0\n")
+    (dist / "entry_points.txt").write_text("[harness.methods]\nmine = a_paper.inner\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    card = discover(config(tmp_path)).methods["mine"]
+    assert card.path == package / "inner" / "mine.toml"
+    assert "a_paper" not in sys.modules
+    (package / "__init__.py").write_text("")
+    assert load_class(card).__module__ == "a_paper.inner.mine"
+    (package / "inner" / "mine.toml").unlink()
+    with pytest.raises(ConfigError, match=r"entry point harness\.methods: mine = 'a_paper\.inner': no mine\.toml"):
+        discover(config(tmp_path))
+
+
+def test_two_cards_of_one_name_are_refused_with_both_files(tmp_path: Path) -> None:
+    first, second = write_card(tmp_path / "a", "mine"), write_card(tmp_path / "b", "mine")
+    with pytest.raises(ConfigError) as caught:
+        discover(config(tmp_path, paths={"methods": ["a"]}), [second])
+    assert str(first) in str(caught.value) and str(second) in str(caught.value)
+
+
+def test_of_two_dataset_cards_of_one_name_the_first_place_wins(tmp_path: Path) -> None:
+    built_in = discover(config(tmp_path)).datasets["scenes"].path
+    own = tmp_path / "mine" / "scenes"
+    own.mkdir(parents=True)
+    (own / "card.toml").write_text(built_in.read_text())
+    assert discover(config(tmp_path, paths={"datasets": ["mine"]})).datasets["scenes"].path == own / "card.toml"
+
+
+@pytest.mark.parametrize(
+    ("module", "class_", "message"),
+    [
+        ("absent", "Mine", r"no absent\.py beside the card, no module absent"),
+        ("os.path.absent", "Mine", r"no absent\.py beside the card"),
+        ("mine", "Absent", r"mine\.py has no Absent"),
+        ("mine", "NotAMethod", r"is not a subclass of harness\.method\.Method"),
+        ("broken", "Mine", r"broken\.py does not import: .*no_such_module"),
+        ("wrong", "Mine", r"wrong\.py does not import"),
+    ],
+)
+def test_a_card_whose_class_cannot_be_loaded_names_card_and_class(
+    tmp_path: Path, module: str, class_: str, message: str
+) -> None:
+    (tmp_path / "broken.py").write_text("import no_such_module")
+    (tmp_path / "wrong.py").write_text("def (:")
+    (tmp_path / "mine.py").write_text(CODE.format(name="Mine"))
+    path = write_card(tmp_path, "mine", module=module, class_=class_)
+    card = discover(config(tmp_path), [path]).methods["mine"]
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_class(card)
+    assert str(path) in str(caught.value) and f"{module}:{class_}" in str(caught.value)
+
+
+def test_a_place_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[paths\] methods: .*absent does not exist"):
+        discover(config(tmp_path, paths={"methods": ["absent"]}))
+    with pytest.raises(ConfigError, match=r"--plugin .*absent\.toml: no such file"):
+        discover(config(tmp_path), [tmp_path / "absent.toml"])
+
+
+def test_the_source_hash_follows_the_code_and_nothing_else(tmp_path: Path) -> None:
+    first = write_card(tmp_path / "a", "mine", code=CODE.format(name="Mine"))
+    second = write_card(tmp_path / "b", "mine", code=CODE.format(name="Mine").replace("\n", "\r\n"))
+    cards = [discover(config(tmp_path), [path]).methods["mine"] for path in (first, second)]
+    before = source_hash(cards[0])
+    assert source_hash(cards[1]) == before
+    first.with_suffix(".py").write_text(CODE.format(name="Mine") + "# changed\n")
+    assert source_hash(cards[0]) != before
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    for name in ("mine", "mine_too", "other"):
+        write_card(tmp_path, name)
+    return discover(config(tmp_path, paths={"methods": ["."]}))
+
+
+def test_names_and_globs_keep_the_order_asked_for_without_repeats(registry: Registry) -> None:
+    assert registry.select_methods(["other", "min*", "mine"]) == ("other", "mine", "mine_too")
+    assert set(registry.select_methods(["*"])) == set(registry.methods)
+
+
+def test_an_unknown_name_lists_its_nearest_neighbours(registry: Registry) -> None:
+    with pytest.raises(UsageError, match=r"unknown method 'mines'; did you mean mine or mine_too\?"):
+        registry.select_methods(["mines"])
+    with pytest.raises(UsageError, match=r"unknown dataset 'scene'; did you mean scenes\?"):
+        registry.select_datasets(["scene"])
+    with pytest.raises(UsageError, match=r"unknown method 'zzz\*'"):
+        registry.select_methods(["zzz*"])
+
+
+def test_settings_are_defaults_then_globs_then_the_method_itself(tmp_path: Path, registry: Registry) -> None:
+    tables = {"mine": {"dim": 2}, "*": {"dim": 64, "scale": 1}, "min*": {"word": "lstm"}}
+    found = settings_for(registry.methods["mine"], config(tmp_path, settings=tables))
+    assert found == {"dim": 2, "scale": 1.0, "word": "lstm", "deep": False}
+    assert type(found["scale"]) is float
+    assert settings_for(registry.methods["other"], config(tmp_path, settings=tables))["dim"] == 64
+
+
+def test_a_glob_leaves_alone_what_a_method_does_not_have(tmp_path: Path, registry: Registry) -> None:
+    settings = settings_for(registry.methods["mine"], config(tmp_path, settings={"*": {"margin": 0.3}}))
+    assert settings == registry.methods["mine"].defaults
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"mine": {"dimm": 2}}, r"\[settings\.mine\]: unknown setting 'dimm'; did you mean dim\?"),
+        ({"mine": {"dim": 2.5}}, r"settings\.mine\.dim: expected int as in mine\.toml, got 2\.5"),
+        ({"mine": {"dim": True}}, r"settings\.mine\.dim: expected int"),
+        ({"*": {"scale": "wide"}}, r"settings\.\*\.scale: expected float"),
+        ({"mine": {"deep": 1}}, r"settings\.mine\.deep: expected bool"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_refused(
+    tmp_path: Path, registry: Registry, table: dict[str, dict[str, object]], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings_for(registry.methods["mine"], config(tmp_path, settings=table))
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"mien": {"dim": 2}}, r"\[settings\.mien\]: unknown method 'mien'; did you mean mine"),
+        ({"min*": {"scael": 2.0}}, r"\[settings\.min\*\]: unknown setting 'scael'; did you mean scale"),
+    ],
+)
+def test_settings_that_reach_no_method_are_refused(
+    tmp_path: Path, registry: Registry, table: dict[str, dict[str, object]], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        discover(config(tmp_path, paths={"methods": ["."]}, settings=table))

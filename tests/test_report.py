@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import html
+import shlex
+from collections.abc import Sequence
+from io import StringIO
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from rich.console import Console
+from sample_results import folder_of, reports_of, result_of, spec_of
+
+from harness.board import Board, boards_of
+from harness.cards import MethodCard
+from harness.columns import described, epoch_metrics, final_metrics, final_tags, finite, typed
+from harness.config import Config, Training, load
+from harness.errors import ConfigError, StoreError
+from harness.registry import discover, settings_for
+from harness.report import HEADER, boards, escaped, tables, write
+from harness.results import Failure, State, TrialResult
+from harness.tracking import Tracker
+
+ROOT = Path(__file__).parents[1]
+
+
+def row(result: TrialResult, ended: int = 2000, **changes: Any) -> dict[str, Any]:
+    """The row that a logged result becomes."""
+    ends = {"state": result.state.value, "failure": result.failure or "", "message": result.message}
+    tags = {name.removeprefix("harness."): text for name, text in final_tags(result, "digest").items()}
+    times = {"started": ended - 1000, "ended": ended}
+    return {**described(result.spec), **tags, **ends, **finite(final_metrics(result)), **times, **changes}
+
+
+def three_seeds(method: str, rsum: float, **changes: Any) -> list[dict[str, Any]]:
+    return [row(result_of(spec_of(method, seed, **changes), rsum + seed)) for seed in range(3)]
+
+
+def only_board(rows: Sequence[dict[str, Any]]) -> Board:
+    (board,) = boards_of(typed(rows), {})
+    return board
+
+
+def only_page(rows: Sequence[dict[str, Any]]) -> str:
+    (page,) = boards(typed(rows), {}).values()
+    return page
+
+
+def html_tables(page: str) -> list[list[list[str]]]:
+    """The tables of a page as a markdown renderer sees them: rows of cells."""
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(page)
+    found: list[list[list[str]]] = []
+    for place, token in enumerate(tokens):
+        if token.type == "table_open":
+            found.append([])
+        if token.type == "tr_open":
+            found[-1].append([])
+        if token.type in ("td_open", "th_open"):
+            children = tokens[place + 1].children or []
+            assert {child.type for child in children} <= {"text", "text_special", "strong_open", "strong_close"}
+            found[-1][-1].append("".join(child.content for child in children))
+    return found
+
+
+def test_methods_are_ranked_by_mean_rsum_over_seeds_with_n_and_standard_deviation() -> None:
+    page = only_page([*three_seeds("caan", 260.0), *three_seeds("bssan", 270.0), row(result_of(spec_of("vsepp")))])
+    header, *found = html_tables(page)[0]
+    assert header == list(HEADER)
+    assert [cells[:4] for cells in found] == [
+        ["1", "bssan", "3", "271.0 ± 1.0"],
+        ["2", "vsepp", "1", "270.0"],
+        ["3", "caan", "3", "261.0 ± 1.0"],
+    ]
+    assert [cells[-1] for cells in found] == ["", "n = 1", ""]
+    assert found[0][4:10] == ["45.2"] * 6
+    assert "**271.0 ± 1.0**" in page
+
+
+def test_equal_means_stand_in_the_order_of_their_names() -> None:
+    board = only_board([*three_seeds("vsepp", 260.0), *three_seeds("caan", 260.0)])
+    assert [standing.method for standing in board.ranked] == ["caan", "vsepp"]
+
+
+def test_the_best_mean_is_not_bold_when_it_rests_on_fewer_than_three_seeds() -> None:
+    page = only_page([*three_seeds("caan", 250.0), row(result_of(spec_of("vsepp"), 270.0))])
+    assert "**" not in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"state": "waiting"}, "seed 2: not run"),
+        ({"state": "running", "epoch": 5.0}, "seed 2: running or cut off after epoch 5"),
+        ({"state": "interrupted"}, "seed 2: interrupted in its first epoch"),
+        ({"state": "failed", "failure": "oom", "message": "no memory"}, "seed 2: failed (oom): no memory"),
+        ({"state": "done", "rsum": None}, "seed 2: no rsum in the store"),
+    ],
+)
+def test_a_method_with_a_missing_seed_is_not_averaged_over_the_others(changes: dict[str, Any], reason: str) -> None:
+    rows = three_seeds("caan", 260.0)
+    rows[2] = {**rows[2], "rsum": None, **changes}
+    page = only_page(rows)
+    assert "No method is complete yet." in page
+    assert html_tables(page) == [[["method", "done", "missing"], ["caan", "2", reason]]]
+
+
+def test_seeds_missing_for_one_reason_are_named_together() -> None:
+    rows = [row(result_of(spec_of(seed=seed)), state="waiting", rsum=None) for seed in (0, 1, 2)]
+    assert only_board(rows).incomplete[0].reason == "seeds 0, 1, 2: not run"
+
+
+def test_a_mean_is_not_taken_over_the_seeds_that_happen_to_have_a_measure() -> None:
+    rows = three_seeds("caan", 260.0)
+    del rows[1]["score_pairs_per_second"]
+    assert isnan(only_board(rows).ranked[0].means["score_pairs_per_second"])
+
+
+def test_rows_of_other_data_or_protocol_versions_are_stale_and_never_in_the_table() -> None:
+    old = [{**other, "ended": 10, "started": 5} for other in three_seeds("caan", 290.0, data_fingerprint="0" * 64)]
+    older = [{**other, "ended": 9, "started": 4} for other in three_seeds("vsepp", 295.0, protocol_version=0)]
+    board = only_board([*old, *older, *three_seeds("bssan", 260.0)])
+    assert [standing.method for standing in board.ranked] == ["bssan"]
+    assert [(standing.method, standing.reason) for standing in board.stale] == [
+        ("vsepp", "data abababababab, protocol version 0"),
+        ("caan", "data 000000000000, protocol version 1"),
+    ]
+    assert board.data == "ab" * 32
+
+
+def test_an_earlier_source_of_a_method_is_stale_once_the_later_one_has_a_result() -> None:
+    old = [{**other, "ended": 10, "started": 5} for other in three_seeds("caan", 290.0, source="0" * 64)]
+    assert len(only_board(old).ranked) == 1
+    board = only_board([*old, row(result_of(spec_of("caan")))])
+    assert [standing.n for standing in board.ranked] == [1]
+    assert [standing.reason for standing in board.stale] == ["an earlier source of the method, 000000000000"]
+
+
+def test_limited_trials_are_listed_apart_and_never_ranked() -> None:
+    board = only_board([*three_seeds("caan", 260.0), row(result_of(spec_of("vsepp", limit=20), 500.0))])
+    assert [standing.method for standing in board.ranked] == ["caan"]
+    assert [standing.method for standing in board.limited] == ["vsepp"]
+    assert "--limit 20" in board.limited[0].command
+
+
+def test_two_recipes_of_a_method_say_what_differs() -> None:
+    other = three_seeds("caan", 250.0, settings={"dim": 64, "margin": 0.2, "unit": True})
+    board = only_board([*three_seeds("caan", 260.0), *other, *three_seeds("bssan", 255.0)])
+    assert [(standing.method, standing.differs) for standing in board.ranked] == [
+        ("caan", "dim 256"),
+        ("bssan", ""),
+        ("caan", "dim 64"),
+    ]
+
+
+def test_ties_uncommitted_changes_and_mixed_machines_are_noted() -> None:
+    first = result_of(spec_of("caan"))
+    tied = first.measures | {"i2t_tied": 12.34}
+    other = first.environment | {"cpu": "Another CPU", "dirty": "yes"}
+    changed = result_of(spec_of("vsepp"), measures=tied, environment=other)
+    board = only_board([row(first), row(changed)])
+    assert len(board.machines) == 2
+    found = {cells[1]: cells[-1] for cells in html_tables(only_page([row(first), row(changed)]))[0][1:]}
+    assert found["caan"] == "n = 1; machine 1"
+    assert found["vsepp"] == "n = 1; uncommitted changes; machine 2; i2t ties 12.3 %"
+
+
+def test_each_dataset_and_protocol_has_its_own_board_and_two_never_share_a_file() -> None:
+    frame = typed([row(result_of(spec_of(dataset=name, protocol=other))) for name, other in [("a", "1k"), ("b", "5k")]])
+    assert set(boards(frame, {})) == {"a-1k.md", "b-5k.md"}
+    clash = typed(
+        [row(result_of(spec_of(dataset=name, protocol=other))) for name, other in [("a-b", "c"), ("a", "b-c")]]
+    )
+    with pytest.raises(ConfigError, match=r"a-b-c\.md"):
+        boards(clash, {})
+
+
+def test_a_board_stays_in_its_folder(tmp_path: Path) -> None:
+    pages = boards(typed([row(result_of(spec_of(protocol="../../away")))]), {})
+    assert write(pages, tmp_path / "reports") == [tmp_path / "reports" / "scenes-.._.._away.md"]
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be written"):
+        write(pages, tmp_path / "file")
+
+
+def test_boards_are_the_same_bytes_whatever_the_order_of_the_rows() -> None:
+    other = three_seeds("caan", 250.3, settings={"dim": 64})
+    rows = [*three_seeds("caan", 260.1), *other, *three_seeds("vsepp", 255.7), row(result_of(spec_of("a", limit=3)))]
+    frame = typed(rows)
+    pages = boards(frame, {})
+    for seed in range(3):
+        assert boards(frame.sample(frac=1, random_state=seed), {}) == pages
+
+
+@pytest.fixture(scope="module")
+def cards() -> dict[str, MethodCard]:
+    return dict(discover(Config(root=ROOT)).methods)
+
+
+def test_the_command_of_a_row_reproduces_its_spec(cards: dict[str, MethodCard], tmp_path: Path) -> None:
+    name = next(name for name, card in cards.items() if "margin" in card.defaults)
+    settings = cards[name].defaults | {"margin": 0.125}
+    spec = spec_of(name, settings=settings, training=Training(epochs=7, drop_after=(2, 5), schedule="cosine"), limit=30)
+    (board,) = boards_of(typed([row(result_of(spec.model_copy(update={"seed": seed}))) for seed in (4, 2)]), cards)
+    words = shlex.split(board.limited[0].command)
+    assert words[:2] == ["harness", "run"]
+    flags = [words[place : place + 2] for place in range(2, len(words), 2)]
+    assert [value for flag, value in flags if flag != "-s"] == [name, "scenes", "full", "2,4", "30"]
+    overrides = [value for flag, value in flags if flag == "-s"]
+    assert len(overrides) == 4
+    (tmp_path / "harness.toml").touch()
+    config = load(tmp_path / "harness.toml", overrides)
+    assert config.training == spec.training
+    assert settings_for(cards[name], config) == settings
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+@given(st.lists(texts, min_size=1, max_size=4))
+def test_no_text_can_break_a_table(found: list[str]) -> None:
+    header = "| " + " | ".join("x" for _ in found) + " |\n|" + "---|" * len(found)
+    page = f"{header}\n| " + " | ".join(escaped(text) for text in found) + " |\n"
+    (table,) = html_tables(page)
+    assert table[1] == [" ".join(html.unescape(escaped(text)).split()) for text in found]
+    assert [len(cells) for cells in table] == [len(found)] * 2
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
+def test_escaped_text_is_shown_as_it_was(text: str) -> None:
+    assert html.unescape(escaped(text)) == " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", ["<script>|", "`a` *b* _c_ [d](e)", "a\nb | c", "<!-- ", "&lt;", "**"])
+def test_a_method_of_any_name_is_one_cell(name: str) -> None:
+    page = only_page([row(result_of(spec_of(name)))])
+    (table,) = html_tables(page)
+    assert [len(cells) for cells in table] == [len(HEADER)] * 2
+    assert table[1][1] == " ".join(name.split())
+
+
+def test_the_terminal_shows_the_same_ranks_in_80_columns() -> None:
+    failed = result_of(spec_of("vsepp"), state=State.FAILED, failure=Failure.OOM, message="no [bold]memory[/bold]")
+    rows = [*three_seeds("bssan", 270.0), *three_seeds("scan_t2i", 260.0), row(failed, rsum=None)]
+    console = Console(width=80, file=StringIO())
+    for table in tables(typed(rows), {}):
+        console.print(table)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.split()[:6] for line in lines if "±" in line] == [
+        ["1", "bssan", "3", "271.0", "±", "1.0"],
+        ["2", "scan_t2i", "3", "261.0", "±", "1.0"],
+    ]
+    assert any(line.startswith("incomplete: vsepp  seed 0: failed (oom): no [bold]memory[/bold]") for line in lines)
+
+
+def test_two_reports_from_one_store_are_byte_identical(store: str, tmp_path: Path) -> None:
+    tracker = Tracker(store)
+    results = [result_of(spec_of(method, seed), 250 + seed) for seed in (2, 0, 1) for method in ("vsepp", "caan")]
+    tracker.open_campaign("main", [*(result.spec for result in results), spec_of("bssan")])
+    tracker.epoch(reports_of(spec_of("bssan"))[0])
+    for result in results:
+        tracker.result(result, folder_of(tmp_path, result))
+    tracker.close_campaign(State.INTERRUPTED)
+    first = write(boards(tracker.frame(), {}), tmp_path / "reports")[0].read_bytes()
+    again = write(boards(Tracker(store).frame(), {}), tmp_path / "reports")[0].read_bytes()
+    assert first == again
+    assert b"| bssan | 0 | seed 0: interrupted after epoch 1 |" in first
+    assert str(tmp_path).encode() not in first
+
+
+def test_a_row_of_the_store_is_the_row_that_these_tests_use(store: str, tmp_path: Path) -> None:
+    result = result_of(spec_of())
+    tracker = Tracker(store)
+    tracker.result(result, folder_of(tmp_path, result))
+    logged = tracker.frame().iloc[0].dropna().to_dict()
+    written = typed([row(result, **epoch_metrics(reports_of(result.spec)[-1]))]).iloc[0].dropna().to_dict()
+    own = {"run_id", "started", "ended", "result", "kind", "mlflow.source.git.commit"}
+    assert {name for name in logged.keys() | written.keys() if logged.get(name) != written.get(name)} <= own

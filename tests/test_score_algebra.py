@@ -1,0 +1,98 @@
+"""Each fragment method's tiled scores against the textbook formula, values and gradients, in float64."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import textbook
+import torch
+
+import methods
+from harness.blocks import in_tiles, masked_mean, turned_round
+from harness.cards import MethodCard, read_card
+from harness.method import Encoded, Inputs
+from harness.registry import load_class
+
+CASES = [
+    ("scan_t2i", {}),
+    ("scan_t2i", {"pooling": "lse", "slope": 0.0}),
+    ("scan_i2t", {}),
+    ("scan_i2t", {"pooling": "lse"}),
+    ("caan", {}),
+    ("caan", {"correlation": "feature", "similarity": "inner"}),
+    ("bssan", {}),
+    ("bssan", {"competition": False}),
+    ("bssan", {"networks": "w2r"}),
+    ("bssan", {"networks": "o2w"}),
+]
+
+
+def build(name: str, changes: dict[str, object]):
+    card = read_card(MethodCard, Path(methods.__path__[0]) / f"{name}.toml")
+    small = {"dim": 12, "word_dim": 8, **({"width": 5} if "width" in card.defaults else {})}
+    torch.manual_seed(1)
+    kind = load_class(card)
+    method = kind(kind.Settings(**{**card.defaults, **small, **changes}), Inputs(feature_width=7, vocabulary_size=30))
+    for parameter in method.parameters():  # away from the special points where parts start, such as zero saliences
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return method.double()
+
+
+def encoded(method) -> tuple[Encoded, Encoded]:
+    torch.manual_seed(2)
+    counts, lengths = torch.tensor([1, 5, 3, 4]), torch.tensor([6, 2, 4, 3, 1])
+    region_mask = torch.arange(5) < counts[:, None]
+    token_mask = torch.arange(6) < lengths[:, None]
+    images = method.encode_images(torch.randn(4, 5, 7, dtype=torch.float64), region_mask)
+    return images, method.encode_captions(torch.randint(4, 30, (5, 6)), token_mask)
+
+
+def oracle(name: str, method):
+    if name.startswith("scan"):
+        return textbook.scan(method.settings, name.removeprefix("scan_"))
+    return {"caan": textbook.caan, "bssan": textbook.bssan}[name](method)
+
+
+@pytest.mark.parametrize(("name", "changes"), CASES)
+def test_scores_and_gradients_equal_the_formula(name: str, changes: dict[str, object]) -> None:
+    method = build(name, changes)
+    weight = torch.randn(4, 5, dtype=torch.float64)
+    found = {}
+    for who, scores in (
+        ("ours", lambda: in_tiles(method.score, *encoded(method), 2, 3)),
+        ("textbook", lambda: textbook.each_pair(oracle(name, method), *encoded(method))),
+    ):
+        method.zero_grad()
+        matrix = scores()
+        (matrix * weight).sum().backward()
+        found[who] = matrix.detach(), {key: value.grad for key, value in method.named_parameters()}
+    torch.testing.assert_close(found["ours"][0], found["textbook"][0], rtol=0, atol=1e-7)
+    for key, gradient in found["textbook"][1].items():
+        torch.testing.assert_close(found["ours"][1][key], gradient, rtol=1e-5, atol=1e-7, msg=lambda m, k=key: f"{k}: {m}")
+
+
+def test_a_caption_is_read_backwards_from_its_own_last_word() -> None:
+    mask = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    assert turned_round(mask).tolist() == [[2, 1, 0, 3], [0, 1, 2, 3]]
+
+
+def test_words_are_encoded_as_torch_encodes_packed_sequences() -> None:
+    method = build("scan_t2i", {})
+    tokens = torch.randint(4, 30, (5, 6))
+    mask = torch.arange(6) < torch.tensor([6, 2, 4, 3, 1])[:, None]
+    words = method.words
+    reference = torch.nn.GRU(8, 12, batch_first=True, bidirectional=True).double()
+    for ours, suffix in ((words.forwards, ""), (words.backwards, "_reverse")):
+        for parameter, value in ours.named_parameters():
+            getattr(reference, f"{parameter}{suffix}").data = value.data
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        words.embedding(tokens), mask.sum(1), batch_first=True, enforce_sorted=False
+    )
+    states, _ = torch.nn.utils.rnn.pad_packed_sequence(reference(packed)[0], batch_first=True, total_length=6)
+    torch.testing.assert_close(words(tokens, mask), (states[..., :12] + states[..., 12:]) / 2)
+
+
+def test_a_masked_mean_ignores_padding() -> None:
+    vectors = torch.tensor([[[1.0], [3.0], [100.0]]])
+    assert masked_mean(vectors, torch.tensor([[True, True, False]])).item() == 2.0

@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from sample_results import folder_of, reports_of, result_of, spec_of
+
+from harness.columns import described
+from harness.config import Config, Training, override_value, parse_override
+from harness.errors import StoreError
+from harness.results import Failure, State
+from harness.tracking import EXPERIMENT, Tracker, default_uri, is_logged, without_password
+
+
+def runs(uri: str, kind: str = "trial") -> list[Run]:
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    return list(client.search_runs([experiment.experiment_id], f"tags.`harness.kind` = '{kind}'"))
+
+
+def test_a_trial_is_a_child_of_its_campaign_with_params_measures_tags_and_artifacts(store: str, tmp_path: Path) -> None:
+    spec = spec_of()
+    result = result_of(spec)
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [spec], {"executor": "in this process"})
+    for report in reports_of(spec):
+        tracker.epoch(report)
+    tracker.result(result, folder_of(tmp_path, result))
+    tracker.close_campaign(State.DONE)
+
+    (parent,), (child,) = runs(store, "campaign"), runs(store)
+    assert (parent.info.status, parent.info.run_name) == ("FINISHED", "main")
+    assert parent.data.tags["note.executor"] == "in this process"
+    assert (child.info.status, child.info.run_name) == ("FINISHED", "caan/scenes/s0")
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.data.tags["harness.key"] == spec.key
+    assert child.data.tags["env.cpu"] == "A CPU"
+    assert child.data.params["settings.dim"] == "256"
+    assert child.data.params["training.drop_after"] == "[13]"
+    assert child.data.metrics["rsum"] == 270.0
+    assert child.data.metrics["best_val_rsum"] == 103.0
+    assert child.data.metrics["val_rsum"] == 103.0
+    artifacts = {item.path for item in MlflowClient(tracking_uri=store).list_artifacts(child.info.run_id)}
+    assert artifacts == {"spec.json", "result.json", "epochs.jsonl", "ranks.npz", "environment.json"}
+    assert (tmp_path / "runs" / "artifacts").is_dir()
+
+
+def history(uri: str, run: Run, metric: str) -> list[tuple[int, float]]:
+    found = MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, metric)
+    return sorted((entry.step, entry.value) for entry in found)
+
+
+def test_a_result_is_never_logged_twice(store: str, tmp_path: Path) -> None:
+    result = result_of(spec_of())
+    folder = folder_of(tmp_path, result)
+    for _ in range(2):
+        tracker = Tracker(store)
+        tracker.open_campaign("main", [result.spec])
+        tracker.result(result, folder)
+        (folder / "logged.json").unlink()  # the driver was killed just before it wrote this
+        tracker.close_campaign(State.DONE)
+    tracker.result(result, folder)
+    assert len(runs(store)) == 1
+    assert len(runs(store, "campaign")) == 1
+    assert history(store, runs(store)[0], "rsum") == [(0, 270.0)]
+    assert is_logged(folder, store)
+
+
+def test_the_run_that_a_killed_driver_left_open_is_continued_without_double_epochs(store: str, tmp_path: Path) -> None:
+    spec = spec_of()
+    first, second, third = reports_of(spec)
+    killed = Tracker(store)
+    killed.open_campaign("main", [spec])
+    killed.epoch(first)
+    killed.epoch(second)
+
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [spec])
+    tracker.epoch(second)  # resumed from the checkpoint before it
+    tracker.epoch(third)
+    tracker.result(result_of(spec), folder_of(tmp_path, result_of(spec)))
+    (child,) = runs(store)
+    assert child.info.status == "FINISHED"
+    assert history(store, child, "val_rsum") == [(1, 101.0), (2, 102.0), (3, 103.0)]
+
+
+def test_an_interrupted_trial_is_marked_and_continued_in_the_same_run(store: str, tmp_path: Path) -> None:
+    spec = spec_of()
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [spec])
+    tracker.epoch(reports_of(spec)[0])
+    tracker.close_campaign(State.INTERRUPTED)
+    (child,), (parent,) = runs(store), runs(store, "campaign")
+    assert (child.info.status, child.data.tags["harness.state"]) == ("KILLED", "interrupted")
+    assert (parent.info.status, parent.data.tags["harness.state"]) == ("KILLED", "interrupted")
+
+    tracker.open_campaign("main", [spec])
+    tracker.result(result_of(spec), folder_of(tmp_path, result_of(spec)))
+    tracker.close_campaign(State.DONE)
+    assert [run.info.status for run in runs(store) + runs(store, "campaign")] == ["FINISHED", "FINISHED"]
+
+
+def test_a_result_logged_later_from_its_folder_is_the_same_as_one_logged_live(store: str, tmp_path: Path) -> None:
+    spec = spec_of()
+    result = result_of(spec)
+    folder = folder_of(tmp_path, result)
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    shutil.copy(store.removeprefix("sqlite:///"), tmp_path / "other.db")
+
+    live, late = Tracker(store), Tracker(other)
+    for tracker in (live, late):
+        tracker.open_campaign("main", [spec])
+    for report in reports_of(spec):
+        live.epoch(report)
+    live.result(result, folder)
+    assert is_logged(folder, store)
+    assert not is_logged(folder, other)
+    late.result(result, folder)
+
+    changing = ["run_id", "started", "ended"]
+    assert live.frame().drop(columns=changing).equals(late.frame().drop(columns=changing))
+    assert history(store, runs(store)[0], "train_loss") == history(other, runs(other)[0], "train_loss")
+
+
+def test_epochs_that_the_store_missed_come_from_the_folder(store: str, tmp_path: Path) -> None:
+    spec = spec_of()
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [spec])
+    tracker.epoch(reports_of(spec)[1])
+    tracker.result(result_of(spec), folder_of(tmp_path, result_of(spec)))
+    assert history(store, runs(store)[0], "val_rsum") == [(1, 101.0), (2, 102.0), (3, 103.0)]
+
+
+def test_the_latest_finished_run_of_a_key_stands_for_it(store: str, tmp_path: Path) -> None:
+    spec = spec_of()
+    for seconds in (40.0, 50.0):  # the second one by --force
+        result = result_of(spec, cost={"seconds": seconds})
+        tracker = Tracker(store)
+        tracker.open_campaign("main", [spec])
+        tracker.result(result, folder_of(tmp_path, result))
+    tracker.begin(spec)  # and a third one is under way
+    frame = tracker.frame()
+    assert len(runs(store)) == 3
+    assert list(frame["seconds"]) == [50.0]
+    assert list(frame["state"]) == ["done"]
+
+
+def test_a_failed_trial_says_why_and_its_retry_is_a_run_of_its_own(store: str, tmp_path: Path) -> None:
+    spec = spec_of()
+    message = "out of memory\nlower training.batch_size"
+    failed = result_of(spec, state=State.FAILED, failure=Failure.OOM, message=message, measures={})
+    folder = folder_of(tmp_path, failed)
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [spec])
+    tracker.result(failed, folder)
+    row = tracker.frame().iloc[0]
+    assert (row["state"], row["failure"]) == ("failed", "oom")
+    assert row["message"] == "out of memory lower training.batch_size"
+    (run,) = runs(store)
+    assert run.info.status == "FAILED"
+    assert "traceback.txt" in {file.path for file in MlflowClient(tracking_uri=store).list_artifacts(run.info.run_id)}
+
+    tracker.result(result_of(spec), folder_of(tmp_path, result_of(spec)))
+    assert {run.info.status for run in runs(store)} == {"FAILED", "FINISHED"}
+    assert list(tracker.frame()["state"]) == ["done"]
+
+
+def test_a_folder_whose_result_is_new_is_not_logged_yet(store: str, tmp_path: Path) -> None:
+    spec = spec_of()
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [spec])
+    assert not is_logged(tmp_path / "nowhere", store)
+    folder = folder_of(tmp_path, result_of(spec))
+    assert not is_logged(folder, store)
+    tracker.result(result_of(spec), folder)
+    assert is_logged(folder, store)
+    folder_of(tmp_path, result_of(spec, rsum=271.0))
+    assert not is_logged(folder, store)
+
+
+def test_trials_that_never_began_are_expected_until_their_plan_is_made_anew(store: str) -> None:
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [spec_of("caan", seed) for seed in (0, 1, 2)] + [spec_of("vsepp", 7)])
+    tracker.begin(spec_of("caan", 1))
+    tracker.open_campaign("main", [spec_of("caan", 0)])
+    frame = tracker.frame()
+    found = list(zip(frame["method"], frame["seed"], frame["state"], strict=True))
+    assert found == [("caan", 0, "waiting"), ("caan", 1, "running"), ("vsepp", 7, "waiting")]
+
+
+def test_the_columns_of_a_frame_keep_their_types_when_it_is_empty(store: str) -> None:
+    frame = Tracker(store).frame()
+    assert len(frame) == 0
+    assert {str(frame[name].dtype) for name in ("seed", "limit", "ended")} == {"Int64"}
+    assert {str(frame[name].dtype) for name in ("rsum", "i2t_r1")} == {"float64"}
+
+
+def test_a_frame_reads_every_page_of_a_long_store(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.tracking.PAGE", 2)
+    tracker = Tracker(store)
+    for seed in range(5):
+        tracker.begin(spec_of(seed=seed))
+    assert list(tracker.frame()["seed"]) == [0, 1, 2, 3, 4]
+
+
+def test_numbers_that_are_not_finite_are_left_out_and_named(store: str, tmp_path: Path) -> None:
+    result = result_of(spec_of(), cost={"seconds": math.inf, "parameters": 5.0})
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [result.spec])
+    tracker.result(result, folder_of(tmp_path, result_of(result.spec)))
+    (run,) = runs(store)
+    assert "seconds" not in run.data.metrics
+    assert run.data.tags["harness.nonfinite"] == "seconds"
+    assert run.data.metrics["parameters"] == 5.0
+
+
+def test_a_setting_too_long_for_the_store_points_to_its_artifact_instead_of_being_cut() -> None:
+    flat = described(spec_of(settings={"text": "x" * 7000, "short": "y"}))
+    assert flat["settings.text"] == "<7000 characters, see spec.json>"
+    assert flat["settings.short"] == "y"
+
+
+def test_the_store_is_in_wal_mode_and_silent_on_stdout(
+    store: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [spec_of()])
+    tracker.result(result_of(spec_of()), folder_of(tmp_path, result_of(spec_of())))
+    tracker.close_campaign(State.DONE)
+    with closing(sqlite3.connect(store.removeprefix("sqlite:///"))) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert capfd.readouterr().out == ""
+
+
+def test_a_store_whose_folder_was_moved_is_read_but_not_written(store: str, tmp_path: Path) -> None:
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [spec_of()])
+    shutil.copytree(tmp_path / "runs", tmp_path / "moved")
+    moved = Tracker(f"sqlite:///{tmp_path / 'moved' / 'mlflow.db'}")
+    assert len(moved.frame()) == 1
+    with pytest.raises(StoreError, match="moved"):
+        moved.open_campaign("main", [spec_of()])
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["sqlite:////proc/nowhere/mlflow.db", "sqlite:////etc/passwd", "file:///tmp/nowhere", "nothing://nowhere"],
+)
+def test_a_store_that_cannot_be_used_is_one_store_error(uri: str) -> None:
+    with pytest.raises(StoreError, match="cannot be used") as caught:
+        Tracker(uri)
+    assert caught.value.exit_code == 6
+
+
+def test_a_store_that_becomes_unwritable_is_a_store_error(store: str) -> None:
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [spec_of()])
+    with closing(sqlite3.connect(store.removeprefix("sqlite:///"))) as connection:
+        connection.execute("DROP TABLE metrics")
+    with pytest.raises(StoreError, match="no such table"):
+        tracker.epoch(reports_of(spec_of())[0])
+
+
+def test_a_server_that_is_not_there_is_noticed_soon_and_its_password_is_not_shown() -> None:
+    begun = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        Tracker("http://me:secret@127.0.0.1:9")
+    assert time.monotonic() - begun < 15
+    assert "secret" not in str(caught.value)
+    assert without_password("http://me:secret@host:5000/x") == "http://host:5000/x"
+
+
+def test_the_default_store_lies_in_the_results_folder_and_a_sqlite_path_is_absolute(tmp_path: Path) -> None:
+    assert default_uri(Config(root=tmp_path)) == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    relative = Config.model_validate({"root": tmp_path, "tracking": {"uri": "sqlite:///deep/store.db"}})
+    assert default_uri(relative) == f"sqlite:///{tmp_path}/deep/store.db"
+    server = Config.model_validate({"root": tmp_path, "tracking": {"uri": "http://tracking:5000"}})
+    assert default_uri(server) == "http://tracking:5000"
+
+
+def test_asking_whether_a_result_is_logged_imports_neither_mlflow_nor_pandas() -> None:
+    script = "import sys, harness.tracking; sys.exit(bool({'mlflow', 'pandas', 'sqlalchemy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+scalars = st.one_of(
+    st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(st.characters(exclude_categories=["Cs"]))
+)
+
+
+@given(st.one_of(scalars, st.lists(scalars, max_size=3)))
+def test_a_value_written_for_an_override_is_read_back_the_same(value: object) -> None:
+    found = parse_override(f"key={override_value(value)}")[1]
+    assert found == value
+    assert type(found) is type(value)
+    assert len(override_value(value).splitlines()) <= 1
+
+
+def test_every_training_value_is_read_back_from_its_parameter() -> None:
+    training = Training(lr=1e-5, drop_after=(3, 7), schedule="cosine")
+    flat = described(spec_of(training=training))
+    table = dict(parse_override(f"{name}={text}") for name, text in flat.items() if name.startswith("training."))
+    assert Training.model_validate({name.removeprefix("training."): value for name, value in table.items()}) == training
+
+
+@pytest.mark.soak
+def test_a_real_server_takes_and_shows_the_same_runs(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination",
+        str(tmp_path / "a"),
+    ]
+    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    server = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        tracker = when_up(uri)
+        result = result_of(spec_of())
+        folder = folder_of(tmp_path, result)
+        tracker.open_campaign("main", [result.spec, spec_of(seed=1)])
+        tracker.result(result, folder)
+        tracker.close_campaign(State.DONE)
+        assert list(tracker.frame()["state"]) == ["done", "waiting"]
+        assert is_logged(folder, uri)
+        (run,) = runs(uri)
+        spec = MlflowClient(tracking_uri=uri).download_artifacts(run.info.run_id, "spec.json", str(tmp_path))
+        assert json.loads(Path(spec).read_text()) == result.spec.model_dump(mode="json")
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait()
+
+
+def when_up(uri: str) -> Tracker:
+    for _ in range(30):
+        try:
+            return Tracker(uri)
+        except StoreError:
+            time.sleep(1)
+    raise AssertionError("the server did not start")

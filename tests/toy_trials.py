@@ -1,0 +1,65 @@
+"""Trials of the real shape that train nothing: what an executor does with a trial can be seen in milliseconds.
+
+The setting `pause` is the length of an epoch in seconds; a trial of method `crashing` raises outside of its steps.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+from harness.config import Training
+from harness.folders import write_atomic, write_epochs, write_result
+from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
+
+ToySteps = Generator[EpochReport, bool | None, TrialResult]
+
+
+def counting(assignment: Assignment) -> ToySteps:
+    """Count epochs, leaving the process id and every finished epoch in the trial's folder."""
+    if assignment.spec.method == "crashing":
+        raise ZeroDivisionError("a mistake of the machine, not of the trial")
+    write_atomic(assignment.folder / "pid", str(os.getpid()))
+    start = time.time()
+    reports = [report(assignment, 0, "start")]
+    yield reports[0]
+    for epoch in range(1, assignment.spec.training.epochs + 1):
+        time.sleep(float(assignment.spec.settings.get("pause", 0.0)))
+        reports.append(report(assignment, epoch, "train"))
+        write_epochs(assignment.folder, reports[1:])
+        if (yield reports[-1]) is False:
+            return ended(assignment, State.STOPPED, epoch, start)
+    result = ended(assignment, State.DONE, assignment.spec.training.epochs, start)
+    write_result(assignment.folder, result)
+    return result
+
+
+def report(assignment: Assignment, epoch: int, phase: str) -> EpochReport:
+    spec = assignment.spec
+    return EpochReport(key=spec.key, epoch=epoch, epochs=spec.training.epochs, phase=phase)  # type: ignore[arg-type]
+
+
+def ended(assignment: Assignment, state: State, epochs: int, start: float) -> TrialResult:
+    cost = {"pid": float(os.getpid()), "started": start, "ended": time.time(), "gpus": assignment.gpus}
+    return TrialResult(
+        spec=assignment.spec, state=state, epochs=epochs, cost=cost, environment={"device": assignment.device}
+    )
+
+
+def toy_assignment(folder: Path, seed: int = 0, epochs: int = 2, pause: float = 0.0, **places: object) -> Assignment:
+    """An assignment for `counting`, in a folder of its own."""
+    spec = TrialSpec(
+        method="toy",
+        dataset="none",
+        protocol="none",
+        seed=seed,
+        settings={"pause": pause},
+        training=Training(epochs=epochs),
+        data_fingerprint="",
+        protocol_version=1,
+        source="",
+    )
+    paths = {name: folder / name for name in ("method_card", "dataset_card", "data", "cache")}
+    return Assignment.model_validate({"spec": spec, "folder": folder / "trials" / spec.key, **paths, **places})
