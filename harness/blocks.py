@@ -102,11 +102,8 @@ def masked_softmax(logits: Tensor, mask: Tensor, dim: int) -> Tensor:
 
 def products(context: Tensor, queries: Tensor) -> Tensor:
     """All inner products (C, L, D) x (Q, K, D) -> (C, L, Q, K) in one matrix product."""
-    return (
-        (context.flatten(0, 1) @ queries.flatten(0, 1).T)
-        .unflatten(1, queries.shape[:2])
-        .unflatten(0, context.shape[:2])
-    )
+    product = context.flatten(0, 1) @ queries.flatten(0, 1).T
+    return product.view(*context.shape[:2], *queries.shape[:2])
 
 
 def gram(vectors: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cards import MethodCard
 from harness.columns import ORDER, described_settings, described_training
-from harness.config import Training
+from harness.config import built_in
+from harness.registry import settings_for
 from harness.results import RECALLS, State
 
 if TYPE_CHECKING:
@@ -243,7 +244,8 @@ def machine(trial: Trial) -> str:
 
 def command(trial: Trial, seeds: Sequence[int], card: MethodCard | None) -> str:
     """The command that runs these seeds again: what differs from the built-in defaults, and nothing else."""
-    defaults = {**described_settings(card.defaults if card else {}), **described_training(Training())}
+    plain = built_in().for_dataset(trial["dataset"])
+    defaults = {**described_settings(settings_for(card, plain) if card else {}), **described_training(plain.training)}
     chosen = {
         name: text for name, text in trial.items() if name.startswith(("settings.", "training.")) and text is not None
     }

@@ -94,7 +94,7 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
         raise StoreError(outcome.store_error)
     published = publish.publish(tracker, registry, config.reports, publish.boards_in(plan))
     out.note(*published.tables)
-    out.answer(summary.run_json(plan, published.files), *summary.run_page(outcome, published))
+    out.answer(summary.run_json(plan, published.files), *summary.run_page(plan, outcome, published))
     return outcome.exit_code
 
 

@@ -147,7 +147,7 @@ class RayExecutor:
         self._folder = Path(tempfile.mkdtemp(prefix="itm-", dir=SOCKET_FOLDER))
         return {
             "address": "local",
-            "num_cpus": math.ceil(self._machine.cpus),
+            "num_cpus": int(self._machine.cpus),
             "num_gpus": int(self._machine.gpus),
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,
@@ -189,7 +189,9 @@ class Crew:
             actor, assignment = self._awaited[step]
             outcome = self._outcome(step, assignment)
             if isinstance(outcome, EpochReport):
-                self._awaited[actor.step.remote(answer(outcome))] = self._awaited.pop(step)
+                following = actor.step.remote(answer(outcome))
+                del self._awaited[step]  # not before the answer: an interruption in it must find the actor here
+                self._awaited[following] = (actor, assignment)
             else:
                 del self._awaited[step]
                 self._ray.kill(actor)
@@ -245,7 +247,7 @@ def places(cpus: float, gpus: float, node: Node) -> int:
 
 
 def whole(ratio: float) -> int:
-    """The whole part of a ratio of decimal fractions: 0.9 / 0.3 is 3."""
+    """The whole part of a ratio of decimal fractions: 14 / 0.56 is 25, although floating point falls short of it."""
     return math.floor(ratio + 1e-9)
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from harness.errors import ConfigError, unknown
 
 FILE = "harness.toml"
+DEFAULTS = Path(__file__).parent / "templates" / "settings.toml"
 Model = TypeVar("Model", bound=BaseModel)
 Scalar = bool | int | float | str
 
@@ -47,23 +48,23 @@ class Paths(Section):
 class Training(Section):
     """One recipe for every method; all of it is part of a trial's identity."""
 
-    epochs: int = Field(18, ge=0, description="passes over all training pairs")
+    epochs: int = Field(10, ge=0, description="passes over all training pairs")
     batch_size: int = Field(128, ge=2, description="pairs a step; hard negatives depend on it, so it is never shrunk")
     optimizer: Literal["adam", "adamw"] = "adam"
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.0, ge=0, description="of the optimizer")
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up from zero")
-    schedule: Literal["constant", "step", "cosine"] = Field("step", description="of the learning rate")
+    schedule: Literal["constant", "step", "cosine"] = Field("cosine", description="of the learning rate")
     drop_after: tuple[int, ...] = Field(
-        (13,), description="step schedule: lr is multiplied by drop_factor after these epochs"
+        (7,), description="step schedule: lr is multiplied by drop_factor after these epochs"
     )
     drop_factor: float = Field(0.1, gt=0, le=1, description="see drop_after")
     clip: float = Field(2.0, ge=0, description="largest gradient norm; 0 is none")
     all_negatives_epochs: int = Field(
         1, ge=0, description="first epochs whose loss sums over all negatives; the hardest after"
     )
-    drop_words: float = Field(0.0, ge=0, lt=1, description="share of words hidden at random in a training batch")
-    drop_regions: float = Field(0.0, ge=0, lt=1, description="share of regions hidden at random in a training batch")
+    drop_words: float = Field(0.2, ge=0, lt=1, description="share of words hidden at random in a training batch")
+    drop_regions: float = Field(0.2, ge=0, lt=1, description="share of regions hidden at random in a training batch")
     patience: int = Field(0, ge=0, description="stop after so many epochs without a better val rsum; 0 is never")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 autocast on GPUs that have it")
 
@@ -91,6 +92,13 @@ class Tracking(Section):
     uri: str = Field("", description="any MLflow server; empty: sqlite in the results folder")
 
 
+class PerDataset(Section):
+    """What one dataset wants otherwise: keys of [training], tables of [settings]."""
+
+    training: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
+
+
 class Config(Section):
     """A whole harness.toml."""
 
@@ -101,6 +109,7 @@ class Config(Section):
         default_factory=dict,
         description='a table a method, or a glob such as "*" for every method that has the setting',
     )
+    per_dataset: dict[str, PerDataset] = Field(default_factory=dict, description="a table a dataset")
     resources: Resources = Resources()
     cluster: Cluster = Cluster()
     tracking: Tracking = Tracking()
@@ -110,6 +119,17 @@ class Config(Section):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.resolve()
+
+    def for_dataset(self, name: str) -> Config:
+        """With [training] and [settings] as this dataset wants them."""
+        own = self.per_dataset.get(name, PerDataset())
+        training = {**self.training.model_dump(), **own.training}
+        return self.model_copy(
+            update={
+                "training": validate(Training, training, f"[per_dataset.{name}.training]"),
+                "settings": merged(self.settings, own.settings),
+            }
+        )
 
     def path(self, place: Path) -> Path:
         """A configured place, absolute."""
@@ -138,13 +158,18 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
     Raises ConfigError naming the file and the field, with the nearest known key.
     """
     path = file or find(Path.cwd())
-    table = read_toml(path) if path else {}
+    table = merged(read_toml(DEFAULTS), read_toml(path) if path else {})
     if "HARNESS_DATA" in os.environ:
         put(table, "paths.data", os.environ["HARNESS_DATA"])
     for override in overrides:
-        put(table, *parse_override(override))
+        put_everywhere(table, *parse_override(override))
     table["root"] = path.parent if path else Path.cwd()
     return validate(Config, table, str(path or "the configuration"))
+
+
+def built_in() -> Config:
+    """The configuration where there is no file, no environment and no override."""
+    return validate(Config, read_toml(DEFAULTS), str(DEFAULTS))
 
 
 def find(folder: Path) -> Path | None:
@@ -202,6 +227,24 @@ def put(table: dict[str, Any], dotted: str, value: Any) -> None:
         if not isinstance(table, dict):
             raise ConfigError(f"{dotted}: {name} is a value, not a table")
     table[last] = value
+
+
+def put_everywhere(table: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set a dotted key, and over what single datasets want: an override from the command line always wins."""
+    put(table, dotted, value)
+    if dotted.split(".")[0] in PerDataset.model_fields:
+        for own in table.get("per_dataset", {}).values():
+            put(own, dotted, value)
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables, the second laid over the first."""
+    both = {
+        key: merged(under[key], over[key])
+        for key in over
+        if isinstance(under.get(key), Mapping) and isinstance(over[key], Mapping)
+    }
+    return {**under, **over, **both}
 
 
 def validate(model: type[Model], table: Mapping[str, Any], where: str) -> Model:

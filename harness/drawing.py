@@ -23,7 +23,7 @@ from harness.regions import Floats
 SIDE = 128  # of a picture, in pixels
 CROP = 12
 GRAIN = 20
-SLACK = 0.3  # an edge of a box lies up to half of this share of its side too far in or out
+SLACK = 0.42  # an edge of a box lies up to half of this share of its side too far in or out
 WIDTH = CROP * CROP + 27 + 15 + 9 + 10
 HUES = 12
 

@@ -12,6 +12,7 @@ import torch
 
 import harness
 
+DECIDING = ("harness", "methods", "datasets")  # changes elsewhere in a checkout decide no result
 RECORDED = ("torch", "numpy", "ray", "mlflow", "optuna", "pillow")
 
 
@@ -40,18 +41,22 @@ def installed(package: str) -> str:
         return ""
 
 
-def commit_of(folder: Path) -> tuple[str, str]:
-    """Commit of the checkout a folder lies in, and "yes" or "no" for uncommitted changes; both empty outside git."""
+def commit_of(package: Path) -> tuple[str, str]:
+    """Commit of the checkout that tracks a package, and "yes" or "no" for uncommitted changes; both empty outside one.
+
+    An installed package may lie inside somebody's repository without being part of it.
+    """
     try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", "harness", "methods", "datasets")
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        commit = _git(package, "rev-parse", "HEAD")
+        changed = _git(package.parent, "status", "--porcelain", "--untracked-files=no", "--", *DECIDING)
     except (OSError, subprocess.SubprocessError):
         return "", ""
     return commit, "yes" if changed else "no"
 
 
 def _git(folder: Path, *words: str) -> str:
-    command = ["git", "-C", str(folder.parent), *words]
+    command = ["git", "-C", str(folder), *words]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
 

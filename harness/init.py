@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from harness.config import FILE, Config, Section, literal
+from harness.config import DEFAULTS, FILE, Config, Section, literal
 from harness.errors import UsageError
 from harness.folders import write_atomic
 
@@ -16,7 +16,6 @@ HEAD = """\
 # Every key is here with its default; a key that is left out keeps it. `-s section.key=value` overrides any for one run.
 # The folder of this file is the project's root, and every path is relative to it.
 """
-SETTINGS = Path(__file__).parent / "templates" / "settings.toml"
 COMMENT_AT = 40  # column
 WIDTH = 120
 
@@ -31,16 +30,18 @@ def write_template(folder: Path, force: bool = False) -> Path:
 
 
 def template() -> str:
-    """A harness.toml with every key; it loads back into the defaults, and the [settings] that two cores need."""
-    return "\n".join(
-        [HEAD, *(_section(name, field) for name, field in Config.model_fields.items() if not field.exclude)]
-    )
+    """A harness.toml with every key; it loads back into the defaults."""
+    sections = [_section(name, field) for name, field in Config.model_fields.items() if is_section(field)]
+    return "\n".join([HEAD, *sections, DEFAULTS.read_text(encoding="utf-8")])
+
+
+def is_section(field: FieldInfo) -> bool:
+    """Whether a field of Config is a table with fixed keys."""
+    return isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 
 
 def _section(name: str, field: FieldInfo) -> str:
-    model = field.annotation
-    if not (isinstance(model, type) and issubclass(model, Section)):
-        return SETTINGS.read_text(encoding="utf-8")
+    model: Any = field.annotation
     lines = [f"# {(model.__doc__ or '').strip()}", f"[{name}]"]
     lines += [line for key, inner in model.model_fields.items() for line in _key(key, inner)]
     return "\n".join([*lines, ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -25,11 +26,11 @@ def this_machine() -> Node:
     return Node("this machine", cpus_here(), gpus_here())
 
 
-def cpus_here() -> float:
-    """The CPUs that this process may use: its affinity, and in a container the container's quota."""
-    allowed = float(len(os.sched_getaffinity(0)))
-    quota, period = (CPU_QUOTA.read_text().split() if CPU_QUOTA.is_file() else ["max", "1"])[:2]
-    return allowed if quota == "max" else min(allowed, max(1.0, int(quota) / int(period)))
+def cpus_here() -> int:
+    """The CPUs that this process may use: its affinity, and in a container the container's quota, rounded up."""
+    allowed = len(os.sched_getaffinity(0))
+    quota, period = CPU_QUOTA.read_text().split() if CPU_QUOTA.is_file() else ("max", "1")
+    return allowed if quota == "max" else min(allowed, math.ceil(int(quota) / int(period)))
 
 
 @cache

@@ -123,6 +123,7 @@ def assignments(
     config: Config, campaign: Campaign, registry: Registry, dataset: DatasetCard, limit: int | None
 ) -> Iterator[Assignment]:
     """One trial a seed and method on one dataset."""
+    config = config.for_dataset(dataset.name)
     protocol = find_protocol(dataset, campaign.protocol)
     data = fingerprint(dataset, config.data, config.results / CACHE)
     methods = [registry.methods[name] for name in registry.select_methods(campaign.methods)]

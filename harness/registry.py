@@ -58,6 +58,7 @@ def discover(config: Config, plugins: Sequence[Path] = ()) -> Registry:
     for path in _dataset_cards(config):
         dataset = read_card(DatasetCard, path)
         datasets.setdefault(dataset.name, dataset)
+    _check_per_dataset(config, methods, datasets)
     return Registry(dict(sorted(methods.items())), dict(sorted(datasets.items())))
 
 
@@ -124,6 +125,14 @@ def _check_settings(config: Config, methods: Mapping[str, MethodCard]) -> None:
         for key in table:
             if key not in known:
                 raise ConfigError(f"[settings.{name}]: " + unknown("setting", key, known))
+
+
+def _check_per_dataset(config: Config, methods: Mapping[str, MethodCard], datasets: Mapping[str, DatasetCard]) -> None:
+    """ConfigError for a table of [per_dataset] that no dataset answers to, and for a wrong key in one."""
+    for name in config.per_dataset:
+        if name not in datasets:
+            raise ConfigError(f"[per_dataset.{name}]: " + unknown("dataset", name, datasets))
+        _check_settings(config.for_dataset(name), methods)
 
 
 def _select(kind: str, patterns: Sequence[str], known: Mapping[str, object]) -> tuple[str, ...]:

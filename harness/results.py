@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.config import Scalar, Training
 
+Phase = Literal["start", "train", "test"]
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 
 
@@ -102,7 +103,7 @@ class EpochReport(Record):
     val: dict[str, float] = Field(default_factory=dict, description="measures on val")
     seconds: float = 0.0
     pairs_per_second: float = 0.0
-    phase: Literal["start", "train", "test"] = "train"
+    phase: Phase = "train"
 
 
 class TrialResult(Record):

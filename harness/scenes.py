@@ -21,7 +21,7 @@ from harness.grammar import Caption, Scene
 from harness.regions import Floats, Ragged, offsets
 from harness.splits import Content, Place, pairs_of, whole
 
-VERSION = 3  # of the generator; a change of anything it makes is a new one
+VERSION = 4  # of the generator; a change of anything it makes is a new one
 SPLITS = ("train", "val", "test")
 FAMILY = 4
 LEAST_THINGS, MOST_THINGS = 3, 7

@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.campaign import Outcome
-from harness.folders import read_result
+from harness.folders import TRACEBACK, read_result
 from harness.output import table
 from harness.planning import Plan
 from harness.publish import Published
-from harness.results import State, TrialSpec
+from harness.results import Failure, State, TrialSpec
 from harness.status import Status, counts
 from harness.tracking import without_password
 
@@ -76,9 +76,11 @@ def nothing_to_do(plan: Plan, files: Iterable[Path]) -> str:
     return f"{plan.name}: nothing to do: {count(len(plan.trials), 'trial')} done, leaderboard in {reports}"
 
 
-def run_page(outcome: Outcome, published: Published) -> Iterator[RenderableType]:
-    """How a campaign ended: the files of its boards, the counts."""
+def run_page(plan: Plan, outcome: Outcome, published: Published) -> Iterator[RenderableType]:
+    """How a campaign ended: the files of its boards, where failures are explained, the counts."""
     yield from files_page(published)
+    for trace in tracebacks(plan):
+        yield f"{near(trace)} has a traceback"
     yield counts_line(outcome.counts)
 
 
@@ -94,6 +96,12 @@ def run_json(plan: Plan, files: Iterable[Path]) -> dict[str, Any]:
         for trial, result in results
     ]
     return {"campaign": plan.name, "trials": trials, "reports": [str(file) for file in files]}
+
+
+def tracebacks(plan: Plan) -> list[Path]:
+    """The tracebacks of the failures that nobody foresaw; the message of any other says it all."""
+    ended = [(trial.folder / TRACEBACK, read_result(trial.folder)) for trial in plan.trials]
+    return [trace for trace, result in ended if result and result.failure is Failure.BUG and trace.is_file()]
 
 
 def files_page(published: Published) -> Iterator[str]:

@@ -34,7 +34,7 @@ from harness.method import Inputs, Method
 from harness.protocols import evaluate_protocol, folds, gallery
 from harness.ranking import measures, rank
 from harness.registry import load_class
-from harness.results import Assignment, EpochReport, Failure, State, TrialResult
+from harness.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
 from harness.train import EpochCost, Trainer
 
 Steps = Generator[EpochReport, bool | None, TrialResult]
@@ -171,7 +171,7 @@ class Trial:
         val: dict[str, float] | None = None,
         epoch: int | None = None,
         seconds: float = 0.0,
-        phase: str = "train",
+        phase: Phase = "train",
     ) -> EpochReport:
         return EpochReport(
             key=self.spec.key,
@@ -182,7 +182,7 @@ class Trial:
             val=val or {},
             seconds=seconds,
             pairs_per_second=cost.pairs / cost.seconds if cost else 0.0,
-            phase=phase,  # type: ignore[arg-type]
+            phase=phase,
         )
 
 
@@ -222,7 +222,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Arrays as .npz, replaced atomically."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_atomic(path, buffer.getvalue())
 
 

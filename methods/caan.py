@@ -28,6 +28,7 @@ class CAAN(FragmentMethod):
         width: int  # k, of Q1 to Q4
         margin: float
         affinity_scale: float  # K starts at this multiple of the identity
+        attention_over: Literal["other", "own"]  # step 2: the set whose sum normalises, see `attention`
         unit_fragments: bool  # regions and words at unit length before step 1
         correlation: Literal["semantic", "feature"]  # step 3: SA or its ablation FA
         similarity: Literal["cosine", "inner"]  # step 5
@@ -63,13 +64,17 @@ class CAAN(FragmentMethod):
         return self.similarity(images, captions, region_weights, word_weights)
 
     def attention(self, images: Encoded, captions: Encoded) -> tuple[Tensor, Tensor]:
-        """Steps 1 and 2: Huv, a region's weights over the words, and Hvu, a word's over the regions, (n, m, R, T)."""
+        """Steps 1 and 2: Huv, which serves the regions, and Hvu, which serves the words, (n, m, R, T).
+
+        Sources disagree on the normalising sums. `other`: a region's row of Huv is a unit vector over the words, a
+        word's column of Hvu one over the regions. `own`: the regions share out each word, the words each region.
+        """
         affinity = products(images.vectors @ self.affinity, captions.vectors).transpose(1, 2)
         real = images.mask[:, None, :, None] & captions.mask[None, :, None, :]
         rectified = affinity.tanh().relu() * real
         over_words = rectified / (rectified.norm(dim=3, keepdim=True) + EPS)
         over_regions = rectified / (rectified.norm(dim=2, keepdim=True) + EPS)
-        return over_words, over_regions
+        return (over_words, over_regions) if self.settings.attention_over == "other" else (over_regions, over_words)
 
     def weights(
         self, images: Encoded, captions: Encoded, to_words: Tensor, to_regions: Tensor

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from harness.campaign import LOCK, Outcome, choose_executor, execute
+from harness.campaign import LOCK, Outcome, choose_executor, execute, held_back
 from harness.cards import DatasetCard, read_card
 from harness.cluster import RayExecutor
 from harness.config import Campaign, Config, Paths, Resources, Training, load
@@ -360,6 +360,17 @@ def test_an_interruption_keeps_what_is_finished_and_the_same_plan_continues(
     view = Watcher()
     assert carry_out(config, view, seeds=[0, 1]).counts == {"done": 1}
     assert [(report.phase, report.epoch) for report in view.reports] == [("start", 1), ("train", 2), ("test", 2)]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interruption_waits_for_a_write_to_be_whole_unless_it_is_asked_twice(times: int) -> None:
+    written = []
+    with pytest.raises(KeyboardInterrupt), held_back():
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+        written.append("whole")
+    assert len(written) == (times == 1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_on_the_command_line_answers_130_and_the_trial_ends_as_if_nothing_had_been(

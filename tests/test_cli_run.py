@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -40,10 +43,21 @@ def test_a_run_ends_with_its_leaderboard_and_4_where_a_trial_failed(
     assert "✗ nan/tiny/s0" in out and "failed (nonfinite)" in out and "Traceback" not in out
     assert "tiny, protocol all" in out and "vsepp" in out
     assert "reports/tiny-all.md" in out
+    assert "has a traceback" not in out
     assert out.strip().endswith("1 failed")
     assert err == ""
     board = (finished / "reports" / "tiny-all.md").read_text()
     assert "chance" in board and "nonfinite" in board
+
+
+def test_a_mistake_in_a_method_fails_its_trial_and_says_where_the_traceback_is(
+    project: Path, call: Call, capsys: Captured
+) -> None:
+    assert call("run", "--here", "--methods", "buggy,chance") == 4
+    out = capsys.readouterr().out
+    trace = trial_folders(project)["buggy"] / "traceback.txt"
+    assert f"{trace.relative_to(project)} has a traceback" in out and "1 failed · 1 done" in out
+    assert "ZeroDivisionError" in trace.read_text()
 
 
 def test_a_second_run_does_nothing_says_so_and_imports_nothing_heavy(finished: Path) -> None:
@@ -96,7 +110,7 @@ def test_results_that_the_store_lacks_are_logged_without_running_anything(
     for folder in trial_folders(finished).values():
         (folder / "logged.json").unlink()
     assert call("run", "--methods", "chance,vsepp") == 0
-    assert "0 trials to run, 2 done, 2 to be logged" in capsys.readouterr().out
+    assert "0 trials to run, 2 done, 2 to be logged · in this process" in capsys.readouterr().out
     assert call("status", "--methods", "chance,vsepp", "--json") == 0
     assert all(trial["logged"] for trial in json.loads(capsys.readouterr().out)["trials"])
 
@@ -179,3 +193,19 @@ def test_quiet_says_one_line_a_result(project: Path, call: Call, capsys: Capture
     result, report, counts = capsys.readouterr().out.splitlines()
     assert result.startswith("✓ chance/tiny/s5")
     assert (report, counts) == ("reports/tiny-all.md written", "1 done")
+
+
+def test_sigterm_in_the_middle_of_a_wait_for_ray_ends_with_143(
+    project: Path, call: Call, capsys: Captured, local_ray: None
+) -> None:
+    def terminate_in_the_second_epoch() -> None:
+        while not list((project / "runs").glob("trials/*/epochs.jsonl")):
+            time.sleep(0.1)
+        time.sleep(1)  # by now the driver has nothing to do but wait
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate_in_the_second_epoch, daemon=True).start()
+    assert call("run", "--methods", "slow") == 143
+    assert "state saved; the same command continues" in capsys.readouterr().err
+    assert call("status", "--methods", "slow", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["interrupted"] == 1

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_trials import counting, toy_assignment
 
+from harness import machine
 from harness.cluster import RayExecutor, cause, places, share
 from harness.config import Cluster, Resources
 from harness.errors import ResourceError
@@ -215,6 +216,35 @@ def test_places_are_what_fits_when_trials_are_put_one_by_one(cpus: int, gpus: in
             free_gpus[fitting[0]] -= share10
         count += 1
     assert places(cpu10 / 10, share10 / 10, Node("any", cpus, gpus)) == count
+
+
+def test_a_decimal_fraction_loses_no_place_to_rounding() -> None:
+    assert places(0.56, 0, Node("any", 14, 0)) == 25
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("max 100000", 3), ("150000 100000", 2), ("900000 100000", 3)])
+def test_a_container_gives_no_more_cpus_than_its_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, expected: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    monkeypatch.setattr(machine, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2})
+    assert machine.cpus_here() == expected
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(None, 2), ("1", 1), ("", 0), ("0,1,2", 2)])
+def test_gpus_are_those_that_nvidia_smi_lists_and_cuda_may_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: int
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: a)'\necho 'GPU 1: NVIDIA H200 (UUID: b)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.gpus_here.__wrapped__() == expected
 
 
 def test_what_ray_reports_becomes_a_failure_class() -> None:

@@ -19,7 +19,8 @@ CASES = [
     ("scan_t2i", {"pooling": "lse", "slope": 0.0}),
     ("scan_i2t", {}),
     ("scan_i2t", {"pooling": "lse"}),
-    ("caan", {}),
+    ("caan", {"attention_over": "other"}),
+    ("caan", {"attention_over": "own"}),
     ("caan", {"correlation": "feature", "similarity": "inner"}),
     ("bssan", {}),
     ("bssan", {"competition": False}),
@@ -69,7 +70,9 @@ def test_scores_and_gradients_equal_the_formula(name: str, changes: dict[str, ob
         found[who] = matrix.detach(), {key: value.grad for key, value in method.named_parameters()}
     torch.testing.assert_close(found["ours"][0], found["textbook"][0], rtol=0, atol=1e-7)
     for key, gradient in found["textbook"][1].items():
-        torch.testing.assert_close(found["ours"][1][key], gradient, rtol=1e-5, atol=1e-7, msg=lambda m, k=key: f"{k}: {m}")
+        torch.testing.assert_close(
+            found["ours"][1][key], gradient, rtol=1e-5, atol=1e-7, msg=lambda text, key=key: f"{key}: {text}"
+        )
 
 
 def test_a_caption_is_read_backwards_from_its_own_last_word() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -134,7 +135,7 @@ def test_the_cosine_schedule_falls_from_the_peak_to_zero() -> None:
     training = Training(epochs=2, lr=1.0, schedule="cosine")
     rates = [learning_rate(training, step, 10) for step in range(20)]
     assert rates[0] == 1.0 and rates[10] == pytest.approx(0.5) and rates[-1] < 0.01
-    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates))
 
 
 def test_a_loss_that_is_not_finite_stops_the_trial() -> None:

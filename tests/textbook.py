@@ -47,6 +47,8 @@ def caan(method):
         h = (v @ method.affinity @ u.T).tanh().relu()  # step 1
         huv = h / (h.norm(dim=1, keepdim=True) + 1e-8)  # step 2
         hvu = h / (h.norm(dim=0, keepdim=True) + 1e-8)
+        if s.attention_over == "own":
+            huv, hvu = hvu, huv
         if s.correlation == "semantic":  # step 3
             hv, hu = huv @ huv.T, hvu.T @ hvu
         else:

@@ -1,4 +1,4 @@
-"""A project that trains in a second: its own harness.toml, a handful of scenes, and two methods with a fault."""
+"""A project that trains in a second: its own harness.toml, a handful of scenes, and methods with faults."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ Call = Callable[..., int]
 SIZES = {"train": 16, "val": 8, "test": 8}
 METHOD = '''
 import os
+import time
 from dataclasses import dataclass
 
 import torch
@@ -98,6 +99,10 @@ class Faulty(Method):
         )
         if self.steps > self.settings.after and self.settings.fault == "nan":
             return scores.sum() * float("nan")
+        if self.steps > self.settings.after and self.settings.fault == "slow":
+            time.sleep(60)
+        if self.settings.fault == "bug":
+            return scores / (1 // 0)
         if self.steps == self.settings.after and "TEST_SIGNAL" in os.environ:
             os.kill(os.getpid(), int(os.environ["TEST_SIGNAL"]))
         return torch.relu(scores - scores.diagonal()[:, None] + 1).mean()
@@ -126,6 +131,8 @@ def make_project(folder: Path, store: Path) -> Path:
     (folder / "harness.toml").write_text(CONFIG)
     (cards / "faulty.py").write_text(METHOD)
     (cards / "nan.toml").write_text(CARD.format(name="nan", fault="nan", after=0))
+    (cards / "buggy.toml").write_text(CARD.format(name="buggy", fault="bug", after=0))
+    (cards / "slow.toml").write_text(CARD.format(name="slow", fault="slow", after=12))
     (cards / "signalled.toml").write_text(CARD.format(name="signalled", fault="", after=12))
     write_dataset(cards / "tiny" / "card.toml", folder / "runs" / "cache")
     return folder

@@ -1,0 +1,195 @@
+"""One trial in this process: what it writes, how it resumes, how it fails, and that it never looks at test early."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import methods
+from harness import trial
+from harness.cards import MethodCard, read_card
+from harness.config import Config, Training
+from harness.data import fingerprint
+from harness.environment import commit_of
+from harness.errors import NonFiniteError, ResourceError
+from harness.folders import CHECKPOINT, RANKS, TRACEBACK, read_epochs, read_result, read_spec
+from harness.registry import discover, settings_for, source_hash
+from harness.results import Assignment, Failure, State, TrialResult, TrialSpec
+from harness.trial import choose_device, steps
+
+CARDS = Path(methods.__path__[0])
+TRAINING = Training(epochs=3, batch_size=32, schedule="constant")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def assign(cache: Path, tmp_path: Path):
+    """A tiny assignment of a method on scenes; keywords change its recipe."""
+    scenes = discover(Config()).datasets["scenes"]
+
+    def make(method: str = "vsepp", folder: str = "", **training: object) -> Assignment:
+        card = read_card(MethodCard, CARDS / f"{method}.toml")
+        small = {"dim": 16, "word_dim": 8}
+        settings = settings_for(card, Config(settings={method: {k: v for k, v in small.items() if k in card.defaults}}))
+        spec = TrialSpec(
+            method=method,
+            dataset="scenes",
+            protocol="full",
+            seed=0,
+            settings=settings,
+            training=TRAINING.model_copy(update=training),
+            limit=40,
+            data_fingerprint=fingerprint(scenes, tmp_path, cache),
+            protocol_version=1,
+            source=source_hash(card),
+        )
+        place = tmp_path / (folder or spec.key)
+        return Assignment(
+            spec=spec, method_card=card.path, dataset_card=scenes.path, data=tmp_path, folder=place, cache=cache
+        )
+
+    return make
+
+
+def run(assignment: Assignment, stop_after: int | None = None) -> TrialResult | None:
+    """To the end, or abandoned in mid-air after so many epochs as a killed process would."""
+    life = steps(assignment)
+    try:
+        report = next(life)
+        while stop_after is None or report.epoch < stop_after:
+            report = life.send(True)
+    except StopIteration as end:
+        return end.value
+    return None
+
+
+def test_a_trial_leaves_spec_epochs_checkpoint_ranks_and_result(assign) -> None:
+    assignment = assign()
+    result = run(assignment)
+    assert result == read_result(assignment.folder) and result.state is State.DONE
+    assert read_spec(assignment.folder) == assignment.spec
+    reports = read_epochs(assignment.folder)
+    assert [report.epoch for report in reports] == [1, 2, 3]
+    assert result.val == reports[result.best_epoch - 1].val
+    assert result.val["rsum"] == max(report.val["rsum"] for report in reports)
+    assert result.measures["rsum"] == pytest.approx(sum(result.measures[key] for key in trial_recalls()))
+    assert result.cost["parameters"] > 0 and result.gallery["images"] == 40
+    with np.load(assignment.folder / RANKS, allow_pickle=False) as kept:
+        assert len(kept["i2t_rank"]) == len(kept["pairs"])
+    torch.load(assignment.folder / CHECKPOINT, weights_only=True)
+
+
+def trial_recalls() -> list[str]:
+    return [f"{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)]
+
+
+def test_a_killed_trial_continues_and_ends_with_the_same_bits(assign) -> None:
+    whole, broken = assign(folder="whole"), assign(folder="broken")
+    expected = run(whole)
+    assert run(broken, stop_after=2) is None and read_result(broken.folder) is None
+    found = run(broken)
+    assert found.measures == expected.measures and found.val == expected.val
+    weights = [torch.load(a.folder / CHECKPOINT, weights_only=True)["trainer"]["method"] for a in (whole, broken)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_stopped_trial_keeps_its_checkpoint_and_never_opens_test(assign, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    whole = trial.open_dataset
+
+    def watched(*arguments):
+        dataset = whole(*arguments)
+        split = dataset.split
+        dataset.split = lambda name: opened.append(name) or split(name)
+        return dataset
+
+    monkeypatch.setattr(trial, "open_dataset", watched)
+    life = steps(assign())
+    next(life), next(life)
+    with pytest.raises(StopIteration) as end:
+        life.send(False)
+    assert end.value.value.state is State.STOPPED
+    assert read_result(assign().folder) is None and (assign().folder / CHECKPOINT).is_file()
+    assert set(opened) == {"train", "val"}
+
+
+def test_early_stopping_waits_for_patience_epochs_without_a_better_val(assign) -> None:
+    result = run(assign(epochs=12, lr=1e-12, patience=2))
+    assert result.epochs == result.best_epoch + 2
+
+
+def test_a_trial_without_training_is_scored_with_its_first_weights(assign) -> None:
+    result = run(assign("chance", epochs=0))
+    assert result.state is State.DONE and result.epochs == 0 and result.best_epoch == 0
+
+
+@pytest.mark.parametrize("where", ["loss", "score"])
+def test_nan_fails_the_trial_as_nonfinite_and_leaves_its_traceback(assign, monkeypatch, where: str) -> None:
+    from harness.blocks import EmbeddingMethod
+
+    method = getattr(EmbeddingMethod, where)
+    monkeypatch.setattr(EmbeddingMethod, where, lambda *arguments: method(*arguments) * float("nan"))
+    assignment = assign()
+    result = run(assignment)
+    assert (result.state, result.failure) == (State.FAILED, Failure.NONFINITE)
+    assert NonFiniteError.__name__ in (assignment.folder / TRACEBACK).read_text()
+    assert read_result(assignment.folder) == result
+
+
+def test_out_of_memory_is_classified_and_says_what_to_set(assign, monkeypatch) -> None:
+    from harness.blocks import EmbeddingMethod
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(EmbeddingMethod, "loss", full)
+    result = run(assign())
+    assert result.failure is Failure.OOM and "training.batch_size" in result.message
+
+
+def test_a_bug_is_a_failed_result_with_one_line_and_not_an_exception(assign, monkeypatch) -> None:
+    from harness.blocks import EmbeddingMethod
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("by hand")
+
+    monkeypatch.setattr(EmbeddingMethod, "loss", broken)
+    result = run(assign())
+    assert (result.failure, result.message) == (Failure.BUG, "ZeroDivisionError: by hand")
+
+
+def test_data_that_changed_since_planning_is_refused(assign) -> None:
+    assignment = assign()
+    spec = assignment.spec.model_copy(update={"data_fingerprint": "0" * 64})
+    result = run(assignment.model_copy(update={"spec": spec}))
+    assert result.failure is Failure.DATA and "changed" in result.message
+
+
+def test_another_seed_gives_other_weights_and_the_same_seed_the_same(assign) -> None:
+    first = run(assign(folder="a"))
+    again = run(assign(folder="b"))
+    assignment = assign(folder="c")
+    other = run(assignment.model_copy(update={"spec": assignment.spec.model_copy(update={"seed": 1})}))
+    assert first.measures == again.measures != other.measures
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_refused_in_words() -> None:
+    with pytest.raises(ResourceError, match="no CUDA device"):
+        choose_device("cuda")
+
+
+def test_a_package_inside_a_foreign_repository_has_no_commit(tmp_path: Path) -> None:
+    import subprocess
+
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "__init__.py").write_text("")
+    assert commit_of(tmp_path / "harness") == ("", "")
