@@ -18,7 +18,7 @@ from sample_results import folder_of, reports_of, result_of, spec_of
 from harness.board import Board, boards_of
 from harness.cards import MethodCard
 from harness.columns import described, epoch_metrics, final_metrics, final_tags, finite, typed
-from harness.config import Config, Training, load
+from harness.config import Config, built_in, load
 from harness.errors import ConfigError, StoreError
 from harness.registry import discover, settings_for
 from harness.report import HEADER, boards, escaped, tables, write
@@ -202,8 +202,10 @@ def cards() -> dict[str, MethodCard]:
 
 def test_the_command_of_a_row_reproduces_its_spec(cards: dict[str, MethodCard], tmp_path: Path) -> None:
     name = next(name for name, card in cards.items() if "margin" in card.defaults)
-    settings = cards[name].defaults | {"margin": 0.125}
-    spec = spec_of(name, settings=settings, training=Training(epochs=7, drop_after=(2, 5), schedule="cosine"), limit=30)
+    plain = built_in().for_dataset("scenes")
+    settings = settings_for(cards[name], plain) | {"margin": 0.125}
+    training = plain.training.model_copy(update={"epochs": 7, "drop_after": (2, 5), "schedule": "step"})
+    spec = spec_of(name, settings=settings, training=training, limit=30)
     (board,) = boards_of(typed([row(result_of(spec.model_copy(update={"seed": seed}))) for seed in (4, 2)]), cards)
     words = shlex.split(board.limited[0].command)
     assert words[:2] == ["harness", "run"]
@@ -212,7 +214,7 @@ def test_the_command_of_a_row_reproduces_its_spec(cards: dict[str, MethodCard], 
     overrides = [value for flag, value in flags if flag == "-s"]
     assert len(overrides) == 4
     (tmp_path / "harness.toml").touch()
-    config = load(tmp_path / "harness.toml", overrides)
+    config = load(tmp_path / "harness.toml", overrides).for_dataset("scenes")
     assert config.training == spec.training
     assert settings_for(cards[name], config) == settings
 

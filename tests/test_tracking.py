@@ -50,7 +50,7 @@ def test_a_trial_is_a_child_of_its_campaign_with_params_measures_tags_and_artifa
     assert child.data.tags["harness.key"] == spec.key
     assert child.data.tags["env.cpu"] == "A CPU"
     assert child.data.params["settings.dim"] == "256"
-    assert child.data.params["training.drop_after"] == "[13]"
+    assert child.data.params["training.drop_after"] == "[7]"
     assert child.data.metrics["rsum"] == 270.0
     assert child.data.metrics["best_val_rsum"] == 103.0
     assert child.data.metrics["val_rsum"] == 103.0
