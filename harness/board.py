@@ -245,7 +245,8 @@ def machine(trial: Trial) -> str:
 def command(trial: Trial, seeds: Sequence[int], card: MethodCard | None) -> str:
     """The command that runs these seeds again: what differs from the built-in defaults, and nothing else."""
     plain = built_in().for_dataset(trial["dataset"])
-    defaults = {**described_settings(settings_for(card, plain) if card else {}), **described_training(plain.training)}
+    training = plain.training if card is None or card.trainable else plain.training.model_copy(update={"epochs": 0})
+    defaults = {**described_settings(settings_for(card, plain) if card else {}), **described_training(training)}
     chosen = {
         name: text for name, text in trial.items() if name.startswith(("settings.", "training.")) and text is not None
     }
