@@ -50,6 +50,13 @@ class Reported(Table):
     note: str = ""
 
 
+class Request(Table):
+    """What a trial of a method asks of a node where harness.toml and flags leave it open."""
+
+    cpus: float = Field(1.0, gt=0)
+    gpus: float = Field(-1.0, ge=-1, description="-1: one where there is a GPU, else none")
+
+
 class MethodCard(Table):
     """One method: the card is its registration."""
 
@@ -61,6 +68,7 @@ class MethodCard(Table):
     fidelity: Literal["paper", "reconstruction", "baseline"]
     text: Literal["words"] = Field("words", description="the tokenizer its captions come through")
     trainable: bool = True
+    resources: Request = Request()
     paper: Paper | None = None
     choices: tuple[str, ...] = Field(description="what the paper leaves open, and what was chosen here")
     defaults: dict[str, Scalar]

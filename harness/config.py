@@ -73,11 +73,20 @@ class Resources(Section):
     """What one trial asks of a machine."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:0")
-    cpus_per_trial: float = Field(1.0, gt=0, description="also the number of torch threads")
+    cpus_per_trial: float = Field(
+        -1.0, description="also its torch threads; -1: what the method's card asks for, else 1"
+    )
     gpus_per_trial: float = Field(
-        -1.0, ge=-1, description="a fraction is allowed; -1: one where there is a GPU, else none"
+        -1.0, ge=-1, description="a share is allowed; -1: what the card asks for, else one where there is a GPU"
     )
     max_concurrent: int = Field(0, ge=0, description="trials at a time; 0: as many as fit")
+
+    @field_validator("cpus_per_trial")
+    @classmethod
+    def _some_or_the_cards(cls, value: float) -> float:
+        if value <= 0 and value != -1:
+            raise ValueError("give more than 0, or -1 for what the method's card asks for")
+        return value
 
 
 class Cluster(Section):

@@ -146,7 +146,8 @@ def assignments(
 
 def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: DatasetCard) -> Assignment:
     """A spec with the places that a worker needs, every path absolute."""
-    cpus = config.resources.cpus_per_trial
+    asked, card = config.resources, method.resources
+    cpus = asked.cpus_per_trial if asked.cpus_per_trial > 0 else card.cpus
     return Assignment(
         spec=spec,
         method_card=method.path,
@@ -154,10 +155,10 @@ def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: Dat
         data=config.data,
         folder=config.results / TRIALS / spec.key,
         cache=config.results / CACHE,
-        device=config.resources.device,
+        device=asked.device,
         threads=max(1, int(cpus)),
         cpus=cpus,
-        gpus=config.resources.gpus_per_trial,
+        gpus=asked.gpus_per_trial if asked.gpus_per_trial >= 0 else card.gpus,
     )
 
 

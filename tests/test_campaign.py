@@ -17,7 +17,7 @@ import pytest
 from filelock import FileLock
 
 from harness.campaign import LOCK, Outcome, choose_executor, execute, held_back
-from harness.cards import DatasetCard, read_card
+from harness.cards import DatasetCard, Request, read_card
 from harness.cluster import RayExecutor
 from harness.config import Campaign, Config, Paths, Resources, Training, load
 from harness.errors import DataError, ResourceError, StoreError, UsageError
@@ -162,6 +162,16 @@ def test_another_recipe_setting_or_source_is_another_trial_and_other_resources_a
     resources = changed(config, resources=Resources(cpus_per_trial=2, max_concurrent=1))
     assert len({key(config), key(training), key(settings)}) == 3
     assert key(config) == key(resources)
+
+
+def test_a_card_says_what_its_trials_ask_for_and_the_configuration_wins(config: Config) -> None:
+    registry = discover(config)
+    registry.methods["vsepp"] = registry.methods["vsepp"].model_copy(update={"resources": Request(cpus=2, gpus=0.5)})
+    asked = plan(config, registry).trials[0].assignment
+    assert (asked.cpus, asked.threads, asked.gpus) == (2, 2, 0.5)
+    config = changed(config, resources=Resources(cpus_per_trial=1, gpus_per_trial=0))
+    told = plan(config, registry).trials[0].assignment
+    assert (told.cpus, told.threads, told.gpus) == (1, 1, 0)
 
 
 def with_method(config: Config, source: str) -> Config:
