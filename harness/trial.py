@@ -64,6 +64,7 @@ class Trial:
         write_spec(self.folder, self.spec)
         torch.set_num_threads(assignment.threads)
         self.device = choose_device(assignment.device)
+        self.environment = environment(self.device)  # now: the checkout may change while the trial runs
         card = read_card(DatasetCard, assignment.dataset_card)
         self.dataset = open_dataset(card, assignment.data, assignment.cache, self.spec.limit)
         if self.dataset.fingerprint != self.spec.data_fingerprint:
@@ -151,7 +152,7 @@ class Trial:
             epochs=len(self.reports),
             gallery=sizes or {},
             cost=cost or {},
-            environment=environment(self.device),
+            environment=self.environment,
         )
 
     def _cost(self, scored: Scored) -> dict[str, float]:
