@@ -94,10 +94,18 @@ def test_a_killed_trial_continues_and_ends_with_the_same_bits(assign) -> None:
     whole, broken = assign(folder="whole"), assign(folder="broken")
     expected = run(whole)
     assert run(broken, stop_after=2) is None and read_result(broken.folder) is None
+    assert next(steps(broken)).epoch == 2  # it does not begin again
     found = run(broken)
     assert found.measures == expected.measures and found.val == expected.val
     weights = [torch.load(a.folder / CHECKPOINT, weights_only=True)["trainer"]["method"] for a in (whole, broken)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_test_split_is_scored_with_the_weights_of_the_best_epoch(assign) -> None:
+    result = run(assign(epochs=5, lr=0.05))
+    assert 0 < result.best_epoch < 5
+    assert run(assign(epochs=result.best_epoch, lr=0.05)).measures == result.measures
+    assert result.measures != run(assign(epochs=5, lr=0.04)).measures
 
 
 def test_a_stopped_trial_keeps_its_checkpoint_and_never_opens_test(assign, monkeypatch: pytest.MonkeyPatch) -> None:
