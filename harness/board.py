@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cards import MethodCard
 from harness.columns import ORDER, described_settings, described_training
 from harness.config import built_in
-from harness.registry import settings_for
+from harness.registry import settings_for, training_for
 from harness.results import RECALLS, State
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def machine(trial: Trial) -> str:
 def command(trial: Trial, seeds: Sequence[int], card: MethodCard | None) -> str:
     """The command that runs these seeds again: what differs from the built-in defaults, and nothing else."""
     plain = built_in().for_dataset(trial["dataset"])
-    training = plain.training if card is None or card.trainable else plain.training.model_copy(update={"epochs": 0})
+    training = training_for(card, plain) if card else plain.training
     defaults = {**described_settings(settings_for(card, plain) if card else {}), **described_training(training)}
     chosen = {
         name: text for name, text in trial.items() if name.startswith(("settings.", "training.")) and text is not None

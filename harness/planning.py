@@ -16,7 +16,7 @@ from harness.data import fingerprint, open_dataset
 from harness.errors import StoreError, UsageError, unknown
 from harness.folders import CHECKPOINT, read_result
 from harness.protocols import folds
-from harness.registry import Registry, settings_for, source_hash
+from harness.registry import Registry, settings_for, source_hash, training_for
 from harness.results import Assignment, State, TrialSpec
 from harness.tracking import default_uri, is_logged
 
@@ -135,7 +135,7 @@ def assignments(
             protocol=protocol.name,
             seed=seed,
             settings=settings_for(method, config),
-            training=config.training if method.trainable else config.training.model_copy(update={"epochs": 0}),
+            training=training_for(method, config),
             limit=limit,
             data_fingerprint=data,
             protocol_version=protocol.version,

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from harness.cards import DatasetCard, MethodCard, read_card
-from harness.config import Config, Scalar
+from harness.config import Config, Scalar, Training
 from harness.errors import ConfigError, UsageError, unknown
 
 if TYPE_CHECKING:
@@ -113,6 +113,11 @@ def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
             raise ConfigError(f"[settings.{card.name}]: " + unknown("setting", key, settings))
         settings[key] = _like_default(card, f"settings.{card.name}.{key}", key, value)
     return settings
+
+
+def training_for(card: MethodCard, config: Config) -> Training:
+    """The recipe; without epochs for a method that has nothing to train."""
+    return config.training if card.trainable else config.training.model_copy(update={"epochs": 0})
 
 
 def _check_settings(config: Config, methods: Mapping[str, MethodCard]) -> None:

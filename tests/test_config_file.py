@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.config import Config, built_in, literal, load
+from harness.errors import ConfigError
 from harness.init import template
+from harness.registry import discover
 
 ROOT = Path(__file__).parents[1]
 FREE = {"settings", "per_dataset"}  # whose keys are names of methods and datasets
@@ -48,3 +50,36 @@ def test_a_literal_is_read_back_by_toml(value: object) -> None:
     read = tomllib.loads(f"key = {literal(value)}")["key"]
     expected = str(value) if isinstance(value, Path) else value
     assert read == (list(expected) if isinstance(expected, tuple) else expected)
+
+
+OWN = """
+[training]
+epochs = 9
+[per_dataset.scenes.training]
+epochs = 2
+[per_dataset.scenes.settings.caan]
+dim = 16
+"""
+
+
+def test_a_dataset_has_its_own_recipe_and_the_command_line_wins_over_it(tmp_path: Path) -> None:
+    file = tmp_path / "harness.toml"
+    file.write_text(OWN)
+    own = load(file).for_dataset("scenes")
+    assert (own.training.epochs, own.settings["caan"]["dim"]) == (2, 16)
+    assert load(file).for_dataset("coco-objects").training.epochs == 9
+    told = load(file, ["training.epochs=5", "settings.caan.dim=32"]).for_dataset("scenes")
+    assert (told.training.epochs, told.settings["caan"]["dim"]) == (5, 32)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("per_dataset.scene.training.epochs=1", "did you mean scenes"),
+        ("per_dataset.scenes.training.epoch=1", "did you mean epochs"),
+        ("per_dataset.scenes.settings.caan.with=1", "did you mean width"),
+    ],
+)
+def test_a_misspelt_table_or_key_of_a_dataset_names_its_neighbour(key: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        discover(load(ROOT / "harness.toml", [key]))
