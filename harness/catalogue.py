@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cards import DatasetCard, MethodCard
-from harness.config import override_value
+from harness.config import Config, Scalar, override_value
 from harness.output import table
-from harness.registry import Registry
+from harness.registry import Registry, settings_for
 
 COUNTS = ("version", "images", "captions", "folds")  # columns of numbers
 
@@ -63,8 +63,8 @@ def as_json(card: MethodCard | DatasetCard) -> dict[str, Any]:
     return {**card.model_dump(mode="json", by_alias=True), "card": str(card.path)}
 
 
-def method_page(card: MethodCard, settings: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """A method's card for reading; `settings` are those that a run here would take."""
+def method_page(card: MethodCard, config: Config) -> Iterator[RenderableType]:
+    """A method's card for reading, with the settings that a run here would take."""
     yield from head(card.name, card.title, card.summary)
     yield facts(
         {
@@ -76,7 +76,7 @@ def method_page(card: MethodCard, settings: Mapping[str, Any]) -> Iterator[Rende
         }
     )
     yield from part("Choices", bullets(card.choices))
-    yield from part("Settings", settings_table(card, settings))
+    yield from part("Settings", settings_table(card, settings_here(card, config)))
     if card.reported:
         yield from part("Reported by the paper", reported_table(card))
 
@@ -140,12 +140,20 @@ def paper_of(card: MethodCard) -> str:
     return f"{paper.authors}. {paper.title}. {paper.venue} {paper.year}. {place}".strip()
 
 
-def settings_table(card: MethodCard, settings: Mapping[str, Any]) -> Table:
-    """Each setting with the card's default, the value a run here takes, and its range for a search."""
-    made = table("setting", "here", "default", "tunable")
+def settings_here(card: MethodCard, config: Config) -> dict[str, dict[str, Scalar]]:
+    """The settings of a run here; and those on each dataset for which [per_dataset] wants them otherwise."""
+    here = settings_for(card, config)
+    own = {name: settings_for(card, config.for_dataset(name)) for name in config.per_dataset}
+    return {"here": here, **{f"on {name}": settings for name, settings in own.items() if settings != here}}
+
+
+def settings_table(card: MethodCard, taken: Mapping[str, Mapping[str, Scalar]]) -> Table:
+    """Each setting with the card's default, the values that runs take, and its range for a search."""
+    made = table("setting", "default", *taken, "tunable")
     for name, default in card.defaults.items():
-        here = Text(override_value(settings[name]), style="bold" if settings[name] != default else "")
-        made.add_row(name, here, override_value(default), range_of(card, name))
+        values = (settings[name] for settings in taken.values())
+        shown = (Text(override_value(value), style="bold" if value != default else "") for value in values)
+        made.add_row(name, override_value(default), *shown, range_of(card, name))
     return made
 
 

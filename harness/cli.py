@@ -118,11 +118,10 @@ def list_(flags: Flags, kind: str | None) -> int:
 def describe(flags: Flags, name: str) -> int:
     """The card of a method or dataset: what it is, its settings, what its paper reported."""
     from harness import catalogue
-    from harness.registry import settings_for
 
     config, registry, out = flags.open()
     if method := registry.methods.get(name):
-        out.answer(catalogue.as_json(method), *catalogue.method_page(method, settings_for(method, config)))
+        out.answer(catalogue.as_json(method), *catalogue.method_page(method, config))
     elif dataset := registry.datasets.get(name):
         out.answer(catalogue.as_json(dataset), *catalogue.dataset_page(dataset))
     else:

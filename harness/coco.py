@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, TypeAdapter, ValidationError
 
 from harness.errors import DataError
 from harness.regions import Ragged
@@ -24,16 +25,48 @@ from harness.splits import Content, Place, first_twice, option, pairs_of
 VERSION = 1  # of the numbers above; part of the fingerprint
 GEOMETRY = 10
 
-Item = dict[str, Any]
+
+class Record(BaseModel):
+    """An entry of a file's list, as far as it is used."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    id: int
+
+
+class Image(Record):
+    """An image's size in pixels."""
+
+    width: PositiveFloat
+    height: PositiveFloat
+
+
+class Box(Record):
+    """An annotated box, x y w h in pixels."""
+
+    image_id: int
+    category_id: int
+    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] = Field(strict=False)  # JSON has lists
+    iscrowd: Annotated[int, Field(strict=False)] = 0
+
+
+class Caption(Record):
+    """One caption of an image."""
+
+    image_id: int
+    caption: str
+
+
+Entry = TypeVar("Entry", bound=Record)
 
 
 class Annotations(NamedTuple):
     """The three files of a dataset, by image id."""
 
     split: dict[str, list[int]]
-    images: dict[int, Item]
+    images: dict[int, Image]
     captions: dict[int, list[str]]
-    boxes: dict[int, list[Item]]
+    boxes: dict[int, list[Box]]
     columns: dict[int, int]  # category id -> its column of the one-hot
 
 
@@ -55,8 +88,8 @@ class Coco:
     def annotations(self) -> Annotations:
         """The files, checked."""
         objects = read_json(self.instances_file)
-        categories = listed(objects, "categories", self.instances_file, ("id",))
-        columns = {category: column for column, category in enumerate(sorted(item["id"] for item in categories))}
+        categories = listed(objects, "categories", self.instances_file, Record)
+        columns = {category: column for column, category in enumerate(sorted(item.id for item in categories))}
         return Annotations(
             split=read_split(self.split_file),
             images=read_images(objects, self.instances_file),
@@ -77,7 +110,7 @@ class Coco:
             captions=tuple(caption for group in captions for caption in group),
             pairs=pairs_of([len(group) for group in captions]),
             image_ids=tuple(map(str, ids)),
-            boxes=Ragged.stack([np.array([box["bbox"] for box in own]) for own in boxes]),
+            boxes=Ragged.stack([np.array([box.bbox for box in own]) for own in boxes]),
         )
 
     def _ids(self, split: str) -> list[int]:
@@ -99,23 +132,23 @@ class Coco:
         return known.split[split]
 
 
-def largest_first(boxes: list[Item], most: int) -> list[Item]:
+def largest_first(boxes: list[Box], most: int) -> list[Box]:
     """The largest boxes by area, equals by annotation id."""
-    return sorted(boxes, key=lambda box: (-box["bbox"][2] * box["bbox"][3], box["id"]))[:most]
+    return sorted(boxes, key=lambda box: (-box.bbox[2] * box.bbox[3], box.id))[:most]
 
 
-def describe(boxes: list[Item], image: Item, columns: dict[int, int]) -> NDArray[np.float32]:
+def describe(boxes: list[Box], image: Image, columns: dict[int, int]) -> NDArray[np.float32]:
     """The regions of one image, (R, K + 10), as the head of this file says."""
-    width, height = image["width"], image["height"]
-    x, y, w, h = (np.array([box["bbox"] for box in boxes]) / [width, height, width, height]).T
-    category = np.eye(len(columns))[[columns[box["category_id"]] for box in boxes]]
+    width, height = image.width, image.height
+    x, y, w, h = (np.array([box.bbox for box in boxes]) / [width, height, width, height]).T
+    category = np.eye(len(columns))[[columns[box.category_id] for box in boxes]]
     geometry = np.stack(
         [x, y, x + w, y + h, w, h, w * h, x + w / 2, y + h / 2, np.full_like(x, width / height)], axis=1
     )
     return np.concatenate([category, geometry], axis=1).astype(np.float32)
 
 
-def read_json(path: Path) -> Item:
+def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; DataError with line and column where it does not parse."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -126,19 +159,31 @@ def read_json(path: Path) -> Item:
     return content
 
 
-def listed(content: Item, key: str, path: Path, fields: tuple[str, ...]) -> list[Item]:
-    """A list of objects with these fields and ids of their own."""
-    items = content.get(key)
-    if not isinstance(items, list):
+def listed(content: dict[str, Any], key: str, path: Path, kind: type[Entry]) -> list[Entry]:
+    """A list of entries with ids of their own; DataError names the file, the entry and its field."""
+    if not isinstance(content.get(key), list):
         raise DataError(f"{path}: no list {key!r}; this is not an official COCO file of that kind")
-    for index, item in enumerate(items):
-        for field in fields:
-            if not isinstance(item, dict) or field not in item:
-                raise DataError(f"{path}: {key}[{index}] has no {field!r}; get the file again")
-    twice = first_twice([str(item["id"]) for item in items])
+    try:
+        entries: list[Entry] = TypeAdapter(list[kind]).validate_python(content[key])  # type: ignore[valid-type]
+    except ValidationError as error:
+        raise DataError(f"{path}: {problem(key, content[key], error)}; get the file again") from None
+    twice = first_twice([str(entry.id) for entry in entries])
     if twice is not None:
         raise DataError(f"{path}: id {twice} stands twice in {key!r}; take one of the two out")
-    return items
+    return entries
+
+
+def problem(key: str, entries: list[Any], error: ValidationError) -> str:
+    """The first thing wrong with a list, for people: entry by index and, where it has one, by id."""
+    first = error.errors()[0]
+    index, *inner = first["loc"]
+    field = ".".join(map(str, inner))
+    entry = entries[int(index)]
+    name = f" (id {entry['id']})" if isinstance(entry, dict) and "id" in entry else ""
+    place = f"{key}[{index}]{name}"
+    if first["type"] == "missing":
+        return f"{place} has no {field!r}"
+    return f"{place}: {field}{': ' * bool(field)}{first['msg']} (got {first['input']!r})"
 
 
 def read_split(path: Path) -> dict[str, list[int]]:
@@ -157,38 +202,29 @@ def read_split(path: Path) -> dict[str, list[int]]:
     return splits
 
 
-def read_images(objects: Item, path: Path) -> dict[int, Item]:
-    """Images by id, each with a size above zero."""
-    images = listed(objects, "images", path, ("id", "width", "height"))
-    for image in images:
-        if not (image["width"] > 0 and image["height"] > 0):
-            raise DataError(f"{path}: image {image['id']} is {image['width']} x {image['height']} pixels")
-    return {image["id"]: image for image in images}
+def read_images(objects: dict[str, Any], path: Path) -> dict[int, Image]:
+    """Images by id."""
+    return {image.id: image for image in listed(objects, "images", path, Image)}
 
 
-def read_captions(content: Item, path: Path) -> dict[int, list[str]]:
+def read_captions(content: dict[str, Any], path: Path) -> dict[int, list[str]]:
     """Captions by image id, in the order of their own ids."""
     captions: dict[int, list[str]] = {}
-    items = listed(content, "annotations", path, ("id", "image_id", "caption"))
-    for item in sorted(items, key=lambda item: item["id"]):
-        text = " ".join(str(item["caption"]).split())
+    for item in sorted(listed(content, "annotations", path, Caption), key=lambda item: item.id):
+        text = " ".join(item.caption.split())
         if not text:
-            raise DataError(f"{path}: caption {item['id']} of image {item['image_id']} is empty; take it out")
-        captions.setdefault(item["image_id"], []).append(text)
+            raise DataError(f"{path}: caption {item.id} of image {item.image_id} is empty; take it out")
+        captions.setdefault(item.image_id, []).append(text)
     return captions
 
 
-def read_boxes(objects: Item, path: Path, columns: dict[int, int]) -> dict[int, list[Item]]:
+def read_boxes(objects: dict[str, Any], path: Path, columns: dict[int, int]) -> dict[int, list[Box]]:
     """Boxes by image id, without those around crowds."""
-    boxes: dict[int, list[Item]] = {}
-    for item in listed(objects, "annotations", path, ("id", "image_id", "category_id", "bbox")):
-        if item.get("iscrowd"):
+    boxes: dict[int, list[Box]] = {}
+    for item in listed(objects, "annotations", path, Box):
+        if item.iscrowd:
             continue
-        if item["category_id"] not in columns:
-            raise DataError(f"{path}: annotation {item['id']} has category {item['category_id']}, which is not listed")
-        if len(item["bbox"]) != 4 or not np.isfinite(item["bbox"]).all():
-            raise DataError(
-                f"{path}: annotation {item['id']} has the box {item['bbox']}; four finite numbers are needed"
-            )
-        boxes.setdefault(item["image_id"], []).append(item)
+        if item.category_id not in columns:
+            raise DataError(f"{path}: annotation {item.id} has category {item.category_id}, which is not listed")
+        boxes.setdefault(item.image_id, []).append(item)
     return boxes

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator
 
 from harness.errors import ConfigError, unknown
 
 FILE = "harness.toml"
 DEFAULTS = Path(__file__).parent / "templates" / "settings.toml"
 Model = TypeVar("Model", bound=BaseModel)
-Scalar = bool | int | float | str
+
+
+def one_value(value: object) -> object:
+    """A setting as it was written; ValueError for what is no value of TOML or no finite number."""
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError("give one number, text, true or false")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("give a finite number")
+    return value
+
+
+Scalar = Annotated[bool | int | float | str, PlainValidator(one_value)]
 
 
 class Section(BaseModel):
     """A frozen table of harness.toml; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Campaign(Section):
@@ -272,7 +284,7 @@ def _problem(model: type[BaseModel], item: Any) -> str:
         return unknown("key", ".".join(place), (".".join([*place[:-1], name]) for name in _known(model, place[:-1])))
     if item["type"] == "missing":
         return f"the key {'.'.join(place)!r} is missing"
-    return f"{'.'.join(place)}: {item['msg']} (got {item['input']!r})"
+    return f"{'.'.join(place)}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
 
 
 def _known(model: Any, place: Sequence[str]) -> list[str]:

@@ -16,8 +16,9 @@ from harness.data import fingerprint, open_dataset
 from harness.errors import StoreError, UsageError, unknown
 from harness.folders import CHECKPOINT, read_result
 from harness.protocols import folds
-from harness.registry import Registry, settings_for, source_hash, training_for
+from harness.registry import Registry, settings_for, training_for
 from harness.results import Assignment, State, TrialSpec
+from harness.sources import source_hash
 from harness.tracking import default_uri, is_logged
 
 Standing = Literal["done", "resume", "failed", "new"]

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
-import importlib
 import importlib.metadata
-import importlib.util
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from harness.cards import DatasetCard, MethodCard, read_card
 from harness.config import Config, Scalar, Training
 from harness.errors import ConfigError, UsageError, unknown
+from harness.sources import load_module, module_file, source_file
 
 if TYPE_CHECKING:
     from harness.method import Method
@@ -66,8 +62,8 @@ def load_class(card: MethodCard) -> type[Method]:
     """The card's class; the only place that imports a method. ConfigError names the card's file and the class."""
     from harness.method import Method
 
-    module_name, _, name = card.class_.partition(":")
-    found = getattr(_load_module(card, module_name), name, None)
+    name = card.class_.partition(":")[2]
+    found = getattr(load_module(card), name, None)
     if found is None:
         raise ConfigError(f"{card.path}: class = {card.class_!r}: {source_file(card)} has no {name}")
     if not (isinstance(found, type) and issubclass(found, Method)):
@@ -75,25 +71,6 @@ def load_class(card: MethodCard) -> type[Method]:
     if not hasattr(found, "Settings"):
         raise ConfigError(f"{card.path}: class = {card.class_!r} has no Settings dataclass (see harness.method.Method)")
     return found
-
-
-def source_file(card: MethodCard) -> Path:
-    """The file of the card's module, located without importing it: beside the card, else on the import path."""
-    module = card.class_.partition(":")[0]
-    beside = card.path.parent / f"{module.rpartition('.')[2]}.py"
-    file = beside if beside.is_file() else _module_file(module)
-    if file is None:
-        raise ConfigError(f"{card.path}: class = {card.class_!r}: no {beside.name} beside the card, no module {module}")
-    return file
-
-
-def source_hash(card: MethodCard) -> str:
-    """sha256 over the method's file and the blocks that methods share: what the code of a method is."""
-    digest = hashlib.sha256()
-    for path in (source_file(card), HERE / "blocks.py"):
-        digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
-        digest.update(b"\0")
-    return digest.hexdigest()
 
 
 def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
@@ -187,7 +164,7 @@ def _plugin(path: Path) -> Path:
 def _entry_card(point: importlib.metadata.EntryPoint) -> Path:
     """The card NAME.toml of an entry point `NAME = "package"`, inside that package."""
     package = point.value.strip()
-    init = _module_file(f"{package}.__init__")
+    init = module_file(f"{package}.__init__")
     card = init.parent / f"{point.name}.toml" if init else None
     if card is None or not card.is_file():
         raise ConfigError(f"entry point {ENTRY_POINTS}: {point.name} = {package!r}: no {point.name}.toml in {package}")
@@ -199,49 +176,3 @@ def _dataset_cards(config: Config) -> Iterable[Path]:
     places = [config.path(place) for place in config.paths.datasets]
     places += [HERE / "dataset_cards", HERE.parent / "datasets"]
     return [card for place in places for card in sorted(place.glob("*/card.toml"))]
-
-
-def _module_file(name: str) -> Path | None:
-    """The file of an importable module, found without importing it or its parents."""
-    top, *rest = name.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except ValueError:  # a module without a spec, as __main__ may be
-        spec = None
-    if spec is None:
-        return None
-    if not rest:
-        return Path(spec.origin) if spec.has_location and spec.origin else None
-    places = [Path(place, *rest) for place in spec.submodule_search_locations or ()]
-    files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
-    return next((file for file in files if file.is_file()), None)
-
-
-def _load_module(card: MethodCard, name: str) -> ModuleType:
-    """The card's module: by name where `import` finds this very file, else from the file beside the card."""
-    file = source_file(card)
-    found = _module_file(name)
-    try:
-        if found is not None and found.samefile(file):
-            return importlib.import_module(name)
-        return _load_file(file)
-    except (ImportError, SyntaxError) as error:
-        raise ConfigError(f"{card.path}: class = {card.class_!r}: {file} does not import: {error}") from error
-
-
-def _load_file(file: Path) -> ModuleType:
-    """A module from its file, once a process, under a name that no other module has."""
-    name = f"harness_plugin_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}_{file.stem}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is not a Python module")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: dataclasses look their module up here
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

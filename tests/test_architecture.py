@@ -23,7 +23,7 @@ FLOORS = (
     {"errors"},
     {"config", "cards", "results", "folders", "method", "blocks", "ranking", "machine"},
     {"regions", "captions", "splits", "files", "grammar", "drawing", "scenes", "coco", "precomp", "data"}
-    | {"protocols", "registry"},
+    | {"protocols", "registry", "sources"},
     {"environment", "evaluate"},
     {"train"},
     {"trial"},

@@ -139,12 +139,24 @@ BROKEN: dict[str, tuple[Callable[[Files], Any], str]] = {
     ),
     "a box of NaN": (
         _set("instances.json", "annotations", 6, "bbox", [0, 0, 1, float("nan")]),
-        r"annotation 7 .*finite",
+        r"annotations\[6\] \(id 7\): bbox\.3: Input should be a finite number \(got nan\)",
     ),
-    "an image of no height": (_set("instances.json", "images", 0, "height", 0), r"image 30 is 100 x 0"),
+    "an image of no height": (
+        _set("instances.json", "images", 0, "height", 0),
+        r"images\[0\] \(id 30\): height: Input should be greater than 0",
+    ),
     "a field left out": (
         lambda c: c["instances.json"]["annotations"][6].pop("bbox"),
-        r"annotations\[6\] has no 'bbox'",
+        r"annotations\[6\] \(id 7\) has no 'bbox'",
+    ),
+    "a box that is no list": (_set("instances.json", "annotations", 6, "bbox", 3), r"\(id 7\): bbox.* \(got 3\)"),
+    "a box of three": (_set("instances.json", "annotations", 6, "bbox", [1, 2, 3]), r"\(id 7\) has no 'bbox\.3'"),
+    "a width in words": (_set("instances.json", "images", 0, "width", "wide"), r"\(id 30\): width.*'wide'"),
+    "a caption of no text": (_set("captions.json", "annotations", 5, "caption", 7), r"\(id 95\): caption.*\(got 7\)"),
+    "an id of a list": (_set("captions.json", "annotations", 5, "id", [1]), r"annotations\[5\] .*id.*valid integer"),
+    "an entry that is none": (
+        lambda c: c["instances.json"]["images"].append("x"),
+        r"images\[3\]: .*dictionary.* \(got 'x'\)",
     ),
     "another kind of file": (lambda c: c["captions.json"].pop("annotations"), r"captions\.json: no list 'annotations'"),
     "a list for an object": (lambda c: c.update({"split.json": []}), r"split\.json: a JSON object is expected"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from harness.config import Config, built_in, literal, load
+from harness.config import Config, built_in, literal, load, validate
 from harness.errors import ConfigError
 from harness.init import template
 from harness.registry import discover
@@ -83,3 +84,16 @@ def test_a_dataset_has_its_own_recipe_and_the_command_line_wins_over_it(tmp_path
 def test_a_misspelt_table_or_key_of_a_dataset_names_its_neighbour(key: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         discover(load(ROOT / "harness.toml", [key]))
+
+
+@pytest.mark.parametrize("key", ["settings.caan.margin", "settings.*.margin", "training.lr", "training.weight_decay"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_number_that_is_not_finite_is_refused_by_its_key(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{re.escape(key)}: .*finite number \(got {value}\)"):
+        load(ROOT / "harness.toml", [f"{key}={value}"])
+
+
+def test_a_list_for_a_setting_is_refused_in_one_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(Config, {"settings": {"bssan": {"margin": [1]}}}, "harness.toml")
+    assert str(caught.value) == "harness.toml: settings.bssan.margin: give one number, text, true or false (got [1])"

@@ -10,7 +10,8 @@ import pytest
 
 from harness.config import Config
 from harness.errors import ConfigError, UsageError
-from harness.registry import Registry, discover, load_class, settings_for, source_file, source_hash
+from harness.registry import Registry, discover, load_class, settings_for
+from harness.sources import source_file, source_files, source_hash
 
 CODE = """
 from dataclasses import dataclass
@@ -70,7 +71,8 @@ def test_listing_everything_imports_neither_torch_nor_a_method(tmp_path: Path) -
 import sys
 from pathlib import Path
 from harness.config import Config
-from harness.registry import discover, source_hash
+from harness.registry import discover
+from harness.sources import source_hash
 registry = discover(Config(root=Path({str(tmp_path)!r}), paths={{"methods": [{str(folder)!r}]}}))
 assert "third_party" in registry.methods
 for card in registry.methods.values():
@@ -171,6 +173,29 @@ def test_the_source_hash_follows_the_code_and_nothing_else(tmp_path: Path) -> No
     assert source_hash(cards[1]) == before
     first.with_suffix(".py").write_text(CODE.format(name="Mine") + "# changed\n")
     assert source_hash(cards[0]) != before
+
+
+def test_the_source_hash_follows_every_file_of_the_methods_own_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "itm_many"
+    card = write_card(package, "many", code="from itm_many import layers\nfrom .deep.pool import Pool\nimport json\n")
+    card.write_text(card.read_text().replace('class = "many:', 'class = "itm_many.many:'))
+    files = {"__init__.py": "", "layers.py": "import torch\n", "deep/__init__.py": "", "unused.py": ""}
+    files["deep/pool.py"] = "from ..layers import Linear\nfrom .norm import unit\n"
+    files["deep/norm.py"] = "unit = 1\n"
+    (package / "deep").mkdir()
+    for name, text in files.items():
+        (package / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = discover(config(tmp_path), [card]).methods["many"]
+    names = [str(path.relative_to(package)) for path in source_files(found)]
+    assert names == ["many.py", "__init__.py", "deep/norm.py", "deep/pool.py", "layers.py"]
+    before = source_hash(found)
+    (package / "unused.py").write_text("changed = True\n")
+    assert source_hash(found) == before
+    (package / "deep" / "norm.py").write_text("unit = 2\n")
+    assert source_hash(found) != before
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from harness.data import fingerprint
 from harness.environment import commit_of
 from harness.errors import NonFiniteError, ResourceError
 from harness.folders import CHECKPOINT, RANKS, TRACEBACK, read_epochs, read_result, read_spec
-from harness.registry import discover, settings_for, source_hash
+from harness.registry import discover, settings_for
 from harness.results import Assignment, Failure, State, TrialResult, TrialSpec
+from harness.sources import source_hash
 from harness.trial import choose_device, steps
 
 CARDS = Path(methods.__path__[0])

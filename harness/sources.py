@@ -1,0 +1,116 @@
+"""Where the code of a method lies, what it is, and how it is loaded."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from harness.cards import MethodCard
+from harness.errors import ConfigError
+
+HERE = Path(__file__).parent
+
+
+def module_of(card: MethodCard) -> str:
+    """The module's name in the card's class."""
+    return card.class_.partition(":")[0]
+
+
+def source_file(card: MethodCard) -> Path:
+    """The file of the card's module, located without importing it: beside the card, else on the import path."""
+    module = module_of(card)
+    beside = card.path.parent / f"{module.rpartition('.')[2]}.py"
+    file = beside if beside.is_file() else module_file(module)
+    if file is None:
+        raise ConfigError(f"{card.path}: class = {card.class_!r}: no {beside.name} beside the card, no module {module}")
+    return file
+
+
+def source_files(card: MethodCard) -> list[Path]:
+    """The method's file, and every file of its own package that it imports, directly or not."""
+    module = module_of(card)
+    found, waiting = {source_file(card): module}, [source_file(card)]
+    while waiting:
+        file = waiting.pop()
+        for name in imports(file, found[file]):
+            other = module_file(name) if name.partition(".")[0] == module.partition(".")[0] else None
+            if other is not None and other not in found:
+                found[other] = name
+                waiting.append(other)
+    return [source_file(card), *sorted(found.keys() - {source_file(card)})]
+
+
+def source_hash(card: MethodCard) -> str:
+    """sha256 over the method's files and the blocks that methods share: what the code of a method is."""
+    digest = hashlib.sha256()
+    for path in (*source_files(card), HERE / "blocks.py"):
+        digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def imports(file: Path, module: str) -> Iterator[str]:
+    """Names that a module's file imports, wherever in it; those of `from a import b` as a and as a.b."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except SyntaxError:
+        return  # it is told where the file is loaded
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (package or not node.level):
+            name = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield from (name, *(f"{name}.{alias.name}" for alias in node.names))
+
+
+def module_file(name: str) -> Path | None:
+    """The file of an importable module, found without importing it or its parents."""
+    top, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # a module without a spec, as __main__ may be
+        spec = None
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.has_location and spec.origin else None
+    places = [Path(place, *rest) for place in spec.submodule_search_locations or ()]
+    files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+    return next((file for file in files if file.is_file()), None)
+
+
+def load_module(card: MethodCard) -> ModuleType:
+    """The card's module: by name where `import` finds this very file, else from the file beside the card."""
+    name = module_of(card)
+    file, found = source_file(card), module_file(name)
+    try:
+        if found is not None and found.samefile(file):
+            return importlib.import_module(name)
+        return _load_file(file)
+    except (ImportError, SyntaxError) as error:
+        raise ConfigError(f"{card.path}: class = {card.class_!r}: {file} does not import: {error}") from error
+
+
+def _load_file(file: Path) -> ModuleType:
+    """A module from its file, once a process, under a name that no other module has."""
+    name = f"harness_plugin_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}_{file.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is not a Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses look their module up here
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
