@@ -217,9 +217,10 @@ def test_describe_shows_settings_ranges_and_the_papers_numbers(
 def test_describe_shows_what_a_dataset_wants_otherwise(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ("-s", "settings.caan.dim=64", "-s", "per_dataset.coco-objects.settings.caan.dim=48")
     assert call("describe", "caan", *flags) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert next(line.split()[:4] for line in lines if " dim " in line) == ["dim", "1024", "64", "48"]
-    assert any(line.split() == ["setting", "default", "here", "on", "coco-objects", "tunable"] for line in lines)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert next(row for row in rows if row[:1] == ["setting"])[-3:] == ["on", "coco-objects", "tunable"]
+    dim = next(row for row in rows if row[:1] == ["dim"])
+    assert (dim[1], dim[2], dim[-2]) == ("1024", "64", "48")
 
 
 def test_describe_shows_a_dataset(project: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
