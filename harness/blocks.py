@@ -1,26 +1,16 @@
-"""Layers, losses and the exact score algebra that papers share.
-
-The algebra: a cosine between a query vector q and an attended vector c = sum_l a_l x_l needs c itself nowhere.
-With s_l = q . x_l and the Gram matrix G = X X^T of the context, q . c = a . s and |c|^2 = a^T G a. So one matrix
-product of all context vectors with all query vectors serves a whole tile, and no (n, m, L, D) tensor is ever built.
-
-A tile of products has the layout (C, L, Q, K): C context sets of L vectors, Q query sets of K vectors.
-Text-to-image attention has images as contexts and captions as queries; image-to-text is its mirror.
-"""
+"""Layers and losses that papers share; the score algebra is in `attention`, the tiles in `tiles`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from abc import abstractmethod
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu, normalize, pad
+from torch.nn.functional import normalize, pad
 
 from harness.method import Batch, Encoded, Method
-
-EPS = 1e-8
-Score = Callable[[Encoded, Encoded], Tensor]
+from harness.tiles import in_tiles
 
 
 class RegionEncoder(nn.Module):
@@ -100,46 +90,6 @@ def masked_softmax(logits: Tensor, mask: Tensor, dim: int) -> Tensor:
     return logits.masked_fill(~mask, -torch.inf).softmax(dim)
 
 
-def products(context: Tensor, queries: Tensor) -> Tensor:
-    """All inner products (C, L, D) x (Q, K, D) -> (C, L, Q, K) in one matrix product."""
-    product = context.flatten(0, 1) @ queries.flatten(0, 1).T
-    return product.view(*context.shape[:2], *queries.shape[:2])
-
-
-def gram(vectors: Tensor) -> Tensor:
-    """(C, L, D) -> (C, L, L): inner products within each set."""
-    return vectors @ vectors.transpose(1, 2)
-
-
-def attended_cosine(weights: Tensor, product: Tensor, context_gram: Tensor) -> Tensor:
-    """Cosine of every unit query vector with its attended context, which is never built.
-
-    weights, product (C, L, Q, K), context_gram (C, L, L) -> (C, Q, K): a . s / sqrt(a^T G a).
-    """
-    numerator = (weights * product).sum(1)
-    spread = (context_gram @ weights.flatten(2)).view_as(weights)
-    return numerator / (weights * spread).sum(1).clamp_min(EPS**2).sqrt()
-
-
-def stacked_attention(
-    product: Tensor, context_mask: Tensor, query_mask: Tensor, temperature: float, slope: float
-) -> Tensor:
-    """SCAN's attention weights over the context, (C, L, Q, K) -> (C, L, Q, K).
-
-    Rectified products, L2-normalised over the query vectors of a set, then a softmax over the context.
-    """
-    rectified = torch.where(query_mask, leaky_relu(product, slope), 0.0)
-    rectified = rectified / (rectified.norm(dim=3, keepdim=True) + EPS)
-    return masked_softmax(temperature * rectified, context_mask[:, :, None, None], dim=1)
-
-
-def pool(relevance: Tensor, mask: Tensor, how: Literal["avg", "lse"], temperature: float) -> Tensor:
-    """(C, Q, K) with mask (Q, K) -> (C, Q): mean, or log(sum exp(t r)) / t, over the real vectors."""
-    if how == "avg":
-        return (relevance * mask).sum(2) / mask.sum(1)
-    return (temperature * relevance).masked_fill(~mask, -torch.inf).logsumexp(2) / temperature
-
-
 def hinge(scores: Tensor, batch: Batch, margin: float) -> Tensor:
     """Bidirectional hinge summed over a batch, with the hardest negative or with all of them (VSE++, VSE0).
 
@@ -153,41 +103,25 @@ def hinge(scores: Tensor, batch: Batch, margin: float) -> Tensor:
     return by_image.sum() + by_caption.sum()
 
 
-def in_tiles(score: Score, images: Encoded, captions: Encoded, rows: int, columns: int) -> Tensor:
-    """The scores of a method, tile by tile: sets sorted by length so that tiles carry little padding.
-
-    Exactly `score(images, captions)` to rounding, for any number of images `rows` and of captions `columns` a tile.
-    """
-    image_tiles, image_places = _by_length(images, rows)
-    caption_tiles, caption_places = _by_length(captions, columns)
-    scores = torch.cat([torch.cat([score(i, c) for c in caption_tiles], 1) for i in image_tiles])
-    return scores[image_places][:, caption_places]
-
-
-def _by_length(sets: Encoded, size: int) -> tuple[list[Encoded], Tensor]:
-    """Sets in tiles of about equal length, cut to it; and where each set went."""
-    order = sets.mask.sum(1).argsort(stable=True)
-    tiles = [_cut(Encoded(sets.vectors[part], sets.mask[part])) for part in order.split(size)]
-    return tiles, order.argsort()
-
-
-def _cut(sets: Encoded) -> Encoded:
-    """Without the columns that are padding in every set."""
-    longest = int(sets.mask.sum(1).max())
-    return Encoded(sets.vectors[:, :longest], sets.mask[:, :longest])
-
-
 class FragmentMethod(Method):
-    """A method that compares sets of regions with sets of words, trained by the hinge with tiled scores."""
+    """A method that compares sets of regions with sets of words, trained by the hinge with tiled scores.
 
-    TRAINING_TILE = (32, 32)  # images, captions: among the best of seven shapes on a CPU
+    A subclass writes `score_sides`, and `image_side` and `caption_side` where tiles of a row or column share work.
+    """
+
+    def score(self, images: Encoded, captions: Encoded) -> Tensor:
+        """(n, R, D), (m, T, D) -> (n, m)."""
+        return self.score_sides(self.image_side(images), self.caption_side(captions))
+
+    @abstractmethod
+    def score_sides(self, images: Any, captions: Any) -> Tensor:
+        """The scores (n, m) of two sides."""
 
     def loss(self, batch: Batch) -> Tensor:
         """The bidirectional hinge over the batch."""
         images = self.encode_images(batch.regions, batch.region_mask)
         captions = self.encode_captions(batch.tokens, batch.token_mask)
-        scores = in_tiles(self.score, images, captions, *self.TRAINING_TILE)
-        return hinge(scores, batch, self.settings.margin)
+        return hinge(in_tiles(self, images, captions), batch, self.settings.margin)
 
 
 class EmbeddingMethod(Method):

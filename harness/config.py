@@ -60,7 +60,7 @@ class Paths(Section):
 class Training(Section):
     """One recipe for every method; all of it is part of a trial's identity."""
 
-    epochs: int = Field(10, ge=0, description="passes over all training pairs")
+    epochs: int = Field(12, ge=0, description="passes over all training pairs")
     batch_size: int = Field(128, ge=2, description="pairs a step; hard negatives depend on it, so it is never shrunk")
     optimizer: Literal["adam", "adamw"] = "adam"
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
@@ -75,8 +75,8 @@ class Training(Section):
     all_negatives_epochs: int = Field(
         1, ge=0, description="first epochs whose loss sums over all negatives; the hardest after"
     )
-    drop_words: float = Field(0.2, ge=0, lt=1, description="share of words hidden at random in a training batch")
-    drop_regions: float = Field(0.2, ge=0, lt=1, description="share of regions hidden at random in a training batch")
+    drop_words: float = Field(0.1, ge=0, lt=1, description="share of words hidden at random in a training batch")
+    drop_regions: float = Field(0.1, ge=0, lt=1, description="share of regions hidden at random in a training batch")
     patience: int = Field(0, ge=0, description="stop after so many epochs without a better val rsum; 0 is never")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 autocast on GPUs that have it")
 

@@ -1,9 +1,9 @@
-"""Encode a split, score every image against every caption in tiles, and rank."""
+"""Encode a split and score every image against every caption, in tiles."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,18 +13,11 @@ from torch import Tensor
 
 from harness.captions import Tokens
 from harness.data import Split
-from harness.errors import NonFiniteError
 from harness.method import Encoded, Method
 from harness.regions import Regions
+from harness.tiles import Tile, by_length, runs, side
 
-TILE = 64  # sets a side: a tile's products of about 64 x 64 x 10 x 12 floats stay in the cache
-
-
-class Tile(NamedTuple):
-    """Some sets of a split, of about equal length, and the rows they belong to."""
-
-    places: NDArray[np.int64]  # (n,)
-    sets: Encoded
+BATCH_VECTORS = 2**12  # regions or words encoded at a time
 
 
 class Scored(NamedTuple):
@@ -35,20 +28,17 @@ class Scored(NamedTuple):
 
 
 @torch.no_grad()
-def score_split(method: Method, split: Split, device: torch.device, tile: int = TILE) -> Scored:
-    """Every image of a split against every caption; a method's mode is restored afterwards.
-
-    Raises NonFiniteError where a score is NaN or inf.
-    """
+def score_split(method: Method, split: Split, device: torch.device) -> Scored:
+    """Every image of a split against every caption; a method's mode is restored afterwards."""
     training = method.training
     method.eval()
     try:
         start = time.perf_counter()
-        images = encode(method.encode_images, split.images, split.images.counts, device, tile)
+        images = encode(method.encode_images, split.images, split.images.counts, device)
         encoded_images = time.perf_counter()
-        captions = encode(method.encode_captions, split.tokens, split.tokens.lengths, device, tile)
+        captions = encode(method.encode_captions, split.tokens, split.tokens.lengths, device)
         encoded_captions = time.perf_counter()
-        scores = score_tiles(method, images, captions, len(split.images), len(split.captions))
+        scores = score_encoded(method, images, captions, device).cpu().numpy()
         scored = time.perf_counter()
     finally:
         method.train(training)
@@ -65,29 +55,48 @@ def encode(
     source: Regions | Tokens,
     lengths: NDArray[np.integer],
     device: torch.device,
-    tile: int = TILE,
 ) -> list[Tile]:
-    """All sets of one side, encoded in tiles sorted by length so that they carry little padding."""
+    """All sets of one side, encoded in batches of about equal length."""
     order = np.argsort(lengths, kind="stable")
-    tiles = []
-    for start in range(0, len(order), tile):
-        places = order[start : start + tile]
+    batches = []
+    for places in np.split(order, np.cumsum(runs(lengths[order].tolist(), BATCH_VECTORS))[:-1]):
         values, mask = (torch.from_numpy(part).to(device) for part in source.gather(places))
-        tiles.append(Tile(places, encoder(values, mask)))
-    return tiles
+        batches.append(Tile(torch.from_numpy(places), encoder(values, mask)))
+    return batches
 
 
-def score_tiles(
-    method: Method, images: Iterable[Tile], captions: list[Tile], n_images: int, n_captions: int
-) -> NDArray[np.float32]:
-    """The (N, M) matrix, tile by tile; each tile is checked to be finite before anything ranks it."""
-    scores = np.empty((n_images, n_captions), dtype=np.float32)
-    for row in images:
-        for column in captions:
-            tile = method.score(row.sets, column.sets).float().cpu().numpy()
-            if not np.isfinite(tile).all():
-                image, caption = np.argwhere(~np.isfinite(tile))[0]
-                place = f"image {row.places[image]}, caption {column.places[caption]}"
-                raise NonFiniteError(f"the score of {place} is not finite; lower training.lr or look at the method")
-            scores[np.ix_(row.places, column.places)] = tile
+@torch.no_grad()
+def score_encoded(
+    method: Method,
+    images: Sequence[Tile],
+    captions: Sequence[Tile],
+    device: torch.device,
+    vectors: int | None = None,
+) -> Tensor:
+    """The (N, M) float32 scores; `vectors` a side of a tile, halved for as long as a tile does not fit the memory."""
+    vectors = vectors or side(method, device)
+    while True:
+        try:
+            return score_tiles(method, *([t for of in sets for t in _cut(of, vectors)] for sets in (images, captions)))
+        except torch.OutOfMemoryError:
+            if vectors == 1:
+                raise
+            vectors //= 2
+            torch.cuda.empty_cache()
+
+
+def score_tiles(method: Method, images: Sequence[Tile], captions: Sequence[Tile]) -> Tensor:
+    """Tile by tile; what the tiles of a row or a column share is worked out once."""
+    shape = [sum(len(tile.places) for tile in tiles) for tiles in (images, captions)]
+    device = images[0].sets.vectors.device
+    scores = torch.empty(shape, dtype=torch.float32, device=device)
+    rows = [(tile.places.to(device)[:, None], method.image_side(tile.sets)) for tile in images]
+    for column in captions:
+        places, shared = column.places.to(device), method.caption_side(column.sets)
+        for row, of in rows:
+            scores[row, places] = method.score_sides(of, shared).float()
     return scores
+
+
+def _cut(batch: Tile, vectors: int) -> list[Tile]:
+    return by_length(batch.sets, vectors, batch.places)

@@ -63,6 +63,23 @@ class Method(nn.Module, ABC):
     def score(self, images: Encoded, captions: Encoded) -> Tensor:
         """n images against m captions -> (n, m); a pair's score depends on that pair alone."""
 
+    @property
+    def tile_growth(self) -> float:
+        """How many times larger than its products (n R x m T) the largest tensor of a tile is."""
+        return 1.0
+
+    def image_side(self, images: Encoded) -> Any:
+        """What all tiles of a row of images share, worked out once; the sets themselves where nothing is."""
+        return images
+
+    def caption_side(self, captions: Encoded) -> Any:
+        """The same for a column of captions."""
+        return captions
+
+    def score_sides(self, images: Any, captions: Any) -> Tensor:
+        """`score`, from the two sides."""
+        return self.score(images, captions)
+
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
         """A batch -> scalar; shared losses live in `blocks`."""

@@ -15,6 +15,7 @@ from harness.cards import MethodCard
 from harness.errors import ConfigError
 
 HERE = Path(__file__).parent
+SHARED = ("blocks.py", "attention.py")  # what methods are made of
 
 
 def module_of(card: MethodCard) -> str:
@@ -47,9 +48,9 @@ def source_files(card: MethodCard) -> list[Path]:
 
 
 def source_hash(card: MethodCard) -> str:
-    """sha256 over the method's files and the blocks that methods share: what the code of a method is."""
+    """sha256 over the method's files and the parts that methods share: what the code of a method is."""
     digest = hashlib.sha256()
-    for path in (*source_files(card), HERE / "blocks.py"):
+    for path in (*source_files(card), *(HERE / name for name in SHARED)):
         digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
         digest.update(b"\0")
     return digest.hexdigest()

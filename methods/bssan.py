@@ -7,23 +7,52 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness.blocks import (
-    EPS,
-    FragmentMethod,
-    RegionEncoder,
-    WordEncoder,
-    attended_cosine,
-    gram,
-    masked_softmax,
+from harness.attention import (
+    Context,
+    Queries,
+    as_context,
+    as_queries,
     products,
+    relevance,
+    softmax_weights,
+    stacked_weights,
 )
+from harness.blocks import FragmentMethod, RegionEncoder, WordEncoder, masked_softmax
 from harness.method import Encoded, Inputs
+
+
+class Attended(NamedTuple):
+    """A context, and its vectors under the bilinear map."""
+
+    context: Context
+    mapped: Tensor  # (C, L, D)
+
+
+class Attending(NamedTuple):
+    """Queries and their salience, (K, Q)."""
+
+    queries: Queries
+    salience: Tensor
+
+
+class Images(NamedTuple):
+    """Regions are attended to by words, objects attend to words; None for a network left out."""
+
+    regions: Attended | None
+    objects: Attending | None
+
+
+class Captions(NamedTuple):
+    """The same words in both places."""
+
+    to_regions: Attending | None
+    of_objects: Attended | None
 
 
 class BSSAN(FragmentMethod):
@@ -45,10 +74,10 @@ class BSSAN(FragmentMethod):
         super().__init__(settings, inputs)
         dim = settings.dim
         self.words = WordEncoder(inputs.vocabulary_size, settings.word_dim, dim, "lstm", settings.bidirectional)
-        if settings.networks != "o2w":
+        if self._w2r:
             self.regions = RegionEncoder(inputs.feature_width, dim)
             self.word_attention = Attention(dim, settings.temperature, competition=False)
-        if settings.networks != "w2r":
+        if self._o2w:
             self.objects = RegionEncoder(inputs.feature_width, dim)
             self.object_attention = Attention(dim, settings.temperature, settings.competition)
         if settings.networks == "both":
@@ -56,37 +85,51 @@ class BSSAN(FragmentMethod):
 
     def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
         """Unit regions beside unit objects, (B, R, 2D); one of them alone, (B, R, D), in an ablation."""
-        views = [view(regions, mask) for view in self._views()]
+        layers = [*([self.regions] if self._w2r else []), *([self.objects] if self._o2w else [])]
+        views = [layer(regions, mask) for layer in layers]
         return Encoded(torch.cat([normalize(view, dim=-1) for view in views], dim=-1), mask)
 
     def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
         """Unit LSTM states h_t, (B, T, D)."""
         return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
-    def score(self, images: Encoded, captions: Encoded) -> Tensor:
-        """(n, R, 2D), (m, T, D) -> (n, m): g W2R + (1 - g) O2W."""
-        views = images.vectors.split(self.settings.dim, dim=-1)
-        if self.settings.networks == "w2r":
-            return self.word_to_region(Encoded(views[0], images.mask), captions)
-        if self.settings.networks == "o2w":
-            return self.object_to_word(Encoded(views[0], images.mask), captions)
-        gate = self.gate.sigmoid()
-        by_words = self.word_to_region(Encoded(views[0], images.mask), captions)
-        by_objects = self.object_to_word(Encoded(views[1], images.mask), captions)
-        return gate * by_words + (1 - gate) * by_objects
+    def image_side(self, images: Encoded) -> Images:
+        """Both views of the images, each in its network."""
+        views = [Encoded(view, images.mask) for view in images.vectors.split(self.settings.dim, dim=-1)]
+        regions = self.word_attention.attended(views[0]) if self._w2r else None
+        return Images(regions, self.object_attention.attending(views[-1]) if self._o2w else None)
 
-    def word_to_region(self, regions: Encoded, words: Encoded) -> Tensor:
+    def caption_side(self, captions: Encoded) -> Captions:
+        """The words in both networks."""
+        to_regions = self.word_attention.attending(captions) if self._w2r else None
+        return Captions(to_regions, self.object_attention.attended(captions) if self._o2w else None)
+
+    def score_sides(self, images: Images, captions: Captions) -> Tensor:
+        """g W2R + (1 - g) O2W, (n, m); one of them alone in an ablation."""
+        if not self._o2w:
+            return self.word_to_region(images, captions)
+        if not self._w2r:
+            return self.object_to_word(images, captions)
+        gate = self.gate.sigmoid()
+        return gate * self.word_to_region(images, captions) + (1 - gate) * self.object_to_word(images, captions)
+
+    def word_to_region(self, images: Images, captions: Captions) -> Tensor:
         """W2R: the regions each word means, (n, m)."""
-        score: Tensor = self.word_attention(regions, words)
+        score: Tensor = self.word_attention(images.regions, captions.to_regions)
         return score
 
-    def object_to_word(self, objects: Encoded, words: Encoded) -> Tensor:
+    def object_to_word(self, images: Images, captions: Captions) -> Tensor:
         """O2W: the words each object means, (n, m)."""
-        score: Tensor = self.object_attention(words, objects)
+        score: Tensor = self.object_attention(captions.of_objects, images.objects)
         return score.T
 
-    def _views(self) -> list[nn.Module]:
-        return [getattr(self, name) for name in ("regions", "objects") if hasattr(self, name)]
+    @property
+    def _w2r(self) -> bool:
+        return bool(self.settings.networks != "o2w")
+
+    @property
+    def _o2w(self) -> bool:
+        return bool(self.settings.networks != "w2r")
 
 
 class Attention(nn.Module):
@@ -99,13 +142,24 @@ class Attention(nn.Module):
         self.salience = nn.Parameter(torch.zeros(dim))  # q, from the mean
         self.competition = competition
 
-    def forward(self, context: Encoded, queries: Encoded) -> Tensor:
-        """(C, L, D), (Q, K, D) -> (C, Q)."""
-        logits = products(context.vectors @ self.bilinear, queries.vectors)
-        if self.competition:
-            rectified = logits.relu() * queries.mask
-            logits = rectified / (rectified.norm(dim=3, keepdim=True) + EPS)
-        weights = masked_softmax(self.log_temperature.exp() * logits, context.mask[:, :, None, None], dim=1)
-        cosines = attended_cosine(weights, products(context.vectors, queries.vectors), gram(context.vectors))
-        salience = masked_softmax(queries.vectors @ self.salience, queries.mask, dim=1)
-        return (cosines * salience).sum(2)
+    def attended(self, sets: Encoded) -> Attended:
+        """Sets in the place of contexts."""
+        return Attended(as_context(sets), sets.vectors @ self.bilinear)
+
+    def attending(self, sets: Encoded) -> Attending:
+        """Sets in the place of queries."""
+        salience = masked_softmax(sets.vectors @ self.salience, sets.mask, dim=1)
+        return Attending(as_queries(sets), salience.T)
+
+    def forward(self, attended: Attended, attending: Attending) -> Tensor:
+        """(C, Q)."""
+        context, queries = attended.context, attending.queries
+        temperature = self.log_temperature.exp()
+
+        def weights(logits: Tensor, of: Context) -> Tensor:
+            if self.competition:
+                return stacked_weights(logits, of, queries, temperature, slope=0.0)
+            return softmax_weights(temperature * logits, of)
+
+        logits, product = (products(vectors, queries.vectors) for vectors in (attended.mapped, context.vectors))
+        return (relevance(weights, logits, product, context) * attending.salience).sum(1)

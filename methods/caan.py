@@ -1,19 +1,44 @@
 """CAAN, context-aware attention network (Zhang, Lei, Zhang, Li; CVPR 2020; doi 10.1109/CVPR42600.2020.00359).
 
-Step numbers are those of docs/methods/caan.md. Shapes: P pairs as (n, m), R regions, T words, k width of Q.
+Step numbers are those of docs/methods/caan.md. Shapes: n images, m captions, R regions, T words, k width of Q.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness.blocks import EPS, FragmentMethod, RegionEncoder, WordEncoder, gram, masked_softmax, products
+from harness.attention import EPS, gram, products, strip, unit
+from harness.blocks import FragmentMethod, RegionEncoder, WordEncoder, masked_softmax
 from harness.method import Encoded, Inputs
+
+
+class Images(NamedTuple):
+    """What all tiles of a row share."""
+
+    vectors: Tensor  # V and V K beside each other, (n, 2, R, D)
+    mask: Tensor  # (n, R)
+    gram: Tensor  # (n, R, R)
+    correlated: Tensor  # V Q1 for SA, V M1 V^T V Q1 for FA, (n, R, k)
+    attended: Tensor  # V Q4, (n, R, k)
+
+    def split(self, size: int) -> list[Images]:
+        """Consecutive images, so many at a time."""
+        return [Images(*part) for part in zip(*(of.split(size) for of in self), strict=True)]
+
+
+class Captions(NamedTuple):
+    """What all tiles of a column share."""
+
+    vectors: Tensor  # U, (m, T, D)
+    mask: Tensor  # (m, T)
+    gram: Tensor  # (m, T, T)
+    correlated: Tensor  # U Q3 for SA, U M2 U^T U Q3 for FA, (m, T, k)
+    attended: Tensor  # U Q2, (m, T, k)
 
 
 class CAAN(FragmentMethod):
@@ -57,60 +82,92 @@ class CAAN(FragmentMethod):
         """Words (B, T, D)."""
         return Encoded(self._scaled(self.words(tokens, mask)), mask)
 
-    def score(self, images: Encoded, captions: Encoded) -> Tensor:
-        """(n, R, D), (m, T, D) -> (n, m)."""
-        to_words, to_regions = self.attention(images, captions)
-        region_weights, word_weights = self.weights(images, captions, to_words, to_regions)
-        return self.similarity(images, captions, region_weights, word_weights)
+    @property
+    def tile_growth(self) -> float:
+        """The inner layers have k numbers a region and a word of every pair."""
+        return max(1.0, float(self.settings.width) / 12)
 
-    def attention(self, images: Encoded, captions: Encoded) -> tuple[Tensor, Tensor]:
-        """Steps 1 and 2: Huv, which serves the regions, and Hvu, which serves the words, (n, m, R, T).
+    def image_side(self, images: Encoded) -> Images:
+        """Products of the images alone."""
+        vectors = images.vectors
+        correlated = self.region_by_regions(vectors)
+        if self.settings.correlation == "feature":
+            correlated = vectors @ self.region_metric @ (vectors.transpose(1, 2) @ correlated)
+        both = torch.stack([vectors, vectors @ self.affinity], 1)
+        return Images(both, images.mask, gram(vectors), correlated, self.word_by_regions(vectors))
+
+    def caption_side(self, captions: Encoded) -> Captions:
+        """Products of the captions alone."""
+        vectors = captions.vectors
+        correlated = self.word_by_words(vectors)
+        if self.settings.correlation == "feature":
+            correlated = vectors @ self.word_metric @ (vectors.transpose(1, 2) @ correlated)
+        return Captions(vectors, captions.mask, gram(vectors), correlated, self.region_by_words(vectors))
+
+    def score_sides(self, images: Images, captions: Captions) -> Tensor:
+        """(n, m), in strips of images whose inner layers stay in a cache."""
+        product = products(images.vectors.flatten(1, 2), captions.vectors)  # V U^T and V K U^T, (n, 2R, m, T)
+        size = strip(captions.attended)
+        strips = zip(product.split(size), images.split(size), strict=True)
+        return torch.cat([self.score_strip(of, part, captions) for of, part in strips])
+
+    def score_strip(self, both: Tensor, images: Images, captions: Captions) -> Tensor:
+        """(n, m) of V U^T and V K U^T, (n, 2R, m, T)."""
+        product, affinity = both.chunk(2, dim=1)
+        to_words, to_regions = self.attention(affinity, images, captions)
+        region_weights = self.region_weights(to_words, images, captions)
+        word_weights = self.word_weights(to_regions, images, captions)
+        return self.similarity(product, images, captions, region_weights, word_weights)
+
+    def attention(self, affinity: Tensor, images: Images, captions: Captions) -> tuple[Tensor, Tensor]:
+        """Steps 1 and 2: Huv, which serves the regions, and Hvu, which serves the words, (n, R, m, T).
 
         Sources disagree on the normalising sums. `other`: a region's row of Huv is a unit vector over the words, a
         word's column of Hvu one over the regions. `own`: the regions share out each word, the words each region.
         """
-        affinity = products(images.vectors @ self.affinity, captions.vectors).transpose(1, 2)
-        real = images.mask[:, None, :, None] & captions.mask[None, :, None, :]
-        rectified = affinity.tanh().relu() * real
-        over_words = rectified / (rectified.norm(dim=3, keepdim=True) + EPS)
-        over_regions = rectified / (rectified.norm(dim=2, keepdim=True) + EPS)
+        rectified = affinity.tanh().relu() * (images.mask[:, :, None, None] & captions.mask)
+        over_words, over_regions = unit(rectified, 3), unit(rectified, 1)
         return (over_words, over_regions) if self.settings.attention_over == "other" else (over_regions, over_words)
 
-    def weights(
-        self, images: Encoded, captions: Encoded, to_words: Tensor, to_regions: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Steps 3 and 4: f_v (n, m, R) and f_u (n, m, T)."""
-        regions, words = images.vectors, captions.vectors
-        if self.settings.correlation == "semantic":
-            # Hv V Q1 + Huv U Q2 = Huv (Huv^T V Q1 + U Q2), since Hv = Huv Huv^T: never an R x R matrix a pair
-            by_words = to_words.transpose(2, 3) @ self.region_by_regions(regions)[:, None] + self.region_by_words(words)
-            region_hidden = to_words @ by_words
-            by_regions = to_regions @ self.word_by_words(words) + self.word_by_regions(regions)[:, None]
-            word_hidden = to_regions.transpose(2, 3) @ by_regions
-        else:
-            alike_regions = gram_under(regions, self.region_metric) @ self.region_by_regions(regions)
-            alike_words = gram_under(words, self.word_metric) @ self.word_by_words(words)
-            region_hidden = alike_regions[:, None] + to_words @ self.region_by_words(words)
-            word_hidden = alike_words + to_regions.transpose(2, 3) @ self.word_by_regions(regions)[:, None]
-        region_logits = self.region_weight(region_hidden.tanh()).squeeze(-1)
-        word_logits = self.word_weight(word_hidden.tanh()).squeeze(-1)
-        region_weights = masked_softmax(region_logits, images.mask[:, None], dim=2)
-        return region_weights, masked_softmax(word_logits, captions.mask[None], dim=2)
+    def region_weights(self, to_words: Tensor, images: Images, captions: Captions) -> Tensor:
+        """Steps 3 and 4: f_v, (n, m, R).
 
-    def similarity(self, images: Encoded, captions: Encoded, region_weights: Tensor, word_weights: Tensor) -> Tensor:
-        """Step 5 without building v_hat and u_hat: f_v^T (V U^T) f_u and norms from the Gram matrices, (n, m)."""
-        product = products(images.vectors, captions.vectors).transpose(1, 2)
-        inner = (region_weights.unsqueeze(2) @ product @ word_weights.unsqueeze(3)).flatten(2).squeeze(2)
+        Hv V Q1 + Huv U Q2 = Huv (Huv^T V Q1 + U Q2), since Hv = Huv Huv^T: never an R x R matrix a pair.
+        """
+        pairs = to_words.transpose(1, 2)  # (n, m, R, T)
+        if self.settings.correlation == "semantic":
+            hidden = pairs @ through(to_words, images.correlated).add_(captions.attended)
+        else:
+            hidden = images.correlated[:, None] + pairs @ captions.attended
+        return masked_softmax(self.region_weight(hidden.tanh_()).squeeze(-1), images.mask[:, None], dim=2)
+
+    def word_weights(self, to_regions: Tensor, images: Images, captions: Captions) -> Tensor:
+        """Steps 3 and 4: f_u, (n, m, T); Hu = Hvu^T Hvu is a small matrix a pair, as captions are short."""
+        hidden = through(to_regions, images.attended)
+        if self.settings.correlation == "semantic":
+            pairs = to_regions.transpose(1, 2)  # (n, m, R, T)
+            hidden = hidden.add_(pairs.transpose(2, 3) @ pairs @ captions.correlated)
+        else:
+            hidden = hidden.add_(captions.correlated)
+        return masked_softmax(self.word_weight(hidden.tanh_()).squeeze(-1), captions.mask, dim=2)
+
+    def similarity(
+        self, product: Tensor, images: Images, captions: Captions, region_weights: Tensor, word_weights: Tensor
+    ) -> Tensor:
+        """Step 5 from V U^T without v_hat and u_hat: f_v^T (V U^T) f_u, and norms from the Gram matrices, (n, m)."""
+        by_words = (product * region_weights.transpose(1, 2)[..., None]).sum(1)  # (n, m, T)
+        inner = (by_words * word_weights).sum(2)
         if self.settings.similarity == "inner":
             return inner
-        region_norm = ((region_weights @ gram(images.vectors)) * region_weights).sum(2)
-        word_norm = ((word_weights.transpose(0, 1) @ gram(captions.vectors)).transpose(0, 1) * word_weights).sum(2)
+        region_norm = ((region_weights @ images.gram) * region_weights).sum(2)
+        word_norm = ((word_weights.transpose(0, 1) @ captions.gram).transpose(0, 1) * word_weights).sum(2)
         return inner / (region_norm * word_norm).clamp_min(EPS**2).sqrt()
 
     def _scaled(self, vectors: Tensor) -> Tensor:
         return normalize(vectors, dim=-1) if self.settings.unit_fragments else vectors
 
 
-def gram_under(vectors: Tensor, metric: Tensor) -> Tensor:
-    """X M X^T within each set, (C, L, L): feature-based attention (FA)."""
-    return vectors @ metric @ vectors.transpose(1, 2)
+def through(attention: Tensor, regions: Tensor) -> Tensor:
+    """H^T X of every pair in one product an image: (n, R, m, T), (n, R, k) -> (n, m, T, k)."""
+    summed: Tensor = (attention.flatten(2).transpose(1, 2) @ regions).unflatten(1, attention.shape[2:])
+    return summed

@@ -8,16 +8,17 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harness.blocks import (
-    FragmentMethod,
-    RegionEncoder,
-    WordEncoder,
-    attended_cosine,
-    gram,
+from harness.attention import (
+    Context,
+    Queries,
+    as_context,
+    as_queries,
     pool,
     products,
-    stacked_attention,
+    relevance,
+    stacked_weights,
 )
+from harness.blocks import FragmentMethod, RegionEncoder, WordEncoder
 from harness.method import Encoded, Inputs
 
 
@@ -49,25 +50,44 @@ class SCAN(FragmentMethod):
         """Unit words (B, T, D)."""
         return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
-    def relevance(self, context: Encoded, queries: Encoded) -> Tensor:
+    def relevance(self, context: Context, queries: Queries) -> Tensor:
         """Relevance of each query set to each context set, (C, Q)."""
+        s = self.settings
         product = products(context.vectors, queries.vectors)
-        weights = stacked_attention(product, context.mask, queries.mask, self.settings.temperature, self.settings.slope)
-        cosines = attended_cosine(weights, product, gram(context.vectors))
-        return pool(cosines, queries.mask, self.settings.pooling, self.settings.pooling_temperature)
+
+        def weights(logits: Tensor, of: Context) -> Tensor:
+            return stacked_weights(logits, of, queries, s.temperature, s.slope)
+
+        return pool(relevance(weights, product, product, context), queries, s.pooling, s.pooling_temperature)
 
 
 class TextToImage(SCAN):
     """Words attend to regions: one relevance a word."""
 
-    def score(self, images: Encoded, captions: Encoded) -> Tensor:
-        """(n, R, D), (m, T, D) -> (n, m)."""
+    def image_side(self, images: Encoded) -> Context:
+        """Regions are attended to."""
+        return as_context(images)
+
+    def caption_side(self, captions: Encoded) -> Queries:
+        """Words attend."""
+        return as_queries(captions)
+
+    def score_sides(self, images: Context, captions: Queries) -> Tensor:
+        """(n, m)."""
         return self.relevance(images, captions)
 
 
 class ImageToText(SCAN):
     """Regions attend to words: one relevance a region."""
 
-    def score(self, images: Encoded, captions: Encoded) -> Tensor:
-        """(n, R, D), (m, T, D) -> (n, m)."""
+    def image_side(self, images: Encoded) -> Queries:
+        """Regions attend."""
+        return as_queries(images)
+
+    def caption_side(self, captions: Encoded) -> Context:
+        """Words are attended to."""
+        return as_context(captions)
+
+    def score_sides(self, images: Queries, captions: Context) -> Tensor:
+        """(n, m)."""
         return self.relevance(captions, images).T

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 # A module imports from its own floor or from a lower one. A new module gets its place here.
 FLOORS = (
     {"errors"},
-    {"config", "cards", "results", "folders", "method", "blocks", "ranking", "machine"},
+    {"config", "cards", "results", "folders", "method", "attention", "tiles", "blocks"} | {"ranking", "machine"},
     {"regions", "captions", "splits", "files", "grammar", "drawing", "scenes", "coco", "precomp", "data"}
     | {"protocols", "registry", "sources"},
     {"environment", "evaluate"},
@@ -35,7 +35,7 @@ DOORS = {
     "ray": {"cluster"},
     "optuna": {"search"},
     "mlflow": {"tracking"},
-    "torch": {"method", "blocks", "evaluate", "train", "trial", "environment"},
+    "torch": {"method", "attention", "tiles", "blocks", "evaluate", "train", "trial", "environment"},
 }
 HEAVY = ("torch", "ray", "mlflow", "optuna", "pandas")
 FEW = 0.04  # the share of functions that may be longer than 30 lines
@@ -103,7 +103,7 @@ def test_each_heavy_library_has_its_door(library: str) -> None:
 
 @pytest.mark.parametrize("file", METHODS, ids=name_of)
 def test_a_method_imports_only_its_interface_the_shared_blocks_torch_and_the_standard_library(file: Path) -> None:
-    allowed = {"harness.method", "harness.blocks"}
+    allowed = {"harness.method", "harness.blocks", "harness.attention"}
     for name in imports(file):
         top = name.split(".")[0]
         assert name in allowed or top == "torch" or top in sys.stdlib_module_names, f"{file.name} imports {name}"

@@ -9,10 +9,11 @@ import textbook
 import torch
 
 import methods
-from harness.blocks import in_tiles, masked_mean, turned_round
+from harness.blocks import masked_mean, turned_round
 from harness.cards import MethodCard, read_card
 from harness.method import Encoded, Inputs
 from harness.registry import load_class
+from harness.tiles import in_tiles
 
 CASES = [
     ("scan_t2i", {}),
@@ -49,29 +50,24 @@ def encoded(method) -> tuple[Encoded, Encoded]:
     return images, method.encode_captions(torch.randint(4, 30, (5, 6)), token_mask)
 
 
-def oracle(name: str, method):
-    if name.startswith("scan"):
-        return textbook.scan(method.settings, name.removeprefix("scan_"))
-    return {"caan": textbook.caan, "bssan": textbook.bssan}[name](method)
-
-
+@pytest.mark.parametrize("vectors", [1, 6, 1000])
 @pytest.mark.parametrize(("name", "changes"), CASES)
-def test_scores_and_gradients_equal_the_formula(name: str, changes: dict[str, object]) -> None:
+def test_scores_and_gradients_equal_the_formula(name: str, changes: dict[str, object], vectors: int) -> None:
     method = build(name, changes)
     weight = torch.randn(4, 5, dtype=torch.float64)
     found = {}
     for who, scores in (
-        ("ours", lambda: in_tiles(method.score, *encoded(method), 2, 3)),
-        ("textbook", lambda: textbook.each_pair(oracle(name, method), *encoded(method))),
+        ("ours", lambda: in_tiles(method, *encoded(method), vectors)),
+        ("textbook", lambda: textbook.scores(textbook.formula(name, method), *encoded(method))),
     ):
         method.zero_grad()
         matrix = scores()
         (matrix * weight).sum().backward()
         found[who] = matrix.detach(), {key: value.grad for key, value in method.named_parameters()}
-    torch.testing.assert_close(found["ours"][0], found["textbook"][0], rtol=0, atol=1e-7)
+    torch.testing.assert_close(found["ours"][0], found["textbook"][0], rtol=1e-9, atol=1e-12)
     for key, gradient in found["textbook"][1].items():
         torch.testing.assert_close(
-            found["ours"][1][key], gradient, rtol=1e-5, atol=1e-7, msg=lambda text, key=key: f"{key}: {text}"
+            found["ours"][1][key], gradient, rtol=1e-9, atol=1e-11, msg=lambda text, key=key: f"{key}: {text}"
         )
 
 

@@ -1,0 +1,218 @@
+"""The exact score algebra of attended cosines: no attended vector is ever built.
+
+A cosine between a query vector q and an attended vector c = sum_l a_l x_l needs c itself nowhere. With s_l = q . x_l
+and the Gram matrix G = X X^T of the context, q . c = a . s and |c|^2 = a^T G a. So one matrix product of all context
+vectors with all query vectors serves a whole tile of C context sets against Q query sets, and no tensor has D beside
+C and Q. A positive factor of a query's weights leaves its cosine as it is, so no softmax is ever divided by its sum.
+
+A tile of products has the layout (C, L, K, Q): C contexts of L vectors, Q queries of K vectors, the query sets last
+so that every sum over vectors runs over whole rows of memory. Text-to-image attention has images as contexts and
+captions as queries; image-to-text is its mirror. Gradients are written out: they take one product and half the passes
+of those that autograd would assemble.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import leaky_relu
+
+from harness.method import Encoded
+
+EPS = 1e-8
+STRIP = 2**18  # numbers of a tile that a CPU works through at a time, to keep what is made of them in its cache
+BOUNDED = 30.0  # weights exp(t a), a <= 1, need no largest one taken off: their squares fit float32
+
+
+class Context(NamedTuple):
+    """Sets that are attended to, with what all their tiles share."""
+
+    vectors: Tensor  # (C, L, D)
+    mask: Tensor | None  # (C, L, 1, 1) bool; None where every vector is real
+    gram: Tensor  # (C, L, L)
+
+    def split(self, size: int) -> list[Context]:
+        """Consecutive contexts, so many at a time."""
+        masks = self.mask.split(size) if self.mask is not None else itertools.repeat(None)
+        return [Context(*part) for part in zip(self.vectors.split(size), masks, self.gram.split(size))]  # noqa: B905
+
+
+class Queries(NamedTuple):
+    """Sets whose unit vectors attend."""
+
+    vectors: Tensor  # (K, Q, D)
+    mask: Tensor  # (K, Q), one where a vector is real
+    padded: bool  # whether any is not
+
+
+def as_context(sets: Encoded) -> Context:
+    """Sets in the place of contexts."""
+    mask = None if bool(sets.mask.all()) else sets.mask[:, :, None, None]
+    return Context(sets.vectors, mask, gram(sets.vectors))
+
+
+def as_queries(sets: Encoded) -> Queries:
+    """Sets in the place of queries."""
+    mask = sets.mask.T.to(sets.vectors.dtype)
+    return Queries(sets.vectors.transpose(0, 1).contiguous(), mask, not bool(sets.mask.all()))
+
+
+def gram(vectors: Tensor) -> Tensor:
+    """(C, L, D) -> (C, L, L): inner products within each set."""
+    return vectors @ vectors.transpose(1, 2)
+
+
+def products(context: Tensor, queries: Tensor) -> Tensor:
+    """All inner products (C, L, D) x (K, Q, D) -> (C, L, K, Q) in one matrix product."""
+    product = context.flatten(0, 1) @ queries.flatten(0, 1).T
+    return product.view(*context.shape[:2], *queries.shape[:2])
+
+
+def attended_cosine(weights: Tensor, product: Tensor, context_gram: Tensor) -> Tensor:
+    """Cosine of every unit query vector with its attended context: a . s / sqrt(a^T G a).
+
+    weights, product (C, L, K, Q), context_gram (C, L, L) -> (C, K, Q). The scale of a query's weights has no effect.
+    """
+    cosines: Tensor = _AttendedCosine.apply(weights, product, context_gram)  # type: ignore[no-untyped-call]
+    return cosines
+
+
+def relevance(
+    weights: Callable[[Tensor, Context], Tensor], logits: Tensor, product: Tensor, context: Context
+) -> Tensor:
+    """Cosine of every query vector with what it attends to, (C, K, Q), in strips of contexts that stay in a cache.
+
+    `weights` makes attention (C, L, K, Q) of logits and their contexts; the products (C, L, K, Q) may be the logits.
+    """
+    size = strip(product[0])
+    strips = zip(logits.split(size), product.split(size), context.split(size), strict=True)
+    return torch.cat([attended_cosine(weights(logit, part), of, part.gram) for logit, of, part in strips])
+
+
+def strip(one: Tensor) -> int:
+    """How many things of this size a CPU should work through at a time."""
+    return max(1, STRIP // one.numel()) if one.device.type == "cpu" else 2**31
+
+
+def stacked_weights(
+    product: Tensor, context: Context, queries: Queries, temperature: float | Tensor, slope: float
+) -> Tensor:
+    """SCAN's attention to the context, (C, L, K, Q), up to a positive factor a query vector.
+
+    Rectified products, L2-normalised over the vectors of a query set, then a softmax over the context.
+    """
+    weights: Tensor = _StackedWeights.apply(  # type: ignore[no-untyped-call]
+        product, temperature, slope, context.mask, queries.mask if queries.padded else None
+    )
+    return weights
+
+
+def unit(vectors: Tensor, axis: int) -> Tensor:
+    """Vectors along an axis over their L2 norm; zeros stay zeros, and pass no gradient through the norm."""
+    made: Tensor = _Unit.apply(vectors, axis)  # type: ignore[no-untyped-call]
+    return made
+
+
+def softmax_weights(logits: Tensor, context: Context) -> Tensor:
+    """A softmax over the context, (C, L, K, Q), up to a positive factor a query vector."""
+    if context.mask is not None:
+        logits = logits.masked_fill(~context.mask, -torch.inf)
+    return (logits - logits.detach().amax(1, keepdim=True)).exp()
+
+
+def pool(relevance: Tensor, queries: Queries, how: Literal["avg", "lse"], temperature: float) -> Tensor:
+    """(C, K, Q) -> (C, Q): mean, or log(sum exp(t r)) / t, over the real vectors."""
+    if how == "avg":
+        return (relevance * queries.mask).sum(1) / queries.mask.sum(0)
+    return (temperature * relevance).masked_fill(queries.mask == 0, -torch.inf).logsumexp(1) / temperature
+
+
+def length(vectors: Tensor, axis: int) -> Tensor:
+    """L2 norms along an axis, kept; torch.linalg.vector_norm takes ten times as long where the axis is not the last."""
+    return vectors.square().sum(axis, keepdim=True).sqrt_()
+
+
+def through_unit(gradient: Tensor, made: Tensor, norm: Tensor, axis: int) -> Tensor:
+    """The gradient of vectors from that of `made` = vectors / (norm + EPS); in the place of `gradient`."""
+    along = (gradient * made).sum(axis, keepdim=True) / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+    return gradient.div_(norm + EPS).addcmul_(made, along, value=-1)
+
+
+class _Unit(torch.autograd.Function):
+    """f / (|f| + EPS)."""
+
+    @staticmethod
+    def forward(ctx: Any, f: Tensor, axis: int) -> Tensor:
+        norm = length(f, axis)
+        made = f / (norm + EPS)
+        ctx.save_for_backward(made, norm)
+        ctx.axis = axis
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        made, norm = ctx.saved_tensors
+        return through_unit(gradient.clone(), made, norm, ctx.axis), None
+
+
+class _StackedWeights(torch.autograd.Function):
+    """e = exp(t a) with a = f / (|f| + EPS), |f| over a query's vectors, f = leaky_relu(x)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, temperature: float | Tensor, slope: float, context: Tensor | None, queries: Tensor | None
+    ) -> Tensor:
+        f = leaky_relu(x, slope)
+        if queries is not None:
+            f *= queries
+        norm = length(f, 2)
+        if ctx.needs_input_grad[0]:
+            a = f.div_(norm + EPS)
+            e = a * temperature
+        else:
+            a, e = None, f.mul_(temperature / (norm + EPS))
+        if context is not None:
+            e.masked_fill_(~context, -torch.inf)
+        if isinstance(temperature, Tensor) or temperature > BOUNDED:
+            e -= e.amax(1, keepdim=True)
+        e.exp_()
+        ctx.save_for_backward(a, e, norm, temperature if isinstance(temperature, Tensor) else None, queries)
+        ctx.temperature, ctx.slope = temperature, slope
+        return e
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        a, e, norm, learned, queries = ctx.saved_tensors
+        t = ctx.temperature if learned is None else learned
+        x = gradient * e
+        by_temperature = (x * a).sum() if learned is not None else None
+        x = through_unit(x.mul_(t), a, norm, 2)
+        x = torch.ops.aten.leaky_relu_backward(x, a, ctx.slope, self_is_result=False)
+        if queries is not None:
+            x *= queries
+        return x, by_temperature, None, None, None
+
+
+class _AttendedCosine(torch.autograd.Function):
+    """n / sqrt(q) with n = a . s and q = a^T G a."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, s: Tensor, g: Tensor) -> Tensor:
+        spread = (g @ a.flatten(2)).view_as(a)
+        scale = (a * spread).sum(1).clamp_min_(EPS**2).rsqrt_()
+        cosines = (a * s).sum(1).mul_(scale)
+        ctx.save_for_backward(a, s, spread, scale, cosines)
+        return cosines
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        a, s, spread, scale, cosines = ctx.saved_tensors
+        by_n = (gradient * scale).unsqueeze(1)
+        by_q = (gradient * scale * scale * cosines).unsqueeze(1)  # dq is twice spread: the half cancels
+        by_a = (s * by_n).addcmul_(spread, by_q, value=-1)
+        by_g = ((a * by_q).flatten(2) @ a.flatten(2).transpose(1, 2)).mul_(-0.5)
+        return by_a, a * by_n, by_g

@@ -1,0 +1,77 @@
+"""Many sets against many, in tiles: sorted by length so that they carry little padding, sized to the machine.
+
+A tile has so many vectors on either side that its products run at full speed and, on a GPU, take a bounded share of the
+free memory. What a tile's row or column shares is worked out once (`Method.image_side`, `Method.caption_side`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.method import Encoded, Method
+
+CPU_VECTORS = 512  # a side: large enough for a matrix product at full speed; the algebra cuts strips of its own
+GPU_VECTORS = 2**14  # a side, at most: larger tiles gain nothing
+GPU_SHARE = 1 / 64  # of the free memory, for one tensor of a tile: a step holds some ten of them
+
+
+class Tile(NamedTuple):
+    """Some sets of about equal length, and the rows they belong to."""
+
+    places: Tensor  # (n,)
+    sets: Encoded
+
+
+def side(method: Method, device: torch.device) -> int:
+    """How many vectors a side of a tile has."""
+    if device.type != "cuda":
+        return CPU_VECTORS
+    floats = torch.cuda.mem_get_info(device)[0] * GPU_SHARE / 4
+    return max(1, min(GPU_VECTORS, math.isqrt(int(floats / method.tile_growth))))
+
+
+def by_length(sets: Encoded, vectors: int, places: Tensor | None = None) -> list[Tile]:
+    """Sets cut into tiles of at most so many vectors, padding included; at least one set each."""
+    lengths = sets.mask.sum(1)
+    order = lengths.argsort(stable=True)
+    places = torch.arange(len(lengths)) if places is None else places
+    parts = order.split(runs(lengths[order].tolist(), vectors))
+    return [Tile(places[part.cpu()], _cut(sets, part, int(lengths[part[-1]]))) for part in parts]
+
+
+def runs(lengths: Sequence[int], vectors: int) -> list[int]:
+    """Sizes of consecutive runs of ascending lengths, none with more than so many vectors, padding included."""
+    sizes = [0]
+    for length in lengths:
+        if sizes[-1] and (sizes[-1] + 1) * length > vectors:
+            sizes.append(0)
+        sizes[-1] += 1
+    return sizes
+
+
+def in_tiles(method: Method, images: Encoded, captions: Encoded, vectors: int | None = None) -> Tensor:
+    """Exactly `method.score(images, captions)` to rounding, with gradients; `vectors` a side of a tile."""
+    vectors = vectors or side(method, images.vectors.device)
+    rows, columns = by_length(images, vectors), by_length(captions, vectors)
+    caption_sides = [method.caption_side(tile.sets) for tile in columns]
+    scores = torch.cat([_row(method, method.image_side(tile.sets), caption_sides) for tile in rows])
+    return scores[_back(rows, scores.device)][:, _back(columns, scores.device)]
+
+
+def _row(method: Method, images: Any, captions: Sequence[Any]) -> Tensor:
+    return torch.cat([method.score_sides(images, of) for of in captions], 1)
+
+
+def _back(tiles: Sequence[Tile], device: torch.device) -> Tensor:
+    """Where each set went in the concatenation of the tiles."""
+    return torch.cat([tile.places for tile in tiles]).argsort().to(device)
+
+
+def _cut(sets: Encoded, part: Tensor, longest: int) -> Encoded:
+    """Some sets without the columns that are padding in all of them."""
+    return Encoded(sets.vectors[part, :longest], sets.mask[part, :longest])
