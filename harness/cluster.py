@@ -61,7 +61,8 @@ class RayExecutor:
         nodes = self._nodes()
         size = amount(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes))
         gpus, _ = share(self._resources.gpus_per_trial, self._resources.device, nodes)
-        room = self._room(self._resources.cpus_per_trial, gpus, nodes)
+        asked = self._resources.cpus_per_trial
+        room = self._room(asked if asked > 0 else 1.0, gpus, nodes)
         count = f"{len(nodes)} nodes, " if self._address else ""
         return f"{named}: {count}{size}, {room} trial{'s' * (room != 1)} at a time"
 

@@ -173,6 +173,8 @@ def test_the_plan_says_which_ray_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert local == "local Ray: 2 CPUs and 0 GPUs, 4 trials at a time"
     one = RayExecutor(Cluster(), resources.model_copy(update={"max_concurrent": 1}), machine=SMALL).description
     assert one.endswith(", 1 trial at a time")
+    left_to_cards = RayExecutor(Cluster(), Resources(), machine=SMALL).description
+    assert left_to_cards == "local Ray: 2 CPUs and 0 GPUs, 2 trials at a time"
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert RayExecutor(Cluster()).description == "Ray cluster at 10.0.0.1:6379 (from RAY_ADDRESS)"
     named = RayExecutor(Cluster(address="10.0.0.2:6379")).description

@@ -1,0 +1,108 @@
+"""Tiles: every set in one of them, none too large, the same scores whatever their size and whatever memory there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from harness.blocks import FragmentMethod
+from harness.evaluate import score_encoded
+from harness.method import Encoded, Inputs
+from harness.tiles import Tile, by_length, in_tiles, runs
+
+CPU = torch.device("cpu")
+
+
+class Sums(FragmentMethod):
+    """Sum of all inner products; out of memory where a tile has more than `room` of them."""
+
+    room = 10**9
+    rows = 0
+
+    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
+        return Encoded(regions, mask)
+
+    encode_captions = encode_images
+
+    def image_side(self, images: Encoded) -> Tensor:
+        self.rows += 1
+        return images.vectors * images.mask[..., None]
+
+    caption_side = image_side
+
+    def score_sides(self, images: Tensor, captions: Tensor) -> Tensor:
+        if images[..., 0].numel() * captions[..., 0].numel() > self.room:
+            raise torch.OutOfMemoryError("too large")
+        return torch.einsum("nrd,mtd->nm", images, captions)
+
+
+def sets(count: int, longest: int, seed: int) -> Encoded:
+    torch.manual_seed(seed)
+    lengths = torch.randint(1, longest + 1, (count,))
+    return Encoded(torch.randn(count, longest, 4, dtype=torch.float64), torch.arange(longest) < lengths[:, None])
+
+
+def whole(of: Encoded) -> list[Tile]:
+    return [Tile(torch.arange(len(of.mask)), of)]
+
+
+def method() -> Any:
+    return Sums(None, Inputs(4, 10))
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60).map(sorted), st.integers(1, 100))
+def test_runs_hold_every_set_once_and_no_more_than_asked(lengths: list[int], vectors: int) -> None:
+    sizes = runs(lengths, vectors)
+    assert sum(sizes) == len(lengths) and min(sizes) >= 1
+    ends = torch.tensor(sizes).cumsum(0).tolist()
+    padded = [size * lengths[end - 1] for size, end in zip(sizes, ends, strict=True)]
+    assert all(full <= vectors or size == 1 for full, size in zip(padded, sizes, strict=True))
+    assert all(  # and as large as they may be
+        (size + 1) * lengths[end] > vectors for size, end in zip(sizes[:-1], ends[:-1], strict=True)
+    )
+
+
+def test_a_tile_is_cut_to_its_longest_set_and_knows_its_places() -> None:
+    of = sets(20, 9, 0)
+    tiles = by_length(of, 12)
+    assert sorted(torch.cat([tile.places for tile in tiles]).tolist()) == list(range(20))
+    for places, cut in tiles:
+        longest = int(of.mask[places].sum(1).max())
+        assert cut.vectors.shape[1] == longest and cut.mask.any(0).all()
+        assert torch.equal(cut.vectors, of.vectors[places, :longest])
+
+
+@pytest.mark.parametrize("vectors", [1, 7, 30, 10**6])
+def test_scores_are_the_same_in_tiles_of_any_size(vectors: int) -> None:
+    images, captions = sets(9, 6, 1), sets(14, 8, 2)
+    expected = method().score(images, captions)
+    torch.testing.assert_close(in_tiles(method(), images, captions, vectors), expected)
+    scored = score_encoded(method(), whole(images), whole(captions), CPU, vectors)
+    torch.testing.assert_close(scored, expected.float())
+
+
+def test_what_tiles_share_is_worked_out_once_a_row_and_once_a_column() -> None:
+    images, captions, counted = sets(9, 6, 1), sets(14, 8, 2), method()
+    in_tiles(counted, images, captions, 8)
+    assert counted.rows == len(by_length(images, 8)) + len(by_length(captions, 8)) > 4
+
+
+def test_tiles_shrink_until_they_fit_the_memory() -> None:
+    images, captions, small = sets(9, 6, 1), sets(14, 8, 2), method()
+    small.room = 100
+    with pytest.raises(torch.OutOfMemoryError):
+        in_tiles(small, images, captions, 512)
+    scored = score_encoded(small, whole(images), whole(captions), CPU, 512)
+    torch.testing.assert_close(scored, method().score(images, captions).float())
+
+
+def test_a_pair_that_alone_does_not_fit_is_out_of_memory() -> None:
+    small = method()
+    small.room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        score_encoded(small, whole(sets(2, 3, 1)), whole(sets(2, 3, 2)), CPU)
