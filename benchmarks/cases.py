@@ -65,7 +65,9 @@ class Case:
                 torch.randn(self.images, REGIONS, FEATURES).to(self.device), full.to(self.device)
             )
             captions = self.model.encode_captions(tokens.to(self.device), mask.to(self.device))
-        return tuple(Encoded(of.vectors.to(self.dtype), of.mask) for of in (images, captions))
+        return Encoded(images.vectors.to(self.dtype), images.mask), Encoded(
+            captions.vectors.to(self.dtype), captions.mask
+        )
 
     def calls(self) -> dict[str, Callable[[], Any]]:
         """The three things to time, by name."""
@@ -83,8 +85,8 @@ class Case:
         }
 
     def _scored(self) -> Tensor:
-        tiles = [[Tile(torch.arange(len(of.mask)), of)] for of in self.sets]
-        return score_encoded(self.model, *tiles, torch.device(self.device))
+        images, captions = ([Tile(torch.arange(len(of.mask)), of)] for of in self.sets)
+        return score_encoded(self.model, images, captions, torch.device(self.device))
 
     def _step(self, score: Callable[[Encoded, Encoded], Tensor]) -> Tensor:
         """Scores, the hinge with hardest negatives, gradients of the sets and of the method's parameters."""

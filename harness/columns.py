@@ -73,6 +73,7 @@ def epoch_metrics(report: EpochReport) -> dict[str, float]:
         "lr": report.lr,
         "epoch_seconds": report.seconds,
         "epoch_pairs_per_second": report.pairs_per_second,
+        "epoch_data_wait": report.data_wait,
         **{f"val_{name}": value for name, value in report.val.items()},
     }
     return {name: float(value) for name, value in values.items() if value is not None}

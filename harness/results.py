@@ -103,6 +103,7 @@ class EpochReport(Record):
     val: dict[str, float] = Field(default_factory=dict, description="measures on val")
     seconds: float = 0.0
     pairs_per_second: float = 0.0
+    data_wait: float = Field(0.0, description="share of training in which a step waited for its batch")
     phase: Phase = "train"
 
 
@@ -121,7 +122,7 @@ class TrialResult(Record):
     cost: dict[str, float] = Field(
         default_factory=dict,
         description="train_pairs_per_second, encode_images_per_second, encode_captions_per_second, "
-        "score_pairs_per_second, peak_memory_mb, parameters, seconds",
+        "score_pairs_per_second, data_wait, peak_memory_mb, parameters, seconds",
     )
     environment: dict[str, str] = Field(
         default_factory=dict, description="versions, device, cpu, commit, dirty, data fingerprint, notes"

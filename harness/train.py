@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ class EpochCost(NamedTuple):
     lr: float  # of the last step
     seconds: float
     pairs: int
+    waited: float  # seconds that steps waited for their batch
 
 
 class Trainer:
@@ -47,11 +49,16 @@ class Trainer:
         torch.manual_seed(int(rng.integers(2**62)))
         self.method.train()
         start, total, pairs = time.perf_counter(), 0.0, 0
-        for step, rows in enumerate(shuffled(len(self.split.pairs), self.training.batch_size, rng)):
-            total += self._step(make_batch(self.split, rows, self.training, rng), self.epoch * self.steps + step)
-            pairs += len(rows)
+        batches = Ahead(make_batch(self.split, rows, self.training, rng) for rows in self._rows(rng))
+        for step, batch in enumerate(batches):
+            total += self._step(batch, self.epoch * self.steps + step)
+            pairs += len(batch.positives)
         self.epoch += 1
-        return EpochCost(total / pairs, self.optimizer.param_groups[0]["lr"], time.perf_counter() - start, pairs)
+        lr, seconds = self.optimizer.param_groups[0]["lr"], time.perf_counter() - start
+        return EpochCost(total / pairs, lr, seconds, pairs, batches.waited)
+
+    def _rows(self, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+        return shuffled(len(self.split.pairs), self.training.batch_size, rng)
 
     def _step(self, batch: Batch, step: int) -> float:
         for group in self.optimizer.param_groups:
@@ -80,6 +87,26 @@ class Trainer:
         self.epoch = state["epoch"]
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+class Ahead:
+    """Items of an iterator, each made in a thread while the one before is in use, always in the same order."""
+
+    def __init__(self, items: Iterator[Batch]) -> None:
+        self.waited = 0.0  # seconds
+        self._items = items
+
+    def __iter__(self) -> Iterator[Batch]:
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+            coming = pool.submit(next, self._items, None)
+            while True:
+                start = time.perf_counter()
+                item = coming.result()
+                self.waited += time.perf_counter() - start
+                if item is None:
+                    return
+                coming = pool.submit(next, self._items, None)
+                yield item
 
 
 def batches_per_epoch(pairs: int, batch_size: int) -> int:
@@ -129,8 +156,12 @@ def hide_regions(
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch's tensors on a device."""
-    return Batch._make(part.to(device) if isinstance(part, torch.Tensor) else part for part in batch)
+    """The batch's tensors on a device; to a GPU they are copied beside its work."""
+    if device.type == "cpu":
+        return batch
+    return Batch._make(
+        part.pin_memory().to(device, non_blocking=True) if isinstance(part, torch.Tensor) else part for part in batch
+    )
 
 
 def half_precision(training: Training, device: torch.device) -> bool:

@@ -158,8 +158,10 @@ class Trial:
     def _cost(self, scored: Scored) -> dict[str, float]:
         """Throughput as medians over epochs, memory, parameters, seconds of training and validation."""
         rates = [report.pairs_per_second for report in self.reports]
+        waits = [report.data_wait for report in self.reports]
         return {
             "train_pairs_per_second": float(np.median(rates)) if rates else 0.0,
+            "data_wait": float(np.median(waits)) if waits else 0.0,
             **scored.cost,
             "peak_memory_mb": peak_memory_mb(self.device),
             "parameters": float(sum(part.numel() for part in self.method.parameters())),
@@ -183,6 +185,7 @@ class Trial:
             val=val or {},
             seconds=seconds,
             pairs_per_second=cost.pairs / cost.seconds if cost else 0.0,
+            data_wait=cost.waited / cost.seconds if cost else 0.0,
             phase=phase,
         )
 

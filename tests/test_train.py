@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +19,7 @@ from harness.captions import UNKNOWN
 from harness.config import Training
 from harness.errors import NonFiniteError
 from harness.method import Batch
-from harness.train import Trainer, batches_per_epoch, hide_regions, learning_rate, make_batch, matches, shuffled
+from harness.train import Ahead, Trainer, batches_per_epoch, hide_regions, learning_rate, make_batch, matches, shuffled
 
 
 class Line(torch.nn.Module):
@@ -164,3 +166,34 @@ def test_hidden_words_become_unknown_and_specials_stay() -> None:
     hidden = batch.tokens == UNKNOWN
     assert (batch.tokens[:, 0] == 1).all()
     assert 0.2 < hidden[:, 1:].float().mean() < 0.8
+
+
+def test_batches_are_made_ahead_in_order_and_only_one_of_them() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(5):
+            made.append(number)
+            yield number
+
+    ahead = Ahead(items())  # type: ignore[arg-type]
+    taken = []
+    for item in ahead:
+        deadline = time.monotonic() + 5
+        while len(made) < min(item + 2, 5) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert made == list(range(min(item + 2, 5))), "one batch is ready while a step runs"
+        taken.append(item)
+    assert taken == list(range(5)) and ahead.waited >= 0
+
+
+def test_a_batch_that_cannot_be_made_fails_the_step_that_needs_it() -> None:
+    def items() -> Iterator[int]:
+        yield 0
+        raise OSError("the disk is gone")
+
+    taken = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        for item in Ahead(items()):  # type: ignore[arg-type]
+            taken.append(item)
+    assert taken == [0]
