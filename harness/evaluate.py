@@ -1,9 +1,11 @@
-"""Encode a split and score every image against every caption, in tiles."""
+"""Encode a split, score every image against every caption in tiles, and rank."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +16,14 @@ from torch import Tensor
 from harness.captions import Tokens
 from harness.data import Split
 from harness.method import Encoded, Method
+from harness.protocols import Fold, rank_folds
+from harness.ranking import Ints, Ranks
 from harness.regions import Regions
+from harness.streaming import Rows, rank_streamed
 from harness.tiles import Tile, by_length, runs, side
 
 BATCH_VECTORS = 2**12  # regions or words encoded at a time
+MATRIX_BYTES = 2**32  # of scores held together: COCO's 5,000 x 25,000 take an eighth of it
 
 
 class Scored(NamedTuple):
@@ -27,27 +33,62 @@ class Scored(NamedTuple):
     cost: dict[str, float]  # encode_images_per_second, encode_captions_per_second, score_pairs_per_second
 
 
-@torch.no_grad()
+class Sets(NamedTuple):
+    """A split, encoded by a method."""
+
+    images: list[Tile]
+    captions: list[Tile]
+    cost: dict[str, float]  # encode_images_per_second, encode_captions_per_second
+
+
 def score_split(method: Method, split: Split, device: torch.device) -> Scored:
     """Every image of a split against every caption; a method's mode is restored afterwards."""
+    with scoring(method):
+        sets = encode_split(method, split, device)
+        start = time.perf_counter()
+        scores = score_encoded(method, sets.images, sets.captions, device).cpu().numpy()
+        seconds = time.perf_counter() - start
+    return Scored(scores, {**sets.cost, "score_pairs_per_second": scores.size / seconds})
+
+
+def rank_split(
+    method: Method, split: Split, device: torch.device, folds: Sequence[Fold], matrix_bytes: int = MATRIX_BYTES
+) -> tuple[list[Ranks], dict[str, float]]:
+    """The ranks of every fold of a split, and what they cost; scores beyond `matrix_bytes` are never held together."""
+    if 4 * len(split.images) * len(split.captions) <= matrix_bytes:
+        scored = score_split(method, split, device)
+        return rank_folds(scored.scores, folds), scored.cost
+    with scoring(method):
+        sets = encode_split(method, split, device)
+        start = time.perf_counter()
+        ranks = rank_streamed(partial(score_rows, method, sets, split.pairs, side(method, device)), folds)
+        pairs = len(split.images) * len(split.captions)
+    return ranks, {**sets.cost, "score_pairs_per_second": pairs / (time.perf_counter() - start)}
+
+
+@contextmanager
+def scoring(method: Method) -> Iterator[None]:
+    """A method in evaluation mode, without gradients; its mode is restored afterwards."""
     training = method.training
     method.eval()
     try:
-        start = time.perf_counter()
-        images = encode(method.encode_images, split.images, split.images.counts, device)
-        encoded_images = time.perf_counter()
-        captions = encode(method.encode_captions, split.tokens, split.tokens.lengths, device)
-        encoded_captions = time.perf_counter()
-        scores = score_encoded(method, images, captions, device).cpu().numpy()
-        scored = time.perf_counter()
+        with torch.no_grad():
+            yield
     finally:
         method.train(training)
+
+
+def encode_split(method: Method, split: Split, device: torch.device) -> Sets:
+    """Both sides of a split."""
+    start = time.perf_counter()
+    images = encode(method.encode_images, split.images, split.images.counts, device)
+    middle = time.perf_counter()
+    captions = encode(method.encode_captions, split.tokens, split.tokens.lengths, device)
     cost = {
-        "encode_images_per_second": len(split.images) / (encoded_images - start),
-        "encode_captions_per_second": len(split.captions) / (encoded_captions - encoded_images),
-        "score_pairs_per_second": scores.size / (scored - encoded_captions),
+        "encode_images_per_second": len(split.images) / (middle - start),
+        "encode_captions_per_second": len(split.captions) / (time.perf_counter() - middle),
     }
-    return Scored(scores, cost)
+    return Sets(images, captions, cost)
 
 
 def encode(
@@ -96,6 +137,20 @@ def score_tiles(method: Method, images: Sequence[Tile], captions: Sequence[Tile]
         for row, of in rows:
             scores[row, places] = method.score_sides(of, shared).float()
     return scores
+
+
+def score_rows(method: Method, sets: Sets, pairs: Ints, vectors: int, matching: bool) -> Iterator[Rows]:
+    """The scores of all images with all captions, some images at a time; `matching`: of tiles with a pair alone."""
+    columns = [tile for of in sets.captions for tile in _cut(of, vectors)]
+    sides = [method.caption_side(tile.sets) for tile in columns]
+    of_images = [np.unique(pairs[np.isin(pairs[:, 1], tile.places.numpy()), 0]) for tile in columns]
+    for tile in (tile for of in sets.images for tile in _cut(of, vectors)):
+        places, shared = tile.places.numpy(), method.image_side(tile.sets)
+        scores = np.zeros((len(places), sum(len(column.places) for column in columns)), dtype=np.float32)
+        for column, of, near in zip(columns, sides, of_images, strict=True):
+            if not matching or np.isin(places, near).any():
+                scores[:, column.places.numpy()] = method.score_sides(shared, of).float().cpu().numpy()
+        yield Rows(places, scores)
 
 
 def _cut(batch: Tile, vectors: int) -> list[Tile]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.cards import ProtocolCard
 from harness.errors import DataError
-from harness.ranking import CUTOFFS, Floats, Ints, Ranks, check_finite, check_pairs, measures, rank
+from harness.ranking import CUTOFFS, Floats, Ints, Ranks, check_finite, measures, rank
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,28 @@ def folds(card: ProtocolCard, n_images: int, pairs: Ints, limited: bool = False)
     return [_fold(images, pairs) for images in runs]
 
 
-def evaluate_protocol(
-    scores: Floats, card: ProtocolCard, pairs: Ints, limited: bool = False
-) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
-    """Measures averaged over the folds, and the arrays that are kept of a trial (docs/protocols.md names them).
-
-    scores (N, M) of the whole split, pairs (P, 2). Raises as `folds` and `ranking.rank` do.
-    """
-    check_pairs(pairs, scores.shape)
+def rank_folds(scores: Floats, parts: Sequence[Fold]) -> list[Ranks]:
+    """The ranks of every fold, from the scores (N, M) of the whole split. Raises as `ranking.rank` does."""
     check_finite(scores)
-    parts = folds(card, len(scores), pairs, limited)
-    ranks = [rank(block(scores, fold), fold.pairs) for fold in parts]
+    return [rank(block(scores, fold), fold.pairs) for fold in parts]
+
+
+def evaluation(
+    card: ProtocolCard, pairs: Ints, parts: Sequence[Fold], ranks: Sequence[Ranks]
+) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
+    """Measures averaged over the folds, and the arrays that are kept of a trial (docs/protocols.md names them)."""
     each = [measures(of) for of in ranks]
     means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
     return means, _kept(card, pairs, parts, ranks)
 
 
 def block(scores: Floats, fold: Fold) -> Floats:
-    """The fold's scores (n, m): a view where its captions lie together, as they do in every known release."""
-    rows = scores[fold.images[0] : fold.images[-1] + 1]
+    """The fold's scores (n, m)."""
+    return columns(scores[fold.images[0] : fold.images[-1] + 1], fold)
+
+
+def columns(rows: Floats, fold: Fold) -> Floats:
+    """Of some rows the fold's captions: a view where they lie together, as they do in every known release."""
     first, last = fold.captions[0], fold.captions[-1]
     return rows[:, first : last + 1] if last - first + 1 == len(fold.captions) else rows[:, fold.captions]
 

@@ -45,8 +45,8 @@ def rank(scores: Floats, pairs: Ints) -> Ranks:
     check_finite(scores)
     images, captions = pairs[:, 0], pairs[:, 1]
     positives = scores[images, captions]
-    i2t, i2t_tied = _direction(_count_in_rows, scores, images, positives)
-    t2i, t2i_tied = _direction(_count_in_columns, scores, captions, positives)
+    i2t, i2t_tied = _direction(count_in_rows, scores, images, positives)
+    t2i, t2i_tied = _direction(count_in_columns, scores, captions, positives)
     return Ranks(pairs, i2t, t2i, i2t_tied, t2i_tied)
 
 
@@ -71,14 +71,18 @@ def measures(ranks: Ranks) -> dict[str, float]:
     }
 
 
-def check_finite(scores: Floats) -> None:
-    """NonFiniteError naming the first (image, caption) whose score is NaN or inf: such a score has no rank."""
+def check_finite(scores: Floats, images: Ints | None = None) -> None:
+    """NonFiniteError naming the first (image, caption) whose score is NaN or inf: such a score has no rank.
+
+    `images` (n,) are the numbers of the rows' images where the rows are not all of a split's.
+    """
     for start, block in _blocks(scores):
         finite = np.isfinite(block)
         if not finite.all():
             row, caption = np.argwhere(~finite)[0]
+            image = start + row if images is None else images[start + row]
             raise NonFiniteError(
-                f"the score of image {start + row} and caption {caption} is {block[row, caption]}; "
+                f"the score of image {image} and caption {caption} is {block[row, caption]}; "
                 "nothing was ranked: look for a division by zero or a diverged training (a smaller training.lr)"
             )
 
@@ -105,13 +109,25 @@ def _direction(
     count: Callable[[Floats, Ints, Floats, Compare], Ints], scores: Floats, queries: Ints, positives: Floats
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Ranks (P,) of the pairs' positives and ties (queries,), with the queries in rows or in columns of the scores."""
+    first = best_positive(queries, positives)
+    at_least = count(scores, queries, positives, operator.ge)
+    return from_counts(queries, positives, at_least, count(scores, queries[first], positives[first], operator.eq))
+
+
+def best_positive(queries: Ints, positives: Floats) -> Ints:
+    """The pair of each query's highest score, the first of equals: (queries,) in order of the query."""
+    order = np.lexsort((-positives, queries))  # stable
+    return order[np.flatnonzero(np.r_[True, np.diff(queries[order]) != 0])]
+
+
+def from_counts(
+    queries: Ints, positives: Floats, at_least: Ints, equal: Ints
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Ranks (P,) and ties (queries,), from how many scores of a query are at least as high as each pair's (P,) and how
+    many equal that of its best positive (queries,).
+    """
     later, alike = _tied_positives(queries, positives)
-    ranks = (count(scores, queries, positives, operator.ge) - later).astype(np.int32)
-    first = np.flatnonzero(ranks == _best(ranks, queries)[queries])  # one pair a query: its best positive
-    equal = count(scores, queries[first], positives[first], operator.eq)
-    tied = np.zeros(len(first), dtype=np.bool_)
-    tied[queries[first]] = equal > alike[first]
-    return ranks, tied
+    return (at_least - later).astype(np.int32), equal > alike[best_positive(queries, positives)]
 
 
 def _tied_positives(queries: Ints, positives: Floats) -> tuple[Ints, Ints]:
@@ -126,13 +142,13 @@ def _tied_positives(queries: Ints, positives: Floats) -> tuple[Ints, Ints]:
     return later, alike
 
 
-def _count_in_rows(scores: Floats, rows: Ints, thresholds: Floats, compare: Compare) -> Ints:
+def count_in_rows(scores: Floats, rows: Ints, thresholds: Floats, compare: Compare) -> Ints:
     """How many scores of each given row compare true with its threshold: one call a row, as a row is contiguous."""
     pairs = zip(rows.tolist(), thresholds, strict=True)
     return np.fromiter((np.count_nonzero(compare(scores[row], limit)) for row, limit in pairs), np.int64, len(rows))
 
 
-def _count_in_columns(scores: Floats, columns: Ints, thresholds: Floats, compare: Compare) -> Ints:
+def count_in_columns(scores: Floats, columns: Ints, thresholds: Floats, compare: Compare) -> Ints:
     """How many scores of each given column compare true with its threshold, in blocks of rows: no transposed copy."""
     counts = np.empty(len(columns), dtype=np.int64)
     for turn in _turns(columns):

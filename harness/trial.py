@@ -19,7 +19,7 @@ from harness.config import Scalar
 from harness.data import Dataset, open_dataset
 from harness.environment import environment
 from harness.errors import DataError, ResourceError, TrialError
-from harness.evaluate import Scored, score_split
+from harness.evaluate import rank_split, score_split
 from harness.folders import (
     CHECKPOINT,
     RANKS,
@@ -31,7 +31,7 @@ from harness.folders import (
     write_spec,
 )
 from harness.method import Inputs, Method
-from harness.protocols import evaluate_protocol, folds, gallery
+from harness.protocols import evaluation, folds, gallery
 from harness.ranking import measures, rank
 from harness.registry import load_class
 from harness.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
@@ -128,12 +128,11 @@ class Trial:
         if self.best["method"] is not None:
             self.method.load_state_dict(self.best["method"])
         split = self.dataset.split(self.protocol.split)
-        scored = score_split(self.method, split, self.device)
-        limited = self.spec.limit is not None
-        found, arrays = evaluate_protocol(scored.scores, self.protocol, split.pairs, limited)
+        parts = folds(self.protocol, len(split.images), split.pairs, limited=self.spec.limit is not None)
+        ranks, cost = rank_split(self.method, split, self.device, parts)
+        found, arrays = evaluation(self.protocol, split.pairs, parts, ranks)
         save_arrays(self.folder / RANKS, arrays)
-        sizes = gallery(folds(self.protocol, len(split.images), split.pairs, limited))
-        return self._result(State.DONE, found, sizes, self._cost(scored))
+        return self._result(State.DONE, found, gallery(parts), self._cost(cost))
 
     def _result(
         self,
@@ -155,14 +154,14 @@ class Trial:
             environment=self.environment,
         )
 
-    def _cost(self, scored: Scored) -> dict[str, float]:
+    def _cost(self, scoring: dict[str, float]) -> dict[str, float]:
         """Throughput as medians over epochs, memory, parameters, seconds of training and validation."""
         rates = [report.pairs_per_second for report in self.reports]
         waits = [report.data_wait for report in self.reports]
         return {
             "train_pairs_per_second": float(np.median(rates)) if rates else 0.0,
             "data_wait": float(np.median(waits)) if waits else 0.0,
-            **scored.cost,
+            **scoring,
             "peak_memory_mb": peak_memory_mb(self.device),
             "parameters": float(sum(part.numel() for part in self.method.parameters())),
             "seconds": sum(report.seconds for report in self.reports),

@@ -23,7 +23,7 @@ FLOORS = (
     {"errors"},
     {"config", "cards", "results", "folders", "method", "attention", "tiles", "blocks"} | {"ranking", "machine"},
     {"regions", "captions", "splits", "files", "grammar", "drawing", "scenes", "coco", "precomp", "data"}
-    | {"protocols", "registry", "sources"},
+    | {"protocols", "streaming", "registry", "sources"},
     {"environment", "evaluate"},
     {"train"},
     {"trial"},

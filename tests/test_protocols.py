@@ -13,7 +13,7 @@ import pytest
 
 from harness.cards import ProtocolCard
 from harness.errors import DataError, NonFiniteError
-from harness.protocols import block, evaluate_protocol, expected_at_random, folds, gallery
+from harness.protocols import block, evaluation, expected_at_random, folds, gallery, rank_folds
 from harness.ranking import measures, rank
 
 
@@ -23,6 +23,13 @@ def five_each(images: int) -> np.ndarray:
 
 def card(images: int, captions: int, folds: int = 1) -> ProtocolCard:
     return ProtocolCard(name="small", version=2, folds=folds, images=images, captions=captions)
+
+
+def evaluate_protocol(
+    scores: np.ndarray, card: ProtocolCard, pairs: np.ndarray, limited: bool = False
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    parts = folds(card, len(scores), pairs, limited)
+    return evaluation(card, pairs, parts, rank_folds(scores, parts))
 
 
 @pytest.fixture

@@ -10,16 +10,18 @@ import torch
 
 import methods
 from harness import trial
-from harness.cards import MethodCard, read_card
+from harness.cards import DatasetCard, MethodCard, read_card
 from harness.config import Config, Training
-from harness.data import fingerprint
+from harness.data import fingerprint, open_dataset
 from harness.environment import commit_of
 from harness.errors import NonFiniteError, ResourceError
+from harness.evaluate import rank_split
 from harness.folders import CHECKPOINT, RANKS, TRACEBACK, read_epochs, read_result, read_spec
+from harness.protocols import folds
 from harness.registry import discover, settings_for
 from harness.results import Assignment, Failure, State, TrialResult, TrialSpec
 from harness.sources import source_hash
-from harness.trial import choose_device, steps
+from harness.trial import build_method, choose_device, steps
 
 CARDS = Path(methods.__path__[0])
 TRAINING = Training(epochs=3, batch_size=32, schedule="constant")
@@ -202,3 +204,16 @@ def test_a_package_inside_a_foreign_repository_has_no_commit(tmp_path: Path) -> 
     (tmp_path / "harness").mkdir()
     (tmp_path / "harness" / "__init__.py").write_text("")
     assert commit_of(tmp_path / "harness") == ("", "")
+
+
+@pytest.mark.parametrize("name", ["scan_t2i", "bssan"])
+def test_a_split_whose_scores_are_too_many_to_hold_has_the_same_ranks(assign, name: str) -> None:
+    plan = assign(name)
+    dataset = open_dataset(read_card(DatasetCard, plan.dataset_card), plan.data, plan.cache, plan.spec.limit)
+    method = build_method(read_card(MethodCard, plan.method_card), plan.spec.settings, dataset, seed=0)
+    split = dataset.split("test")
+    parts = folds(dataset.card.protocols[0], len(split.images), split.pairs, limited=True)
+    held, _ = rank_split(method, split, torch.device("cpu"), parts)
+    streamed, cost = rank_split(method, split, torch.device("cpu"), parts, matrix_bytes=0)
+    assert cost["score_pairs_per_second"] > 0
+    assert all(np.array_equal(*both) for both in zip(held[0], streamed[0], strict=True))
