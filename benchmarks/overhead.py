@@ -1,0 +1,123 @@
+"""What the harness itself costs: starting a command, a trial beside its training and scoring, a report of many trials.
+
+    python benchmarks/overhead.py [--runs 5] [--stored 2000]
+
+Commands are timed as whole processes, in a folder of their own. A trial's share comes from `chance` on the embedded
+data, which has nothing to train: the seconds that further trials add, times the trials that run side by side. Stored
+trials are made up. Writes reports/overhead.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.folders import write_atomic
+from harness.machine import this_machine
+from harness.results import State
+from harness.tracking import Tracker
+
+ROOT = Path(__file__).parents[1]
+COMMAND = (str(Path(sys.executable).parent / "harness"),)
+FEW, MORE = 2, 10  # trials
+HEAD = """# What the harness itself costs
+
+Written by `python benchmarks/overhead.py`, which says how it measures; {machine}.
+
+| what | median | fastest | slowest | bar |
+|---|---:|---:|---:|---:|
+"""
+
+
+def seconds(arguments: list[str], folder: Path) -> float:
+    """One command, start to end, silent."""
+    start = time.perf_counter()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*COMMAND, *arguments], cwd=folder, check=True, capture_output=True, env=environment)
+    return time.perf_counter() - start
+
+
+def a_trial(folder: Path, first: int) -> float:
+    """Seconds of a place that one more trial takes."""
+    taken = []
+    for count in (FEW, MORE):
+        seeds = ",".join(str(seed) for seed in range(first, first + count))
+        taken.append(seconds(["run", "--methods", "chance", "--seeds", seeds], folder))
+        first += count
+    return (taken[1] - taken[0]) / (MORE - FEW) * this_machine().cpus
+
+
+def store(folder: Path, trials: int) -> None:
+    """A tracking store of made-up trials: five methods, four datasets, as many seeds as it takes."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from sample_results import folder_of, result_of, spec_of
+
+    specs = [
+        spec_of(("bssan", "caan", "scan_t2i", "scan_i2t", "vsepp")[n % 5], n // 20, dataset=f"data{n // 5 % 4}")
+        for n in range(trials)
+    ]
+    tracker = Tracker(f"sqlite:///{folder / 'runs' / 'mlflow.db'}", folder / "runs" / "artifacts")
+    tracker.open_campaign("main", specs)
+    for number, spec in enumerate(specs):
+        result = result_of(spec, 200.0 + number % 97)
+        tracker.result(result, folder_of(folder / "runs", result))
+    tracker.close_campaign(State.DONE)
+
+
+def row(what: str, taken: list[float], bar: str) -> str:
+    """A row of the table."""
+    cells = (f"{value:.2f} s" for value in (statistics.median(taken), min(taken), max(taken)))
+    return f"| {' | '.join([what, *cells, bar])} |"
+
+
+def rows(runs: int, stored: int, folder: Path) -> list[str]:
+    """The table, measured."""
+    there = ["run", "--methods", "chance", "--seeds", "0"]
+    seconds(there, folder)
+    made = [
+        row(f"`harness {' '.join(arguments)}`", [seconds(arguments, folder) for _ in range(runs)], bar)
+        for arguments, bar in (
+            (["--help"], "0.5 s"),
+            (["list"], "0.5 s"),
+            (["describe", "caan"], ""),
+            (["status"], ""),
+            (["report"], ""),
+        )
+    ]
+    made.append(row("`harness run`, nothing to do", [seconds(there, folder) for _ in range(runs)], "3 s"))
+    trials = [a_trial(folder, 100 * number + 1) for number in range(max(1, runs // 2))]
+    made.append(row("a trial, beside training", trials, "2 s"))
+    many = folder / "many"
+    many.mkdir()
+    store(many, stored)
+    made.append(row(f"`harness report` of {stored:,} trials", [seconds(["report"], many) for _ in range(runs)], "10 s"))
+    return made
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--stored", type=int, default=2000)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        seconds(["init"], Path(folder))
+        table = rows(args.runs, args.stored, Path(folder))
+    machine = f"{this_machine().cpus:g} CPUs, {args.runs} runs"
+    write_atomic(
+        ROOT / "reports" / "overhead.md", HEAD.format(machine=machine) + "".join(f"{line}\n" for line in table)
+    )
+    Console(width=150, highlight=False).print("\n".join(table))
+
+
+if __name__ == "__main__":
+    main()
