@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -12,7 +12,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.view import Lines, Picture
+if TYPE_CHECKING:
+    from harness.view import Lines, Picture
 
 PIPE_WIDTH = 160  # columns of a table where there is no terminal to measure
 
@@ -45,6 +46,8 @@ class Output:
 
     def view(self) -> Lines | Picture:
         """Who watches a campaign: the live picture on a terminal, lines elsewhere."""
+        from harness.view import Lines, Picture  # plans and data come along, which most commands do without
+
         if self._quiet or self._as_json or not self._console.is_terminal:
             return Lines(self._console, self._quiet)
         return Picture(self._console)
