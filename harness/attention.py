@@ -25,7 +25,7 @@ from harness.method import Encoded
 
 EPS = 1e-8
 STRIP = 2**18  # numbers of a tile that a CPU works through at a time, to keep what is made of them in its cache
-BOUNDED = 30.0  # weights exp(t a), a <= 1, need no largest one taken off: their squares fit float32
+BOUNDED = 12.0  # weights exp(t a), |a| <= 1, need no largest one taken off: their squares are far above EPS^2
 
 
 class Context(NamedTuple):
@@ -63,13 +63,18 @@ def as_queries(sets: Encoded) -> Queries:
 
 def gram(vectors: Tensor) -> Tensor:
     """(C, L, D) -> (C, L, L): inner products within each set."""
-    return vectors @ vectors.transpose(1, 2)
+    return in_full(vectors @ vectors.transpose(1, 2))
 
 
 def products(context: Tensor, queries: Tensor) -> Tensor:
     """All inner products (C, L, D) x (K, Q, D) -> (C, L, K, Q) in one matrix product."""
     product = context.flatten(0, 1) @ queries.flatten(0, 1).T
-    return product.view(*context.shape[:2], *queries.shape[:2])
+    return in_full(product).view(*context.shape[:2], *queries.shape[:2])
+
+
+def in_full(product: Tensor) -> Tensor:
+    """A product under autocast back in float32, in which scores are summed."""
+    return product.float() if product.dtype in (torch.bfloat16, torch.float16) else product
 
 
 def attended_cosine(weights: Tensor, product: Tensor, context_gram: Tensor) -> Tensor:
@@ -90,7 +95,8 @@ def relevance(
     """
     size = strip(product[0])
     strips = zip(logits.split(size), product.split(size), context.split(size), strict=True)
-    return torch.cat([attended_cosine(weights(logit, part), of, part.gram) for logit, of, part in strips])
+    with torch.autocast(product.device.type, enabled=False):
+        return torch.cat([attended_cosine(weights(logit, part), of, part.gram) for logit, of, part in strips])
 
 
 def strip(one: Tensor) -> int:

@@ -95,3 +95,26 @@ def test_words_are_encoded_as_torch_encodes_packed_sequences() -> None:
 def test_a_masked_mean_ignores_padding() -> None:
     vectors = torch.tensor([[[1.0], [3.0], [100.0]]])
     assert masked_mean(vectors, torch.tensor([[True, True, False]])).item() == 2.0
+
+
+@pytest.mark.parametrize("temperature", [4.0, 12.0, 13.0, 40.0])
+def test_a_context_that_no_query_likes_still_has_its_cosine(temperature: float) -> None:
+    method = build("scan_t2i", {"temperature": temperature}).float()
+    vectors = torch.nn.functional.normalize(torch.randn(1, 3, 12), dim=-1)
+    against = torch.nn.functional.normalize(-vectors.sum(1, keepdim=True), dim=-1)  # every product is below zero
+    sets = Encoded(vectors, torch.ones(1, 3, dtype=torch.bool)), Encoded(against, torch.ones(1, 1, dtype=torch.bool))
+    torch.testing.assert_close(method.score(*sets), textbook.scores(textbook.formula("scan_t2i", method), *sets))
+
+
+@pytest.mark.parametrize("name", ["scan_t2i", "scan_i2t", "bssan", "caan"])
+def test_under_autocast_scores_are_summed_in_float32_and_stay_close(name: str) -> None:
+    method = build(name, {}).float()
+    sets = [Encoded(of.vectors.detach().float().requires_grad_(), of.mask) for of in encoded(method.double())]
+    method.float()
+    exact = in_tiles(method, *sets)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = in_tiles(method, *sets)
+    assert half.dtype is torch.float32
+    torch.testing.assert_close(half, exact, rtol=0, atol=0.02)
+    half.sum().backward()
+    assert all(of.vectors.grad is not None and of.vectors.grad.isfinite().all() for of in sets)
