@@ -84,6 +84,12 @@ class Case:
             "floor": torch.no_grad()(lambda: self._products(3)),
         }
 
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of those products."""
+        once = sum(2 * left.numel() * right.shape[1] for left, right in self._factors)
+        return once * (1 if self.task == "score" else 3)
+
     def _scored(self) -> Tensor:
         images, captions = ([Tile(torch.arange(len(of.mask)), of)] for of in self.sets)
         return score_encoded(self.model, images, captions, torch.device(self.device))

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from cases import METHODS, Case
 from rich.console import Console
+from torch.profiler import ProfilerActivity, profile
 
 from harness.folders import write_atomic
 
@@ -35,10 +36,13 @@ HEAD = """# Speed
 Written by `python benchmarks/speed.py`, which says how it measures. **Floor**: the matrix products that the scores
 need, bare, over real words only. **Textbook**: the papers' formulas, one caption at a time against all images, attended
 vectors built (`benchmarks/textbook.py`). `score` is n images against m captions, from encoded sets; `step` is scores,
-hinge and gradients of a batch. Memory is the peak of one call.
+hinge and gradients of a batch. In products: the share of our time that matrix products take. Memory is the peak of one
+call.
 
 """
-COLUMNS = "method,task,shape,type,device,ours,textbook,floor,against the textbook,of the floor,memory,textbook's memory"
+PRODUCTS = ("mm", "bmm", "addmm", "baddbmm")
+COLUMNS = "method,task,shape,type,device,ours,textbook,floor,against the textbook,of the floor,in products"
+COLUMNS += ",floor at,memory,textbook's memory"
 
 
 def measure(case: Case, repeats: int) -> dict[str, Any]:
@@ -60,8 +64,22 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
         "floor_seconds": median["floor"],
         "peak_bytes": in_own_process(case, "ours"),
         "textbook_peak_bytes": in_own_process(case, "textbook"),
+        "floor_flops": case.flops,
+        "product_share": product_share(case),
         "spread": {name: [min(of), max(of)] for name, of in seconds.items()},
     }
+
+
+def product_share(case: Case) -> float:
+    """The share of our time that goes into matrix products, by torch's profiler."""
+    activities = {ProfilerActivity.CPU} if case.device == "cpu" else {ProfilerActivity.CUDA}
+    with profile(activities=activities) as seen:
+        case.calls()["ours"]()
+    name = "self_cpu_time_total" if case.device == "cpu" else "self_device_time_total"
+    spent = {event.key: getattr(event, name) for event in seen.key_averages()}
+    if case.device == "cpu":
+        return sum(spent.get(f"aten::{kind}", 0) for kind in PRODUCTS) / sum(spent.values())
+    return sum(time for key, time in spent.items() if "gemm" in key.lower()) / sum(spent.values())
 
 
 def timed(call: Any, device: str) -> float:
@@ -145,8 +163,9 @@ def line(row: dict[str, Any]) -> str:
     ours, textbook, floor = (row[name] for name in ("seconds", "textbook_seconds", "floor_seconds"))
     memory = (f"{row[name] / 2**20:,.0f} MiB" for name in ("peak_bytes", "textbook_peak_bytes"))
     times = (f"{value:.3g} s" for value in (ours, textbook, floor))
-    ratios = (f"{textbook / ours:.1f} x faster", f"{ours / floor:.2f} x")
-    cells = (row["method"], row["task"], row["shape"], row["dtype"], row["device"], *times, *ratios, *memory)
+    ratios = (f"{textbook / ours:.1f} x faster", f"{ours / floor:.2f} x", f"{row['product_share']:.0%}")
+    rate = f"{row['floor_flops'] / floor / 1e9:,.0f} GFLOP/s"
+    cells = (row["method"], row["task"], row["shape"], row["dtype"], row["device"], *times, *ratios, rate, *memory)
     return f"| {' | '.join(cells)} |"
 
 

@@ -68,11 +68,11 @@ def rank_split(
 
 @contextmanager
 def scoring(method: Method) -> Iterator[None]:
-    """A method in evaluation mode, without gradients; its mode is restored afterwards."""
+    """A method in evaluation mode, without gradients and without TF32; its mode is restored afterwards."""
     training = method.training
     method.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             yield
     finally:
         method.train(training)

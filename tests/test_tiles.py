@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from harness.blocks import FragmentMethod
-from harness.evaluate import score_encoded
+from harness.evaluate import score_encoded, scoring
 from harness.method import Encoded, Inputs
 from harness.tiles import Tile, by_length, in_tiles, runs
 
@@ -106,3 +106,10 @@ def test_a_pair_that_alone_does_not_fit_is_out_of_memory() -> None:
     small.room = 0
     with pytest.raises(torch.OutOfMemoryError):
         score_encoded(small, whole(sets(2, 3, 1)), whole(sets(2, 3, 2)), CPU)
+
+
+def test_scores_are_made_without_gradients_dropout_and_tf32_and_all_is_as_before() -> None:
+    trained, before = method().train(), torch.backends.cudnn.allow_tf32
+    with scoring(trained):
+        assert not (trained.training or torch.is_grad_enabled() or torch.backends.cudnn.allow_tf32)
+    assert trained.training and torch.is_grad_enabled() and torch.backends.cudnn.allow_tf32 == before
