@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +15,9 @@ import pytest
 from harness.cluster import RayExecutor
 from harness.config import Cluster
 from harness.machine import Node
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ("tiny_project",)  # the command line's project
 
