@@ -9,6 +9,7 @@ import textbook
 import torch
 
 import methods
+from harness.attention import as_context, as_queries, attended_cosine, products, stacked_weights
 from harness.blocks import masked_mean, turned_round
 from harness.cards import MethodCard, read_card
 from harness.method import Encoded, Inputs
@@ -118,3 +119,18 @@ def test_under_autocast_scores_are_summed_in_float32_and_stay_close(name: str) -
     torch.testing.assert_close(half, exact, rtol=0, atol=0.02)
     half.sum().backward()
     assert all(of.vectors.grad is not None and of.vectors.grad.isfinite().all() for of in sets)
+
+
+def test_padding_passes_no_gradient_even_where_its_own_result_is_used() -> None:
+    torch.manual_seed(3)
+    mask = torch.arange(3) < torch.tensor([3, 1])[:, None]
+    context = as_context(Encoded(torch.randn(2, 4, 5, dtype=torch.float64), torch.ones(2, 4, dtype=torch.bool)))
+    queries = as_queries(Encoded(torch.randn(2, 3, 5, dtype=torch.float64), mask))
+    temperature = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+
+    def cosines(product: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+        weights = stacked_weights(product, context, queries, temperature, slope=0.1)
+        return attended_cosine(weights, fixed, context.gram)
+
+    fixed = products(context.vectors, queries.vectors)
+    assert torch.autograd.gradcheck(cosines, (fixed.clone().requires_grad_(), temperature))
