@@ -236,7 +236,8 @@ def literal(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"[{', '.join(literal(item) for item in value)}]"
     if isinstance(value, str | Path):
-        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+        quoted = json.dumps(str(value), ensure_ascii=False)
+        return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in quoted)
     return repr(value)
 
 

@@ -46,7 +46,9 @@ def test_the_file_of_this_repository_has_the_keys_of_the_template() -> None:
         load(ROOT / "harness.toml")
 
 
-@pytest.mark.parametrize("value", [True, 3, 0.001, "plain", 'a "quote"', "über\n", "", (1, 2), ("a", "b"), Path("x/y")])
+@pytest.mark.parametrize(
+    "value", [True, 3, 0.001, "plain", 'a "quote"', "über\n", "", "\x7f\x85\u2028", (1, 2), ("a", "b"), Path("x/y")]
+)
 def test_a_literal_is_read_back_by_toml(value: object) -> None:
     read = tomllib.loads(f"key = {literal(value)}")["key"]
     expected = str(value) if isinstance(value, Path) else value
