@@ -111,7 +111,8 @@ def _direction(
     """Ranks (P,) of the pairs' positives and ties (queries,), with the queries in rows or in columns of the scores."""
     first = best_positive(queries, positives)
     at_least = count(scores, queries, positives, operator.ge)
-    return from_counts(queries, positives, at_least, count(scores, queries[first], positives[first], operator.eq))
+    equal = count(scores, queries[first], positives[first], operator.eq)
+    return from_counts(queries, positives, first, at_least, equal)
 
 
 def best_positive(queries: Ints, positives: Floats) -> Ints:
@@ -121,13 +122,13 @@ def best_positive(queries: Ints, positives: Floats) -> Ints:
 
 
 def from_counts(
-    queries: Ints, positives: Floats, at_least: Ints, equal: Ints
+    queries: Ints, positives: Floats, first: Ints, at_least: Ints, equal: Ints
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Ranks (P,) and ties (queries,), from how many scores of a query are at least as high as each pair's (P,) and how
-    many equal that of its best positive (queries,).
+    many equal that of its best positive (queries,), which is the pair `first` (queries,).
     """
     later, alike = _tied_positives(queries, positives)
-    return (at_least - later).astype(np.int32), equal > alike[best_positive(queries, positives)]
+    return (at_least - later).astype(np.int32), equal > alike[first]
 
 
 def _tied_positives(queries: Ints, positives: Floats) -> tuple[Ints, Ints]:

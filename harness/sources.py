@@ -35,8 +35,8 @@ def source_file(card: MethodCard) -> Path:
 
 def source_files(card: MethodCard) -> list[Path]:
     """The method's file, and every file of its own package that it imports, directly or not."""
-    module = module_of(card)
-    found, waiting = {source_file(card): module}, [source_file(card)]
+    module, own = module_of(card), source_file(card)
+    found, waiting = {own: module}, [own]
     while waiting:
         file = waiting.pop()
         for name in imports(file, found[file]):
@@ -44,7 +44,7 @@ def source_files(card: MethodCard) -> list[Path]:
             if other is not None and other not in found:
                 found[other] = name
                 waiting.append(other)
-    return [source_file(card), *sorted(found.keys() - {source_file(card)})]
+    return [own, *sorted(found.keys() - {own})]
 
 
 def source_hash(card: MethodCard) -> str:

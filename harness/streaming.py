@@ -63,11 +63,9 @@ class Tally:
         self.sorted = self.images[self.order]
 
     @cached_property
-    def highest(self) -> tuple[Floats, Floats]:
-        """The score of each image's and of each caption's best positive, once all are known."""
-        best = (best_positive(queries, self.positives) for queries in (self.images, self.captions))
-        of_images, of_captions = (self.positives[pairs] for pairs in best)
-        return of_images, of_captions
+    def best(self) -> tuple[Ints, Ints]:
+        """The pair of each image's and of each caption's best positive, once all are known."""
+        return best_positive(self.images, self.positives), best_positive(self.captions, self.positives)
 
     def take_positives(self, rows: Rows) -> None:
         """Remember the scores of the pairs that lie in these rows."""
@@ -81,14 +79,14 @@ class Tally:
         pairs, local = self._pairs_of(images)
         self.i2t[pairs] = count_in_rows(block, local, self.positives[pairs], operator.ge)
         self.t2i += count_in_columns(block, self.captions, self.positives, operator.ge)
-        of_images, of_captions = self.highest
+        of_images, of_captions = (self.positives[first] for first in self.best)
         self.equal_i2t[images] = count_in_rows(block, np.arange(len(images)), of_images[images], operator.eq)
         self.equal_t2i += count_in_columns(block, np.arange(len(of_captions)), of_captions, operator.eq)
 
     def ranks(self) -> Ranks:
         """When all rows were counted."""
-        i2t, i2t_tied = from_counts(self.images, self.positives, self.i2t, self.equal_i2t)
-        t2i, t2i_tied = from_counts(self.captions, self.positives, self.t2i, self.equal_t2i)
+        i2t, i2t_tied = from_counts(self.images, self.positives, self.best[0], self.i2t, self.equal_i2t)
+        t2i, t2i_tied = from_counts(self.captions, self.positives, self.best[1], self.t2i, self.equal_t2i)
         return Ranks(self.fold.pairs, i2t, t2i, i2t_tied, t2i_tied)
 
     def _own(self, rows: Rows) -> tuple[Floats, Ints]:
