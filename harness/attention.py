@@ -3,7 +3,8 @@
 A cosine between a query vector q and an attended vector c = sum_l a_l x_l needs c itself nowhere. With s_l = q . x_l
 and the Gram matrix G = X X^T of the context, q . c = a . s and |c|^2 = a^T G a. So one matrix product of all context
 vectors with all query vectors serves a whole tile of C context sets against Q query sets, and no tensor has D beside
-C and Q. A positive factor of a query's weights leaves its cosine as it is, so no softmax is ever divided by its sum.
+C and Q. A positive factor of a query's weights leaves its cosine as it is, so no softmax is ever divided by its sum;
+and a padding that is a zero vector leaves everything as it is, so no tile is ever masked.
 
 A tile of products has the layout (C, L, K, Q): C contexts of L vectors, Q queries of K vectors, the query sets last
 so that every sum over vectors runs over whole rows of memory. Text-to-image attention has images as contexts and
@@ -46,19 +47,23 @@ class Queries(NamedTuple):
 
     vectors: Tensor  # (K, Q, D)
     mask: Tensor  # (K, Q), one where a vector is real
-    padded: bool  # whether any is not
 
 
 def as_context(sets: Encoded) -> Context:
     """Sets in the place of contexts."""
     mask = None if bool(sets.mask.all()) else sets.mask[:, :, None, None]
-    return Context(sets.vectors, mask, gram(sets.vectors))
+    vectors = real_vectors(sets)
+    return Context(vectors, mask, gram(vectors))
 
 
 def as_queries(sets: Encoded) -> Queries:
     """Sets in the place of queries."""
-    mask = sets.mask.T.to(sets.vectors.dtype)
-    return Queries(sets.vectors.transpose(0, 1).contiguous(), mask, not bool(sets.mask.all()))
+    return Queries(real_vectors(sets).transpose(0, 1).contiguous(), sets.mask.T.to(sets.vectors.dtype))
+
+
+def real_vectors(sets: Encoded) -> Tensor:
+    """(n, L, D): the vectors, zeros for padding, which no gradient reaches."""
+    return sets.vectors if bool(sets.mask.all()) else sets.vectors * sets.mask.unsqueeze(2)
 
 
 def gram(vectors: Tensor) -> Tensor:
@@ -104,15 +109,13 @@ def strip(one: Tensor) -> int:
     return max(1, STRIP // one.numel()) if one.device.type == "cpu" else 2**31
 
 
-def stacked_weights(
-    product: Tensor, context: Context, queries: Queries, temperature: float | Tensor, slope: float
-) -> Tensor:
+def stacked_weights(product: Tensor, context: Context, temperature: float | Tensor, slope: float) -> Tensor:
     """SCAN's attention to the context, (C, L, K, Q), up to a positive factor a query vector.
 
     Rectified products, L2-normalised over the vectors of a query set, then a softmax over the context.
     """
     weights: Tensor = _StackedWeights.apply(  # type: ignore[no-untyped-call]
-        product, temperature, slope, context.mask, queries.mask if queries.padded else None
+        product, temperature, slope, context.mask
     )
     return weights
 
@@ -125,9 +128,14 @@ def unit(vectors: Tensor, axis: int) -> Tensor:
 
 def softmax_weights(logits: Tensor, context: Context) -> Tensor:
     """A softmax over the context, (C, L, K, Q), up to a positive factor a query vector."""
-    if context.mask is not None:
-        logits = logits.masked_fill(~context.mask, -torch.inf)
-    return (logits - logits.detach().amax(1, keepdim=True)).exp()
+    return below_largest(logits, context.mask).exp_()
+
+
+def below_largest(logits: Tensor, real: Tensor | None) -> Tensor:
+    """Logits (C, L, K, Q) less the largest real one of each query vector; -inf where the context is padding."""
+    if real is not None:
+        logits = logits.masked_fill(~real, -torch.inf)
+    return logits - logits.detach().amax(1, keepdim=True)
 
 
 def pool(relevance: Tensor, queries: Queries, how: Literal["avg", "lse"], temperature: float) -> Tensor:
@@ -169,38 +177,30 @@ class _StackedWeights(torch.autograd.Function):
     """e = exp(t a) with a = f / (|f| + EPS), |f| over a query's vectors, f = leaky_relu(x)."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, temperature: float | Tensor, slope: float, context: Tensor | None, queries: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, temperature: float | Tensor, slope: float, real: Tensor | None) -> Tensor:
         f = leaky_relu(x, slope)
-        if queries is not None:
-            f *= queries
         norm = length(f, 2)
         if ctx.needs_input_grad[0]:
             a = f.div_(norm + EPS)
             e = a * temperature
         else:
-            a, e = None, f.mul_(temperature / (norm + EPS))
-        if context is not None:
-            e.masked_fill_(~context, -torch.inf)
+            a, e = None, f.mul_(norm.add_(EPS).reciprocal_().mul_(temperature))
         if isinstance(temperature, Tensor) or temperature > BOUNDED:
-            e -= e.amax(1, keepdim=True)
+            e = below_largest(e, real)
         e.exp_()
-        ctx.save_for_backward(a, e, norm, temperature if isinstance(temperature, Tensor) else None, queries)
+        ctx.save_for_backward(a, e, norm, temperature if isinstance(temperature, Tensor) else None)
         ctx.temperature, ctx.slope = temperature, slope
         return e
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        a, e, norm, learned, queries = ctx.saved_tensors
+        a, e, norm, learned = ctx.saved_tensors
         t = ctx.temperature if learned is None else learned
         x = gradient * e
         by_temperature = (x * a).sum() if learned is not None else None
         x = through_unit(x.mul_(t), a, norm, 2)
         x = torch.ops.aten.leaky_relu_backward(x, a, ctx.slope, self_is_result=False)
-        if queries is not None:
-            x *= queries
-        return x, by_temperature, None, None, None
+        return x, by_temperature, None, None
 
 
 class _AttendedCosine(torch.autograd.Function):
@@ -209,8 +209,9 @@ class _AttendedCosine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, s: Tensor, g: Tensor) -> Tensor:
         spread = (g @ a.flatten(2)).view_as(a)
-        scale = (a * spread).sum(1).clamp_min_(EPS**2).rsqrt_()
-        cosines = (a * s).sum(1).mul_(scale)
+        scratch = None if any(ctx.needs_input_grad) else spread  # memory that a cache holds already
+        scale = torch.mul(spread, a, out=scratch).sum(1).clamp_min_(EPS**2).rsqrt_()
+        cosines = torch.mul(a, s, out=scratch).sum(1).mul_(scale)
         ctx.save_for_backward(a, s, spread, scale, cosines)
         return cosines
 

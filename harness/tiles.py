@@ -15,7 +15,9 @@ from torch import Tensor
 
 from harness.method import Encoded, Method
 
-CPU_VECTORS = 512  # a side: large enough for a matrix product at full speed; the algebra cuts strips of its own
+WHOLE = 16  # a tile has a multiple of so many sets where it can: whole vector registers and cache lines
+PADDED = 1.1  # what padding may add to a tile of more sets than that
+CPU_VECTORS = 2**11  # a side: a matrix product at full speed; the algebra cuts strips of its own
 GPU_VECTORS = 2**14  # a side, at most: larger tiles gain nothing
 GPU_SHARE = 1 / 64  # of the free memory, for one tensor of a tile: a step holds some ten of them
 
@@ -45,13 +47,23 @@ def by_length(sets: Encoded, vectors: int, places: Tensor | None = None) -> list
 
 
 def runs(lengths: Sequence[int], vectors: int) -> list[int]:
-    """Sizes of consecutive runs of ascending lengths, none with more than so many vectors, padding included."""
-    sizes = [0]
-    for length in lengths:
-        if sizes[-1] and (sizes[-1] + 1) * length > vectors:
-            sizes.append(0)
-        sizes[-1] += 1
+    """Sizes of consecutive runs of ascending lengths, none with more than so many vectors, padding included.
+
+    A run of more than WHOLE sets has a multiple of them, but for the last, and little padding.
+    """
+    sizes: list[int] = []
+    while rest := lengths[sum(sizes) :]:
+        size, real = 1, rest[0]
+        while size < len(rest) and _room(size + 1, rest[size], real + rest[size], vectors):
+            real += rest[size]
+            size += 1
+        sizes.append(size - size % WHOLE if WHOLE < size < len(rest) else size)
     return sizes
+
+
+def _room(sets: int, longest: int, real: int, vectors: int) -> bool:
+    """Whether a tile of so many sets, and real vectors in them, is neither too large nor too empty."""
+    return sets * longest <= vectors and (sets <= WHOLE or sets * longest <= PADDED * real)
 
 
 def in_tiles(method: Method, images: Encoded, captions: Encoded, vectors: int | None = None) -> Tensor:

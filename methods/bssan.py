@@ -144,7 +144,8 @@ class Attention(nn.Module):
 
     def attended(self, sets: Encoded) -> Attended:
         """Sets in the place of contexts."""
-        return Attended(as_context(sets), sets.vectors @ self.bilinear)
+        context = as_context(sets)
+        return Attended(context, context.vectors @ self.bilinear)
 
     def attending(self, sets: Encoded) -> Attending:
         """Sets in the place of queries."""
@@ -158,7 +159,7 @@ class Attention(nn.Module):
 
         def weights(logits: Tensor, of: Context) -> Tensor:
             if self.competition:
-                return stacked_weights(logits, of, queries, temperature, slope=0.0)
+                return stacked_weights(logits, of, temperature, slope=0.0)
             return softmax_weights(temperature * logits, of)
 
         logits, product = (products(vectors, queries.vectors) for vectors in (attended.mapped, context.vectors))

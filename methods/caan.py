@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness.attention import EPS, gram, products, strip, unit
+from harness.attention import EPS, gram, products, real_vectors, strip, unit
 from harness.blocks import FragmentMethod, RegionEncoder, WordEncoder, masked_softmax
 from harness.method import Encoded, Inputs
 
@@ -89,7 +89,7 @@ class CAAN(FragmentMethod):
 
     def image_side(self, images: Encoded) -> Images:
         """Products of the images alone."""
-        vectors = images.vectors
+        vectors = real_vectors(images)
         correlated = self.region_by_regions(vectors)
         if self.settings.correlation == "feature":
             correlated = vectors @ self.region_metric @ (vectors.transpose(1, 2) @ correlated)
@@ -98,7 +98,7 @@ class CAAN(FragmentMethod):
 
     def caption_side(self, captions: Encoded) -> Captions:
         """Products of the captions alone."""
-        vectors = captions.vectors
+        vectors = real_vectors(captions)
         correlated = self.word_by_words(vectors)
         if self.settings.correlation == "feature":
             correlated = vectors @ self.word_metric @ (vectors.transpose(1, 2) @ correlated)
@@ -107,7 +107,7 @@ class CAAN(FragmentMethod):
     def score_sides(self, images: Images, captions: Captions) -> Tensor:
         """(n, m), in strips of images whose inner layers stay in a cache."""
         product = products(images.vectors.flatten(1, 2), captions.vectors)  # V U^T and V K U^T, (n, 2R, m, T)
-        size = strip(captions.attended)
+        size = strip(product[0])
         strips = zip(product.split(size), images.split(size), strict=True)
         return torch.cat([self.score_strip(of, part, captions) for of, part in strips])
 
@@ -125,7 +125,7 @@ class CAAN(FragmentMethod):
         Sources disagree on the normalising sums. `other`: a region's row of Huv is a unit vector over the words, a
         word's column of Hvu one over the regions. `own`: the regions share out each word, the words each region.
         """
-        rectified = affinity.tanh().relu() * (images.mask[:, :, None, None] & captions.mask)
+        rectified = affinity.tanh().relu()
         over_words, over_regions = unit(rectified, 3), unit(rectified, 1)
         return (over_words, over_regions) if self.settings.attention_over == "other" else (over_regions, over_words)
 
@@ -146,7 +146,9 @@ class CAAN(FragmentMethod):
         hidden = through(to_regions, images.attended)
         if self.settings.correlation == "semantic":
             pairs = to_regions.transpose(1, 2)  # (n, m, R, T)
-            hidden = hidden.add_(pairs.transpose(2, 3) @ pairs @ captions.correlated)
+            alike = (pairs.transpose(2, 3) @ pairs).transpose(0, 1)  # (m, n, T, T)
+            shared = alike.flatten(1, 2) @ captions.correlated  # one product a caption, (m, n T, k)
+            hidden = hidden.add_(shared.unflatten(1, alike.shape[1:3]).transpose(0, 1))
         else:
             hidden = hidden.add_(captions.correlated)
         return masked_softmax(self.word_weight(hidden.tanh_()).squeeze(-1), captions.mask, dim=2)

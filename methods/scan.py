@@ -56,7 +56,7 @@ class SCAN(FragmentMethod):
         product = products(context.vectors, queries.vectors)
 
         def weights(logits: Tensor, of: Context) -> Tensor:
-            return stacked_weights(logits, of, queries, s.temperature, s.slope)
+            return stacked_weights(logits, of, s.temperature, s.slope)
 
         return pool(relevance(weights, product, product, context), queries, s.pooling, s.pooling_temperature)
 

@@ -108,6 +108,19 @@ def test_a_context_that_no_query_likes_still_has_its_cosine(temperature: float) 
 
 
 @pytest.mark.parametrize("name", ["scan_t2i", "scan_i2t", "bssan", "caan"])
+def test_what_stands_in_the_padding_decides_nothing(name: str) -> None:
+    method = build(name, {})
+    clean = encoded(method)
+    noisy = [Encoded(of.vectors.detach() + 5.0 * ~of.mask.unsqueeze(2), of.mask) for of in clean]
+    for of in noisy:
+        of.vectors.requires_grad_()
+    scores = method.score(*noisy)
+    torch.testing.assert_close(scores, method.score(*clean))
+    scores.square().sum().backward()
+    assert all(of.vectors.grad is not None and not of.vectors.grad[~of.mask].any() for of in noisy)
+
+
+@pytest.mark.parametrize("name", ["scan_t2i", "scan_i2t", "bssan", "caan"])
 def test_under_autocast_scores_are_summed_in_float32_and_stay_close(name: str) -> None:
     method = build(name, {}).float()
     sets = [Encoded(of.vectors.detach().float().requires_grad_(), of.mask) for of in encoded(method.double())]
@@ -129,7 +142,7 @@ def test_padding_passes_no_gradient_even_where_its_own_result_is_used() -> None:
     temperature = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
 
     def cosines(product: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
-        weights = stacked_weights(product, context, queries, temperature, slope=0.1)
+        weights = stacked_weights(product, context, temperature, slope=0.1)
         return attended_cosine(weights, fixed, context.gram)
 
     fixed = products(context.vectors, queries.vectors)

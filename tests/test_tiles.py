@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 from harness.blocks import FragmentMethod
 from harness.evaluate import score_encoded, scoring
 from harness.method import Encoded, Inputs
-from harness.tiles import Tile, by_length, in_tiles, runs
+from harness.tiles import PADDED, WHOLE, Tile, by_length, in_tiles, runs
 
 CPU = torch.device("cpu")
 
@@ -55,16 +56,33 @@ def method() -> Any:
     return Sums(None, Inputs(4, 10))
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=60).map(sorted), st.integers(1, 100))
+ascending = st.lists(st.integers(1, 40), min_size=1, max_size=120).map(sorted)
+
+
+@given(ascending, st.integers(1, 1000))
 def test_runs_hold_every_set_once_and_no_more_than_asked(lengths: list[int], vectors: int) -> None:
-    sizes = runs(lengths, vectors)
-    assert sum(sizes) == len(lengths) and min(sizes) >= 1
-    ends = torch.tensor(sizes).cumsum(0).tolist()
-    padded = [size * lengths[end - 1] for size, end in zip(sizes, ends, strict=True)]
-    assert all(full <= vectors or size == 1 for full, size in zip(padded, sizes, strict=True))
-    assert all(  # and as large as they may be
-        (size + 1) * lengths[end] > vectors for size, end in zip(sizes[:-1], ends[:-1], strict=True)
-    )
+    parts = parted(lengths, runs(lengths, vectors))
+    assert list(itertools.chain(*parts)) == lengths and all(parts)
+    for part in parts:
+        assert len(part) * part[-1] <= vectors or len(part) == 1
+        assert len(part) * part[-1] <= PADDED * sum(part) or len(part) <= WHOLE
+        assert len(part) % WHOLE == 0 or len(part) < WHOLE or part is parts[-1]
+
+
+@given(ascending, st.integers(1, 1000))
+def test_runs_are_as_large_as_they_may_be(lengths: list[int], vectors: int) -> None:
+    end = 0
+    for part in parted(lengths, runs(lengths, vectors))[:-1]:
+        end += len(part)
+        more = [part + lengths[end : end + n] for n in range(1, WHOLE + 1 if len(part) >= WHOLE else 2)]
+        assert any(
+            len(of) * of[-1] > vectors or (len(of) > WHOLE and len(of) * of[-1] > PADDED * sum(of)) for of in more
+        )
+
+
+def parted(lengths: list[int], sizes: list[int]) -> list[list[int]]:
+    starts = [sum(sizes[:place]) for place in range(len(sizes))]
+    return [lengths[start : start + size] for start, size in zip(starts, sizes, strict=True)]
 
 
 def test_a_tile_is_cut_to_its_longest_set_and_knows_its_places() -> None:
