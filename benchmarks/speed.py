@@ -1,6 +1,7 @@
 """Scores and training steps of each fragment method: ours, the textbook's, and the bare products that nobody can avoid.
 
-    python benchmarks/speed.py [--methods scan_t2i,caan] [--device cpu] [--threads 2] [--repeats 3] [--quick]
+    python benchmarks/speed.py [--methods scan_t2i,caan] [--tasks score,step] [--device cpu] [--threads 2] [--repeats 3]
+                               [--quick]
 
 The three run in turn in one process, so that a noisy machine is noisy for all: in each repeat the textbook once, and
 ours and the products, a tenth of its time and less, three times. Times are medians. Peak memory is that of a process of
@@ -12,6 +13,7 @@ a try: small shapes, nothing written.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import multiprocessing
 import re
@@ -120,6 +122,7 @@ def peak_bytes(case: Case, who: str, threads: int) -> int:
         torch.cuda.reset_peak_memory_stats(case.device)
         call()
         return torch.cuda.max_memory_allocated(case.device) - before
+    ctypes.CDLL(None).malloc_trim(0)  # else memory that was freed before is used again, and not seen
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident
     before = status("VmRSS")
     call()
@@ -148,7 +151,7 @@ def cases(args: argparse.Namespace) -> list[Case]:
     for method in args.methods.split(","):
         made.append(Case(method, "score", *score, dim, device=args.device))
         made += [Case(method, "step", batch, batch, dim, device=args.device) for batch in batches]
-    return made
+    return [case for case in made if case.task in args.tasks.split(",")]
 
 
 def merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -180,6 +183,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--tasks", default="score,step")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=3)

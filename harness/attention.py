@@ -25,7 +25,7 @@ from torch.nn.functional import leaky_relu
 from harness.method import Encoded
 
 EPS = 1e-8
-STRIP = 2**18  # numbers of a tile that a CPU works through at a time, to keep what is made of them in its cache
+STRIP = 300_000  # numbers of a tile that a CPU works through at a time, to keep what is made of them in its cache
 BOUNDED = 12.0  # weights exp(t a), |a| <= 1, need no largest one taken off: their squares are far above EPS^2
 
 
