@@ -4,7 +4,7 @@ A cosine between a query vector q and an attended vector c = sum_l a_l x_l needs
 and the Gram matrix G = X X^T of the context, q . c = a . s and |c|^2 = a^T G a. So one matrix product of all context
 vectors with all query vectors serves a whole tile of C context sets against Q query sets, and no tensor has D beside
 C and Q. A positive factor of a query's weights leaves its cosine as it is, so no softmax is ever divided by its sum;
-and a padding that is a zero vector leaves everything as it is, so no tile is ever masked.
+and a padding that is a zero vector adds nothing to any sum, so a tile is masked only where largest logits are sought.
 
 A tile of products has the layout (C, L, K, Q): C contexts of L vectors, Q queries of K vectors, the query sets last
 so that every sum over vectors runs over whole rows of memory. Text-to-image attention has images as contexts and
@@ -51,8 +51,8 @@ class Queries(NamedTuple):
 
 def as_context(sets: Encoded) -> Context:
     """Sets in the place of contexts."""
-    mask = None if bool(sets.mask.all()) else sets.mask[:, :, None, None]
     vectors = real_vectors(sets)
+    mask = None if vectors is sets.vectors else sets.mask[:, :, None, None]
     return Context(vectors, mask, gram(vectors))
 
 
@@ -62,7 +62,7 @@ def as_queries(sets: Encoded) -> Queries:
 
 
 def real_vectors(sets: Encoded) -> Tensor:
-    """(n, L, D): the vectors, zeros for padding, which no gradient reaches."""
+    """(n, L, D): the vectors, zeros for padding, which no gradient reaches; themselves where none is padding."""
     return sets.vectors if bool(sets.mask.all()) else sets.vectors * sets.mask.unsqueeze(2)
 
 

@@ -52,12 +52,15 @@ def runs(lengths: Sequence[int], vectors: int) -> list[int]:
     A run of more than WHOLE sets has a multiple of them, but for the last, and little padding.
     """
     sizes: list[int] = []
-    while rest := lengths[sum(sizes) :]:
-        size, real = 1, rest[0]
-        while size < len(rest) and _room(size + 1, rest[size], real + rest[size], vectors):
-            real += rest[size]
-            size += 1
-        sizes.append(size - size % WHOLE if WHOLE < size < len(rest) else size)
+    start = 0
+    while start < len(lengths):
+        end, real = start + 1, lengths[start]
+        while end < len(lengths) and _room(end + 1 - start, lengths[end], real + lengths[end], vectors):
+            real += lengths[end]
+            end += 1
+        size = end - start
+        sizes.append(size - size % WHOLE if size > WHOLE and end < len(lengths) else size)
+        start += sizes[-1]
     return sizes
 
 
