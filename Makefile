@@ -33,6 +33,7 @@ check: $(VENV)/for-dev ## ruff and mypy
 bench: $(VENV)/for-run ## speed and memory against the textbook algorithm
 	$(BIN)/python benchmarks/ranking.py
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/overhead.py
 
 report: $(VENV)/for-run ## write the leaderboards anew from the tracking store

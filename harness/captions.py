@@ -126,10 +126,10 @@ class Tokens:
         """A batch: tokens (B, T) int64 padded with <pad>, and mask (B, T), T the batch's longest caption."""
         places, mask = padded_places(self.starts, indices)
         tokens = np.full(mask.shape, PAD, dtype=np.int64)
-        tokens[mask] = self.ids[places]
+        tokens[mask] = self.ids[places[mask]]
         return tokens, mask
 
     def take(self, indices: NDArray[np.integer[Any]]) -> Tokens:
         """The same, of these captions only."""
-        places, _ = padded_places(self.starts, indices)
-        return Tokens(self.ids[places], offsets(self.lengths[indices]))
+        places, mask = padded_places(self.starts, indices)
+        return Tokens(self.ids[places[mask]], offsets(self.lengths[indices]))

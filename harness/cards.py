@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from harness.config import Model, Scalar, read_toml, validate
+from harness.config import Model, read_toml, validate
+from harness.sections import Scalar, Tunable
+
+SELECTION = "val"  # in a protocol's place: the trial ends with its measures on val and never opens test
 
 
 class Table(BaseModel):
@@ -25,16 +28,6 @@ class Paper(Table):
     year: int
     doi: str = ""
     url: str = ""
-
-
-class Tunable(Table):
-    """The range a setting may be searched in."""
-
-    type: Literal["float", "int", "categorical"]
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    choices: tuple[Scalar, ...] = ()
 
 
 class Reported(Table):
@@ -102,6 +95,13 @@ class ProtocolCard(Table):
     folds: int = Field(1, ge=1, description="contiguous folds of the images, averaged")
     images: int
     captions: int
+
+    @field_validator("name")
+    @classmethod
+    def _not_the_selection(cls, value: str) -> str:
+        if value == SELECTION:
+            raise ValueError(f"{SELECTION!r} is kept for trials that never open test; choose another name")
+        return value
 
 
 class Text(Table):

@@ -3,121 +3,32 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from harness.errors import ConfigError, unknown
+from harness.sections import (
+    Campaign,
+    Cluster,
+    Failures,
+    Paths,
+    PerDataset,
+    Resources,
+    Scalar,
+    Search,
+    Section,
+    Tracking,
+    Training,
+)
 
 FILE = "harness.toml"
 DEFAULTS = Path(__file__).parent / "templates" / "settings.toml"
 Model = TypeVar("Model", bound=BaseModel)
-
-
-def one_value(value: object) -> object:
-    """A setting as it was written; ValueError for what is no value of TOML or no finite number."""
-    if not isinstance(value, bool | int | float | str):
-        raise ValueError("give one number, text, true or false")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("give a finite number")
-    return value
-
-
-Scalar = Annotated[bool | int | float | str, PlainValidator(one_value)]
-
-
-class Section(BaseModel):
-    """A frozen table of harness.toml; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Campaign(Section):
-    """What `harness run` runs when no flag says otherwise."""
-
-    name: str = Field("main", description="the parent run in MLflow")
-    methods: tuple[str, ...] = Field(("*",), description="names or globs")
-    datasets: tuple[str, ...] = Field(("scenes",), description="names or globs")
-    seeds: tuple[int, ...] = Field((0, 1, 2), description="one trial a method, dataset and seed")
-    protocol: str = Field("", description="empty: the first protocol of the dataset's card")
-
-
-class Paths(Section):
-    """Places, relative to the folder of this file."""
-
-    data: Path = Field(Path("data"), description="root of datasets on disk; HARNESS_DATA overrides it")
-    results: Path = Field(Path("runs"), description="trials, tracking store, caches")
-    reports: Path = Field(Path("reports"), description="generated leaderboards")
-    methods: tuple[Path, ...] = Field((), description="folders or files of further method cards")
-    datasets: tuple[Path, ...] = Field((Path("datasets"),), description="folders of dataset cards")
-
-
-class Training(Section):
-    """One recipe for every method; all of it is part of a trial's identity."""
-
-    epochs: int = Field(12, ge=0, description="passes over all training pairs")
-    batch_size: int = Field(128, ge=2, description="pairs a step; hard negatives depend on it, so it is never shrunk")
-    optimizer: Literal["adam", "adamw"] = "adam"
-    lr: float = Field(1e-3, gt=0, description="peak learning rate")
-    weight_decay: float = Field(0.0, ge=0, description="of the optimizer")
-    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up from zero")
-    schedule: Literal["constant", "step", "cosine"] = Field("cosine", description="of the learning rate")
-    drop_after: tuple[int, ...] = Field(
-        (7,), description="step schedule: lr is multiplied by drop_factor after these epochs"
-    )
-    drop_factor: float = Field(0.1, gt=0, le=1, description="see drop_after")
-    clip: float = Field(2.0, ge=0, description="largest gradient norm; 0 is none")
-    all_negatives_epochs: int = Field(
-        1, ge=0, description="first epochs whose loss sums over all negatives; the hardest after"
-    )
-    drop_words: float = Field(0.1, ge=0, lt=1, description="share of words hidden at random in a training batch")
-    drop_regions: float = Field(0.1, ge=0, lt=1, description="share of regions hidden at random in a training batch")
-    patience: int = Field(0, ge=0, description="stop after so many epochs without a better val rsum; 0 is never")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 autocast on GPUs that have it")
-
-
-class Resources(Section):
-    """What one trial asks of a machine."""
-
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:0")
-    cpus_per_trial: float = Field(
-        -1.0, description="also its torch threads; -1: what the method's card asks for, else 1"
-    )
-    gpus_per_trial: float = Field(
-        -1.0, ge=-1, description="a share is allowed; -1: what the card asks for, else one where there is a GPU"
-    )
-    max_concurrent: int = Field(0, ge=0, description="trials at a time; 0: as many as fit")
-
-    @field_validator("cpus_per_trial")
-    @classmethod
-    def _some_or_the_cards(cls, value: float) -> float:
-        if value <= 0 and value != -1:
-            raise ValueError("give more than 0, or -1 for what the method's card asks for")
-        return value
-
-
-class Cluster(Section):
-    """Where Ray runs."""
-
-    address: str = Field("", description="an existing cluster; empty: RAY_ADDRESS, else a local Ray")
-
-
-class Tracking(Section):
-    """Where MLflow keeps results."""
-
-    uri: str = Field("", description="any MLflow server; empty: sqlite in the results folder")
-
-
-class PerDataset(Section):
-    """What one dataset wants otherwise: keys of [training], tables of [settings]."""
-
-    training: dict[str, Any] = Field(default_factory=dict)
-    settings: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
 
 
 class Config(Section):
@@ -132,6 +43,8 @@ class Config(Section):
     )
     per_dataset: dict[str, PerDataset] = Field(default_factory=dict, description="a table a dataset")
     resources: Resources = Resources()
+    failures: Failures = Failures()
+    search: Search = Search()
     cluster: Cluster = Cluster()
     tracking: Tracking = Tracking()
     root: Path = Field(Path(), description="folder of harness.toml; every path is relative to it", exclude=True)
@@ -233,6 +146,8 @@ def literal(value: Any) -> str:
     """A value as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{literal(key)} = {literal(item)}' for key, item in value.items())}}}"
     if isinstance(value, tuple | list):
         return f"[{', '.join(literal(item) for item in value)}]"
     if isinstance(value, str | Path):

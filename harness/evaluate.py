@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from harness.tiles import Tile, by_length, runs, side
 
 BATCH_VECTORS = 2**12  # regions or words encoded at a time
 MATRIX_BYTES = 2**32  # of scores held together: COCO's 5,000 x 25,000 take an eighth of it
+
+Found = TypeVar("Found")
 
 
 class Scored(NamedTuple):
@@ -61,7 +63,11 @@ def rank_split(
     with scoring(method):
         sets = encode_split(method, split, device)
         start = time.perf_counter()
-        ranks = rank_streamed(partial(score_rows, method, sets, split.pairs, side(method, device)), folds)
+        ranks = shrinking(
+            # both passes anew: their scores are the same to the bit only in tiles of one size
+            lambda vectors: rank_streamed(partial(score_rows, method, sets, split.pairs, vectors), folds),
+            side(method, device),
+        )
         pairs = len(split.images) * len(split.captions)
     return ranks, {**sets.cost, "score_pairs_per_second": pairs / (time.perf_counter() - start)}
 
@@ -115,15 +121,22 @@ def score_encoded(
     vectors: int | None = None,
 ) -> Tensor:
     """The (N, M) float32 scores; `vectors` a side of a tile, halved for as long as a tile does not fit the memory."""
-    vectors = vectors or side(method, device)
-    while True:
+
+    def scores(vectors: int) -> Tensor:
+        return score_tiles(method, *([t for of in sets for t in _cut(of, vectors)] for sets in (images, captions)))
+
+    return shrinking(scores, vectors or side(method, device))
+
+
+def shrinking(call: Callable[[int], Found], vectors: int) -> Found:
+    """What a call gives with tiles of so many vectors a side, halved for as long as they do not fit the memory."""
+    while vectors > 1:
         try:
-            return score_tiles(method, *([t for of in sets for t in _cut(of, vectors)] for sets in (images, captions)))
+            return call(vectors)
         except torch.OutOfMemoryError:
-            if vectors == 1:
-                raise
             vectors //= 2
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # not above, where the error still holds on to the tiles
+    return call(vectors)
 
 
 def score_tiles(method: Method, images: Sequence[Tile], captions: Sequence[Tile]) -> Tensor:

@@ -69,13 +69,15 @@ def open_array(path: Path) -> NDArray[Any]:
         raise DataError(f"{path} holds pickled objects, which are never loaded; save it as a plain float32 array")
     if len(shape) != 3 or dtype.kind != "f":
         raise DataError(f"{path} holds {dtype} of shape {shape}; floats of shape (rows, regions, width) are needed")
+    if fortran:
+        raise DataError(f"{path} is in Fortran order, an image's numbers far apart; save numpy.ascontiguousarray of it")
     expected, found = start + math.prod(shape) * dtype.itemsize, path.stat().st_size
     if expected != found:
         raise DataError(
             f"{path}: its header promises {shape} {dtype}, {expected:,} bytes, but it has {found:,}; "
             "it was cut short or damaged: get it again"
         )
-    return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape, order="F" if fortran else "C")
+    return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape)
 
 
 def read_lines(path: Path) -> list[str]:

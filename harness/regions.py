@@ -1,9 +1,14 @@
-"""Regions of many images, of any number an image: gathered into padded batches, never copied as a whole."""
+"""Regions of many images, of any number an image: gathered into padded batches, never copied as a whole.
+
+A region has a place: its number when the images are laid out one after the other. Where each image begins is worked
+out from the counts; what lies at a place is fetched from the file. So a batch is decided first and read once.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,45 +18,21 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 
-class Regions(Protocol):
+class Regions(ABC):
     """The regions of N images: F numbers a region, one or more regions an image."""
 
-    @property
-    def width(self) -> int:
-        """F."""
-
-    @property
-    def counts(self) -> Ints:
-        """Regions of every image, (N,)."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Floats:
-        """One image's regions, (R, F) float32."""
-
-    def gather(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[Floats, Bools]:
-        """A batch: regions (B, R, F) padded with zeros, and mask (B, R), R the batch's largest count."""
-
-    def first(self, images: int) -> Regions:
-        """The same, of the first images only."""
-
-
-class Ragged:
-    """Regions of all images one below the other, (S, F) float, and where each image's begin, (N + 1,)."""
-
-    def __init__(self, rows: NDArray[Any], offsets: NDArray[np.integer[Any]]) -> None:
-        self.rows = rows
-        self.offsets = np.asarray(offsets, dtype=np.int64)
-
-    @classmethod
-    def stack(cls, images: Sequence[NDArray[Any]]) -> Ragged:
-        """Of one (R, F) array an image."""
-        return cls(np.concatenate(images).astype(np.float32, copy=False), offsets([len(image) for image in images]))
+    rows: NDArray[Any]  # (S, F), as they lie in the file
+    offsets: Ints  # (N + 1,): the place where each image's regions begin, and the end
 
     @property
     def width(self) -> int:
         """F."""
         return int(self.rows.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What `fetch` gives: float16 where the file holds it, else float32."""
+        return np.dtype(np.float16 if self.rows.dtype == np.float16 else np.float32)
 
     @property
     def counts(self) -> Ints:
@@ -63,58 +44,76 @@ class Ragged:
 
     def __getitem__(self, index: int) -> Floats:
         """One image's regions, (R, F) float32."""
-        start, end = self.offsets[:-1][index], self.offsets[1:][index]
-        return np.asarray(self.rows[start:end], dtype=np.float32)
+        regions: Floats = self.gather([index])[0][0]
+        return regions
 
     def gather(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[Floats, Bools]:
         """A batch: regions (B, R, F) padded with zeros, and mask (B, R), R the batch's largest count."""
         places, mask = padded_places(self.offsets, indices)
-        regions = np.zeros((*mask.shape, self.width), dtype=np.float32)
-        regions[mask] = self.rows[places]
-        return regions, mask
+        regions = np.empty((*places.shape, self.width), dtype=self.dtype)
+        self.fetch(places, regions)
+        return regions.astype(np.float32, copy=False), mask
+
+    @abstractmethod
+    def fetch(self, places: Ints, out: NDArray[Any]) -> None:
+        """Write the regions at some places (...) into `out` (..., F) of `dtype`; zeros where a place is -1."""
+
+    @abstractmethod
+    def first(self, images: int) -> Regions:
+        """The same, of the first images only."""
+
+
+class Ragged(Regions):
+    """Regions of all images one below the other, (S, F) float, and where each image's begin, (N + 1,)."""
+
+    def __init__(self, rows: NDArray[Any], offsets: NDArray[np.integer[Any]]) -> None:
+        self.rows = rows
+        self.offsets = np.asarray(offsets, dtype=np.int64)
+
+    @classmethod
+    def stack(cls, images: Sequence[NDArray[Any]]) -> Ragged:
+        """Of one (R, F) array an image."""
+        return cls(np.concatenate(images).astype(np.float32, copy=False), offsets([len(image) for image in images]))
+
+    def fetch(self, places: Ints, out: NDArray[Any]) -> None:
+        """A place is a row."""
+        take(self.rows, places, out)
 
     def first(self, images: int) -> Ragged:
         """The same, of the first images only."""
         return Ragged(self.rows, self.offsets[: images + 1])
 
 
-class PaddedArray:
-    """Regions as one array (rows, R, F), usually memory-mapped; image i lies in row i * step.
+class PaddedArray(Regions):
+    """Regions as one array (rows, R, F) in C order, usually memory-mapped; image i lies in row i * step.
 
     Some releases repeat an image once a caption: their step is the number of captions an image.
     """
 
     def __init__(self, array: NDArray[Any], images: int, step: int = 1) -> None:
         self.array = array
-        self.images = images
+        self.rows = array.reshape(-1, array.shape[2])
+        self.offsets = np.arange(images + 1) * array.shape[1]
         self.step = step
 
-    @property
-    def width(self) -> int:
-        """F."""
-        return int(self.array.shape[2])
-
-    @property
-    def counts(self) -> Ints:
-        """Regions of every image, (N,): the same for all."""
-        return np.full(self.images, self.array.shape[1], dtype=np.int64)
-
-    def __len__(self) -> int:
-        return self.images
-
-    def __getitem__(self, index: int) -> Floats:
-        """One image's regions, (R, F) float32, copied from the file."""
-        return np.array(self.array[range(self.images)[index] * self.step], dtype=np.float32)
-
-    def gather(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[Floats, Bools]:
-        """A batch: regions (B, R, F) and mask (B, R), all True; only its rows are read from the file."""
-        rows = np.arange(self.images)[np.asarray(indices, dtype=np.int64)] * self.step
-        regions = np.array(self.array[rows], dtype=np.float32)
-        return regions, np.ones(regions.shape[:2], dtype=np.bool_)
+    def fetch(self, places: Ints, out: NDArray[Any]) -> None:
+        """Only one of an image's copies has places; whole images are read in one run each."""
+        each = self.array.shape[1]
+        if self._whole(places):
+            take(self.array, places[:, 0] // each * self.step, out)
+        else:
+            take(self.rows, places + places // each * each * (self.step - 1), out)
 
     def first(self, images: int) -> PaddedArray:
         """The same, of the first images only."""
-        return PaddedArray(self.array, min(images, self.images), self.step)
+        return PaddedArray(self.array, min(images, len(self)), self.step)
+
+    def _whole(self, places: Ints) -> bool:
+        """Whether each row of places is one image."""
+        each = self.array.shape[1]
+        if places.ndim != 2 or places.shape[1] != each or (places[:, 0] % each).any():
+            return False
+        return bool((places == places[:, :1] + np.arange(each)).all())
 
 
 def offsets(counts: Sequence[int] | NDArray[np.integer[Any]]) -> Ints:
@@ -123,9 +122,19 @@ def offsets(counts: Sequence[int] | NDArray[np.integer[Any]]) -> Ints:
 
 
 def padded_places(starts: Ints, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[Ints, Bools]:
-    """For parts of a concatenation: the rows they take, in order, and the mask (B, longest) that they fill."""
+    """For parts of a concatenation: the places they take, (B, longest), -1 behind each part's end, and the mask."""
     chosen = np.asarray(indices, dtype=np.int64)
-    counts = np.diff(starts)[chosen]
-    columns = np.arange(counts.max(initial=0))
-    mask = columns < counts[:, None]
-    return (starts[:-1][chosen][:, None] + columns)[mask], mask
+    first, end = starts[:-1][chosen][:, None], starts[1:][chosen][:, None]
+    places = first + np.arange((end - first).max(initial=0))
+    mask = places < end
+    return np.where(mask, places, -1), mask
+
+
+def take(rows: NDArray[Any], places: Ints, out: NDArray[Any]) -> None:
+    """Write some rows (S, ...) into `out`, converted to its type; zeros where a place is below 0."""
+    # "clip" alone writes into `out` directly; the other modes copy through a buffer
+    if rows.dtype == out.dtype:
+        np.take(rows, places, axis=0, out=out, mode="clip")
+    else:
+        out[...] = np.take(rows, places, axis=0, mode="clip")
+    out[places < 0] = 0

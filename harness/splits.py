@@ -10,9 +10,9 @@ import numpy as np
 
 from harness.captions import Tokens
 from harness.cards import DatasetCard
-from harness.config import Scalar
 from harness.errors import ConfigError, DataError
 from harness.regions import Ints, Ragged, Regions
+from harness.sections import Scalar
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from typing import Any
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,7 +59,7 @@ def test_the_first_images_of_ragged_regions_are_unchanged(
     np.testing.assert_array_equal(part[-1], whole[len(part) - 1])
 
 
-@given(st.integers(1, 6), st.integers(1, 5), st.lists(st.integers(0, 5), max_size=8))
+@given(st.integers(1, 6), st.integers(1, 5), st.lists(st.integers(0, 5), min_size=1, max_size=8))
 @settings(deadline=None)
 def test_an_image_repeated_once_a_caption_is_read_once(images: int, step: int, chosen: list[int]) -> None:
     array = np.random.default_rng(0).normal(size=(images, 3, 2))
@@ -66,6 +70,39 @@ def test_an_image_repeated_once_a_caption_is_read_once(images: int, step: int, c
         np.testing.assert_array_equal(found, array[chosen].astype(np.float32))
         assert mask.all() and mask.shape == (len(chosen), 3)
         np.testing.assert_array_equal(regions[images - 1], array[-1].astype(np.float32))
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize(
+    "places",
+    [
+        [[8, 9, 10, 11], [0, 1, 2, 3]],  # whole images
+        [[1, 2, 3, 4], [6, 7, 8, 9]],  # as long, but of two
+        [[8, 9, 10, 11], [0, 1, 3, 2]],
+        [[8, 9, 10, 11], [3, 2, -1, -1]],
+        [[-1, 0, 1, 2]],
+        [[0, 1, 2], [4, 5, 6]],
+        [11, 3, -1],
+        [],
+    ],
+)
+def test_what_lies_at_a_place_is_fetched_and_nothing_at_minus_one(places: list[Any], step: int) -> None:
+    array = np.random.default_rng(0).random((3, 4, 2), dtype=np.float32)
+    chosen = np.array(places, dtype=np.int64)
+    out = np.full((*chosen.shape, 2), 7, dtype=np.float32)
+    PaddedArray(array.repeat(step, 0), 3, step).fetch(chosen, out)
+    np.testing.assert_array_equal(out, np.concatenate([array.reshape(-1, 2), np.zeros((1, 2))])[chosen])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_batch_is_written_where_it_is_wanted_without_a_second_copy(dtype: type) -> None:
+    images = PaddedArray(np.ones((40, 36, 256), dtype), 20, 2)
+    places, out = np.arange(20 * 36).reshape(20, 36), np.zeros((20, 36, 256), dtype)
+    tracemalloc.start()
+    images.fetch(places, out)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert out.all() and peak < out.nbytes / 4
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=8), st.data())

@@ -84,6 +84,16 @@ def test_a_file_is_checked_and_read_in_pieces_and_never_loaded_whole(folder: Pat
     assert peak < 15e6
 
 
+def test_float16_is_read_as_it_is_stored_and_becomes_float32(folder: Path) -> None:
+    half = regions(3).astype(np.float16)
+    save(folder, half)
+    images = opened(folder).split("train").images
+    assert isinstance(images.rows, np.memmap) and images.dtype == np.float16
+    found, _ = images.gather([2, 0])
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, half[[2, 0]].astype(np.float32))
+
+
 def save(folder: Path, array: Any, name: str = "train_ims.npy") -> None:
     np.save(folder / name, array)
 
@@ -128,6 +138,10 @@ BROKEN = {
         r"train_ims\.npy holds float64 of shape \(3, 4\)",
     ),
     "whole numbers": (lambda folder: save(folder, np.zeros((3, 3, 4), int)), r"train_ims\.npy holds int64"),
+    "Fortran order": (
+        lambda folder: save(folder, np.asfortranarray(regions(3))),
+        r"train_ims\.npy is in Fortran order.*ascontiguousarray",
+    ),
     "another width": (lambda folder: save(folder, np.zeros((3, 3, 5), np.float32)), r"4 numbers a region.* hold 5"),
     "too many regions": (lambda folder: save(folder, np.zeros((3, 4, 4), np.float32)), r"more than 3 regions"),
     "fewer rows": (lambda folder: save(folder, regions(2)), r"train_ims\.npy has 2 rows and train_caps\.txt 15 lines"),

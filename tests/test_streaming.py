@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_protocols import card, five_each
 from test_ranking import make_case
+from test_tiles import CPU, Sums
+from torch import Tensor
 
+from harness.captions import Tokens
 from harness.errors import NonFiniteError
+from harness.evaluate import encode_split, rank_split, score_encoded
+from harness.method import Encoded, Inputs
 from harness.protocols import Fold, folds, rank_folds
 from harness.ranking import Ranks
+from harness.regions import PaddedArray, offsets
 from harness.streaming import Rows, rank_streamed
 
 
@@ -63,3 +72,61 @@ def test_a_score_that_is_not_finite_is_named_by_its_image_in_the_split() -> None
     parts = folds(card(50, 250, folds=5), 50, pairs)
     with pytest.raises(NonFiniteError, match="image 33 and caption 4 "):
         rank_streamed(blocks(scores, pairs, np.arange(50)[::-1], 7), parts)
+
+
+class Crowded(Sums):
+    """Out of memory at one of its tiles; a tile's size shows in its scores as rounding does, only much more."""
+
+    tiles = 0
+    fails_at = 0
+
+    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
+        return Encoded(tokens[..., None].expand(-1, -1, 4).sin(), mask)
+
+    def score_sides(self, images: Tensor, captions: Tensor) -> Tensor:
+        self.tiles += 1
+        if self.tiles == self.fails_at:
+            raise torch.OutOfMemoryError("too large")
+        return super().score_sides(images, captions) + len(images)
+
+
+def crowded(fails_at: int = 0, room: int = Sums.room) -> Any:
+    method = Crowded(None, Inputs(4, 10))
+    method.fails_at, method.room = fails_at, room
+    return method
+
+
+def many() -> tuple[Any, list[Fold]]:
+    """60 images of 36 regions, more than one tile holds, and 300 captions of seven words."""
+    rng = np.random.default_rng(0)
+    images = PaddedArray(rng.standard_normal((60, 36, 4), dtype=np.float32), 60)
+    tokens = Tokens(rng.integers(4, 99, 300 * 7), offsets([7] * 300))
+    pairs = five_each(60)
+    split = SimpleNamespace(images=images, tokens=tokens, captions=("",) * 300, pairs=pairs)
+    return split, [Fold(np.arange(60), np.arange(300), np.arange(300), pairs)]
+
+
+def streamed(method: Any) -> list[Ranks]:
+    split, whole = many()
+    return rank_split(method, split, CPU, whole, matrix_bytes=0)[0]
+
+
+def in_tiles_of(vectors: int) -> list[Ranks]:
+    split, whole = many()
+    sets = encode_split(crowded(), split, CPU)
+    return rank_folds(score_encoded(crowded(), sets.images, sets.captions, CPU, vectors).numpy(), whole)
+
+
+def test_out_of_memory_in_either_pass_both_begin_anew_in_smaller_tiles() -> None:
+    calm = crowded()
+    assert same(streamed(calm), in_tiles_of(2048))
+    assert not same(in_tiles_of(1024), in_tiles_of(2048))
+    assert calm.tiles > 4
+    for tile in range(1, calm.tiles + 1):
+        assert same(streamed(crowded(fails_at=tile)), in_tiles_of(1024)), f"out of memory at tile {tile}"
+
+
+def test_tiles_of_streamed_scores_shrink_until_they_fit_the_memory() -> None:
+    assert same(streamed(crowded(room=300**2)), in_tiles_of(256))
+    with pytest.raises(torch.OutOfMemoryError):
+        streamed(crowded(room=0))

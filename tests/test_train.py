@@ -1,25 +1,19 @@
-"""Training: batches, matches, schedule, resume to the bit, and what a recipe switches on."""
+"""Training: schedule, resume to the bit, and what a recipe switches on."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import time
-from collections.abc import Iterator
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from test_batches import CPU, split
 
 from harness.blocks import hinge
-from harness.captions import UNKNOWN
-from harness.config import Training
 from harness.errors import NonFiniteError
 from harness.method import Batch
-from harness.train import Ahead, Trainer, batches_per_epoch, hide_regions, learning_rate, make_batch, matches, shuffled
+from harness.sections import Training
+from harness.train import Trainer, learning_rate
 
 
 class Line(torch.nn.Module):
@@ -34,29 +28,8 @@ class Line(torch.nn.Module):
         return (self.dropout(batch.regions).sum(1) @ self.weight - 1).square().sum()
 
 
-class Sets:
-    """Sets of rows of an array, all real."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-
-    def gather(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.array[rows], np.ones(self.array[rows].shape[:2], dtype=bool)
-
-
-def split(images: int = 9, captions_each: int = 3) -> SimpleNamespace:
-    rng = np.random.default_rng(0)
-    pairs = np.stack([np.arange(images).repeat(captions_each), np.arange(images * captions_each)], 1)
-    return SimpleNamespace(
-        images=Sets(rng.random((images, 4, 3), dtype=np.float32)),
-        tokens=Sets(rng.integers(UNKNOWN + 1, 40, (len(pairs), 5))),
-        captions=tuple("a caption" for _ in pairs),
-        pairs=pairs,
-    )
-
-
 def trainer(training: Training, model: torch.nn.Module | None = None) -> Trainer:
-    return Trainer(model or Line(), split(), training, seed=3, device=torch.device("cpu"))
+    return Trainer(model or Line(), split(), training, seed=3, device=CPU)  # type: ignore[arg-type]
 
 
 def test_a_resumed_run_ends_with_the_same_bits_as_an_uninterrupted_one() -> None:
@@ -73,30 +46,6 @@ def test_a_resumed_run_ends_with_the_same_bits_as_an_uninterrupted_one() -> None
     for _ in range(2):
         second.run_epoch()
     assert torch.equal(whole.method.weight, second.method.weight)
-
-
-def test_epochs_differ_in_order_and_cover_every_pair_once() -> None:
-    rows = [np.concatenate(list(shuffled(26, 8, np.random.default_rng([0, epoch])))) for epoch in (0, 1)]
-    assert all(sorted(order) == list(range(26)) for order in rows)
-    assert not np.array_equal(*rows)
-
-
-@given(st.integers(2, 60), st.integers(2, 20))
-def test_the_number_of_batches_is_what_shuffled_gives_and_none_has_a_single_pair(pairs: int, size: int) -> None:
-    batches = list(shuffled(pairs, size, np.random.default_rng(0)))
-    assert len(batches) == batches_per_epoch(pairs, size)
-    assert all(len(batch) >= 2 for batch in batches)
-
-
-def test_two_captions_of_one_image_in_a_batch_are_no_negatives() -> None:
-    pairs = split().pairs
-    found = matches(split(), pairs[[0, 1, 5]])
-    assert found.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
-
-
-def test_a_caption_that_matches_two_images_is_no_negative_for_the_other() -> None:
-    shared = SimpleNamespace(pairs=np.array([[1, 1], [0, 0], [0, 1]]), captions=("a", "b"))  # in any order
-    assert matches(shared, shared.pairs[[1, 0]]).tolist() == [[True, True], [False, True]]
 
 
 def test_the_hinge_takes_the_hardest_negative_or_all_of_them() -> None:
@@ -145,55 +94,3 @@ def test_a_loss_that_is_not_finite_stops_the_trial() -> None:
     model.loss = lambda batch: model.weight.sum() * math.nan  # type: ignore[method-assign]
     with pytest.raises(NonFiniteError, match="epoch 1"):
         trainer(Training(epochs=1, batch_size=8), model).run_epoch()
-
-
-@settings(max_examples=30)
-@given(st.floats(0.05, 0.95), st.integers(0, 10))
-def test_hidden_regions_leave_at_least_one_and_only_real_ones(share: float, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    mask = np.arange(6) < np.array([1, 4, 6])[:, None]
-    regions = np.where(mask[..., None], rng.random((3, 6, 2)) + 1, 0).astype(np.float32)
-    kept, real = hide_regions(regions, mask, share, rng)
-    assert real.sum(1).min() >= 1 and (real.sum(1) <= mask.sum(1)).all()
-    assert (kept[real] > 0).all()
-    assert (np.diff(real.astype(int), axis=1) <= 0).all()  # the real ones come first
-
-
-def test_hidden_words_become_unknown_and_specials_stay() -> None:
-    data = split()
-    data.tokens.array[:, 0] = 1
-    batch = make_batch(data, np.arange(9), Training(drop_words=0.5), np.random.default_rng(0))
-    hidden = batch.tokens == UNKNOWN
-    assert (batch.tokens[:, 0] == 1).all()
-    assert 0.2 < hidden[:, 1:].float().mean() < 0.8
-
-
-def test_batches_are_made_ahead_in_order_and_only_one_of_them() -> None:
-    made: list[int] = []
-
-    def items() -> Iterator[int]:
-        for number in range(5):
-            made.append(number)
-            yield number
-
-    ahead = Ahead(items())  # type: ignore[arg-type]
-    taken = []
-    for item in ahead:
-        deadline = time.monotonic() + 5
-        while len(made) < min(item + 2, 5) and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert made == list(range(min(item + 2, 5))), "one batch is ready while a step runs"
-        taken.append(item)
-    assert taken == list(range(5)) and ahead.waited >= 0
-
-
-def test_a_batch_that_cannot_be_made_fails_the_step_that_needs_it() -> None:
-    def items() -> Iterator[int]:
-        yield 0
-        raise OSError("the disk is gone")
-
-    taken = []
-    with pytest.raises(OSError, match="the disk is gone"):
-        for item in Ahead(items()):  # type: ignore[arg-type]
-            taken.append(item)
-    assert taken == [0]

@@ -1,0 +1,181 @@
+"""Batches: which pairs, what is hidden of them, and their regions, read one batch ahead or held on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.captions import UNKNOWN
+from harness.data import Split
+from harness.method import Batch
+from harness.regions import Bools, Ints, Regions, padded_places
+from harness.sections import Training
+
+HELD_SHARE = 1 / 3  # of a GPU's free memory, at most, for the regions of a split
+HELD_ROWS = 2**12  # taken there at a time
+PIECE = 2**15  # numbers, at most, that torch converts in the calling thread alone
+TYPES = {np.dtype(np.float16): torch.float16, np.dtype(np.float32): torch.float32}
+
+Source = Callable[[Ints], Tensor]  # places (B, R) -> regions (B, R, F) float32 on a device; zeros where a place is -1
+
+
+class Batches:
+    """A split's batches on a device, `source` giving their regions; what they share is worked out once."""
+
+    def __init__(self, split: Split, training: Training, source: Source, device: torch.device) -> None:
+        self.split = split
+        self.training = training
+        self.source = source
+        self.device = device
+        self.known = np.sort(self._numbers(split.pairs[:, 0], split.pairs[:, 1]))
+
+    def __len__(self) -> int:
+        return batches_per_epoch(len(self.split.pairs), self.training.batch_size)
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """All pairs once, in a fresh order."""
+        for rows in shuffled(len(self.split.pairs), self.training.batch_size, rng):
+            yield self.make(rows, rng)
+
+    def make(self, rows: Ints, rng: np.random.Generator) -> Batch:
+        """The batch of some pairs, with regions and words hidden at random where the recipe asks for it."""
+        pairs = self.split.pairs[rows]
+        places, region_mask = padded_places(self.split.images.offsets, pairs[:, 0])
+        tokens, token_mask = self.split.tokens.gather(pairs[:, 1])
+        if self.training.drop_regions:
+            places, region_mask = hide_regions(places, region_mask, self.training.drop_regions, rng)
+        if self.training.drop_words:
+            tokens = hide_words(tokens, self.training.drop_words, rng)
+        parts = (region_mask, tokens, token_mask, self.matches(pairs))
+        return Batch._make([self.source(places), *(to_device(part, self.device) for part in parts), True])
+
+    def matches(self, pairs: Ints) -> Bools:
+        """(B, B): whether the image of row i matches the caption of row j, in the split and not in the batch alone."""
+        asked = self._numbers(pairs[:, :1], pairs[None, :, 1])
+        place = np.searchsorted(self.known, asked).clip(max=len(self.known) - 1)
+        found: Bools = self.known[place] == asked
+        return found
+
+    def _numbers(self, images: Ints, captions: Ints) -> Ints:
+        """A number for each pair of an image and a caption."""
+        return images * len(self.split.captions) + captions
+
+
+class Ahead:
+    """Items of an iterator, each made in a thread while the one before is in use, always in the same order."""
+
+    def __init__(self, items: Iterator[Batch]) -> None:
+        self.waited = 0.0  # seconds
+        self._items = items
+
+    def __iter__(self) -> Iterator[Batch]:
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+            coming = pool.submit(next, self._items, None)
+            while True:
+                start = perf_counter()
+                item = coming.result()
+                self.waited += perf_counter() - start
+                if item is None:
+                    return
+                coming = pool.submit(next, self._items, None)
+                yield item
+
+
+class Held:
+    """All regions of a split, as they are stored, in a device's memory; batches are gathered there."""
+
+    def __init__(self, regions: Regions, device: torch.device) -> None:
+        places = np.arange(regions.offsets[-1])
+        self.rows = torch.empty((len(places), regions.width), dtype=TYPES[regions.dtype], device=device)
+        for start in range(0, len(places), HELD_ROWS):
+            part = slice(start, start + HELD_ROWS)
+            self.rows[part] = stored(regions, device, places[part])
+
+    def __call__(self, places: Ints) -> Tensor:
+        """As `Source`."""
+        chosen = to_device(places, self.rows.device)
+        return self.rows[chosen.clamp(min=0)].float().masked_fill_((chosen < 0)[..., None], 0.0)
+
+
+def source(regions: Regions, device: torch.device, free: int) -> Source:
+    """Regions for a device with so many free bytes: held there where they take a small share of them, else read."""
+    size = regions.offsets[-1] * regions.width * regions.dtype.itemsize
+    return Held(regions, device) if size <= free * HELD_SHARE else partial(read, regions, device)
+
+
+def free_bytes(device: torch.device) -> int:
+    """What a GPU could still hold; 0 of a CPU, which finds files in its memory anyway."""
+    if device.type != "cuda":
+        return 0
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
+def read(regions: Regions, device: torch.device, places: Ints) -> Tensor:
+    """As `Source`, from the file; float16 becomes float32 on the device."""
+    values = stored(regions, device, places)
+    return values.float() if device.type == "cuda" else widened(values)
+
+
+def stored(regions: Regions, device: torch.device, places: Ints) -> Tensor:
+    """The regions at some places on a device, of the type in which they are stored."""
+    shape = (*places.shape, regions.width)
+    if device.type != "cuda":
+        # of NumPy, whose large arrays lie in large pages: half the time of torch.empty
+        values = np.empty(shape, dtype=regions.dtype)
+        regions.fetch(places, values)
+        return torch.from_numpy(values)
+    pinned = torch.empty(shape, dtype=TYPES[regions.dtype], pin_memory=True)
+    regions.fetch(places, pinned.numpy())
+    return pinned.to(device, non_blocking=True)
+
+
+def widened(values: Tensor) -> Tensor:
+    """A CPU's values as float32."""
+    if values.dtype == torch.float32:
+        return values
+    wide = torch.from_numpy(np.empty(values.shape, dtype=np.float32))
+    # in pieces, because a second team of threads would keep the step's own off the CPUs for a third of its time
+    for piece, target in zip(values.view(-1).split(PIECE), wide.view(-1).split(PIECE), strict=True):
+        target.copy_(piece)
+    return wide
+
+
+def to_device(values: NDArray[Any], device: torch.device) -> Tensor:
+    """An array as a tensor on a device; to a GPU it is copied beside its work."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def batches_per_epoch(pairs: int, batch_size: int) -> int:
+    """How many batches `shuffled` gives."""
+    return pairs // batch_size + (pairs % batch_size >= 2)
+
+
+def shuffled(pairs: int, batch_size: int, rng: np.random.Generator) -> Iterator[Ints]:
+    """Row numbers of the pairs in batches; a last batch of one pair has no negative and is left out."""
+    order = rng.permutation(pairs)
+    for start in range(0, pairs, batch_size):
+        if start + 1 < pairs:
+            yield order[start : start + batch_size]
+
+
+def hide_regions(places: Ints, mask: Bools, share: float, rng: np.random.Generator) -> tuple[Ints, Bools]:
+    """A random subset of each image's regions, moved to the front; at least one stays."""
+    draw = np.where(mask, rng.random(mask.shape), 2.0)
+    kept = mask & ((draw >= share) | (draw == draw.min(1, keepdims=True)))
+    order = np.argsort(~kept, axis=1, kind="stable")[:, : kept.sum(1).max()]
+    return np.take_along_axis(places, order, 1), np.take_along_axis(kept, order, 1)
+
+
+def hide_words(tokens: Ints, share: float, rng: np.random.Generator) -> Ints:
+    """A random subset of the words turned into the unknown one; specials stay."""
+    return np.where((rng.random(tokens.shape) < share) & (tokens > UNKNOWN), UNKNOWN, tokens)

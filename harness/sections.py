@@ -1,0 +1,184 @@
+"""The tables of harness.toml: frozen, every key with its default and its meaning; an unknown key is an error."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
+
+
+def one_value(value: object) -> object:
+    """A setting as it was written; ValueError for what is no value of TOML or no finite number."""
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError("give one number, text, true or false")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("give a finite number")
+    return value
+
+
+Scalar = Annotated[bool | int | float | str, PlainValidator(one_value)]
+
+
+class Section(BaseModel):
+    """A frozen table of harness.toml; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Campaign(Section):
+    """What `harness run` runs when no flag says otherwise."""
+
+    name: str = Field("main", description="the parent run in MLflow")
+    methods: tuple[str, ...] = Field(("*",), description="names or globs")
+    datasets: tuple[str, ...] = Field(("scenes",), description="names or globs")
+    seeds: tuple[int, ...] = Field((0, 1, 2), description="one trial a method, dataset and seed")
+    protocol: str = Field("", description="empty: the first protocol of the dataset's card")
+
+
+class Paths(Section):
+    """Places, relative to the folder of this file."""
+
+    data: Path = Field(Path("data"), description="root of datasets on disk; HARNESS_DATA overrides it")
+    results: Path = Field(Path("runs"), description="trials, tracking store, caches")
+    reports: Path = Field(Path("reports"), description="generated leaderboards")
+    methods: tuple[Path, ...] = Field((), description="folders or files of further method cards")
+    datasets: tuple[Path, ...] = Field((Path("datasets"),), description="folders of dataset cards")
+
+
+class Training(Section):
+    """One recipe for every method; all of it is part of a trial's identity."""
+
+    epochs: int = Field(12, ge=0, description="passes over all training pairs")
+    batch_size: int = Field(128, ge=2, description="pairs a step; hard negatives depend on it, so it is never shrunk")
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="of the optimizer")
+    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up from zero")
+    schedule: Literal["constant", "step", "cosine"] = Field("cosine", description="of the learning rate")
+    drop_after: tuple[int, ...] = Field(
+        (7,), description="step schedule: lr is multiplied by drop_factor after these epochs"
+    )
+    drop_factor: float = Field(0.1, gt=0, le=1, description="see drop_after")
+    clip: float = Field(2.0, ge=0, description="largest gradient norm; 0 is none")
+    all_negatives_epochs: int = Field(
+        1, ge=0, description="first epochs whose loss sums over all negatives; the hardest after"
+    )
+    drop_words: float = Field(0.1, ge=0, lt=1, description="share of words hidden at random in a training batch")
+    drop_regions: float = Field(0.1, ge=0, lt=1, description="share of regions hidden at random in a training batch")
+    patience: int = Field(0, ge=0, description="stop after so many epochs without a better val rsum; 0 is never")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 autocast on GPUs that have it")
+
+
+class Resources(Section):
+    """What one trial asks of a machine."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:0")
+    cpus_per_trial: float = Field(
+        -1.0, description="also its torch threads; -1: what the method's card asks for, else 1"
+    )
+    gpus_per_trial: float = Field(
+        -1.0, ge=-1, description="a share is allowed; -1: what the card asks for, else one where there is a GPU"
+    )
+    max_concurrent: int = Field(0, ge=0, description="trials at a time; 0: as many as fit")
+    custom: dict[str, float] = Field({}, description="of Ray's custom resources, such as {a100 = 1}")
+
+    @field_validator("cpus_per_trial")
+    @classmethod
+    def _some_or_the_cards(cls, value: float) -> float:
+        if value <= 0 and value != -1:
+            raise ValueError("give more than 0, or -1 for what the method's card asks for")
+        return value
+
+
+class Failures(Section):
+    """What becomes of trials that fail."""
+
+    attempts: int = Field(3, ge=1, description="of a trial that lost its process, node or the host's memory")
+    wait_seconds: float = Field(5.0, ge=0, description="before the second attempt; doubled before every further one")
+    trial_seconds: float = Field(0.0, ge=0, description="the longest that an attempt may take; 0 is no limit")
+    max_failures: int = Field(0, ge=0, description="failed trials after which the campaign stops; 0 goes on")
+
+
+class Tunable(Section):
+    """The range that a setting may be searched in."""
+
+    type: Literal["float", "int", "categorical"]
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Scalar, ...] = ()
+    when: dict[str, Scalar] = Field({}, description="only where these other settings have these values")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.type == "categorical":
+            if not self.choices or self.low is not None or self.high is not None or self.log:
+                raise ValueError("a categorical range has choices, at least one, and neither low, high nor log")
+            return self
+        if self.low is None or self.high is None or self.choices:
+            raise ValueError(f"a range of type {self.type} has low and high, and no choices")
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"log needs low above 0, not {self.low:g}")
+        if self.type == "int" and (self.low % 1 or self.high % 1):
+            raise ValueError("a range of type int has whole numbers")
+        return self
+
+
+class Search(Section):
+    """What `harness search` does when no flag says otherwise; every method gets the same budget on a dataset."""
+
+    trials: int = Field(40, ge=1, description="a method and dataset, in total: the same command again adds none")
+    epochs: int = Field(0, ge=0, description="of all trials of a method and dataset, then no more begin; 0 is no bound")
+    seconds: float = Field(0.0, ge=0, description="the same in seconds of training and validation; 0 is no bound")
+    sampler: Literal["tpe", "random", "grid", "gp", "cmaes"] = "tpe"
+    pruner: Literal["median", "halving", "hyperband", "none"] = "median"
+    objective: tuple[str, ...] = Field(
+        ("rsum",), description="a measure on val or a cost; -name is minimised; several are never pruned"
+    )
+    seed: int = Field(100, ge=0, lt=2**32, description="of the sampler and of every trial; confirm takes others")
+    startup: int = Field(10, ge=1, description="trials before the sampler learns and the median pruner prunes")
+    min_epochs: int = Field(1, ge=1, description="epochs before a trial may be pruned")
+    defaults_first: bool = Field(True, description="the first trial has the settings of this file")
+    points: dict[str, tuple[dict[str, Scalar], ...]] = Field({}, description="settings to try first, a list a method")
+    space: dict[str, dict[str, Tunable]] = Field(
+        {}, description="over the cards' ranges: a table a method or glob, keys are settings or training.KEY"
+    )
+
+    @field_validator("space", "points", mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        """`training.lr` written as a nested table is the same key."""
+        return {name: _flattened(table) for name, table in value.items()} if isinstance(value, dict) else value
+
+
+class Cluster(Section):
+    """Where Ray runs."""
+
+    address: str = Field("", description="an existing cluster; empty: RAY_ADDRESS, else a local Ray")
+
+
+class Tracking(Section):
+    """Where MLflow keeps results."""
+
+    uri: str = Field("", description="any MLflow server; empty: sqlite in the results folder")
+
+
+class PerDataset(Section):
+    """What one dataset wants otherwise: keys of [training], tables of [settings]."""
+
+    training: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
+
+
+def _flattened(table: Any) -> Any:
+    """A table whose inner table `training` has become keys `training.KEY`; of a list, each of its tables."""
+    if isinstance(table, list | tuple):
+        return tuple(_flattened(item) for item in table)
+    if not isinstance(table, dict) or not isinstance(table.get("training"), dict):
+        return table
+    inner = {f"training.{key}": value for key, value in table["training"].items()}
+    return {**{key: value for key, value in table.items() if key != "training"}, **inner}
