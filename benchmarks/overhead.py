@@ -3,8 +3,9 @@
     python benchmarks/overhead.py [--runs 5] [--stored 2000]
 
 Commands are timed as whole processes, in a folder of their own. A trial's share comes from `chance` on the embedded
-data, which has nothing to train: the seconds that further trials add, times the trials that run side by side. Stored
-trials are made up. Writes reports/overhead.md.
+data, which has nothing to train: the seconds that further trials add, times the trials that run side by side. Workers
+start once a place, which the whole command with a single trial shows. Stored trials are made up. Writes
+reports/overhead.md.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from harness.tracking import Tracker
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (str(Path(sys.executable).parent / "harness"),)
-FEW, MORE = 2, 10  # trials
+FEW, MORE = 4, 44  # trials; no fewer than places, so that both start as many workers
 HEAD = """# What the harness itself costs
 
 Written by `python benchmarks/overhead.py`, which says how it measures; {machine}.
@@ -94,7 +95,9 @@ def rows(runs: int, stored: int, folder: Path) -> list[str]:
         )
     ]
     made.append(row("`harness run`, nothing to do", [seconds(there, folder) for _ in range(runs)], "3 s"))
-    trials = [a_trial(folder, 100 * number + 1) for number in range(max(1, runs // 2))]
+    singles = [seconds(["run", "--methods", "chance", "--seeds", str(seed)], folder) for seed in range(1, 1 + runs)]
+    made.append(row("`harness run` of one trial without training", singles, ""))
+    trials = [a_trial(folder, 100 * number) for number in range(1, 1 + max(1, runs // 2))]
     made.append(row("a trial, beside training", trials, "2 s"))
     many = folder / "many"
     many.mkdir()

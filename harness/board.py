@@ -14,7 +14,7 @@ from math import isnan, nan
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from harness.cards import MethodCard
+from harness.cards import SELECTION, MethodCard
 from harness.columns import ORDER, described_settings, described_training
 from harness.config import built_in
 from harness.registry import settings_for, training_for
@@ -31,6 +31,8 @@ MEANS = (
 DATA = ("data_fingerprint", "protocol_version")
 MACHINE = ("device", "cpu", "cores", "threads", "torch")
 NAMES = {"source": "source", "data_fingerprint": "data", "protocol_version": "protocol version", "limit": "limit"}
+EQUAL = ("trials", "epochs")  # of a search's budget: what rows of one board should have alike
+UNEQUAL = 0.1  # the share by which they may differ
 ENOUGH = 3  # seeds before the best mean is set in bold
 SHORT = 12  # digits of a hash that people read
 SECTIONS = ("ranked", "incomplete", "stale", "limited")
@@ -52,6 +54,8 @@ class Standing:
     source: str
     command: str
     reason: str  # why it is not ranked
+    search: Mapping[str, float]  # trials, epochs, seconds, device_seconds of the search for its settings; empty: none
+    campaign: str  # of that search
 
     @property
     def n(self) -> int:
@@ -83,6 +87,16 @@ class Board:
         """What the ranked rows were made on."""
         return tuple(sorted({machine for row in self.ranked for machine in row.machines}))
 
+    @property
+    def is_searched(self) -> bool:
+        """Whether a search has found the settings of any ranked row."""
+        return any(row.search for row in self.ranked)
+
+    def is_unequal(self, row: Standing) -> bool:
+        """Whether a ranked row was searched with a budget that differs from the largest of the others."""
+        largest = {name: max(r.search[name] for r in self.ranked if r.search) for name in EQUAL} if row.search else {}
+        return any(row.search[name] < (1 - UNEQUAL) * most for name, most in largest.items())
+
     def is_best(self, row: Standing, measure: str) -> bool:
         """Whether a ranked row has the highest mean, and seeds enough to be called so."""
         known = [other.means[measure] for other in self.ranked if not isnan(other.means[measure])]
@@ -90,10 +104,11 @@ class Board:
 
 
 def boards_of(frame: pandas.DataFrame, methods: Mapping[str, MethodCard]) -> list[Board]:
-    """The boards of a frame, by dataset and protocol; `methods` give the defaults where they are known."""
+    """The boards of a frame, by dataset and protocol, without a search's trials; `methods` give known defaults."""
     ordered = frame.sort_values(ORDER).astype(object)
     trials = ordered.where(ordered.notna(), None).to_dict("records")
-    return [board_of(part, methods) for part in grouped(trials, lambda trial: (trial["dataset"], trial["protocol"]))]
+    shown = [trial for trial in trials if trial["protocol"] != SELECTION]
+    return [board_of(part, methods) for part in grouped(shown, lambda trial: (trial["dataset"], trial["protocol"]))]
 
 
 def board_of(trials: Sequence[Trial], methods: Mapping[str, MethodCard]) -> Board:
@@ -199,6 +214,7 @@ def standing(
     """One row of a board from the trials of its recipe."""
     first, done = recipe[0], [trial for trial in recipe if is_done(trial)]
     sums = [trial["rsum"] for trial in done]
+    searched = next((trial for trial in recipe if trial.get("search.campaign")), first)
     return Standing(
         method=first["method"],
         recipe=first["recipe"],
@@ -212,7 +228,16 @@ def standing(
         source=first["source"],
         command=command(first, [trial["seed"] for trial in done or recipe], methods.get(first["method"])),
         reason=why,
+        search=search_of(searched),
+        campaign=searched.get("search.campaign") or "",
     )
+
+
+def search_of(trial: Trial) -> dict[str, float]:
+    """What the search for a trial's settings has cost; empty where there was none."""
+    if not trial.get("search.campaign"):
+        return {}
+    return {name: float(trial[f"search.{name}"]) for name in ("trials", "epochs", "seconds", "device_seconds")}
 
 
 def mean(values: Sequence[float | None]) -> float:

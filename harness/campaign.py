@@ -1,50 +1,32 @@
-"""A campaign: run what its plan leaves to do and record it. Running the same again does what is left."""
+"""A campaign: hand its trials out, record what comes back. Running the same again does what is left."""
 
 from __future__ import annotations
 
 import itertools
-import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from harness.attempts import Attempts
 from harness.cluster import RayExecutor
 from harness.config import Config
 from harness.errors import ResourceError, StoreError, TrialError
 from harness.executors import Executor, InProcess
-from harness.folders import RESULT, read_result
-from harness.planning import TRIALS, Plan, Planned, plan
-from harness.results import Assignment, EpochReport, State, TrialResult
+from harness.folders import read_result
+from harness.interruption import sigterm_raises
+from harness.planning import TRIALS, Plan
+from harness.recording import Ended, Recorder, View
+from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
+from harness.sections import Failures
 from harness.tracking import Tracker
-
-__all__ = ["Outcome", "Plan", "Planned", "View", "choose_executor", "execute", "plan"]
 
 LOCK = ".lock"
 LOCK_SECONDS = 0.5  # longer than `status` holds it to see whether it is free
-TERMINATED = 143  # 128 + SIGTERM
-
-
-class View(Protocol):
-    """Who watches a campaign."""
-
-    def start(self, plan: Plan) -> None:
-        """The campaign begins."""
-
-    def epoch(self, report: EpochReport) -> None:
-        """A trial reports."""
-
-    def result(self, result: TrialResult) -> None:
-        """A trial has ended."""
-
-    def warn(self, message: str) -> None:
-        """Something to be told once, while the campaign goes on."""
 
 
 @dataclass
@@ -52,7 +34,9 @@ class Outcome:
     """How a campaign ended."""
 
     results: list[TrialResult] = field(default_factory=list)
+    failed_before: int = 0
     store_error: str = ""
+    stopped: str = ""  # why it went no further
 
     @property
     def counts(self) -> dict[str, int]:
@@ -60,11 +44,66 @@ class Outcome:
         return dict(Counter(result.state.value for result in self.results))
 
     @property
+    def failed(self) -> list[TrialResult]:
+        """Trials of this run that failed."""
+        return [result for result in self.results if result.state is State.FAILED]
+
+    @property
     def exit_code(self) -> int:
-        """0 all well, 4 a trial failed, 6 results wait in their folders for the tracking store."""
+        """0 all well, 4 a trial failed now or before, 6 results wait in their folders for the tracking store."""
         if self.store_error:
             return StoreError.exit_code
-        return TrialError.exit_code if any(result.state is State.FAILED for result in self.results) else 0
+        return TrialError.exit_code if self.failed or self.failed_before else 0
+
+
+class Work(Protocol):
+    """What a campaign hands out: a list of trials, or a search that thinks of them as it goes."""
+
+    name: str
+    results: Path
+    specs: Sequence[TrialSpec]  # those that are known beforehand: what a report expects
+    requests: Sequence[Assignment]  # one of each kind that may be handed out
+    unlogged: Sequence[Ended]  # results that the store lacks
+    total: int
+    before: int  # ended already
+    failed_before: int
+
+    def assignments(self) -> Iterator[Assignment | None]:
+        """Trials as places free up; None while the next one cannot be told yet."""
+
+    def answer(self, report: EpochReport) -> bool:
+        """Whether a trial is to go on."""
+
+    def ended(self, result: TrialResult) -> None:
+        """A trial has ended for good."""
+
+
+class Listed:
+    """The trials of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.name, self.results = plan.name, plan.results
+        self.specs: Sequence[TrialSpec] = [trial.spec for trial in plan.trials]
+        self.requests: Sequence[Assignment] = [trial.assignment for trial in plan.todo]
+        found = ((read_result(trial.folder), trial.folder) for trial in plan.unlogged)
+        self.unlogged: Sequence[Ended] = [(result, folder) for result, folder in found if result]
+        self.total, self.before = len(plan.trials), len(plan.trials) - len(plan.todo)
+        self.failed_before = len(plan.failed)
+        self._plan = plan
+
+    def assignments(self) -> Iterator[Assignment]:
+        """What is to be run; `force` moves a folder aside at the last moment."""
+        for trial in self._plan.todo:
+            if self._plan.force and trial.folder.exists():
+                trial.folder.rename(aside(trial.folder))
+            yield trial.assignment
+
+    def answer(self, report: EpochReport) -> bool:
+        """Every trial goes on to its end."""
+        return True
+
+    def ended(self, result: TrialResult) -> None:
+        """Its folder says it all."""
 
 
 def choose_executor(config: Config, here: bool = False) -> Executor:
@@ -72,97 +111,65 @@ def choose_executor(config: Config, here: bool = False) -> Executor:
     return InProcess() if here else RayExecutor(config.cluster, config.resources)
 
 
-def execute(plan: Plan, executor: Executor, tracker: Tracker, view: View) -> Outcome:
-    """Run what is left and record it; finished trials that the store lacks are logged too.
-
-    One driver works in a results folder at a time (ResourceError). An interruption ends the workers, marks the
-    campaign and goes on to the caller: finished trials and epochs are kept, and the same plan continues them.
-    """
+def execute(plan: Plan, executor: Executor, tracker: Tracker, view: View, failures: Failures | None = None) -> Outcome:
+    """Run what is left of a plan and record it; finished trials that the store lacks are logged too."""
     with only_driver(plan.results):
-        plan = plan.refreshed()
-        try:
-            if plan.todo:
-                executor.check([trial.assignment for trial in plan.todo])
-            tracker.open_campaign(plan.name, [t.spec for t in plan.trials], {"executor": executor.description})
-            view.start(plan)
-            with sigterm_raises():
-                return record(plan, executor, Recorder(tracker, view))
-        finally:
-            executor.close()
+        return carry_out(Listed(plan.refreshed()), executor, tracker, view, failures)
 
 
-def record(plan: Plan, executor: Executor, recorder: Recorder) -> Outcome:
-    """Run the plan's trials, log each as it ends, close the campaign as it went."""
-    outcome, ended = Outcome(), State.INTERRUPTED
+def carry_out(
+    work: Work, executor: Executor, tracker: Tracker, view: View, failures: Failures | None = None
+) -> Outcome:
+    """Do a campaign's work, under the lock of its results folder.
+
+    An interruption ends the workers, marks the campaign and goes on to the caller: finished trials and epochs are kept,
+    and the same command continues them.
+    """
     try:
-        recorder.log(plan.unlogged)
-        for result in executor.run(cleared(plan), recorder.epoch):
-            outcome.results.append(result)
-            recorder.result(result, plan.results / TRIALS / result.key)
-        if recorder.away:
-            recorder.try_again(replace(plan, force=False).refreshed().unlogged)
-        outcome.store_error = recorder.away
-        ended = State.FAILED if outcome.exit_code else State.DONE
+        if work.requests:
+            executor.check(work.requests)
+        tracker.open_campaign(work.name, work.specs, {"executor": executor.description})
+        view.start(work.total, work.before)
+        with sigterm_raises():
+            return record(work, executor, Recorder(tracker, view), failures or Failures())
     finally:
-        recorder.close(ended)
+        executor.close()
+
+
+def record(work: Work, executor: Executor, recorder: Recorder, failures: Failures) -> Outcome:
+    """Hand the trials out, log each as it ends, close the campaign as it went."""
+    outcome, state = Outcome(failed_before=work.failed_before), State.INTERRUPTED
+    attempts = Attempts(work.assignments(), failures, recorder.view.warn)
+
+    def answer(report: EpochReport) -> bool:
+        recorder.epoch(report)
+        return work.answer(report)
+
+    try:
+        recorder.log(work.unlogged)
+        for result in executor.run(announced(attempts, recorder), answer):
+            if not attempts.ended(result):
+                continue
+            outcome.results.append(result)
+            work.ended(result)
+            recorder.result(result, work.results / TRIALS / result.key)
+            if failures.max_failures and len(outcome.failed) >= failures.max_failures:
+                outcome.stopped = f"stopped after {len(outcome.failed)} failed trials (failures.max_failures)"
+                break
+        else:
+            state = State.FAILED if outcome.failed else State.DONE
+    finally:
+        recorder.close(state)
+    outcome.store_error = recorder.away
     return outcome
 
 
-class Recorder:
-    """Hands everything to the view and the tracker; a store that goes away is told once and stops no training."""
-
-    def __init__(self, tracker: Tracker, view: View) -> None:
-        self.away = ""  # why the store cannot be reached
-        self._told = False
-        self._tracker = tracker
-        self._view = view
-
-    def epoch(self, report: EpochReport) -> bool:
-        """A trial's report; the answer is to go on."""
-        self._store(self._tracker.epoch, report)
-        self._view.epoch(report)
-        return True
-
-    def result(self, result: TrialResult, folder: Path) -> None:
-        """A trial's end."""
-        self._store(self._tracker.result, result, folder)
-        self._view.result(result)
-
-    def log(self, ended: Sequence[Planned]) -> None:
-        """Results that lie in their folders and not yet in the store."""
-        for trial in ended:
-            self._store(self._tracker.result, read_result(trial.folder), trial.folder)
-
-    def try_again(self, ended: Sequence[Planned]) -> None:
-        """One more attempt, in the end, to log what the store has missed."""
-        self.away = ""
-        self.log(ended)
-
-    def close(self, state: State) -> None:
-        """The campaign's end."""
-        self._store(self._tracker.close_campaign, state)
-
-    def _store(self, write: Callable[..., None], *record: object) -> None:
-        """Write, unless the store is away: waiting for it again and again would hold up the trials."""
-        if self.away:
-            return
-        try:
-            with held_back():
-                write(*record)
-        except StoreError as error:
-            self.away = str(error)
-            if not self._told:
-                self._told = True
-                self._view.warn(self.away)
-
-
-def cleared(plan: Plan) -> Iterator[Assignment]:
-    """What is to be run, its folder made ready at the last moment: a failed result goes, `force` moves all aside."""
-    for trial in plan.todo:
-        if plan.force and trial.folder.exists():
-            trial.folder.rename(aside(trial.folder))
-        (trial.folder / RESULT).unlink(missing_ok=True)
-        yield trial.assignment
+def announced(assignments: Iterable[Assignment | None], recorder: Recorder) -> Iterator[Assignment | None]:
+    """Assignments as they are handed out, each told to the view and the store."""
+    for assignment in assignments:
+        if assignment is not None:
+            recorder.begin(assignment)
+        yield assignment
 
 
 def aside(folder: Path) -> Path:
@@ -181,52 +188,3 @@ def only_driver(results: Path) -> Iterator[None]:
         raise ResourceError(
             f"another harness is running in {results}; wait until it ends, or set [paths] results to another folder"
         ) from None
-
-
-@contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C, ending in exit code 143; only the main thread may say so.
-
-    The handler raises KeyboardInterrupt, because Ray makes an exit with code 1 of a SystemExit that reaches it.
-    """
-    received: list[int] = []
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        if received:
-            raise SystemExit(TERMINATED) from None
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Hold an interruption back until a write is whole: half a transaction would lock the store. Twice is let in."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-
-    def hold(number: int, _frame: FrameType | None) -> None:
-        if came:
-            raise KeyboardInterrupt
-        came.append(number)
-
-    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])

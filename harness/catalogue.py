@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cards import DatasetCard, MethodCard
-from harness.config import Config, Scalar, override_value
+from harness.config import Config, override_value
 from harness.output import table
 from harness.registry import Registry, settings_for
+from harness.sections import Scalar
 
 COUNTS = ("version", "images", "captions", "folds")  # columns of numbers
 

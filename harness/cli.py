@@ -8,12 +8,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness import __version__
-from harness.errors import HarnessError, StoreError, UsageError, unknown
-from harness.flags import CONFIG, MACHINE, OUTPUT, SELECTION, Flags, takes
+from harness.errors import HarnessError, StoreError, TrialError, UsageError, unknown
+from harness.flags import CONFIG, CONFIRMING, FAILURES, MACHINE, OUTPUT, SEARCHING, SELECTION, Flags, takes
+
+if TYPE_CHECKING:
+    from harness.config import Config
+    from harness.output import Output
+    from harness.planning import Plan
+    from harness.registry import Registry
 
 INTERRUPTED, TERMINATED = 130, 143
 KINDS = ("methods", "datasets", "protocols")
@@ -57,6 +64,8 @@ def cli() -> None:
     \b
     harness init             write a commented harness.toml here
     harness run              run the campaign in it; the same command continues it
+    harness search           search settings by val, with one budget for all methods
+    harness confirm NAME     train a search's winners anew and score them on test
     harness list             what there is: methods, datasets, protocols
 
     Exit codes: 0 all well, 2 usage or environment, 3 data, 4 some trials failed, 6 store unreachable,
@@ -65,37 +74,94 @@ def cli() -> None:
 
 
 @cli.command()
-@takes(SELECTION, MACHINE, CONFIG, OUTPUT)
+@takes(SELECTION, MACHINE, FAILURES, CONFIG, OUTPUT)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 @click.option("--force", is_flag=True, help="Run done trials anew; their old folders are kept beside.")
 def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
     """Train, evaluate and rank; what is done already is not done again."""
-    from harness import publish, summary
-    from harness.campaign import choose_executor, execute
     from harness.planning import plan as make_plan
-    from harness.tracking import Tracker
 
     config, registry, out = flags.open()
-    plan = make_plan(config, registry, **flags.selection, force=force)
+    plan = make_plan(config, registry, **flags.selection, force=force, retry=flags.retry)
+    return finish(plan, config, registry, out, here, dry_run)
+
+
+def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:
+    """Run what is left of a plan, publish its boards, say how it went."""
+    from harness import publish, summary
+    from harness.campaign import choose_executor, execute
+    from harness.tracking import Tracker
+
     executor = choose_executor(config, here or not plan.todo)
     if dry_run:
         out.answer(summary.plan_json(plan, executor.description), *summary.plan_page(plan, executor.description))
         return 0
     files = publish.files_of(plan, config.reports)
     if plan.idle and all(file.is_file() for file in files):
-        out.answer(summary.run_json(plan, files), summary.nothing_to_do(plan, files))
-        return 0
+        failures = summary.failures_page(trial.assignment for trial in plan.failed)
+        out.answer(summary.run_json(plan, files), *failures, summary.nothing_to_do(plan, files))
+        return TrialError.exit_code if plan.failed else 0
     tracker = Tracker(plan.uri)
     out.note(summary.plan_line(plan, executor.description))
     with out.view() as view:
-        outcome = execute(plan, executor, tracker, view)
+        outcome = execute(plan, executor, tracker, view, config.failures)
     if outcome.store_error:
         raise StoreError(outcome.store_error)
     published = publish.publish(tracker, registry, config.reports, publish.boards_in(plan))
     out.note(*published.tables)
     out.answer(summary.run_json(plan, published.files), *summary.run_page(plan, outcome, published))
     return outcome.exit_code
+
+
+@cli.command()
+@takes(SEARCHING, MACHINE, FAILURES, CONFIG, OUTPUT)
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be searched; run nothing.")
+@click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
+def search(flags: Flags, dry_run: bool, here: bool) -> int:
+    """Search settings of methods, all with the same budget, by their measures on val; test stays closed."""
+    from harness import search_summary
+    from harness.campaign import carry_out, choose_executor, only_driver
+    from harness.searching import Searched, check_startable, outlines
+    from harness.tracking import Tracker, default_uri
+
+    config, registry, out = flags.open()
+    found = outlines(config, registry, flags.methods, flags.datasets, flags.limit)
+    executor = choose_executor(config, here)
+    if dry_run:
+        data = search_summary.plan_json(found, config.search, executor.description)
+        out.answer(data, *search_summary.plan_page(found, config.search, executor.description))
+        return 0
+    check_startable(config, registry, found)
+    with only_driver(config.results), Searched(config, config.campaign.name, found, flags.retry) as work:
+        if work.idle:
+            out.answer(search_summary.as_json(work), *search_summary.idle_page(work))
+            return TrialError.exit_code if work.failed_before else 0
+        out.note(f"{work.name}: {search_summary.budget_line(config.search, len(found))} · {executor.description}")
+        tracker = Tracker(default_uri(config))
+        with out.view() as view:
+            outcome = carry_out(work, executor, tracker, view, config.failures)
+        out.answer(search_summary.as_json(work), *search_summary.page(work, outcome))
+    if outcome.store_error:
+        raise StoreError(outcome.store_error)
+    return outcome.exit_code
+
+
+@cli.command()
+@takes(CONFIRMING, MACHINE, FAILURES, CONFIG, OUTPUT)
+@click.argument("campaign")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
+@click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
+@click.option("--force", is_flag=True, help="Run done trials anew; their old folders are kept beside.")
+def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool) -> int:
+    """Train the winners of a search anew with other seeds and score them on test, once."""
+    from harness.searching import confirmation
+
+    config, registry, out = flags.open()
+    plan = confirmation(
+        config, registry, campaign, flags.seeds or config.campaign.seeds, flags.protocol, force, flags.retry
+    )
+    return finish(plan, config, registry, out, here, dry_run)
 
 
 @cli.command("list")

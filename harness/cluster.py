@@ -1,27 +1,27 @@
-"""Trials as Ray actors, one actor a trial. The only file that imports Ray, and only when a trial is to run."""
+"""Trials as Ray actors, one actor a place. The only file that imports Ray, and only when a trial is to run."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from harness.config import Cluster, Resources
 from harness.errors import ResourceError
-from harness.executors import Answer, Running, Steps
-from harness.folders import read_epochs, write_result, write_spec
+from harness.executors import POLL_SECONDS, Answer, Steps, Worker, is_over, lost, overdue
 from harness.machine import Node, amount, this_machine
+from harness.placement import Places, place, places, places_of, refuse_unplaceable, share
 from harness.results import Assignment, EpochReport, Failure, State, TrialResult
+from harness.sections import Cluster, Resources
 
-POLL_SECONDS = 0.25  # Ctrl-C is noticed between two looks
+LAST = object()  # there are no more assignments
 KNOCK_SECONDS = 5
 OBJECT_STORE_BYTES = 80 * 2**20  # reports are small; Ray takes no less than 75 MiB
 SOCKET_FOLDER = Path("/tmp")  # Ray's socket paths end at 107 bytes, so not below a long TMPDIR
@@ -62,7 +62,8 @@ class RayExecutor:
         size = amount(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes))
         gpus, _ = share(self._resources.gpus_per_trial, self._resources.device, nodes)
         asked = self._resources.cpus_per_trial
-        room = self._room(asked if asked > 0 else 1.0, gpus, nodes)
+        custom = tuple(sorted(self._resources.custom.items()))
+        room = self._room(Places(asked if asked > 0 else 1.0, gpus, custom), nodes)
         count = f"{len(nodes)} nodes, " if self._address else ""
         return f"{named}: {count}{size}, {room} trial{'s' * (room != 1)} at a time"
 
@@ -71,24 +72,30 @@ class RayExecutor:
         if self._address:
             self._start()
         nodes = self._nodes()
-        for placed in {(a.cpus, a.gpus, a.device): place(a, nodes) for a in assignments}.values():
+        wanted = [place(assignment, nodes) for assignment in assignments]
+        for placed in {(places_of(a), a.device): a for a in wanted}.values():
             refuse_unplaceable(placed, nodes)
 
-    def run(self, assignments: Iterable[Assignment], answer: Answer) -> Iterator[TrialResult]:
+    def run(self, assignments: Iterable[Assignment | None], answer: Answer) -> Iterator[TrialResult]:
         """Results as trials end, in any order; a trial whose process or node is lost comes back FAILED."""
         self._start()
-        nodes = self._nodes()
         waiting = iter(assignments)
         crew, room = Crew(self._steps), 1
+        assignment: Assignment | object | None = None
         try:
             while True:
-                while len(crew) < room and (assignment := next(waiting, None)):
+                while len(crew) < room and isinstance(assignment := next(waiting, LAST), Assignment):
+                    nodes = self._nodes()  # anew: nodes come and go
                     placed = place(assignment, nodes)
                     crew.start(placed)
-                    room = self._room(placed.cpus, placed.gpus, nodes)
-                if not crew:
+                    room = self._room(places_of(placed), nodes)
+                crew.let_go()
+                if crew:
+                    yield from crew.advance(answer)
+                elif assignment is LAST:
                     return
-                yield from crew.advance(answer)
+                else:
+                    time.sleep(POLL_SECONDS)
         finally:
             crew.dismiss()
 
@@ -101,9 +108,9 @@ class RayExecutor:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
-    def _room(self, cpus: float, gpus: float, nodes: Sequence[Node]) -> int:
+    def _room(self, asked: Places, nodes: Sequence[Node]) -> int:
         """How many trials that ask for so much run at a time."""
-        fit = sum(places(cpus, gpus, node) for node in nodes)
+        fit = sum(places(asked, node) for node in nodes)
         limit = self._resources.max_concurrent
         return min(fit, limit) if limit else fit
 
@@ -111,11 +118,8 @@ class RayExecutor:
         """The nodes there are; this machine where a local Ray is still to be started."""
         if not self._started:
             return [self._machine]
-        return [
-            Node(node["NodeManagerAddress"], node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
-            for node in library().nodes()
-            if node["Alive"]
-        ]
+        alive = [(node["NodeManagerAddress"], node["Resources"]) for node in library().nodes() if node["Alive"]]
+        return [Node(name, total.get("CPU", 0.0), total.get("GPU", 0.0), total) for name, total in alive]
 
     def _start(self) -> None:
         """Start or join Ray once, or use one that this process has joined; ResourceError says why it cannot be."""
@@ -165,44 +169,86 @@ class RayExecutor:
         return f"a local Ray cannot be started: {reason}; run with --here to do without"
 
 
+class Post(NamedTuple):
+    """A worker at a trial."""
+
+    worker: Any
+    assignment: Assignment
+    began: float  # this attempt, seconds of the monotonic clock
+
+
 class Crew:
-    """The actors under way, each with the step that is awaited from it."""
+    """The workers: those at a trial, each with the step that is awaited from it, and those that wait for the next one.
+
+    A worker whose trial ended well takes another that asks for the same places, because a new process imports for three
+    seconds; after any failure a new process is started.
+    """
 
     def __init__(self, steps: Steps | None) -> None:
         self._ray = library()
         self._steps = steps
-        self._actor_class = self._ray.remote(Running)
-        self._awaited: dict[Any, tuple[Any, Assignment]] = {}
+        self._worker_class = self._ray.remote(Worker)
+        self._awaited: dict[Any, Post] = {}
+        self._free: list[tuple[Any, Places]] = []
 
     def __len__(self) -> int:
         return len(self._awaited)
 
     def start(self, assignment: Assignment) -> None:
-        """An actor for one trial, with the places that it asks for."""
-        places = self._actor_class.options(num_cpus=assignment.cpus, num_gpus=assignment.gpus, max_restarts=0)
-        actor = places.remote(assignment, self._steps)
-        self._awaited[actor.step.remote()] = (actor, assignment)
+        """A worker for one trial, with the places that it asks for."""
+        worker = self._free_worker(places_of(assignment)) or self._new_worker(places_of(assignment))
+        self._awaited[worker.begin.remote(assignment)] = Post(worker, assignment, time.monotonic())
 
     def advance(self, answer: Answer) -> Iterator[TrialResult]:
-        """Wait a moment; answer the reports that came, give out the results."""
+        """Wait a moment; answer the reports that came, give out the results, end what takes too long."""
         ready, _ = self._ray.wait(list(self._awaited), timeout=POLL_SECONDS)
         for step in ready:
-            actor, assignment = self._awaited[step]
-            outcome = self._outcome(step, assignment)
+            post = self._awaited[step]
+            outcome = self._outcome(step, post.assignment)
             if isinstance(outcome, EpochReport):
-                following = actor.step.remote(answer(outcome))
-                del self._awaited[step]  # not before the answer: an interruption in it must find the actor here
-                self._awaited[following] = (actor, assignment)
+                following = post.worker.step.remote(answer(outcome))
+                del self._awaited[step]  # not before the answer: an interruption in it must find the worker here
+                self._awaited[following] = post
             else:
                 del self._awaited[step]
-                self._ray.kill(actor)
+                self._release(post, outcome)
                 yield outcome
+        for step, post in [*self._awaited.items()]:
+            if is_over(post.assignment, post.began):
+                del self._awaited[step]
+                self._ray.kill(post.worker)
+                yield overdue(post.assignment)
+
+    def let_go(self) -> None:
+        """End the workers that no trial took: another may be waiting for their places."""
+        for worker, _ in self._free:
+            self._ray.kill(worker)
+        self._free.clear()
 
     def dismiss(self) -> None:
-        """End every actor at once; the last finished epoch of each is in its checkpoint."""
-        for actor, _ in self._awaited.values():
-            self._ray.kill(actor)
+        """End every worker at once; the last finished epoch of each trial is in its checkpoint."""
+        for post in self._awaited.values():
+            self._ray.kill(post.worker)
         self._awaited.clear()
+        self.let_go()
+
+    def _free_worker(self, asked: Places) -> Any:
+        """A worker that holds just these places, if one is free."""
+        found = next((free for free in self._free if free[1] == asked), None)
+        if found is None:
+            return None
+        self._free.remove(found)
+        return found[0]
+
+    def _new_worker(self, asked: Places) -> Any:
+        amounts = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "resources": dict(asked.custom)}
+        return self._worker_class.options(**amounts, max_restarts=0, scheduling_strategy="SPREAD").remote(self._steps)
+
+    def _release(self, post: Post, result: TrialResult) -> None:
+        if result.state is State.FAILED:
+            self._ray.kill(post.worker)
+        else:
+            self._free.append((post.worker, places_of(post.assignment)))
 
     def _outcome(self, step: Any, assignment: Assignment) -> EpochReport | TrialResult:
         try:
@@ -220,56 +266,6 @@ def chosen_address(cluster: Cluster) -> tuple[str, str]:
     return ("", "") if named == "local" else (named, "RAY_ADDRESS")
 
 
-def place(assignment: Assignment, nodes: Sequence[Node]) -> Assignment:
-    """The assignment with its share of a GPU and its device decided."""
-    gpus, device = share(assignment.gpus, assignment.device, nodes)
-    return assignment.model_copy(update={"gpus": gpus, "device": device})
-
-
-def share(gpus: float, device: str, nodes: Sequence[Node]) -> tuple[float, str]:
-    """The GPUs and the device of a trial: gpus -1 is one GPU where any node has one.
-
-    A trial without a GPU is told `cpu`, because Ray does not hide the GPUs of others from it; one with a GPU sees
-    only its own, so that a device number means nothing there.
-    """
-    if gpus < 0:
-        gpus = float(device.startswith("cuda") or (device == "auto" and any(node.gpus >= 1 for node in nodes)))
-    if device == "auto" and not gpus:
-        device = "cpu"
-    return gpus, "cuda" if device.startswith("cuda") else device
-
-
-def places(cpus: float, gpus: float, node: Node) -> int:
-    """How many trials that ask for so much a node holds; a share of a GPU never spans two."""
-    by_cpu = whole(node.cpus / cpus)
-    if not gpus:
-        return by_cpu
-    return min(by_cpu, int(node.gpus) * whole(1 / gpus) if gpus <= 1 else whole(node.gpus / gpus))
-
-
-def whole(ratio: float) -> int:
-    """The whole part of a ratio of decimal fractions: 14 / 0.56 is 25, although floating point falls short of it."""
-    return math.floor(ratio + 1e-9)
-
-
-def refuse_unplaceable(placed: Assignment, nodes: Sequence[Node]) -> None:
-    """ResourceError for a request that no node can ever meet, with the request and the largest node."""
-    request = amount(placed.cpus, placed.gpus)
-    if placed.gpus > 1 and placed.gpus % 1:
-        raise ResourceError(f"a trial asks for {request}; Ray gives a share of one GPU or whole GPUs (gpus_per_trial)")
-    if placed.device == "cuda" and not placed.gpus:
-        raise ResourceError(
-            "device cuda with gpus_per_trial 0: Ray gives this trial no GPU; set gpus_per_trial above 0"
-        )
-    if not any(places(placed.cpus, placed.gpus, node) for node in nodes):
-        largest = max(nodes, key=lambda node: (node.gpus, node.cpus))
-        raise ResourceError(
-            f"a trial asks for {request}, but the largest node ({largest.name}) has "
-            f"{amount(largest.cpus, largest.gpus)}; lower resources.cpus_per_trial or resources.gpus_per_trial, "
-            "or join a cluster that has them ([cluster] address)"
-        )
-
-
 def cause(error: Exception) -> tuple[Failure, str]:
     """The failure class of what Ray reports, and a line for people."""
     exceptions = library().exceptions
@@ -285,20 +281,6 @@ def cause(error: Exception) -> tuple[Failure, str]:
         Failure.KILLED,
         "the trial's process was killed or crashed; the same command continues it from its last epoch",
     )
-
-
-def lost(assignment: Assignment, failure: Failure, message: str) -> TrialResult:
-    """The result of a trial that cannot speak for itself, written into its folder in its place."""
-    result = TrialResult(
-        spec=assignment.spec,
-        state=State.FAILED,
-        failure=failure,
-        message=message,
-        epochs=len(read_epochs(assignment.folder)),
-    )
-    write_spec(assignment.folder, assignment.spec)
-    write_result(assignment.folder, result)
-    return result
 
 
 def library() -> Any:

@@ -7,8 +7,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.config import Scalar, Training, override_value
+from harness.config import override_value
 from harness.results import RECALLS, EpochReport, TrialResult, TrialSpec
+from harness.sections import Scalar, Training
 
 if TYPE_CHECKING:
     import pandas
@@ -87,6 +88,7 @@ def final_metrics(result: TrialResult) -> dict[str, float]:
         **result.cost,
         "best_epoch": float(result.best_epoch),
         "epochs": float(result.epochs),
+        "attempts": float(result.attempts),
     }
 
 
@@ -98,12 +100,14 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float]:
 def final_tags(result: TrialResult, digest: str) -> dict[str, str]:
     """How a trial ended, and with what it was made."""
     metrics = final_metrics(result)
+    search = result.search.model_dump() if result.search else {}
     tags = {
         "harness.result": digest,
         "harness.failure": result.failure.value if result.failure else "",
         "harness.message": " ".join(result.message.split())[:LONGEST_TAG],
         "harness.nonfinite": ", ".join(sorted(metrics.keys() - finite(metrics).keys())),
         "mlflow.source.git.commit": result.environment.get("commit", ""),
+        **{f"search.{name}": str(value) for name, value in search.items()},
         **{f"gallery.{name}": str(size) for name, size in result.gallery.items()},
         **{f"env.{name}": value[:LONGEST_TAG] for name, value in result.environment.items()},
     }

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from harness.results import Assignment, EpochReport, TrialResult
+from harness.errors import StoreError
+from harness.folders import attempts, read_epochs, write_result, write_spec
+from harness.results import Assignment, EpochReport, Failure, State, TrialResult
+
+POLL_SECONDS = 0.25  # between two looks; Ctrl-C is noticed there
 
 Answer = Callable[[EpochReport], bool]
 Steps = Callable[[Assignment], Generator[EpochReport, bool | None, TrialResult]]
@@ -21,24 +26,35 @@ class Executor(Protocol):
     def check(self, assignments: Sequence[Assignment]) -> None:
         """Refuse, before anything starts, what can never run here: ResourceError with the request and the largest."""
 
-    def run(self, assignments: Iterable[Assignment], answer: Answer) -> Iterator[TrialResult]:
-        """Results as trials end; assignments are taken as places free up, every report is answered go on or stop."""
+    def run(self, assignments: Iterable[Assignment | None], answer: Answer) -> Iterator[TrialResult]:
+        """Results as trials end; assignments are taken as places free up, every report is answered go on or stop.
+
+        None among the assignments means that there is nothing to hand out at the moment, and that more may come.
+        """
 
     def close(self) -> None:
         """Let go of whatever was started."""
 
 
-class Running:
-    """A trial under way, advanced from report to report; the same in this process and in a worker."""
+class Worker:
+    """Advances a trial from report to report, then the next one; the same in this process and in one of Ray's."""
 
-    def __init__(self, assignment: Assignment, steps: Steps | None = None) -> None:
-        self._trial = (steps or trial_steps())(assignment)
+    def __init__(self, steps: Steps | None = None) -> None:
+        self._steps = steps or trial_steps()
+        self._trial: Generator[EpochReport, bool | None, TrialResult] | None = None
 
-    def step(self, go: bool | None = None) -> EpochReport | TrialResult:
-        """Send the answer to the last report (None starts the trial); the next report, or the result."""
+    def begin(self, assignment: Assignment) -> EpochReport | TrialResult:
+        """Start a trial; its first report, or the result."""
+        self._trial = self._steps(assignment)
+        return self.step(None)
+
+    def step(self, go: bool | None) -> EpochReport | TrialResult:
+        """Send the answer to the last report; the next report, or the result."""
+        assert self._trial is not None, "no trial has begun"
         try:
             return self._trial.send(go)
         except StopIteration as end:
+            self._trial = None  # with its data and weights, before the next one brings its own
             result: TrialResult = end.value
             return result
 
@@ -58,17 +74,58 @@ class InProcess:
         for device in sorted({assignment.device for assignment in assignments}):
             choose_device(device)
 
-    def run(self, assignments: Iterable[Assignment], answer: Answer) -> Iterator[TrialResult]:
-        """Results in the order of the assignments."""
+    def run(self, assignments: Iterable[Assignment | None], answer: Answer) -> Iterator[TrialResult]:
+        """Results in the order of the assignments; a time limit is looked at after every epoch."""
+        worker = Worker(self._steps)
         for assignment in assignments:
-            trial = Running(assignment, self._steps)
-            outcome = trial.step()
+            if assignment is None:
+                time.sleep(POLL_SECONDS)
+                continue
+            began, outcome = time.monotonic(), worker.begin(assignment)
             while isinstance(outcome, EpochReport):
-                outcome = trial.step(answer(outcome))
+                if is_over(assignment, began):
+                    outcome = overdue(assignment)
+                    break
+                outcome = worker.step(answer(outcome))
             yield outcome
 
     def close(self) -> None:
         """Nothing was started."""
+
+
+def is_over(assignment: Assignment, began: float) -> bool:
+    """Whether an attempt that began then, by the monotonic clock, has used up its time."""
+    return bool(assignment.seconds) and time.monotonic() - began > assignment.seconds
+
+
+def overdue(assignment: Assignment) -> TrialResult:
+    """The result of a trial that took longer than it may."""
+    return lost(
+        assignment,
+        Failure.TIMEOUT,
+        f"took longer than {assignment.seconds:g} s; raise failures.trial_seconds and run with --retry timeout: it "
+        "continues from its last epoch",
+    )
+
+
+def lost(assignment: Assignment, failure: Failure, message: str) -> TrialResult:
+    """The result of a trial that cannot speak for itself, written into its folder in its place; StoreError."""
+    folder = assignment.folder
+    result = TrialResult(
+        spec=assignment.spec,
+        state=State.FAILED,
+        failure=failure,
+        message=message,
+        epochs=len(read_epochs(folder)),
+        attempts=1 + attempts(folder),
+        search=assignment.search,
+    )
+    try:
+        write_spec(folder, assignment.spec)
+        write_result(folder, result)
+    except OSError as error:
+        raise StoreError(f"the trial's folder {folder} cannot be written: {error}; make room and run again") from error
+    return result
 
 
 def trial_steps() -> Steps:

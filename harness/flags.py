@@ -13,16 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, unknown
 
 if TYPE_CHECKING:
     from harness.config import Config
     from harness.output import Output
     from harness.registry import Registry
+    from harness.results import Failure
 
 Command = Callable[..., int]
 Option = Callable[[Command], Command]
-RESOURCES = ("device", "gpus_per_trial", "cpus_per_trial", "max_concurrent")
+OVERRIDES = {  # flags that are another way to say a key of harness.toml
+    **{f"resources.{name}": name for name in ("device", "gpus_per_trial", "cpus_per_trial", "max_concurrent")},
+    "campaign.name": "campaign_name",
+    "search.trials": "trials",
+    "failures.max_failures": "max_failures",
+    "failures.trial_seconds": "trial_seconds",
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,12 @@ class Flags:
     gpus_per_trial: float | None = None
     cpus_per_trial: float | None = None
     max_concurrent: int | None = None
+    retry: frozenset[Failure] = frozenset()
+    campaign_name: str | None = None
+    trials: int | None = None
+    max_failures: int | None = None
+    fail_fast: bool = False
+    trial_seconds: float | None = None
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
@@ -56,8 +69,9 @@ class Flags:
         from harness.config import load
         from harness.registry import discover
 
-        said = {name: getattr(self, name) for name in RESOURCES}
-        chosen = [f"resources.{name}={value}" for name, value in said.items() if value is not None]
+        said = {key: getattr(self, name) for key, name in OVERRIDES.items()}
+        chosen = [f"{key}={value}" for key, value in said.items() if value is not None]
+        chosen += ["failures.max_failures=1"] * self.fail_fast
         config = load(self.config_file, [*self.overrides, *chosen])
         return config, discover(config, self.plugins), self.out()
 
@@ -131,6 +145,25 @@ class Device(click.ParamType[str]):
         return str(value)
 
 
+class Classes(click.ParamType["frozenset[Failure]"]):
+    """Failure classes, separated by commas; `failed` is all of them."""
+
+    name = "failed|oom|…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[Failure]:
+        """The classes as a set."""
+        from harness.results import Failure  # not at the top: --help answers without pydantic
+
+        if isinstance(value, frozenset):
+            return value
+        names = [part.strip() for part in value.split(",") if part.strip()]
+        known = {failure.value for failure in Failure}
+        for name in names:
+            if name not in {*known, "failed"}:
+                self.fail(unknown("failure class", name, [*known, "failed"]), param, ctx)
+        return frozenset(Failure) if "failed" in names or not names else frozenset(map(Failure, names))
+
+
 NUMBER = click.FloatRange(min=0)
 FILE = click.Path(path_type=Path)
 
@@ -139,18 +172,32 @@ CONFIG: tuple[Option, ...] = (
     click.option("-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of harness.toml; repeatable."),
     click.option("--plugin", "plugins", type=FILE, multiple=True, metavar="FILE", help="A method card; repeatable."),
 )
-SELECTION: tuple[Option, ...] = (
-    click.option("--methods", type=Names(), help="Names or globs; default: [campaign] methods."),
-    click.option("--datasets", type=Names(), help="Names or globs; default: [campaign] datasets."),
-    click.option("--seeds", type=Seeds(), help="One trial a method, dataset and seed."),
-    click.option("--protocol", default="", metavar="NAME", help="Default: the first of the dataset's card."),
-    click.option("--limit", type=int, metavar="N", help="Only the first N images a split; marked, never ranked."),
+METHODS = click.option("--methods", type=Names(), help="Names or globs; default: [campaign] methods.")
+DATASETS = click.option("--datasets", type=Names(), help="Names or globs; default: [campaign] datasets.")
+SEEDS = click.option("--seeds", type=Seeds(), help="One trial a method, dataset and seed.")
+PROTOCOL = click.option("--protocol", default="", metavar="NAME", help="Default: the first of the dataset's card.")
+LIMIT = click.option("--limit", type=int, metavar="N", help="Only the first N images a split; marked, never ranked.")
+
+SELECTION: tuple[Option, ...] = (METHODS, DATASETS, SEEDS, PROTOCOL, LIMIT)
+SEARCHING: tuple[Option, ...] = (
+    METHODS,
+    DATASETS,
+    click.option("--trials", type=click.IntRange(min=1), metavar="N", help="A method and dataset, in total."),
+    click.option("--campaign", "campaign_name", metavar="NAME", help="Default: [campaign] name."),
+    LIMIT,
 )
+CONFIRMING: tuple[Option, ...] = (SEEDS, PROTOCOL)
 MACHINE: tuple[Option, ...] = (
     click.option("--device", type=Device(), help="Where a trial computes."),
     click.option("--gpus-per-trial", type=NUMBER, metavar="X", help="A fraction is allowed."),
     click.option("--cpus-per-trial", type=NUMBER, metavar="X", help="Also the number of torch threads."),
     click.option("--max-concurrent", type=click.IntRange(min=0), metavar="N", help="Trials at a time; 0: what fits."),
+)
+FAILURES: tuple[Option, ...] = (
+    click.option("--retry", type=Classes(), default=frozenset(), help="Run failed trials of these classes again."),
+    click.option("--fail-fast", is_flag=True, help="Stop at the first failed trial."),
+    click.option("--max-failures", type=click.IntRange(min=0), metavar="N", help="Stop after N failed trials."),
+    click.option("--trial-seconds", type=NUMBER, metavar="S", help="The longest that an attempt may take."),
 )
 OUTPUT: tuple[Option, ...] = (
     click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout; everything else on stderr."),

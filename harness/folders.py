@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from harness.errors import DataError
 from harness.results import EpochReport, TrialResult, TrialSpec
 
 T = TypeVar("T")
@@ -18,6 +18,7 @@ EPOCHS = "epochs.jsonl"
 RESULT = "result.json"
 RANKS = "ranks.npz"
 TRACEBACK = "traceback.txt"
+ATTEMPTS = "attempts.jsonl"
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -50,6 +51,17 @@ def write_result(folder: Path, result: TrialResult) -> None:
     write_atomic(folder / RESULT, result.model_dump_json(indent=2))
 
 
+def add_attempt(folder: Path, failed: TrialResult) -> None:
+    """Keep in mind that an attempt failed, and how: its result gives way to that of the next one."""
+    attempt = failed.model_dump_json(include={"failure", "message", "epochs"})
+    write_atomic(folder / ATTEMPTS, "".join(f"{line}\n" for line in [*_attempt_lines(folder), attempt]))
+
+
+def attempts(folder: Path) -> int:
+    """How many attempts of a trial have failed so far."""
+    return len(_attempt_lines(folder))
+
+
 def read_result(folder: Path) -> TrialResult | None:
     """The trial's result, or None where it has not ended yet."""
     return _read(folder / RESULT, TrialResult.model_validate_json)
@@ -67,12 +79,17 @@ def read_epochs(folder: Path) -> list[EpochReport]:
     )
 
 
+def _attempt_lines(folder: Path) -> list[str]:
+    return _read(folder / ATTEMPTS, str.splitlines) or []
+
+
 def _read(path: Path, parse: Callable[[str], T]) -> T | None:
+    """What a file holds; None where it is absent or torn, which is as good: whoever needs it makes it again."""
     try:
         return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise DataError(
-            f"{path} is damaged ({error}); move the folder {path.parent.name} away and run again"
-        ) from error
+        reason = str(error).splitlines()[0]
+        logging.getLogger(__name__).warning("%s is damaged (%s) and is made again", path, reason)
+        return None

@@ -7,9 +7,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from harness.config import DEFAULTS, FILE, Config, Section, literal
+from harness.config import DEFAULTS, FILE, Config, literal
 from harness.errors import UsageError
 from harness.folders import write_atomic
+from harness.sections import Section
 
 HEAD = """\
 # The default campaign of this project: what `harness run` does when no flag says otherwise.
@@ -50,6 +51,7 @@ def _section(name: str, field: FieldInfo) -> str:
 def _key(key: str, field: FieldInfo) -> list[str]:
     """A key with its default and a comment, beside it where there is room, else above."""
     setting, comment = f"{key} = {literal(field.default)}", _meaning(field)
+    setting = f"# {setting}" if isinstance(field.default, dict) else setting  # or no table of this name could follow
     line = f"{setting:<{COMMENT_AT - 1}} # {comment}" if comment else setting
     return [line] if len(line) <= WIDTH else [f"# {comment}", setting]
 

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ class Node(NamedTuple):
     name: str
     cpus: float
     gpus: float
+    custom: Mapping[str, float] = {}  # Ray's custom resources, by name
 
 
 def this_machine() -> Node:

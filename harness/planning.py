@@ -10,18 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from harness.cards import DatasetCard, MethodCard, ProtocolCard
-from harness.config import Campaign, Config
+from harness.cards import SELECTION, DatasetCard, MethodCard, ProtocolCard
+from harness.config import Config
 from harness.data import fingerprint, open_dataset
 from harness.errors import StoreError, UsageError, unknown
 from harness.folders import CHECKPOINT, read_result
 from harness.protocols import folds
 from harness.registry import Registry, settings_for, training_for
-from harness.results import Assignment, State, TrialSpec
+from harness.results import Assignment, Failure, State, TrialSpec
+from harness.sections import Campaign
 from harness.sources import source_hash
 from harness.tracking import default_uri, is_logged
 
-Standing = Literal["done", "resume", "failed", "new"]
+Standing = Literal["done", "resume", "failed", "retry", "new"]
+ENDED = ("done", "failed")
 TRIALS = "trials"
 CACHE = "cache"
 LEAST_FREE_BYTES = 200_000_000
@@ -54,16 +56,23 @@ class Plan:
     uri: str
     trials: tuple[Planned, ...]
     force: bool = False
+    retry: frozenset[Failure] = frozenset()
 
     @property
     def todo(self) -> tuple[Planned, ...]:
         """What is to be run; trials that were begun come first."""
-        return tuple(sorted((t for t in self.trials if t.state != "done"), key=lambda t: t.state != "resume"))
+        left = (trial for trial in self.trials if trial.state not in ENDED)
+        return tuple(sorted(left, key=lambda trial: trial.state != "resume"))
+
+    @property
+    def failed(self) -> tuple[Planned, ...]:
+        """Trials that failed and are not to be tried again."""
+        return tuple(trial for trial in self.trials if trial.state == "failed")
 
     @property
     def unlogged(self) -> tuple[Planned, ...]:
         """Trials that have ended but are not in the tracking store."""
-        return tuple(t for t in self.trials if t.state in ("done", "failed") and not is_logged(t.folder, self.uri))
+        return tuple(trial for trial in self.trials if trial.state in ENDED and not is_logged(trial.folder, self.uri))
 
     @property
     def idle(self) -> bool:
@@ -72,7 +81,7 @@ class Plan:
 
     def refreshed(self) -> Plan:
         """The same plan as the folders stand now."""
-        return replace(self, trials=tuple(stand(t.assignment, self.force) for t in self.trials))
+        return replace(self, trials=tuple(stand(t.assignment, self.force, self.retry) for t in self.trials))
 
 
 def plan(
@@ -84,17 +93,18 @@ def plan(
     protocol: str = "",
     limit: int | None = None,
     force: bool = False,
+    retry: frozenset[Failure] = frozenset(),
 ) -> Plan:
-    """What a campaign consists of and what of it is done; arguments override [campaign].
+    """What a campaign consists of and what of it is done; arguments override [campaign]; `retry` is tried again.
 
     Every split of a dataset with something to do is opened and held to its card, so that nothing starts that cannot
     be scored: UsageError, ConfigError, DataError, or StoreError where the results folder has no room.
     """
     check_writable(config.results)
-    made = selected(config, registry, methods, datasets, seeds, protocol, limit, force)
+    made = selected(config, registry, methods, datasets, seeds, protocol, limit, force, retry)
     if made.todo:
         check_room(config.results)
-        check_data(registry, made.todo)
+        check_data(registry, [trial.assignment for trial in made.todo])
     return made
 
 
@@ -107,25 +117,27 @@ def selected(
     protocol: str = "",
     limit: int | None = None,
     force: bool = False,
+    retry: frozenset[Failure] = frozenset(),
 ) -> Plan:
     """The same plan without a look at the data: enough to tell how things stand."""
     said = {"methods": methods, "datasets": datasets, "seeds": seeds, "protocol": protocol}
     campaign = config.campaign.model_copy(update={name: value for name, value in said.items() if value})
     check_numbers(campaign.seeds, limit)
+    check_protocol(campaign.protocol)
     trials = [
-        stand(trial, force)
+        stand(trial, force, retry)
         for dataset in registry.select_datasets(campaign.datasets)
         for trial in assignments(config, campaign, registry, registry.datasets[dataset], limit)
     ]
-    return Plan(campaign.name, config.results, default_uri(config), tuple(trials), force)
+    return Plan(campaign.name, config.results, default_uri(config), tuple(trials), force, retry)
 
 
 def assignments(
     config: Config, campaign: Campaign, registry: Registry, dataset: DatasetCard, limit: int | None
 ) -> Iterator[Assignment]:
-    """One trial a seed and method on one dataset."""
+    """One trial a seed and method on one dataset; with the protocol `val`, trials that never open test."""
     config = config.for_dataset(dataset.name)
-    protocol = find_protocol(dataset, campaign.protocol)
+    name, version = protocol_of(dataset, campaign.protocol)
     data = fingerprint(dataset, config.data, config.results / CACHE)
     methods = [registry.methods[name] for name in registry.select_methods(campaign.methods)]
     sources = {method.name: source_hash(method) for method in methods}
@@ -133,13 +145,13 @@ def assignments(
         spec = TrialSpec(
             method=method.name,
             dataset=dataset.name,
-            protocol=protocol.name,
+            protocol=name,
             seed=seed,
             settings=settings_for(method, config),
             training=training_for(method, config),
             limit=limit,
             data_fingerprint=data,
-            protocol_version=protocol.version,
+            protocol_version=version,
             source=sources[method.name],
         )
         yield assignment(config, spec, method, dataset)
@@ -160,16 +172,28 @@ def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: Dat
         threads=max(1, int(cpus)),
         cpus=cpus,
         gpus=asked.gpus_per_trial if asked.gpus_per_trial >= 0 else card.gpus,
+        custom=asked.custom,
+        seconds=config.failures.trial_seconds,
     )
 
 
-def stand(assignment: Assignment, force: bool = False) -> Planned:
-    """Where a trial stands, read from its folder; with `force` everything is new."""
+def stand(assignment: Assignment, force: bool = False, retry: frozenset[Failure] = frozenset()) -> Planned:
+    """Where a trial stands, read from its folder; with `force` everything is new, `retry` is what is tried again."""
     result = None if force else read_result(assignment.folder)
-    if result is not None:
-        return Planned(assignment, "done" if result.state is State.DONE else "failed")
+    if result is not None and result.failure is not None:
+        return Planned(assignment, "retry" if result.failure in retry else "failed")
+    if result is not None and result.state is State.DONE:
+        return Planned(assignment, "done")
     begun = not force and (assignment.folder / CHECKPOINT).is_file()
     return Planned(assignment, "resume" if begun else "new")
+
+
+def protocol_of(dataset: DatasetCard, name: str) -> tuple[str, int]:
+    """Name and version of a protocol; `val` is none of the dataset's and has no version."""
+    if name == SELECTION:
+        return SELECTION, 0
+    found = find_protocol(dataset, name)
+    return found.name, found.version
 
 
 def find_protocol(dataset: DatasetCard, name: str) -> ProtocolCard:
@@ -188,6 +212,12 @@ def check_numbers(seeds: Sequence[int], limit: int | None) -> None:
         raise UsageError(f"seeds {wrong or 'none'}: give whole numbers from 0 to 2**32 - 1, for example --seeds 0,1,2")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: give at least 1 image a split")
+
+
+def check_protocol(name: str) -> None:
+    """UsageError for the protocol that a search alone uses."""
+    if name == SELECTION:
+        raise UsageError(f"protocol {SELECTION!r} is kept for `harness search`, whose trials never open test")
 
 
 def check_writable(results: Path) -> None:
@@ -210,11 +240,15 @@ def check_room(results: Path) -> None:
         )
 
 
-def check_data(registry: Registry, todo: Sequence[Planned]) -> None:
+def check_data(registry: Registry, todo: Sequence[Assignment]) -> None:
     """Open every split that is about to be used and hold it to its card and protocol: DataError with both numbers."""
     for trial in {trial.spec.dataset: trial for trial in todo}.values():
         card, limit = registry.datasets[trial.spec.dataset], trial.spec.limit
-        dataset = open_dataset(card, trial.assignment.data, trial.assignment.cache, limit)
+        dataset = open_dataset(card, trial.data, trial.cache, limit)
+        if trial.spec.protocol == SELECTION:
+            for name in ("train", "val"):
+                dataset.split(name)
+            continue
         splits = {name: dataset.split(name) for name in card.splits}
         protocol = find_protocol(card, trial.spec.protocol)
         scored = splits.get(protocol.split) or dataset.split(protocol.split)

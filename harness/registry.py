@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cards import DatasetCard, MethodCard, read_card
-from harness.config import Config, Scalar, Training
+from harness.config import Config
 from harness.errors import ConfigError, UsageError, unknown
+from harness.sections import Scalar, Training
 from harness.sources import load_module, module_file, source_file
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from math import isnan
 from pathlib import Path
@@ -46,7 +46,7 @@ def boards(frame: pandas.DataFrame, methods: Mapping[str, MethodCard]) -> dict[s
         name = file_name(board.dataset, board.protocol)
         if name in pages:
             raise ConfigError(f"two boards would be written to {name}: rename the protocol {board.protocol!r}")
-        pages[name] = template().render(board=board, header=HEADER, left=LEFT, rows=rows(board), methods=methods)
+        pages[name] = template().render(board=board, header=header(board), left=LEFT, rows=rows(board), methods=methods)
     return pages
 
 
@@ -75,13 +75,14 @@ def terminal_table(board: Board) -> Table:
     """One board for the terminal: notes stand below, so that the numbers fit."""
     title = Text(f"{board.dataset}, protocol {board.protocol}", style="bold")
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=0)
-    shown = [place for place, name in enumerate(HEADER) if name not in UNSHOWN]
-    for name in (HEADER[place] for place in shown):
+    names = header(board)
+    shown = [place for place, name in enumerate(names) if name not in UNSHOWN]
+    for name in (names[place] for place in shown):
         side: Any = "left" if name in LEFT else "right"
         table.add_column(Text(name.replace(" ", "\n")), justify=side, no_wrap=name not in LEFT, overflow="fold")
     for row in rows(board):
         table.add_row(*(Text(row[place].text, style="bold" if row[place].bold else "") for place in shown))
-    noted = [f"{row[0].text}: {row[-1].text}" for row in rows(board) if row[-1].text]
+    noted = [f"{row[0].text}: {text}" for row in rows(board) if (text := told(row))]
     machines = [f"machine {place}: {name}" for place, name in enumerate(board.machines, start=1)]
     table.caption = Text("\n".join([*noted, *machines, *unranked(board)]), style="not italic")
     return table
@@ -93,17 +94,28 @@ def unranked(board: Board) -> list[str]:
     return [f"{name}: {label(row)}  {row.reason}".rstrip() for name, part in sections.items() for row in part]
 
 
+SETTINGS = "settings from"  # a column where any are from a search
 HEADER = (
     *("#", "method", "n", "rsum"),
     *(name.replace("_r", " R@") for name in RECALLS),
     *("val rsum", "train pairs/s", "score pairs/s", "parameters", "notes"),
 )
-LEFT = ("method", "rsum", "notes")
-UNSHOWN = ("val rsum", "parameters", "notes")  # in the terminal, so that a table fits 80 columns
+LEFT = ("method", "rsum", "notes", SETTINGS)
+UNSHOWN = ("val rsum", "parameters", "notes", SETTINGS)  # in the terminal, so that a table fits 80 columns
+
+
+def header(board: Board) -> tuple[str, ...]:
+    """The columns of a board."""
+    return (*HEADER, SETTINGS) if board.is_searched else HEADER
+
+
+def told(row: Sequence[Cell]) -> str:
+    """What the terminal says of a row below its table: notes, and where its settings are from."""
+    return "; ".join(cell.text for cell in row[len(HEADER) - 1 :] if cell.text)
 
 
 def rows(board: Board) -> list[list[Cell]]:
-    """The ranked rows as cells under `HEADER`."""
+    """The ranked rows as cells under `header`."""
     return [cells(board, row, place) for place, row in enumerate(board.ranked, start=1)]
 
 
@@ -118,7 +130,22 @@ def cells(board: Board, row: Standing, place: int) -> list[Cell]:
         *(Cell(rate(row.means[f"{name}_pairs_per_second"])) for name in ("train", "score")),
         Cell(millions(row.means["parameters"])),
         Cell("; ".join(notes(board, row))),
+        *([Cell(origin(row))] if board.is_searched else []),
     ]
+
+
+def origin(row: Standing) -> str:
+    """Where a row's settings are from, and what finding them has cost."""
+    if not row.search:
+        return "default"
+    trials, epochs, seconds, device = (row.search[name] for name in ("trials", "epochs", "seconds", "device_seconds"))
+    spent = f"{trials:.0f} trials, {epochs:.0f} epochs, {hours(seconds)} h, {hours(device)} device h"
+    return f"search {row.campaign}: {spent}"
+
+
+def hours(seconds: float) -> str:
+    """Hours, to a hundredth."""
+    return f"{seconds / 3600:.2f}"
 
 
 def label(row: Standing) -> str:
@@ -130,6 +157,7 @@ def notes(board: Board, row: Standing) -> list[str]:
     """What a reader must know before comparing a row."""
     found = ["n = 1"] if row.n == 1 else []
     found += ["uncommitted changes"] if row.dirty else []
+    found += ["smaller search budget than others"] if board.is_unequal(row) else []
     if len(board.machines) > 1:
         found.append("machine " + " and ".join(str(board.machines.index(name) + 1) for name in row.machines))
     ties = {"i2t": row.means["i2t_tied"], "t2i": row.means["t2i_tied"]}

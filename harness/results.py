@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.config import Scalar, Training
+from harness.sections import Scalar, Training
 
 Phase = Literal["start", "train", "test"]
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
@@ -22,13 +22,13 @@ class State(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
     DONE = "done"
-    STOPPED = "stopped"
+    PRUNED = "pruned"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
 
 
 class Failure(StrEnum):
-    """Why a trial failed."""
+    """Why a trial failed; what came from the machine and not from the trial is worth another attempt."""
 
     OOM = "oom"
     OOM_HOST = "oom_host"
@@ -38,6 +38,11 @@ class Failure(StrEnum):
     KILLED = "killed"
     NODE_LOST = "node_lost"
     BUG = "bug"
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the trial lost its process, its node or the host's memory, through no fault of its own."""
+        return self in (Failure.OOM_HOST, Failure.KILLED, Failure.NODE_LOST)
 
 
 class Record(BaseModel):
@@ -77,6 +82,16 @@ class TrialSpec(Record):
         return f"{self.method}/{self.dataset}/s{self.seed}"
 
 
+class Budget(Record):
+    """What the search cost that found a trial's settings."""
+
+    campaign: str
+    trials: int
+    epochs: int
+    seconds: float = Field(description="of training and validation, added over trials")
+    device_seconds: float = Field(description="the same, each times its share of GPUs, of CPUs where it had none")
+
+
 class Assignment(Record):
     """What a worker is handed: a spec and the places it needs, none of which changes the result."""
 
@@ -90,6 +105,15 @@ class Assignment(Record):
     threads: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
+    custom: dict[str, float] = Field(default_factory=dict, description="of Ray's custom resources")
+    seconds: float = Field(0.0, description="the longest that an attempt may take; 0 is no limit")
+    search: Budget | None = Field(None, description="what found its settings, if a search did")
+    label: str = Field("", description="how people are told of it, where not by the spec's label")
+
+    @property
+    def name(self) -> str:
+        """How people are told of it."""
+        return self.label or self.spec.label
 
 
 class EpochReport(Record):
@@ -118,6 +142,8 @@ class TrialResult(Record):
     val: dict[str, float] = Field(default_factory=dict, description="val measures of the best epoch")
     best_epoch: int = 0
     epochs: int = 0
+    attempts: int = Field(1, description="this one, and those that failed before it")
+    search: Budget | None = Field(None, description="what found its settings, if a search did")
     gallery: dict[str, int] = Field(default_factory=dict, description="images, captions, folds")
     cost: dict[str, float] = Field(
         default_factory=dict,

@@ -52,7 +52,7 @@ def statuses(trials: Iterable[Planned], uri: str, busy: bool) -> Iterator[Status
 def counts(found: Iterable[Status]) -> dict[str, int]:
     """Trials by state, every state named."""
     counted = Counter(status.state for status in found)
-    return {state.value: counted[state] for state in State if counted[state] or state is not State.STOPPED}
+    return {state.value: counted[state] for state in State if counted[state] or state is not State.PRUNED}
 
 
 def is_busy(results: Path) -> bool:

@@ -17,13 +17,13 @@ from harness.folders import TRACEBACK, read_result
 from harness.output import table
 from harness.planning import Plan
 from harness.publish import Published
-from harness.results import Failure, State, TrialSpec
+from harness.results import Assignment, Failure, State, TrialSpec
 from harness.status import Status, counts
 from harness.tracking import without_password
 
 STYLES = {
     **{"done": "green", "failed": "red", "resume": "yellow", "interrupted": "yellow", "running": "cyan"},
-    **{"new": "", "waiting": "dim"},
+    **{"retry": "yellow", "pruned": "dim", "new": "", "waiting": "dim"},
 }
 
 
@@ -48,7 +48,9 @@ def plan_line(plan: Plan, place: str) -> str:
     waiting = sum(trial.state == "resume" for trial in plan.todo)
     parts = [f"{plan.name}: {count(len(plan.todo), 'trial')} to run"]
     parts += [f"{waiting} of them continued"] if waiting else []
-    parts += [f"{len(plan.trials) - len(plan.todo)} done"] if len(plan.todo) < len(plan.trials) else []
+    done = len(plan.trials) - len(plan.todo) - len(plan.failed)
+    parts += [f"{done} done"] if done else []
+    parts += [f"{len(plan.failed)} failed before"] if plan.failed else []
     parts += [f"{len(plan.unlogged)} to be logged"] if plan.unlogged else []
     return f"{', '.join(parts)} · {place}"
 
@@ -73,15 +75,34 @@ def about(spec: TrialSpec) -> dict[str, Any]:
 def nothing_to_do(plan: Plan, files: Iterable[Path]) -> str:
     """Everything is done: how much, and where it stands."""
     reports = ", ".join(near(file) for file in files)
-    return f"{plan.name}: nothing to do: {count(len(plan.trials), 'trial')} done, leaderboard in {reports}"
+    done = f"{count(len(plan.trials) - len(plan.failed), 'trial')} done"
+    return f"{plan.name}: nothing to do: {done}, leaderboard in {reports}"
 
 
 def run_page(plan: Plan, outcome: Outcome, published: Published) -> Iterator[RenderableType]:
     """How a campaign ended: the files of its boards, where failures are explained, the counts."""
     yield from files_page(published)
-    for trace in tracebacks(plan):
-        yield f"{near(trace)} has a traceback"
+    yield from failures_page([trial.assignment for trial in plan.trials])
+    if outcome.stopped:
+        yield outcome.stopped
     yield counts_line(outcome.counts)
+
+
+def failures_page(trials: Iterable[Assignment]) -> Iterator[RenderableType]:
+    """What failed and why, where its traceback lies, and how it is run again."""
+    found = [(trial, read_result(trial.folder)) for trial in trials]
+    failed = [(trial, result) for trial, result in found if result and result.state is State.FAILED]
+    if not failed:
+        return
+    made = table("failed", "why", "epoch", "attempts", "message", right=("epoch", "attempts"))
+    for trial, result in failed:
+        trace = trial.folder / TRACEBACK
+        told = f"\n{near(trace)}" if result.failure is Failure.BUG and trace.is_file() else ""
+        why = result.failure.value if result.failure else ""
+        made.add_row(trial.name, why, str(result.epochs), str(result.attempts), Text(result.message + told))
+    yield made
+    classes = ",".join(sorted({result.failure.value for _, result in failed if result.failure}))
+    yield f"the same command with --retry {classes} runs them again"
 
 
 def run_json(plan: Plan, files: Iterable[Path]) -> dict[str, Any]:
@@ -96,12 +117,6 @@ def run_json(plan: Plan, files: Iterable[Path]) -> dict[str, Any]:
         for trial, result in results
     ]
     return {"campaign": plan.name, "trials": trials, "reports": [str(file) for file in files]}
-
-
-def tracebacks(plan: Plan) -> list[Path]:
-    """The tracebacks of the failures that nobody foresaw; the message of any other says it all."""
-    ended = [(trial.folder / TRACEBACK, read_result(trial.folder)) for trial in plan.trials]
-    return [trace for trace, result in ended if result and result.failure is Failure.BUG and trace.is_file()]
 
 
 def files_page(published: Published) -> Iterator[str]:

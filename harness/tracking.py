@@ -46,7 +46,10 @@ SQLITE = "sqlite:///"
 ARTIFACTS = (SPEC, RESULT, EPOCHS, RANKS, TRACEBACK)
 TAGS_A_BATCH = 100  # MLflow's limit
 PAGE = 1000
-STATUS = {State.DONE: "FINISHED", State.FAILED: "FAILED"}  # every other end is KILLED: to be continued
+STATUS = {  # every other end is KILLED: to be continued
+    **{State.DONE: "FINISHED", State.PRUNED: "FINISHED"},
+    State.FAILED: "FAILED",
+}
 ENDED = ("FINISHED", "FAILED")
 MANNERS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -202,7 +205,7 @@ class Tracker:
         with self._store():
             already = None if result.key in self._children else self._logged(result)
             run_id = already or self._log(result, folder)
-        if result.state in (State.DONE, State.FAILED):
+        if result.state in STATUS:
             mark = {"uri": without_password(self.uri), "run_id": run_id, "result": digest(result)}
             write_atomic(folder / LOGGED, json.dumps(mark, indent=2))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import resource
 import time
 import traceback
 from collections.abc import Generator
@@ -14,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.cards import DatasetCard, MethodCard, ProtocolCard, read_card
-from harness.config import Scalar
+from harness.cards import SELECTION, DatasetCard, MethodCard, ProtocolCard, read_card
+from harness.checkpoint import load_checkpoint, save_checkpoint
 from harness.data import Dataset, open_dataset
 from harness.environment import environment
 from harness.errors import DataError, ResourceError, TrialError
@@ -24,17 +23,20 @@ from harness.folders import (
     CHECKPOINT,
     RANKS,
     TRACEBACK,
+    attempts,
     read_epochs,
     write_atomic,
     write_epochs,
     write_result,
     write_spec,
 )
+from harness.memory import forget_peak, peak_mb
 from harness.method import Inputs, Method
 from harness.protocols import evaluation, folds, gallery
 from harness.ranking import measures, rank
 from harness.registry import load_class
 from harness.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
+from harness.sections import Scalar
 from harness.train import EpochCost, Trainer
 
 Steps = Generator[EpochReport, bool | None, TrialResult]
@@ -49,8 +51,7 @@ def steps(assignment: Assignment) -> Steps:
         result = yield from Trial(assignment).run()
     except Exception as error:  # noqa: BLE001  the one boundary where a trial becomes a result
         result = failed(assignment, error)
-    if result.state is not State.STOPPED:
-        write_result(assignment.folder, result)
+    write_result(assignment.folder, result)
     return result
 
 
@@ -64,12 +65,13 @@ class Trial:
         write_spec(self.folder, self.spec)
         torch.set_num_threads(assignment.threads)
         self.device = choose_device(assignment.device)
+        forget_peak(self.device)
         self.environment = environment(self.device)  # now: the checkout may change while the trial runs
         card = read_card(DatasetCard, assignment.dataset_card)
         self.dataset = open_dataset(card, assignment.data, assignment.cache, self.spec.limit)
         if self.dataset.fingerprint != self.spec.data_fingerprint:
             raise DataError(f"the files of {card.name} changed since the trial was planned; run the command again")
-        self.protocol = find_protocol(card, self.spec.protocol)
+        self.protocol = None if self.spec.protocol == SELECTION else find_protocol(card, self.spec.protocol)
         method_card = read_card(MethodCard, assignment.method_card)
         self.method = build_method(method_card, self.spec.settings, self.dataset, self.spec.seed).to(self.device)
         self.reports: list[EpochReport] = []
@@ -78,13 +80,15 @@ class Trial:
     def run(self) -> Steps:
         """Epochs from where they stood, then the best weights on test."""
         trainer = self._trainer()
-        yield self._report(phase="start")
-        while trainer is not None and not self._finished(trainer):
-            report = self._epoch(trainer)
-            if (yield report) is False:
-                return self._result(State.STOPPED)
+        go = yield self._report(phase="start", val=self.reports[-1].val if self.reports else None)
+        while go is not False and trainer is not None and not self._finished(trainer):
+            go = yield self._epoch(trainer)
+        if go is False:
+            return self._result(State.PRUNED)
+        if self.protocol is None:
+            return self._selected()
         yield self._report(phase="test")
-        return self._test()
+        return self._test(self.protocol)
 
     def _trainer(self) -> Trainer | None:
         """The trainer, continued from the checkpoint where there is one; None where nothing is to be trained."""
@@ -92,12 +96,11 @@ class Trial:
             return None
         split = self.dataset.split("train")
         trainer = Trainer(self.method, split, self.spec.training, self.spec.seed, self.device)
-        checkpoint = self.folder / CHECKPOINT
-        if checkpoint.is_file():
-            state = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        state, reports = load_checkpoint(self.folder / CHECKPOINT, self.device), read_epochs(self.folder)
+        if state and len(reports) >= state["trainer"]["epoch"]:
             trainer.load(state["trainer"])
             self.best = state["best"]
-            self.reports = read_epochs(self.folder)[: trainer.epoch]
+            self.reports = reports[: trainer.epoch]
         return trainer
 
     def _finished(self, trainer: Trainer) -> bool:
@@ -123,14 +126,19 @@ class Trial:
         split = self.dataset.split("val")
         return measures(rank(score_split(self.method, split, self.device).scores, split.pairs))
 
-    def _test(self) -> TrialResult:
+    def _selected(self) -> TrialResult:
+        """The best epoch on val; test stays closed."""
+        val = self.reports[self.best["epoch"] - 1].val if self.best["epoch"] else self._validate()
+        return self._result(State.DONE, val)
+
+    def _test(self, protocol: ProtocolCard) -> TrialResult:
         """The best weights of val on the protocol's gallery, once."""
         if self.best["method"] is not None:
             self.method.load_state_dict(self.best["method"])
-        split = self.dataset.split(self.protocol.split)
-        parts = folds(self.protocol, len(split.images), split.pairs, limited=self.spec.limit is not None)
+        split = self.dataset.split(protocol.split)
+        parts = folds(protocol, len(split.images), split.pairs, limited=self.spec.limit is not None)
         ranks, cost = rank_split(self.method, split, self.device, parts)
-        found, arrays = evaluation(self.protocol, split.pairs, parts, ranks)
+        found, arrays = evaluation(protocol, split.pairs, parts, ranks)
         save_arrays(self.folder / RANKS, arrays)
         return self._result(State.DONE, found, gallery(parts), self._cost(cost))
 
@@ -149,8 +157,10 @@ class Trial:
             val=self.reports[best - 1].val if best else {},
             best_epoch=best,
             epochs=len(self.reports),
+            attempts=1 + attempts(self.folder),
+            search=self.assignment.search,
             gallery=sizes or {},
-            cost=cost or {},
+            cost=cost or self._cost({}),
             environment=self.environment,
         )
 
@@ -162,7 +172,7 @@ class Trial:
             "train_pairs_per_second": float(np.median(rates)) if rates else 0.0,
             "data_wait": float(np.median(waits)) if waits else 0.0,
             **scoring,
-            "peak_memory_mb": peak_memory_mb(self.device),
+            "peak_memory_mb": peak_mb(self.device),
             "parameters": float(sum(part.numel() for part in self.method.parameters())),
             "seconds": sum(report.seconds for report in self.reports),
         }
@@ -215,25 +225,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Tensors and plain values only, replaced atomically; loads with weights_only=True."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomic(path, buffer.getvalue())
-
-
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Arrays as .npz, replaced atomically."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_atomic(path, buffer.getvalue())
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """The most memory that this process held: on the GPU where it trains on one, else resident."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def failed(assignment: Assignment, error: Exception) -> TrialResult:
@@ -245,6 +241,8 @@ def failed(assignment: Assignment, error: Exception) -> TrialResult:
         failure=classify(error),
         message=explain(error),
         epochs=len(read_epochs(assignment.folder)),
+        attempts=1 + attempts(assignment.folder),
+        search=assignment.search,
         environment=environment(torch.device("cpu")),
     )
 

@@ -14,10 +14,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from harness.planning import Plan
-from harness.results import EpochReport, State, TrialResult
+from harness.cards import SELECTION
+from harness.results import Assignment, EpochReport, State, TrialResult
 
-MARKS = {State.DONE: ("✓", "green"), State.FAILED: ("✗", "red"), State.STOPPED: ("■", "yellow")}
+MARKS = {State.DONE: ("✓", "green"), State.FAILED: ("✗", "red"), State.PRUNED: ("■", "yellow")}
 WIDE = 100  # columns from which a running trial also shows its loss
 FRAMES = 4  # a second
 
@@ -57,12 +57,11 @@ class Row:
 class Totals:
     """What is known of a campaign while it runs: counts, and the time it still takes."""
 
-    def __init__(self, plan: Plan, now: float) -> None:
-        self.labels = {trial.spec.key: trial.spec.label for trial in plan.trials}
-        self.widest = max(len(trial.spec.label) for trial in plan.trials)
+    def __init__(self, total: int, before: int, now: float) -> None:
+        self.labels: dict[str, str] = {}
         self.began = now
-        self.before = len(plan.trials) - len(plan.todo)
-        self.total = len(plan.todo)
+        self.before = before
+        self.total = total - before
         self.rows: dict[str, Row] = {}
         self.ended: list[State] = []
         self.seconds: list[float] = []  # of the trials that this run has done
@@ -71,6 +70,16 @@ class Totals:
     def failed(self) -> int:
         """Trials that failed in this run."""
         return self.ended.count(State.FAILED)
+
+    @property
+    def widest(self) -> int:
+        """The longest label so far."""
+        return max(map(len, self.labels.values()), default=0)
+
+    def begin(self, assignment: Assignment) -> None:
+        """A trial is handed out, for the first time or again."""
+        self.labels[assignment.spec.key] = assignment.name
+        self.rows.pop(assignment.spec.key, None)
 
     def epoch(self, report: EpochReport, now: float) -> Row:
         """A trial reports."""
@@ -123,9 +132,14 @@ class Lines:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         return None
 
-    def start(self, plan: Plan) -> None:
+    def start(self, total: int, before: int) -> None:
         """The campaign begins."""
-        self._totals = Totals(plan, time.monotonic())
+        self._totals = Totals(total, before, time.monotonic())
+
+    def begin(self, assignment: Assignment) -> None:
+        """A trial is handed out."""
+        assert self._totals
+        self._totals.begin(assignment)
 
     def epoch(self, report: EpochReport) -> None:
         """A trial reports."""
@@ -138,7 +152,7 @@ class Lines:
         """A trial has ended."""
         assert self._totals
         self._totals.result(result)
-        self._print(result_line(result, self._totals.widest))
+        self._print(result_line(result, self._totals.labels.get(result.key, ""), self._totals.widest))
 
     def warn(self, message: str) -> None:
         """Something to be told once."""
@@ -163,10 +177,15 @@ class Picture:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._live.stop()
 
-    def start(self, plan: Plan) -> None:
+    def start(self, total: int, before: int) -> None:
         """The campaign begins."""
-        self._totals = Totals(plan, time.monotonic())
+        self._totals = Totals(total, before, time.monotonic())
         self._live.start()
+
+    def begin(self, assignment: Assignment) -> None:
+        """A trial is handed out."""
+        assert self._totals
+        self._totals.begin(assignment)
 
     def epoch(self, report: EpochReport) -> None:
         """A trial reports."""
@@ -177,7 +196,7 @@ class Picture:
         """A trial has ended."""
         assert self._totals
         self._totals.result(result)
-        self._console.print(result_line(result, self._totals.widest))
+        self._console.print(result_line(result, self._totals.labels.get(result.key, ""), self._totals.widest))
 
     def warn(self, message: str) -> None:
         """Something to be told once."""
@@ -233,16 +252,19 @@ def epoch_line(row: Row) -> str:
     return "  ".join([*parts, f"{report.pairs_per_second:,.0f} pairs/s", f"{report.seconds:.1f} s"])
 
 
-def result_line(result: TrialResult, width: int = 0) -> Text:
+def result_line(result: TrialResult, label: str = "", width: int = 0) -> Text:
     """How a trial ended, as a line; labels are filled up to a width, so that lines stand in columns."""
     mark, style = MARKS.get(result.state, ("·", ""))
-    line = Text.assemble((mark, style), f" {result.spec.label:<{width}}  ")
-    if result.state is State.DONE:
-        line.append(f"rsum {result.measures['rsum']:5.1f}", style="bold")
-        r1 = f"  R@1 {result.measures['i2t_r1']:4.1f} {result.measures['t2i_r1']:4.1f}"
-        return line.append(f"{r1}  best epoch {result.best_epoch}/{result.epochs}  {clock(result.cost['seconds'])}")
-    why = f" ({result.failure.value})" if result.failure else ""
-    return line.append(f"{result.state.value}{why}: {result.message}")
+    line = Text.assemble((mark, style), f" {label or result.spec.label:<{width}}  ")
+    if result.state is State.FAILED:
+        tried = f", attempt {result.attempts}" if result.attempts > 1 else ""
+        return line.append(f"failed ({result.failure.value if result.failure else 'bug'}{tried}): {result.message}")
+    if result.state is State.PRUNED:
+        return line.append(f"pruned after epoch {result.epochs}: val rsum {result.val.get('rsum', 0.0):.1f}")
+    where = "val " if result.spec.protocol == SELECTION else ""
+    line.append(f"{where}rsum {result.measures['rsum']:5.1f}", style="bold")
+    r1 = f"  R@1 {result.measures['i2t_r1']:4.1f} {result.measures['t2i_r1']:4.1f}"
+    return line.append(f"{r1}  best epoch {result.best_epoch}/{result.epochs}  {clock(result.cost['seconds'])}")
 
 
 def clock(seconds: float) -> str:

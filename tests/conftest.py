@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness.cluster import RayExecutor
-from harness.config import Cluster
 from harness.machine import Node
+from harness.sections import Cluster
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
     signal.signal(signal.SIGINT, signal.default_int_handler)

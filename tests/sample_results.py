@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.config import Training
 from harness.folders import RANKS, TRACEBACK, write_atomic, write_epochs, write_result, write_spec
 from harness.results import RECALLS, EpochReport, State, TrialResult, TrialSpec
+from harness.sections import Training
 
 
 def spec_of(method: str = "caan", seed: int = 0, **changes: object) -> TrialSpec:

@@ -21,21 +21,23 @@ ROOT = Path(__file__).parents[1]
 # A module imports from its own floor or from a lower one. A new module gets its place here.
 FLOORS = (
     {"errors"},
-    {"config", "cards", "results", "folders", "method", "attention", "tiles", "blocks"} | {"ranking", "machine"},
+    {"sections", "config", "cards", "results", "folders", "method", "attention", "tiles", "blocks"}
+    | {"ranking", "machine", "memory", "placement"},
     {"regions", "captions", "splits", "files", "grammar", "drawing", "scenes", "coco", "precomp", "data"}
     | {"protocols", "streaming", "registry", "sources"},
-    {"environment", "evaluate"},
+    {"environment", "evaluate", "batches"},
     {"train"},
-    {"trial"},
-    {"executors", "cluster", "columns", "tracking", "stats", "board", "report", "search"},
-    {"planning", "campaign", "status"},
-    {"init", "view", "output", "catalogue", "summary", "publish", "flags", "cli"},
+    {"checkpoint", "trial"},
+    {"executors", "cluster", "columns", "tracking", "stats", "board", "report", "search", "space", "studies"},
+    {"interruption", "attempts", "recording", "planning", "campaign", "subject", "searching", "status"},
+    {"init", "view", "output", "catalogue", "summary", "search_summary", "publish", "flags", "cli"},
 )
 DOORS = {
     "ray": {"cluster"},
     "optuna": {"search"},
     "mlflow": {"tracking"},
-    "torch": {"method", "attention", "tiles", "blocks", "evaluate", "train", "trial", "environment"},
+    "torch": {"method", "attention", "tiles", "blocks", "evaluate", "batches", "train", "trial", "environment"}
+    | {"memory", "checkpoint"},
 }
 HEAVY = ("torch", "ray", "mlflow", "optuna", "pandas")
 FEW = 0.04  # the share of functions that may be longer than 30 lines

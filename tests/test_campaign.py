@@ -16,17 +16,19 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from harness.campaign import LOCK, Outcome, choose_executor, execute, held_back
+from harness.campaign import LOCK, Outcome, choose_executor, execute
 from harness.cards import DatasetCard, Request, read_card
 from harness.cluster import RayExecutor
-from harness.config import Campaign, Config, Paths, Resources, Training, load
+from harness.config import Config, load
 from harness.errors import DataError, ResourceError, StoreError, UsageError
 from harness.executors import InProcess
 from harness.folders import read_epochs, read_result, write_atomic
+from harness.interruption import held_back
 from harness.planning import Plan, check_room, plan
 from harness.registry import discover
-from harness.results import EpochReport, Failure, State, TrialResult
+from harness.results import Assignment, EpochReport, Failure, State, TrialResult
 from harness.scenes import Scenes
+from harness.sections import Campaign, Paths, Resources, Training
 from harness.splits import Place
 from harness.tracking import Tracker, is_logged
 
@@ -57,8 +59,11 @@ class Watcher:
     results: list[TrialResult] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
 
-    def start(self, plan: Plan) -> None:
+    def start(self, total: int, before: int) -> None:
         """The campaign begins."""
+
+    def begin(self, assignment: Assignment) -> None:
+        """A trial is handed out."""
 
     def epoch(self, report: EpochReport) -> None:
         self.reports.append(report)
@@ -147,7 +152,9 @@ def test_a_trial_is_done_resumed_or_run_again_as_its_folder_says(config: Config)
     write_atomic(begun.folder / "checkpoint.pt", "")
     again = made.refreshed()
     assert standing(again) == ["done", "failed", "resume", "new"]
-    assert [trial.spec.seed for trial in again.todo] == [2, 1, 3], "what was begun comes first"
+    assert [trial.spec.seed for trial in again.todo] == [2, 3], "what was begun comes first"
+    retried = dataclasses.replace(made, retry=frozenset({Failure.OOM})).refreshed()
+    assert [trial.spec.seed for trial in retried.todo] == [2, 1, 3]
     assert standing(dataclasses.replace(made, force=True).refreshed()) == ["new"] * 4
 
 
@@ -272,7 +279,7 @@ def test_a_trial_that_meets_nan_fails_and_the_others_go_on(config: Config) -> No
     assert standing(planned(broken, methods=["mine", "chance"])) == ["failed", "done"]
 
 
-def test_a_failed_trial_is_run_again_and_its_old_result_is_gone_meanwhile(config: Config) -> None:
+def test_a_failed_trial_is_run_again_when_asked_and_its_old_result_is_gone_meanwhile(config: Config) -> None:
     (trial,) = planned(config).trials
     (result,) = InProcess().run([trial.assignment], lambda _report: True)
     failed = result.model_copy(update={"state": State.FAILED, "failure": Failure.KILLED})
@@ -280,7 +287,9 @@ def test_a_failed_trial_is_run_again_and_its_old_result_is_gone_meanwhile(config
     seen: list[TrialResult | None] = []
     view = Watcher()
     view.at = lambda report: seen.append(read_result(trial.folder))  # type: ignore[method-assign]
-    assert carry_out(config, view).counts == {"done": 1}
+    assert carry_out(config).exit_code == 4, "a trial that failed before still counts"
+    assert carry_out(config, view, retry=frozenset({Failure.TIMEOUT})).counts == {}
+    assert carry_out(config, view, retry=frozenset({Failure.KILLED})).counts == {"done": 1}
     assert seen
     assert all(result is None for result in seen)
 

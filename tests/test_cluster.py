@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from toy_trials import counting, toy_assignment
 
 from harness import machine
-from harness.cluster import RayExecutor, cause, places, share
-from harness.config import Cluster, Resources
+from harness.cluster import RayExecutor, cause
 from harness.errors import ResourceError
 from harness.folders import read_result
 from harness.machine import Node
+from harness.placement import Places, places, share
 from harness.results import Assignment, EpochReport, Failure, State, TrialResult
+from harness.sections import Cluster, Resources
 
 SMALL = Node("small", 2, 0)
 BIG = Node("big", 8, 2)
@@ -47,6 +48,27 @@ def test_two_trials_run_side_by_side_each_in_a_process_of_its_own(executor: RayE
     first, second = results[0].cost, results[1].cost
     assert len({first["pid"], second["pid"], os.getpid()}) == 3
     assert max(first["started"], second["started"]) < min(first["ended"], second["ended"])
+
+
+def test_a_worker_whose_trial_ended_well_takes_the_next_and_after_a_failure_a_new_one_is_started(
+    local_ray: None, tmp_path: Path
+) -> None:
+    crashing = toy_assignment(tmp_path, seed=2)
+    spec = crashing.spec.model_copy(update={"method": "crashing"})
+    trials = [toy_assignment(tmp_path, seed, epochs=1) for seed in range(4)]
+    trials[2] = crashing.model_copy(update={"spec": spec, "folder": tmp_path / spec.key})
+    results = run(RayExecutor(resources=Resources(max_concurrent=1), steps=counting), trials)
+    pids = [results[seed].cost.get("pid") for seed in range(4)]
+    assert pids[0] == pids[1] and results[2].state is State.FAILED
+    assert pids[3] not in (None, pids[0])
+
+
+def test_free_workers_give_their_places_back_to_a_trial_that_asks_for_others(
+    executor: RayExecutor, tmp_path: Path
+) -> None:
+    asked = [toy_assignment(tmp_path, seed, epochs=1, cpus=cpus) for seed, cpus in enumerate((1, 1, 2, 1))]
+    results = run(executor, asked)
+    assert {result.state for result in results.values()} == {State.DONE}
 
 
 def test_a_trial_that_wants_the_whole_machine_runs_alone(executor: RayExecutor, tmp_path: Path) -> None:
@@ -103,7 +125,7 @@ def test_a_worker_that_fails_outside_of_the_trial_is_a_bug_of_its_trial_alone(
 
 def test_a_trial_that_is_told_to_stop_stops(executor: RayExecutor, tmp_path: Path) -> None:
     (result,) = executor.run([toy_assignment(tmp_path, epochs=5)], lambda report: report.epoch < 2)
-    assert (result.state, result.epochs) == (State.STOPPED, 2)
+    assert (result.state, result.epochs) == (State.PRUNED, 2)
 
 
 def test_an_interruption_ends_the_workers(executor: RayExecutor, tmp_path: Path) -> None:
@@ -217,11 +239,11 @@ def test_places_are_what_fits_when_trials_are_put_one_by_one(cpus: int, gpus: in
                 break
             free_gpus[fitting[0]] -= share10
         count += 1
-    assert places(cpu10 / 10, share10 / 10, Node("any", cpus, gpus)) == count
+    assert places(Places(cpu10 / 10, share10 / 10), Node("any", cpus, gpus)) == count
 
 
 def test_a_decimal_fraction_loses_no_place_to_rounding() -> None:
-    assert places(0.56, 0, Node("any", 14, 0)) == 25
+    assert places(Places(0.56, 0), Node("any", 14, 0)) == 25
 
 
 @pytest.mark.parametrize(("quota", "expected"), [("max 100000", 3), ("150000 100000", 2), ("900000 100000", 3)])

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from harness.cards import MethodCard, ProtocolCard, SplitSize, Tunable
-from harness.config import Config, Scalar, Training
+from harness.config import Config
 from harness.data import Dataset, open_dataset
 from harness.evaluate import score_split
 from harness.method import Batch, Encoded, Inputs, Method
@@ -27,6 +27,7 @@ from harness.protocols import expected_at_random, folds
 from harness.ranking import measures, rank
 from harness.registry import discover, load_class, settings_for
 from harness.scenes import Scenes
+from harness.sections import Scalar, Training
 from harness.splits import Place
 from harness.train import Trainer
 

@@ -37,11 +37,11 @@ def test_every_report_is_answered_once_and_in_order(tmp_path: Path) -> None:
     assert seen == [("start", 0), ("train", 1), ("train", 2), ("train", 3)]
 
 
-def test_a_trial_that_is_told_to_stop_stops_and_leaves_no_result(tmp_path: Path) -> None:
+def test_a_trial_that_is_told_to_stop_stops_and_its_result_says_so(tmp_path: Path) -> None:
     assignment = toy_assignment(tmp_path, epochs=5)
     (result,) = InProcess(counting).run([assignment], lambda report: report.epoch < 2)
-    assert (result.state, result.epochs) == (State.STOPPED, 2)
-    assert read_result(assignment.folder) is None
+    assert (result.state, result.epochs) == (State.PRUNED, 2)
+    assert read_result(assignment.folder) == result
 
 
 def test_an_assignment_is_taken_when_the_one_before_has_ended(tmp_path: Path) -> None:

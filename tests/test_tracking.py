@@ -20,9 +20,10 @@ from mlflow.entities import Run
 from sample_results import folder_of, reports_of, result_of, spec_of
 
 from harness.columns import described
-from harness.config import Config, Training, override_value, parse_override
+from harness.config import Config, override_value, parse_override
 from harness.errors import StoreError
 from harness.results import Failure, State
+from harness.sections import Training
 from harness.tracking import EXPERIMENT, Tracker, default_uri, is_logged, without_password
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 import methods
 from harness import trial
 from harness.cards import DatasetCard, MethodCard, read_card
-from harness.config import Config, Training
+from harness.config import Config
 from harness.data import fingerprint, open_dataset
 from harness.environment import commit_of
 from harness.errors import NonFiniteError, ResourceError
@@ -20,6 +21,7 @@ from harness.folders import CHECKPOINT, RANKS, TRACEBACK, read_epochs, read_resu
 from harness.protocols import folds
 from harness.registry import discover, settings_for
 from harness.results import Assignment, Failure, State, TrialResult, TrialSpec
+from harness.sections import Training
 from harness.sources import source_hash
 from harness.trial import build_method, choose_device, steps
 
@@ -104,6 +106,60 @@ def test_a_killed_trial_continues_and_ends_with_the_same_bits(assign) -> None:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.parametrize("name", ["checkpoint.pt", "epochs.jsonl"])
+@pytest.mark.parametrize("how", ["cut", "flipped", "empty"])
+def test_a_torn_file_is_never_trusted_and_the_trial_begins_anew(assign, name: str, how: str) -> None:
+    whole, broken = assign(folder="whole"), assign(folder="broken")
+    expected = run(whole)
+    run(broken, stop_after=2)
+    file = broken.folder / name
+    data = file.read_bytes()
+    middle = len(data) // 2
+    flipped = data[:middle] + bytes([data[middle] ^ 0x80]) + data[middle + 1 :]
+    file.write_bytes({"cut": data[:middle], "flipped": flipped, "empty": b""}[how])
+    assert next(steps(broken)).epoch == 0
+    assert run(broken).measures == expected.measures
+
+
+def test_a_disk_that_is_full_in_a_checkpoint_leaves_the_one_before_whole(assign, monkeypatch) -> None:
+    whole, full = assign(folder="whole"), assign(folder="full")
+    expected = run(whole)
+    run(full, stop_after=2)
+    before = (full.folder / CHECKPOINT).read_bytes()
+    replace = Path.replace
+
+    def no_room(self: Path, target: Path) -> Path:
+        if target.name == CHECKPOINT:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", no_room)
+    failed = run(full)
+    assert failed.state is State.FAILED and "No space left on device" in failed.message
+    assert (full.folder / CHECKPOINT).read_bytes() == before
+    assert not [file for file in full.folder.iterdir() if file.name.endswith(".part")]
+    monkeypatch.undo()
+    assert run(full).measures == expected.measures
+
+
+def test_a_trial_of_a_search_ends_with_its_measures_on_val_and_never_opens_test(assign, monkeypatch) -> None:
+    opened = []
+    whole = trial.open_dataset
+
+    def watched(*arguments):
+        dataset = whole(*arguments)
+        split = dataset.split
+        dataset.split = lambda name: opened.append(name) or split(name)
+        return dataset
+
+    monkeypatch.setattr(trial, "open_dataset", watched)
+    assignment = assign()
+    spec = assignment.spec.model_copy(update={"protocol": "val"})
+    result = run(assignment.model_copy(update={"spec": spec}))
+    assert set(opened) == {"train", "val"}
+    assert result.state is State.DONE and result.measures == result.val and 0 < result.measures["rsum"] <= 600
+
+
 def test_the_test_split_is_scored_with_the_weights_of_the_best_epoch(assign) -> None:
     result = run(assign(epochs=5, lr=0.05))
     assert 0 < result.best_epoch < 5
@@ -111,7 +167,7 @@ def test_the_test_split_is_scored_with_the_weights_of_the_best_epoch(assign) -> 
     assert result.measures != run(assign(epochs=5, lr=0.04)).measures
 
 
-def test_a_stopped_trial_keeps_its_checkpoint_and_never_opens_test(assign, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pruned_trial_keeps_its_checkpoint_and_never_opens_test(assign, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     whole = trial.open_dataset
 
@@ -126,8 +182,8 @@ def test_a_stopped_trial_keeps_its_checkpoint_and_never_opens_test(assign, monke
     next(life), next(life)
     with pytest.raises(StopIteration) as end:
         life.send(False)
-    assert end.value.value.state is State.STOPPED
-    assert read_result(assign().folder) is None and (assign().folder / CHECKPOINT).is_file()
+    assert end.value.value.state is State.PRUNED
+    assert read_result(assign().folder) == end.value.value and (assign().folder / CHECKPOINT).is_file()
     assert set(opened) == {"train", "val"}
 
 

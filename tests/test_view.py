@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +54,20 @@ def ended(plan: Plan, trial: int, state: State = State.DONE) -> TrialResult:
     )
 
 
+def start(view: Lines | Picture, plan: Plan) -> None:
+    """The campaign begins, and every trial that is left is handed out."""
+    view.start(len(plan.trials), len(plan.trials) - len(plan.todo))
+    for trial in plan.todo:
+        view.begin(trial.assignment)
+
+
+def totals_of(plan: Plan) -> Totals:
+    totals = Totals(len(plan.trials), len(plan.trials) - len(plan.todo), now=0.0)
+    for trial in plan.todo:
+        totals.begin(trial.assignment)
+    return totals
+
+
 def screen(width: int, height: int) -> Console:
     return Console(file=io.StringIO(), force_terminal=True, width=width, height=height, color_system=None)
 
@@ -72,7 +85,7 @@ def drawn(picture: Picture, console: Console) -> list[str]:
 def test_the_picture_never_overflows_the_screen(tmp_path: Path, width: int, height: int, running: int) -> None:
     plan, console = make_plan(tmp_path, 80), screen(width, height)
     with Picture(console) as picture:
-        picture.start(plan)
+        start(picture, plan)
         for trial in range(running):
             picture.epoch(report(plan, trial, 0, "start"))
             picture.epoch(report(plan, trial, 3))
@@ -86,7 +99,7 @@ def test_the_picture_never_overflows_the_screen(tmp_path: Path, width: int, heig
 def test_a_running_trial_shows_epoch_val_rsum_speed_and_time_left(tmp_path: Path) -> None:
     plan, console = make_plan(tmp_path, 3, done=1), screen(80, 24)
     with Picture(console) as picture:
-        picture.start(plan)
+        start(picture, plan)
         picture.epoch(report(plan, 1, 0, "start"))
         picture.epoch(report(plan, 1, 4, seconds=60.0))
         running, totals = drawn(picture, console)
@@ -98,7 +111,7 @@ def test_a_running_trial_shows_epoch_val_rsum_speed_and_time_left(tmp_path: Path
 def test_results_scroll_by_and_leave_the_picture(tmp_path: Path) -> None:
     plan, console = make_plan(tmp_path, 2), screen(80, 24)
     with Picture(console) as picture:
-        picture.start(plan)
+        start(picture, plan)
         for trial in range(2):
             picture.epoch(report(plan, trial, 0, "start"))
         picture.result(ended(plan, 0))
@@ -111,7 +124,7 @@ def test_results_scroll_by_and_leave_the_picture(tmp_path: Path) -> None:
 
 def test_time_left_follows_the_epochs_of_this_run_and_the_clock(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, 1)
-    totals = Totals(plan, now=0.0)
+    totals = totals_of(plan)
     row = totals.epoch(report(plan, 0, 4, "start"), now=5.0)  # continued after its fourth epoch
     assert row.left(5.0) is None
     totals.epoch(report(plan, 0, 5, seconds=3.0), now=8.0)
@@ -123,7 +136,7 @@ def test_time_left_follows_the_epochs_of_this_run_and_the_clock(tmp_path: Path) 
 
 def test_time_left_of_a_campaign_spreads_what_waits_over_the_places_in_use(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, 6)
-    totals = Totals(plan, now=0.0)
+    totals = totals_of(plan)
     assert totals.left(0.0) is None
     for trial in range(2):
         totals.epoch(report(plan, trial, 0, "start"), now=0.0)
@@ -146,7 +159,7 @@ def replace_seconds(result: TrialResult, seconds: float) -> TrialResult:
 def test_lines_are_plain_and_one_a_report_or_result(tmp_path: Path, quiet: bool, count: int) -> None:
     plan, file = make_plan(tmp_path, 1), io.StringIO()
     with Lines(Console(file=file, width=80), quiet) as lines:
-        lines.start(replace(plan, force=False))
+        start(lines, plan)
         lines.epoch(report(plan, 0, 0, "start"))
         lines.epoch(report(plan, 0, 1))
         lines.epoch(report(plan, 0, 1, "test"))

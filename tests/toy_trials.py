@@ -10,9 +10,9 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from harness.config import Training
 from harness.folders import write_atomic, write_epochs, write_result
 from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
+from harness.sections import Training
 
 ToySteps = Generator[EpochReport, bool | None, TrialResult]
 
@@ -30,10 +30,8 @@ def counting(assignment: Assignment) -> ToySteps:
         reports.append(report(assignment, epoch, "train"))
         write_epochs(assignment.folder, reports[1:])
         if (yield reports[-1]) is False:
-            return ended(assignment, State.STOPPED, epoch, start)
-    result = ended(assignment, State.DONE, assignment.spec.training.epochs, start)
-    write_result(assignment.folder, result)
-    return result
+            return ended(assignment, State.PRUNED, epoch, start)
+    return ended(assignment, State.DONE, assignment.spec.training.epochs, start)
 
 
 def report(assignment: Assignment, epoch: int, phase: str) -> EpochReport:
@@ -43,9 +41,10 @@ def report(assignment: Assignment, epoch: int, phase: str) -> EpochReport:
 
 def ended(assignment: Assignment, state: State, epochs: int, start: float) -> TrialResult:
     cost = {"pid": float(os.getpid()), "started": start, "ended": time.time(), "gpus": assignment.gpus}
-    return TrialResult(
-        spec=assignment.spec, state=state, epochs=epochs, cost=cost, environment={"device": assignment.device}
-    )
+    about = {"epochs": epochs, "cost": cost, "environment": {"device": assignment.device}}
+    result = TrialResult.model_validate({"spec": assignment.spec, "state": state, **about})
+    write_result(assignment.folder, result)
+    return result
 
 
 def toy_assignment(folder: Path, seed: int = 0, epochs: int = 2, pause: float = 0.0, **places: object) -> Assignment:

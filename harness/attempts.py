@@ -1,0 +1,69 @@
+"""Second attempts: a trial that lost its process, node or the host's memory is handed out again after a while."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from harness.folders import RESULT, add_attempt
+from harness.results import Assignment, TrialResult
+from harness.sections import Failures
+
+
+class Attempts:
+    """Assignments in their order, and between them those whose time for another attempt has come."""
+
+    def __init__(
+        self, assignments: Iterable[Assignment | None], failures: Failures, say: Callable[[str], None]
+    ) -> None:
+        """`say` is told of every attempt that is to be repeated."""
+        self._assignments = assignments
+        self._failures = failures
+        self._say = say
+        self._under_way: dict[str, Assignment] = {}
+        self._waiting: list[tuple[float, Assignment]] = []  # from when on, by the monotonic clock
+        self._lost: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[Assignment | None]:
+        """None while there is nothing to hand out at the moment; the end when nothing can come back any more."""
+        over = object()
+        for fresh in itertools.chain(self._assignments, itertools.repeat(over)):
+            while again := self._due():
+                yield self._handed(again)
+            if isinstance(fresh, Assignment):
+                yield self._handed(fresh)
+            elif fresh is over and not self._under_way and not self._waiting:
+                return
+            else:
+                yield None
+
+    def ended(self, result: TrialResult) -> bool:
+        """Take note of how an attempt ended; whether that is the trial's end."""
+        assignment = self._under_way.pop(result.key)
+        if result.failure is None:
+            return True
+        add_attempt(assignment.folder, result)
+        self._lost[result.key] += 1
+        count = self._lost[result.key]
+        if not result.failure.is_lost or count >= self._failures.attempts:
+            return True
+        wait = self._failures.wait_seconds * 2 ** (count - 1)
+        self._waiting.append((time.monotonic() + wait, assignment))
+        why = f"{result.failure.value}: {result.message}"
+        self._say(f"{assignment.name}: {why}; attempt {count + 1} of {self._failures.attempts} in {wait:g} s")
+        return False
+
+    def _due(self) -> Assignment | None:
+        now = time.monotonic()
+        due = next((waiting for waiting in self._waiting if waiting[0] <= now), None)
+        if due is None:
+            return None
+        self._waiting.remove(due)
+        return due[1]
+
+    def _handed(self, assignment: Assignment) -> Assignment:
+        (assignment.folder / RESULT).unlink(missing_ok=True)  # of the attempt before
+        self._under_way[assignment.spec.key] = assignment
+        return assignment

@@ -1,0 +1,35 @@
+"""A trial's checkpoint: tensors and plain values with their own checksum, so that a torn file is never trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.folders import write_atomic
+
+DIGEST = 32  # bytes of sha256 that end the file; the rest is what torch.save writes
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Tensors and plain values only, replaced atomically; loads with weights_only=True."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getvalue()
+    write_atomic(path, data + hashlib.sha256(data).digest())
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """What was saved, on a device; None where there is nothing, or nothing whole: then the trial begins anew."""
+    if not path.is_file():
+        return None
+    data = path.read_bytes()
+    if hashlib.sha256(data[:-DIGEST]).digest() != data[-DIGEST:]:
+        logging.getLogger(__name__).warning("%s is damaged; the trial begins anew", path)
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(data[:-DIGEST]), map_location=device, weights_only=True)
+    return state

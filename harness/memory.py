@@ -1,0 +1,36 @@
+"""The most memory that a trial held, although the process that it ran in has done others before."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import resource
+from pathlib import Path
+
+import torch
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RESET_PEAK = "5"  # of resident memory, see proc_pid_clear_refs(5)
+
+
+def forget_peak(device: torch.device) -> None:
+    """Give back what earlier trials left, and begin to measure anew; without /proc the process's whole life counts."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    elif RESET.exists():
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+        if trim is not None:
+            trim(0)
+        RESET.write_text(RESET_PEAK)
+
+
+def peak_mb(device: torch.device) -> float:
+    """The most memory held since then, MiB: on the GPU where the trial computes on one, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if STATUS.exists():
+        (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -1,0 +1,95 @@
+"""What a campaign's trials report goes to the view and to the tracking store, which may be away for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from harness.errors import StoreError
+from harness.interruption import held_back
+from harness.results import Assignment, EpochReport, State, TrialResult
+from harness.tracking import Tracker
+
+AWAY_SECONDS = 30.0  # until a store that was away is tried again: each attempt may hold up the trials for a moment
+Ended = tuple[TrialResult, Path]  # with the trial's folder
+
+
+class View(Protocol):
+    """Who watches a campaign."""
+
+    def start(self, total: int, before: int) -> None:
+        """The campaign begins: so many trials in all, so many ended before."""
+
+    def begin(self, assignment: Assignment) -> None:
+        """A trial is handed out."""
+
+    def epoch(self, report: EpochReport) -> None:
+        """A trial reports."""
+
+    def result(self, result: TrialResult) -> None:
+        """A trial has ended."""
+
+    def warn(self, message: str) -> None:
+        """Something to be told once, while the campaign goes on."""
+
+
+class Recorder:
+    """Hands everything to the view and the tracker; a store that goes away is told once and stops no training.
+
+    What it missed is logged from the trials' folders as soon as it is back, or by the next run.
+    """
+
+    def __init__(self, tracker: Tracker, view: View) -> None:
+        self.away = ""  # why the store cannot be reached
+        self.view = view
+        self._told = False
+        self._try_at = 0.0  # seconds of the monotonic clock
+        self._missed: dict[str, Ended] = {}
+        self._tracker = tracker
+
+    def begin(self, assignment: Assignment) -> None:
+        """A trial is handed out."""
+        self._store(self._tracker.begin, assignment.spec)
+        self.view.begin(assignment)
+
+    def epoch(self, report: EpochReport) -> None:
+        """A trial's report."""
+        self._store(self._tracker.epoch, report)
+        self.view.epoch(report)
+
+    def result(self, result: TrialResult, folder: Path) -> None:
+        """A trial's end."""
+        self.log([(result, folder)])
+        self.view.result(result)
+
+    def log(self, ended: Iterable[Ended]) -> None:
+        """Results that lie in their folders and not yet in the store, with those that it missed."""
+        self._missed |= {result.key: (result, folder) for result, folder in ended}
+        for key, (result, folder) in [*self._missed.items()]:
+            if not self._store(self._tracker.result, result, folder):
+                return
+            del self._missed[key]
+
+    def close(self, state: State) -> None:
+        """The campaign's end, with one more attempt to log what the store has missed."""
+        self._try_at = 0.0
+        self.log([])
+        self._store(self._tracker.close_campaign, state)
+
+    def _store(self, write: Callable[..., None], *record: object) -> bool:
+        """Write, unless the store was away a moment ago; whether that went well."""
+        if self.away and time.monotonic() < self._try_at:
+            return False
+        try:
+            with held_back():
+                write(*record)
+        except StoreError as error:
+            self.away, self._try_at = str(error), time.monotonic() + AWAY_SECONDS
+            if not self._told:
+                self._told = True
+                self.view.warn(self.away)
+            return False
+        self.away = ""
+        return True

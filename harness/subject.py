@@ -1,0 +1,181 @@
+"""One subject of a search: a method on a dataset, its study, and what all its trials share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.folders import read_result
+from harness.results import Assignment, Budget, EpochReport, Failure, State, TrialResult
+from harness.search import Ended as Ended
+from harness.search import Outcome, Proposal, Study
+from harness.sections import Search
+from harness.space import applied
+
+OUTCOMES: dict[State, Outcome] = {State.DONE: "complete", State.PRUNED: "pruned"}
+
+
+@dataclass
+class Spent:
+    """What a search has cost so far."""
+
+    trials: int = 0
+    pruned: int = 0
+    failed: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    device_seconds: float = 0.0
+
+    def add(self, state: Outcome, notes: Mapping[str, Any]) -> None:
+        """One more trial that has ended."""
+        self.trials += 1
+        self.pruned += state == "pruned"
+        self.failed += state == "failed"
+        self.epochs += notes.get("epochs", 0)
+        self.seconds += notes.get("seconds", 0.0)
+        self.device_seconds += notes.get("device_seconds", 0.0)
+
+
+class Subject:
+    """Asks its study for trials, hands them out as assignments and tells it how they ended.
+
+    A setting that was tried before, here or in another campaign of this results folder, gets the value that it had.
+    """
+
+    def __init__(self, base: Assignment, study: Study, search: Search, retry: frozenset[Failure] = frozenset()) -> None:
+        """`base` has the configured settings; failed trials of the classes in `retry` are queued again."""
+        self.base, self.study, self.search = base, study, search
+        self.exhausted = False
+        self.spent = Spent()
+        self.under_way: dict[str, list[int]] = {}  # key -> trials of the study that wait for its result
+        self._first: dict[str, int] = {}  # key -> the trial of the study that had it first and ended well
+        for ended in superseding(study.ended()):
+            if ended.notes.get("failure") in retry:
+                study.enqueue(ended.values)
+                continue
+            self.spent.add(ended.state, ended.notes)
+            if ended.state != "failed":
+                self._first.setdefault(ended.notes["key"], ended.number)
+
+    @property
+    def label(self) -> str:
+        """method/dataset."""
+        return f"{self.base.spec.method}/{self.base.spec.dataset}"
+
+    @property
+    def begun(self) -> int:
+        """Trials that have ended or are under way."""
+        return self.spent.trials + sum(map(len, self.under_way.values()))
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no further trial may begin."""
+        budget, spent = self.search, self.spent
+        enough = [self.exhausted, self.begun >= budget.trials]
+        enough += [bool(budget.epochs) and spent.epochs >= budget.epochs]
+        return any([*enough, bool(budget.seconds) and spent.seconds >= budget.seconds])
+
+    def budget(self, campaign: str) -> Budget:
+        """What was spent, as a confirmed trial keeps it."""
+        names = ("trials", "epochs", "seconds", "device_seconds")
+        return Budget(campaign=campaign, **{name: getattr(self.spent, name) for name in names})
+
+    def left(self) -> Iterator[Assignment]:
+        """Trials that an earlier driver left under way: those that have ended meanwhile are told, others go on."""
+        for proposal in self.study.open():
+            trial = self.assignment(proposal)
+            result = read_result(trial.folder)
+            if result is not None and not (result.failure and result.failure.is_lost):
+                self._wait(trial, proposal)
+                self.ended(result)
+            else:
+                yield from self._begin(proposal, trial)
+
+    def next(self) -> Iterator[Assignment]:
+        """One further trial; none where its result is known already, or where the space has no more."""
+        proposal = self.study.ask()
+        if proposal is None:
+            self.exhausted = True
+        else:
+            yield from self._begin(proposal, self.assignment(proposal))
+
+    def assignment(self, proposal: Proposal) -> Assignment:
+        """The trial that a proposal means."""
+        settings, training = applied(proposal.values, self.base.spec.settings, self.base.spec.training)
+        spec = self.base.spec.model_copy(update={"settings": settings, "training": training})
+        place = {"folder": self.base.folder.parent / spec.key, "label": f"{self.label} #{proposal.number}"}
+        return self.base.model_copy(update={"spec": spec, **place})
+
+    def winners(self, campaign: str) -> list[Assignment]:
+        """The best trials, with what finding them has cost; several objectives have several."""
+        extra = {"search": self.budget(campaign), "label": ""}
+        best = (Proposal(ended.number, ended.values) for ended in self.study.best())
+        return [self.assignment(proposal).model_copy(update=extra) for proposal in best]
+
+    def failed(self) -> list[Assignment]:
+        """Trials that failed and were not run again."""
+        ended = [trial for trial in superseding(self.study.ended()) if trial.state == "failed"]
+        return [self.assignment(Proposal(trial.number, trial.values)) for trial in ended]
+
+    def report(self, report: EpochReport) -> bool:
+        """Whether a trial is to go on; its start, too, is judged by the epochs that it had finished."""
+        value = report.val.get(self.search.objective[0].removeprefix("-"))
+        return not report.epoch or self.study.report(self.under_way[report.key][0], report.epoch, value)
+
+    def ended(self, result: TrialResult) -> None:
+        """Tell the study how a trial ended, and how every other one with the same settings did."""
+        first, *others = self.under_way.pop(result.key)
+        self._tell(first, result, cost_of(result, self.base))
+        for number in others:
+            self._tell(number, result, {"same_as": first})
+
+    def _begin(self, proposal: Proposal, trial: Assignment) -> Iterator[Assignment]:
+        """Hand a trial out, unless another one with the same settings is under way or has ended."""
+        self._wait(trial, proposal)
+        result = read_result(trial.folder)
+        key = trial.spec.key
+        if len(self.under_way[key]) > 1:
+            return
+        if result and (result.state is State.DONE or (result.state is State.PRUNED and key in self._first)):
+            del self.under_way[key]
+            self._tell(proposal.number, result, {"same_as": self._first.get(key, -1)})
+        else:
+            yield trial
+
+    def _wait(self, trial: Assignment, proposal: Proposal) -> None:
+        """The key is noted before anything runs, so that whoever comes after a kill finds the trial's folder."""
+        self.study.note(proposal.number, key=trial.spec.key)
+        self.under_way.setdefault(trial.spec.key, []).append(proposal.number)
+
+    def _tell(self, number: int, result: TrialResult, notes: dict[str, Any]) -> None:
+        notes = {**notes, "key": result.key, "failure": result.failure.value if result.failure else ""}
+        self.study.note(number, **notes)
+        values = [value_of(result, name.removeprefix("-")) for name in self.search.objective]
+        state = self.study.tell(number, OUTCOMES.get(result.state, "failed"), values)
+        self.spent.add(state, notes)
+        if state != "failed":
+            self._first.setdefault(result.key, number)
+
+
+def superseding(trials: Iterable[Ended]) -> list[Ended]:
+    """Without failed trials that were run again: only the last of those with one key counts."""
+    trials = list(trials)
+    last = {trial.notes.get("key", trial.number): trial.number for trial in trials}
+    return [
+        trial
+        for trial in trials
+        if "key" in trial.notes and (trial.state != "failed" or last[trial.notes["key"]] == trial.number)
+    ]
+
+
+def cost_of(result: TrialResult, base: Assignment) -> dict[str, float]:
+    """What a trial has cost; of one without a GPU the CPUs are its device."""
+    seconds = result.cost.get("seconds", 0.0)
+    devices = base.gpus if base.gpus > 0 else base.cpus
+    return {"epochs": result.epochs, "seconds": seconds, "device_seconds": seconds * devices}
+
+
+def value_of(result: TrialResult, name: str) -> float | None:
+    """A measure on val, or a cost."""
+    return result.measures.get(name, result.cost.get(name))

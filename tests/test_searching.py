@@ -1,0 +1,295 @@
+"""A search campaign from the command line: budgets, resumption, confirmation, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_project import Call
+
+from harness.search import open_storage, study_names
+from harness.tracking import Tracker
+
+Captured = pytest.CaptureFixture[str]
+SPACE = """
+[search]
+trials = 6
+startup = 2
+sampler = "{sampler}"
+pruner = "{pruner}"
+
+[search.space.vsepp]
+dim = {{ type = "int", low = 4, high = 12 }}
+"training.lr" = {{ type = "float", low = 1e-4, high = 1e-1, log = true }}
+
+[search.space.mean]
+dim = {{ type = "categorical", choices = [4, 8] }}
+"""
+MEAN = """
+name = "mean"
+title = "Means"
+class = "faulty:Faulty"
+summary = "For tests."
+scoring = "embedding"
+fidelity = "baseline"
+choices = []
+[defaults]
+dim = 8
+fault = ""
+after = 0
+"""
+
+
+def prepare(project: Path, sampler: str = "tpe", pruner: str = "median", **changes: str) -> Path:
+    """The project with a search of VSE++ and of a method that has but two settings."""
+    text = (project / "harness.toml").read_text() + SPACE.format(sampler=sampler, pruner=pruner)
+    for old, new in changes.items():
+        text = text.replace(f"{old} =", f"{old} = {new} #")
+    (project / "harness.toml").write_text(text)
+    (project / "cards" / "mean.toml").write_text(MEAN)
+    return project
+
+
+@pytest.fixture
+def searchable(project: Path) -> Path:
+    return prepare(project)
+
+
+def answer(call: Call, capsys: Captured, *words: str, code: int = 0) -> Any:
+    """What a command says with --json."""
+    assert call(*words, "--json") == code, capsys.readouterr()
+    return json.loads(capsys.readouterr().out)
+
+
+def results(project: Path) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """How every trial folder ended, by what decides it: exactly what two searches must share to be equal."""
+    found = {}
+    for folder in (project / "runs" / "trials").iterdir():
+        result = json.loads((folder / "result.json").read_text())
+        spec = result["spec"]
+        decided = (spec["method"], spec["seed"], str(spec["settings"]), spec["training"]["lr"])
+        found[decided] = (result["state"], result["epochs"], result["measures"].get("rsum"))
+    return found
+
+
+def test_every_method_gets_its_trials_and_a_second_search_does_nothing(
+    searchable: Path, call: Call, capsys: Captured
+) -> None:
+    words = ("search", "--methods", "vsepp,mean", "--here")
+    found = answer(call, capsys, *words)
+    assert [search["trials"] for search in found["searches"]] == [6, 6]
+    assert all(len(search["best"]) == 1 for search in found["searches"])
+    vsepp, mean = found["searches"]
+    assert vsepp["epochs"] <= 12 and 4 <= vsepp["best"][0]["settings"]["dim"] <= 12
+    assert len(of_method(searchable, "mean")) == 2, "the other four trials are the same again and reuse their values"
+    assert mean["epochs"] <= 4
+    before = results(searchable)
+    start = time.monotonic()
+    assert answer(call, capsys, *words) == found
+    assert time.monotonic() - start < 5
+    assert results(searchable) == before
+    frame = Tracker(f"sqlite:///{searchable / 'runs' / 'mlflow.db'}").frame()
+    assert sorted(frame["key"]) == sorted(folder.name for folder in (searchable / "runs" / "trials").iterdir())
+    assert set(frame["state"]) <= {"done", "pruned"} and set(frame["protocol"]) == {"val"}
+
+
+def test_a_larger_total_adds_the_difference(searchable: Path, call: Call, capsys: Captured) -> None:
+    answer(call, capsys, "search", "--methods", "vsepp", "--here", "--trials", "2")
+    (more,) = answer(call, capsys, "search", "--methods", "vsepp", "--here", "--trials", "3")["searches"]
+    assert more["trials"] == 3
+
+
+def test_test_is_never_opened(searchable: Path, call: Call, capsys: Captured, monkeypatch) -> None:
+    from harness.data import Dataset
+
+    opened = []
+    split = Dataset.split
+    monkeypatch.setattr(Dataset, "split", lambda self, name: opened.append(name) or split(self, name))
+    answer(call, capsys, "search", "--methods", "vsepp", "--here", "--trials", "2")
+    assert set(opened) == {"train", "val"}
+
+
+def test_the_winners_are_confirmed_on_test_with_other_seeds_and_the_board_says_so(
+    searchable: Path, call: Call, capsys: Captured
+) -> None:
+    assert call("run", "--methods", "vsepp", "--here", "-s", "settings.vsepp.dim=3") == 0
+    capsys.readouterr()
+    best = {}
+    for method, trials in (("vsepp", "6"), ("mean", "2")):
+        words = ("search", "--methods", method, "--trials", trials, "--here", "--campaign", "night")
+        (search,) = answer(call, capsys, *words)["searches"]
+        best[method] = search["best"][0]["settings"]
+    found = answer(call, capsys, "confirm", "night", "--seeds", "1,2", "--here")
+    assert {(t["method"], t["seed"], t["protocol"]) for t in found["trials"]} == {
+        (method, seed, "all") for method in ("vsepp", "mean") for seed in (1, 2)
+    }
+    for trial in found["trials"]:
+        spec = json.loads((Path(trial["folder"]) / "spec.json").read_text())
+        assert spec["settings"]["dim"] == best[trial["method"]]["dim"]
+        assert trial["search"]["campaign"] == "night"
+        assert trial["search"]["trials"] == {"vsepp": 6, "mean": 2}[trial["method"]]
+        assert "measures" in trial and trial["state"] == "done"
+    board = (searchable / "reports" / "tiny-all.md").read_text()
+    assert "| settings from |" in board and "search night: 6 trials" in board and "| default |" in board
+    assert "smaller search budget than others" in board
+    assert call("confirm", "night", "--seeds", "1,2", "--here") == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_search_that_fails_goes_on_answers_4_and_retries_when_asked(
+    searchable: Path, call: Call, capsys: Captured
+) -> None:
+    with (searchable / "harness.toml").open("a") as file:
+        file.write('\n[search.space.nan]\ndim = { type = "int", low = 2, high = 9 }\n')
+    words = ("search", "--methods", "nan,vsepp", "--here", "--trials", "2")
+    found = answer(call, capsys, *words, code=4)
+    nan, vsepp = found["searches"]
+    assert (nan["trials"], nan["failed"], nan["best"], vsepp["failed"]) == (2, 2, [], 0)
+    assert answer(call, capsys, *words, code=4) == found, "failed trials are not run again by themselves"
+    assert answer(call, capsys, *words, "--retry", "oom", code=4) == found
+    again = answer(call, capsys, *words, "--retry", "nonfinite", code=4)
+    assert (again["searches"][0]["trials"], again["searches"][0]["failed"]) == (2, 2)
+    assert {result["attempts"] for result in of_method(searchable, "nan")} == {2}
+
+
+def of_method(project: Path, method: str) -> list[dict[str, Any]]:
+    found = [json.loads(file.read_text()) for file in (project / "runs" / "trials").glob("*/result.json")]
+    return [result for result in found if result["spec"]["method"] == method]
+
+
+def test_a_search_stops_after_so_many_failures(searchable: Path, call: Call, capsys: Captured) -> None:
+    with (searchable / "harness.toml").open("a") as file:
+        file.write('\n[search.space.nan]\ndim = { type = "int", low = 2, high = 99 }\n')
+    found = answer(call, capsys, "search", "--methods", "nan", "--here", "--fail-fast", code=4)
+    assert found["searches"][0]["trials"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"objective": '["rsom"]'}, "unknown measure 'rsom'; did you mean rsum"),
+        ({"trials": "0"}, "search.trials"),
+        ({"sampler": '"tpee"'}, "search.sampler"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_and_nothing_is_lost(
+    project: Path, call: Call, capsys: Captured, change: dict[str, str], words: str
+) -> None:
+    prepare(project)
+    text = (project / "harness.toml").read_text()
+    ((key, value),) = change.items()
+    lines = [line for line in text.splitlines() if not line.startswith(f"{key} =")]
+    place = lines.index("[search]") + 1
+    (project / "harness.toml").write_text("\n".join([*lines[:place], f"{key} = {value}", *lines[place:]]))
+    assert call("search", "--methods", "vsepp", "--here") == 2
+    assert words in capsys.readouterr().err
+    assert not (project / "runs" / "studies.db").exists()
+
+
+def test_a_campaign_of_another_space_is_refused_with_the_difference(
+    searchable: Path, call: Call, capsys: Captured
+) -> None:
+    words = ("search", "--methods", "vsepp", "--here", "--trials", "2")
+    assert call(*words) == 0
+    before = results(searchable)
+    assert call(*words, "-s", "training.batch_size=4") == 2
+    error = capsys.readouterr().err
+    assert "training.batch_size" in error and "8" in error and "4" in error and "--campaign" in error
+    assert results(searchable) == before
+    assert call(*words, "-s", "training.batch_size=4", "--campaign", "other") == 0
+    storage = open_storage(searchable / "runs" / "studies.db")
+    assert study_names(storage.file) == ["main/tiny/vsepp", "other/tiny/vsepp"]
+    storage.close()
+
+
+def test_an_unknown_campaign_or_the_searchs_own_seed_cannot_be_confirmed(
+    searchable: Path, call: Call, capsys: Captured
+) -> None:
+    assert call("confirm", "night") == 2
+    assert "unknown search campaign 'night'" in capsys.readouterr().err
+    assert call("search", "--methods", "vsepp", "--here", "--trials", "1", "--campaign", "night") == 0
+    assert call("confirm", "nigth") == 2
+    assert "did you mean night" in capsys.readouterr().err
+    assert call("confirm", "night", "--seeds", "0,100") == 2
+    assert "search.seed" in capsys.readouterr().err
+
+
+def test_two_searches_at_once_the_second_is_refused(searchable: Path, call: Call, capsys: Captured) -> None:
+    from filelock import FileLock
+
+    with FileLock(searchable / "runs" / ".lock"):
+        assert call("search", "--methods", "vsepp", "--here") == 2
+    assert "another harness is running" in capsys.readouterr().err
+
+
+# --- killed drivers
+
+
+def killed_search(project: Path, moments: random.Random, kills: int, *words: str) -> int:
+    """Run a search again and again, killing its driver at random moments; how often that met it alive."""
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "search", *words]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    met = 0
+    while True:
+        process = subprocess.Popen(
+            command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        if met < kills:
+            folders = project / "runs" / "trials"
+            begun = time.monotonic()
+            while process.poll() is None and time.monotonic() - begun < 60:
+                if folders.is_dir() and any(folders.glob("*/spec.json")):
+                    break
+                time.sleep(0.01)
+            time.sleep(moments.random() * (1.0 if met else 0.3) + (2.5 if met else 0.0))
+            if process.poll() is None:
+                met += 1
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                continue
+        out, _ = process.communicate()
+        assert process.returncode == 0, out
+        return met
+
+
+def check_killed(project: Path, whole: Path, kills: int, *words: str) -> None:
+    """A killed search ends as the one that was let alone, each trial once in the store."""
+    assert killed_search(whole, random.Random(0), 0, *words) == 0
+    met = killed_search(project, random.Random(1), kills, *words)
+    assert met >= kills // 2
+    assert results(project) == results(whole)
+    frame = Tracker(f"sqlite:///{project / 'runs' / 'mlflow.db'}").frame()
+    assert len(frame) == len(results(project)) and not frame["key"].duplicated().any()
+    assert set(frame["state"]) <= {"done", "pruned"}
+
+
+def copy_of(project: Path, folder: Path) -> Path:
+    import shutil
+
+    shutil.copytree(project, folder)
+    return folder
+
+
+def test_a_driver_that_is_killed_ends_as_if_nothing_had_been(searchable: Path, tmp_path_factory) -> None:
+    whole = copy_of(searchable, tmp_path_factory.mktemp("whole") / "project")
+    check_killed(searchable, whole, 2, "--methods", "vsepp", "--here", "-q")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(("sampler", "pruner", "places"), [("tpe", "median", "1"), ("random", "none", "2")])
+def test_twenty_killed_drivers_end_as_if_nothing_had_been(
+    project: Path, tmp_path_factory, sampler: str, pruner: str, places: str
+) -> None:
+    """With one place whatever the sampler and the pruner; side by side, where neither looks at what ended first."""
+    prepare(project, sampler, pruner, trials="40", epochs="6")
+    whole = copy_of(project, tmp_path_factory.mktemp("whole") / "project")
+    check_killed(project, whole, 20, "--methods", "vsepp", "--max-concurrent", places, "-q")
