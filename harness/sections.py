@@ -143,6 +143,9 @@ class Search(Section):
     startup: int = Field(10, ge=1, description="trials before the sampler learns and the median pruner prunes")
     min_epochs: int = Field(1, ge=1, description="epochs before a trial may be pruned")
     defaults_first: bool = Field(True, description="the first trial has the settings of this file")
+    fixed: tuple[str, ...] = Field(
+        ("dim", "width"), description="as configured although cards have ranges: equal sizes"
+    )
     points: dict[str, tuple[dict[str, Scalar], ...]] = Field({}, description="settings to try first, a list a method")
     space: dict[str, dict[str, Tunable]] = Field(
         {}, description="over the cards' ranges: a table a method or glob, keys are settings or training.KEY"

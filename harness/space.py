@@ -10,7 +10,7 @@ from harness.cards import MethodCard
 from harness.config import Config, literal, validate
 from harness.errors import ConfigError, unknown
 from harness.registry import Registry, settings_for
-from harness.sections import Scalar, Training, Tunable
+from harness.sections import Scalar, Search, Training, Tunable
 
 PREFIX = "training."  # of a key that is no setting of the method but one of [training]
 FITS = {  # the types of a range that suit a value of this type
@@ -22,7 +22,7 @@ FITS = {  # the types of a range that suit a value of this type
 
 
 def space_for(card: MethodCard, config: Config) -> dict[str, Tunable]:
-    """The card's ranges, overlaid by the matching globs of [search.space], then by the method's own table there.
+    """The card's ranges but `search.fixed`, overlaid by matching globs of [search.space], then by the method's own.
 
     Keys are settings and `training.KEY`. A glob touches settings that the method has, and `training.KEY` of a method
     that is trained. Raises ConfigError for any other key, for a range that does not suit its setting and for a
@@ -51,6 +51,10 @@ def check_search(config: Config, registry: Registry) -> None:
         for key in table:
             if key not in known and key != f"{PREFIX}epochs":  # which has a message of its own
                 raise ConfigError(f"[search.space.{pattern}]: " + unknown("setting", key, known))
+    settings = {key for card in registry.methods.values() for key in card.defaults}
+    for key in config.search.fixed:
+        if key not in {*settings, *Search().fixed}:
+            raise ConfigError(f"search.fixed: {unknown('setting', key, settings)}")
     for name in config.search.points:
         if name not in registry.methods:
             raise ConfigError(f"[search.points] {name}: " + unknown("method", name, registry.methods))
@@ -131,7 +135,8 @@ def described(space: Mapping[str, Tunable]) -> dict[str, str]:
 
 def _ranges(card: MethodCard, config: Config) -> Iterator[tuple[str, str, Tunable]]:
     """Where, key and range of all that applies to a method, what wins last."""
-    yield from ((f"{card.path}: [tunable]", key, tunable) for key, tunable in card.tunable.items())
+    searched = {key: tunable for key, tunable in card.tunable.items() if key not in config.search.fixed}
+    yield from ((f"{card.path}: [tunable]", key, tunable) for key, tunable in searched.items())
     for pattern, table in config.search.space.items():
         if fnmatch.fnmatchcase(card.name, pattern):
             for key, tunable in table.items():
