@@ -39,15 +39,15 @@ class Attempts:
             else:
                 yield None
 
-    def ended(self, result: TrialResult) -> bool:
-        """Take note of how an attempt ended; whether that is the trial's end."""
+    def ended(self, result: TrialResult, excused: bool = False) -> bool:
+        """Take note of how an attempt ended; whether that is the trial's end. `excused`: its failure is not its own."""
         assignment = self._under_way.pop(result.key)
         if result.failure is None:
             return True
         add_attempt(assignment.folder, result)
         self._lost[result.key] += 1
         count = self._lost[result.key]
-        if not result.failure.is_lost or count >= self._failures.attempts:
+        if not (result.failure.is_lost or excused) or count >= self._failures.attempts:
             return True
         wait = self._failures.wait_seconds * 2 ** (count - 1)
         self._waiting.append((time.monotonic() + wait, assignment))

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import re
+import shlex
+import socket
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,15 +23,17 @@ from harness.cluster import RayExecutor
 from harness.config import Config
 from harness.errors import ResourceError, StoreError, TrialError
 from harness.executors import Executor, InProcess
-from harness.folders import read_result
+from harness.folders import read_result, write_atomic
 from harness.interruption import sigterm_raises
 from harness.planning import TRIALS, Plan
 from harness.recording import Ended, Recorder, View
 from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 from harness.sections import Failures
+from harness.shares import Shares
 from harness.tracking import Tracker
 
 LOCK = ".lock"
+OWNER = ".owner.json"  # who holds the lock, for whoever finds it held
 LOCK_SECONDS = 0.5  # longer than `status` holds it to see whether it is free
 
 
@@ -139,6 +147,7 @@ def carry_out(
 def record(work: Work, executor: Executor, recorder: Recorder, failures: Failures) -> Outcome:
     """Hand the trials out, log each as it ends, close the campaign as it went."""
     outcome, state = Outcome(failed_before=work.failed_before), State.INTERRUPTED
+    shares = Shares(recorder.view.warn)
     attempts = Attempts(work.assignments(), failures, recorder.view.warn)
 
     def answer(report: EpochReport) -> bool:
@@ -147,8 +156,8 @@ def record(work: Work, executor: Executor, recorder: Recorder, failures: Failure
 
     try:
         recorder.log(work.unlogged)
-        for result in executor.run(announced(attempts, recorder), answer):
-            if not attempts.ended(result):
+        for result in executor.run(announced(attempts, recorder, shares), answer):
+            if not attempts.ended(result, excused=shares.excuses(result)):
                 continue
             outcome.results.append(result)
             work.ended(result)
@@ -164,12 +173,14 @@ def record(work: Work, executor: Executor, recorder: Recorder, failures: Failure
     return outcome
 
 
-def announced(assignments: Iterable[Assignment | None], recorder: Recorder) -> Iterator[Assignment | None]:
-    """Assignments as they are handed out, each told to the view and the store."""
+def announced(
+    assignments: Iterable[Assignment | None], recorder: Recorder, shares: Shares
+) -> Iterator[Assignment | None]:
+    """Assignments as they are handed out, each with its share of a GPU and told to the view and the store."""
     for assignment in assignments:
         if assignment is not None:
             recorder.begin(assignment)
-        yield assignment
+        yield shares.placed(assignment) if assignment else None
 
 
 def aside(folder: Path) -> Path:
@@ -180,11 +191,26 @@ def aside(folder: Path) -> Path:
 
 @contextmanager
 def only_driver(results: Path) -> Iterator[None]:
-    """Hold the results folder; ResourceError where another driver does."""
+    """Hold the results folder, and say in it who does; ResourceError that names the driver that holds it already."""
     try:
-        with FileLock(results / LOCK, timeout=LOCK_SECONDS):
-            yield
+        held = FileLock(results / LOCK).acquire(timeout=LOCK_SECONDS)
     except Timeout:
         raise ResourceError(
-            f"another harness is running in {results}; wait until it ends, or set [paths] results to another folder"
+            f"another harness is running in {results}{owner_of(results)}; wait until it ends, or set [paths] results "
+            "to another folder"
         ) from None
+    command = re.sub(r"//[^/@\s]*@", "//", shlex.join(["harness", *sys.argv[1:]]))  # a uri may hold a password
+    with held:
+        with suppress(OSError):  # the lock is what counts, the name a courtesy
+            owner = {"command": command, "pid": os.getpid(), "host": socket.gethostname()}
+            write_atomic(results / OWNER, json.dumps(owner))
+        yield
+
+
+def owner_of(results: Path) -> str:
+    """Who holds the lock, in words; what a killed driver left behind is overwritten by whoever holds it next."""
+    try:
+        owner = json.loads((results / OWNER).read_text(encoding="utf-8"))
+        return f": `{owner['command']}`, process {owner['pid']} on {owner['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

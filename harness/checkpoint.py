@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
         return None
     data = path.read_bytes()
     if hashlib.sha256(data[:-DIGEST]).digest() != data[-DIGEST:]:
-        logging.getLogger(__name__).warning("%s is damaged; the trial begins anew", path)
         return None
     state: dict[str, Any] = torch.load(io.BytesIO(data[:-DIGEST]), map_location=device, weights_only=True)
     return state

@@ -88,7 +88,7 @@ class RayExecutor:
                     nodes = self._nodes()  # anew: nodes come and go
                     placed = place(assignment, nodes)
                     crew.start(placed)
-                    room = self._room(places_of(placed), nodes)
+                    room = max(1, self._room(places_of(placed), nodes))  # none now: Ray waits for a node to come back
                 crew.let_go()
                 if crew:
                     yield from crew.advance(answer)

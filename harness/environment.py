@@ -27,6 +27,7 @@ def environment(device: torch.device) -> dict[str, str]:
         **{name: installed(name) for name in RECORDED},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cuda": torch.version.cuda or "" if device.type == "cuda" else "",
+        "gpu_memory_mb": str(torch.cuda.mem_get_info(device)[1] >> 20) if device.type == "cuda" else "",
         "cpu": cpu_model(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "threads": str(torch.get_num_threads()),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 from harness.errors import StoreError
@@ -81,12 +83,16 @@ class InProcess:
             if assignment is None:
                 time.sleep(POLL_SECONDS)
                 continue
-            began, outcome = time.monotonic(), worker.begin(assignment)
+            began = time.monotonic()
+            with writing(assignment.folder):
+                outcome = worker.begin(assignment)
             while isinstance(outcome, EpochReport):
                 if is_over(assignment, began):
                     outcome = overdue(assignment)
                     break
-                outcome = worker.step(answer(outcome))
+                go = answer(outcome)
+                with writing(assignment.folder):
+                    outcome = worker.step(go)
             yield outcome
 
     def close(self) -> None:
@@ -120,12 +126,19 @@ def lost(assignment: Assignment, failure: Failure, message: str) -> TrialResult:
         attempts=1 + attempts(folder),
         search=assignment.search,
     )
-    try:
+    with writing(folder):
         write_spec(folder, assignment.spec)
         write_result(folder, result)
+    return result
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """StoreError where not even a trial's end can be written into its folder."""
+    try:
+        yield
     except OSError as error:
         raise StoreError(f"the trial's folder {folder} cannot be written: {error}; make room and run again") from error
-    return result
 
 
 def trial_steps() -> Steps:

@@ -26,6 +26,12 @@ def forget_peak(device: torch.device) -> None:
         RESET.write_text(RESET_PEAK)
 
 
+def cap_memory(device: torch.device, gpus: float) -> None:
+    """Let a trial with a share of a GPU take no more than that share of its memory: Ray divides by name alone."""
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gpus) if gpus > 0 else 1.0, device)
+
+
 def peak_mb(device: torch.device) -> float:
     """The most memory held since then, MiB: on the GPU where the trial computes on one, else resident."""
     if device.type == "cuda":

@@ -57,6 +57,8 @@ class Recorder:
     def epoch(self, report: EpochReport) -> None:
         """A trial's report."""
         self._store(self._tracker.epoch, report)
+        if report.note:
+            self.view.warn(report.note)
         self.view.epoch(report)
 
     def result(self, result: TrialResult, folder: Path) -> None:

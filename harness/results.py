@@ -129,6 +129,7 @@ class EpochReport(Record):
     pairs_per_second: float = 0.0
     data_wait: float = Field(0.0, description="share of training in which a step waited for its batch")
     phase: Phase = "train"
+    note: str = Field("", description="something to be told to people, once")
 
 
 class TrialResult(Record):

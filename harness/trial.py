@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import time
@@ -21,6 +22,7 @@ from harness.errors import DataError, ResourceError, TrialError
 from harness.evaluate import rank_split, score_split
 from harness.folders import (
     CHECKPOINT,
+    EPOCHS,
     RANKS,
     TRACEBACK,
     attempts,
@@ -30,16 +32,18 @@ from harness.folders import (
     write_result,
     write_spec,
 )
-from harness.memory import forget_peak, peak_mb
+from harness.memory import cap_memory, forget_peak, peak_mb
 from harness.method import Inputs, Method
 from harness.protocols import evaluation, folds, gallery
 from harness.ranking import measures, rank
 from harness.registry import load_class
 from harness.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
 from harness.sections import Scalar
+from harness.sources import source_hash
 from harness.train import EpochCost, Trainer
 
 Steps = Generator[EpochReport, bool | None, TrialResult]
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no room, or no more allowed
 
 
 def steps(assignment: Assignment) -> Steps:
@@ -65,6 +69,7 @@ class Trial:
         write_spec(self.folder, self.spec)
         torch.set_num_threads(assignment.threads)
         self.device = choose_device(assignment.device)
+        cap_memory(self.device, assignment.gpus)
         forget_peak(self.device)
         self.environment = environment(self.device)  # now: the checkout may change while the trial runs
         card = read_card(DatasetCard, assignment.dataset_card)
@@ -73,9 +78,14 @@ class Trial:
             raise DataError(f"the files of {card.name} changed since the trial was planned; run the command again")
         self.protocol = None if self.spec.protocol == SELECTION else find_protocol(card, self.spec.protocol)
         method_card = read_card(MethodCard, assignment.method_card)
+        if source_hash(method_card) != self.spec.source:
+            raise DataError(
+                f"the source of {method_card.name} changed since the trial was planned; run the command again"
+            )
         self.method = build_method(method_card, self.spec.settings, self.dataset, self.spec.seed).to(self.device)
         self.reports: list[EpochReport] = []
         self.best: dict[str, Any] = {"epoch": 0, "rsum": -math.inf, "method": None}
+        self.note = ""
 
     def run(self) -> Steps:
         """Epochs from where they stood, then the best weights on test."""
@@ -101,6 +111,8 @@ class Trial:
             trainer.load(state["trainer"])
             self.best = state["best"]
             self.reports = reports[: trainer.epoch]
+        elif (self.folder / CHECKPOINT).is_file():
+            self.note = f"{self.assignment.name}: {CHECKPOINT} or {EPOCHS} is damaged; the trial begins anew"
         return trainer
 
     def _finished(self, trainer: Trainer) -> bool:
@@ -196,6 +208,7 @@ class Trial:
             pairs_per_second=cost.pairs / cost.seconds if cost else 0.0,
             data_wait=cost.waited / cost.seconds if cost else 0.0,
             phase=phase,
+            note=self.note if phase == "start" else "",
         )
 
 
@@ -269,4 +282,8 @@ def explain(error: Exception) -> str:
         )
     text = str(error).strip().splitlines()
     line = text[0] if text else ""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return (
+            f"the trial's folder cannot be written: {line}; make room and run with --retry bug: it goes on from there"
+        )
     return line if isinstance(error, TrialError | DataError) else f"{type(error).__name__}: {line}"

@@ -29,7 +29,7 @@ FLOORS = (
     {"train"},
     {"checkpoint", "trial"},
     {"executors", "cluster", "columns", "tracking", "stats", "board", "report", "search", "space", "studies"},
-    {"interruption", "attempts", "recording", "planning", "campaign", "subject", "searching", "status"},
+    {"interruption", "attempts", "shares", "recording", "planning", "campaign", "subject", "searching", "status"},
     {"init", "view", "output", "catalogue", "summary", "search_summary", "publish", "flags", "cli"},
 )
 DOORS = {

@@ -1,0 +1,71 @@
+"""What share of a GPU a method's trials need: one trial has a whole GPU, what it held decides for the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from harness.results import Assignment, Failure, State, TrialResult
+
+HEADROOM = 1.25  # over what the first trial held: batches differ in length, the allocator leaves gaps
+CONTEXT_MB = 700.0  # that a process holds on a GPU beside its tensors
+MOST = 16  # trials on one GPU: a GPU is divided into no smaller parts
+
+Pair = tuple[str, str]  # method and dataset
+
+
+class Shares:
+    """Gives trials whose share is left open (gpus -1) the share that their method was seen to need on their dataset.
+
+    A method's first trial has a whole GPU. Where a trial runs out of memory in the share given here, it is not at
+    fault: its method gets whole GPUs from then on, and the trial another attempt.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        """`say` is told of every share, before the first trial gets it."""
+        self._say = say
+        self._known: dict[Pair, float] = {}
+        self._given: dict[str, float] = {}  # by key: what a trial under way was given here
+
+    def placed(self, assignment: Assignment) -> Assignment:
+        """The assignment with its method's share, where that is left open and known."""
+        share = self._known.get(pair(assignment), 1.0)
+        if assignment.gpus >= 0 or assignment.device == "cpu" or share == 1.0:
+            return assignment
+        self._given[assignment.spec.key] = share
+        return assignment.model_copy(update={"gpus": share})
+
+    def excuses(self, result: TrialResult) -> bool:
+        """Take note of a trial's end; whether it failed for the share that it was given here."""
+        given = self._given.pop(result.key, None)
+        of = (result.spec.method, result.spec.dataset)
+        if result.failure is Failure.OOM and given:
+            self._known[of] = 1.0
+            self._say(f"{'/'.join(of)}: out of memory in {given:g} of a GPU; its trials get a whole one from now on")
+            return True
+        if result.state is State.DONE and of not in self._known:
+            self._learn(of, result)
+        return False
+
+    def _learn(self, of: Pair, result: TrialResult) -> None:
+        total = float(result.environment.get("gpu_memory_mb") or 0)
+        if not total:
+            return
+        peak = result.cost["peak_memory_mb"]
+        share = self._known[of] = share_for(peak, total)
+        if share < 1:
+            self._say(
+                f"{'/'.join(of)}: {peak:,.0f} of {total:,.0f} MiB of its GPU held; its further trials get {share:g} of "
+                "one (--gpus-per-trial says otherwise)"
+            )
+
+
+def share_for(peak_mb: float, total_mb: float) -> float:
+    """The part of a GPU that a trial needs, one nth so that n such trials share it without a rest."""
+    fit = math.floor(total_mb / (peak_mb * HEADROOM + CONTEXT_MB))
+    return round(1 / min(max(fit, 1), MOST), 4)
+
+
+def pair(assignment: Assignment) -> Pair:
+    """What decides how much memory a trial needs, settings aside."""
+    return assignment.spec.method, assignment.spec.dataset
