@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.courier import Courier, Parcel, pack, unpack
 from harness.errors import ResourceError
 from harness.executors import POLL_SECONDS, Answer, Steps, Worker, is_over, lost, overdue
 from harness.machine import Node, amount, this_machine
@@ -44,7 +45,8 @@ class RayExecutor:
         machine: Node | None = None,
     ) -> None:
         """Nothing is started yet; `machine` is what a local Ray may use, all of this machine where not given."""
-        self._address, self._named_by = chosen_address(cluster or Cluster())
+        self._cluster = cluster or Cluster()
+        self._address, self._named_by = chosen_address(self._cluster)
         self._resources = resources or Resources()
         self._steps = steps
         self._machine = machine or this_machine()
@@ -80,7 +82,7 @@ class RayExecutor:
         """Results as trials end, in any order; a trial whose process or node is lost comes back FAILED."""
         self._start()
         waiting = iter(assignments)
-        crew, room = Crew(self._steps), 1
+        crew, room = Crew(self._steps, self._cluster.shared), 1
         assignment: Assignment | object | None = None
         try:
             while True:
@@ -184,10 +186,12 @@ class Crew:
     seconds; after any failure a new process is started.
     """
 
-    def __init__(self, steps: Steps | None) -> None:
+    def __init__(self, steps: Steps | None, shared: bool = True) -> None:
+        """`shared`: the workers see the trials' folders; else the files travel with what is sent."""
         self._ray = library()
         self._steps = steps
-        self._worker_class = self._ray.remote(Worker)
+        self._shared = shared
+        self._worker_class = self._ray.remote(Worker if shared else Courier)
         self._awaited: dict[Any, Post] = {}
         self._free: list[tuple[Any, Places]] = []
 
@@ -197,7 +201,12 @@ class Crew:
     def start(self, assignment: Assignment) -> None:
         """A worker for one trial, with the places that it asks for."""
         worker = self._free_worker(places_of(assignment)) or self._new_worker(places_of(assignment))
-        self._awaited[worker.begin.remote(assignment)] = Post(worker, assignment, time.monotonic())
+        begun = (
+            worker.begin.remote(assignment)
+            if self._shared
+            else worker.start.remote(assignment, pack(assignment.folder))
+        )
+        self._awaited[begun] = Post(worker, assignment, time.monotonic())
 
     def advance(self, answer: Answer) -> Iterator[TrialResult]:
         """Wait a moment; answer the reports that came, give out the results, end what takes too long."""
@@ -206,7 +215,8 @@ class Crew:
             post = self._awaited[step]
             outcome = self._outcome(step, post.assignment)
             if isinstance(outcome, EpochReport):
-                following = post.worker.step.remote(answer(outcome))
+                step_on = post.worker.step if self._shared else post.worker.answer
+                following = step_on.remote(answer(outcome))
                 del self._awaited[step]  # not before the answer: an interruption in it must find the worker here
                 self._awaited[following] = post
             else:
@@ -252,8 +262,11 @@ class Crew:
 
     def _outcome(self, step: Any, assignment: Assignment) -> EpochReport | TrialResult:
         try:
-            outcome: EpochReport | TrialResult = self._ray.get(step)
-            return outcome
+            sent: EpochReport | TrialResult | Parcel = self._ray.get(step)
+            if isinstance(sent, Parcel):
+                unpack(sent.files, assignment.folder)
+                return sent.outcome
+            return sent
         except self._ray.exceptions.RayError as error:
             return lost(assignment, *cause(error))
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "harness.methods"
 HERE = Path(__file__).parent
+DATASETS = (HERE / "dataset_cards", HERE.parent / "datasets")  # as installed, and in a checkout
 BUILT_IN = HERE.parent / "methods"  # both packages lie side by side, in the repository and in site-packages
 
 
@@ -175,5 +176,5 @@ def _entry_card(point: importlib.metadata.EntryPoint) -> Path:
 def _dataset_cards(config: Config) -> Iterable[Path]:
     """Every dataset card's file, those of [paths] datasets first."""
     places = [config.path(place) for place in config.paths.datasets]
-    places += [HERE / "dataset_cards", HERE.parent / "datasets"]
+    places += DATASETS
     return [card for place in places for card in sorted(place.glob("*/card.toml"))]

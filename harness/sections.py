@@ -162,6 +162,7 @@ class Cluster(Section):
     """Where Ray runs."""
 
     address: str = Field("", description="an existing cluster; empty: RAY_ADDRESS, else a local Ray")
+    shared: bool = Field(True, description="every node sees the results folder; false: trials' files travel by Ray")
 
 
 class Tracking(Section):

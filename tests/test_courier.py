@@ -1,0 +1,107 @@
+"""Trials on nodes without the results folder: the files arrive, and a trial goes on elsewhere to the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from toy_trials import counting, toy_assignment
+
+from harness import courier
+from harness.checkpoint import load_checkpoint
+from harness.cluster import RayExecutor
+from harness.courier import Courier, Parcel, card_here, pack, unpack
+from harness.errors import DataError
+from harness.executors import InProcess
+from harness.folders import CHECKPOINT, RESULT, read_epochs, read_result
+from harness.results import Assignment, EpochReport, Failure, State
+from harness.sections import Cluster
+
+
+def carried(assignment: Assignment, epochs: int = 99) -> Parcel:
+    """A trial by courier, its files kept in the assignment's folder: to its end, or lost after an epoch."""
+    worker = Courier()
+    parcel = worker.start(assignment, pack(assignment.folder))
+    while True:
+        unpack(parcel.files, assignment.folder)
+        if not isinstance(parcel.outcome, EpochReport) or (parcel.outcome.epoch == epochs):
+            return parcel
+        parcel = worker.answer(True)
+
+
+@pytest.fixture
+def trial(project: Path) -> Assignment:
+    """A real trial on the tiny dataset of a project."""
+    from harness.config import load
+    from harness.planning import plan
+    from harness.registry import discover
+
+    config = load(project / "harness.toml", ["training.epochs=4"])
+    return plan(config, discover(config)).trials[0].assignment
+
+
+def test_a_trial_by_courier_gives_the_same_files_and_leaves_nothing_on_its_node(
+    trial: Assignment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "node"))
+    (tmp_path / "node").mkdir()
+    there = trial.model_copy(update={"folder": tmp_path / "there"})
+    result = carried(there).outcome
+    (expected,) = InProcess().run([trial], lambda _report: True)
+    assert result.measures == expected.measures  # type: ignore[union-attr]
+    assert {file.name for file in there.folder.iterdir()} == {file.name for file in trial.folder.iterdir()}
+    assert read_result(there.folder) == result
+    assert not list((tmp_path / "node").glob("itm-trial-*")) and (tmp_path / "node" / "itm-cache").is_dir()
+
+
+def test_a_trial_whose_node_is_lost_goes_on_elsewhere_from_its_last_epoch(trial: Assignment, tmp_path: Path) -> None:
+    whole = trial.model_copy(update={"folder": tmp_path / "whole"})
+    expected = carried(whole).outcome
+    carried(trial, epochs=2)
+    first = Courier().start(trial, pack(trial.folder)).outcome
+    assert isinstance(first, EpochReport) and (first.phase, first.epoch) == ("start", 2)
+    assert carried(trial).outcome.measures == expected.measures  # type: ignore[union-attr]
+    weights = [load_checkpoint(t.folder / CHECKPOINT, torch.device("cpu"))["trainer"]["method"] for t in (trial, whole)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+
+
+def test_only_what_has_changed_travels(trial: Assignment) -> None:
+    worker = Courier()
+    first = worker.start(trial, pack(trial.folder))
+    second = worker.answer(True)
+    assert set(first.files) == {"spec.json"}
+    assert set(second.files) == {"epochs.jsonl", CHECKPOINT}
+
+
+def test_a_result_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(courier, "write_atomic", lambda path, _data: written.append(path.name))
+    unpack({RESULT: b"", "ranks.npz": b"", "../spec.json": b""}, tmp_path)
+    assert written[-1] == RESULT and "spec.json" in written, "and nothing leaves the folder"
+
+
+def test_a_card_that_is_not_there_is_the_installed_one_or_fails_the_trial(trial: Assignment, tmp_path: Path) -> None:
+    assert card_here(Path("/nowhere/methods/vsepp.toml")) == courier.BUILT_IN / "vsepp.toml"
+    assert card_here(Path("/nowhere/datasets/scenes/card.toml")).is_file()
+    with pytest.raises(DataError, match="not on this node"):
+        card_here(Path("/nowhere/mine.toml"))
+    gone = trial.model_copy(update={"method_card": tmp_path / "mine.toml"})
+    outcome = carried(gone).outcome
+    assert outcome.state is State.FAILED and outcome.failure is Failure.DATA  # type: ignore[union-attr]
+    assert read_result(trial.folder) == outcome
+
+
+def test_rays_workers_bring_their_files_to_the_driver(local_ray: None, tmp_path: Path) -> None:
+    executor = RayExecutor(Cluster(shared=False), steps=counting)
+    trials = [toy_assignment(tmp_path, seed, epochs=3) for seed in range(3)]
+    for card in (trials[0].method_card, trials[0].dataset_card):
+        card.touch()
+    results = list(executor.run(trials, lambda report: report.key != trials[2].spec.key or report.epoch < 2))
+    assert {result.spec.seed: (result.state, result.epochs) for result in results} == {
+        0: (State.DONE, 3),
+        1: (State.DONE, 3),
+        2: (State.PRUNED, 2),
+    }
+    for trial, epochs in zip(trials, (3, 3, 2), strict=True):
+        assert len(read_epochs(trial.folder)) == epochs and read_result(trial.folder) in results
