@@ -5,6 +5,7 @@ What a command needs is imported inside it, so that `harness --help` answers at 
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 
 from harness import __version__
 from harness.errors import HarnessError, StoreError, TrialError, UsageError, unknown
-from harness.flags import CONFIG, CONFIRMING, FAILURES, MACHINE, OUTPUT, SEARCHING, SELECTION, Flags, takes
+from harness.flags import CONFIG, CONFIRMING, FAILURES, MACHINE, OUTPUT, RETRY, SEARCHING, SELECTION, Flags, takes
 
 if TYPE_CHECKING:
     from harness.config import Config
@@ -29,7 +30,8 @@ KINDS = ("methods", "datasets", "protocols")
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and leave with its exit code; an error meant for people is told on stderr."""
     try:
-        code = cli(argv, prog_name="harness", standalone_mode=False)
+        words = list(sys.argv[1:] if argv is None else argv)
+        code = cli(words, prog_name="harness", standalone_mode=False, obj=words)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
@@ -66,6 +68,7 @@ def cli() -> None:
     harness run              run the campaign in it; the same command continues it
     harness search           search settings by val, with one budget for all methods
     harness confirm NAME     train a search's winners anew and score them on test
+    harness resume           go on with what was interrupted
     harness list             what there is: methods, datasets, protocols
 
     Exit codes: 0 all well, 2 usage or environment, 3 data, 4 some trials failed, 6 store unreachable,
@@ -91,6 +94,7 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
     """Run what is left of a plan, publish its boards, say how it went."""
     from harness import publish, summary
     from harness.campaign import choose_executor, execute
+    from harness.resume import remember
     from harness.tracking import Tracker
 
     executor = choose_executor(config, here or not plan.todo)
@@ -103,6 +107,7 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
         out.answer(summary.run_json(plan, files), *failures, summary.nothing_to_do(plan, files))
         return TrialError.exit_code if plan.failed else 0
     tracker = Tracker(plan.uri)
+    remember(config.results, plan.name, click.get_current_context().obj)
     out.note(summary.plan_line(plan, executor.description))
     with out.view() as view:
         outcome = execute(plan, executor, tracker, view, config.failures)
@@ -122,6 +127,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; test stays closed."""
     from harness import search_summary
     from harness.campaign import carry_out, choose_executor, only_driver
+    from harness.resume import remember
     from harness.searching import Searched, check_startable, outlines
     from harness.tracking import Tracker, default_uri
 
@@ -137,6 +143,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
         if work.idle:
             out.answer(search_summary.as_json(work), *search_summary.idle_page(work))
             return TrialError.exit_code if work.failed_before else 0
+        remember(config.results, work.name, click.get_current_context().obj)
         out.note(f"{work.name}: {search_summary.budget_line(config.search, len(found))} · {executor.description}")
         tracker = Tracker(default_uri(config))
         with out.view() as view:
@@ -158,10 +165,25 @@ def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool)
     from harness.searching import confirmation
 
     config, registry, out = flags.open()
-    plan = confirmation(
-        config, registry, campaign, flags.seeds or config.campaign.seeds, flags.protocol, force, flags.retry
-    )
+    seeds = flags.seeds or config.campaign.seeds
+    plan = confirmation(config, registry, campaign, seeds, flags.protocol, flags.limit, force=force, retry=flags.retry)
     return finish(plan, config, registry, out, here, dry_run)
+
+
+@cli.command()
+@takes((RETRY,), CONFIG, OUTPUT)
+@click.argument("campaign", required=False, default="")
+def resume(flags: Flags, campaign: str) -> int:
+    """Go on with a campaign, the last one where none is named: its last command, given again."""
+    from harness.resume import remembered
+
+    config, _, out = flags.open()
+    words = remembered(config.results, campaign)
+    out.note(f"harness {shlex.join(words)}")
+    more = ["--retry", ",".join(sorted(flags.retry))] if flags.retry else []
+    more += ["--json"] if flags.as_json else []
+    code: int = cli([*words, *more], standalone_mode=False, obj=words)
+    return code
 
 
 @cli.command("list")

@@ -186,15 +186,16 @@ SEARCHING: tuple[Option, ...] = (
     click.option("--campaign", "campaign_name", metavar="NAME", help="Default: [campaign] name."),
     LIMIT,
 )
-CONFIRMING: tuple[Option, ...] = (SEEDS, PROTOCOL)
+CONFIRMING: tuple[Option, ...] = (SEEDS, PROTOCOL, LIMIT)
 MACHINE: tuple[Option, ...] = (
     click.option("--device", type=Device(), help="Where a trial computes."),
     click.option("--gpus-per-trial", type=NUMBER, metavar="X", help="A fraction is allowed."),
     click.option("--cpus-per-trial", type=NUMBER, metavar="X", help="Also the number of torch threads."),
     click.option("--max-concurrent", type=click.IntRange(min=0), metavar="N", help="Trials at a time; 0: what fits."),
 )
+RETRY = click.option("--retry", type=Classes(), default=frozenset(), help="Run failed trials of these classes again.")
 FAILURES: tuple[Option, ...] = (
-    click.option("--retry", type=Classes(), default=frozenset(), help="Run failed trials of these classes again."),
+    RETRY,
     click.option("--fail-fast", is_flag=True, help="Stop at the first failed trial."),
     click.option("--max-failures", type=click.IntRange(min=0), metavar="N", help="Stop after N failed trials."),
     click.option("--trial-seconds", type=NUMBER, metavar="S", help="The longest that an attempt may take."),

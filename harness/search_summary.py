@@ -12,10 +12,10 @@ from rich.text import Text
 from harness.campaign import Outcome
 from harness.config import literal
 from harness.output import table
-from harness.searching import Outline, Searched
+from harness.searching import COSTS, Outline, Searched
 from harness.sections import Scalar, Search
 from harness.space import described
-from harness.subject import Subject
+from harness.subject import Subject, shortfalls
 from harness.summary import count, counts_line, failures_page
 from harness.view import clock
 
@@ -105,11 +105,16 @@ def subjects_table(subjects: Sequence[Subject]) -> Table:
         cost = (str(spent.trials), str(spent.pruned), str(spent.failed), str(spent.epochs), clock(spent.seconds))
         best = subject.study.best()
         for ended in best:
-            value = ", ".join(f"{value:.4g}" if abs(value) < 100 else f"{value:.1f}" for value in ended.objective)
+            value = ", ".join(measured(*pair) for pair in zip(subject.search.objective, ended.objective, strict=True))
             made.add_row(spec.method, spec.dataset, *cost, value, f"#{ended.number}", Text(shown(ended.values)))
         if not best:
             made.add_row(spec.method, spec.dataset, *cost, "–", "", "")
     return made
+
+
+def measured(name: str, value: float) -> str:
+    """The value of an objective."""
+    return f"{value:.4g}" if name.removeprefix("-") in COSTS else f"{value:.1f}"
 
 
 def shown(values: dict[str, Scalar]) -> str:
@@ -121,11 +126,9 @@ def shown(values: dict[str, Scalar]) -> str:
 def unequal(subjects: Sequence[Subject]) -> Iterator[str]:
     """A line for every method that was searched with over a tenth less than the largest budget on its dataset."""
     for subject in subjects:
-        rivals = [other for other in subjects if other.base.spec.dataset == subject.base.spec.dataset]
-        for name in ("trials", "epochs"):
-            mine, most = getattr(subject.spent, name), max(getattr(other.spent, name) for other in rivals)
-            if mine < 0.9 * most:
-                yield f"{subject.label}: {mine} {name} against {most}: a smaller search budget than others"
+        rivals = [other.spent for other in subjects if other.base.spec.dataset == subject.base.spec.dataset]
+        for name, mine, most in shortfalls(subject.spent, rivals):
+            yield f"{subject.label}: {mine} {name} against {most}: a smaller search budget than others"
 
 
 def as_json(work: Searched) -> dict[str, Any]:

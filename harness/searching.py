@@ -186,6 +186,7 @@ def confirmation(
     name: str,
     seeds: Sequence[int],
     protocol: str = "",
+    limit: int | None = None,
     force: bool = False,
     retry: frozenset[Failure] = frozenset(),
 ) -> Plan:
@@ -193,10 +194,10 @@ def confirmation(
 
     UsageError where there is no such campaign or none of its trials has ended well, and for the search's own seed.
     """
-    check_numbers(seeds, None)
+    check_numbers(seeds, limit)
     if config.search.seed in seeds:
         raise UsageError(f"--seeds {config.search.seed}: the search has used this seed (search.seed); give others")
-    best = winners(config, registry, name)
+    best = winners(config, registry, name, limit)
     trials = [
         stand(seeded(config, trial, registry.datasets[trial.spec.dataset], protocol, seed), force, retry)
         for seed in dict.fromkeys(seeds)
@@ -205,14 +206,14 @@ def confirmation(
     return Plan(name, config.results, default_uri(config), tuple(trials), force, retry)
 
 
-def winners(config: Config, registry: Registry, name: str) -> list[Assignment]:
+def winners(config: Config, registry: Registry, name: str, limit: int | None = None) -> list[Assignment]:
     """The best trial of every subject of a campaign, with what the search has cost; several objectives have several."""
     known = campaigns(config.results)
     if name not in known:
         raise UsageError(unknown("search campaign", name, known))
     pairs = known[name]
     methods, datasets = (tuple(dict.fromkeys(part)) for part in zip(*pairs, strict=True))
-    found = [o for o in outlines(config, registry, methods, datasets) if o.pair in pairs]
+    found = [o for o in outlines(config, registry, methods, datasets, limit) if o.pair in pairs]
     with Searched(config, name, found) as work:
         best = [trial for subject in work.subjects for trial in subject.winners(name)]
     if not best:

@@ -230,6 +230,35 @@ def test_two_searches_at_once_the_second_is_refused(searchable: Path, call: Call
     assert "another harness is running" in capsys.readouterr().err
 
 
+# --- going on with the last command
+
+
+def test_resume_gives_the_last_command_of_a_campaign_again(searchable: Path, call: Call, capsys: Captured) -> None:
+    assert call("resume") == 2
+    assert "no campaign was begun" in capsys.readouterr().err
+    assert call("run", "--methods", "chance,nan", "--here") == 4
+    capsys.readouterr()
+    answer(call, capsys, "search", "--methods", "vsepp", "--here", "--trials", "2", "--campaign", "night")
+    found = answer(call, capsys, "resume")
+    assert (found["campaign"], found["searches"][0]["trials"]) == ("night", 2)
+    assert call("resume", "main") == 4
+    assert "nothing to do" in capsys.readouterr().out
+    again = answer(call, capsys, "resume", "main", "--retry", "failed", code=4)
+    assert {trial["method"]: trial["attempts"] for trial in again["trials"]} == {"chance": 1, "nan": 2}
+    assert call("resume", "nigth") == 2
+    assert "did you mean night" in capsys.readouterr().err
+
+
+def test_resume_is_refused_where_the_words_would_mean_something_else(
+    searchable: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("run", "--methods", "chance", "--here") == 0
+    (searchable / "inner").mkdir()
+    monkeypatch.chdir(searchable / "inner")
+    assert call("resume") == 2
+    assert f"was begun in {searchable}" in capsys.readouterr().err
+
+
 # --- killed drivers
 
 
