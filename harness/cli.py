@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,8 @@ from harness.errors import HarnessError, StoreError, TrialError, UsageError, unk
 from harness.flags import CONFIG, CONFIRMING, FAILURES, MACHINE, OUTPUT, RETRY, SEARCHING, SELECTION, Flags, takes
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from harness.config import Config
     from harness.output import Output
     from harness.planning import Plan
@@ -125,11 +127,12 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; test stays closed."""
-    from harness import search_summary
+    from harness import publish, search_summary
     from harness.campaign import carry_out, choose_executor, only_driver
     from harness.resume import remember
     from harness.searching import Searched, check_startable, outlines
-    from harness.tracking import Tracker, default_uri
+    from harness.store import default_uri
+    from harness.tracking import Tracker
 
     config, registry, out = flags.open()
     found = outlines(config, registry, flags.methods, flags.datasets, flags.limit)
@@ -141,14 +144,16 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     check_startable(config, registry, found)
     with only_driver(config.results), Searched(config, config.campaign.name, found, flags.retry) as work:
         if work.idle:
-            out.answer(search_summary.as_json(work), *search_summary.idle_page(work))
+            reports = publish.publish_searches(config.results, config.reports, work.name)
+            out.answer(search_summary.as_json(work, reports), *search_summary.idle_page(work, reports))
             return TrialError.exit_code if work.failed_before else 0
         remember(config.results, work.name, click.get_current_context().obj)
         out.note(f"{work.name}: {search_summary.budget_line(config.search, len(found))} · {executor.description}")
         tracker = Tracker(default_uri(config))
         with out.view() as view:
             outcome = carry_out(work, executor, tracker, view, config.failures)
-        out.answer(search_summary.as_json(work), *search_summary.page(work, outcome))
+        reports = publish.publish_searches(config.results, config.reports, work.name)
+        out.answer(search_summary.as_json(work, reports), *search_summary.page(work, outcome, reports))
     if outcome.store_error:
         raise StoreError(outcome.store_error)
     return outcome.exit_code
@@ -220,29 +225,62 @@ def describe(flags: Flags, name: str) -> int:
 @cli.command()
 @takes(CONFIG, OUTPUT)
 def report(flags: Flags) -> int:
-    """Write the leaderboards anew from the tracking store."""
+    """Write leaderboards anew from the tracking store, and the pages of searches from their studies."""
     from harness import publish, summary
-    from harness.tracking import default_uri
+    from harness.store import default_uri
 
     config, registry, out = flags.open()
     published = publish.publish(publish.open_store(default_uri(config)), registry, config.reports)
+    published += publish.publish_searches(config.results, config.reports)
     out.answer(summary.published_json(published), *summary.published_page(published))
     return 0
 
 
 @cli.command()
 @takes(SELECTION, CONFIG, OUTPUT)
-def status(flags: Flags) -> int:
-    """Where the campaign stands, trial by trial; starts nothing."""
-    from harness import summary
-    from harness.planning import selected
-    from harness.status import is_busy, statuses
+@click.argument("campaign", required=False, default="")
+@click.option("--watch", is_flag=True, help="Stay, and look again every two seconds while a driver is at work.")
+def status(flags: Flags, campaign: str, watch: bool) -> int:
+    """Where a search campaign stands, or the trials that `harness run` means; starts nothing."""
+    from harness.status import is_busy
 
     config, registry, out = flags.open()
-    plan = selected(config, registry, **flags.selection)
-    found = list(statuses(plan.trials, plan.uri, is_busy(plan.results)))
-    out.answer(summary.status_json(plan, found), *summary.status_page(plan, found))
+    if watch and flags.as_json:
+        raise UsageError("--watch and --json: give one of them")
+
+    def look() -> tuple[bool, Any, list[RenderableType]]:
+        busy = is_busy(config.results)
+        data, page = standing(flags, config, registry, campaign, busy)
+        return busy, data, page
+
+    if watch:
+        out.watch(lambda: look()[::2])
+    else:
+        _, data, page = look()
+        out.answer(data, *page)
     return 0
+
+
+def standing(
+    flags: Flags, config: Config, registry: Registry, campaign: str, busy: bool
+) -> tuple[Any, list[RenderableType]]:
+    """Where things stand, as JSON and for people."""
+    if campaign:
+        from harness import search_status
+        from harness.searching import campaigns
+
+        known = campaigns(config.results)
+        if campaign not in known:
+            raise UsageError(unknown("search campaign", campaign, known))
+        found = search_status.standings(config.results, campaign)
+        return search_status.as_json(campaign, found, busy), [*search_status.page(campaign, found, busy)]
+    from harness import summary
+    from harness.planning import selected
+    from harness.status import statuses
+
+    plan = selected(config, registry, **flags.selection)
+    trials = list(statuses(plan.trials, plan.uri, busy))
+    return summary.status_json(plan, trials), [*summary.status_page(plan, trials)]
 
 
 @cli.command()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from harness.courier import Courier, Parcel, pack, unpack
 from harness.errors import ResourceError
-from harness.executors import POLL_SECONDS, Answer, Steps, Worker, is_over, lost, overdue
+from harness.executors import POLL_SECONDS, Answer, Steps, Worker, is_over, lost, overdue, writing
 from harness.machine import Node, amount, this_machine
 from harness.placement import Places, place, places, places_of, refuse_unplaceable, share
 from harness.results import Assignment, EpochReport, Failure, State, TrialResult
@@ -264,7 +264,8 @@ class Crew:
         try:
             sent: EpochReport | TrialResult | Parcel = self._ray.get(step)
             if isinstance(sent, Parcel):
-                unpack(sent.files, assignment.folder)
+                with writing(assignment.folder):
+                    unpack(sent.files, assignment.folder)
                 return sent.outcome
             return sent
         except self._ray.exceptions.RayError as error:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from harness.view import Lines, Picture
 
+WATCH_SECONDS = 2.0  # between two looks
 PIPE_WIDTH = 160  # columns of a table where there is no terminal to measure
 
 
@@ -43,6 +47,17 @@ class Output:
     def _print(self, page: Iterable[RenderableType]) -> None:
         for part in page:
             self._console.print(part, soft_wrap=isinstance(part, str))
+
+    def watch(self, look: Callable[[], tuple[bool, list[RenderableType]]]) -> None:
+        """Draw what `look` gives again and again, for as long as it says that more is to come, or until Ctrl-C."""
+        page: list[RenderableType] = []
+        with suppress(KeyboardInterrupt), Live(console=self._console, transient=True, auto_refresh=False) as live:
+            more = True
+            while more:
+                more, page = look()
+                live.update(Group(*page), refresh=True)
+                time.sleep(WATCH_SECONDS if more else 0)
+        self._print(page)
 
     def view(self) -> Lines | Picture:
         """Who watches a campaign: the live picture on a terminal, lines elsewhere."""

@@ -20,7 +20,7 @@ from harness.registry import Registry, settings_for, training_for
 from harness.results import Assignment, Failure, State, TrialSpec
 from harness.sections import Campaign
 from harness.sources import source_hash
-from harness.tracking import default_uri, is_logged
+from harness.store import default_uri, is_logged
 
 Standing = Literal["done", "resume", "failed", "retry", "new"]
 ENDED = ("done", "failed")
@@ -35,6 +35,7 @@ class Planned:
 
     assignment: Assignment
     state: Standing
+    seconds: float = 0.0  # of training, where it is done
 
     @property
     def spec(self) -> TrialSpec:
@@ -60,9 +61,15 @@ class Plan:
 
     @property
     def todo(self) -> tuple[Planned, ...]:
-        """What is to be run; trials that were begun come first."""
-        left = (trial for trial in self.trials if trial.state not in ENDED)
-        return tuple(sorted(left, key=lambda trial: trial.state != "resume"))
+        """What is to be run: what was begun first, then seed by seed, of each seed what is known to be short first."""
+        took = {(done.spec.method, done.spec.dataset): done.seconds for done in self.trials if done.state == "done"}
+        seeds = {seed: place for place, seed in enumerate(dict.fromkeys(t.spec.seed for t in self.trials))}
+
+        def place(trial: Planned) -> tuple[bool, int, float]:
+            seconds = took.get((trial.spec.method, trial.spec.dataset), 0.0)
+            return trial.state != "resume", seeds[trial.spec.seed], seconds
+
+        return tuple(sorted((trial for trial in self.trials if trial.state not in ENDED), key=place))
 
     @property
     def failed(self) -> tuple[Planned, ...]:
@@ -183,7 +190,7 @@ def stand(assignment: Assignment, force: bool = False, retry: frozenset[Failure]
     if result is not None and result.failure is not None:
         return Planned(assignment, "retry" if result.failure in retry else "failed")
     if result is not None and result.state is State.DONE:
-        return Planned(assignment, "done")
+        return Planned(assignment, "done", result.cost.get("seconds", 0.0))
     begun = not force and (assignment.folder / CHECKPOINT).is_file()
     return Planned(assignment, "resume" if begun else "new")
 

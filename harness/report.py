@@ -8,6 +8,7 @@ from functools import cache
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.box import SIMPLE_HEAD
@@ -46,19 +47,20 @@ def boards(frame: pandas.DataFrame, methods: Mapping[str, MethodCard]) -> dict[s
         name = file_name(board.dataset, board.protocol)
         if name in pages:
             raise ConfigError(f"two boards would be written to {name}: rename the protocol {board.protocol!r}")
-        pages[name] = template().render(board=board, header=header(board), left=LEFT, rows=rows(board), methods=methods)
+        pages[name] = template("board.md.j2").render(
+            board=board, header=header(board), left=LEFT, rows=rows(board), methods=methods
+        )
     return pages
 
 
-def write(pages: Mapping[str, str], folder: Path) -> list[Path]:
-    """Write the boards; StoreError where the folder cannot be written."""
-    paths = [folder / name for name in pages]
+def write(pages: Mapping[str, str | bytes], folder: Path) -> list[Path]:
+    """Write reports; StoreError where the folder cannot be written."""
     try:
-        for path in paths:
-            write_atomic(path, pages[path.name])
+        for name, page in pages.items():
+            write_atomic(folder / name, page)
     except OSError as error:
         raise StoreError(f"the reports cannot be written to {folder}: {error}; set [paths] reports") from error
-    return paths
+    return [folder / name for name in pages]
 
 
 def file_name(dataset: str, protocol: str) -> str:
@@ -189,8 +191,8 @@ def escaped(value: Any) -> Any:
 
 
 @cache
-def template() -> Any:
-    """The template of a board: every value it prints is escaped, no place of it has to remember that."""
+def template(name: str) -> Any:
+    """A template of a page: every value it prints is escaped, no place of it has to remember that."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         finalize=escaped,
@@ -201,4 +203,5 @@ def template() -> Any:
         autoescape=False,  # that is for HTML; `finalize` escapes for markdown
     )
     environment.filters |= {"verbatim": Verbatim, "short": lambda text: text[:SHORT], "label": label, "tenths": tenths}
-    return environment.get_template("board.md.j2")
+    environment.filters |= {"linked": lambda path: Verbatim(quote(path))}
+    return environment.get_template(name)

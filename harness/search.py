@@ -1,7 +1,7 @@
-"""Ask and tell: a study for each method and dataset of a search, all in one sqlite file. Optuna lives here alone.
+"""Ask and tell: a study for each method and dataset of a search, all in one sqlite file.
 
 The driver is the only writer. All that a study knows lies in its file: samplers and pruners are made anew from it, so
-a search that was killed asks for the same values as one that was not.
+a search that was killed asks for the same values as one that was not. Optuna lives here and in `archive`, which reads.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import StoreError, UsageError
 from harness.sections import Scalar, Search, Tunable
 from harness.space import asked, ends, ordered
-from harness.studies import Ended, Outcome, Proposal, cells_of, check_sampler, difference, identity, trouble
+from harness.studies import Ended, Outcome, Proposal, cells_of, check_sampler, connect, difference, identity, trouble
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial, TrialState
 
+    from harness.ledger import Ledger
+
 OUTCOMES: dict[str, Outcome] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}  # optuna's and ours
-BUSY_SECONDS = 5.0  # to wait for another program that writes to the file; optuna makes a trial in five attempts
 IDENTITY = "identity"  # user attribute of a study: what it was begun with
+TOTAL = "trials"  # user attribute of a study: its budget, for whoever only looks
+NOTES = "notes"  # user attribute of a trial: all that was noted, in one write
 PRUNED_AT = "pruned_at"  # user attribute of a trial: the epoch after which it was to stop
 REDUCTION = 3  # one of so many trials goes on from each rung of halving and of hyperband
-__all__ = ["Ended", "Outcome", "Proposal", "Storage", "Study", "open_storage", "study_names"]
+__all__ = ["Ended", "Outcome", "Proposal", "Storage", "Study", "open_storage", "store_errors", "study_names"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Storage:
 
     file: Path
     database: optuna.storages.RDBStorage
-    cache: optuna.storages.BaseStorage  # in front of it: what is over is read once
+    cache: Ledger  # in front of it: what it holds is read once
 
     def close(self) -> None:
         """Let go of the file."""
@@ -55,19 +58,21 @@ def open_storage(file: Path) -> Storage:
     """
     import optuna
 
+    from harness.ledger import Ledger
+
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what goes wrong is told once, by StoreError
     file = file.absolute()
-    with _errors(file):
+    with store_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with closing(_connect(file)) as connection:
+        with closing(connect(file)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         # No path goes through a URL: there optuna fills in what stands in braces, and sqlalchemy cuts at "?".
-        options = {"creator": partial(_connect, file)}
+        options = {"creator": partial(connect, file)}
         try:
             database = optuna.storages.RDBStorage("sqlite:///studies.db", engine_kwargs=options)
         except RuntimeError as error:
             raise StoreError(f"{file}: {error} Install that optuna, or move the file away.") from error
-        return Storage(file, database, optuna.storages.get_storage(database))
+        return Storage(file, database, Ledger(database))
 
 
 def study_names(file: Path) -> list[str]:
@@ -75,8 +80,8 @@ def study_names(file: Path) -> list[str]:
     if not file.is_file():
         return []
     storage = open_storage(file)
-    with closing(storage), _errors(file):
-        return [study.study_name for study in storage.cache.get_all_studies()]
+    with closing(storage), store_errors(file):
+        return [study.study_name for study in storage.database.get_all_studies()]
 
 
 class Study:
@@ -106,31 +111,35 @@ class Study:
         # and its last `tell` raises outside of `optimize`.
         self._cells = cells_of(space, search.seed) if search.sampler == "grid" or not space else None
         self._pruner, self._many = _pruner(search, epochs), len(search.objective) > 1
-        with _errors(self._file):
+        with store_errors(self._file):
             self._study = _study(storage, name, search)
             self._id = self._cache.get_study_id_from_name(name)
             self._begin({**identity(search, space, epochs, points), **_release(), **frozen}, points)
+            if self._study.user_attrs.get(TOTAL) != search.trials:
+                self._study.set_user_attr(TOTAL, search.trials)
             trials = self._study.get_trials(deepcopy=False)
         self._known = len(trials)  # the number of the next one; another means another writer
         self._waiting = [trial.number for trial in trials if trial.state.name == "WAITING"]
 
     def ask(self) -> Proposal | None:
         """The next trial; None where all cells of the grid are taken, or where nothing is searched and one trial is."""
-        with _errors(self._file):
+        with store_errors(self._file):
             if self._cells is not None and not self._waiting and not self._queue_cell():
                 return None
             number = self._waiting[0] if self._waiting else self._known
             self._study.sampler = _sampler(self._search, self._space, number)
             trial = self._study.ask()
-            if trial.number != number:
+            values = self._drawn(trial)
+            came = self._cache.keep(self._id, trial._trial_id)
+            if came != number:
                 self._study.tell(trial, state=_state("FAIL"))
-                raise self._another_writer(f"trial {trial.number} came where {number} was next")
+                raise self._another_writer(f"trial {came} came where {number} was next")
             self._waiting, self._known = self._waiting[1:], max(self._known, number + 1)
-            return Proposal(number, self._drawn(trial))
+            return Proposal(number, values)
 
     def enqueue(self, values: Mapping[str, Scalar]) -> None:
         """Have `ask` give these values next, also where a trial has had them before."""
-        with _errors(self._file):
+        with store_errors(self._file):
             self._study.enqueue_trial(dict(values))
         self._waiting, self._known = [*self._waiting, self._known], self._known + 1
 
@@ -142,7 +151,7 @@ class Study:
         import optuna
 
         proposals = []
-        with _errors(self._file):
+        with store_errors(self._file):
             running = self._study.get_trials(deepcopy=False, states=(_state("RUNNING"),))
             for number in [trial.number for trial in running]:
                 self._study.sampler = _sampler(self._search, self._space, number)
@@ -151,10 +160,9 @@ class Study:
 
     def note(self, number: int, **notes: Any) -> None:
         """Keep facts about a trial that is not over, anything that JSON knows."""
-        with _errors(self._file):
-            self._running(number)
-            for key, value in notes.items():
-                self._cache.set_trial_user_attr(self._trial_id(number), key, value)
+        with store_errors(self._file):
+            known = self._running(number).user_attrs.get(NOTES, {})
+            self._cache.set_trial_user_attr(self._trial_id(number), NOTES, {**known, **notes})
 
     def report(self, number: int, epoch: int, value: float | None) -> bool:
         """Take a trial's value after so many finished epochs; False where it should stop now.
@@ -162,7 +170,7 @@ class Study:
         An epoch that is known changes nothing, and a value that is missing or not finite is passed over. That a trial
         should stop is remembered. Nothing is pruned after its last epoch, nor with several objectives.
         """
-        with _errors(self._file):
+        with store_errors(self._file):
             trial = self._running(number)
             if PRUNED_AT in trial.user_attrs:
                 return False
@@ -182,22 +190,22 @@ class Study:
         if state == "complete" and not len(values) == len(objective or ()) == len(self._search.objective):
             state = "failed"
         name = next(name for name, outcome in OUTCOMES.items() if outcome == state)
-        with _errors(self._file):
+        with store_errors(self._file):
             self._running(number)
             self._study.tell(number, values if state == "complete" else None, _state(name))
         return state
 
     def ended(self) -> list[Ended]:
         """All trials that are over, by number; reads the whole study."""
-        with _errors(self._file):
+        with store_errors(self._file):
             trials = self._study.get_trials(deepcopy=False)
-        return [_ended(trial) for trial in trials if trial.state.is_finished()]
+        return [ended_of(trial) for trial in trials if trial.state.is_finished()]
 
     def best(self) -> list[Ended]:
         """The best of the complete trials, the first of equals; with several objectives their Pareto front."""
         if self._many:
-            with _errors(self._file):
-                return [_ended(trial) for trial in self._study.best_trials]
+            with store_errors(self._file):
+                return [ended_of(trial) for trial in self._study.best_trials]
         sign = -1 if self._search.objective[0].startswith("-") else 1
         complete = [trial for trial in self.ended() if trial.state == "complete"]
         return [max(complete, key=lambda trial: sign * trial.objective[0])] if complete else []
@@ -232,7 +240,7 @@ class Study:
 
     def _running(self, number: int) -> FrozenTrial:
         """A trial as the file has it now; StoreError where it is over, which this driver alone may decide."""
-        trial = self._cache.get_trial(self._trial_id(number))
+        trial = self._cache.checked(self._trial_id(number))
         if trial.state.name != "RUNNING":
             raise self._another_writer(f"trial {number} is {trial.state.name}")
         return trial
@@ -246,14 +254,8 @@ class Study:
         )
 
 
-def _connect(file: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)
-    connection.execute("PRAGMA synchronous=NORMAL")  # with WAL a killed driver loses nothing; writes take half as long
-    return connection
-
-
 @contextmanager
-def _errors(file: Path) -> Iterator[None]:
+def store_errors(file: Path) -> Iterator[None]:
     """Whatever goes wrong in the file becomes one StoreError that says what to do."""
     import sqlalchemy.exc
     from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -322,9 +324,12 @@ def _suggested(trial: optuna.Trial, key: str, tunable: Tunable) -> Scalar:
     return trial.suggest_float(key, low, high, log=tunable.log)
 
 
-def _ended(trial: FrozenTrial) -> Ended:
+def ended_of(trial: FrozenTrial) -> Ended:
+    """A trial of optuna's that is over."""
     objective = tuple(trial.values or ())
-    return Ended(trial.number, OUTCOMES[trial.state.name], dict(trial.params), objective, dict(trial.user_attrs))
+    notes = {**trial.user_attrs, **trial.user_attrs.get(NOTES, {})}
+    notes.pop(NOTES, None)
+    return Ended(trial.number, OUTCOMES[trial.state.name], dict(trial.params), objective, notes)
 
 
 def _state(name: str) -> TrialState:

@@ -12,11 +12,12 @@ from rich.text import Text
 from harness.campaign import Outcome
 from harness.config import literal
 from harness.output import table
+from harness.publish import Published
 from harness.searching import COSTS, Outline, Searched
 from harness.sections import Scalar, Search
 from harness.space import described
 from harness.subject import Subject, shortfalls
-from harness.summary import count, counts_line, failures_page
+from harness.summary import count, counts_line, failures_page, files_page
 from harness.view import clock
 
 
@@ -74,11 +75,12 @@ def plan_json(found: Sequence[Outline], search: Search, place: str) -> dict[str,
     }
 
 
-def page(work: Searched, outcome: Outcome) -> Iterator[RenderableType]:
-    """How a search ended: the best of every method, its budget, and what failed."""
+def page(work: Searched, outcome: Outcome, reports: Published) -> Iterator[RenderableType]:
+    """How a search ended: the best of every method, its budget, what failed, and the files of its report."""
     yield subjects_table(work.subjects)
     yield from unequal(work.subjects)
     yield from failures_page(trials(work))
+    yield from files_page(reports)
     if outcome.stopped:
         yield outcome.stopped
     yield f"{work.name}: {counts_line(outcome.counts) or 'nothing to do'}"
@@ -86,9 +88,9 @@ def page(work: Searched, outcome: Outcome) -> Iterator[RenderableType]:
         yield f"next: harness confirm {work.name}"
 
 
-def idle_page(work: Searched) -> Iterator[RenderableType]:
+def idle_page(work: Searched, reports: Published) -> Iterator[RenderableType]:
     """The same where there was nothing to do."""
-    yield from page(work, Outcome())
+    yield from page(work, Outcome(), reports)
 
 
 def trials(work: Searched) -> list[Any]:
@@ -131,7 +133,7 @@ def unequal(subjects: Sequence[Subject]) -> Iterator[str]:
             yield f"{subject.label}: {mine} {name} against {most}: a smaller search budget than others"
 
 
-def as_json(work: Searched) -> dict[str, Any]:
+def as_json(work: Searched, reports: Published) -> dict[str, Any]:
     """The same as JSON."""
     searches = [
         {
@@ -145,4 +147,4 @@ def as_json(work: Searched) -> dict[str, Any]:
         }
         for subject in work.subjects
     ]
-    return {"campaign": work.name, "searches": searches}
+    return {"campaign": work.name, "searches": searches, "reports": [str(file) for file in reports.files]}

@@ -30,8 +30,8 @@ from harness.results import RECALLS, Assignment, EpochReport, Failure, TrialResu
 from harness.search import Study, open_storage, study_names
 from harness.sections import Scalar, Tunable
 from harness.space import check_search, default_point, points_for, space_for
+from harness.store import default_uri, is_logged
 from harness.subject import Subject
-from harness.tracking import default_uri, is_logged
 
 STUDIES = "studies.db"
 MEASURES = ("rsum", *RECALLS, *(f"{way}_{kind}_rank" for way in ("i2t", "t2i") for kind in ("median", "mean")))

@@ -13,7 +13,7 @@ from harness.campaign import LOCK
 from harness.folders import SPEC, read_epochs, read_result
 from harness.planning import Planned
 from harness.results import State
-from harness.tracking import is_logged
+from harness.store import is_logged
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import math
 import random
 import sqlite3
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.config import literal
@@ -19,6 +20,7 @@ NEEDS = {"gp": ("scipy", "torch"), "cmaes": ("cmaes",)}  # packages that a sampl
 STEPS = 5  # values of a range in a grid
 ALL_INTS = 10  # a range of so many whole numbers has all of them in a grid
 MOST_CELLS = 100_000
+BUSY_SECONDS = 5.0  # to wait for another program that writes to the file; optuna makes a trial in five attempts
 ANEW = "move it away, and its searches begin anew; finished trials are kept in their folders"
 ADVICE = {  # by words of what sqlite says
     "locked": "another program holds it: stop that one, or wait for it",
@@ -111,6 +113,13 @@ def difference(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> str
     lines = [f"  {key}: {old.get(key, 'none')} -> {new.get(key, 'none')}" for key in keys]
     head = f"the search {name} was begun with other values (then -> now):"
     return "\n".join([head, *lines, "Choose another name with --campaign, or go back to the old values."])
+
+
+def connect(file: Path) -> sqlite3.Connection:
+    """To a file of studies."""
+    connection = sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)
+    connection.execute("PRAGMA synchronous=NORMAL")  # with WAL a killed driver loses nothing; writes take half as long
+    return connection
 
 
 def trouble(error: BaseException) -> str:

@@ -158,6 +158,23 @@ class Subject:
             self._first.setdefault(result.key, number)
 
 
+def spent_on(trials: Iterable[Ended]) -> Spent:
+    """What the trials of a study have cost."""
+    spent = Spent()
+    for trial in superseding(trials):
+        spent.add(trial.state, trial.notes)
+    return spent
+
+
+def shortfalls(mine: Spent, all_: Iterable[Spent]) -> Iterator[tuple[str, int, int]]:
+    """What of a budget is over a tenth smaller than the largest: its name, how much it is, and the largest."""
+    all_ = list(all_)
+    for name in ("trials", "epochs"):
+        own, most = getattr(mine, name), max(getattr(spent, name) for spent in all_)
+        if own < 0.9 * most:
+            yield name, own, most
+
+
 def superseding(trials: Iterable[Ended]) -> list[Ended]:
     """Without failed trials that were run again: only the last of those with one key counts."""
     trials = list(trials)

@@ -19,7 +19,7 @@ from harness.planning import Plan
 from harness.publish import Published
 from harness.results import Assignment, Failure, State, TrialSpec
 from harness.status import Status, counts
-from harness.tracking import without_password
+from harness.store import without_password
 
 STYLES = {
     **{"done": "green", "failed": "red", "resume": "yellow", "interrupted": "yellow", "running": "cyan"},

@@ -7,18 +7,18 @@ tags lie in the store itself: a report needs nothing else.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from harness.columns import (
     cell,
@@ -32,19 +32,20 @@ from harness.columns import (
     row_of,
     typed,
 )
-from harness.config import Config
 from harness.errors import StoreError
-from harness.folders import EPOCHS, RANKS, RESULT, SPEC, TRACEBACK, read_epochs, read_result, write_atomic
+from harness.folders import EPOCHS, RANKS, RESULT, SPEC, TRACEBACK, read_epochs, write_atomic
 from harness.results import EpochReport, State, TrialResult, TrialSpec
+from harness.store import LOGGED, SQLITE, create_sqlite, digest, sqlite_file, without_password
 
 if TYPE_CHECKING:
     import pandas
 
 EXPERIMENT = "harness"
-LOGGED = "logged.json"
-SQLITE = "sqlite:///"
+ENVIRONMENT = "environment.json"
 ARTIFACTS = (SPEC, RESULT, EPOCHS, RANKS, TRACEBACK)
 TAGS_A_BATCH = 100  # MLflow's limit
+METRICS_A_BATCH = 800  # of the 1000 entries that MLflow takes at a time, tags among them
+EPOCH_SECONDS = 30.0  # between two writes of one trial's epochs: a write costs the same for one epoch and for many
 PAGE = 1000
 STATUS = {  # every other end is KILLED: to be continued
     **{State.DONE: "FINISHED", State.PRUNED: "FINISHED"},
@@ -60,41 +61,16 @@ MANNERS = {
 }
 
 
-def default_uri(config: Config) -> str:
-    """Where results are tracked: [tracking] uri, else sqlite in the results folder; a sqlite path is absolute."""
-    uri = config.tracking.uri
-    if not uri:
-        return f"{SQLITE}{(config.results / 'mlflow.db').as_posix()}"
-    return f"{SQLITE}{config.path(Path(uri.removeprefix(SQLITE))).as_posix()}" if uri.startswith(SQLITE) else uri
-
-
-def is_logged(folder: Path, uri: str) -> bool:
-    """Whether the result that lies in a trial's folder is in the store at `uri`."""
-    mark, result = folder / LOGGED, read_result(folder)
-    if result is None or not mark.is_file():
-        return False
-    logged = json.loads(mark.read_text(encoding="utf-8"))
-    return (logged["uri"], logged["result"]) == (without_password(uri), digest(result))
-
-
-def digest(result: TrialResult) -> str:
-    """What tells one result from another of the same key, such as one made again with --force."""
-    return hashlib.sha256(result.model_dump_json().encode()).hexdigest()[:16]
-
-
-def without_password(uri: str) -> str:
-    """A uri as it may be shown and kept."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.username else uri
-
-
 @dataclass
 class Child:
     """The open run of one trial."""
 
     run_id: str
     started: int  # ms
-    epochs: set[int] = field(default_factory=set)  # those whose measures it has
+    place: str  # of its artifacts
+    epochs: set[int] = field(default_factory=set)  # those whose measures it has, or will have with the next write
+    held: list[Any] = field(default_factory=list)  # measures for the next write
+    due: float = field(default_factory=lambda: time.monotonic() + EPOCH_SECONDS)  # its params were just written
 
 
 class Tracker:
@@ -118,6 +94,7 @@ class Tracker:
         self._entities = mlflow.entities
         self._specs: dict[str, TrialSpec] = {}
         self._children: dict[str, Child] = {}
+        self._left: dict[str, Any] | None = None  # runs that earlier drivers left open; None: to be looked up
         self._campaign, self._parent, self._moved_from = "", "", ""
         with self._store():
             if uri.startswith(SQLITE):
@@ -131,6 +108,7 @@ class Tracker:
         try:
             yield
         except self._errors as error:
+            self._left = None  # what was being written may have arrived
             line = (str(self._root(error)).strip().splitlines() or [type(error).__name__])[0]
             shown = without_password(self.uri)
             raise StoreError(
@@ -166,7 +144,7 @@ class Tracker:
                 "folders"
             )
         self._specs |= {spec.key: spec for spec in specs}
-        self._campaign = name
+        self._campaign, self._left = name, None
         with self._store():
             parent = self._find_parent(name) or self._client.create_run(
                 self._experiment, run_name=name, tags={"harness.kind": "campaign", "harness.campaign": name}
@@ -187,14 +165,19 @@ class Tracker:
             return
         self._specs[spec.key] = spec
         with self._store():
-            left = next((run for run in self._runs_of(spec.key) if run.info.status not in ENDED), None)
+            self._left = self._open_runs() if self._left is None else self._left
+            left = self._left.pop(spec.key, None)
             self._children[spec.key] = self._continue(left) if left else self._create(spec)
 
     def epoch(self, report: EpochReport) -> None:
-        """One finished epoch, in one batch; the start of a trial opens its run."""
+        """One finished epoch, held back if the last was written a moment ago; the start of a trial opens its run."""
         self.begin(self._specs[report.key])
+        child = self._children[report.key]
         if report.phase == "train":
-            self._log_epochs(self._children[report.key], [report])
+            self._hold(child, [report])
+        if child.held and time.monotonic() >= child.due:
+            with self._store():
+                self._write(child)
 
     def result(self, result: TrialResult, folder: Path) -> None:
         """Everything of one result, once: a result that is in the store already is only marked so in its folder.
@@ -213,10 +196,12 @@ class Tracker:
         """End the parent run; runs still open are marked interrupted, to be continued under the same key."""
         with self._store():
             for child in self._children.values():
-                self._end(child.run_id, State.INTERRUPTED, {})
+                self._end(child, State.INTERRUPTED)
             self._children.clear()
+            self._left = None
             if self._parent:
-                self._end(self._parent, state, {})
+                self._tag(self._parent, {"harness.state": state.value})
+                self._client.set_terminated(self._parent, STATUS.get(state, "KILLED"))
 
     def _logged(self, result: TrialResult) -> str | None:
         runs = (run for run in self._runs_of(result.key) if run.info.status in ENDED)
@@ -225,18 +210,27 @@ class Tracker:
     def _log(self, result: TrialResult, folder: Path) -> str:
         self.begin(result.spec)
         child = self._children[result.key]
-        self._log_epochs(child, read_epochs(folder))
+        self._hold(child, read_epochs(folder))
         # the run's own start as timestamp: logged a second time after a crash, the entries are the same ones
         values = finite(final_metrics(result)).items()
         entries = [self._entities.Metric(name, value, child.started, 0) for name, value in values]
-        self._client.log_batch(child.run_id, metrics=entries)
-        for path in (folder / name for name in ARTIFACTS):
-            if path.is_file():
-                self._client.log_artifact(child.run_id, str(path))
-        self._client.log_dict(child.run_id, result.environment, "environment.json")
-        self._end(child.run_id, result.state, final_tags(result, digest(result)))
+        self._keep_files(child, result, folder)
+        self._end(child, result.state, entries, final_tags(result, digest(result)))
         del self._children[result.key]
+        if result.state not in STATUS:
+            self._left = None
         return child.run_id
+
+    def _keep_files(self, child: Child, result: TrialResult, folder: Path) -> None:
+        """Artifacts as one folder, of which the store asks for the place but once."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        with tempfile.TemporaryDirectory() as together:
+            for path in (folder / name for name in ARTIFACTS):
+                if path.is_file():
+                    shutil.copy(path, together)
+            (Path(together) / ENVIRONMENT).write_text(json.dumps(result.environment, indent=2), encoding="utf-8")
+            get_artifact_repository(child.place, tracking_uri=self.uri).log_artifacts(together)  # type: ignore[no-untyped-call]
 
     def _create(self, spec: TrialSpec) -> Child:
         params, tags = params_and_tags(spec)
@@ -246,31 +240,44 @@ class Tracker:
         run = self._client.create_run(self._experiment, run_name=spec.label, tags=tags)
         entries = [self._entities.Param(key, value) for key, value in params.items()]
         self._client.log_batch(run.info.run_id, params=entries)
-        return Child(run.info.run_id, run.info.start_time)
+        return Child(run.info.run_id, run.info.start_time, run.info.artifact_uri)
 
     def _continue(self, run: Any) -> Child:
         self._client.update_run(run.info.run_id, status="RUNNING")
         self._client.set_tag(run.info.run_id, "harness.state", State.RUNNING.value)
         history = self._client.get_metric_history(run.info.run_id, "epoch")
-        return Child(run.info.run_id, run.info.start_time, {entry.step for entry in history})
+        return Child(run.info.run_id, run.info.start_time, run.info.artifact_uri, {entry.step for entry in history})
 
-    def _log_epochs(self, child: Child, reports: Iterable[EpochReport]) -> None:
-        """The epochs that the run does not have yet, in one batch."""
+    def _hold(self, child: Child, reports: Iterable[EpochReport]) -> None:
+        """The epochs that the run does not have yet, for its next write."""
         now = int(time.time() * 1000)
         new = [report for report in reports if report.epoch not in child.epochs]
         values = [(report.epoch, finite(epoch_metrics(report))) for report in new]
         entry = self._entities.Metric
-        entries = [entry(name, value, now, step) for step, part in values for name, value in part.items()]
-        with self._store():
-            self._client.log_batch(child.run_id, metrics=entries)
+        child.held += [entry(name, value, now, step) for step, part in values for name, value in part.items()]
         child.epochs |= {report.epoch for report in new}
 
-    def _end(self, run_id: str, state: State, tags: Mapping[str, str]) -> None:
-        self._tag(run_id, {**tags, "harness.state": state.value})
-        self._client.set_terminated(run_id, STATUS.get(state, "KILLED"))
+    def _write(self, child: Child, more: Sequence[Any] = (), tags: Mapping[str, str] | None = None) -> None:
+        """What is held and more measures, then tags; all of it again after an error, as the entries are the same."""
+        entries, last = [*child.held, *more], self._tags(tags or {})
+        while entries or last:
+            several, entries = entries[:METRICS_A_BATCH], entries[METRICS_A_BATCH:]
+            with_it = [] if entries else last[:TAGS_A_BATCH]
+            self._client.log_batch(child.run_id, metrics=several, tags=with_it)
+            last = last[len(with_it) :]
+        child.held, child.due = [], time.monotonic() + EPOCH_SECONDS
+
+    def _end(
+        self, child: Child, state: State, more: Sequence[Any] = (), tags: Mapping[str, str] | None = None
+    ) -> None:
+        self._write(child, more, {**(tags or {}), "harness.state": state.value})
+        self._client.set_terminated(child.run_id, STATUS.get(state, "KILLED"))
+
+    def _tags(self, tags: Mapping[str, str]) -> list[Any]:
+        return [self._entities.RunTag(key, str(value)) for key, value in tags.items()]
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        entries = [self._entities.RunTag(key, str(value)) for key, value in tags.items()]
+        entries = self._tags(tags)
         for start in range(0, len(entries), TAGS_A_BATCH):
             self._client.log_batch(run_id, tags=entries[start : start + TAGS_A_BATCH])
 
@@ -292,6 +299,12 @@ class Tracker:
         campaigns = self._search("tags.`harness.kind` = 'campaign'")
         return next((run for run in campaigns if run.data.tags.get("harness.campaign") == name), None)
 
+    def _open_runs(self) -> dict[str, Any]:
+        """The runs of trials that have not ended, the newest of each key."""
+        states = " and ".join(f"attributes.status != '{status}'" for status in ENDED)
+        runs = self._search(f"tags.`harness.kind` = 'trial' and {states}")
+        return {run.data.tags["harness.key"]: run for run in sorted(runs, key=age)}
+
     def _runs_of(self, key: str) -> list[Any]:
         """The runs of one trial, newest first."""
         return sorted(self._search(f"tags.`harness.key` = '{key}'"), key=age, reverse=True)
@@ -310,16 +323,3 @@ class Tracker:
 def age(run: Any) -> tuple[bool, int, str]:
     """Sorts runs of one key: the latest finished one is the last, else the latest."""
     return run.info.status == "FINISHED", run.info.start_time, run.info.run_id
-
-
-def sqlite_file(uri: str) -> Path:
-    """The file behind a sqlite uri."""
-    return Path(uri.removeprefix(SQLITE).partition("?")[0])
-
-
-def create_sqlite(file: Path) -> Path:
-    """Make sure that a sqlite file is there, in WAL mode so that readers never wait; returns its artifact folder."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-    return file.parent / "artifacts"

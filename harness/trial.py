@@ -112,7 +112,8 @@ class Trial:
             self.best = state["best"]
             self.reports = reports[: trainer.epoch]
         elif (self.folder / CHECKPOINT).is_file():
-            self.note = f"{self.assignment.name}: {CHECKPOINT} or {EPOCHS} is damaged; the trial begins anew"
+            damaged = EPOCHS if state else CHECKPOINT
+            self.note = f"{self.assignment.name}: {damaged} is damaged; the trial begins anew"
         return trainer
 
     def _finished(self, trainer: Trainer) -> bool:
@@ -283,7 +284,5 @@ def explain(error: Exception) -> str:
     text = str(error).strip().splitlines()
     line = text[0] if text else ""
     if isinstance(error, OSError) and error.errno in FULL:
-        return (
-            f"the trial's folder cannot be written: {line}; make room and run with --retry bug: it goes on from there"
-        )
+        return f"the trial's folder cannot be written: {line}; make room and run with --retry bug: it goes on"
     return line if isinstance(error, TrialError | DataError) else f"{type(error).__name__}: {line}"

@@ -30,7 +30,8 @@ from harness.results import Assignment, EpochReport, Failure, State, TrialResult
 from harness.scenes import Scenes
 from harness.sections import Campaign, Paths, Resources, Training
 from harness.splits import Place
-from harness.tracking import Tracker, is_logged
+from harness.store import is_logged
+from harness.tracking import Tracker
 
 SIZES = {"train": 48, "val": 16, "test": 16}
 TINY = """
@@ -156,6 +157,16 @@ def test_a_trial_is_done_resumed_or_run_again_as_its_folder_says(config: Config)
     retried = dataclasses.replace(made, retry=frozenset({Failure.OOM})).refreshed()
     assert [trial.spec.seed for trial in retried.todo] == [2, 1, 3]
     assert standing(dataclasses.replace(made, force=True).refreshed()) == ["new"] * 4
+
+
+def test_what_is_known_to_be_short_comes_first_within_a_seed(config: Config) -> None:
+    made = planned(config, methods=["vsepp", "chance"], seeds=[0, 1, 2])
+    for trial in made.trials[:2]:
+        (result,) = InProcess().run([trial.assignment], lambda _report: True)
+        assert result.state is State.DONE
+    todo = [(trial.spec.method, trial.spec.seed) for trial in made.refreshed().todo]
+    assert todo == [("chance", 1), ("vsepp", 1), ("chance", 2), ("vsepp", 2)]
+    assert [trial.spec.method for trial in made.todo[:2]] == ["vsepp", "chance"], "in the order asked for, until then"
 
 
 def test_another_recipe_setting_or_source_is_another_trial_and_other_resources_are_not(

@@ -41,7 +41,7 @@ def test_version(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("rum",), "No such command 'rum'. Did you mean 'run'?"),
+        (("rum",), "No such command 'rum'. (Did you mean one of: 'resume', 'run'?)"),
         (("run", "--metods", "vsepp"), "No such option '--metods'. (Did you mean one of: '--methods'"),
         (("run", "--methods", "vsep"), "unknown method 'vsep'; did you mean vsepp"),
         (("run", "--methods", "vsepp,scam_*"), "unknown method 'scam_*'; did you mean scan_"),

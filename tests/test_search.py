@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import ConfigError, StoreError, UsageError
+from harness.ledger import Ledger
 from harness.search import Ended, Proposal, Storage, Study, open_storage, study_names
 from harness.sections import Scalar, Search, Tunable
 from harness.space import asked, within
@@ -82,7 +83,7 @@ def make(storage: Storage, request: pytest.FixtureRequest) -> Maker:
         on: Storage | None = None,
         **search: Any,
     ) -> Study:
-        place = on or replace(storage, cache=optuna.storages.get_storage(storage.database))
+        place = on or replace(storage, cache=Ledger(storage.database))
         name = name if on else f"{request.node.name}/{name}"
         return Study(place, name or NAME, Search(**{"startup": 2, **search}), space, epochs, frozen or {}, points)
 
@@ -346,7 +347,7 @@ def test_a_pruner_judges_the_same_in_a_driver_that_is_started_anew(
     with closing(open_storage(file)) as opened:
 
         def anew() -> Study:
-            return make(**search, on=replace(opened, cache=optuna.storages.get_storage(opened.database)))
+            return make(**search, on=replace(opened, cache=Ledger(opened.database)))
 
         kept = make(**search, on=storage)
         whole, broken = judged(lambda: kept), judged(anew)
@@ -651,7 +652,7 @@ def test_a_file_of_another_optuna_is_refused(file: Path) -> None:
 
 
 def test_a_file_that_another_program_holds_is_named(file: Path, make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.search.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("harness.studies.BUSY_SECONDS", 0.05)
     monkeypatch.setattr("time.sleep", lambda _seconds: None)  # between optuna's five attempts
     with closing(open_storage(file)) as opened, closing(sqlite3.connect(file)) as holder:
         study = make(on=opened)
@@ -672,15 +673,18 @@ def test_a_file_that_another_program_holds_is_named(file: Path, make: Maker, mon
         assert study.tell(number, "complete", [1.0]) == "complete"
 
 
-def test_asking_and_telling_read_no_more_when_there_are_more_trials(make: Maker, storage: Storage) -> None:
-    study = make(sampler="random", pruner="none")
+@pytest.mark.parametrize("pruner", ["none", "median"])
+def test_asking_and_telling_read_no_more_when_there_are_more_trials(make: Maker, storage: Storage, pruner: str) -> None:
+    study = make(sampler="random", pruner=pruner)
     statements: list[str] = []
     sqlalchemy.event.listen(
         storage.database.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2])
     )
     counts = []
     for _ in range(15):
+        ask(study)  # which stays under way
         statements.clear()
         complete(study, 1.0, [1.0])
         counts.append(len(statements))
     assert len(set(counts[2:])) == 1
+    assert counts[-1] < 20

@@ -230,6 +230,50 @@ def test_two_searches_at_once_the_second_is_refused(searchable: Path, call: Call
     assert "another harness is running" in capsys.readouterr().err
 
 
+# --- seeing it
+
+
+def test_status_tells_a_searchs_trials_by_state_its_best_and_what_failed(
+    searchable: Path, call: Call, capsys: Captured
+) -> None:
+    with (searchable / "harness.toml").open("a") as file:
+        file.write('\n[search.space.nan]\ndim = { type = "int", low = 2, high = 9 }\n')
+    found = answer(call, capsys, "search", "--methods", "nan,vsepp", "--here", "--trials", "3", code=4)
+    status = answer(call, capsys, "status", "main")
+    nan, vsepp = status["searches"]
+    assert nan["counts"] == {"done": 0, "running": 0, "waiting": 0, "pruned": 0, "failed": 3}
+    assert vsepp["counts"]["done"] + vsepp["counts"]["pruned"] == 3
+    assert vsepp["best"] == found["searches"][1]["best"] and not status["busy"]
+    assert call("status", "main") == 0
+    page = capsys.readouterr().out
+    assert "nan/tiny: failed: 3 nonfinite" in page and "its trials have ended" in page
+    assert call("status", "mian") == 2
+    assert "did you mean main" in capsys.readouterr().err
+
+
+def test_status_of_a_search_that_runs_shows_its_trials_and_watching_ends_with_it(
+    searchable: Path, call: Call, capsys: Captured
+) -> None:
+    with (searchable / "harness.toml").open("a") as file:
+        file.write('\n[search.space.slow]\ndim = { type = "int", low = 2, high = 9 }\n')
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "search", "--methods", "slow", "--here"]
+    process = subprocess.Popen([*command, "-s", "training.epochs=9"], cwd=searchable, stdout=subprocess.DEVNULL)
+    try:
+        while not any((searchable / "runs").glob("trials/*/epochs.jsonl")) and process.poll() is None:
+            time.sleep(0.05)
+        status = answer(call, capsys, "status", "main")
+        (slow,) = status["searches"]
+        assert status["busy"] and slow["counts"]["running"] == 1 and slow["counts"]["waiting"] == 5
+        (going,) = slow["running"]
+        assert going["label"] == "slow/tiny #0" and going["epoch"] >= 1 and going["epochs"] == 9
+    finally:
+        process.kill()
+        process.wait()
+    assert call("status", "main", "--watch") == 0, "nobody is at work, so there is nothing to wait for"
+    page = capsys.readouterr().out
+    assert "slow/tiny #0  interrupted after epoch" in page and "`harness resume` goes on" in page
+
+
 # --- going on with the last command
 
 

@@ -22,9 +22,11 @@ from sample_results import folder_of, reports_of, result_of, spec_of
 from harness.columns import described
 from harness.config import Config, override_value, parse_override
 from harness.errors import StoreError
+from harness.folders import write_epochs
 from harness.results import Failure, State
 from harness.sections import Training
-from harness.tracking import EXPERIMENT, Tracker, default_uri, is_logged, without_password
+from harness.store import default_uri, is_logged, without_password
+from harness.tracking import EPOCH_SECONDS, EXPERIMENT, Tracker
 
 
 def runs(uri: str, kind: str = "trial") -> list[Run]:
@@ -144,6 +146,49 @@ def test_epochs_that_the_store_missed_come_from_the_folder(store: str, tmp_path:
     tracker.epoch(reports_of(spec)[1])
     tracker.result(result_of(spec), folder_of(tmp_path, result_of(spec)))
     assert history(store, runs(store)[0], "val_rsum") == [(1, 101.0), (2, 102.0), (3, 103.0)]
+
+
+def test_epochs_that_come_fast_are_written_together_and_slow_ones_at_once(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of()
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [spec])
+    first, second, third = reports_of(spec)
+    tracker.epoch(first)
+    assert history(store, runs(store)[0], "val_rsum") == []
+    monkeypatch.setattr("time.monotonic", lambda now=time.monotonic: now() + EPOCH_SECONDS)
+    tracker.epoch(second)
+    assert history(store, runs(store)[0], "val_rsum") == [(1, 101.0), (2, 102.0)]
+    tracker.epoch(third)
+    tracker.close_campaign(State.INTERRUPTED)
+    assert history(store, runs(store)[0], "val_rsum") == [(1, 101.0), (2, 102.0), (3, 103.0)]
+
+
+def test_more_epochs_than_the_store_takes_at_a_time_arrive(store: str, tmp_path: Path) -> None:
+    spec = spec_of()
+    folder = folder_of(tmp_path, result_of(spec))
+    write_epochs(folder, reports_of(spec, 400))
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [spec])
+    tracker.result(result_of(spec), folder)
+    assert len(history(store, runs(store)[0], "val_rsum")) == 400
+    assert runs(store)[0].data.tags["harness.state"] == "done"
+
+
+def test_beginning_a_trial_asks_the_store_once_for_what_was_left_open(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [spec_of(seed=seed) for seed in range(4)]
+    tracker = Tracker(store)
+    tracker.open_campaign("main", specs)
+    searches, search = [], MlflowClient.search_runs
+    monkeypatch.setattr(
+        MlflowClient, "search_runs", lambda *args, **more: searches.append(args) or search(*args, **more)
+    )
+    for spec in specs:
+        tracker.begin(spec)
+    assert len(searches) == 1
 
 
 def test_the_latest_finished_run_of_a_key_stands_for_it(store: str, tmp_path: Path) -> None:
@@ -267,7 +312,8 @@ def test_a_store_that_cannot_be_used_is_one_store_error(uri: str) -> None:
     assert caught.value.exit_code == 6
 
 
-def test_a_store_that_becomes_unwritable_is_a_store_error(store: str) -> None:
+def test_a_store_that_becomes_unwritable_is_a_store_error(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.tracking.EPOCH_SECONDS", 0.0)
     tracker = Tracker(store)
     tracker.open_campaign("main", [spec_of()])
     with closing(sqlite3.connect(store.removeprefix("sqlite:///"))) as connection:

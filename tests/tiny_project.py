@@ -52,7 +52,7 @@ name = "all"
 images = {images}
 captions = {captions}
 """
-WATCHED = ("torch", "ray", "mlflow", "optuna", "pandas", "pydantic")
+WATCHED = ("torch", "ray", "mlflow", "optuna", "matplotlib", "pandas", "pydantic")
 Call = Callable[..., int]
 SIZES = {"train": 16, "val": 8, "test": 8}
 METHOD = '''

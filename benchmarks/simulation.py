@@ -1,0 +1,209 @@
+"""A search at the scale of a cluster, without one: made-up trials on made-up places, through the real driver.
+
+    python benchmarks/simulation.py [--trials 10000,2000] [--slots 500] [--sampler random,tpe] [--pruner median]
+
+One search a sampler, with as many trials as stand in its place, each in a process of its own. The studies, the tracking
+store, attempts, retries and the trials' folders are real; the clock of the places is not, and a trial trains nothing:
+its seconds and its val rsum are drawn from its key and settings. Some attempts lose their process and are repeated,
+some trials become nonfinite. What the trials write is their workers' work and is not counted as the driver's. Writes
+reports/simulation.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from places import EPOCHS_EACH, Clock, Places
+from rich.console import Console
+
+from harness.campaign import carry_out
+from harness.config import built_in
+from harness.folders import write_atomic
+from harness.machine import this_machine
+from harness.registry import discover
+from harness.results import Assignment, EpochReport, TrialResult, TrialSpec
+from harness.searching import Searched, outlines
+from harness.sections import Failures, Search, Training, Tunable
+from harness.store import default_uri
+from harness.tracking import Tracker
+from harness.view import Lines
+
+ROOT = Path(__file__).parents[1]
+METHOD, DATASET = "caan", "scenes"
+TENTHS = 10
+SPACE = {
+    "training.lr": Tunable(type="float", low=1e-4, high=1e-2, log=True),
+    "training.drop_words": Tunable(type="float", low=0.0, high=0.5),
+}
+HEAD = """# A search at the scale of a cluster
+
+Written by `python benchmarks/simulation.py`, which says how it measures; {machine}.
+The bar: 10,000 trials in less than 10 minutes of the driver's time and 1 GB. **Driver**: CPU time beside what the
+trials write themselves; **MLflow** and **Optuna**: of it, a trial's share of the tracking store and of the study;
+**wall** and memory are those of the whole process. The clock of the places runs a thousand times too fast, so that a
+trial's epochs are written to the tracking store together (`tracking.EPOCH_SECONDS`); slow ones cost a write each.
+
+| sampler | pruner | trials | places | epochs | again | driver | a trial | an epoch | MLflow | Optuna | wall | memory |
+|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+{searches}
+CPU time a trial of each tenth of the search in turn; where it grows, something looks at all trials before.
+
+| search | {numbers} |
+|---|{rule}
+"""
+
+
+class Measured(NamedTuple):
+    """What a search has cost the driver."""
+
+    sampler: str
+    pruner: str
+    trials: int
+    slots: int
+    epochs: int
+    repeated: int
+    driver: float  # seconds, of which
+    tracking: float
+    studies: float
+    wall: float
+    megabytes: float
+    marks: tuple[float, ...]  # the driver's seconds at the end of each tenth
+
+
+class Watched(Searched):
+    """A search that keeps its own time, and the driver's as tenths of it end."""
+
+    def watch(self, places: Places) -> None:
+        """From now on; what is done at these places is not the driver's."""
+        self.clock, self.marks = Clock(), list[float]()
+        self._places, self._began, self._count = places, time.process_time(), 0
+
+    def assignments(self) -> Iterator[Assignment]:
+        """Trials as places free up."""
+        source = super().assignments()
+        while True:
+            with self.clock:
+                assignment = next(source, None)
+            if assignment is None:
+                return
+            yield assignment
+
+    def answer(self, report: EpochReport) -> bool:
+        """Whether a trial is to go on."""
+        with self.clock:
+            return super().answer(report)
+
+    def ended(self, result: TrialResult) -> None:
+        """A trial has ended for good."""
+        with self.clock:
+            super().ended(result)
+        self._count += 1
+        if self._count * TENTHS // self.total > len(self.marks):
+            self.marks.append(self.driver_seconds)
+
+    @property
+    def driver_seconds(self) -> float:
+        """CPU time of this process so far, but for the trials'."""
+        return time.process_time() - self._began - self._places.clock.seconds
+
+
+class Timed(Tracker):
+    """A tracker that keeps its own time."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.clock = Clock()
+
+    def begin(self, spec: TrialSpec) -> None:
+        """A trial is handed out."""
+        with self.clock:
+            super().begin(spec)
+
+    def epoch(self, report: EpochReport) -> None:
+        """A trial reports."""
+        with self.clock:
+            super().epoch(report)
+
+    def result(self, result: TrialResult, folder: Path) -> None:
+        """A trial's end."""
+        with self.clock:
+            super().result(result, folder)
+
+
+def measured(sampler: str, trials: int, slots: int, pruner: str) -> Measured:
+    """One search in a folder of its own, start to end."""
+    with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
+        asked = {"sampler": sampler, "pruner": pruner, "trials": trials, "space": {METHOD: SPACE}}
+        config = built_in().model_copy(
+            update={
+                "root": Path(folder),
+                "search": Search.model_validate(asked),
+                "training": Training(epochs=EPOCHS_EACH),
+            }
+        )
+        found = outlines(config, discover(config), [METHOD], [DATASET])
+        places = Places(slots)
+        with Watched(config, "simulated", found) as work:
+            tracker = Timed(default_uri(config))  # makes its tables, once for ever
+            work.watch(places)
+            began = time.perf_counter()
+            carry_out(work, places, tracker, Lines(Console(file=nowhere, width=150)), Failures(wait_seconds=0))
+            driver = work.driver_seconds
+        wall = time.perf_counter() - began
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    counts = (trials, slots, places.epochs, places.repeated)
+    seconds = (driver, tracker.clock.seconds, work.clock.seconds, wall)
+    return Measured(sampler, pruner, *counts, *seconds, megabytes, tuple(work.marks))
+
+
+def in_a_process(*search: Any) -> Measured:
+    """The same in a process of its own, whose memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measured, *search).result()
+
+
+def page(searches: Sequence[Measured]) -> str:
+    """The report."""
+    rows, tenths = [], []
+    for one in searches:
+        counts = (f"{one.trials:,}", f"{one.slots:,}", f"{one.epochs:,}", f"{one.repeated:,}")
+        each = (f"{1000 * one.driver / one.trials:.0f} ms", f"{1000 * one.driver / one.epochs:.1f} ms")
+        parts = (f"{1000 * part / one.trials:.0f} ms" for part in (one.tracking, one.studies))
+        cost = (f"{one.driver:.0f} s", *each, *parts, f"{one.wall:.0f} s", f"{one.megabytes:.0f} MB")
+        rows.append(f"| {' | '.join([one.sampler, one.pruner, *counts, *cost])} |\n")
+        spans = [after - before for before, after in itertools.pairwise([0.0, *one.marks])]
+        cells = (f"{1000 * TENTHS * span / one.trials:.0f} ms" for span in spans)
+        tenths.append(f"| {one.sampler}, {one.trials:,} | {' | '.join(cells)} |\n")
+    machine = f"{this_machine().cpus:g} CPUs, trials of at most {EPOCHS_EACH} epochs"
+    numbers = " | ".join(str(tenth) for tenth in range(1, TENTHS + 1))
+    return HEAD.format(machine=machine, searches="".join(rows), numbers=numbers, rule="---:|" * TENTHS) + "".join(
+        tenths
+    )
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", default="10000,2000", help="a number a sampler")
+    parser.add_argument("--slots", type=int, default=500)
+    parser.add_argument("--sampler", default="random,tpe")
+    parser.add_argument("--pruner", default="median")
+    args = parser.parse_args()
+    searches = zip(args.sampler.split(","), map(int, args.trials.split(",")), strict=True)
+    text = page([in_a_process(sampler, trials, args.slots, args.pruner) for sampler, trials in searches])
+    write_atomic(ROOT / "reports" / "simulation.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""A search campaign as a page of markdown and the figures beside it. Pure: the same from the same studies."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from harness.archive import ENOUGH, Archived, value_text
+from harness.figures import Comparison, Curves, Figure, comparison, figure, label
+from harness.report import hours, template
+from harness.searching import COSTS
+from harness.studies import Ended
+from harness.subject import shortfalls, spent_on, superseding
+
+BEST = 10  # trials in a table
+LISTED = 12  # failed trials that are named
+BEGUN_WITH = ("sampler", "pruner", "epochs of a trial", "points")  # of a study's identity
+
+
+class Failed(NamedTuple):
+    """The failed trials of one class."""
+
+    failure: str
+    number: int
+    trials: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One study as the page tells it."""
+
+    study: Archived
+    epochs: Curves
+    rivals: Sequence[Archived]  # all studies on its dataset, itself among them
+    image: str  # the path of its figure
+
+    @cached_property
+    def figure(self) -> Figure:
+        """What is drawn of it."""
+        return figure(self.study, self.epochs)
+
+    @property
+    def costs(self) -> list[str]:
+        """What it has cost, as cells."""
+        spent = spent_on(self.study.trials)
+        counts = (spent.trials, spent.pruned, spent.failed, spent.epochs)
+        return [*map(str, counts), hours(spent.seconds), hours(spent.device_seconds)]
+
+    @property
+    def notes(self) -> str:
+        """Where its budget is over a tenth smaller than that of others."""
+        rivals = [spent_on(rival.trials) for rival in self.rivals]
+        short = shortfalls(spent_on(self.study.trials), rivals)
+        return "; ".join(f"smaller budget: {mine} {name} against {most}" for name, mine, most in short)
+
+    @property
+    def best(self) -> str:
+        """The best value with its trial; of several objectives the size of the front."""
+        front = self.study.front
+        if len(self.study.objective) > 1:
+            return f"a front of {len(front)}"
+        return f"{', '.join(self.values(front[0]))} (#{front[0].number})" if front else "–"
+
+    @property
+    def leaders(self) -> list[list[str]]:
+        """Its best trials as cells; settings that came up again are shown once."""
+        found = self.study.front if len(self.study.objective) > 1 else self.study.ranked
+        return [list(self.cells(trial)) for trial in found if trial.notes.get("same_as", -1) < 0][:BEST]
+
+    def cells(self, trial: Ended) -> Iterator[str]:
+        """A complete trial as a row."""
+        yield str(trial.number)
+        yield from self.values(trial)
+        yield value_text(trial.notes.get("epochs") or len(self.epochs.get(trial.notes["key"], ())) or None)
+        yield from (value_text(trial.values.get(key)) for key in self.study.space)
+
+    def values(self, trial: Ended) -> list[str]:
+        """Its objectives: to a tenth on val, costs as they are."""
+        pairs = zip(self.study.objective, trial.objective, strict=True)
+        return [f"{value:.4g}" if name.removeprefix("-") in COSTS else f"{value:.1f}" for name, value in pairs]
+
+    @property
+    def failed(self) -> list[Failed]:
+        """Its failed trials by class, the most frequent first."""
+        classes: defaultdict[str, list[int]] = defaultdict(list)
+        for trial in superseding(self.study.trials):
+            if trial.state == "failed":
+                classes[trial.notes.get("failure") or "no finite objective"].append(trial.number)
+        order = sorted(classes.items(), key=lambda item: (-len(item[1]), item[0]))
+        return [Failed(failure, len(numbers), listed(numbers)) for failure, numbers in order]
+
+    @property
+    def facts(self) -> list[str]:
+        """What its trials share."""
+        identity = self.study.identity
+        facts = [f"objective: {'; '.join(map(label, self.study.objective))}"]
+        facts += [f"{name}: {identity[name]}" for name in BEGUN_WITH if identity.get(name, "none") != "none"]
+        if "limit" in identity:
+            facts.append(f"limit: the first {identity['limit']} images of each split, never ranked")
+        if self.study.under_way:
+            facts.append(f"not over yet: {len(self.study.under_way)} of its trials")
+        return facts
+
+    @property
+    def missing(self) -> list[str]:
+        """What its figure lacks, and why."""
+        study, drawn = self.study, self.figure
+        reasons = {
+            "No best so far: there is none of several objectives.": len(study.objective) > 1,
+            f"No importance of settings: {len(study.complete)} complete trials, and it takes {ENOUGH} that differ.": (
+                len(study.space) > 1 and not drawn.importances
+            ),
+            "No parallel coordinates: they take two complete trials.": bool(study.space) and not drawn.axes,
+            "No learning curves: the epochs of its trials are gone.": not drawn.curves,
+        }
+        return [reason for reason, holds in reasons.items() if holds]
+
+
+class Group(NamedTuple):
+    """The studies on one dataset."""
+
+    dataset: str
+    entries: list[Entry]
+    comparison: Comparison | None
+    image: str
+
+
+class Page(NamedTuple):
+    """A campaign's page, and what is to be drawn beside it; all by path from the folder of reports."""
+
+    name: str
+    text: str
+    studies: Mapping[str, Figure]
+    comparisons: Mapping[str, Comparison]
+
+    @property
+    def files(self) -> list[str]:
+        """The page and its figures."""
+        return [self.name, *self.comparisons, *self.studies]
+
+
+def page(studies: Sequence[Archived], epochs: Curves) -> Page:
+    """The page of a campaign from its studies, one at least, and from the epochs of its trials."""
+    campaign = studies[0].campaign
+    folder = f"search-{safe(campaign)}"
+    ordered = sorted(studies, key=lambda study: (study.dataset, study.method))
+    groups = [
+        group(folder, [study for study in ordered if study.dataset == dataset], epochs)
+        for dataset in dict.fromkeys(study.dataset for study in ordered)
+    ]
+    entries = [entry for one in groups for entry in one.entries]
+    text = template("search.md.j2").render(
+        campaign=campaign, groups=groups, entries=entries, command=command(campaign, studies), best=BEST
+    )
+    drawn = {entry.image: entry.figure for entry in entries if not entry.figure.is_empty}
+    return Page(f"{folder}.md", text, drawn, {one.image: one.comparison for one in groups if one.comparison})
+
+
+def group(folder: str, studies: Sequence[Archived], epochs: Curves) -> Group:
+    """The studies on one dataset, with the epochs of their own trials."""
+    place = f"{folder}/{safe(studies[0].dataset)}"
+    entries = []
+    for study in studies:
+        own = {key: epochs[key] for trial in study.trials if (key := trial.notes.get("key", "")) in epochs}
+        entries.append(Entry(study, own, studies, f"{place}/{safe(study.method)}.svg"))
+    return Group(studies[0].dataset, entries, comparison(studies), f"{place}.svg")
+
+
+def command(campaign: str, studies: Sequence[Archived]) -> str:
+    """What confirms a campaign's winners; empty where there are none."""
+    if not any(study.complete for study in studies):
+        return ""
+    limits = {study.identity.get("limit") for study in studies}
+    limit = limits.pop() if len(limits) == 1 else None
+    name = "".join(mark if mark.isprintable() else "?" for mark in campaign)  # so that it stays on its line
+    return f"harness confirm {shlex.quote(name)}" + (f" --limit {limit}" if limit else "")
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Trials by number, cut where they are many."""
+    shown = ", ".join(f"#{number}" for number in numbers[:LISTED])
+    return shown if len(numbers) <= LISTED else f"{shown}, …"
+
+
+def safe(name: str) -> str:
+    """A name as one of a file: two that differ stay different."""
+    plain = re.sub(r"[^\w.-]|^\.", "_", name)
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"

@@ -1,0 +1,58 @@
+"""Which tracking store is meant, and whether a trial's result lies in it: what planning must know without MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from harness.config import Config
+from harness.folders import read_result
+from harness.results import TrialResult
+
+LOGGED = "logged.json"
+SQLITE = "sqlite:///"
+
+
+def default_uri(config: Config) -> str:
+    """Where results are tracked: [tracking] uri, else sqlite in the results folder; a sqlite path is absolute."""
+    uri = config.tracking.uri
+    if not uri:
+        return f"{SQLITE}{(config.results / 'mlflow.db').as_posix()}"
+    return f"{SQLITE}{config.path(Path(uri.removeprefix(SQLITE))).as_posix()}" if uri.startswith(SQLITE) else uri
+
+
+def is_logged(folder: Path, uri: str) -> bool:
+    """Whether the result that lies in a trial's folder is in the store at `uri`."""
+    mark, result = folder / LOGGED, read_result(folder)
+    if result is None or not mark.is_file():
+        return False
+    logged = json.loads(mark.read_text(encoding="utf-8"))
+    return (logged["uri"], logged["result"]) == (without_password(uri), digest(result))
+
+
+def digest(result: TrialResult) -> str:
+    """What tells one result from another of the same key, such as one made again with --force."""
+    return hashlib.sha256(result.model_dump_json().encode()).hexdigest()[:16]
+
+
+def without_password(uri: str) -> str:
+    """A uri as it may be shown and kept."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.username else uri
+
+
+def sqlite_file(uri: str) -> Path:
+    """The file behind a sqlite uri."""
+    return Path(uri.removeprefix(SQLITE).partition("?")[0])
+
+
+def create_sqlite(file: Path) -> Path:
+    """Make sure that a sqlite file is there, in WAL mode so that readers never wait; returns its artifact folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    return file.parent / "artifacts"
