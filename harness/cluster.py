@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import signal
@@ -176,7 +177,7 @@ class Post(NamedTuple):
 
     worker: Any
     assignment: Assignment
-    began: float  # this attempt, seconds of the monotonic clock
+    began: float  # this attempt, seconds of the monotonic clock; infinite until the worker is there
 
 
 class Crew:
@@ -201,12 +202,7 @@ class Crew:
     def start(self, assignment: Assignment) -> None:
         """A worker for one trial, with the places that it asks for."""
         worker = self._free_worker(places_of(assignment)) or self._new_worker(places_of(assignment))
-        begun = (
-            worker.begin.remote(assignment)
-            if self._shared
-            else worker.start.remote(assignment, pack(assignment.folder))
-        )
-        self._awaited[begun] = Post(worker, assignment, time.monotonic())
+        self._awaited[worker.arrive.remote()] = Post(worker, assignment, math.inf)
 
     def advance(self, answer: Answer) -> Iterator[TrialResult]:
         """Wait a moment; answer the reports that came, give out the results, end what takes too long."""
@@ -214,7 +210,10 @@ class Crew:
         for step in ready:
             post = self._awaited[step]
             outcome = self._outcome(step, post.assignment)
-            if isinstance(outcome, EpochReport):
+            if outcome is None:
+                self._begin(post)
+                del self._awaited[step]
+            elif isinstance(outcome, EpochReport):
                 step_on = post.worker.step if self._shared else post.worker.answer
                 following = step_on.remote(answer(outcome))
                 del self._awaited[step]  # not before the answer: an interruption in it must find the worker here
@@ -228,6 +227,14 @@ class Crew:
                 del self._awaited[step]
                 self._ray.kill(post.worker)
                 yield overdue(post.assignment)
+
+    def _begin(self, post: Post) -> None:
+        """Hand a worker that has arrived its trial; only now, because waiting for places costs the trial no time."""
+        if self._shared:
+            begun = post.worker.begin.remote(post.assignment)
+        else:
+            begun = post.worker.start.remote(post.assignment, pack(post.assignment.folder))
+        self._awaited[begun] = post._replace(began=time.monotonic())
 
     def let_go(self) -> None:
         """End the workers that no trial took: another may be waiting for their places."""
@@ -260,9 +267,10 @@ class Crew:
         else:
             self._free.append((post.worker, places_of(post.assignment)))
 
-    def _outcome(self, step: Any, assignment: Assignment) -> EpochReport | TrialResult:
+    def _outcome(self, step: Any, assignment: Assignment) -> EpochReport | TrialResult | None:
+        """What a step brought; None of a worker that has just arrived."""
         try:
-            sent: EpochReport | TrialResult | Parcel = self._ray.get(step)
+            sent: EpochReport | TrialResult | Parcel | None = self._ray.get(step)
             if isinstance(sent, Parcel):
                 with writing(assignment.folder):
                     unpack(sent.files, assignment.folder)

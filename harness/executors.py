@@ -45,6 +45,9 @@ class Worker:
         self._steps = steps or trial_steps()
         self._trial: Generator[EpochReport, bool | None, TrialResult] | None = None
 
+    def arrive(self) -> None:
+        """Nothing: an answer says that the worker has its places and its process has begun."""
+
     def begin(self, assignment: Assignment) -> EpochReport | TrialResult:
         """Start a trial; its first report, or the result."""
         self._trial = self._steps(assignment)

@@ -1,7 +1,8 @@
 """Ask and tell: a study for each method and dataset of a search, all in one sqlite file.
 
 The driver is the only writer. All that a study knows lies in its file: samplers and pruners are made anew from it, so
-a search that was killed asks for the same values as one that was not. Optuna lives here and in `archive`, which reads.
+a search that was killed asks for the same values as one that was not. Optuna lives here, in `ledger`, which keeps what
+the file holds in memory, and in `archive`, which reads.
 """
 
 from __future__ import annotations

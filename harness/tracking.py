@@ -87,7 +87,7 @@ class Tracker:
         import mlflow
         import sqlalchemy.exc
 
-        for name in ("alembic", "mlflow"):
+        for name in ("alembic", "mlflow", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told once, by StoreError
         self.uri = uri
         self._errors = (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
@@ -267,9 +267,7 @@ class Tracker:
             last = last[len(with_it) :]
         child.held, child.due = [], time.monotonic() + EPOCH_SECONDS
 
-    def _end(
-        self, child: Child, state: State, more: Sequence[Any] = (), tags: Mapping[str, str] | None = None
-    ) -> None:
+    def _end(self, child: Child, state: State, more: Sequence[Any] = (), tags: Mapping[str, str] | None = None) -> None:
         self._write(child, more, {**(tags or {}), "harness.state": state.value})
         self._client.set_terminated(child.run_id, STATUS.get(state, "KILLED"))
 

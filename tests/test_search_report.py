@@ -291,7 +291,7 @@ def test_the_best_so_far_counts_every_trial_and_every_second_but_complete_values
 def test_methods_are_compared_where_there_are_two_with_one_objective() -> None:
     one, other = archived(ended(0, 1.0)), archived(ended(0, 2.0), name="main/scenes/caan")
     found = comparison([one, other])
-    assert found and [name for name, _ in found.lines] == ["vsepp", "caan"] and found.objective == "rsum on val (%)"
+    assert found and [name for name, _ in found.lines] == ["vsepp", "caan"] and found.objective == "rsum on val"
     assert comparison([one]) is None
     assert comparison([one, replace(other, trials=())]) is None
     assert comparison([one, replace(other, identity={**IDENTITY, "objective": "i2t_r1"})]) is None
@@ -320,7 +320,7 @@ def test_a_line_leaves_out_what_its_trial_did_not_use_and_the_best_is_drawn_last
     assert [(axis.name, axis.places) for axis in drawn.axes] == [
         ("pooling", (1.0, 0.0)),
         ("temperature", (1.0, None)),
-        ("rsum on val (%)", (0.0, 1.0)),
+        ("rsum on val", (0.0, 1.0)),
     ]
     assert drawn.shades == (0.0, 1.0)
 
@@ -363,7 +363,7 @@ def test_a_figure_is_the_same_bytes_again_and_its_text_is_text(number: int) -> N
     (data,) = made.studies.values()
     svg = plots.drawn(data, b"")
     assert svg == plots.drawn(data, b"")
-    titles = {"Best so far over trials", "Best so far over training time", "Learning curves", "rsum on val (%)"}
+    titles = {"Best so far over trials", "Best so far over training time", "Learning curves", "rsum on val"}
     assert titles <= set(texts(svg))
     assert ("Importance of settings" in texts(svg)) == (number > ENOUGH)
     assert ("No parallel coordinates" in made.text) == (number == 1)

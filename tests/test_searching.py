@@ -337,7 +337,7 @@ def check_killed(project: Path, whole: Path, kills: int, *words: str) -> None:
     """A killed search ends as the one that was let alone, each trial once in the store."""
     assert killed_search(whole, random.Random(0), 0, *words) == 0
     met = killed_search(project, random.Random(1), kills, *words)
-    assert met >= kills // 2
+    assert met >= max(1, kills // 2)
     assert results(project) == results(whole)
     frame = Tracker(f"sqlite:///{project / 'runs' / 'mlflow.db'}").frame()
     assert len(frame) == len(results(project)) and not frame["key"].duplicated().any()
@@ -353,7 +353,7 @@ def copy_of(project: Path, folder: Path) -> Path:
 
 def test_a_driver_that_is_killed_ends_as_if_nothing_had_been(searchable: Path, tmp_path_factory) -> None:
     whole = copy_of(searchable, tmp_path_factory.mktemp("whole") / "project")
-    check_killed(searchable, whole, 2, "--methods", "vsepp", "--here", "-q")
+    check_killed(searchable, whole, 1, "--methods", "vsepp", "--here", "-q")
 
 
 @pytest.mark.soak

@@ -22,9 +22,11 @@ import psutil
 import pytest
 import torch
 from tiny_project import Call
+from toy_trials import counting, toy_assignment
 
 from harness.campaign import execute
 from harness.checkpoint import load_checkpoint
+from harness.cluster import RayExecutor
 from harness.config import load
 from harness.executors import InProcess
 from harness.folders import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_epochs, read_result
@@ -184,7 +186,8 @@ def test_a_trial_killed_in_mid_epoch_goes_on_from_its_checkpoint_and_ends_with_t
     assert_same(trial.folder, undisturbed(trial.assignment, place))
 
 
-@pytest.mark.parametrize("here", [True, pytest.param(False, marks=pytest.mark.soak)], ids=["here", "ray"])
+@pytest.mark.soak
+@pytest.mark.parametrize("here", [True, False], ids=["here", "ray"])
 @pytest.mark.parametrize("verb", ["run", "search"])
 def test_after_sigterm_the_same_command_ends_as_if_nothing_had_been(
     place: Path, project: Path, tmp_path_factory, monkeypatch, call: Call, verb: str, here: bool
@@ -230,6 +233,24 @@ def test_a_second_driver_is_told_who_holds_the_folder_and_a_killed_one_holds_not
             assert "secret" not in err
     calm(place)
     assert call(*TROUBLED, "--here") == 0
+
+
+class Neighbour:
+    """Whoever else uses the cluster."""
+
+    def arrive(self) -> None:
+        """Nothing."""
+
+
+def test_waiting_for_a_place_takes_nothing_from_the_time_that_a_trial_has(local_ray: None, tmp_path: Path) -> None:
+    import ray
+
+    neighbour = ray.remote(num_cpus=2)(Neighbour).remote()
+    ray.get(neighbour.arrive.remote())
+    trial = toy_assignment(tmp_path, epochs=1, seconds=3.0)
+    with meanwhile(lambda: (time.sleep(4), ray.kill(neighbour))):
+        (result,) = RayExecutor(steps=counting).run([trial], lambda _report: True)
+    assert (result.state, result.message) == (State.DONE, "")
 
 
 # --- lost nodes
@@ -318,7 +339,8 @@ def tear(file: Path) -> None:
     file.write_bytes(data[: len(data) // 2])
 
 
-@pytest.mark.parametrize("here", [True, pytest.param(False, marks=pytest.mark.soak)], ids=["here", "ray"])
+@pytest.mark.soak
+@pytest.mark.parametrize("here", [True, False], ids=["here", "ray"])
 def test_torn_files_are_noticed_and_made_again_and_never_trusted(
     place: Path, call: Call, capsys: Captured, caplog: pytest.LogCaptureFixture, request, here: bool
 ) -> None:
@@ -345,6 +367,7 @@ def test_torn_files_are_noticed_and_made_again_and_never_trusted(
         assert_same(trial.folder, undisturbed(trial.assignment, place))
 
 
+@pytest.mark.soak
 def test_a_disk_that_is_full_in_the_middle_of_a_checkpoint_leaves_the_one_before_and_the_next_run_goes_on(
     place: Path, call: Call, capsys: Captured, local_ray: None
 ) -> None:
