@@ -351,6 +351,7 @@ def copy_of(project: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.soak
 def test_a_driver_that_is_killed_ends_as_if_nothing_had_been(searchable: Path, tmp_path_factory) -> None:
     whole = copy_of(searchable, tmp_path_factory.mktemp("whole") / "project")
     check_killed(searchable, whole, 1, "--methods", "vsepp", "--here", "-q")

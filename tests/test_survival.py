@@ -167,6 +167,7 @@ def harness(*words: str, folder: Path, **environment: str) -> Iterator[subproces
 # --- killed processes
 
 
+@pytest.mark.soak
 def test_a_trial_killed_in_mid_epoch_goes_on_from_its_checkpoint_and_ends_with_the_same_bits(
     place: Path, call: Call, capsys: Captured, local_ray: None
 ) -> None:
@@ -220,6 +221,7 @@ def assert_same_campaign(found: Path, expected: Path) -> None:
         assert_same(found / "runs" / "trials" / name, expected / "runs" / "trials" / name)
 
 
+@pytest.mark.soak
 def test_a_second_driver_is_told_who_holds_the_folder_and_a_killed_one_holds_nothing(
     place: Path, project: Path, call: Call, capsys: Captured
 ) -> None:
