@@ -1,10 +1,12 @@
 # make run · make test: all that a clean clone on Linux with Python 3.11+, make and git needs.
-# make help lists the rest. Variables: PYTHON=python3.12, RUN_ARGS="--methods caan", TEST_ARGS="-k ranking".
+# make help lists the rest. Variables: PYTHON=python3.12, RUN_ARGS="--methods caan", TEST_ARGS="-k ranking",
+# TEST_WORKERS=8 (processes that test side by side).
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN_ARGS ?= --methods bssan,caan,scan_t2i,vsepp,chance --seeds 0
 TEST_ARGS ?=
+TEST_WORKERS ?= 2
 BIN := $(VENV)/bin
 SHELL := /bin/sh
 # --no-compile: Python compiles what it imports anyway; compiling everything would double the time
@@ -20,7 +22,7 @@ run: $(VENV)/for-run ## install, then train, compare and rank methods on the emb
 	$(BIN)/harness run $(RUN_ARGS)
 
 test: $(VENV)/for-test ## install, then the tests (minutes)
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(TEST_ARGS)
 
 soak: $(VENV)/for-test ## the long tests
 	$(BIN)/python -m pytest -m soak $(TEST_ARGS)
@@ -35,6 +37,8 @@ bench: $(VENV)/for-run ## speed and memory against the textbook algorithm
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/side_by_side.py
+	$(BIN)/python benchmarks/simulation.py
 
 report: $(VENV)/for-run ## write the leaderboards anew from the tracking store
 	$(BIN)/harness report

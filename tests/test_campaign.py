@@ -266,9 +266,7 @@ def test_what_is_done_is_not_done_again_and_needs_no_heavy_library(config: Confi
         "assert plan(config, discover(config), methods=['vsepp', 'chance']).idle;"
         "assert not {'torch', 'ray', 'mlflow'} & set(sys.modules)"
     )
-    start = time.monotonic()
     subprocess.run([sys.executable, "-c", code], input=config.model_dump_json(), text=True, check=True)
-    assert time.monotonic() - start < 10
 
 
 def test_force_runs_anew_and_keeps_the_old_folder_beside(config: Config) -> None:
@@ -412,7 +410,7 @@ def test_ctrl_c_on_the_command_line_answers_130_and_the_trial_ends_as_if_nothing
         f"""
         campaign = {{ methods = ["vsepp"], datasets = ["tiny"], seeds = [0] }}
         paths = {{ datasets = ["{tiny / "datasets"}"] }}
-        training = {{ epochs = 30, batch_size = 16 }}
+        training = {{ epochs = 6, batch_size = 16 }}
         settings = {{ "*" = {{ dim = 8, word_dim = 8 }} }}
         """,
     )
@@ -434,7 +432,7 @@ def test_ctrl_c_on_the_command_line_answers_130_and_the_trial_ends_as_if_nothing
     begun = len(read_epochs(trial.folder))
     view = Watcher()
     execute(made, InProcess(), Tracker(made.uri), view)
-    assert 1 <= begun == view.reports[0].epoch < 30
+    assert 1 <= begun == view.reports[0].epoch < 6
 
     unbroken = trial.assignment.model_copy(update={"folder": tmp_path / "unbroken"})
     (expected,) = InProcess().run([unbroken], lambda _report: True)

@@ -13,11 +13,10 @@ from harness import __version__
 HEAVY = ("torch", "ray", "mlflow", "optuna", "pandas")
 
 
-def test_help_answers_within_half_a_second_and_imports_nothing_heavy() -> None:
-    answers = [in_a_new_process("--help") for _ in range(3)]
-    assert min(seconds for _, _, seconds in answers) < 0.5
-    assert not answers[0][1]
-    assert all(name in answers[0][0] for name in ("run", "list", "describe", "report", "status", "init"))
+def test_help_imports_nothing_heavy() -> None:
+    out, imported = in_a_new_process("--help")
+    assert not imported
+    assert all(name in out for name in ("run", "list", "describe", "report", "status", "init"))
 
 
 @pytest.mark.parametrize(

@@ -61,10 +61,9 @@ def test_a_mistake_in_a_method_fails_its_trial_and_says_where_the_traceback_is(
 
 
 def test_a_second_run_does_nothing_says_so_and_imports_nothing_heavy(finished: Path) -> None:
-    out, imported, seconds = in_a_new_process("run", "--methods", "chance,vsepp")
+    out, imported = in_a_new_process("run", "--methods", "chance,vsepp")
     assert out == "main: nothing to do: 2 trials done, leaderboard in reports/tiny-all.md\n"
     assert not imported & {"ray", "torch", "mlflow", "pandas", "optuna"}
-    assert seconds < 3
 
 
 def test_json_stands_alone_on_stdout_and_everything_else_on_stderr(

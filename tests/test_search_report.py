@@ -112,7 +112,7 @@ def test_a_search_writes_its_page_and_figures_and_a_report_finds_them_as_they_ar
 
 
 def test_a_report_without_searches_imports_neither_optuna_nor_matplotlib(project: Path) -> None:
-    out, imported, _ = in_a_new_process("report")
+    out, imported = in_a_new_process("report")
     assert "search" not in out
     assert not imported & {"optuna", "matplotlib"}
 

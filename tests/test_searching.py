@@ -92,9 +92,7 @@ def test_every_method_gets_its_trials_and_a_second_search_does_nothing(
     assert len(of_method(searchable, "mean")) == 2, "the other four trials are the same again and reuse their values"
     assert mean["epochs"] <= 4
     before = results(searchable)
-    start = time.monotonic()
     assert answer(call, capsys, *words) == found
-    assert time.monotonic() - start < 5
     assert results(searchable) == before
     frame = Tracker(f"sqlite:///{searchable / 'runs' / 'mlflow.db'}").frame()
     assert sorted(frame["key"]) == sorted(folder.name for folder in (searchable / "runs" / "trials").iterdir())
