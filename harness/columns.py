@@ -63,6 +63,7 @@ def params_and_tags(spec: TrialSpec) -> tuple[dict[str, str], dict[str, str]]:
     chosen = {"method", "dataset", "protocol", "seed"}
     params = {name for name in flat if name in chosen or name.startswith(("settings.", "training."))}
     tags = {f"harness.{name}" if name in ("key", "recipe") else name: flat[name] for name in flat.keys() - params}
+    tags |= {f"harness.{name}": flat[name] for name in chosen}  # a run has its tags before its params
     return {name: flat[name] for name in params}, {**tags, "harness.kind": "trial"}
 
 

@@ -44,8 +44,9 @@ EXPERIMENT = "harness"
 ENVIRONMENT = "environment.json"
 ARTIFACTS = (SPEC, RESULT, EPOCHS, RANKS, TRACEBACK)
 TAGS_A_BATCH = 100  # MLflow's limit
-METRICS_A_BATCH = 800  # of the 1000 entries that MLflow takes at a time, tags among them
+METRICS_A_BATCH = 700  # of the 1000 entries that MLflow takes at a time, tags and params among them
 EPOCH_SECONDS = 30.0  # between two writes of one trial's epochs: a write costs the same for one epoch and for many
+WRITE_SECONDS = 0.25  # between two such writes of a campaign, however many trials are under way
 PAGE = 1000
 STATUS = {  # every other end is KILLED: to be continued
     **{State.DONE: "FINISHED", State.PRUNED: "FINISHED"},
@@ -68,9 +69,10 @@ class Child:
     run_id: str
     started: int  # ms
     place: str  # of its artifacts
+    params: list[Any]  # for the next write
     epochs: set[int] = field(default_factory=set)  # those whose measures it has, or will have with the next write
     held: list[Any] = field(default_factory=list)  # measures for the next write
-    due: float = field(default_factory=lambda: time.monotonic() + EPOCH_SECONDS)  # its params were just written
+    due: float = 0.0  # when that write may be, in seconds of the monotonic clock
 
 
 class Tracker:
@@ -167,7 +169,8 @@ class Tracker:
         with self._store():
             self._left = self._open_runs() if self._left is None else self._left
             left = self._left.pop(spec.key, None)
-            self._children[spec.key] = self._continue(left) if left else self._create(spec)
+            child = self._children[spec.key] = self._continue(left, spec) if left else self._create(spec)
+            child.due = self._pause()
 
     def epoch(self, report: EpochReport) -> None:
         """One finished epoch, held back if the last was written a moment ago; the start of a trial opens its run."""
@@ -233,20 +236,23 @@ class Tracker:
             get_artifact_repository(child.place, tracking_uri=self.uri).log_artifacts(together)  # type: ignore[no-untyped-call]
 
     def _create(self, spec: TrialSpec) -> Child:
-        params, tags = params_and_tags(spec)
+        tags = params_and_tags(spec)[1]
         tags |= {"harness.campaign": self._campaign, "harness.state": State.RUNNING.value}
         if self._parent:
             tags["mlflow.parentRunId"] = self._parent
         run = self._client.create_run(self._experiment, run_name=spec.label, tags=tags)
-        entries = [self._entities.Param(key, value) for key, value in params.items()]
-        self._client.log_batch(run.info.run_id, params=entries)
-        return Child(run.info.run_id, run.info.start_time, run.info.artifact_uri)
+        return self._child(run, spec)
 
-    def _continue(self, run: Any) -> Child:
+    def _continue(self, run: Any, spec: TrialSpec) -> Child:
         self._client.update_run(run.info.run_id, status="RUNNING")
         self._client.set_tag(run.info.run_id, "harness.state", State.RUNNING.value)
         history = self._client.get_metric_history(run.info.run_id, "epoch")
-        return Child(run.info.run_id, run.info.start_time, run.info.artifact_uri, {entry.step for entry in history})
+        return self._child(run, spec, {entry.step for entry in history})
+
+    def _child(self, run: Any, spec: TrialSpec, epochs: Iterable[int] = ()) -> Child:
+        """An open run; its params go with its first write, as each write has its price, also where it has them."""
+        params = [self._entities.Param(key, value) for key, value in params_and_tags(spec)[0].items()]
+        return Child(run.info.run_id, run.info.start_time, run.info.artifact_uri, params, {*epochs})
 
     def _hold(self, child: Child, reports: Iterable[EpochReport]) -> None:
         """The epochs that the run does not have yet, for its next write."""
@@ -263,9 +269,14 @@ class Tracker:
         while entries or last:
             several, entries = entries[:METRICS_A_BATCH], entries[METRICS_A_BATCH:]
             with_it = [] if entries else last[:TAGS_A_BATCH]
-            self._client.log_batch(child.run_id, metrics=several, tags=with_it)
+            self._client.log_batch(child.run_id, metrics=several, tags=with_it, params=child.params)
+            child.params = []
             last = last[len(with_it) :]
-        child.held, child.due = [], time.monotonic() + EPOCH_SECONDS
+        child.held, child.due = [], self._pause()
+
+    def _pause(self) -> float:
+        """The moment until which a trial's epochs wait, from now: longer where many trials share the one writer."""
+        return time.monotonic() + max(EPOCH_SECONDS, WRITE_SECONDS * len(self._children))
 
     def _end(self, child: Child, state: State, more: Sequence[Any] = (), tags: Mapping[str, str] | None = None) -> None:
         self._write(child, more, {**(tags or {}), "harness.state": state.value})
@@ -287,10 +298,12 @@ class Tracker:
         """
         with self._store():
             runs = self._search("tags.`harness.kind` = 'trial'")
-            planned = [expected(run.data.tags) for run in self._search("tags.`harness.kind` = 'campaign'")]
-        rows = {key: {**row, "state": State.WAITING.value} for part in planned for key, row in part.items()}
+            parents = self._search("tags.`harness.kind` = 'campaign'")
+        planned = {key: row for parent in parents for key, row in expected(parent.data.tags).items()}
+        rows = {key: {**row, "state": State.WAITING.value} for key, row in planned.items()}
         for run in sorted(runs, key=age):
-            rows[run.data.tags["harness.key"]] = row_of(run)
+            key = run.data.tags["harness.key"]
+            rows[key] = {**planned.get(key, {}), **row_of(run)}  # a run that has just begun has no params yet
         return typed(list(rows.values()))
 
     def _find_parent(self, name: str) -> Any:

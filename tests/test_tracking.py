@@ -165,6 +165,36 @@ def test_epochs_that_come_fast_are_written_together_and_slow_ones_at_once(
     assert history(store, runs(store)[0], "val_rsum") == [(1, 101.0), (2, 102.0), (3, 103.0)]
 
 
+def test_the_more_trials_are_under_way_the_longer_the_epochs_of_each_are_held_back(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [spec_of(seed=seed) for seed in range(3)]
+    monkeypatch.setattr("harness.tracking.WRITE_SECONDS", EPOCH_SECONDS / 2)
+    tracker = Tracker(store)
+    tracker.open_campaign("main", specs)
+    for spec in specs:
+        tracker.begin(spec)
+    monkeypatch.setattr("time.monotonic", lambda now=time.monotonic: now() + EPOCH_SECONDS)
+    for spec in specs:
+        tracker.epoch(reports_of(spec)[0])
+    written = {run.data.tags["harness.key"]: history(store, run, "val_rsum") for run in runs(store)}
+    assert [written[spec.key] for spec in specs] == [[(1, 101.0)], [(1, 101.0)], []]
+
+
+def test_a_trial_that_has_just_begun_is_known_by_all_that_it_is_to_be(store: str) -> None:
+    spec = spec_of()
+    first = Tracker(store)
+    first.begin(spec)
+    assert list(first.frame()["method"]) == [spec.method], "without a plan by its tags"
+    first.open_campaign("main", [spec])
+    begun = first.frame().iloc[0]
+    first.close_campaign(State.INTERRUPTED)
+    ended = first.frame().iloc[0]
+    assert begun["state"] == "running" and ended["state"] == "interrupted"
+    chosen = [name for name in begun.index if name.startswith(("settings.", "training."))]
+    assert chosen and all(begun[name] == ended[name] for name in chosen)
+
+
 def test_more_epochs_than_the_store_takes_at_a_time_arrive(store: str, tmp_path: Path) -> None:
     spec = spec_of()
     folder = folder_of(tmp_path, result_of(spec))
@@ -313,13 +343,13 @@ def test_a_store_that_cannot_be_used_is_one_store_error(uri: str) -> None:
 
 
 def test_a_store_that_becomes_unwritable_is_a_store_error(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.tracking.EPOCH_SECONDS", 0.0)
     tracker = Tracker(store)
     tracker.open_campaign("main", [spec_of()])
     with closing(sqlite3.connect(store.removeprefix("sqlite:///"))) as connection:
         connection.execute("DROP TABLE metrics")
     with pytest.raises(StoreError, match="no such table"):
         tracker.epoch(reports_of(spec_of())[0])
+        tracker.close_campaign(State.DONE)
 
 
 @pytest.mark.timeout(60)  # MLflow itself would try for minutes
