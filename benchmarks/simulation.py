@@ -1,6 +1,6 @@
 """A search at the scale of a cluster, without one: made-up trials on made-up places, through the real driver.
 
-    python benchmarks/simulation.py [--trials 10000,2000] [--slots 500] [--sampler random,tpe] [--pruner median]
+    python benchmarks/simulation.py [--trials 10000,1500] [--slots 500] [--sampler random,tpe] [--pruner median]
 
 One search a sampler, with as many trials as stand in its place, each in a process of its own. The studies, the tracking
 store, attempts, retries and the trials' folders are real; the clock of the places is not, and a trial trains nothing:
@@ -194,7 +194,7 @@ def page(searches: Sequence[Measured]) -> str:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", default="10000,2000", help="a number a sampler")
+    parser.add_argument("--trials", default="10000,1500", help="a number a sampler")
     parser.add_argument("--slots", type=int, default=500)
     parser.add_argument("--sampler", default="random,tpe")
     parser.add_argument("--pruner", default="median")

@@ -142,8 +142,10 @@ def test_a_disk_that_is_full_in_a_checkpoint_leaves_the_one_before_whole(assign,
     assert run(full).measures == expected.measures
 
 
-def test_a_trial_of_a_search_ends_with_its_measures_on_val_and_never_opens_test(assign, monkeypatch) -> None:
-    opened = []
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The splits that a trial opens, as it opens them."""
+    opened: list[str] = []
     whole = trial.open_dataset
 
     def watched(*arguments):
@@ -153,6 +155,10 @@ def test_a_trial_of_a_search_ends_with_its_measures_on_val_and_never_opens_test(
         return dataset
 
     monkeypatch.setattr(trial, "open_dataset", watched)
+    return opened
+
+
+def test_a_trial_of_a_search_ends_with_its_measures_on_val_and_never_opens_test(assign, opened: list[str]) -> None:
     assignment = assign()
     spec = assignment.spec.model_copy(update={"protocol": "val"})
     result = run(assignment.model_copy(update={"spec": spec}))
@@ -167,17 +173,7 @@ def test_the_test_split_is_scored_with_the_weights_of_the_best_epoch(assign) -> 
     assert result.measures != run(assign(epochs=5, lr=0.04)).measures
 
 
-def test_a_pruned_trial_keeps_its_checkpoint_and_never_opens_test(assign, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
-    whole = trial.open_dataset
-
-    def watched(*arguments):
-        dataset = whole(*arguments)
-        split = dataset.split
-        dataset.split = lambda name: opened.append(name) or split(name)
-        return dataset
-
-    monkeypatch.setattr(trial, "open_dataset", watched)
+def test_a_pruned_trial_keeps_its_checkpoint_and_never_opens_test(assign, opened: list[str]) -> None:
     life = steps(assign())
     next(life), next(life)
     with pytest.raises(StopIteration) as end:
