@@ -8,7 +8,9 @@ optuna's objects a report takes 2.4 ms instead of 0.3, and a new trial 13 instea
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from bisect import insort
+from collections import defaultdict
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -49,6 +51,7 @@ class Ledger(InMemoryStorage):
         self._file = file
         self._study_there: dict[int, int] = {}  # ids here -> ids in the file
         self._trial_there: dict[int, int] = {}
+        self._complete: defaultdict[int, list[FrozenTrial]] = defaultdict(list)  # of each study, by number
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         """An empty study."""
@@ -74,6 +77,14 @@ class Ledger(InMemoryStorage):
         self._file.set_study_system_attr(self._study_there[study_id], key, value)
         super().set_study_system_attr(study_id, key, value)
 
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Trials by number; complete ones, which the median pruner asks for at every epoch, without the others."""
+        if deepcopy or states != (TrialState.COMPLETE,):
+            return super().get_all_trials(study_id, deepcopy, states)
+        return [*self._complete[study_id]]
+
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """A trial; one without a template is not in the file before it is kept."""
         if template_trial is None:
@@ -94,6 +105,7 @@ class Ledger(InMemoryStorage):
         if self._in_file(trial_id)[1] != self.get_trial(trial_id).state.name:
             theirs = self._file.get_trial(self._trial_there[trial_id])
             super().set_trial_state_values(trial_id, theirs.state, theirs.values)
+            self._index(trial_id)
         return self.get_trial(trial_id)
 
     def set_trial_param(
@@ -109,7 +121,9 @@ class Ledger(InMemoryStorage):
         there = self._trial_there.get(trial_id)
         if there is not None and not self._file.set_trial_state_values(there, state, values):
             return False
-        return super().set_trial_state_values(trial_id, state, values)
+        done = super().set_trial_state_values(trial_id, state, values)
+        self._index(trial_id)
+        return done
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """What a trial reports, a finite number."""
@@ -137,8 +151,17 @@ class Ledger(InMemoryStorage):
         for key, value in self._file.get_study_system_attrs(there).items():
             super().set_study_system_attr(here, key, value)
         for trial in self._file.get_all_trials(there, deepcopy=False):
-            self._trial_there[super().create_new_trial(here, trial)] = trial._trial_id
+            made = super().create_new_trial(here, trial)
+            self._trial_there[made] = trial._trial_id
+            self._index(made)
         return here
+
+    def _index(self, trial_id: int) -> None:
+        """A complete trial never changes again."""
+        trial = self.get_trial(trial_id)
+        if trial.state is TrialState.COMPLETE:
+            study = self._trial_id_to_study_id_and_number[trial_id][0]
+            insort(self._complete[study], trial, key=lambda other: other.number)
 
     def _new(self, study: int, trial: FrozenTrial) -> int:
         """A trial in the file, whole or not at all; its id there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.sections import Scalar, Training
 
 Phase = Literal["start", "train", "test"]
+EQUAL, UNEQUAL = ("trials", "epochs"), 0.1  # of a search's budget: what is to be alike, and the share it may differ by
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 
 
@@ -90,6 +92,15 @@ class Budget(Record):
     epochs: int
     seconds: float = Field(description="of training and validation, added over trials")
     device_seconds: float = Field(description="the same, each times its share of GPUs, of CPUs where it had none")
+
+
+def shortfalls(mine: Mapping[str, float], all_: Iterable[Mapping[str, float]]) -> Iterator[tuple[str, float, float]]:
+    """What of a search's budget is over a tenth smaller than the largest: its name, how much it is, and the largest."""
+    all_ = list(all_)
+    for name in EQUAL:
+        most = max(budget[name] for budget in all_)
+        if mine[name] < (1 - UNEQUAL) * most:
+            yield name, mine[name], most
 
 
 class Assignment(Record):

@@ -14,9 +14,10 @@ from typing import NamedTuple
 from harness.archive import ENOUGH, Archived, value_text
 from harness.figures import Comparison, Curves, Figure, comparison, figure, label
 from harness.report import hours, template
+from harness.results import shortfalls
 from harness.searching import COSTS
 from harness.studies import Ended
-from harness.subject import shortfalls, spent_on, superseding
+from harness.subject import Spent, spent_on, superseding
 
 BEST = 10  # trials in a table
 LISTED = 12  # failed trials that are named
@@ -48,15 +49,14 @@ class Entry:
     @property
     def costs(self) -> list[str]:
         """What it has cost, as cells."""
-        spent = spent_on(self.study.trials)
+        spent = spent_by(self.study)
         counts = (spent.trials, spent.pruned, spent.failed, spent.epochs)
         return [*map(str, counts), hours(spent.seconds), hours(spent.device_seconds)]
 
     @property
     def notes(self) -> str:
         """Where its budget is over a tenth smaller than that of others."""
-        rivals = [spent_on(rival.trials) for rival in self.rivals]
-        short = shortfalls(spent_on(self.study.trials), rivals)
+        short = shortfalls(vars(spent_by(self.study)), [vars(spent_by(rival)) for rival in self.rivals])
         return "; ".join(f"smaller budget: {mine} {name} against {most}" for name, mine, most in short)
 
     @property
@@ -180,6 +180,11 @@ def command(campaign: str, studies: Sequence[Archived]) -> str:
     limit = limits.pop() if len(limits) == 1 else None
     name = "".join(mark if mark.isprintable() else "?" for mark in campaign)  # so that it stays on its line
     return f"harness confirm {shlex.quote(name)}" + (f" --limit {limit}" if limit else "")
+
+
+def spent_by(study: Archived) -> Spent:
+    """What the trials of a study have cost."""
+    return spent_on(superseding(study.trials))
 
 
 def listed(numbers: Sequence[int]) -> str:

@@ -13,10 +13,11 @@ from harness.campaign import Outcome
 from harness.config import literal
 from harness.output import table
 from harness.publish import Published
+from harness.results import shortfalls
 from harness.searching import COSTS, Outline, Searched
 from harness.sections import Scalar, Search
 from harness.space import described
-from harness.subject import Subject, shortfalls
+from harness.subject import Subject
 from harness.summary import count, counts_line, failures_page, files_page
 from harness.view import clock
 
@@ -128,8 +129,8 @@ def shown(values: dict[str, Scalar]) -> str:
 def unequal(subjects: Sequence[Subject]) -> Iterator[str]:
     """A line for every method that was searched with over a tenth less than the largest budget on its dataset."""
     for subject in subjects:
-        rivals = [other.spent for other in subjects if other.base.spec.dataset == subject.base.spec.dataset]
-        for name, mine, most in shortfalls(subject.spent, rivals):
+        rivals = [vars(other.spent) for other in subjects if other.base.spec.dataset == subject.base.spec.dataset]
+        for name, mine, most in shortfalls(vars(subject.spent), rivals):
             yield f"{subject.label}: {mine} {name} against {most}: a smaller search budget than others"
 
 

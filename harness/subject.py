@@ -47,16 +47,15 @@ class Subject:
         """`base` has the configured settings; failed trials of the classes in `retry` are queued again."""
         self.base, self.study, self.search = base, study, search
         self.exhausted = False
-        self.spent = Spent()
         self.under_way: dict[str, list[int]] = {}  # key -> trials of the study that wait for its result
         self._first: dict[str, int] = {}  # key -> the trial of the study that had it first and ended well
-        for ended in superseding(study.ended()):
-            if ended.notes.get("failure") in retry:
-                study.enqueue(ended.values)
-                continue
-            self.spent.add(ended.state, ended.notes)
+        again, kept = split(superseding(study.ended()), retry)
+        self.spent = spent_on(kept)
+        for ended in kept:
             if ended.state != "failed":
                 self._first.setdefault(ended.notes["key"], ended.number)
+        for ended in again:
+            study.enqueue(ended.values)
 
     @property
     def label(self) -> str:
@@ -159,20 +158,20 @@ class Subject:
 
 
 def spent_on(trials: Iterable[Ended]) -> Spent:
-    """What the trials of a study have cost."""
+    """What trials have cost that have ended, each key once."""
     spent = Spent()
-    for trial in superseding(trials):
+    for trial in trials:
         spent.add(trial.state, trial.notes)
     return spent
 
 
-def shortfalls(mine: Spent, all_: Iterable[Spent]) -> Iterator[tuple[str, int, int]]:
-    """What of a budget is over a tenth smaller than the largest: its name, how much it is, and the largest."""
-    all_ = list(all_)
-    for name in ("trials", "epochs"):
-        own, most = getattr(mine, name), max(getattr(spent, name) for spent in all_)
-        if own < 0.9 * most:
-            yield name, own, most
+def split(trials: Iterable[Ended], retry: frozenset[Failure]) -> tuple[list[Ended], list[Ended]]:
+    """Trials that are to be run again, and the others."""
+    again: list[Ended] = []
+    kept: list[Ended] = []
+    for trial in trials:
+        (again if trial.notes.get("failure") in retry else kept).append(trial)
+    return again, kept
 
 
 def superseding(trials: Iterable[Ended]) -> list[Ended]:

@@ -59,6 +59,7 @@ class Totals:
 
     def __init__(self, total: int, before: int, now: float) -> None:
         self.labels: dict[str, str] = {}
+        self.widest = 0  # the longest label so far
         self.began = now
         self.before = before
         self.total = total - before
@@ -71,14 +72,10 @@ class Totals:
         """Trials that failed in this run."""
         return self.ended.count(State.FAILED)
 
-    @property
-    def widest(self) -> int:
-        """The longest label so far."""
-        return max(map(len, self.labels.values()), default=0)
-
     def begin(self, assignment: Assignment) -> None:
         """A trial is handed out, for the first time or again."""
         self.labels[assignment.spec.key] = assignment.name
+        self.widest = max(self.widest, len(assignment.name))
         self.rows.pop(assignment.spec.key, None)
 
     def epoch(self, report: EpochReport, now: float) -> Row:
