@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from math import isnan, nan
+from math import nan
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from harness.cards import SELECTION, MethodCard
 from harness.columns import ORDER, described_settings, described_training
 from harness.config import built_in
 from harness.registry import settings_for, training_for
-from harness.results import RECALLS, State
+from harness.results import RECALLS, State, shortfalls
 
 if TYPE_CHECKING:
     import pandas
@@ -31,9 +31,6 @@ MEANS = (
 DATA = ("data_fingerprint", "protocol_version")
 MACHINE = ("device", "cpu", "cores", "threads", "torch")
 NAMES = {"source": "source", "data_fingerprint": "data", "protocol_version": "protocol version", "limit": "limit"}
-EQUAL = ("trials", "epochs")  # of a search's budget: what rows of one board should have alike
-UNEQUAL = 0.1  # the share by which they may differ
-ENOUGH = 3  # seeds before the best mean is set in bold
 SHORT = 12  # digits of a hash that people read
 SECTIONS = ("ranked", "incomplete", "stale", "limited")
 
@@ -46,6 +43,7 @@ class Standing:
     recipe: str
     differs: str  # from the method's other recipes in the same section
     seeds: tuple[int, ...]  # done
+    runs: tuple[str, ...]  # of these seeds, by their ids in the store
     means: Mapping[str, float]  # nan where a seed lacks it
     sd: float  # of rsum over seeds (n - 1); nan for fewer than two
     machines: tuple[str, ...]
@@ -56,6 +54,7 @@ class Standing:
     reason: str  # why it is not ranked
     search: Mapping[str, float]  # trials, epochs, seconds, device_seconds of the search for its settings; empty: none
     campaign: str  # of that search
+    trials: tuple[Trial, ...]  # all that the store has of them, done or not
 
     @property
     def n(self) -> int:
@@ -93,14 +92,9 @@ class Board:
         return any(row.search for row in self.ranked)
 
     def is_unequal(self, row: Standing) -> bool:
-        """Whether a ranked row was searched with a budget that differs from the largest of the others."""
-        largest = {name: max(r.search[name] for r in self.ranked if r.search) for name in EQUAL} if row.search else {}
-        return any(row.search[name] < (1 - UNEQUAL) * most for name, most in largest.items())
-
-    def is_best(self, row: Standing, measure: str) -> bool:
-        """Whether a ranked row has the highest mean, and seeds enough to be called so."""
-        known = [other.means[measure] for other in self.ranked if not isnan(other.means[measure])]
-        return row.n >= ENOUGH and row.means[measure] == max(known, default=nan)
+        """Whether a ranked row was searched with a smaller budget than another."""
+        searched = [other.search for other in self.ranked if other.search]
+        return bool(row.search) and any(shortfalls(row.search, searched))
 
 
 def boards_of(frame: pandas.DataFrame, methods: Mapping[str, MethodCard]) -> list[Board]:
@@ -220,6 +214,7 @@ def standing(
         recipe=first["recipe"],
         differs=differences(first, [rival[0] for rival in rivals if rival[0]["method"] == first["method"]]),
         seeds=tuple(trial["seed"] for trial in done),
+        runs=tuple(trial.get("run_id") or "" for trial in done),
         means={name: mean([trial.get(name) for trial in done]) for name in MEANS},
         sd=stdev(sums) if len(sums) > 1 else nan,
         machines=tuple(sorted({machine(trial) for trial in done})),
@@ -230,6 +225,7 @@ def standing(
         reason=why,
         search=search_of(searched),
         campaign=searched.get("search.campaign") or "",
+        trials=tuple(recipe),
     )
 
 

@@ -39,6 +39,7 @@ class Reported(Table):
     t2i: tuple[float, float, float]
     rsum: float
     ensemble: bool = False
+    differs: str = Field("", description="why it does not compare with our runs: other features, another split")
     source: str
     note: str = ""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.planning import Plan
     from harness.registry import Registry
 
-INTERRUPTED, TERMINATED = 130, 143
+OUTDATED, INTERRUPTED, TERMINATED = 5, 130, 143
 KINDS = ("methods", "datasets", "protocols")
 
 
@@ -71,10 +71,11 @@ def cli() -> None:
     harness search           search settings by val, with one budget for all methods
     harness confirm NAME     train a search's winners anew and score them on test
     harness resume           go on with what was interrupted
+    harness compare A B      whether one row of a leaderboard is better than another
     harness list             what there is: methods, datasets, protocols
 
-    Exit codes: 0 all well, 2 usage or environment, 3 data, 4 some trials failed, 6 store unreachable,
-    130 and 143 interrupted.
+    Exit codes: 0 all well, 2 usage or environment, 3 data, 4 some trials failed, 5 reports out of date,
+    6 store unreachable, 130 and 143 interrupted.
     """
 
 
@@ -224,15 +225,63 @@ def describe(flags: Flags, name: str) -> int:
 
 @cli.command()
 @takes(CONFIG, OUTPUT)
-def report(flags: Flags) -> int:
+@click.option("--format", "said", default="md", help="Forms of leaderboards, with commas: md, csv, json, latex.")
+@click.option("--check", is_flag=True, help="Write nothing; exit 5 with the difference where a file is out of date.")
+def report(flags: Flags, said: str, check: bool) -> int:
     """Write leaderboards anew from the tracking store, and the pages of searches from their studies."""
-    from harness import publish, summary
+    from harness import forms, publish, summary
     from harness.store import default_uri
 
     config, registry, out = flags.open()
-    published = publish.publish(publish.open_store(default_uri(config)), registry, config.reports)
+    chosen = named(said, "format", forms.FORMS)
+    tracker = publish.open_store(default_uri(config))
+    if check:
+        files = forms.files(publish.boards_of_store(tracker, registry), registry.methods, chosen)
+        files |= publish.search_files(config.results, config.reports)
+        return outdated([*publish.outdated(files, config.reports)], len(files), out)
+    published = publish.publish(tracker, registry, config.reports, chosen=chosen)
     published += publish.publish_searches(config.results, config.reports)
     out.answer(summary.published_json(published), *summary.published_page(published))
+    return 0
+
+
+def named(said: str, kind: str, known: Collection[str]) -> tuple[str, ...]:
+    """Names with commas between them; UsageError for one that is not known."""
+    names = tuple(dict.fromkeys(name.strip() for name in said.split(",")))
+    for name in names:
+        if name not in known:
+            raise UsageError(unknown(kind, name, known))
+    return names
+
+
+def outdated(lines: Sequence[str], files: int, out: Output) -> int:
+    """Say how reports differ from the store."""
+    from harness.summary import count
+
+    data = {"files": files, "difference": lines}
+    out.answer(
+        data, *(lines or [f"nothing to write: {count(files, 'file')} as the tracking store and the studies say"])
+    )
+    return OUTDATED if lines else 0
+
+
+@cli.command()
+@takes(CONFIG, OUTPUT)
+@click.argument("names", nargs=2, metavar="A B")
+def compare(flags: Flags, names: Sequence[str]) -> int:
+    """Whether A is better than B: a paired test of two rows of the boards, or of two runs by their ids."""
+    from functools import partial
+
+    from harness import compare, publish
+    from harness.board import boards_of
+    from harness.store import default_uri
+
+    config, registry, out = flags.open()
+    tracker = publish.open_store(default_uri(config))
+    frame = tracker.frame()
+    load = partial(publish.hits, tracker)
+    found = compare.comparisons(frame, boards_of(frame, registry.methods), names, load)
+    out.answer(compare.as_json(found), *compare.page(found))
     return 0
 
 
@@ -269,10 +318,9 @@ def standing(
         from harness import search_status
         from harness.searching import campaigns
 
-        known = campaigns(config.results)
-        if campaign not in known:
-            raise UsageError(unknown("search campaign", campaign, known))
         found = search_status.standings(config.results, campaign)
+        if not found:
+            raise UsageError(unknown("search campaign", campaign, campaigns(config.results)))
         return search_status.as_json(campaign, found, busy), [*search_status.page(campaign, found, busy)]
     from harness import summary
     from harness.planning import selected

@@ -8,7 +8,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ def npz(**arrays: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def load_arrays(path: Path | BinaryIO) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz file of the cache; DataError where it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import unified_diff
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 from rich.table import Table
 
-from harness import report
+from harness import forms, report
 from harness.archive import Archived, read_studies
-from harness.errors import StoreError
+from harness.errors import DataError, StoreError
+from harness.evidence import Assessed, assessed
 from harness.figures import Comparison, Figure
-from harness.folders import read_epochs
+from harness.files import load_arrays
+from harness.folders import RANKS, read_epochs
 from harness.planning import TRIALS, Plan
 from harness.plots import drawn
 from harness.registry import Registry
 from harness.results import EpochReport
 from harness.search_report import Page, page
 from harness.searching import STUDIES
+from harness.stats import Hits, hits_of
 from harness.store import SQLITE, sqlite_file, without_password
 from harness.tracking import Tracker
 
@@ -38,18 +44,40 @@ class Published:
         return Published(self.files + other.files, self.changed | other.changed, self.tables + other.tables)
 
 
-def publish(tracker: Tracker, registry: Registry, folder: Path, only: Boards | None = None) -> Published:
+def publish(
+    tracker: Tracker, registry: Registry, folder: Path, only: Boards | None = None, chosen: Sequence[str] = ("md",)
+) -> Published:
     """Write every board of the store, or those in `only`; a file that is the same already is left alone."""
+    found = boards_of_store(tracker, registry, only)
+    files = forms.files(found, registry.methods, chosen)
+    return Published(tuple(folder / name for name in files), _write(files, folder), tuple(report.tables(found)))
+
+
+def boards_of_store(tracker: Tracker, registry: Registry, only: Boards | None = None) -> list[Assessed]:
+    """The boards of a store, or those in `only`, with what the ranks of their runs say."""
     frame = tracker.frame()
     if only is not None:
         frame = frame[[board in only for board in zip(frame["dataset"], frame["protocol"], strict=True)]]
-    pages = {name: text.encode() for name, text in report.boards(frame, registry.methods).items()}
-    tables = report.tables(frame, registry.methods)
-    return Published(tuple(folder / name for name in pages), _write(pages, folder), tuple(tables))
+    return assessed(frame, registry.methods, partial(hits, tracker))
+
+
+def hits(tracker: Tracker, run_id: str) -> Hits | None:
+    """What a run has found, from the ranks that the store has of it; None where they are gone or damaged."""
+    kept = tracker.artifact(run_id, RANKS)
+    try:
+        return hits_of(load_arrays(BytesIO(kept))) if kept else None
+    except (DataError, KeyError):
+        return None
 
 
 def publish_searches(results: Path, folder: Path, campaign: str | None = None) -> Published:
     """Write the page and the figures of every search campaign of a results folder, or of one."""
+    files = search_files(results, folder, campaign)
+    return Published(tuple(folder / name for name in files), _write(files, folder))
+
+
+def search_files(results: Path, folder: Path, campaign: str | None = None) -> dict[str, bytes]:
+    """The page and the figures of every search campaign of a results folder, or of one, by file name."""
     campaigns: dict[str, list[Archived]] = {}
     for study in read_studies(results / STUDIES, campaign):
         campaigns.setdefault(study.campaign, []).append(study)
@@ -57,7 +85,22 @@ def publish_searches(results: Path, folder: Path, campaign: str | None = None) -
     for studies in campaigns.values():
         made = page(studies, epochs_of(studies, results))
         files |= {made.name: made.text.encode(), **dict(_figures(made, folder))}
-    return Published(tuple(folder / name for name in files), _write(files, folder))
+    return files
+
+
+def outdated(files: Mapping[str, bytes], folder: Path) -> Iterator[str]:
+    """How the files in a folder differ from what they should be; figures are named alone."""
+    for name, data in files.items():
+        file = folder / name
+        if _is(file, data):
+            continue
+        if not file.is_file():
+            yield f"{file} is missing"
+        elif file.suffix == ".svg":
+            yield f"{file} is another picture"
+        else:
+            old, new = (text.decode(errors="replace").splitlines() for text in (file.read_bytes(), data))
+            yield from unified_diff(old, new, f"{file}, as it is", f"{file}, from the store", n=1, lineterm="")
 
 
 def epochs_of(studies: Sequence[Archived], results: Path) -> dict[str, list[EpochReport]]:

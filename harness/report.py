@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -15,42 +15,32 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from harness.board import SHORT, Board, Standing, boards_of
+from harness.board import SHORT, Board, Standing
 from harness.cards import MethodCard
-from harness.errors import ConfigError, StoreError
+from harness.errors import StoreError
+from harness.evidence import Assessed, Evidence
 from harness.folders import write_atomic
+from harness.published import beside
 from harness.results import RECALLS
-
-if TYPE_CHECKING:
-    import pandas
 
 TEMPLATES = Path(__file__).parent / "templates"
 TIED = 0.05  # percent of queries from which ties are worth a note
 MARKS = re.compile(r"[&<>\\`*\[\]|~$\"']|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word means nothing
 
 
-class Cell(NamedTuple):
-    """A cell of a table."""
-
-    text: str
-    bold: bool = False
-
-
 class Verbatim(str):
     """Text that stands in a code block, where nothing is escaped."""
 
 
-def boards(frame: pandas.DataFrame, methods: Mapping[str, MethodCard]) -> dict[str, str]:
-    """Every board as markdown, by file name."""
-    pages: dict[str, str] = {}
-    for board in boards_of(frame, methods):
-        name = file_name(board.dataset, board.protocol)
-        if name in pages:
-            raise ConfigError(f"two boards would be written to {name}: rename the protocol {board.protocol!r}")
-        pages[name] = template("board.md.j2").render(
-            board=board, header=header(board), left=LEFT, rows=rows(board), methods=methods
-        )
-    return pages
+def page(one: Assessed, methods: Mapping[str, MethodCard]) -> str:
+    """A board as markdown."""
+    board, evidence = one
+    made = template("board.md.j2").render(
+        **{"board": board, "evidence": evidence, "methods": methods},
+        **{"header": header(board), "left": LEFT, "rows": rows(board, evidence), "pairs": pairs(board, evidence)},
+        published=published(board, methods),
+    )
+    return str(made)
 
 
 def write(pages: Mapping[str, str | bytes], folder: Path) -> list[Path]:
@@ -63,17 +53,17 @@ def write(pages: Mapping[str, str | bytes], folder: Path) -> list[Path]:
     return [folder / name for name in pages]
 
 
-def file_name(dataset: str, protocol: str) -> str:
-    """`<dataset>-<protocol>.md`, without anything that leads out of its folder."""
-    return re.sub(r"[^\w.-]", "_", f"{dataset}-{protocol}") + ".md"
+def file_name(dataset: str, protocol: str, suffix: str = "md") -> str:
+    """`<dataset>-<protocol>.<suffix>`, without anything that leads out of its folder."""
+    return re.sub(r"[^\w.-]", "_", f"{dataset}-{protocol}") + f".{suffix}"
 
 
-def tables(frame: pandas.DataFrame, methods: Mapping[str, MethodCard]) -> list[Table]:
+def tables(found: Sequence[Assessed]) -> list[Table]:
     """The same boards for the terminal, one table each; what is not ranked stands in the caption."""
-    return [terminal_table(board) for board in boards_of(frame, methods)]
+    return [terminal_table(*each) for each in found]
 
 
-def terminal_table(board: Board) -> Table:
+def terminal_table(board: Board, evidence: Evidence) -> Table:
     """One board for the terminal: notes stand below, so that the numbers fit."""
     title = Text(f"{board.dataset}, protocol {board.protocol}", style="bold")
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=0)
@@ -82,9 +72,9 @@ def terminal_table(board: Board) -> Table:
     for name in (names[place] for place in shown):
         side: Any = "left" if name in LEFT else "right"
         table.add_column(Text(name.replace(" ", "\n")), justify=side, no_wrap=name not in LEFT, overflow="fold")
-    for row in rows(board):
-        table.add_row(*(Text(row[place].text, style="bold" if row[place].bold else "") for place in shown))
-    noted = [f"{row[0].text}: {text}" for row in rows(board) if (text := told(row))]
+    for row in rows(board, evidence):
+        table.add_row(*(Text(row[place]) for place in shown))
+    noted = [f"{row[0]}: {text}" for row in rows(board, evidence) if (text := told(row))]
     machines = [f"machine {place}: {name}" for place, name in enumerate(board.machines, start=1)]
     table.caption = Text("\n".join([*noted, *machines, *unranked(board)]), style="not italic")
     return table
@@ -98,12 +88,12 @@ def unranked(board: Board) -> list[str]:
 
 SETTINGS = "settings from"  # a column where any are from a search
 HEADER = (
-    *("#", "method", "n", "rsum"),
+    *("#", "method", "n", "rsum", "95 %", "group"),
     *(name.replace("_r", " R@") for name in RECALLS),
     *("val rsum", "train pairs/s", "score pairs/s", "parameters", "notes"),
 )
-LEFT = ("method", "rsum", "notes", SETTINGS)
-UNSHOWN = ("val rsum", "parameters", "notes", SETTINGS)  # in the terminal, so that a table fits 80 columns
+LEFT = ("method", "rsum", "group", "notes", SETTINGS)
+UNSHOWN = ("95 %", "val rsum", "parameters", "notes", SETTINGS)  # in the terminal, so that a table fits 80 columns
 
 
 def header(board: Board) -> tuple[str, ...]:
@@ -111,29 +101,59 @@ def header(board: Board) -> tuple[str, ...]:
     return (*HEADER, SETTINGS) if board.is_searched else HEADER
 
 
-def told(row: Sequence[Cell]) -> str:
+def told(row: Sequence[str]) -> str:
     """What the terminal says of a row below its table: notes, and where its settings are from."""
-    return "; ".join(cell.text for cell in row[len(HEADER) - 1 :] if cell.text)
+    return "; ".join(cell for cell in row[len(HEADER) - 1 :] if cell)
 
 
-def rows(board: Board) -> list[list[Cell]]:
+def rows(board: Board, evidence: Evidence) -> list[list[str]]:
     """The ranked rows as cells under `header`."""
-    return [cells(board, row, place) for place, row in enumerate(board.ranked, start=1)]
+    return [cells(board, evidence, place) for place in range(len(board.ranked))]
 
 
-def cells(board: Board, row: Standing, place: int) -> list[Cell]:
+def cells(board: Board, evidence: Evidence, place: int) -> list[str]:
     """One ranked row."""
-    rsum = tenths(row.means["rsum"]) + ("" if isnan(row.sd) else f" ± {tenths(row.sd)}")
+    row = board.ranked[place]
     return [
-        *(Cell(str(place)), Cell(label(row)), Cell(str(row.n))),
-        Cell(rsum, board.is_best(row, "rsum")),
-        *(Cell(tenths(row.means[name]), board.is_best(row, name)) for name in RECALLS),
-        Cell(tenths(row.means["best_val_rsum"])),
-        *(Cell(rate(row.means[f"{name}_pairs_per_second"])) for name in ("train", "score")),
-        Cell(millions(row.means["parameters"])),
-        Cell("; ".join(notes(board, row))),
-        *([Cell(origin(row))] if board.is_searched else []),
+        *(str(place + 1), label(row), str(row.n)),
+        tenths(row.means["rsum"]) + ("" if isnan(row.sd) else f" ± {tenths(row.sd)}"),
+        " to ".join(map(tenths, evidence.intervals.get(place, ()))) or "–",
+        evidence.letters.get(place, "–"),
+        *(tenths(row.means[name]) for name in RECALLS),
+        tenths(row.means["best_val_rsum"]),
+        *(rate(row.means[f"{name}_pairs_per_second"]) for name in ("train", "score")),
+        millions(row.means["parameters"]),
+        "; ".join([*notes(board, row), *(["no usable ranks in the store"] if place in evidence.lost else [])]),
+        *([origin(row)] if board.is_searched else []),
     ]
+
+
+def pairs(board: Board, evidence: Evidence) -> list[list[str]]:
+    """Every two rows with ranks: by how much they differ, and how sure that is."""
+    return [
+        [
+            *(label(board.ranked[one.first]), label(board.ranked[one.second])),
+            *(f"{one.rsum:+.1f}", probability(one.p), probability(one.adjusted), tenths(one.least)),
+        ]
+        for one in evidence.differences
+    ]
+
+
+def published(board: Board, methods: Mapping[str, MethodCard]) -> list[list[str]]:
+    """Ranked rows beside the numbers of their papers."""
+    return [
+        [
+            *(label(board.ranked[one.place]), tenths(one.rsum), tenths(one.reported.rsum), f"{one.difference:+.1f}"),
+            *(one.verdict, f"{' '.join(map(tenths, one.reported.i2t))} / {' '.join(map(tenths, one.reported.t2i))}"),
+            "; ".join(filter(None, (one.reported.source, one.reported.note))),
+        ]
+        for one in beside(board, methods)
+    ]
+
+
+def probability(value: float) -> str:
+    """To three decimals, never as zero."""
+    return "–" if isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def origin(row: Standing) -> str:

@@ -306,6 +306,14 @@ class Tracker:
             rows[key] = {**planned.get(key, {}), **row_of(run)}  # a run that has just begun has no params yet
         return typed(list(rows.values()))
 
+    def artifact(self, run_id: str, name: str) -> bytes | None:
+        """A file that was kept of a run; None where the store has lost it."""
+        with self._store():
+            if name not in {entry.path for entry in self._client.list_artifacts(run_id)}:
+                return None
+            with tempfile.TemporaryDirectory() as folder:
+                return Path(self._client.download_artifacts(run_id, name, folder)).read_bytes()
+
     def _find_parent(self, name: str) -> Any:
         campaigns = self._search("tags.`harness.kind` = 'campaign'")
         return next((run for run in campaigns if run.data.tags.get("harness.campaign") == name), None)

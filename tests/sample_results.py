@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from harness.folders import RANKS, TRACEBACK, write_atomic, write_epochs, write_result, write_spec
 from harness.results import RECALLS, EpochReport, State, TrialResult, TrialSpec
 from harness.sections import Training
+from harness.stats import hits_of, recalls
+from harness.tracking import Tracker
 
 
 def spec_of(method: str = "caan", seed: int = 0, **changes: object) -> TrialSpec:
@@ -49,13 +52,31 @@ def result_of(spec: TrialSpec, rsum: float = 270.0, **changes: object) -> TrialR
     return TrialResult.model_validate({**values, **changes})
 
 
-def folder_of(root: Path, result: TrialResult) -> Path:
+def ranks_of(spec: TrialSpec, images: int = 20, worst: int = 30) -> dict[str, Any]:
+    """The arrays of ranks.npz: two captions an image, ranks that the seed decides, the smaller `worst` the better."""
+    rng = np.random.default_rng(spec.seed)
+    pairs = np.stack([np.repeat(np.arange(images), 2), np.arange(2 * images)], axis=1)
+    ranks = {f"{way}_rank": rng.integers(1, worst, 2 * images, dtype=np.int32) for way in ("i2t", "t2i")}
+    return {"pairs": pairs.astype(np.int32), "fold": np.zeros(2 * images, dtype=np.int32), **ranks}
+
+
+def folder_of(root: Path, result: TrialResult, ranks: dict[str, Any] | None = None) -> Path:
     """A trial's folder as a finished trial leaves it."""
     folder = root / "trials" / result.key
     write_spec(folder, result.spec)
     write_epochs(folder, reports_of(result.spec))
     write_result(folder, result)
-    np.savez(folder / RANKS, i2t=np.arange(1, 5, dtype=np.int32))
+    np.savez(folder / RANKS, **(ranks or ranks_of(result.spec)))
     if result.state is State.FAILED:
         write_atomic(folder / TRACEBACK, "Traceback: somewhere\n")
     return folder
+
+
+def log_ranked(tracker: Tracker, root: Path, method: str, seed: int, worst: int, **changes: object) -> None:
+    """Log a result whose measures are those of its ranks."""
+    spec = spec_of(method, seed, **changes)
+    arrays = ranks_of(spec.model_copy(update={"seed": seed + 10 * len(method)}), images=60, worst=worst)
+    found = recalls(hits_of(arrays)).ravel()
+    measures = dict(zip(RECALLS, map(float, found), strict=True)) | {"rsum": float(found.sum())}
+    result = result_of(spec, measures=measures)
+    tracker.result(result, folder_of(root, result, arrays))

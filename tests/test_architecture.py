@@ -28,11 +28,13 @@ FLOORS = (
     {"environment", "evaluate", "batches"},
     {"train"},
     {"checkpoint", "trial"},
-    {"executors", "courier", "cluster", "columns", "store", "tracking", "stats", "board", "report"}
+    {"executors", "courier", "cluster", "columns", "store", "tracking", "stats", "board", "evidence"}
+    | {"published", "report", "forms"}
     | {"space", "studies", "ledger", "search", "archive"},
     {"interruption", "attempts", "shares", "recording", "resume", "planning", "campaign", "status"}
     | {"subject", "searching", "figures", "plots", "search_report"},
-    {"init", "view", "output", "catalogue", "summary", "search_summary", "search_status", "publish", "flags", "cli"},
+    {"init", "view", "output", "compare", "catalogue"}
+    | {"summary", "search_summary", "search_status", "publish", "flags", "cli"},
 )
 DOORS = {
     "ray": {"cluster"},

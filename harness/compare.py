@@ -1,0 +1,183 @@
+"""Two rows of a board, or two runs, side by side: by how much they differ, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import RenderableType
+
+from harness.board import Board
+from harness.errors import DataError, UsageError, unknown
+from harness.evidence import Load
+from harness.output import table
+from harness.report import label, probability, tenths
+from harness.results import RECALLS
+from harness.stats import LEVEL, Hits, differences, recalls, resampled
+
+if TYPE_CHECKING:
+    import pandas
+
+SHORTEST = 6  # characters by which a run may be named
+SAME = ("dataset", "protocol", "protocol_version", "data_fingerprint", "limit")  # what two runs must share
+NAMES = (*RECALLS, "rsum")
+
+
+@dataclass(frozen=True)
+class Side:
+    """A row with the runs of its seeds, or one run."""
+
+    name: str
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sides on the same queries."""
+
+    board: str  # dataset/protocol
+    sides: tuple[Side, Side]
+    means: tuple[tuple[float, ...], tuple[float, ...]]  # of NAMES
+    interval: tuple[float, float]  # of the difference of rsum, by image, 95 %
+    p: float  # nan: nothing can be said
+    least: float  # the smallest difference that could have been shown
+    runs_only: bool  # of these very runs: other seeds are not in it
+
+    @property
+    def difference(self) -> float:
+        """Of rsum."""
+        return self.means[0][-1] - self.means[1][-1]
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        which = "runs" if self.runs_only else "methods"
+        if isnan(self.p):
+            return "cannot be told: neither row has several seeds; give two runs to compare these models alone"
+        if self.p >= LEVEL:
+            return f"the {which} are not told apart; a difference of {tenths(self.least)} rsum could have been shown"
+        better, worse = self.sides if self.difference > 0 else self.sides[::-1]
+        of = " as they were trained; other seeds may differ" if self.runs_only else ""
+        return f"{better.name} is better than {worse.name}{of}"
+
+
+def comparisons(frame: pandas.DataFrame, boards: Sequence[Board], names: Sequence[str], load: Load) -> list[Comparison]:
+    """Two rows on every board that has both, or two runs.
+
+    UsageError for a name that is neither a ranked row nor a run, and for runs that cannot be compared; DataError where
+    the store has no ranks of them.
+    """
+    runs = [run for name in names if (run := run_of(frame, name))]
+    if len(runs) == len(names):
+        check_same(runs)
+        sides = [Side(name_of(run), (run["run_id"],)) for run in runs]
+        return [compared(f"{runs[0]['dataset']}/{runs[0]['protocol']}", sides, load, runs_only=True)]
+    found = [(board, [side for name in names if (side := row_of(board, name))]) for board in boards]
+    common = [(f"{board.dataset}/{board.protocol}", sides) for board, sides in found if len(sides) == len(names)]
+    made = [compared(board, sides, load, runs_only=False) for board, sides in common]
+    if not made:
+        raise UsageError(missing(boards, names))
+    return made
+
+
+def compared(board: str, sides: Sequence[Side], load: Load, runs_only: bool) -> Comparison:
+    """Two sides whose ranks the store has."""
+    rows = [loaded(side, load) for side in sides]
+    (found,) = differences(rows, retrained=not runs_only)
+    sums = resampled(rows)
+    low, high = np.quantile(sums[:, 0] - sums[:, 1], [LEVEL / 2, 1 - LEVEL / 2])
+    first, second = (measures(row) for row in rows)
+    interval = (float(low), float(high))
+    return Comparison(board, (sides[0], sides[1]), (first, second), interval, found.p, found.least, runs_only)
+
+
+def loaded(side: Side, load: Load) -> list[Hits]:
+    """The ranks of a side's runs."""
+    found = [hits for run in side.runs if (hits := load(run))]
+    if len(found) < len(side.runs):
+        raise DataError(f"the tracking store has no usable ranks of {side.name}; run it anew with --force")
+    return found
+
+
+def measures(row: Sequence[Hits]) -> tuple[float, ...]:
+    """The mean recalls of runs, and their sum."""
+    mean = np.mean([recalls(hits).ravel() for hits in row], axis=0)
+    return (*map(float, mean), float(mean.sum()))
+
+
+def row_of(board: Board, name: str) -> Side | None:
+    """A ranked row by its method, or by its whole label where a method has several recipes."""
+    found = [row for row in board.ranked if name in (row.method, label(row))]
+    exact = [row for row in found if label(row) == name] or found
+    if len(exact) > 1:
+        labels = ", ".join(repr(label(row)) for row in exact)
+        raise UsageError(f"{name} has several rows on {board.dataset}/{board.protocol}; name one of {labels}")
+    return Side(f"{label(exact[0])} (n = {exact[0].n})", exact[0].runs) if exact else None
+
+
+def run_of(frame: pandas.DataFrame, name: str) -> Mapping[str, Any] | None:
+    """The finished trial that the start of an MLflow run's id or of a trial's key means; None where there is none."""
+    if len(name) < SHORTEST:
+        return None
+    done = frame[frame["state"] == "done"]
+    found = done[done["run_id"].str.startswith(name) | done["key"].str.startswith(name)]
+    if len(found) > 1:
+        raise UsageError(f"{name} is the start of {len(found)} runs; give more of it")
+    return dict(found.astype(object).where(found.notna(), None).iloc[0]) if len(found) else None
+
+
+def check_same(runs: Sequence[Mapping[str, Any]]) -> None:
+    """UsageError where two runs have not answered the same queries."""
+    for name in SAME:
+        first, second = (run[name] for run in runs)
+        if first != second:
+            raise UsageError(f"the runs cannot be compared: {name.replace('_', ' ')} {first} and {second}")
+
+
+def name_of(run: Mapping[str, Any]) -> str:
+    """A run for people."""
+    return f"{run['method']}/s{run['seed']} {run['key'][:SHORTEST]}"
+
+
+def missing(boards: Sequence[Board], names: Sequence[str]) -> str:
+    """Which name is not known, or that the two never meet."""
+    known = {text for board in boards for row in board.ranked for text in (row.method, label(row))}
+    for name in names:
+        if name not in known:
+            return f"{unknown('row', name, known)}, or the start of a run's id of {SHORTEST} characters or more"
+    return f"{' and '.join(names)} are ranked on no common board"
+
+
+def page(found: Sequence[Comparison]) -> Iterator[RenderableType]:
+    """For people."""
+    for one in found:
+        first, second = one.sides
+        made = table(one.board, first.name, second.name, "difference", right=(first.name, second.name, "difference"))
+        for name, mine, other in zip(NAMES, *one.means, strict=True):
+            made.add_row(name.replace("_r", " R@"), tenths(mine), tenths(other), f"{mine - other:+.1f}")
+        yield made
+        low, high = one.interval
+        yield f"rsum {one.difference:+.1f}, 95 % by image {low:+.1f} to {high:+.1f}; p {probability(one.p)}"
+        yield f"{one.verdict}\n"
+
+
+def as_json(found: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """The same as JSON; what cannot be told is null."""
+    return [
+        {
+            "board": one.board,
+            "sides": [
+                {"name": side.name, "runs": side.runs, **dict(zip(NAMES, means, strict=True))}
+                for side, means in zip(one.sides, one.means, strict=True)
+            ],
+            "difference": one.difference,
+            "interval": one.interval,
+            "p": None if isnan(one.p) else one.p,
+            "least": None if isnan(one.least) else one.least,
+            "verdict": one.verdict,
+        }
+        for one in found
+    ]

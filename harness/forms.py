@@ -1,0 +1,134 @@
+"""A board in every form that it can be written in. Pure: no clock, no path, the same bytes from the same board."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from math import isnan
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from harness.board import SECTIONS, Standing
+from harness.cards import MethodCard
+from harness.errors import ConfigError
+from harness.evidence import Assessed
+from harness.published import beside
+from harness.report import TEMPLATES, file_name, header, label, notes, page, rows
+
+Methods = Mapping[str, MethodCard]
+TEX = {
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"},
+}
+ASIDE = ("val rsum", "parameters", "notes", "score pairs/s")  # columns that a paper has no room for
+
+
+def files(found: Sequence[Assessed], methods: Methods, forms: Sequence[str] = ("md",)) -> dict[str, bytes]:
+    """Every board in every form, by file name. ConfigError where two boards would share a file."""
+    made: dict[str, bytes] = {}
+    for one in found:
+        for form in forms:
+            name = file_name(one.board.dataset, one.board.protocol, SUFFIXES.get(form, form))
+            if name in made:
+                raise ConfigError(f"two boards would be written to {name}: rename the protocol {one.board.protocol!r}")
+            made[name] = FORMS[form](one, methods).encode()
+    return made
+
+
+def as_csv(one: Assessed, methods: Methods) -> str:
+    """One line a trial: where its row stands, every number that the store has of it, and its run."""
+    lines = [{**about, **trial} for about, row in _placed(one) for trial in row.trials]
+    about = ("section", "place", "row", "low", "high", "group")
+    names = [*about, *sorted({name for line in lines for name in line} - {*about})]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def as_json(one: Assessed, methods: Methods) -> str:
+    """All of a board: rows with their statistics and trials, and the differences of rows."""
+    board, evidence = one
+    about = ("dataset", "protocol", "version", "data", "gallery")
+    ranked = [label(row) for row in board.ranked]
+    apart = [{**d._asdict(), "first": ranked[d.first], "second": ranked[d.second]} for d in evidence.differences]
+    rows = [{**asdict(row), **place, "notes": notes(board, row)} for place, row in _placed(one)]
+    whole = {name: getattr(board, name) for name in about}
+    whole |= {"machines": board.machines, "rows": rows, "differences": apart, "least": evidence.least}
+    whole["published"] = [
+        {"row": ranked[one.place], **one.reported.model_dump(), "difference": one.difference, "verdict": one.verdict}
+        for one in beside(board, methods)
+    ]
+    return json.dumps(_plain(whole), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_latex(one: Assessed, methods: Methods) -> str:
+    """The ranked rows as a booktabs table, and what its columns mean."""
+    board, evidence = one
+    names = header(board)
+    shown = [place for place, name in enumerate(names) if name not in ASIDE]
+    cells = [[row[place] for place in shown] for row in rows(board, evidence)]
+    heads = [names[place] for place in shown]
+    return str(_tex().render(board=board, evidence=evidence, heads=heads, rows=cells))
+
+
+FORMS: dict[str, Callable[[Assessed, Methods], str]] = {
+    "md": page,
+    "csv": as_csv,
+    "json": as_json,
+    "latex": as_latex,
+}
+SUFFIXES = {"latex": "tex"}
+
+
+def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
+    """Every row with where it stands."""
+    board, evidence = one
+    for section in SECTIONS:
+        for place, row in enumerate(getattr(board, section)):
+            about: dict[str, Any] = {"section": section, "place": place + 1, "row": label(row)}
+            if section == "ranked":
+                low, high = evidence.intervals.get(place, (None, None))
+                about |= {"low": low, "high": high, "group": evidence.letters.get(place)}
+            yield about, row
+
+
+def _plain(value: Any) -> Any:
+    """What JSON knows; what is not a number is null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    plain = value.item() if hasattr(value, "item") else value  # a number of NumPy's
+    return None if isinstance(plain, float) and isnan(plain) else plain
+
+
+def tex(value: Any) -> Any:
+    """Text as LaTeX sets it unchanged."""
+    if not isinstance(value, str):
+        return value
+    return "".join(TEX.get(mark, mark) for mark in " ".join(value.split()))
+
+
+@cache
+def _tex() -> Any:
+    """The template of a LaTeX table: every value it prints is escaped."""
+    marks = {"block_start_string": "<%", "block_end_string": "%>", "comment_start_string": "<#"}
+    marks |= {"variable_start_string": "<<", "variable_end_string": ">>", "comment_end_string": "#>"}
+    environment = Environment(
+        **marks,  # type: ignore[arg-type]
+        loader=FileSystemLoader(TEMPLATES),
+        finalize=tex,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # that is for HTML; `finalize` escapes for LaTeX
+    )
+    return environment.get_template("board.tex.j2")

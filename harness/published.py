@@ -1,0 +1,57 @@
+"""What papers reported beside what a board has measured. A printed number is one more run, on the same test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isnan, nan, sqrt
+
+from scipy.special import stdtrit
+
+from harness.board import Board, Standing
+from harness.cards import MethodCard, Reported
+from harness.stats import LEVEL
+
+ROUNDING = 0.3  # six printed recalls, each rounded to a tenth
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A ranked row and a number of its method's paper."""
+
+    place: int  # of the row, from 0
+    reported: Reported
+    rsum: float  # ours
+    noise: float  # how far one more run may lie from our mean; nan for one seed
+
+    @property
+    def difference(self) -> float:
+        """Ours less theirs."""
+        return self.rsum - self.reported.rsum
+
+    @property
+    def verdict(self) -> str:
+        """Whether the row reproduces the number."""
+        if self.reported.ensemble or self.reported.differs:
+            return f"not comparable: {self.reported.differs or 'an ensemble of models'}"
+        if isnan(self.noise):
+            return "cannot be told from one seed"
+        if abs(self.difference) <= self.noise:
+            return "reproduced within noise"
+        return "above" if self.difference > 0 else "below"
+
+
+def beside(board: Board, methods: Mapping[str, MethodCard]) -> Iterator[Beside]:
+    """Every ranked row with every number that its card reports for this dataset and protocol."""
+    for place, row in enumerate(board.ranked):
+        card = methods.get(row.method)
+        for reported in card.reported if card else ():
+            if (reported.dataset, reported.protocol) == (board.dataset, board.protocol):
+                yield Beside(place, reported, row.means["rsum"], noise(row))
+
+
+def noise(row: Standing) -> float:
+    """Half the width in which 95 % of single further runs lie, and what rounding adds."""
+    if row.n < 2:
+        return nan
+    return float(stdtrit(row.n - 1, 1 - LEVEL / 2)) * row.sd * sqrt(1 + 1 / row.n) + ROUNDING

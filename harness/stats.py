@@ -1,0 +1,241 @@
+"""How sure a leaderboard can be: intervals, paired tests and ties, from the ranks of single queries.
+
+Chance has two parts here. Which images are asked: everything is resampled by image, as the captions of one image are
+found or missed together, and counting them as so many independent queries makes intervals too narrow. Which seed a run
+was trained with: known from the spread over seeds alone, so that rows of single runs are never told apart by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import DataError
+from harness.ranking import CUTOFFS
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Row = Sequence["Hits"]  # the runs of one method with one recipe, one a seed
+
+LEVEL = 0.05
+RESAMPLES = 10_000
+BLOCK_BYTES = 2**26  # of resamples held together
+SEED = 0  # the same ranks give the same bytes
+
+
+class Hits(NamedTuple):
+    """What one run has found, by image: each image is asked once, and its captions are asked with it."""
+
+    folds: Ints  # (N,) from 0
+    queries: Floats  # (N, 2) the image itself, its captions
+    found: Floats  # (N, 2, 3) queries with a match among the first 1, 5, 10: the image itself, its captions
+
+
+class Difference(NamedTuple):
+    """Two rows of a table, on the same queries."""
+
+    first: int
+    second: int
+    rsum: float  # the first one's mean over seeds, less the second one's
+    p: float  # of a difference as large in either direction, if neither were better
+    adjusted: float  # the same by Holm's method for all pairs of the table
+    least: float  # the smallest difference that this pair could have shown in this table
+
+
+def hits_of(arrays: Mapping[str, NDArray[Any]]) -> Hits:
+    """From the arrays of ranks.npz. A caption of several images counts with the first of them."""
+    pairs, folds = arrays["pairs"].astype(np.int64), arrays["fold"].astype(np.int64)
+    images, first, of_image = np.unique(pairs[:, 0], return_index=True, return_inverse=True)
+    _, asked, of_caption = np.unique(pairs[:, 1], return_index=True, return_inverse=True)
+    owner = of_image[asked]
+    queries = np.stack([np.ones(len(images)), np.bincount(owner, minlength=len(images))], axis=1)
+    found = np.zeros((len(images), 2, len(CUTOFFS)))
+    i2t, t2i = _best(arrays["i2t_rank"], of_image), _best(arrays["t2i_rank"], of_caption)
+    for column, k in enumerate(CUTOFFS):
+        found[:, 0, column] = i2t <= k
+        found[:, 1, column] = np.bincount(owner, weights=t2i <= k, minlength=len(images))
+    return Hits(np.unique(folds[first], return_inverse=True)[1], queries, found)
+
+
+def recalls(hits: Hits) -> Floats:
+    """(2, 3) R@1, R@5, R@10 of both directions in percent, the mean of the folds."""
+    total: Floats = shares(hits).sum(axis=0)
+    return total
+
+
+def shares(hits: Hits) -> Floats:
+    """(N, 2, 3) what each image adds to each recall, in percent."""
+    folds = np.eye(hits.folds.max() + 1)[hits.folds]
+    asked = folds @ (folds.T @ hits.queries)  # in the image's fold
+    share: Floats = 100 * hits.found / asked[:, :, None] / folds.shape[1]
+    return share
+
+
+def intervals(rows: Sequence[Row], resamples: int = RESAMPLES, level: float = LEVEL) -> Floats:
+    """(rows, 2) where the rsum of each row lies with a probability of 1 - level: the percentile bootstrap by image.
+
+    Of the mean over a row's seeds, as they were trained: the spread over seeds is not in it. Raises DataError as
+    `resampled` does.
+    """
+    ends: Floats = np.quantile(resampled(rows, resamples), [level / 2, 1 - level / 2], axis=0).T
+    return ends
+
+
+def resampled(rows: Sequence[Row], resamples: int = RESAMPLES) -> Floats:
+    """(resamples, rows) rsum of every row on the same images, drawn with replacement within their fold.
+
+    Raises DataError where the runs have not answered the same queries.
+    """
+    _check_same(rows)
+    one = rows[0][0]
+    found = np.stack([np.mean([hits.found.sum(axis=2) for hits in row], axis=0) for row in rows], axis=2)  # (N, 2, r)
+    sums = [np.concatenate(list(_drawn(one, found, fold, resamples))) for fold in range(one.folds.max() + 1)]
+    mean: Floats = np.mean(sums, axis=0)
+    return mean
+
+
+def differences(
+    rows: Sequence[Row], resamples: int = RESAMPLES, level: float = LEVEL, retrained: bool = True
+) -> list[Difference]:
+    """Every two rows compared by a paired permutation test that swaps them image by image, all captions together.
+
+    To what swapping gives, the luck of training is added: a t-distributed error, see `training_error`. A row of one
+    seed is taken to spread as the others do; without any row of several seeds nothing can be said, and p and least
+    are nan. With `retrained` False the runs themselves are compared, as they were trained. Raises DataError as
+    `resampled` does.
+    """
+    _check_same(rows)
+    pairs = list(combinations(range(len(rows)), 2))
+    if not pairs:
+        return []
+    runs = [np.stack([shares(hits).sum(axis=(1, 2)) for hits in row]) for row in rows]  # (seeds, N) of rsum
+    between = np.stack([runs[a].mean(axis=0) - runs[b].mean(axis=0) for a, b in pairs], axis=1)  # (N, pairs)
+    null = np.concatenate(list(_swapped(between, resamples)))
+    null += _retrained(runs, pairs, resamples) if retrained else 0.0
+    observed = between.sum(axis=0)
+    beyond = np.abs(null) >= np.abs(observed) - 1e-9
+    p = np.where(np.isnan(null[0]), np.nan, (1 + beyond.sum(axis=0)) / (1 + resamples))
+    least = np.quantile(np.abs(null), 1 - level / len(pairs), axis=0)
+    values = zip(observed, p, holm(p), least, strict=True)
+    return [Difference(a, b, *map(float, numbers)) for (a, b), numbers in zip(pairs, values, strict=True)]
+
+
+def holm(p: Floats) -> Floats:
+    """Adjusted p-values by Holm's step-down method; where one is nan, all are."""
+    order = np.argsort(p)
+    steps = p[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(steps))
+    return np.full_like(p, np.nan) if np.isnan(p).any() else adjusted
+
+
+def letters(count: int, found: Sequence[Difference], level: float = LEVEL) -> list[str]:
+    """A letter for each row of a table that is sorted: rows that share one are not told apart.
+
+    The compact letter display of Piepho (2004): a group is split by every pair that is told apart, and groups that
+    lie in others are dropped.
+    """
+    groups = [frozenset(range(count))]
+    for pair in (difference for difference in found if difference.adjusted < level):
+        split = [group - {row} for group in groups for row in (pair.first, pair.second) if {*pair[:2]} <= group]
+        groups = _maximal([group for group in groups if not {*pair[:2]} <= group] + split)
+    named = sorted(groups, key=sorted)
+    return ["".join(_letter(number) for number, group in enumerate(named) if row in group) for row in range(count)]
+
+
+class Spread(NamedTuple):
+    """How much the rsum of one run varies with its seed."""
+
+    variance: float  # between seeds, on the images that were asked
+    training: float  # of that, what is left without the luck of single queries; by chance it may be negative
+    degrees: int  # of freedom
+    runs: int  # that the row's mean is taken of
+
+
+def spread(row: Floats) -> Spread:
+    """Of the shares (seeds, N) of a row's runs, two at least."""
+    variance = float(row.sum(axis=1).var(ddof=1))
+    return Spread(variance, variance - float(row.var(axis=0, ddof=1).sum()), len(row) - 1, len(row))
+
+
+def pooled(spreads: Sequence[Spread]) -> Spread:
+    """What a single run is taken to vary by: as the rows of several seeds do on the average."""
+    degrees = sum(one.degrees for one in spreads)
+    variance, training = (sum(one.degrees * one[part] for one in spreads) / degrees for part in (0, 1))
+    return Spread(variance, training, degrees, 1)
+
+
+def training_error(first: Spread, second: Spread) -> tuple[float, float]:
+    """Standard error that training adds to the difference of two rows, and its degrees of freedom (Satterthwaite's).
+
+    The luck of single queries is in the spread over seeds and in what swapping images gives: it counts there alone.
+    """
+    both = (first, second)
+    error = sum(one.training / one.runs for one in both)
+    total, below = (sum((one.variance / one.runs) ** k / one.degrees ** (k - 1) for one in both) for k in (1, 2))
+    return max(0.0, error) ** 0.5, total**2 / below if below else 1.0
+
+
+def _best(ranks: NDArray[Any], of: Ints) -> Ints:
+    """The best rank of each query."""
+    best = np.full(of.max() + 1, np.iinfo(np.int64).max)
+    np.minimum.at(best, of, ranks)
+    return best
+
+
+def _check_same(rows: Sequence[Row]) -> None:
+    one = rows[0][0]
+    for hits in (hits for row in rows for hits in row):
+        if not (np.array_equal(hits.folds, one.folds) and np.array_equal(hits.queries, one.queries)):
+            raise DataError("the rows of a table have not answered the same queries; run them anew on the same data")
+
+
+def _drawn(hits: Hits, found: Floats, fold: int, resamples: int) -> Iterator[Floats]:
+    """Blocks (b, rows) of the rsum of one fold whose images are drawn with replacement."""
+    inside = np.flatnonzero(hits.folds == fold)
+    rng, size = np.random.default_rng([SEED, fold]), len(inside)
+    for count in _blocks(resamples, size):
+        drawn = rng.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(np.float64)
+        asked = weights @ hits.queries[inside]
+        yield sum(100 * (weights @ found[inside, way]) / asked[:, way, None] for way in (0, 1))
+
+
+def _swapped(between: Floats, resamples: int) -> Iterator[Floats]:
+    """Blocks (b, pairs) of the difference where each image's answers belong to either row with one half."""
+    rng = np.random.default_rng([SEED, 1])
+    for count in _blocks(resamples, len(between)):
+        yield (2.0 * rng.integers(0, 2, (count, len(between)), dtype=np.int8) - 1) @ between
+
+
+def _retrained(runs: Sequence[Floats], pairs: Sequence[tuple[int, int]], resamples: int) -> Floats:
+    """(resamples, pairs) what training with other seeds adds to the differences; nan where that is unknown."""
+    several = [spread(row) for row in runs if len(row) > 1]
+    if not several:
+        return np.full((resamples, len(pairs)), np.nan)
+    spreads = [spread(row) if len(row) > 1 else pooled(several) for row in runs]
+    rng = np.random.default_rng([SEED, 2])
+    errors = [training_error(spreads[a], spreads[b]) for a, b in pairs]
+    return np.stack([error * rng.standard_t(free, resamples) for error, free in errors], axis=1)
+
+
+def _blocks(resamples: int, size: int) -> Iterator[int]:
+    """How many resamples at a time."""
+    most = max(1, BLOCK_BYTES // (8 * size))
+    for start in range(0, resamples, most):
+        yield min(most, resamples - start)
+
+
+def _maximal(groups: Sequence[frozenset[int]]) -> list[frozenset[int]]:
+    """Those that lie in no other."""
+    different = list(dict.fromkeys(groups))
+    return [group for group in different if not any(group < other for other in different)]
+
+
+def _letter(number: int) -> str:
+    """a, b, …, z, aa, ab, …"""
+    return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("a") + number % 26)

@@ -1,0 +1,85 @@
+"""`harness compare`: two rows of the boards or two runs, and what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sample_results import log_ranked
+from tiny_project import Call
+
+from harness.tracking import Tracker
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def tracker(project: Path) -> Tracker:
+    """Two methods of three seeds, far apart, and one of a single seed on another board as well."""
+    tracker = Tracker(f"sqlite:///{project / 'runs' / 'mlflow.db'}")
+    for seed in range(3):
+        log_ranked(tracker, project, "good", seed, worst=4)
+        log_ranked(tracker, project, "worse", seed, worst=400)
+    for protocol in ("full", "half"):
+        log_ranked(tracker, project, "alone", 0, worst=30, protocol=protocol)
+    return tracker
+
+
+def compared(call: Call, capsys: Captured, *names: str) -> list[dict[str, object]]:
+    assert call("compare", *names, "--json") == 0, capsys.readouterr()
+    found: list[dict[str, object]] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_two_rows_are_compared_on_their_board(tracker: Tracker, call: Call, capsys: Captured) -> None:
+    (found,) = compared(call, capsys, "worse", "good")
+    assert found["board"] == "scenes/full" and found["verdict"] == "good (n = 3) is better than worse (n = 3)"
+    low, high = found["interval"]
+    assert low < found["difference"] < high < 0 and found["p"] < 0.05
+    assert abs(found["difference"]) > found["least"] > 0
+    (other,) = compared(call, capsys, "good", "worse")
+    assert other["difference"] == -found["difference"] and other["p"] == pytest.approx(found["p"], abs=0.01)
+    assert call("compare", "good", "worse") == 0
+    page = capsys.readouterr().out
+    assert "i2t R@1" in page and "good (n = 3) is better than worse (n = 3)" in page
+
+
+def test_a_row_of_one_seed_is_taken_to_spread_as_the_other(tracker: Tracker, call: Call, capsys: Captured) -> None:
+    (found,) = compared(call, capsys, "alone", "good")
+    assert found["p"] is not None and found["verdict"].startswith("good (n = 3) is better")
+
+
+def test_two_runs_are_compared_as_they_were_trained(tracker: Tracker, call: Call, capsys: Captured) -> None:
+    frame = tracker.frame()
+    runs = [frame.query(f"method == '{method}' and protocol == 'full'").iloc[0] for method in ("alone", "worse")]
+    (found,) = compared(call, capsys, runs[0]["run_id"][:12], runs[1]["key"][:8])
+    assert found["verdict"].endswith("as they were trained; other seeds may differ")
+    assert found["sides"][0]["rsum"] == pytest.approx(runs[0]["rsum"])
+
+
+def test_what_cannot_be_compared_is_refused_with_the_reason(tracker: Tracker, call: Call, capsys: Captured) -> None:
+    frame = tracker.frame()
+    full, half = (frame.query(f"method == 'alone' and protocol == '{name}'").iloc[0] for name in ("full", "half"))
+    for names, words in (
+        (("good", "wors"), "unknown row 'wors'; did you mean worse"),
+        ((full["run_id"], half["run_id"]), "the runs cannot be compared: protocol full and half"),
+    ):
+        assert call("compare", *names) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_rows_whose_ranks_are_gone_are_a_data_error(tracker: Tracker, call: Call, capsys: Captured) -> None:
+    for file in Path("runs").rglob("ranks.npz"):
+        file.unlink()
+    assert call("compare", "good", "worse") == 3
+    assert "no usable ranks of good (n = 3); run it anew with --force" in capsys.readouterr().err
+
+
+def test_a_method_of_several_recipes_is_named_by_its_label(tracker: Tracker, call: Call, capsys: Captured) -> None:
+    for seed in range(3):
+        log_ranked(tracker, Path(), "good", seed, worst=5, settings={"dim": 64, "margin": 0.2, "unit": True})
+    assert call("compare", "good", "worse") == 2
+    assert "good has several rows on scenes/full; name one of 'good (dim" in capsys.readouterr().err
+    (found,) = compared(call, capsys, "good (dim 64)", "good (dim 256)")
+    assert "not told apart" in found["verdict"] or "is better" in found["verdict"]

@@ -1,0 +1,91 @@
+"""What the store's ranks say of a board: intervals, groups, differences, and what is told where ranks are gone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from sample_results import log_ranked
+
+from harness.errors import StoreError
+from harness.evidence import Evidence, assessed
+from harness.forms import files
+from harness.publish import hits, publish
+from harness.registry import Registry
+from harness.tracking import Tracker
+
+QUALITY = {"good": 4, "same": 4, "bad": 400}  # the worst rank of each method
+NOTHING = Registry({}, {})
+
+
+@pytest.fixture
+def tracker(store: str, tmp_path: Path) -> Tracker:
+    """A store of three methods and three seeds, two of the methods alike; artifacts in a folder of their own."""
+    tracker = Tracker(store, tmp_path / "artifacts")
+    for method, worst in QUALITY.items():
+        for seed in range(3):
+            log_ranked(tracker, tmp_path, method, seed, worst)
+    return tracker
+
+
+def page(tracker: Tracker) -> tuple[str, Evidence]:
+    """The only board of a store, and its evidence."""
+    (one,) = found = assessed(tracker.frame(), {}, lambda run: hits(tracker, run))
+    return files(found, {})["scenes-full.md"].decode(), one.evidence
+
+
+def test_rows_that_are_alike_share_a_letter_and_one_that_is_worse_has_its_own(tracker: Tracker) -> None:
+    text, evidence = page(tracker)
+    assert evidence.letters == {0: "a", 1: "a", 2: "b"}
+    assert "| bad | 3 |" in text.replace("| 3 | bad", "| bad")
+    assert f"that this table could have shown is {evidence.least:.1f}" in text
+    assert [(one.first, one.second, one.adjusted < 0.05) for one in evidence.differences] == [
+        (0, 1, False),
+        (0, 2, True),
+        (1, 2, True),
+    ]
+    assert all(low < row < high for row, (low, high) in zip(means(tracker), evidence.intervals.values(), strict=True))
+
+
+def means(tracker: Tracker) -> list[float]:
+    frame = tracker.frame()
+    return sorted(frame.groupby("method")["rsum"].mean(), reverse=True)
+
+
+def test_a_row_whose_ranks_are_gone_stays_on_the_board_and_says_so(tracker: Tracker) -> None:
+    (lost, *_) = tracker.frame().query("method == 'same'")["run_id"]
+    for folder in (Path(tracker.uri.removeprefix("sqlite:///")).parents[1] / "artifacts").rglob(lost):
+        shutil.rmtree(folder)
+    text, evidence = page(tracker)
+    assert len(evidence.lost) == 1 and len(evidence.intervals) == 2
+    (line,) = [line for line in text.splitlines() if "no usable ranks in the store" in line]
+    assert "same" in line and len(evidence.differences) == 1
+
+
+def test_ranks_that_are_damaged_are_as_good_as_gone(tracker: Tracker, tmp_path: Path) -> None:
+    (file, *_) = sorted((tmp_path / "artifacts").rglob("ranks.npz"))
+    file.write_bytes(file.read_bytes()[:50])
+    assert len(page(tracker)[1].lost) == 1
+
+
+def test_single_seeds_are_never_told_apart(store: str, tmp_path: Path) -> None:
+    tracker = Tracker(store, tmp_path / "artifacts")
+    for method, worst in QUALITY.items():
+        log_ranked(tracker, tmp_path, method, 0, worst)
+    text, evidence = page(tracker)
+    assert {*evidence.letters.values()} == {"a"} and not evidence.is_testable
+    assert "none has more than one seed" in text
+
+
+def test_a_store_that_cannot_be_read_in_between_is_a_store_error(tracker: Tracker, tmp_path: Path) -> None:
+    frame = tracker.frame()
+    Path(tracker.uri.removeprefix("sqlite:///")).write_bytes(b"no database any more" * 400)
+    with pytest.raises(StoreError):
+        assessed(frame, {}, lambda run: hits(tracker, run))
+
+
+def test_a_published_board_is_the_same_bytes_again(tracker: Tracker, tmp_path: Path) -> None:
+    first = publish(tracker, NOTHING, tmp_path / "reports")
+    assert len(first.changed) == 1
+    assert not publish(Tracker(tracker.uri), NOTHING, tmp_path / "reports").changed

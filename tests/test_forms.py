@@ -1,0 +1,92 @@
+"""The forms of a board besides markdown, and `harness report --check`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from sample_results import log_ranked
+from tiny_project import Call
+
+from harness.forms import tex
+from harness.tracking import Tracker
+
+Captured = pytest.CaptureFixture[str]
+EVERY = ("report", "--format", "md,csv,json,latex")
+
+
+@pytest.fixture
+def tracker(project: Path) -> Tracker:
+    """Two methods of three seeds, and one with a name that means something in every form."""
+    tracker = Tracker(f"sqlite:///{project / 'runs' / 'mlflow.db'}")
+    for seed in range(3):
+        log_ranked(tracker, project, "good", seed, worst=4)
+        log_ranked(tracker, project, "worse", seed, worst=400)
+    log_ranked(tracker, project, '50 % of "a_b", {c} & \\d~', 0, worst=30)
+    return tracker
+
+
+def test_csv_has_a_line_a_trial_with_its_run_and_all_its_numbers(tracker: Tracker, call: Call) -> None:
+    assert call(*EVERY) == 0
+    lines = list(csv.DictReader(io.StringIO(Path("reports/scenes-full.csv").read_text())))
+    frame = tracker.frame().set_index("run_id")
+    assert {line["run_id"] for line in lines} == {*frame.index} and len(lines) == 7
+    for line in lines:
+        assert float(line["rsum"]) == frame.loc[line["run_id"], "rsum"]
+        assert float(line["low"]) < float(line["high"]) and line["settings.dim"] == "256"
+    assert {line["group"] for line in lines if line["method"] == "worse"} == {"c"}
+
+
+def test_json_has_rows_with_statistics_and_trials_and_the_differences(tracker: Tracker, call: Call) -> None:
+    assert call(*EVERY) == 0
+    board = json.loads(Path("reports/scenes-full.json").read_text())
+    first = board["rows"][0]
+    assert (first["row"], first["place"], len(first["trials"])) == ("good", 1, 3)
+    assert first["low"] < first["means"]["rsum"] < first["high"]
+    assert [trial["run_id"] for trial in first["trials"]] == first["runs"]
+    assert {(pair["first"], pair["second"]) for pair in board["differences"]} >= {("good", "worse")}
+    assert board["rows"][1]["sd"] is None, "what is not known of a single seed is null"
+
+
+def test_latex_is_a_booktabs_table_whose_text_is_escaped(tracker: Tracker, call: Call) -> None:
+    assert call(*EVERY) == 0
+    table = Path("reports/scenes-full.tex").read_text()
+    assert r"\toprule" in table and r"\bottomrule" in table
+    assert r"50 \% of " in table and r"\{c\} \& \textbackslash{}d" in table
+    body = table[table.index(r"\midrule") : table.index(r"\bottomrule")].splitlines()[1:]
+    columns = table[table.index(r"\begin{tabular}{") :].splitlines()[0].removeprefix(r"\begin{tabular}{").rstrip("}")
+    assert len(body) == 3
+    assert all(line.replace(r"\&", "").count("&") == len(columns) - 1 and line.endswith(r"\\") for line in body)
+
+
+def test_tex_escapes_every_mark() -> None:
+    assert tex("a&b%c$d#e_f{g}h~i^j\\k\n l") == (
+        r"a\&b\%c\$d\#e\_f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k l"
+    )
+    assert tex(3) == 3
+
+
+def test_an_unknown_form_is_refused(tracker: Tracker, call: Call, capsys: Captured) -> None:
+    assert call("report", "--format", "md,cvs") == 2
+    assert "unknown format 'cvs'; did you mean csv" in capsys.readouterr().err
+
+
+def test_check_answers_5_with_the_difference_and_writes_nothing(tracker: Tracker, call: Call, capsys: Captured) -> None:
+    assert call("report", "--check") == 5
+    assert "scenes-full.md is missing" in capsys.readouterr().out
+    assert call("report") == 0
+    file = Path("reports/scenes-full.md")
+    capsys.readouterr()
+    assert call("report", "--check") == 0
+    assert "nothing to write: 1 file" in capsys.readouterr().out
+    file.write_text(file.read_text().replace("| good |", "| best |", 1))
+    before = file.read_bytes()
+    assert call("report", "--check") == 5
+    out = capsys.readouterr().out
+    assert "-| 1 | best |" in out and "+| 1 | good |" in out
+    assert file.read_bytes() == before
+    assert call("report", "--check", "--json") == 5
+    assert json.loads(capsys.readouterr().out)["difference"]

@@ -1,0 +1,79 @@
+"""Papers' numbers beside ours: when they compare, and what the verdict is."""
+
+from __future__ import annotations
+
+from math import isnan
+from pathlib import Path
+
+import pytest
+import scipy.stats
+from sample_results import result_of, spec_of
+from test_report import html_tables, row
+
+from harness.board import boards_of
+from harness.cards import MethodCard, Reported
+from harness.columns import typed
+from harness.config import Config
+from harness.evidence import assessed
+from harness.published import beside
+from harness.registry import discover
+from harness.report import page
+
+SUMS = (470.0, 474.0, 478.0)
+
+
+def card(rsum: float, **changes: object) -> MethodCard:
+    """CAAN's own card, with another number for a dataset that needs no files here."""
+    known = discover(Config(root=Path(__file__).parents[1])).methods["caan"]
+    values = {"dataset": "scenes", "protocol": "full", "i2t": (70.1, 91.6, 97.2), "t2i": (52.8, 79.0, 87.9)}
+    number = Reported.model_validate({**values, "rsum": rsum, "source": "table 1", **changes})
+    return known.model_copy(update={"reported": (*known.reported, number)})
+
+
+def frame(seeds: int = 3):
+    return typed([row(result_of(spec_of("caan", seed), SUMS[seed])) for seed in range(seeds)])
+
+
+def verdict(rsum: float, seeds: int = 3, **changes: object) -> str:
+    methods = {"caan": card(rsum, **changes)}
+    (board,) = boards_of(frame(seeds), methods)
+    (one,) = beside(board, methods)
+    return one.verdict
+
+
+def test_a_number_is_reproduced_where_one_more_run_could_have_given_it() -> None:
+    width = scipy.stats.t.ppf(0.975, 2) * 4.0 * (4 / 3) ** 0.5 + 0.3
+    assert verdict(474.0 + width - 0.1) == verdict(474.0 - width + 0.1) == "reproduced within noise"
+    assert verdict(474.0 + width + 0.1) == "below" and verdict(474.0 - width - 0.1) == "above"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ensemble": True}, "not comparable: an ensemble of models"),
+        ({"differs": "features of another detector"}, "not comparable: features of another detector"),
+    ],
+)
+def test_what_does_not_compare_says_why(changes: dict[str, object], words: str) -> None:
+    assert verdict(474.0, **changes) == words
+
+
+def test_one_seed_reproduces_nothing() -> None:
+    assert verdict(470.0, seeds=1) == "cannot be told from one seed"
+    (board,) = boards_of(frame(1), {})
+    assert isnan(board.ranked[0].sd)
+
+
+def test_the_page_shows_it_in_a_table_of_its_own_and_never_ranks_it() -> None:
+    methods = {"caan": card(600.0, note="quoted")}
+    (one,) = assessed(frame(), methods, lambda _run: None)
+    ranked, published = html_tables(page(one, methods))
+    assert [cells[1] for cells in ranked[1:]] == ["caan"]
+    assert published[1][:5] == ["caan", "474.0", "600.0", "-126.0", "below"]
+    assert published[1][-1] == "table 1; quoted"
+
+
+def test_numbers_of_other_datasets_are_left_out() -> None:
+    known = discover(Config(root=Path(__file__).parents[1])).methods
+    (board,) = boards_of(frame(), known)
+    assert not list(beside(board, known))
