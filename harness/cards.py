@@ -43,6 +43,16 @@ class Reported(Table):
     source: str
     note: str = ""
 
+    @property
+    def apart(self) -> str:
+        """Why it does not compare with a run of the method alone; empty where it does."""
+        return self.differs or ("an ensemble of models" if self.ensemble else "")
+
+    @property
+    def remarks(self) -> str:
+        """Where it is from, and what is to be known of it."""
+        return "; ".join(filter(None, (self.source, self.apart, self.note)))
+
 
 class Request(Table):
     """What a trial of a method asks of a node where harness.toml and flags leave it open."""

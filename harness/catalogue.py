@@ -173,6 +173,5 @@ def reported_table(card: MethodCard) -> Table:
     made = table("dataset", "protocol", "i2t R@1/5/10", "t2i R@1/5/10", "rsum", "source", right=("rsum",))
     for row in card.reported:
         i2t, t2i = (" ".join(f"{value:.1f}" for value in way) for way in (row.i2t, row.t2i))
-        source = "; ".join([row.source, *(["an ensemble"] if row.ensemble else []), *([row.note] if row.note else [])])
-        made.add_row(row.dataset, row.protocol, i2t, t2i, f"{row.rsum:.1f}", source)
+        made.add_row(row.dataset, row.protocol, i2t, t2i, f"{row.rsum:.1f}", row.remarks)
     return made

@@ -32,8 +32,8 @@ class Beside:
     @property
     def verdict(self) -> str:
         """Whether the row reproduces the number."""
-        if self.reported.ensemble or self.reported.differs:
-            return f"not comparable: {self.reported.differs or 'an ensemble of models'}"
+        if self.reported.apart:
+            return f"not comparable: {self.reported.apart}"
         if isnan(self.noise):
             return "cannot be told from one seed"
         if abs(self.difference) <= self.noise:

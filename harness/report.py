@@ -145,7 +145,7 @@ def published(board: Board, methods: Mapping[str, MethodCard]) -> list[list[str]
         [
             *(label(board.ranked[one.place]), tenths(one.rsum), tenths(one.reported.rsum), f"{one.difference:+.1f}"),
             *(one.verdict, f"{' '.join(map(tenths, one.reported.i2t))} / {' '.join(map(tenths, one.reported.t2i))}"),
-            "; ".join(filter(None, (one.reported.source, one.reported.note))),
+            one.reported.remarks,
         ]
         for one in beside(board, methods)
     ]
