@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def page(campaign: str, found: Sequence[Standing], busy: bool) -> Iterator[Rende
         val = f", val rsum {going.rsum:.1f}" if going.rsum is not None else ""
         yield f"{going.label}  {state} after epoch {going.epoch}/{going.epochs}{val}"
     yield from _failures(found)
-    yield f"\n{campaign}: {_end(found, busy)}"
+    yield f"\n{campaign}: {_end(campaign, found, busy)}"
 
 
 def _failures(found: Sequence[Standing]) -> Iterator[str]:
@@ -107,12 +108,14 @@ def _failures(found: Sequence[Standing]) -> Iterator[str]:
             yield f"{standing.study.method}/{standing.study.dataset}: failed: {classes}"
 
 
-def _end(found: Sequence[Standing], busy: bool) -> str:
+def _end(campaign: str, found: Sequence[Standing], busy: bool) -> str:
     open_ = any(standing.counts["waiting"] or standing.going for standing in found)
     if busy:
         seconds = left(found)
         return "a driver is at work" + (f", about {clock(seconds)} left" if seconds is not None else "")
-    return "no driver is at work; `harness resume` goes on" if open_ else "its trials have ended"
+    if open_:
+        return "no driver is at work; `harness resume` goes on"
+    return f"its trials have ended; `harness confirm {shlex.quote(campaign)}` trains the best anew, with -n it says how far that is"
 
 
 def as_json(campaign: str, found: Sequence[Standing], busy: bool) -> dict[str, Any]:
