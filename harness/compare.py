@@ -43,7 +43,7 @@ class Comparison:
     means: tuple[tuple[float, ...], tuple[float, ...]]  # of NAMES
     interval: tuple[float, float]  # of the difference of rsum, by image, 95 %
     p: float  # nan: nothing can be said
-    least: float  # the smallest difference that could have been shown
+    least: float  # no smaller difference could have been told apart
     runs_only: bool  # of these very runs: other seeds are not in it
 
     @property
@@ -58,7 +58,7 @@ class Comparison:
         if isnan(self.p):
             return "cannot be told: neither row has several seeds; give two runs to compare these models alone"
         if self.p >= LEVEL:
-            return f"the {which} are not told apart; a difference of {tenths(self.least)} rsum could have been shown"
+            return f"the {which} are not told apart; no difference below {tenths(self.least)} rsum could have been"
         better, worse = self.sides if self.difference > 0 else self.sides[::-1]
         of = " as they were trained; other seeds may differ" if self.runs_only else ""
         return f"{better.name} is better than {worse.name}{of}"

@@ -33,7 +33,7 @@ class Evidence:
 
     @property
     def least(self) -> float:
-        """The smallest difference of rsum that any two rows could have shown; nan where none could."""
+        """No smaller difference of rsum could have been told apart on this board; nan where none could."""
         return min((found.least for found in self.differences if not isnan(found.least)), default=float("nan"))
 
 

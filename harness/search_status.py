@@ -115,7 +115,7 @@ def _end(campaign: str, found: Sequence[Standing], busy: bool) -> str:
         return "a driver is at work" + (f", about {clock(seconds)} left" if seconds is not None else "")
     if open_:
         return "no driver is at work; `harness resume` goes on"
-    return f"its trials have ended; `harness confirm {shlex.quote(campaign)}` trains the best anew, with -n it says how far that is"
+    return f"its trials have ended; `harness confirm {shlex.quote(campaign)}` trains the best anew (how far: -n)"
 
 
 def as_json(campaign: str, found: Sequence[Standing], busy: bool) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Difference(NamedTuple):
     rsum: float  # the first one's mean over seeds, less the second one's
     p: float  # of a difference as large in either direction, if neither were better
     adjusted: float  # the same by Holm's method for all pairs of the table
-    least: float  # the smallest difference that this pair could have shown in this table
+    least: float  # no smaller difference of these two could have been told apart, whatever the other rows
 
 
 def hits_of(arrays: Mapping[str, NDArray[Any]]) -> Hits:
@@ -114,12 +114,12 @@ def differences(
         return []
     runs = [np.stack([shares(hits).sum(axis=(1, 2)) for hits in row]) for row in rows]  # (seeds, N) of rsum
     between = np.stack([runs[a].mean(axis=0) - runs[b].mean(axis=0) for a, b in pairs], axis=1)  # (N, pairs)
-    null = np.concatenate(list(_swapped(between, resamples)))
-    null += _retrained(runs, pairs, resamples) if retrained else 0.0
-    observed = between.sum(axis=0)
-    beyond = np.abs(null) >= np.abs(observed) - 1e-9
-    p = np.where(np.isnan(null[0]), np.nan, (1 + beyond.sum(axis=0)) / (1 + resamples))
-    least = np.quantile(np.abs(null), 1 - level / len(pairs), axis=0)
+    swapped = np.concatenate(list(_swapped(np.column_stack([between, np.ones(len(between))]), resamples)))
+    training = _retrained(runs, pairs, resamples) if retrained else np.zeros((resamples, len(pairs)))
+    observed, drift = between.sum(axis=0), swapped[:, -1:] * between.mean(axis=0)
+    beyond = np.abs(swapped[:, :-1] + training) >= np.abs(observed) - 1e-9
+    p = np.where(np.isnan(training[0]), np.nan, (1 + beyond.sum(axis=0)) / (1 + resamples))
+    least = np.quantile(np.abs(swapped[:, :-1] - drift + training), 1 - level, axis=0)  # of rows without a difference
     values = zip(observed, p, holm(p), least, strict=True)
     return [Difference(a, b, *map(float, numbers)) for (a, b), numbers in zip(pairs, values, strict=True)]
 

@@ -158,13 +158,15 @@ def test_single_runs_are_never_told_apart_by_themselves_and_spread_as_others_do_
     assert found[0].adjusted < 0.05 and found[0].least > 0
 
 
-def test_a_difference_is_told_apart_where_it_is_larger_than_the_least_and_only_there() -> None:
+def test_the_least_difference_is_a_matter_of_chance_and_not_of_the_difference_that_was_found() -> None:
     rng = np.random.default_rng(8)
-    ease = rng.normal(size=200)
+    ease = rng.normal(size=400)
+    found = []
     for skill in (0.0, 0.2, 1.0):
-        rows = [[drawn(rng, ease, s + 0.02 * luck) for luck in rng.normal(size=4)] for s in (skill, 0.0)]
-        (found,) = differences(rows, resamples=2000)
-        assert (found.p < 0.05) == (abs(found.rsum) > found.least)
+        rows = [[drawn(rng, ease, s + 0.02 * luck) for luck in rng.normal(size=6)] for s in (skill, 0.0)]
+        found += differences(rows, resamples=2000)
+    assert [abs(one.rsum) > one.least for one in found] == [one.p < 0.05 for one in found] == [False, True, True]
+    assert found[2].least < 2 * found[0].least
 
 
 def test_the_same_ranks_give_the_same_numbers_again_in_whatever_order_the_rows_stand() -> None:
