@@ -15,6 +15,13 @@ from harness.results import TrialResult
 
 LOGGED = "logged.json"
 SQLITE = "sqlite:///"
+MANNERS = {  # of MLflow, where the environment does not say otherwise
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout belongs to the command line
+}
 
 
 def default_uri(config: Config) -> str:

@@ -35,7 +35,7 @@ from harness.columns import (
 from harness.errors import StoreError
 from harness.folders import EPOCHS, RANKS, RESULT, SPEC, TRACEBACK, read_epochs, write_atomic
 from harness.results import EpochReport, State, TrialResult, TrialSpec
-from harness.store import LOGGED, SQLITE, create_sqlite, digest, sqlite_file, without_password
+from harness.store import LOGGED, MANNERS, SQLITE, create_sqlite, digest, sqlite_file, without_password
 
 if TYPE_CHECKING:
     import pandas
@@ -53,13 +53,6 @@ STATUS = {  # every other end is KILLED: to be continued
     State.FAILED: "FAILED",
 }
 ENDED = ("FINISHED", "FAILED")
-MANNERS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout belongs to the command line
-}
 
 
 @dataclass
@@ -98,6 +91,7 @@ class Tracker:
         self._children: dict[str, Child] = {}
         self._left: dict[str, Any] | None = None  # runs that earlier drivers left open; None: to be looked up
         self._campaign, self._parent, self._moved_from = "", "", ""
+        self._places: dict[str, str] = {}  # of artifacts, of the runs that a frame was made of
         with self._store():
             if uri.startswith(SQLITE):
                 artifacts = artifacts or create_sqlite(sqlite_file(uri))
@@ -226,14 +220,17 @@ class Tracker:
 
     def _keep_files(self, child: Child, result: TrialResult, folder: Path) -> None:
         """Artifacts as one folder, of which the store asks for the place but once."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
         with tempfile.TemporaryDirectory() as together:
             for path in (folder / name for name in ARTIFACTS):
                 if path.is_file():
                     shutil.copy(path, together)
             (Path(together) / ENVIRONMENT).write_text(json.dumps(result.environment, indent=2), encoding="utf-8")
-            get_artifact_repository(child.place, tracking_uri=self.uri).log_artifacts(together)  # type: ignore[no-untyped-call]
+            self._artifacts(child.place).log_artifacts(together)
+
+    def _artifacts(self, place: str) -> Any:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(place, tracking_uri=self.uri)
 
     def _create(self, spec: TrialSpec) -> Child:
         tags = params_and_tags(spec)[1]
@@ -301,6 +298,7 @@ class Tracker:
             parents = self._search("tags.`harness.kind` = 'campaign'")
         planned = {key: row for parent in parents for key, row in expected(parent.data.tags).items()}
         rows = {key: {**row, "state": State.WAITING.value} for key, row in planned.items()}
+        self._places |= {run.info.run_id: run.info.artifact_uri for run in runs}
         for run in sorted(runs, key=age):
             key = run.data.tags["harness.key"]
             rows[key] = {**planned.get(key, {}), **row_of(run)}  # a run that has just begun has no params yet
@@ -308,11 +306,14 @@ class Tracker:
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
         """A file that was kept of a run; None where the store has lost it."""
-        with self._store():
-            if name not in {entry.path for entry in self._client.list_artifacts(run_id)}:
+        with self._store(), tempfile.TemporaryDirectory() as folder:
+            kept = self._artifacts(self._places.get(run_id) or self._client.get_run(run_id).info.artifact_uri)
+            try:
+                return Path(kept.download_artifacts(name, folder)).read_bytes()
+            except self._errors:
+                if name in {entry.path for entry in kept.list_artifacts()}:
+                    raise
                 return None
-            with tempfile.TemporaryDirectory() as folder:
-                return Path(self._client.download_artifacts(run_id, name, folder)).read_bytes()
 
     def _find_parent(self, name: str) -> Any:
         campaigns = self._search("tags.`harness.kind` = 'campaign'")

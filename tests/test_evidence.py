@@ -79,11 +79,13 @@ def test_single_seeds_are_never_told_apart(store: str, tmp_path: Path) -> None:
     assert "none has more than one seed" in text
 
 
-def test_a_store_that_cannot_be_read_in_between_is_a_store_error(tracker: Tracker, tmp_path: Path) -> None:
-    frame = tracker.frame()
-    Path(tracker.uri.removeprefix("sqlite:///")).write_bytes(b"no database any more" * 400)
+def test_ranks_that_are_there_and_cannot_be_read_are_a_store_error(tracker: Tracker, tmp_path: Path) -> None:
+    (file, *_) = sorted((tmp_path / "artifacts").rglob("ranks.npz"))
+    file.unlink()
+    file.mkdir()
+    (file / "within").touch()
     with pytest.raises(StoreError):
-        assessed(frame, {}, lambda run: hits(tracker, run))
+        page(tracker)
 
 
 def test_a_published_board_is_the_same_bytes_again(tracker: Tracker, tmp_path: Path) -> None:
