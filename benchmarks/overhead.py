@@ -94,7 +94,10 @@ def rows(runs: int, stored: int, folder: Path) -> list[str]:
             (["report"], ""),
         )
     ]
-    made.append(row("`harness run`, nothing to do", [seconds(there, folder) for _ in range(runs)], "3 s"))
+    searched = ["search", "--methods", "chance"]  # which has nothing to search: one trial
+    seconds(searched, folder)
+    for words, bar in ((there, "3 s"), (searched, "5 s")):
+        made.append(row(f"`harness {words[0]}`, nothing to do", [seconds(words, folder) for _ in range(runs)], bar))
     singles = [seconds(["run", "--methods", "chance", "--seeds", str(seed)], folder) for seed in range(1, 1 + runs)]
     made.append(row("`harness run` of one trial without training", singles, ""))
     trials = [a_trial(folder, 100 * number) for number in range(1, 1 + max(1, runs // 2))]
