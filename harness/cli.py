@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import __version__
+from harness import __version__, cli_reports
 from harness.errors import HarnessError, StoreError, TrialError, UsageError, unknown
 from harness.flags import CONFIG, CONFIRMING, FAILURES, MACHINE, OUTPUT, RETRY, SEARCHING, SELECTION, Flags, takes
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.planning import Plan
     from harness.registry import Registry
 
-OUTDATED, INTERRUPTED, TERMINATED = 5, 130, 143
+INTERRUPTED, TERMINATED = 130, 143
 KINDS = ("methods", "datasets", "protocols")
 
 
@@ -71,7 +71,9 @@ def cli() -> None:
     harness search           search settings by val, with one budget for all methods
     harness confirm NAME     train a search's winners anew and score them on test
     harness resume           go on with what was interrupted
+    harness report           leaderboards from the tracking store, in several forms
     harness compare A B      whether one row of a leaderboard is better than another
+    harness reproduce RUN    run a trial of the store again and compare
     harness list             what there is: methods, datasets, protocols
 
     Exit codes: 0 all well, 2 usage or environment, 3 data, 4 some trials failed, 5 reports out of date,
@@ -224,68 +226,6 @@ def describe(flags: Flags, name: str) -> int:
 
 
 @cli.command()
-@takes(CONFIG, OUTPUT)
-@click.option("--format", "said", default="md", help="Forms of leaderboards, with commas: md, csv, json, latex.")
-@click.option("--check", is_flag=True, help="Write nothing; exit 5 with the difference where a file is out of date.")
-def report(flags: Flags, said: str, check: bool) -> int:
-    """Write leaderboards anew from the tracking store, and the pages of searches from their studies."""
-    from harness import forms, publish, summary
-    from harness.store import default_uri
-
-    config, registry, out = flags.open()
-    chosen = named(said, "format", forms.FORMS)
-    tracker = publish.open_store(default_uri(config))
-    if check:
-        files = forms.files(publish.boards_of_store(tracker, registry), registry.methods, chosen)
-        files |= publish.search_files(config.results, config.reports)
-        return outdated([*publish.outdated(files, config.reports)], len(files), out)
-    published = publish.publish(tracker, registry, config.reports, chosen=chosen)
-    published += publish.publish_searches(config.results, config.reports)
-    out.answer(summary.published_json(published), *summary.published_page(published))
-    return 0
-
-
-def named(said: str, kind: str, known: Collection[str]) -> tuple[str, ...]:
-    """Names with commas between them; UsageError for one that is not known."""
-    names = tuple(dict.fromkeys(name.strip() for name in said.split(",")))
-    for name in names:
-        if name not in known:
-            raise UsageError(unknown(kind, name, known))
-    return names
-
-
-def outdated(lines: Sequence[str], files: int, out: Output) -> int:
-    """Say how reports differ from the store."""
-    from harness.summary import count
-
-    data = {"files": files, "difference": lines}
-    out.answer(
-        data, *(lines or [f"nothing to write: {count(files, 'file')} as the tracking store and the studies say"])
-    )
-    return OUTDATED if lines else 0
-
-
-@cli.command()
-@takes(CONFIG, OUTPUT)
-@click.argument("names", nargs=2, metavar="A B")
-def compare(flags: Flags, names: Sequence[str]) -> int:
-    """Whether A is better than B: a paired test of two rows of the boards, or of two runs by their ids."""
-    from functools import partial
-
-    from harness import compare, publish
-    from harness.board import boards_of
-    from harness.store import default_uri
-
-    config, registry, out = flags.open()
-    tracker = publish.open_store(default_uri(config))
-    frame = tracker.frame()
-    load = partial(publish.hits, tracker)
-    found = compare.comparisons(frame, boards_of(frame, registry.methods), names, load)
-    out.answer(compare.as_json(found), *compare.page(found))
-    return 0
-
-
-@cli.command()
 @takes(SELECTION, CONFIG, OUTPUT)
 @click.argument("campaign", required=False, default="")
 @click.option("--watch", is_flag=True, help="Stay, and look again every two seconds while a driver is at work.")
@@ -341,3 +281,7 @@ def init(flags: Flags, force: bool) -> int:
     file = write_template(Path.cwd(), force)
     flags.out().answer({"written": str(file)}, f"{file.name} written; next: harness run")
     return 0
+
+
+for command in (cli_reports.report, cli_reports.compare, cli_reports.reproduce):
+    cli.add_command(command)

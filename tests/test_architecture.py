@@ -33,8 +33,8 @@ FLOORS = (
     | {"space", "studies", "ledger", "search", "archive"},
     {"interruption", "attempts", "shares", "recording", "resume", "planning", "campaign", "status"}
     | {"subject", "searching", "figures", "plots", "search_report"},
-    {"init", "view", "output", "compare", "catalogue"}
-    | {"summary", "search_summary", "search_status", "publish", "flags", "cli"},
+    {"init", "view", "output", "compare", "reproduction", "catalogue"}
+    | {"summary", "search_summary", "search_status", "publish", "flags", "cli", "cli_reports"},
 )
 DOORS = {
     "ray": {"cluster"},

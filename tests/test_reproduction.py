@@ -1,0 +1,86 @@
+"""`harness reproduce`: a trial of the store run again, what has changed since, and the verdict."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sample_results import result_of, spec_of
+from tiny_project import Call
+
+from harness.reproduction import Again, Case, noise
+from harness.results import Assignment, Failure, State
+from harness.tracking import Tracker
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def trained(project: Path, call: Call, capsys: Captured) -> Path:
+    """A project with three finished trials of a method of its own."""
+    card = (project / "cards" / "nan.toml").read_text()
+    card = card.replace('name = "nan"', 'name = "mean"').replace('fault = "nan"', 'fault = ""')
+    (project / "cards" / "mean.toml").write_text(card)
+    assert call("run", "--methods", "mean", "--here", "--seeds", "0,1,2", "-q") == 0
+    capsys.readouterr()
+    return project
+
+
+def test_a_trial_comes_back_to_the_last_digit_and_the_store_is_not_touched(
+    trained: Path, call: Call, capsys: Captured
+) -> None:
+    store = Tracker(f"sqlite:///{trained / 'runs' / 'mlflow.db'}")
+    before = store.frame()
+    assert call("reproduce", "mean/tiny/s1", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "reproduced: every measure is the same" and found["then"] == found["now"]
+    assert [one["name"] for one in found["drift"]] == []
+    assert store.frame().equals(before)
+    run = before.query("seed == 1")["run_id"].iloc[0]
+    assert call("reproduce", run[:10]) == 0
+    assert "code, data, versions and machine are as they were" in capsys.readouterr().out
+
+
+def test_a_changed_method_is_told_before_it_is_run(trained: Path, call: Call, capsys: Captured) -> None:
+    source = trained / "cards" / "faulty.py"
+    source.write_text(source.read_text().replace("return images.vectors", "return -images.vectors"))
+    assert call("reproduce", "mean/tiny/s0", "-n", "--json") == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["drift"]] == ["source of the method"]
+    assert not (trained / "runs" / "reproduced").exists()
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "reproduce", "mean/tiny/s0"]
+    out = subprocess.run(command, cwd=trained, capture_output=True, text=True).stdout
+    assert "source of the method" in out and "rsum differs by" in out
+
+
+def test_other_data_is_a_data_error_and_nothing_runs(trained: Path, call: Call, capsys: Captured) -> None:
+    card = trained / "cards" / "tiny" / "card.toml"
+    card.write_text(card.read_text().replace("min_count = 1", "min_count = 2"))
+    assert call("reproduce", "mean/tiny/s0") == 3
+    assert "data fingerprint was" in capsys.readouterr().err
+    assert not (trained / "runs" / "reproduced").exists()
+
+
+def test_an_unknown_run_is_refused_with_its_neighbours(trained: Path, call: Call, capsys: Captured) -> None:
+    assert call("reproduce", "mean/tiny/s7") == 2
+    assert "did you mean mean/tiny/s" in capsys.readouterr().err
+
+
+def again(rsum: float, width: float, **changes: object) -> Again:
+    then = result_of(spec_of(), 270.0)
+    places = dict.fromkeys(("method_card", "dataset_card", "data", "cache", "folder"), Path())
+    case = Case("caan", then, Assignment(spec=then.spec, **places), (), width, Path())
+    return Again(case, result_of(spec_of(), rsum, **changes))
+
+
+def test_the_verdict_is_in_words() -> None:
+    assert again(270.0, 3.0).verdict.startswith("reproduced: every")
+    assert (
+        again(272.0, 3.0).verdict == "reproduced within noise: rsum differs by +2.0, two seeds of its row by up to 3.0"
+    )
+    assert again(266.0, 3.0).verdict.startswith("not reproduced: rsum differs by -4.0")
+    assert "cannot be told" in again(266.0, noise([1.0])).verdict and not again(266.0, noise([1.0])).is_reproduced
+    failed = again(270.0, 3.0, state=State.FAILED, failure=Failure.OOM, message="no memory", measures={})
+    assert not failed.is_reproduced and "failed (oom): no memory" in failed.verdict
