@@ -19,7 +19,7 @@ OUTDATED, DIFFERENT = 5, 4
 
 @click.command()
 @takes(CONFIG, OUTPUT)
-@click.option("--format", "said", default="md", help="Forms of leaderboards, with commas: md, csv, json, latex.")
+@click.option("--format", "said", default="md", help="Forms of leaderboards, with commas: md, html, csv, json, latex.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 5 with the difference where a file is out of date.")
 def report(flags: Flags, said: str, check: bool) -> int:
     """Write leaderboards anew from the tracking store, and the pages of searches from their studies."""

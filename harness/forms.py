@@ -19,6 +19,7 @@ from harness.errors import ConfigError
 from harness.evidence import Assessed
 from harness.published import beside
 from harness.report import TEMPLATES, file_name, header, label, notes, page, rows
+from harness.webpage import webpage
 
 Methods = Mapping[str, MethodCard]
 TEX = {
@@ -83,6 +84,7 @@ FORMS: dict[str, Callable[[Assessed, Methods], str]] = {
     "csv": as_csv,
     "json": as_json,
     "latex": as_latex,
+    "html": webpage,
 }
 SUFFIXES = {"latex": "tex"}
 

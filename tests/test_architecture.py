@@ -29,7 +29,7 @@ FLOORS = (
     {"train"},
     {"checkpoint", "trial"},
     {"executors", "courier", "cluster", "columns", "store", "tracking", "stats", "board", "evidence"}
-    | {"published", "report", "forms"}
+    | {"published", "report", "webpage", "forms"}
     | {"space", "studies", "ledger", "search", "archive"},
     {"interruption", "attempts", "shares", "recording", "resume", "planning", "campaign", "status"}
     | {"subject", "searching", "figures", "plots", "search_report"},
