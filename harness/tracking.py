@@ -307,9 +307,10 @@ class Tracker:
     def artifact(self, run_id: str, name: str) -> bytes | None:
         """A file that was kept of a run; None where the store has lost it."""
         with self._store(), tempfile.TemporaryDirectory() as folder:
-            kept = self._artifacts(self._places.get(run_id) or self._client.get_run(run_id).info.artifact_uri)
+            place = self._places.get(run_id) or self._client.get_run(run_id).info.artifact_uri
+            kept, copy = self._artifacts(place), None if place.startswith("file:") else folder
             try:
-                return Path(kept.download_artifacts(name, folder)).read_bytes()
+                return Path(kept.download_artifacts(name, copy)).read_bytes()
             except self._errors:
                 if name in {entry.path for entry in kept.list_artifacts()}:
                     raise
