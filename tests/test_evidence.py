@@ -70,6 +70,15 @@ def test_ranks_that_are_damaged_are_as_good_as_gone(tracker: Tracker, tmp_path: 
     assert len(page(tracker)[1].lost) == 1
 
 
+def test_one_row_alone_is_compared_with_nothing(store: str, tmp_path: Path) -> None:
+    tracker = Tracker(store, tmp_path / "artifacts")
+    for seed in range(3):
+        log_ranked(tracker, tmp_path, "alone", seed, 4)
+    text, evidence = page(tracker)
+    assert len(evidence.intervals) == 1 and not evidence.differences
+    assert "- Group" not in text and "## Differences" not in text
+
+
 def test_single_seeds_are_never_told_apart(store: str, tmp_path: Path) -> None:
     tracker = Tracker(store, tmp_path / "artifacts")
     for method, worst in QUALITY.items():
