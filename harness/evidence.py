@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from harness.board import Board, boards_of
 from harness.cards import MethodCard
-from harness.stats import Difference, Hits, differences, intervals, letters
+from harness.stats import Difference, Hits, differences, intervals, letters, same_queries
 
 if TYPE_CHECKING:
     import pandas
@@ -52,7 +52,7 @@ def assessed(frame: pandas.DataFrame, methods: Mapping[str, MethodCard], load: L
 def evidence(board: Board, load: Load) -> Evidence:
     """Intervals of a board's ranked rows, and which of them are told apart."""
     runs = {place: [load(run) for run in row.runs] for place, row in enumerate(board.ranked)}
-    whole = {place: [hits for hits in row if hits] for place, row in runs.items() if row and all(row)}
+    whole = comparable({place: [hits for hits in row if hits] for place, row in runs.items() if row and all(row)})
     lost = frozenset(runs.keys() - whole.keys())
     if not whole:
         return Evidence(lost=lost)
@@ -62,3 +62,9 @@ def evidence(board: Board, load: Load) -> Evidence:
     named = dict(zip(places, letters(len(rows), found), strict=True))
     apart = [one._replace(first=places[one.first], second=places[one.second]) for one in found]
     return Evidence(ends, named, apart, lost)
+
+
+def comparable(rows: Mapping[int, Sequence[Hits]]) -> dict[int, Sequence[Hits]]:
+    """The rows that have answered the same queries as most: ranks of another origin count as lost."""
+    groups = [{n: row for n, row in rows.items() if same_queries(one, row)} for one in rows.values()]
+    return max(groups, key=len, default={})

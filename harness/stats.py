@@ -187,10 +187,16 @@ def _best(ranks: NDArray[Any], of: Ints) -> Ints:
     return best
 
 
+def same_queries(first: Row, second: Row) -> bool:
+    """Whether all runs of two rows have answered the same queries, as far as their numbers by image and fold tell."""
+    one = first[0]
+    parts = ((hits.folds, one.folds, hits.queries, one.queries) for hits in (*first, *second))
+    return all(np.array_equal(a, b) and np.array_equal(c, d) for a, b, c, d in parts)
+
+
 def _check_same(rows: Sequence[Row]) -> None:
-    one = rows[0][0]
-    for hits in (hits for row in rows for hits in row):
-        if not (np.array_equal(hits.folds, one.folds) and np.array_equal(hits.queries, one.queries)):
+    for row in rows:
+        if not same_queries(rows[0], row):
             raise DataError("the rows of a table have not answered the same queries; run them anew on the same data")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from sample_results import log_ranked
+from sample_results import log_ranked, ranks_of, spec_of
 
 from harness.errors import StoreError
 from harness.evidence import Evidence, assessed
@@ -68,6 +69,16 @@ def test_ranks_that_are_damaged_are_as_good_as_gone(tracker: Tracker, tmp_path: 
     (file, *_) = sorted((tmp_path / "artifacts").rglob("ranks.npz"))
     file.write_bytes(file.read_bytes()[:50])
     assert len(page(tracker)[1].lost) == 1
+
+
+def test_ranks_of_other_queries_are_left_out_and_the_others_compared(tracker: Tracker, tmp_path: Path) -> None:
+    frame = tracker.frame()
+    (run, *_) = frame.query("method == 'good'")["run_id"]
+    (file,) = (tmp_path / "artifacts").rglob(f"{run}/**/ranks.npz")
+    np.savez(file, **ranks_of(spec_of(), images=59))
+    text, evidence = page(tracker)
+    assert len(evidence.lost) == 1 and len(evidence.differences) == 1
+    assert "no usable ranks in the store" in text
 
 
 def test_one_row_alone_is_compared_with_nothing(store: str, tmp_path: Path) -> None:
