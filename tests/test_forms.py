@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from sample_results import log_ranked
 from tiny_project import Call
 
-from harness.forms import tex
+from harness.forms import FORMS, tex
 from harness.tracking import Tracker
 
 Captured = pytest.CaptureFixture[str]
-EVERY = ("report", "--format", "md,csv,json,latex")
+EVERY = ("report", "--format", ",".join(FORMS))
 
 
 @pytest.fixture
@@ -27,6 +30,22 @@ def tracker(project: Path) -> Tracker:
         log_ranked(tracker, project, "worse", seed, worst=400)
     log_ranked(tracker, project, '50 % of "a_b", {c} & \\d~', 0, worst=30)
     return tracker
+
+
+def test_another_place_time_zone_and_locale_give_the_same_bytes(
+    tracker: Tracker, project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    words = [sys.executable, "-c", "from harness.cli import main; main()", "report", "--format", ",".join(FORMS)]
+    found = []
+    for zone, locale, seed in (("UTC", "C.UTF-8", "0"), ("Pacific/Kiritimati", "C", "77")):
+        away = tmp_path_factory.mktemp("away")
+        elsewhere = [f"paths.reports={away / 'reports'}", f"tracking.uri={tracker.uri}"]
+        environment = {**os.environ, "TZ": zone, "LC_ALL": locale, "PYTHONHASHSEED": seed}
+        overrides = [word for value in elsewhere for word in ("-s", value)]
+        subprocess.run([*words, *overrides], cwd=away, env=environment, check=True, stdout=subprocess.DEVNULL)
+        found.append({file.name: file.read_bytes() for file in (away / "reports").iterdir()})
+    assert found[0] == found[1] and len(found[0]) == len(FORMS)
+    assert not any(str(project).encode() in page for page in found[0].values())
 
 
 def test_csv_has_a_line_a_trial_with_its_run_and_all_its_numbers(tracker: Tracker, call: Call) -> None:
