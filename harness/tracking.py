@@ -306,15 +306,17 @@ class Tracker:
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
         """A file that was kept of a run; None where the store has lost it."""
+        from mlflow.utils.file_utils import local_file_uri_to_path
+
         with self._store(), tempfile.TemporaryDirectory() as folder:
             place = self._places.get(run_id) or self._client.get_run(run_id).info.artifact_uri
-            kept, copy = self._artifacts(place), None if place.startswith("file:") else folder
-            try:
-                return Path(kept.download_artifacts(name, copy)).read_bytes()
-            except self._errors:
-                if name in {entry.path for entry in kept.list_artifacts()}:
-                    raise
+            if place.startswith("file:"):  # MLflow's own way takes a millisecond for each
+                file = Path(local_file_uri_to_path(place)) / name  # type: ignore[no-untyped-call]
+                return file.read_bytes() if file.exists() else None
+            kept = self._artifacts(place)
+            if name not in {entry.path for entry in kept.list_artifacts()}:
                 return None
+            return Path(kept.download_artifacts(name, folder)).read_bytes()
 
     def _find_parent(self, name: str) -> Any:
         campaigns = self._search("tags.`harness.kind` = 'campaign'")
