@@ -11,14 +11,12 @@ from functools import cache
 from math import isnan
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from harness.board import SECTIONS, Standing
 from harness.cards import MethodCard
 from harness.errors import ConfigError
 from harness.evidence import Assessed
 from harness.published import beside
-from harness.report import TEMPLATES, file_name, header, label, notes, page, rows
+from harness.report import environment, file_name, header, label, notes, page, rows
 from harness.webpage import webpage
 
 Methods = Mapping[str, MethodCard]
@@ -123,14 +121,4 @@ def _tex() -> Any:
     """The template of a LaTeX table: every value it prints is escaped."""
     marks = {"block_start_string": "<%", "block_end_string": "%>", "comment_start_string": "<#"}
     marks |= {"variable_start_string": "<<", "variable_end_string": ">>", "comment_end_string": "#>"}
-    environment = Environment(
-        **marks,  # type: ignore[arg-type]
-        loader=FileSystemLoader(TEMPLATES),
-        finalize=tex,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # that is for HTML; `finalize` escapes for LaTeX
-    )
-    return environment.get_template("board.tex.j2")
+    return environment(finalize=tex, **marks).get_template("board.tex.j2")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import isnan
 from pathlib import Path
@@ -72,9 +72,10 @@ def terminal_table(board: Board, evidence: Evidence) -> Table:
     for name in (names[place] for place in shown):
         side: Any = "left" if name in LEFT else "right"
         table.add_column(Text(name.replace(" ", "\n")), justify=side, no_wrap=name not in LEFT, overflow="fold")
-    for row in rows(board, evidence):
+    found = rows(board, evidence)
+    for row in found:
         table.add_row(*(Text(row[place]) for place in shown))
-    noted = [f"{row[0]}: {text}" for row in rows(board, evidence) if (text := told(row))]
+    noted = [f"{row[0]}: {text}" for row in found if (text := told(row))]
     machines = [f"machine {place}: {name}" for place, name in enumerate(board.machines, start=1)]
     table.caption = Text("\n".join([*noted, *machines, *unranked(board)]), style="not italic")
     return table
@@ -116,7 +117,7 @@ def cells(board: Board, evidence: Evidence, place: int) -> list[str]:
     row = board.ranked[place]
     return [
         *(str(place + 1), label(row), str(row.n)),
-        tenths(row.means["rsum"]) + ("" if isnan(row.sd) else f" ± {tenths(row.sd)}"),
+        rsum(row),
         " to ".join(map(tenths, evidence.intervals.get(place, ()))) or "–",
         evidence.letters.get(place, "–"),
         *(tenths(row.means[name]) for name in RECALLS),
@@ -154,6 +155,11 @@ def published(board: Board, methods: Mapping[str, MethodCard]) -> list[list[str]
 def probability(value: float) -> str:
     """To three decimals, never as zero."""
     return "–" if isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def rsum(row: Standing) -> str:
+    """Mean and standard deviation over seeds."""
+    return tenths(row.means["rsum"]) + ("" if isnan(row.sd) else f" ± {tenths(row.sd)}")
 
 
 def origin(row: Standing) -> str:
@@ -213,15 +219,16 @@ def escaped(value: Any) -> Any:
 @cache
 def template(name: str) -> Any:
     """A template of a page: every value it prints is escaped, no place of it has to remember that."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        finalize=escaped,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # that is for HTML; `finalize` escapes for markdown
-    )
-    environment.filters |= {"verbatim": Verbatim, "short": lambda text: text[:SHORT], "label": label, "tenths": tenths}
-    environment.filters |= {"linked": lambda path: Verbatim(quote(path))}
-    return environment.get_template(name)
+    made = environment(finalize=escaped)
+    made.filters |= {"verbatim": Verbatim, "linked": lambda path: Verbatim(quote(path))}
+    return made.get_template(name)
+
+
+def environment(finalize: Callable[[Any], Any], **options: Any) -> Environment:
+    """What reads the templates of one form; `finalize` escapes, as jinja's own `autoescape` knows HTML alone."""
+    settings: dict[str, Any] = {"finalize": finalize, "undefined": StrictUndefined, "autoescape": False}
+    settings |= {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    made = Environment(loader=FileSystemLoader(TEMPLATES), **settings | options)
+    filters: dict[str, Any] = {"short": lambda text: text[:SHORT], "label": label, "tenths": tenths}
+    made.filters |= filters
+    return made

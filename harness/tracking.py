@@ -233,23 +233,23 @@ class Tracker:
         return get_artifact_repository(place, tracking_uri=self.uri)
 
     def _create(self, spec: TrialSpec) -> Child:
-        tags = params_and_tags(spec)[1]
+        params, tags = params_and_tags(spec)
         tags |= {"harness.campaign": self._campaign, "harness.state": State.RUNNING.value}
         if self._parent:
             tags["mlflow.parentRunId"] = self._parent
         run = self._client.create_run(self._experiment, run_name=spec.label, tags=tags)
-        return self._child(run, spec)
+        return self._child(run, params)
 
     def _continue(self, run: Any, spec: TrialSpec) -> Child:
         self._client.update_run(run.info.run_id, status="RUNNING")
         self._client.set_tag(run.info.run_id, "harness.state", State.RUNNING.value)
         history = self._client.get_metric_history(run.info.run_id, "epoch")
-        return self._child(run, spec, {entry.step for entry in history})
+        return self._child(run, params_and_tags(spec)[0], {entry.step for entry in history})
 
-    def _child(self, run: Any, spec: TrialSpec, epochs: Iterable[int] = ()) -> Child:
+    def _child(self, run: Any, params: Mapping[str, str], epochs: Iterable[int] = ()) -> Child:
         """An open run; its params go with its first write, as each write has its price, also where it has them."""
-        params = [self._entities.Param(key, value) for key, value in params_and_tags(spec)[0].items()]
-        return Child(run.info.run_id, run.info.start_time, run.info.artifact_uri, params, {*epochs})
+        entries = [self._entities.Param(key, value) for key, value in params.items()]
+        return Child(run.info.run_id, run.info.start_time, run.info.artifact_uri, entries, {*epochs})
 
     def _hold(self, child: Child, reports: Iterable[EpochReport]) -> None:
         """The epochs that the run does not have yet, for its next write."""
@@ -308,7 +308,7 @@ class Tracker:
         """A file that was kept of a run; None where the store has lost it."""
         from mlflow.utils.file_utils import local_file_uri_to_path
 
-        with self._store(), tempfile.TemporaryDirectory() as folder:
+        with self._store():
             place = self._places.get(run_id) or self._client.get_run(run_id).info.artifact_uri
             if place.startswith("file:"):  # MLflow's own way takes a millisecond for each
                 file = Path(local_file_uri_to_path(place)) / name  # type: ignore[no-untyped-call]
@@ -316,7 +316,8 @@ class Tracker:
             kept = self._artifacts(place)
             if name not in {entry.path for entry in kept.list_artifacts()}:
                 return None
-            return Path(kept.download_artifacts(name, folder)).read_bytes()
+            with tempfile.TemporaryDirectory() as folder:
+                return Path(kept.download_artifacts(name, folder)).read_bytes()
 
     def _find_parent(self, name: str) -> Any:
         campaigns = self._search("tags.`harness.kind` = 'campaign'")

@@ -6,15 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import ceil, floor, isfinite, isnan, log10
+from math import ceil, floor, isfinite, log10
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from harness.board import SHORT, Board, Standing
+from harness.board import Board, Standing
 from harness.cards import MethodCard
 from harness.evidence import Assessed, Evidence
-from harness.report import LEFT, TEMPLATES, header, label, pairs, published, rate, rows, tenths
+from harness.report import LEFT, environment, header, label, pairs, published, rate, rows, rsum, tenths
 from harness.results import RECALLS
 
 WIDTH, TALL = 640.0, 300.0  # of a plot, in its own pixels; the throughput's to its axis
@@ -172,11 +170,6 @@ def bar(row: Standing, place: int, evidence: Evidence, axis: Axis) -> Bar:
     )
 
 
-def rsum(row: Standing) -> str:
-    """Mean and standard deviation, as the table has them."""
-    return tenths(row.means["rsum"]) + ("" if isnan(row.sd) else f" ± {tenths(row.sd)}")
-
-
 def told(row: Standing) -> str:
     """A row in words, for who points at its mark."""
     return f"{label(row)}: rsum {rsum(row)}, n = {row.n}"
@@ -289,10 +282,6 @@ def readable(value: Any) -> Any:
 @cache
 def _template() -> Any:
     """The page: every value it prints is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=readable, undefined=StrictUndefined
-    )
-    environment.trim_blocks = environment.lstrip_blocks = environment.keep_trailing_newline = True
-    filters: dict[str, Any] = {"short": lambda text: text[:SHORT], "label": label, "tenths": tenths}
-    environment.filters |= filters | {"count": count, "excuse": excuse, "px": "{:.1f}".format}
-    return environment.get_template("board.html.j2")
+    made = environment(finalize=readable, autoescape=True)
+    made.filters |= {"count": count, "excuse": excuse, "px": "{:.1f}".format}
+    return made.get_template("board.html.j2")

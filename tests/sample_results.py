@@ -72,6 +72,15 @@ def folder_of(root: Path, result: TrialResult, ranks: dict[str, Any] | None = No
     return folder
 
 
+def two_methods(project: Path) -> Tracker:
+    """A project's store with two methods of three seeds, far apart."""
+    tracker = Tracker(f"sqlite:///{project / 'runs' / 'mlflow.db'}")
+    for seed in range(3):
+        log_ranked(tracker, project, "good", seed, worst=4)
+        log_ranked(tracker, project, "worse", seed, worst=400)
+    return tracker
+
+
 def log_ranked(tracker: Tracker, root: Path, method: str, seed: int, worst: int, **changes: object) -> None:
     """Log a result whose measures are those of its ranks."""
     spec = spec_of(method, seed, **changes)

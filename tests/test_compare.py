@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from sample_results import log_ranked
+from sample_results import log_ranked, two_methods
 from tiny_project import Call
 
 from harness.tracking import Tracker
@@ -17,10 +17,7 @@ Captured = pytest.CaptureFixture[str]
 @pytest.fixture
 def tracker(project: Path) -> Tracker:
     """Two methods of three seeds, far apart, and one of a single seed on another board as well."""
-    tracker = Tracker(f"sqlite:///{project / 'runs' / 'mlflow.db'}")
-    for seed in range(3):
-        log_ranked(tracker, project, "good", seed, worst=4)
-        log_ranked(tracker, project, "worse", seed, worst=400)
+    tracker = two_methods(project)
     for protocol in ("full", "half"):
         log_ranked(tracker, project, "alone", 0, worst=30, protocol=protocol)
     return tracker

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sample_results import log_ranked
+from sample_results import log_ranked, two_methods
 from tiny_project import Call
 
 from harness.forms import FORMS, tex
@@ -24,10 +24,7 @@ EVERY = ("report", "--format", ",".join(FORMS))
 @pytest.fixture
 def tracker(project: Path) -> Tracker:
     """Two methods of three seeds, and one with a name that means something in every form."""
-    tracker = Tracker(f"sqlite:///{project / 'runs' / 'mlflow.db'}")
-    for seed in range(3):
-        log_ranked(tracker, project, "good", seed, worst=4)
-        log_ranked(tracker, project, "worse", seed, worst=400)
+    tracker = two_methods(project)
     log_ranked(tracker, project, '50 % of "a_b", {c} & \\d~', 0, worst=30)
     return tracker
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from sample_results import result_of, spec_of
-from tiny_project import Call
+from tiny_project import CARD, Call
 
 from harness.reproduction import Again, Case, noise
 from harness.results import Assignment, Failure, State
@@ -21,9 +21,7 @@ Captured = pytest.CaptureFixture[str]
 @pytest.fixture
 def trained(project: Path, call: Call, capsys: Captured) -> Path:
     """A project with three finished trials of a method of its own."""
-    card = (project / "cards" / "nan.toml").read_text()
-    card = card.replace('name = "nan"', 'name = "mean"').replace('fault = "nan"', 'fault = ""')
-    (project / "cards" / "mean.toml").write_text(card)
+    (project / "cards" / "mean.toml").write_text(CARD.format(name="mean", fault="", after=0))
     assert call("run", "--methods", "mean", "--here", "--seeds", "0,1,2", "-q") == 0
     capsys.readouterr()
     return project

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_project import Call
+from tiny_project import CARD, Call
 
 from harness.archive import read_studies
 from harness.search import open_storage, study_names
@@ -34,19 +34,6 @@ dim = {{ type = "int", low = 4, high = 12 }}
 [search.space.mean]
 dim = {{ type = "categorical", choices = [4, 8] }}
 """
-MEAN = """
-name = "mean"
-title = "Means"
-class = "faulty:Faulty"
-summary = "For tests."
-scoring = "embedding"
-fidelity = "baseline"
-choices = []
-[defaults]
-dim = 8
-fault = ""
-after = 0
-"""
 
 
 def prepare(project: Path, sampler: str = "tpe", pruner: str = "median", **changes: str) -> Path:
@@ -55,7 +42,7 @@ def prepare(project: Path, sampler: str = "tpe", pruner: str = "median", **chang
     for old, new in changes.items():
         text = text.replace(f"{old} =", f"{old} = {new} #")
     (project / "harness.toml").write_text(text)
-    (project / "cards" / "mean.toml").write_text(MEAN)
+    (project / "cards" / "mean.toml").write_text(CARD.format(name="mean", fault="", after=0))
     return project
 
 
