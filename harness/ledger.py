@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy
 from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -40,6 +41,12 @@ NOTE = sqlalchemy.text(
 REPORT = sqlalchemy.text(
     "INSERT OR IGNORE INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) "
     "VALUES (:trial, :step, :value, 'FINITE')"
+)
+ENDED = sqlalchemy.text(
+    "UPDATE trials SET state = :state, datetime_complete = :now WHERE trial_id = :trial AND state = 'RUNNING'"
+)
+VALUE = sqlalchemy.text(
+    "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (:trial, :objective, :value, 'FINITE')"
 )
 
 
@@ -119,7 +126,9 @@ class Ledger(InMemoryStorage):
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """How a trial stands; False where another program has begun it."""
         there = self._trial_there.get(trial_id)
-        if there is not None and not self._file.set_trial_state_values(there, state, values):
+        if there is not None and state.is_finished():
+            self._end(there, state, values or ())
+        elif there is not None and not self._file.set_trial_state_values(there, state, values):
             return False
         done = super().set_trial_state_values(trial_id, state, values)
         self._index(trial_id)
@@ -166,8 +175,7 @@ class Ledger(InMemoryStorage):
     def _new(self, study: int, trial: FrozenTrial) -> int:
         """A trial in the file, whole or not at all; its id there."""
         with self._file.engine.begin() as connection:
-            now = f"{datetime.now():%Y-%m-%d %H:%M:%S.%f}"
-            done = connection.execute(TRIAL, {"study": study, "now": now})
+            done = connection.execute(TRIAL, {"study": study, "now": _now()})
             if not done.rowcount:
                 raise KeyError("The study is gone.")
             made: int = done.lastrowid
@@ -177,6 +185,14 @@ class Ledger(InMemoryStorage):
             for key, fact in trial.system_attrs.items():
                 connection.execute(SYSTEM, {"trial": made, "key": key, "value": json.dumps(fact)})
         return made
+
+    def _end(self, trial: int, state: TrialState, values: Sequence[float]) -> None:
+        """A trial of the file is over, with finite values; UpdateFinishedTrialError where it was already."""
+        with self._file.engine.begin() as connection:
+            if not connection.execute(ENDED, {"trial": trial, "state": state.name, "now": _now()}).rowcount:
+                raise UpdateFinishedTrialError("A trial has ended already.")
+            for objective, value in enumerate(values):
+                connection.execute(VALUE, {"trial": trial, "objective": objective, "value": value})
 
     def _write(self, statement: sqlalchemy.TextClause, values: Mapping[str, Any]) -> None:
         with self._file.engine.begin() as connection:
@@ -189,3 +205,8 @@ class Ledger(InMemoryStorage):
         if row is None:
             raise KeyError("A trial is gone.")
         return row.number, row.state
+
+
+def _now() -> str:
+    """A moment as the file writes it."""
+    return f"{datetime.now():%Y-%m-%d %H:%M:%S.%f}"

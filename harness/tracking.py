@@ -219,12 +219,12 @@ class Tracker:
         return child.run_id
 
     def _keep_files(self, child: Child, result: TrialResult, folder: Path) -> None:
-        """Artifacts as one folder, of which the store asks for the place but once."""
+        """Artifacts as one folder: put where a local store keeps them, else handed over together."""
+        if (place := local_folder(child.place)) is not None:
+            gather(result, folder, place)
+            return
         with tempfile.TemporaryDirectory() as together:
-            for path in (folder / name for name in ARTIFACTS):
-                if path.is_file():
-                    shutil.copy(path, together)
-            (Path(together) / ENVIRONMENT).write_text(json.dumps(result.environment, indent=2), encoding="utf-8")
+            gather(result, folder, Path(together))
             self._artifacts(child.place).log_artifacts(together)
 
     def _artifacts(self, place: str) -> Any:
@@ -306,12 +306,10 @@ class Tracker:
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
         """A file that was kept of a run; None where the store has lost it."""
-        from mlflow.utils.file_utils import local_file_uri_to_path
-
         with self._store():
             place = self._places.get(run_id) or self._client.get_run(run_id).info.artifact_uri
-            if place.startswith("file:"):  # MLflow's own way takes a millisecond for each
-                file = Path(local_file_uri_to_path(place)) / name  # type: ignore[no-untyped-call]
+            if (there := local_folder(place)) is not None:
+                file = there / name
                 return file.read_bytes() if file.exists() else None
             kept = self._artifacts(place)
             if name not in {entry.path for entry in kept.list_artifacts()}:
@@ -342,6 +340,22 @@ class Tracker:
             token = page.token
             if not token:
                 return runs
+
+
+def local_folder(place: str) -> Path | None:
+    """Where artifacts lie that are files of this machine: MLflow's own way takes a millisecond for each."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    return Path(local_file_uri_to_path(place)) if place.startswith("file:") else None  # type: ignore[no-untyped-call]
+
+
+def gather(result: TrialResult, folder: Path, place: Path) -> None:
+    """Copy what is kept of a trial into one folder."""
+    place.mkdir(parents=True, exist_ok=True)
+    for path in (folder / name for name in ARTIFACTS):
+        if path.is_file():
+            shutil.copyfile(path, place / path.name)
+    (place / ENVIRONMENT).write_text(json.dumps(result.environment, indent=2), encoding="utf-8")
 
 
 def age(run: Any) -> tuple[bool, int, str]:
