@@ -19,6 +19,7 @@ from harness.method import Encoded, Method
 from harness.protocols import Fold, rank_folds
 from harness.ranking import Ints, Ranks
 from harness.regions import Regions
+from harness.shortlists import Shortlist, shortlists
 from harness.streaming import Rows, rank_streamed
 from harness.tiles import Tile, by_length, runs, side
 
@@ -33,6 +34,14 @@ class Scored(NamedTuple):
 
     scores: NDArray[np.float32]  # (N, M)
     cost: dict[str, float]  # encode_images_per_second, encode_captions_per_second, score_pairs_per_second
+
+
+class Ranked(NamedTuple):
+    """What became of a split's queries, fold by fold, and what that cost."""
+
+    ranks: list[Ranks]
+    shortlists: list[Shortlist]
+    cost: dict[str, float]
 
 
 class Sets(NamedTuple):
@@ -55,21 +64,21 @@ def score_split(method: Method, split: Split, device: torch.device) -> Scored:
 
 def rank_split(
     method: Method, split: Split, device: torch.device, folds: Sequence[Fold], matrix_bytes: int = MATRIX_BYTES
-) -> tuple[list[Ranks], dict[str, float]]:
+) -> Ranked:
     """The ranks of every fold of a split, and what they cost; scores beyond `matrix_bytes` are never held together."""
     if 4 * len(split.images) * len(split.captions) <= matrix_bytes:
         scored = score_split(method, split, device)
-        return rank_folds(scored.scores, folds), scored.cost
+        return Ranked(rank_folds(scored.scores, folds), shortlists(scored.scores, folds), scored.cost)
     with scoring(method):
         sets = encode_split(method, split, device)
         start = time.perf_counter()
-        ranks = shrinking(
+        ranks, found = shrinking(
             # both passes anew: their scores are the same to the bit only in tiles of one size
             lambda vectors: rank_streamed(partial(score_rows, method, sets, split.pairs, vectors), folds),
             side(method, device),
         )
         pairs = len(split.images) * len(split.captions)
-    return ranks, {**sets.cost, "score_pairs_per_second": pairs / (time.perf_counter() - start)}
+    return Ranked(ranks, found, {**sets.cost, "score_pairs_per_second": pairs / (time.perf_counter() - start)})
 
 
 @contextmanager

@@ -17,6 +17,7 @@ CHECKPOINT = "checkpoint.pt"
 EPOCHS = "epochs.jsonl"
 RESULT = "result.json"
 RANKS = "ranks.npz"
+RANKINGS = "rankings.npz"
 TRACEBACK = "traceback.txt"
 ATTEMPTS = "attempts.jsonl"
 

@@ -76,7 +76,7 @@ def check_finite(scores: Floats, images: Ints | None = None) -> None:
 
     `images` (n,) are the numbers of the rows' images where the rows are not all of a split's.
     """
-    for start, block in _blocks(scores):
+    for start, block in blocks(scores):
         finite = np.isfinite(block)
         if not finite.all():
             row, caption = np.argwhere(~finite)[0]
@@ -156,7 +156,7 @@ def count_in_columns(scores: Floats, columns: Ints, thresholds: Floats, compare:
         at = columns[turn]
         whole = np.array_equal(at, np.arange(scores.shape[1]))
         total = np.zeros(len(turn), dtype=np.int64)
-        for _, block in _blocks(scores):
+        for _, block in blocks(scores):
             true = compare(block if whole else block[:, at], thresholds[turn])
             total += true.view(np.uint8).sum(axis=0, dtype=np.uint8)
         counts[turn] = total
@@ -172,7 +172,7 @@ def _turns(columns: Ints) -> Iterator[Ints]:
         yield order[turn == number]
 
 
-def _blocks(scores: Floats) -> Iterator[tuple[int, Floats]]:
+def blocks(scores: Floats) -> Iterator[tuple[int, Floats]]:
     """Blocks of rows with their first row; small enough for BLOCK_BYTES and for counts in a byte."""
     rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(1, scores.shape[1] * scores.itemsize)))
     for start in range(0, len(scores), rows):

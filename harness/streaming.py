@@ -24,6 +24,7 @@ from harness.ranking import (
     count_in_rows,
     from_counts,
 )
+from harness.shortlists import Shortlist
 
 
 class Rows(NamedTuple):
@@ -36,9 +37,9 @@ class Rows(NamedTuple):
 Source = Callable[[bool], Iterable[Rows]]  # all images once; told True, only scores of matching pairs need be right
 
 
-def rank_streamed(source: Source, folds: Sequence[Fold]) -> list[Ranks]:
-    """The ranks of every fold, as `protocols.rank_folds` gives them."""
-    tallies = [Tally(fold) for fold in folds]
+def rank_streamed(source: Source, folds: Sequence[Fold]) -> tuple[list[Ranks], list[Shortlist]]:
+    """The ranks of every fold, as `protocols.rank_folds` gives them, and the heads of its rankings."""
+    tallies, found = [Tally(fold) for fold in folds], [Shortlist(fold) for fold in folds]
     for rows in source(True):
         for tally in tallies:
             tally.take_positives(rows)
@@ -46,7 +47,9 @@ def rank_streamed(source: Source, folds: Sequence[Fold]) -> list[Ranks]:
         check_finite(rows.scores, rows.images)
         for tally in tallies:
             tally.count(rows)
-    return [tally.ranks() for tally in tallies]
+        for one in found:
+            one.take(rows.images, rows.scores)
+    return [tally.ranks() for tally in tallies], found
 
 
 class Tally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import sqlite3
 import tempfile
 import time
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.artifacts import gather, local_folder
 from harness.columns import (
     cell,
     described,
@@ -33,7 +33,7 @@ from harness.columns import (
     typed,
 )
 from harness.errors import StoreError
-from harness.folders import EPOCHS, RANKS, RESULT, SPEC, TRACEBACK, read_epochs, write_atomic
+from harness.folders import read_epochs, write_atomic
 from harness.results import EpochReport, State, TrialResult, TrialSpec
 from harness.store import LOGGED, MANNERS, SQLITE, create_sqlite, digest, sqlite_file, without_password
 
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     import pandas
 
 EXPERIMENT = "harness"
-ENVIRONMENT = "environment.json"
-ARTIFACTS = (SPEC, RESULT, EPOCHS, RANKS, TRACEBACK)
 TAGS_A_BATCH = 100  # MLflow's limit
 METRICS_A_BATCH = 700  # of the 1000 entries that MLflow takes at a time, tags and params among them
 EPOCH_SECONDS = 30.0  # between two writes of one trial's epochs: a write costs the same for one epoch and for many
@@ -340,22 +338,6 @@ class Tracker:
             token = page.token
             if not token:
                 return runs
-
-
-def local_folder(place: str) -> Path | None:
-    """Where artifacts lie that are files of this machine: MLflow's own way takes a millisecond for each."""
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
-    return Path(local_file_uri_to_path(place)) if place.startswith("file:") else None  # type: ignore[no-untyped-call]
-
-
-def gather(result: TrialResult, folder: Path, place: Path) -> None:
-    """Copy what is kept of a trial into one folder."""
-    place.mkdir(parents=True, exist_ok=True)
-    for path in (folder / name for name in ARTIFACTS):
-        if path.is_file():
-            shutil.copyfile(path, place / path.name)
-    (place / ENVIRONMENT).write_text(json.dumps(result.environment, indent=2), encoding="utf-8")
 
 
 def age(run: Any) -> tuple[bool, int, str]:

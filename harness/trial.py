@@ -23,6 +23,7 @@ from harness.evaluate import rank_split, score_split
 from harness.folders import (
     CHECKPOINT,
     EPOCHS,
+    RANKINGS,
     RANKS,
     TRACEBACK,
     attempts,
@@ -39,6 +40,7 @@ from harness.ranking import measures, rank
 from harness.registry import load_class
 from harness.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
 from harness.sections import Scalar
+from harness.shortlists import kept
 from harness.sources import source_hash
 from harness.train import EpochCost, Trainer
 
@@ -150,10 +152,11 @@ class Trial:
             self.method.load_state_dict(self.best["method"])
         split = self.dataset.split(protocol.split)
         parts = folds(protocol, len(split.images), split.pairs, limited=self.spec.limit is not None)
-        ranks, cost = rank_split(self.method, split, self.device, parts)
-        found, arrays = evaluation(protocol, split.pairs, parts, ranks)
+        ranked = rank_split(self.method, split, self.device, parts)
+        found, arrays = evaluation(protocol, split.pairs, parts, ranked.ranks)
         save_arrays(self.folder / RANKS, arrays)
-        return self._result(State.DONE, found, gallery(parts), self._cost(cost))
+        save_arrays(self.folder / RANKINGS, kept(ranked.shortlists))
+        return self._result(State.DONE, found, gallery(parts), self._cost(ranked.cost))
 
     def _result(
         self,

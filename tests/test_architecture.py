@@ -24,11 +24,11 @@ FLOORS = (
     {"sections", "config", "cards", "results", "folders", "method", "attention", "tiles", "blocks"}
     | {"ranking", "machine", "memory", "placement"},
     {"regions", "captions", "splits", "files", "grammar", "drawing", "scenes", "coco", "precomp", "data"}
-    | {"protocols", "streaming", "registry", "sources"},
+    | {"protocols", "shortlists", "streaming", "registry", "sources"},
     {"environment", "evaluate", "batches"},
     {"train"},
     {"checkpoint", "trial"},
-    {"executors", "courier", "cluster", "columns", "store", "tracking", "stats", "board", "evidence"}
+    {"executors", "courier", "cluster", "columns", "store", "artifacts", "tracking", "stats", "board", "evidence"}
     | {"published", "report", "webpage", "forms"}
     | {"space", "studies", "ledger", "search", "archive"},
     {"interruption", "attempts", "shares", "recording", "resume", "planning", "campaign", "status"}

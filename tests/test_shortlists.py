@@ -1,0 +1,47 @@
+"""The heads of rankings: those of a whole sort, fold by fold, however the rows came."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_protocols import card, five_each
+
+from harness.protocols import folds
+from harness.shortlists import Shortlist, kept, leading, shortlists
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 6), st.integers(1, 14), st.integers(0, 2**32 - 1))
+@settings(max_examples=300, deadline=None)
+def test_the_head_of_each_row_is_that_of_a_stable_sort(n: int, m: int, levels: int, length: int, seed: int) -> None:
+    scores = np.random.default_rng(seed).integers(0, levels, (n, m)).astype(np.float32)  # many ties
+    assert np.array_equal(leading(scores, length), np.argsort(-scores, axis=1, kind="stable")[:, :length])
+
+
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_rows_that_come_in_any_order_give_the_same_heads(size: int) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(50, 250)).astype(np.float32)  # without ties
+    parts = folds(card(50, 250, folds=5), 50, five_each(50))
+    order = rng.permutation(50)
+    streamed = [Shortlist(fold) for fold in parts]
+    for images in np.split(order, range(size, 50, size)):
+        for one in streamed:
+            one.take(images, scores[images])
+    for whole, other in zip(kept(shortlists(scores, parts)).items(), kept(streamed).items(), strict=True):
+        assert whole[0] == other[0] and np.array_equal(whole[1], other[1])
+
+
+def test_a_query_finds_only_what_is_in_its_fold_in_numbers_of_the_split() -> None:
+    scores = np.random.default_rng(1).normal(size=(50, 250)).astype(np.float32)
+    arrays = kept(shortlists(scores, folds(card(50, 250, folds=5), 50, five_each(50))))
+    for row, (image, fold) in enumerate(zip(arrays["i2t_query"], arrays["i2t_fold"], strict=True)):
+        inside = np.arange(50 * fold, 50 * fold + 50)
+        best = inside[np.argsort(-scores[image, inside], kind="stable")][:20]
+        assert np.array_equal(arrays["i2t_found"][row], best)
+        assert np.array_equal(arrays["i2t_score"][row], scores[image, best])
+    assert arrays["t2i_found"].shape == (250, 20)
+    first = arrays["t2i_found"][:, :10]  # a fold has ten images
+    assert np.array_equal(np.sort(first // 10, axis=1), np.repeat(np.arange(5), 50)[:, None].repeat(10, axis=1))
+    assert (arrays["t2i_found"][:, 10:] == -1).all() and np.isneginf(arrays["t2i_score"][:, 10:]).all()
