@@ -138,6 +138,12 @@ def below_largest(logits: Tensor, real: Tensor | None) -> Tensor:
     return logits - logits.detach().amax(1, keepdim=True)
 
 
+def shares(weights: Tensor, context: Context, queries: Queries) -> Tensor:
+    """Weights (C, L, K, Q) that sum to one over the real vectors of the context; zeros for padding."""
+    real = weights if context.mask is None else weights * context.mask
+    return real / real.sum(1, keepdim=True) * queries.mask
+
+
 def pool(relevance: Tensor, queries: Queries, how: Literal["avg", "lse"], temperature: float) -> Tensor:
     """(C, K, Q) -> (C, Q): mean, or log(sum exp(t r)) / t, over the real vectors."""
     if how == "avg":

@@ -80,6 +80,14 @@ class Method(nn.Module, ABC):
         """`score`, from the two sides."""
         return self.score(images, captions)
 
+    def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor | None:
+        """How much each word has to do with each region in a pair, (n, m, T, R), for people to look at.
+
+        At least zero, zero for padding. A word's weights over the regions where words attend; where regions attend to
+        words, each region's share for the word. None for a method without attention.
+        """
+        return None
+
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
         """A batch -> scalar; shared losses live in `blocks`."""

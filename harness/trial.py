@@ -155,7 +155,7 @@ class Trial:
         ranked = rank_split(self.method, split, self.device, parts)
         found, arrays = evaluation(protocol, split.pairs, parts, ranked.ranks)
         save_arrays(self.folder / RANKS, arrays)
-        save_arrays(self.folder / RANKINGS, kept(ranked.shortlists))
+        save_arrays(self.folder / RANKINGS, kept(ranked.shortlists, split.image_ids, split.captions))
         return self._result(State.DONE, found, gallery(parts), self._cost(ranked.cost))
 
     def _result(

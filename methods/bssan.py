@@ -20,6 +20,7 @@ from harness.attention import (
     as_queries,
     products,
     relevance,
+    shares,
     softmax_weights,
     stacked_weights,
 )
@@ -95,7 +96,7 @@ class BSSAN(FragmentMethod):
 
     def image_side(self, images: Encoded) -> Images:
         """Both views of the images, each in its network."""
-        views = [Encoded(view, images.mask) for view in images.vectors.split(self.settings.dim, dim=-1)]
+        views = self._views(images)
         regions = self.word_attention.attended(views[0]) if self._w2r else None
         return Images(regions, self.object_attention.attending(views[-1]) if self._o2w else None)
 
@@ -122,6 +123,19 @@ class BSSAN(FragmentMethod):
         """O2W: the words each object means, (n, m)."""
         score: Tensor = self.object_attention(captions.of_objects, images.objects)
         return score.T
+
+    def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
+        """alpha of W2R, (n, m, T, R); in the ablation without it beta of O2W."""
+        views = self._views(images)
+        if self._w2r:
+            net = self.word_attention
+            return net.attention(net.attended(views[0]), net.attending(captions)).permute(0, 3, 2, 1)
+        net = self.object_attention
+        return net.attention(net.attended(captions), net.attending(views[0])).permute(3, 0, 1, 2)
+
+    def _views(self, images: Encoded) -> list[Encoded]:
+        """Regions, objects, or both."""
+        return [Encoded(view, images.mask) for view in images.vectors.split(self.settings.dim, dim=-1)]
 
     @property
     def _w2r(self) -> bool:
@@ -155,12 +169,17 @@ class Attention(nn.Module):
     def forward(self, attended: Attended, attending: Attending) -> Tensor:
         """(C, Q)."""
         context, queries = attended.context, attending.queries
-        temperature = self.log_temperature.exp()
-
-        def weights(logits: Tensor, of: Context) -> Tensor:
-            if self.competition:
-                return stacked_weights(logits, of, temperature, slope=0.0)
-            return softmax_weights(temperature * logits, of)
-
         logits, product = (products(vectors, queries.vectors) for vectors in (attended.mapped, context.vectors))
-        return (relevance(weights, logits, product, context) * attending.salience).sum(1)
+        return (relevance(self.weights, logits, product, context) * attending.salience).sum(1)
+
+    def weights(self, logits: Tensor, of: Context) -> Tensor:
+        """Attention to the context, (C, L, K, Q), up to a positive factor a query vector."""
+        temperature = self.log_temperature.exp()
+        if self.competition:
+            return stacked_weights(logits, of, temperature, slope=0.0)
+        return softmax_weights(temperature * logits, of)
+
+    def attention(self, attended: Attended, attending: Attending) -> Tensor:
+        """Attention to the context, (C, L, K, Q), summing to one a query vector."""
+        weights = self.weights(products(attended.mapped, attending.queries.vectors), attended.context)
+        return shares(weights, attended.context, attending.queries)

@@ -129,6 +129,12 @@ class CAAN(FragmentMethod):
         over_words, over_regions = unit(rectified, 3), unit(rectified, 1)
         return (over_words, over_regions) if self.settings.attention_over == "other" else (over_regions, over_words)
 
+    def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
+        """Hvu, (n, m, T, R)."""
+        of, by = self.image_side(images), self.caption_side(captions)
+        affinity = products(of.vectors[:, 1], by.vectors)
+        return self.attention(affinity, of, by)[1].permute(0, 2, 3, 1)
+
     def region_weights(self, to_words: Tensor, images: Images, captions: Captions) -> Tensor:
         """Steps 3 and 4: f_v, (n, m, R).
 

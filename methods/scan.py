@@ -16,6 +16,7 @@ from harness.attention import (
     pool,
     products,
     relevance,
+    shares,
     stacked_weights,
 )
 from harness.blocks import FragmentMethod, RegionEncoder, WordEncoder
@@ -54,11 +55,16 @@ class SCAN(FragmentMethod):
         """Relevance of each query set to each context set, (C, Q)."""
         s = self.settings
         product = products(context.vectors, queries.vectors)
+        return pool(relevance(self.weights, product, product, context), queries, s.pooling, s.pooling_temperature)
 
-        def weights(logits: Tensor, of: Context) -> Tensor:
-            return stacked_weights(logits, of, s.temperature, s.slope)
+    def weights(self, logits: Tensor, of: Context) -> Tensor:
+        """Attention to the context, (C, L, K, Q), up to a positive factor a query vector."""
+        return stacked_weights(logits, of, self.settings.temperature, self.settings.slope)
 
-        return pool(relevance(weights, product, product, context), queries, s.pooling, s.pooling_temperature)
+    def attention(self, context: Encoded, queries: Encoded) -> Tensor:
+        """Attention to the context, (C, L, K, Q), summing to one a query vector."""
+        of, by = as_context(context), as_queries(queries)
+        return shares(self.weights(products(of.vectors, by.vectors), of), of, by)
 
 
 class TextToImage(SCAN):
@@ -76,6 +82,10 @@ class TextToImage(SCAN):
         """(n, m)."""
         return self.relevance(images, captions)
 
+    def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
+        """The attention of words, (n, m, T, R)."""
+        return self.attention(images, captions).permute(0, 3, 2, 1)
+
 
 class ImageToText(SCAN):
     """Regions attend to words: one relevance a region."""
@@ -91,3 +101,7 @@ class ImageToText(SCAN):
     def score_sides(self, images: Queries, captions: Context) -> Tensor:
         """(n, m)."""
         return self.relevance(captions, images).T
+
+    def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
+        """The attention of regions, (n, m, T, R)."""
+        return self.attention(captions, images).permute(3, 0, 1, 2)

@@ -147,3 +147,28 @@ def test_padding_passes_no_gradient_even_where_its_own_result_is_used() -> None:
 
     fixed = products(context.vectors, queries.vectors)
     assert torch.autograd.gradcheck(cosines, (fixed.clone().requires_grad_(), temperature))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["scan_t2i", "bssan"])
+def test_the_attention_that_is_shown_is_what_words_are_scored_by(name: str) -> None:
+    method = build(name, {"networks": "w2r"} if name == "bssan" else {})
+    images, captions = encoded(method)
+    alpha = method.regions_of_words(images, captions)
+    attended = torch.einsum("nmtr,nrd->nmtd", alpha, images.vectors * images.mask[..., None])
+    cosines = torch.nn.functional.cosine_similarity(captions.vectors[None], attended, dim=-1) * captions.mask
+    salience = captions.mask.double() / captions.mask.sum(1, keepdim=True)
+    if name == "bssan":
+        salience = method.word_attention.attending(captions).salience.T
+    torch.testing.assert_close((cosines * salience).sum(2), method.score(images, captions), atol=1e-9, rtol=0)
+
+
+@torch.no_grad()
+def test_regions_share_their_attention_out_over_words() -> None:
+    method = build("scan_i2t", {})
+    images, captions = encoded(method)
+    alpha = method.regions_of_words(images, captions)
+    attended = torch.einsum("nmtr,mtd->nmrd", alpha, captions.vectors * captions.mask[..., None])
+    cosines = torch.nn.functional.cosine_similarity(images.vectors[:, None], attended, dim=-1) * images.mask[:, None]
+    relevance = cosines.sum(2) / images.mask.sum(1)[:, None]
+    torch.testing.assert_close(relevance, method.score(images, captions), atol=1e-9, rtol=0)

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from test_protocols import card, five_each
 
 from harness.protocols import folds
-from harness.shortlists import Shortlist, kept, leading, shortlists
+from harness.shortlists import CAPTIONS, IMAGE_IDS, Shortlist, kept, leading, shortlists, texts
+
+IDS, TEXTS = [f"image {n}" for n in range(50)], [f"grün {n}" for n in range(250)]
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 6), st.integers(1, 14), st.integers(0, 2**32 - 1))
@@ -29,13 +31,15 @@ def test_rows_that_come_in_any_order_give_the_same_heads(size: int) -> None:
     for images in np.split(order, range(size, 50, size)):
         for one in streamed:
             one.take(images, scores[images])
-    for whole, other in zip(kept(shortlists(scores, parts)).items(), kept(streamed).items(), strict=True):
+    for whole, other in zip(
+        *(kept(of, IDS, TEXTS).items() for of in (shortlists(scores, parts), streamed)), strict=True
+    ):
         assert whole[0] == other[0] and np.array_equal(whole[1], other[1])
 
 
 def test_a_query_finds_only_what_is_in_its_fold_in_numbers_of_the_split() -> None:
     scores = np.random.default_rng(1).normal(size=(50, 250)).astype(np.float32)
-    arrays = kept(shortlists(scores, folds(card(50, 250, folds=5), 50, five_each(50))))
+    arrays = kept(shortlists(scores, folds(card(50, 250, folds=5), 50, five_each(50))), IDS, TEXTS)
     for row, (image, fold) in enumerate(zip(arrays["i2t_query"], arrays["i2t_fold"], strict=True)):
         inside = np.arange(50 * fold, 50 * fold + 50)
         best = inside[np.argsort(-scores[image, inside], kind="stable")][:20]
@@ -45,3 +49,4 @@ def test_a_query_finds_only_what_is_in_its_fold_in_numbers_of_the_split() -> Non
     first = arrays["t2i_found"][:, :10]  # a fold has ten images
     assert np.array_equal(np.sort(first // 10, axis=1), np.repeat(np.arange(5), 50)[:, None].repeat(10, axis=1))
     assert (arrays["t2i_found"][:, 10:] == -1).all() and np.isneginf(arrays["t2i_score"][:, 10:]).all()
+    assert (texts(arrays, IMAGE_IDS), texts(arrays, CAPTIONS)) == (IDS, TEXTS)
