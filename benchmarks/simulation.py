@@ -41,6 +41,7 @@ from harness.view import Lines
 ROOT = Path(__file__).parents[1]
 METHOD, DATASET = "caan", "scenes"
 TENTHS = 10
+BARE = 200  # trials whose entries are written once more
 SPACE = {
     "training.lr": Tunable(type="float", low=1e-4, high=1e-2, log=True),
     "training.drop_words": Tunable(type="float", low=0.0, high=0.5),
@@ -50,11 +51,13 @@ HEAD = """# A search at the scale of a cluster
 Written by `python benchmarks/simulation.py`, which says how it measures; {machine}.
 The bar: 10,000 trials in less than 10 minutes of the driver's time and 1 GB. **Driver**: CPU time beside what the
 trials write themselves; **MLflow** and **Optuna**: of it, a trial's share of the tracking store and of the study;
-**wall** and memory are those of the whole process. The clock of the places runs a thousand times too fast, so that a
-trial's epochs are written to the tracking store together (`tracking.EPOCH_SECONDS`); slow ones cost a write each.
+**bare**: what MLflow's own calls cost for the same entries, three calls for each of the last {bare} trials, with
+nothing of ours around them; **wall** and memory are those of the whole process. The clock of the places runs a thousand
+times too fast, so that a trial's epochs are written to the tracking store together (`tracking.EPOCH_SECONDS`); slow
+ones cost a write each.
 
-| sampler | pruner | trials | places | epochs | again | driver | a trial | an epoch | MLflow | Optuna | wall | memory |
-|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+| sampler | pruner | trials | places | epochs | again | driver | each | epoch | MLflow | bare | Optuna | wall | memory |
+|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
 {searches}
 CPU time a trial of each tenth of the search in turn; where it grows, something looks at all trials before.
 
@@ -75,6 +78,7 @@ class Measured(NamedTuple):
     driver: float  # seconds, of which
     tracking: float
     studies: float
+    bare: float  # seconds a trial
     wall: float
     megabytes: float
     marks: tuple[float, ...]  # the driver's seconds at the end of each tenth
@@ -159,11 +163,32 @@ def measured(sampler: str, trials: int, slots: int, pruner: str) -> Measured:
             began = time.perf_counter()
             carry_out(work, places, tracker, Lines(Console(file=nowhere, width=150)), Failures(wait_seconds=0))
             driver = work.driver_seconds
-        wall = time.perf_counter() - began
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            wall = time.perf_counter() - began
+            megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            floor = bare(default_uri(config), Path(folder))
     counts = (trials, slots, places.epochs, places.repeated)
-    seconds = (driver, tracker.clock.seconds, work.clock.seconds, wall)
+    seconds = (driver, tracker.clock.seconds, work.clock.seconds, floor, wall)
     return Measured(sampler, pruner, *counts, *seconds, megabytes, tuple(work.marks))
+
+
+def bare(uri: str, folder: Path) -> float:
+    """CPU seconds a trial of MLflow's own calls: the entries of some trials written again, to a store of their own."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Param, RunTag
+
+    full, empty, clock = MlflowClient(uri), MlflowClient(f"sqlite:///{folder / 'bare.db'}"), Clock()
+    experiment = empty.create_experiment("bare")
+    filled = [full.get_experiment_by_name("harness").experiment_id]
+    for run in full.search_runs(filled, "tags.`harness.kind` = 'trial'", max_results=BARE):
+        metrics = [one for name in run.data.metrics for one in full.get_metric_history(run.info.run_id, name)]
+        params = [Param(name, value) for name, value in run.data.params.items()]
+        last = [RunTag(name, text) for name, text in run.data.tags.items() if name.startswith("env.")]
+        first = {name: text for name, text in run.data.tags.items() if not name.startswith("env.")}
+        with clock:
+            made = empty.create_run(experiment, tags=first).info.run_id
+            empty.log_batch(made, metrics, params, last)
+            empty.set_terminated(made)
+    return clock.seconds / (BARE)
 
 
 def in_a_process(*search: Any) -> Measured:
@@ -178,7 +203,8 @@ def page(searches: Sequence[Measured]) -> str:
     for one in searches:
         counts = (f"{one.trials:,}", f"{one.slots:,}", f"{one.epochs:,}", f"{one.repeated:,}")
         each = (f"{1000 * one.driver / one.trials:.0f} ms", f"{1000 * one.driver / one.epochs:.1f} ms")
-        parts = (f"{1000 * part / one.trials:.0f} ms" for part in (one.tracking, one.studies))
+        shares = (one.tracking / one.trials, one.bare, one.studies / one.trials)
+        parts = (f"{1000 * part:.0f} ms" for part in shares)
         cost = (f"{one.driver:.0f} s", *each, *parts, f"{one.wall:.0f} s", f"{one.megabytes:.0f} MB")
         rows.append(f"| {' | '.join([one.sampler, one.pruner, *counts, *cost])} |\n")
         spans = [after - before for before, after in itertools.pairwise([0.0, *one.marks])]
@@ -186,9 +212,8 @@ def page(searches: Sequence[Measured]) -> str:
         tenths.append(f"| {one.sampler}, {one.trials:,} | {' | '.join(cells)} |\n")
     machine = f"{this_machine().cpus:g} CPUs, trials of at most {EPOCHS_EACH} epochs"
     numbers = " | ".join(str(tenth) for tenth in range(1, TENTHS + 1))
-    return HEAD.format(machine=machine, searches="".join(rows), numbers=numbers, rule="---:|" * TENTHS) + "".join(
-        tenths
-    )
+    parts = {"searches": "".join(rows), "numbers": numbers, "rule": "---:|" * TENTHS}
+    return HEAD.format(machine=machine, bare=BARE, **parts) + "".join(tenths)
 
 
 def main() -> None:
