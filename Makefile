@@ -12,6 +12,9 @@ SHELL := /bin/sh
 # --no-compile: Python compiles what it imports anyway; compiling everything would double the time
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
+# Where it is set, every worker would compile torch, ray and mlflow anew, ten seconds each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench report soak wheel clean
 

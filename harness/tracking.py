@@ -35,7 +35,7 @@ from harness.columns import (
 from harness.errors import StoreError
 from harness.folders import read_epochs, write_atomic
 from harness.results import EpochReport, State, TrialResult, TrialSpec
-from harness.store import LOGGED, MANNERS, SQLITE, create_sqlite, digest, sqlite_file, without_password
+from harness.store import LOGGED, MANNERS, SQLITE, create_sqlite, digest, sqlite_file, uncollected, without_password
 
 if TYPE_CHECKING:
     import pandas
@@ -291,7 +291,7 @@ class Tracker:
         Columns: `TEXTS` and `INTEGERS`, parameters `settings.*` and `training.*` as `-s` takes them, `env.*`, and a
         float column a metric. A trial that never began has the state "waiting". Sorted.
         """
-        with self._store():
+        with self._store(), uncollected():
             runs = self._search("tags.`harness.kind` = 'trial'")
             parents = self._search("tags.`harness.kind` = 'campaign'")
         planned = {key: row for parent in parents for key, row in expected(parent.data.tags).items()}

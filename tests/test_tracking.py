@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -25,7 +26,7 @@ from harness.errors import StoreError
 from harness.folders import write_epochs
 from harness.results import Failure, State
 from harness.sections import Training
-from harness.store import default_uri, is_logged, without_password
+from harness.store import default_uri, is_logged, uncollected, without_password
 from harness.tracking import EPOCH_SECONDS, EXPERIMENT, Tracker
 
 
@@ -432,3 +433,12 @@ def when_up(uri: str) -> Tracker:
         except StoreError:
             time.sleep(1)
     raise AssertionError("the server did not start")
+
+
+def test_reading_a_store_leaves_the_collector_of_garbage_as_it_was(store: str) -> None:
+    assert gc.isenabled()
+    Tracker(store).frame()
+    assert gc.isenabled()
+    with pytest.raises(StoreError), uncollected():
+        raise StoreError("away")
+    assert gc.isenabled()
