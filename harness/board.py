@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from harness.cards import SELECTION, MethodCard
 from harness.columns import ORDER, described_settings, described_training
 from harness.config import built_in
+from harness.external import command as score_command
+from harness.external import is_external, remark
 from harness.registry import settings_for, training_for
 from harness.results import RECALLS, State, shortfalls
 
@@ -60,6 +62,11 @@ class Standing:
     def n(self) -> int:
         """Seeds that are done."""
         return len(self.seeds)
+
+    @property
+    def remark(self) -> str:
+        """What tells a row of scores that came in files from the others; empty for ours."""
+        return remark(self.trials[0])
 
     @property
     def place(self) -> tuple[float, str, str]:
@@ -110,7 +117,8 @@ def board_of(trials: Sequence[Trial], methods: Mapping[str, MethodCard]) -> Boar
     full = [trial for trial in trials if trial["limit"] is None]
     newest = latest(full or trials)
     judged: dict[str, list[tuple[Sequence[Trial], str]]] = {section: [] for section in SECTIONS}
-    for recipe in grouped(trials, lambda trial: (trial["method"], trial["recipe"])):
+    old = replaced(trials)  # each stands for itself
+    for recipe in grouped(trials, lambda trial: (trial["method"], trial["recipe"], old.get(trial["key"], ""))):
         section, why = judge(recipe, full, newest)
         judged[section].append((recipe, why))
     rows = {}
@@ -135,6 +143,13 @@ def board_of(trials: Sequence[Trial], methods: Mapping[str, MethodCard]) -> Boar
 def grouped(trials: Sequence[Trial], key: Callable[[Trial], Any]) -> list[list[Trial]]:
     """Trials that share a key, in the key's order."""
     return [list(part) for _, part in groupby(sorted(trials, key=key), key=key)]
+
+
+def replaced(trials: Iterable[Trial]) -> dict[str, str]:
+    """The external trials whose model and seed were scored from another file since: their sources by their keys."""
+    files = [trial for trial in trials if is_external(trial["method"])]
+    seeds = grouped(files, lambda trial: (trial["recipe"], trial["seed"]))
+    return {trial["key"]: trial["source"] for seed in seeds for trial in seed if trial is not latest(seed)}
 
 
 def is_done(trial: Trial) -> bool:
@@ -162,7 +177,8 @@ def judge(recipe: Sequence[Trial], full: Sequence[Trial], newest: Trial) -> tupl
         return "stale", f"data {first['data_fingerprint'][:SHORT]}, protocol version {first['protocol_version']}"
     others = (trial for trial in full if trial["source"] != first["source"] and asked(trial) == asked(first))
     if any(is_done(trial) and begun_before(recipe, trial["started"]) for trial in others):
-        return "stale", f"an earlier source of the method, {first['source'][:SHORT]}"
+        what = "file" if is_external(first["method"]) else "source of the method"
+        return "stale", f"an earlier {what}, {first['source'][:SHORT]}"
     return ("incomplete", missing) if missing else ("ranked", "")
 
 
@@ -217,11 +233,11 @@ def standing(
         runs=tuple(trial.get("run_id") or "" for trial in done),
         means={name: mean([trial.get(name) for trial in done]) for name in MEANS},
         sd=stdev(sums) if len(sums) > 1 else nan,
-        machines=tuple(sorted({machine(trial) for trial in done})),
+        machines=() if is_external(first["method"]) else tuple(sorted({machine(trial) for trial in done})),
         commits=tuple(sorted({trial.get("env.commit") or "" for trial in done} - {""})),
         dirty=any(trial.get("env.dirty") == "yes" for trial in done),
         source=first["source"],
-        command=command(first, [trial["seed"] for trial in done or recipe], methods.get(first["method"])),
+        command=command(done or recipe, methods.get(first["method"])),
         reason=why,
         search=search_of(searched),
         campaign=searched.get("search.campaign") or "",
@@ -243,8 +259,9 @@ def mean(values: Sequence[float | None]) -> float:
 
 
 def differences(trial: Trial, rivals: Sequence[Trial]) -> str:
-    """What a recipe has that others of its method have not."""
+    """What a recipe has that others of its method have not; an external one is no other for its file."""
     names = [name for name in trial if name in NAMES or name.startswith(("settings.", "training."))]
+    names = [name for name in names if name != "source" or not is_external(trial["method"])]
     varying = [name for name in names if any(rival[name] != trial[name] for rival in rivals)]
     parts = [f"{NAMES.get(name, name.removeprefix('settings.'))} {value_of(trial, name)}" for name in varying]
     return ", ".join(parts)
@@ -263,8 +280,14 @@ def machine(trial: Trial) -> str:
     return f"{on}; cores: {cores}, torch threads a trial: {threads}, torch {torch}"
 
 
-def command(trial: Trial, seeds: Sequence[int], card: MethodCard | None) -> str:
-    """The command that runs these seeds again: what differs from the built-in defaults, and nothing else."""
+def command(trials: Sequence[Trial], card: MethodCard | None) -> str:
+    """The command that runs these seeds of a recipe again: what differs from the built-in defaults, nothing else.
+
+    Of an external recipe one a line, as each seed has its file.
+    """
+    trial, seeds = trials[0], [trial["seed"] for trial in trials]
+    if is_external(trial["method"]):
+        return "\n".join(map(score_command, trials))
     plain = built_in().for_dataset(trial["dataset"])
     training = training_for(card, plain) if card else plain.training
     defaults = {**described_settings(settings_for(card, plain) if card else {}), **described_training(training)}

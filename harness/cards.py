@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from harness.config import Model, read_toml, validate
 from harness.sections import Scalar, Tunable
@@ -115,6 +115,27 @@ class ProtocolCard(Table):
         return value
 
 
+class Positives(Table):
+    """A named set of positives beside the dataset's own pairs: more measures on the same scores, in files of ids."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="its measures are called name.i2t_r1, ...")
+    protocol: str = Field(description="the gallery: one of the card's protocols, of one fold")
+    folder: str = Field(description="below the data root")
+    image_to_caption: str = Field(description="json, {image id: [caption ids]}")
+    caption_to_image: str = Field(description="json, {caption id: [image ids]}")
+    caption_ids: str = Field(description="npy of whole numbers, in the order of the split's captions")
+    image_ids: str = Field(description="json, {caption id: [the id of its own image]}")
+    captions: str = Field("", description="official captions json; where it lies there, its words are compared")
+    outside: int = Field(0, ge=0, description="entries known to name what is not in the gallery; left out")
+    sha256: dict[str, str] = Field(default_factory=dict, description="of files that must be one release")
+    origin: str = Field(description="where to get it, told when files are absent")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those that it cannot do without."""
+        return self.image_to_caption, self.caption_to_image, self.caption_ids, self.image_ids
+
+
 class Text(Table):
     """How captions become tokens."""
 
@@ -137,10 +158,25 @@ class DatasetCard(Table):
     max_regions: int
     splits: dict[str, SplitSize]
     protocols: tuple[ProtocolCard, ...] = Field(min_length=1)
+    positives: tuple[Positives, ...] = Field((), description="named sets beside the dataset's own pairs")
     text: Text = Text()
     files: tuple[DataFile, ...] = ()
     options: dict[str, Scalar] = Field(default_factory=dict, description="of its layout")
     path: Path = Field(exclude=True, description="the file this card was read from")
+
+    @field_validator("positives")
+    @classmethod
+    def _of_one_gallery(cls, value: tuple[Positives, ...], info: ValidationInfo) -> tuple[Positives, ...]:
+        names = [one.name for one in value]
+        known = [protocol.name for protocol in info.data.get("protocols", ()) if protocol.folds == 1]
+        for one in value:
+            if names.count(one.name) > 1:
+                raise ValueError(f"{one.name!r} is there twice; give each set a name of its own")
+            if one.protocol not in known:
+                raise ValueError(
+                    f"{one.name!r}: no protocol {one.protocol!r} of one fold; known: {', '.join(known) or 'none'}"
+                )
+        return value
 
     def protocol(self, name: str = "") -> ProtocolCard | None:
         """The protocol of this name; the first one where no name is given."""

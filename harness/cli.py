@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import __version__, cli_reports
+from harness import __version__, cli_examples, cli_exchange, cli_reports
 from harness.errors import HarnessError, StoreError, TrialError, UsageError, unknown
 from harness.flags import CONFIG, CONFIRMING, FAILURES, MACHINE, OUTPUT, RETRY, SEARCHING, SELECTION, Flags, takes
 
@@ -74,6 +74,8 @@ def cli() -> None:
     harness report           leaderboards from the tracking store, in several forms
     harness compare A B      whether one row of a leaderboard is better than another
     harness reproduce RUN    run a trial of the store again and compare
+    harness score FILE.npy   rank somebody else's scores and list them as external
+    harness export           rankings and ranks of queries: TREC, CSV, parquet
     harness list             what there is: methods, datasets, protocols
 
     Exit codes: 0 all well, 2 usage or environment, 3 data, 4 some trials failed, 5 reports out of date,
@@ -283,5 +285,12 @@ def init(flags: Flags, force: bool) -> int:
     return 0
 
 
-for command in (cli_reports.report, cli_reports.compare, cli_reports.reproduce):
+for command in (
+    cli_reports.report,
+    cli_reports.compare,
+    cli_reports.reproduce,
+    cli_exchange.score,
+    cli_exchange.export,
+    cli_examples.explain,
+):
     cli.add_command(command)

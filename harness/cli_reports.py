@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,31 +13,62 @@ from harness.errors import UsageError, unknown
 from harness.flags import CONFIG, OUTPUT, Flags, takes
 
 if TYPE_CHECKING:
+    from harness.config import Config
     from harness.output import Output
+    from harness.publish import Published
+    from harness.registry import Registry
+    from harness.tracking import Tracker
 
+EXAMPLES = "examples"  # a form that needs the dataset beside the store
 OUTDATED, DIFFERENT = 5, 4
 
 
 @click.command()
 @takes(CONFIG, OUTPUT)
-@click.option("--format", "said", default="md", help="Forms of leaderboards, with commas: md, html, csv, json, latex.")
+@click.option("--format", "said", default="md", help="Forms, with commas: md, html, csv, json, latex, examples.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 5 with the difference where a file is out of date.")
 def report(flags: Flags, said: str, check: bool) -> int:
-    """Write leaderboards anew from the tracking store, and the pages of searches from their studies."""
+    """Write leaderboards anew from the tracking store, and the pages of searches from their studies.
+
+    The form `examples` is a page of sampled queries, with what each method found first.
+    """
     from harness import forms, publish, summary
     from harness.store import default_uri
 
     config, registry, out = flags.open()
-    chosen = named(said, "format", forms.FORMS)
+    asked = named(said, "format", [*forms.FORMS, EXAMPLES])
+    chosen = [form for form in asked if form != EXAMPLES]
     tracker = publish.open_store(default_uri(config))
+    pages = examples(tracker, config, registry, out) if EXAMPLES in asked else {}
     if check:
         files = forms.files(publish.boards_of_store(tracker, registry), registry.methods, chosen)
-        files |= publish.search_files(config.results, config.reports)
+        files |= publish.search_files(config.results, config.reports) | pages
         return outdated([*publish.outdated(files, config.reports)], len(files), out)
     published = publish.publish(tracker, registry, config.reports, chosen=chosen)
-    published += publish.publish_searches(config.results, config.reports)
+    published += publish.publish_searches(config.results, config.reports) + written(pages, config.reports)
     out.answer(summary.published_json(published), *summary.published_page(published))
     return 0
+
+
+def examples(tracker: Tracker, config: Config, registry: Registry, out: Output) -> dict[str, bytes]:
+    """The pages of examples, by file name; says which boards have none, and why."""
+    from harness.board import boards_of
+    from harness.examples_page import pages
+
+    made, notes = pages(boards_of(tracker.frame(), registry.methods), registry, config, tracker.artifact)
+    out.note(*notes)
+    return made
+
+
+def written(pages: Mapping[str, bytes], folder: Path) -> Published:
+    """Pages as files; one that is the same already is left alone."""
+    from harness.publish import Published
+    from harness.report import write
+
+    files = {name: folder / name for name in pages}
+    same = {name for name, file in files.items() if file.is_file() and file.read_bytes() == pages[name]}
+    changed = write({name: page for name, page in pages.items() if name not in same}, folder)
+    return Published(tuple(files.values()), frozenset(changed))
 
 
 def named(said: str, kind: str, known: Collection[str]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, T
 
 from harness.errors import DataError
 from harness.regions import Ragged
-from harness.splits import Content, Place, first_twice, option, pairs_of
+from harness.splits import Content, Look, Place, first_twice, option, pairs_of
 
 VERSION = 1  # of the numbers above; part of the fingerprint
 GEOMETRY = 10
@@ -50,6 +50,12 @@ class Box(Record):
     iscrowd: Annotated[int, Field(strict=False)] = 0
 
 
+class Category(Record):
+    """What a box can hold."""
+
+    name: str = ""
+
+
 class Caption(Record):
     """One caption of an image."""
 
@@ -68,6 +74,7 @@ class Annotations(NamedTuple):
     captions: dict[int, list[str]]
     boxes: dict[int, list[Box]]
     columns: dict[int, int]  # category id -> its column of the one-hot
+    names: dict[int, str]  # category id -> its name
 
 
 class Coco:
@@ -88,7 +95,7 @@ class Coco:
     def annotations(self) -> Annotations:
         """The files, checked."""
         objects = read_json(self.instances_file)
-        categories = listed(objects, "categories", self.instances_file, Record)
+        categories = listed(objects, "categories", self.instances_file, Category)
         columns = {category: column for column, category in enumerate(sorted(item.id for item in categories))}
         return Annotations(
             split=read_split(self.split_file),
@@ -96,6 +103,7 @@ class Coco:
             captions=read_captions(read_json(self.captions_file), self.captions_file),
             boxes=read_boxes(objects, self.instances_file, columns),
             columns=columns,
+            names={category.id: category.name for category in categories},
         )
 
     def read(self, split: str) -> Content:
@@ -112,6 +120,16 @@ class Coco:
             image_ids=tuple(map(str, ids)),
             boxes=Ragged.stack([np.array([box.bbox for box in own]) for own in boxes]),
         )
+
+    def look(self, image: str) -> Look:
+        """The boxes of an image id with the names of their categories; nothing where no image has that id."""
+        known, number = self.annotations, int(image) if image.isdecimal() else -1
+        if number not in known.images:
+            return Look()
+        boxes = largest_first(known.boxes.get(number, []), self.place.card.max_regions)
+        size = round(known.images[number].width), round(known.images[number].height)
+        labels = tuple(known.names[box.category_id] for box in boxes)
+        return Look(size, boxes=tuple(box.bbox for box in boxes), labels=labels)
 
     def _ids(self, split: str) -> list[int]:
         """The image ids of a split, every one of them known, boxed and captioned."""

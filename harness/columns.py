@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.config import override_value
+from harness.external import recipe_of
 from harness.results import RECALLS, EpochReport, TrialResult, TrialSpec
 from harness.sections import Scalar, Training
 
@@ -34,7 +35,7 @@ def described(spec: TrialSpec) -> dict[str, str]:
         **{"method": spec.method, "dataset": spec.dataset, "protocol": spec.protocol, "seed": str(spec.seed)},
         **described_settings(spec.settings),
         **described_training(spec.training),
-        **{"key": spec.key, "recipe": spec.recipe, "label": spec.label},
+        **{"key": spec.key, "recipe": recipe_of(spec), "label": spec.label},
         **{"data_fingerprint": spec.data_fingerprint, "protocol_version": str(spec.protocol_version)},
         "source": spec.source,
         **({} if spec.limit is None else {"limit": str(spec.limit)}),

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from harness.captions import Tokens
 from harness.data import Split
+from harness.errors import DataError
 from harness.method import Encoded, Method
+from harness.positives import PositiveSet, SetRanks, rank_sets
 from harness.protocols import Fold, rank_folds
 from harness.ranking import Ints, Ranks
 from harness.regions import Regions
@@ -42,6 +44,7 @@ class Ranked(NamedTuple):
     ranks: list[Ranks]
     shortlists: list[Shortlist]
     cost: dict[str, float]
+    sets: list[SetRanks]
 
 
 class Sets(NamedTuple):
@@ -63,22 +66,36 @@ def score_split(method: Method, split: Split, device: torch.device) -> Scored:
 
 
 def rank_split(
-    method: Method, split: Split, device: torch.device, folds: Sequence[Fold], matrix_bytes: int = MATRIX_BYTES
+    method: Method,
+    split: Split,
+    device: torch.device,
+    folds: Sequence[Fold],
+    sets: Sequence[PositiveSet] = (),
+    matrix_bytes: int = MATRIX_BYTES,
 ) -> Ranked:
-    """The ranks of every fold of a split, and what they cost; scores beyond `matrix_bytes` are never held together."""
+    """The ranks of every fold of a split and of sets of positives on it, and what they cost.
+
+    Scores beyond `matrix_bytes` are never held together; DataError where there are sets, which need all of them.
+    """
     if 4 * len(split.images) * len(split.captions) <= matrix_bytes:
-        scored = score_split(method, split, device)
-        return Ranked(rank_folds(scored.scores, folds), shortlists(scored.scores, folds), scored.cost)
+        scores, cost = score_split(method, split, device)
+        return Ranked(rank_folds(scores, folds), shortlists(scores, folds), cost, rank_sets(scores, sets))
+    if sets:
+        raise DataError(
+            f"{len(split.images)} x {len(split.captions)} scores are too many to hold, as the positives of "
+            f"{', '.join(one.name for one in sets)} need them; take these out of the dataset's card"
+        )
     with scoring(method):
-        sets = encode_split(method, split, device)
+        encoded = encode_split(method, split, device)
         start = time.perf_counter()
         ranks, found = shrinking(
             # both passes anew: their scores are the same to the bit only in tiles of one size
-            lambda vectors: rank_streamed(partial(score_rows, method, sets, split.pairs, vectors), folds),
+            lambda vectors: rank_streamed(partial(score_rows, method, encoded, split.pairs, vectors), folds),
             side(method, device),
         )
         pairs = len(split.images) * len(split.captions)
-    return Ranked(ranks, found, {**sets.cost, "score_pairs_per_second": pairs / (time.perf_counter() - start)})
+    cost = {**encoded.cost, "score_pairs_per_second": pairs / (time.perf_counter() - start)}
+    return Ranked(ranks, found, cost, [])
 
 
 @contextmanager

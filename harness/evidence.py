@@ -7,24 +7,41 @@ from dataclasses import dataclass, field
 from math import isnan
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from harness import kept
 from harness.board import Board, boards_of
 from harness.cards import MethodCard
-from harness.stats import Difference, Hits, differences, intervals, letters, same_queries
+from harness.kept import Read
+from harness.queries import WAYS, Floats, Hardest, Queries, hardest, profile, queries
+from harness.stats import Difference, Hits, all_intervals, differences, hits_of, letters
 
 if TYPE_CHECKING:
     import pandas
 
 Load = Callable[[str], Hits | None]  # of a run, by its id in the store
+Ends = tuple[float, float]
+
+
+class Curve(NamedTuple):
+    """The learning curve of one run."""
+
+    seed: int
+    points: tuple[tuple[int, float], ...]  # epoch, val rsum
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Of the ranked rows of a board, by their place from 0; a row whose ranks are gone has none."""
 
-    intervals: Mapping[int, tuple[float, float]] = field(default_factory=dict)  # of rsum, 95 %
+    intervals: Mapping[int, Ends] = field(default_factory=dict)  # of rsum, 95 %
     letters: Mapping[int, str] = field(default_factory=dict)  # rows that share one are not told apart
     differences: Sequence[Difference] = ()
     lost: frozenset[int] = frozenset()  # rows that the store has no ranks of
+    recalls: Mapping[int, tuple[Ends, ...]] = field(default_factory=dict)  # of the six, as RECALLS names them, 95 %
+    profiles: Mapping[int, Floats] = field(default_factory=dict)  # (2, 100) i2t and t2i R@1 to R@100, mean over seeds
+    hardest: Mapping[int, Hardest] = field(default_factory=dict)
+    curves: Mapping[int, tuple[Curve, ...]] = field(default_factory=dict)  # rows all of whose epochs are there
 
     @property
     def is_testable(self) -> bool:
@@ -44,27 +61,75 @@ class Assessed(NamedTuple):
     evidence: Evidence
 
 
-def assessed(frame: pandas.DataFrame, methods: Mapping[str, MethodCard], load: Load) -> list[Assessed]:
-    """The boards of a frame with what the ranks of their runs say."""
-    return [Assessed(board, evidence(board, load)) for board in boards_of(frame, methods)]
+class Ranked(NamedTuple):
+    """What the ranks of a row's runs say, each file read once."""
+
+    hits: Sequence[Hits]  # of each run
+    profile: Floats
+    hardest: Hardest | None  # None where the runs have not answered the same queries
 
 
-def evidence(board: Board, load: Load) -> Evidence:
-    """Intervals of a board's ranked rows, and which of them are told apart."""
-    runs = {place: [load(run) for run in row.runs] for place, row in enumerate(board.ranked)}
-    whole = comparable({place: [hits for hits in row if hits] for place, row in runs.items() if row and all(row)})
-    lost = frozenset(runs.keys() - whole.keys())
+def assessed(frame: pandas.DataFrame, methods: Mapping[str, MethodCard], read: Read) -> list[Assessed]:
+    """The boards of a frame with what the files of their runs say."""
+    return [Assessed(board, evidence(board, read)) for board in boards_of(frame, methods)]
+
+
+def evidence(board: Board, read: Read) -> Evidence:
+    """Intervals of a board's ranked rows, which of them are told apart, and what their runs have kept."""
+    runs = {place: said for place, row in enumerate(board.ranked) if (said := ranked(row.runs, read))}
+    whole = comparable({place: row.hits for place, row in runs.items()})
+    lost = frozenset({*range(len(board.ranked))} - whole.keys())
+    curves = {place: found for place in range(len(board.ranked)) if (found := curves_of(board, place, read))}
     if not whole:
-        return Evidence(lost=lost)
+        return Evidence(lost=lost, curves=curves)
     places, rows = [*whole], [*whole.values()]
-    ends = {place: (float(low), float(high)) for place, (low, high) in zip(places, intervals(rows), strict=True)}
-    found = differences(rows)
-    named = dict(zip(places, letters(len(rows), found), strict=True))
-    apart = [one._replace(first=places[one.first], second=places[one.second]) for one in found]
-    return Evidence(ends, named, apart, lost)
+    bounds = [[(float(low), float(high)) for low, high in row] for row in all_intervals(rows)]
+    apart = differences(rows)
+    return Evidence(
+        intervals={place: ends[-1] for place, ends in zip(places, bounds, strict=True)},
+        letters=dict(zip(places, letters(len(rows), apart), strict=True)),
+        differences=[one._replace(first=places[one.first], second=places[one.second]) for one in apart],
+        lost=lost,
+        recalls={place: tuple(ends[:-1]) for place, ends in zip(places, bounds, strict=True)},
+        profiles={place: runs[place].profile for place in places},
+        hardest={place: hard for place in places if (hard := runs[place].hardest)},
+        curves=curves,
+    )
 
 
 def comparable(rows: Mapping[int, Sequence[Hits]]) -> dict[int, Sequence[Hits]]:
     """The rows that have answered the same queries as most: ranks of another origin count as lost."""
-    groups = [{n: row for n, row in rows.items() if same_queries(one, row)} for one in rows.values()]
-    return max(groups, key=len, default={})
+    groups: dict[tuple[bytes, bytes], dict[int, Sequence[Hits]]] = {}
+    for place, row in rows.items():
+        asked = {(hits.folds.tobytes(), hits.queries.tobytes()) for hits in row}
+        if len(asked) == 1:
+            groups.setdefault(asked.pop(), {})[place] = row
+    return max(groups.values(), key=len, default={})
+
+
+def ranked(runs: Sequence[str], read: Read) -> Ranked | None:
+    """What the ranks of a row's runs say; None where those of any run are gone or damaged."""
+    hits: list[Hits] = []
+    found: list[Mapping[str, Queries]] = []
+    arrays = kept.ranks(read, runs[0]) or {}
+    try:
+        for place, run in enumerate(runs):
+            own = arrays if place == 0 else kept.ranks(read, run) or {}
+            hits.append(hits_of(own))
+            found.append({way: queries(own, way) for way in WAYS})
+    except KeyError:
+        return None
+    shares = np.mean([[profile(run[way]) for way in WAYS] for run in found], axis=0)
+    alike = all(np.array_equal(run[way].numbers, found[0][way].numbers) for run in found for way in WAYS)
+    return Ranked(hits, shares, hardest(found, arrays, kept.rankings(read, runs[0])) if alike else None)
+
+
+def curves_of(board: Board, place: int, read: Read) -> tuple[Curve, ...]:
+    """The learning curves of a ranked row; none where those of any run are gone, or nothing was trained."""
+    row = board.ranked[place]
+    found = []
+    for seed, run in zip(row.seeds, row.runs, strict=True):
+        epochs = [one for one in kept.epochs(read, run) if one.epoch and "rsum" in one.val]
+        found.append(Curve(seed, tuple((one.epoch, one.val["rsum"]) for one in epochs)))
+    common = set.intersection(*({epoch for epoch, _ in curve.points} for curve in found))
+    return tuple(found) if common else ()

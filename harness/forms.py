@@ -11,12 +11,16 @@ from functools import cache
 from math import isnan
 from typing import Any
 
+from harness import board_page
 from harness.board import SECTIONS, Standing
 from harness.cards import MethodCard
 from harness.errors import ConfigError
-from harness.evidence import Assessed
+from harness.evidence import Assessed, Evidence
+from harness.more_measures import all_measures
 from harness.published import beside
-from harness.report import environment, file_name, header, label, notes, page, rows
+from harness.queries import WAYS
+from harness.report import environment, file_name, header, label, notes, rows
+from harness.results import RECALLS
 from harness.webpage import webpage
 
 Methods = Mapping[str, MethodCard]
@@ -28,7 +32,7 @@ ASIDE = ("val rsum", "parameters", "notes", "score pairs/s")  # columns that a p
 
 
 def files(found: Sequence[Assessed], methods: Methods, forms: Sequence[str] = ("md",)) -> dict[str, bytes]:
-    """Every board in every form, by file name. ConfigError where two boards would share a file."""
+    """Every board in every form, by file name, and what lies beside it. ConfigError where two would share a file."""
     made: dict[str, bytes] = {}
     for one in found:
         for form in forms:
@@ -36,6 +40,7 @@ def files(found: Sequence[Assessed], methods: Methods, forms: Sequence[str] = ("
             if name in made:
                 raise ConfigError(f"two boards would be written to {name}: rename the protocol {one.board.protocol!r}")
             made[name] = FORMS[form](one, methods).encode()
+        made |= dict(board_page.beside(one, methods)) if "md" in forms else {}
     return made
 
 
@@ -54,11 +59,14 @@ def as_csv(one: Assessed, methods: Methods) -> str:
 def as_json(one: Assessed, methods: Methods) -> str:
     """All of a board: rows with their statistics and trials, and the differences of rows."""
     board, evidence = one
-    about = ("dataset", "protocol", "version", "data", "gallery")
+    facts = ("dataset", "protocol", "version", "data", "gallery")
     ranked = [label(row) for row in board.ranked]
     apart = [{**d._asdict(), "first": ranked[d.first], "second": ranked[d.second]} for d in evidence.differences]
-    rows = [{**asdict(row), **place, "notes": notes(board, row)} for place, row in _placed(one)]
-    whole = {name: getattr(board, name) for name in about}
+    rows = [
+        {**asdict(row), **about, **_measured(evidence, about, row), "notes": notes(board, row)}
+        for about, row in _placed(one)
+    ]
+    whole = {name: getattr(board, name) for name in facts}
     whole |= {"machines": board.machines, "rows": rows, "differences": apart, "least": evidence.least}
     whole["published"] = [
         {"row": ranked[one.place], **one.reported.model_dump(), "difference": one.difference, "verdict": one.verdict}
@@ -70,15 +78,15 @@ def as_json(one: Assessed, methods: Methods) -> str:
 def as_latex(one: Assessed, methods: Methods) -> str:
     """The ranked rows as a booktabs table, and what its columns mean."""
     board, evidence = one
-    names = header(board)
+    names = header(board, methods)
     shown = [place for place, name in enumerate(names) if name not in ASIDE]
-    cells = [[row[place] for place in shown] for row in rows(board, evidence)]
+    cells = [[row[place] for place in shown] for row in rows(board, evidence, methods)]
     heads = [names[place] for place in shown]
     return str(_tex().render(board=board, evidence=evidence, heads=heads, rows=cells))
 
 
 FORMS: dict[str, Callable[[Assessed, Methods], str]] = {
-    "md": page,
+    "md": board_page.board_page,
     "csv": as_csv,
     "json": as_json,
     "latex": as_latex,
@@ -97,6 +105,20 @@ def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
                 low, high = evidence.intervals.get(place, (None, None))
                 about |= {"low": low, "high": high, "group": evidence.letters.get(place)}
             yield about, row
+
+
+def _measured(evidence: Evidence, about: Mapping[str, Any], row: Standing) -> dict[str, Any]:
+    """The measures of a row, their intervals, R@1 to R@100 and learning curves, where it is ranked and has them."""
+    if about["section"] != "ranked":
+        return {"measures": all_measures(row)}
+    place = about["place"] - 1
+    profile, curves = evidence.profiles.get(place), evidence.curves.get(place, ())
+    return {
+        "measures": all_measures(row),
+        "intervals": dict(zip(RECALLS, evidence.recalls.get(place, ()), strict=False)),
+        "recall": {} if profile is None else dict(zip(WAYS, profile.tolist(), strict=True)),
+        "curves": [{"seed": curve.seed, "val_rsum": dict(curve.points)} for curve in curves],
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from harness.config import Config
 from harness.data import fingerprint, open_dataset
 from harness.errors import StoreError, UsageError, unknown
 from harness.folders import CHECKPOINT, read_result
+from harness.positives import open_sets
 from harness.protocols import folds
 from harness.registry import Registry, settings_for, training_for
 from harness.results import Assignment, Failure, State, TrialSpec
@@ -260,3 +261,4 @@ def check_data(registry: Registry, todo: Sequence[Assignment]) -> None:
         protocol = find_protocol(card, trial.spec.protocol)
         scored = splits.get(protocol.split) or dataset.split(protocol.split)
         folds(protocol, len(scored.images), scored.pairs, limited=limit is not None)
+        open_sets(card, protocol.name, trial.data, scored, limit)

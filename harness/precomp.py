@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,7 +63,7 @@ def open_array(path: Path) -> NDArray[Any]:
     with path.open("rb") as file:
         try:
             shape, fortran, dtype = HEADERS[np.lib.format.read_magic(file)](file)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, SyntaxError, TokenError) as error:  # the header is Python's words for a dict
             raise DataError(f"{path} is no .npy file of numbers ({error}); a pickle is never loaded") from error
         start = file.tell()
     if dtype.hasobject:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.cards import ProtocolCard
 from harness.errors import DataError
-from harness.ranking import CUTOFFS, Floats, Ints, Ranks, check_finite, measures, rank
+from harness.ranking import CUTOFFS, Floats, Ints, Ranks, check_finite, list_measures, measures, rank, ways
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def evaluation(
     card: ProtocolCard, pairs: Ints, parts: Sequence[Fold], ranks: Sequence[Ranks]
 ) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
     """Measures averaged over the folds, and the arrays that are kept of a trial (docs/protocols.md names them)."""
-    each = [measures(of) for of in ranks]
+    each = [measures(of) | list_measures(*ways(of)) for of in ranks]
     means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
     return means, _kept(card, pairs, parts, ranks)
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import unified_diff
-from functools import partial
-from io import BytesIO
 from pathlib import Path
 
 from rich.table import Table
 
 from harness import forms, report
 from harness.archive import Archived, read_studies
-from harness.errors import DataError, StoreError
+from harness.errors import StoreError
 from harness.evidence import Assessed, assessed
 from harness.figures import Comparison, Figure
-from harness.files import load_arrays
-from harness.folders import RANKS, read_epochs
+from harness.folders import read_epochs
+from harness.kept import ranks
 from harness.planning import TRIALS, Plan
 from harness.plots import drawn
 from harness.registry import Registry
@@ -47,10 +45,16 @@ class Published:
 def publish(
     tracker: Tracker, registry: Registry, folder: Path, only: Boards | None = None, chosen: Sequence[str] = ("md",)
 ) -> Published:
-    """Write every board of the store, or those in `only`; a file that is the same already is left alone."""
+    """Write every board of the store, or those in `only`; a file that is the same already is left alone.
+
+    Told are the boards' own files; one counts as changed where only what lies beside it was.
+    """
     found = boards_of_store(tracker, registry, only)
     files = forms.files(found, registry.methods, chosen)
-    return Published(tuple(folder / name for name in files), _write(files, folder), tuple(report.tables(found)))
+    changed = _write(files, folder)
+    own = tuple(folder / name for name in files if "/" not in name)
+    beside = {file.parent.with_name(f"{file.parent.name}.md") for file in changed if file.parent != folder}
+    return Published(own, changed | beside, tuple(report.tables(found)))
 
 
 def boards_of_store(tracker: Tracker, registry: Registry, only: Boards | None = None) -> list[Assessed]:
@@ -58,15 +62,15 @@ def boards_of_store(tracker: Tracker, registry: Registry, only: Boards | None = 
     frame = tracker.frame()
     if only is not None:
         frame = frame[[board in only for board in zip(frame["dataset"], frame["protocol"], strict=True)]]
-    return assessed(frame, registry.methods, partial(hits, tracker))
+    return assessed(frame, registry.methods, tracker.artifact)
 
 
 def hits(tracker: Tracker, run_id: str) -> Hits | None:
     """What a run has found, from the ranks that the store has of it; None where they are gone or damaged."""
-    kept = tracker.artifact(run_id, RANKS)
+    arrays = ranks(tracker.artifact, run_id)
     try:
-        return hits_of(load_arrays(BytesIO(kept))) if kept else None
-    except (DataError, KeyError):
+        return hits_of(arrays) if arrays else None
+    except KeyError:
         return None
 
 

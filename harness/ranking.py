@@ -1,10 +1,10 @@
-"""Scores -> ranks -> R@K and rsum, by counting: no row is ever sorted, so no sort order can break a tie. NumPy only."""
+"""Scores -> ranks -> measures, by counting: no row is ever sorted, so no sort order can break a tie. NumPy only."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,19 @@ class Ranks(NamedTuple):
     t2i_tied: NDArray[np.bool_]  # (M,) the same for captions
 
 
+class Way(NamedTuple):
+    """One direction of a ranking: its queries are those that have a positive, any number of them."""
+
+    queries: Ints  # (P,) whose positive each one is
+    ranks: NDArray[np.int32]  # (P,) of the positives, 1 is best
+    tied: NDArray[np.bool_]  # (Q,) of every query asked, in order of its number
+
+
+def ways(ranks: Ranks) -> tuple[Way, Way]:
+    """Both directions, images to captions first."""
+    return Way(ranks.pairs[:, 0], ranks.i2t, ranks.i2t_tied), Way(ranks.pairs[:, 1], ranks.t2i, ranks.t2i_tied)
+
+
 def rank(scores: Floats, pairs: Ints) -> Ranks:
     """Pessimistic ranks: a negative that ties with a positive comes before it.
 
@@ -50,25 +63,72 @@ def rank(scores: Floats, pairs: Ints) -> Ranks:
     return Ranks(pairs, i2t, t2i, i2t_tied, t2i_tied)
 
 
+def rank_way(scores: Floats, pairs: Ints, way: Literal["i2t", "t2i"]) -> Way:
+    """The same ranks in one direction, where pairs may leave queries out: these are not asked, but stay candidates.
+
+    scores (N, M), finite (`check_finite` tells); pairs (P, 2) rows (image, caption), distinct. Raises DataError where
+    pairs do not fit the scores.
+    """
+    _check_inside(pairs, scores.shape)
+    _check_distinct(pairs, scores.shape)
+    queries = pairs[:, 0] if way == "i2t" else pairs[:, 1]
+    count = count_in_rows if way == "i2t" else count_in_columns
+    return Way(queries, *_direction(count, scores, queries, scores[pairs[:, 0], pairs[:, 1]]))
+
+
 def best(ranks: Ranks) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The rank of every image's and of every caption's best positive: (N,) and (M,)."""
-    return _best(ranks.i2t, ranks.pairs[:, 0]), _best(ranks.t2i, ranks.pairs[:, 1])
+    i2t, t2i = ways(ranks)
+    return best_of(i2t), best_of(t2i)
+
+
+def best_of(way: Way) -> NDArray[np.int32]:
+    """The rank of every asked query's best positive, (Q,) in order of its number."""
+    order, starts = _by_query(way.queries)
+    smallest: NDArray[np.int32] = np.minimum.reduceat(way.ranks[order], starts)
+    return smallest
 
 
 def measures(ranks: Ranks) -> dict[str, float]:
     """R@K (the share of queries with a positive in the first K, percent), rsum, median and mean rank, share of ties."""
-    i2t, t2i = best(ranks)
-    recalls = {f"{way}_r{k}": _percent(of <= k) for way, of in (("i2t", i2t), ("t2i", t2i)) for k in CUTOFFS}
+    return hit_measures(*ways(ranks))
+
+
+def hit_measures(i2t: Way, t2i: Way) -> dict[str, float]:
+    """The same of two directions, whichever queries were asked."""
+    firsts = {"i2t": best_of(i2t), "t2i": best_of(t2i)}
+    recalls = {f"{way}_r{k}": _percent(first <= k) for way, first in firsts.items() for k in CUTOFFS}
     return {
         **recalls,
         "rsum": sum(recalls.values()),
-        "i2t_median_rank": float(np.median(i2t)),
-        "t2i_median_rank": float(np.median(t2i)),
-        "i2t_mean_rank": float(i2t.mean()),
-        "t2i_mean_rank": float(t2i.mean()),
-        "i2t_tied": _percent(ranks.i2t_tied),
-        "t2i_tied": _percent(ranks.t2i_tied),
+        **{f"{way}_median_rank": float(np.median(first)) for way, first in firsts.items()},
+        **{f"{way}_mean_rank": float(first.mean()) for way, first in firsts.items()},
+        "i2t_tied": _percent(i2t.tied),
+        "t2i_tied": _percent(t2i.tied),
     }
+
+
+def list_measures(i2t: Way, t2i: Way) -> dict[str, float]:
+    """What all positives of a query give, not its best one alone: mAP@R, R-precision and nDCG, in percent."""
+    found = {way: _of_lists(of) for way, of in (("i2t", i2t), ("t2i", t2i))}
+    return {f"{way}_{name}": found[way][name] for name in found["i2t"] for way in found}
+
+
+def _of_lists(way: Way) -> dict[str, float]:
+    """Each a mean over queries of a sum over the query's positives, the j-th of R at rank r."""
+    order = np.lexsort((way.ranks, way.queries))
+    queries, ranks = way.queries[order], way.ranks[order]
+    starts = np.flatnonzero(np.r_[True, np.diff(queries) != 0])
+    sizes = np.diff(np.r_[starts, len(queries)])
+    size, place = np.repeat(sizes, sizes), np.arange(len(queries)) - np.repeat(starts, sizes) + 1
+    inside, gains = ranks <= size, 1 / np.log2(1 + ranks)
+    ideal = np.cumsum(1 / np.log2(1 + np.arange(1, sizes.max() + 1)))[sizes - 1]
+    parts = {
+        "map_r": inside * place / ranks / size,
+        "r_precision": inside / size,
+        "ndcg": gains / np.repeat(ideal, sizes),
+    }
+    return {name: 100.0 * float(np.add.reduceat(part, starts).mean()) for name, part in parts.items()}
 
 
 def check_finite(scores: Floats, images: Ints | None = None) -> None:
@@ -89,16 +149,25 @@ def check_finite(scores: Floats, images: Ints | None = None) -> None:
 
 def check_pairs(pairs: Ints, shape: tuple[int, ...]) -> None:
     """DataError unless the pairs are distinct, lie inside (N, M) and reach every image and every caption."""
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or len(shape) != 2 or 0 in shape:
+    _check_inside(pairs, shape)
+    for column, (kind, size) in enumerate(zip(("image", "caption"), shape, strict=True)):
+        missing = np.bincount(pairs[:, column], minlength=size) == 0
+        if missing.any():
+            raise DataError(f"{kind} {int(missing.argmax())} has no pair: as a query it could never be answered")
+    _check_distinct(pairs, shape)
+
+
+def _check_inside(pairs: Ints, shape: tuple[int, ...]) -> None:
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or len(shape) != 2 or 0 in shape or not len(pairs):
         raise DataError(f"pairs {pairs.shape} and scores {shape}: expected (P, 2) and (N, M), none of them empty")
     for column, (kind, size) in enumerate(zip(("image", "caption"), shape, strict=True)):
         outside = (pairs[:, column] < 0) | (pairs[:, column] >= size)
         if outside.any():
             row = int(outside.argmax())
             raise DataError(f"pair {row} names {kind} {pairs[row, column]}; there are {size}, counted from 0")
-        missing = np.bincount(pairs[:, column], minlength=size) == 0
-        if missing.any():
-            raise DataError(f"{kind} {int(missing.argmax())} has no pair: as a query it could never be answered")
+
+
+def _check_distinct(pairs: Ints, shape: tuple[int, ...]) -> None:
     distinct, first = np.unique(pairs.astype(np.int64) @ np.array([shape[1], 1]), return_index=True)
     if len(distinct) < len(pairs):
         row = int(np.setdiff1d(np.arange(len(pairs)), first)[0])
@@ -165,8 +234,7 @@ def count_in_columns(scores: Floats, columns: Ints, thresholds: Floats, compare:
 
 def _turns(columns: Ints) -> Iterator[Ints]:
     """Positions of the columns in turns, in order of the column: the first of each column, the second of each, …"""
-    order = np.argsort(columns, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(columns[order]) != 0])
+    order, starts = _by_query(columns)
     turn = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
     for number in range(int(turn.max()) + 1):
         yield order[turn == number]
@@ -179,11 +247,10 @@ def blocks(scores: Floats) -> Iterator[tuple[int, Floats]]:
         yield start, scores[start : start + rows]
 
 
-def _best(ranks: NDArray[np.int32], queries: Ints) -> NDArray[np.int32]:
-    """The smallest rank of every query, (queries,)."""
-    smallest = np.full(int(queries.max()) + 1, np.iinfo(np.int32).max, dtype=np.int32)
-    np.minimum.at(smallest, queries, ranks)
-    return smallest
+def _by_query(queries: Ints) -> tuple[Ints, Ints]:
+    """The order of the positives by query, and where each query begins in it."""
+    order = np.argsort(queries, kind="stable")
+    return order, np.flatnonzero(np.r_[True, np.diff(queries[order]) != 0])
 
 
 def _percent(true: NDArray[np.bool_]) -> float:

@@ -45,6 +45,7 @@ class Recorder:
         self.away = ""  # why the store cannot be reached
         self.view = view
         self._told = False
+        self._notes: set[str] = set()  # that were told: trials of one campaign have much the same to say
         self._try_at = 0.0  # seconds of the monotonic clock
         self._missed: dict[str, Ended] = {}
         self._tracker = tracker
@@ -57,7 +58,8 @@ class Recorder:
     def epoch(self, report: EpochReport) -> None:
         """A trial's report."""
         self._store(self._tracker.epoch, report)
-        if report.note:
+        if report.note and report.note not in self._notes:
+            self._notes.add(report.note)
             self.view.warn(report.note)
         self.view.epoch(report)
 

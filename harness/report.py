@@ -1,4 +1,4 @@
-"""Boards -> markdown and terminal tables. Pure: no clock, no path, the same bytes from the same frame."""
+"""Boards as cells of text, for the terminal and every page. Pure: no clock, no path, the same from the same frame."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from harness.folders import write_atomic
 from harness.published import beside
 from harness.results import RECALLS
 
+Methods = Mapping[str, MethodCard]
 TEMPLATES = Path(__file__).parent / "templates"
 TIED = 0.05  # percent of queries from which ties are worth a note
 MARKS = re.compile(r"[&<>\\`*\[\]|~$\"']|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word means nothing
@@ -30,17 +31,6 @@ MARKS = re.compile(r"[&<>\\`*\[\]|~$\"']|(?<![^\W_])_|_(?![^\W_])")  # an unders
 
 class Verbatim(str):
     """Text that stands in a code block, where nothing is escaped."""
-
-
-def page(one: Assessed, methods: Mapping[str, MethodCard]) -> str:
-    """A board as markdown."""
-    board, evidence = one
-    made = template("board.md.j2").render(
-        **{"board": board, "evidence": evidence, "methods": methods},
-        **{"header": header(board), "left": LEFT, "rows": rows(board, evidence), "pairs": pairs(board, evidence)},
-        published=published(board, methods),
-    )
-    return str(made)
 
 
 def write(pages: Mapping[str, str | bytes], folder: Path) -> list[Path]:
@@ -58,6 +48,11 @@ def file_name(dataset: str, protocol: str, suffix: str = "md") -> str:
     return re.sub(r"[^\w.-]", "_", f"{dataset}-{protocol}") + f".{suffix}"
 
 
+def folder_name(board: Board) -> str:
+    """The folder beside a board's file that has its plots and the pages of its rows."""
+    return Path(file_name(board.dataset, board.protocol)).stem
+
+
 def tables(found: Sequence[Assessed]) -> list[Table]:
     """The same boards for the terminal, one table each; what is not ranked stands in the caption."""
     return [terminal_table(*each) for each in found]
@@ -67,12 +62,12 @@ def terminal_table(board: Board, evidence: Evidence) -> Table:
     """One board for the terminal: notes stand below, so that the numbers fit."""
     title = Text(f"{board.dataset}, protocol {board.protocol}", style="bold")
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=0)
-    names = header(board)
+    names = header(board, {})
     shown = [place for place, name in enumerate(names) if name not in UNSHOWN]
     for name in (names[place] for place in shown):
         side: Any = "left" if name in LEFT else "right"
         table.add_column(Text(name.replace(" ", "\n")), justify=side, no_wrap=name not in LEFT, overflow="fold")
-    found = rows(board, evidence)
+    found = rows(board, evidence, {})
     for row in found:
         table.add_row(*(Text(row[place]) for place in shown))
     noted = [f"{row[0]}: {text}" for row in found if (text := told(row))]
@@ -93,13 +88,15 @@ HEADER = (
     *(name.replace("_r", " R@") for name in RECALLS),
     *("val rsum", "train pairs/s", "score pairs/s", "parameters", "notes"),
 )
-LEFT = ("method", "rsum", "group", "notes", SETTINGS)
+PUBLISHED = "published"  # a column where any paper's number compares
+LEFT = ("method", "rsum", "group", "notes", SETTINGS, PUBLISHED)
 UNSHOWN = ("95 %", "val rsum", "parameters", "notes", SETTINGS)  # in the terminal, so that a table fits 80 columns
 
 
-def header(board: Board) -> tuple[str, ...]:
+def header(board: Board, methods: Methods) -> tuple[str, ...]:
     """The columns of a board."""
-    return (*HEADER, SETTINGS) if board.is_searched else HEADER
+    more = [SETTINGS] if board.is_searched else []
+    return (*HEADER, *more, *([PUBLISHED] if compared(board, methods) else []))
 
 
 def told(row: Sequence[str]) -> str:
@@ -107,13 +104,25 @@ def told(row: Sequence[str]) -> str:
     return "; ".join(cell for cell in row[len(HEADER) - 1 :] if cell)
 
 
-def rows(board: Board, evidence: Evidence) -> list[list[str]]:
+def rows(board: Board, evidence: Evidence, methods: Methods) -> list[list[str]]:
     """The ranked rows as cells under `header`."""
-    return [cells(board, evidence, place) for place in range(len(board.ranked))]
+    papers = compared(board, methods)
+    more = [[papers.get(place, "")] if papers else [] for place in range(len(board.ranked))]
+    return [[*cells(board, evidence, place), *paper] for place, paper in enumerate(more)]
+
+
+def compared(board: Board, methods: Methods) -> dict[int, str]:
+    """The numbers of papers that compare with ranked rows, by the rows' places, each with its verdict."""
+    found: dict[int, list[str]] = {}
+    for one in beside(board, methods):
+        if not one.reported.apart:
+            said = f"{tenths(one.reported.rsum)} ({one.difference:+.1f}, {one.verdict})"
+            found.setdefault(one.place, []).append(said)
+    return {place: "; ".join(numbers) for place, numbers in found.items()}
 
 
 def cells(board: Board, evidence: Evidence, place: int) -> list[str]:
-    """One ranked row."""
+    """One ranked row, under the columns that every board has."""
     row = board.ranked[place]
     return [
         *(str(place + 1), label(row), str(row.n)),
@@ -140,8 +149,8 @@ def pairs(board: Board, evidence: Evidence) -> list[list[str]]:
     ]
 
 
-def published(board: Board, methods: Mapping[str, MethodCard]) -> list[list[str]]:
-    """Ranked rows beside the numbers of their papers."""
+def published(board: Board, methods: Methods, place: int | None = None) -> list[list[str]]:
+    """Ranked rows, or the one at a place, beside the numbers of their papers."""
     return [
         [
             *(label(board.ranked[one.place]), tenths(one.rsum), tenths(one.reported.rsum), f"{one.difference:+.1f}"),
@@ -149,6 +158,7 @@ def published(board: Board, methods: Mapping[str, MethodCard]) -> list[list[str]
             one.reported.remarks,
         ]
         for one in beside(board, methods)
+        if place is None or one.place == place
     ]
 
 
@@ -184,6 +194,7 @@ def label(row: Standing) -> str:
 def notes(board: Board, row: Standing) -> list[str]:
     """What a reader must know before comparing a row."""
     found = ["n = 1"] if row.n == 1 else []
+    found += [row.remark] if row.remark else []
     found += ["uncommitted changes"] if row.dirty else []
     found += ["smaller search budget than others"] if board.is_unequal(row) else []
     if len(board.machines) > 1:
@@ -216,11 +227,17 @@ def escaped(value: Any) -> Any:
     return MARKS.sub(lambda mark: f"&#{ord(mark[0])};", line)
 
 
+def fenced(text: str) -> Verbatim:
+    """A block of code that nothing within can end."""
+    marks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return Verbatim(f"{marks}\n{text}\n{marks}")
+
+
 @cache
 def template(name: str) -> Any:
     """A template of a page: every value it prints is escaped, no place of it has to remember that."""
     made = environment(finalize=escaped)
-    made.filters |= {"verbatim": Verbatim, "linked": lambda path: Verbatim(quote(path))}
+    made.filters |= {"verbatim": Verbatim, "fenced": fenced, "linked": lambda path: Verbatim(quote(path))}
     return made.get_template(name)
 
 

@@ -19,6 +19,7 @@ from harness.config import Config
 from harness.data import fingerprint
 from harness.errors import DataError, UsageError, unknown
 from harness.executors import InProcess
+from harness.external import is_external
 from harness.folders import RESULT
 from harness.output import table
 from harness.planning import CACHE, assignment, protocol_of
@@ -124,6 +125,11 @@ def labelled(frame: pandas.DataFrame, label: str) -> Mapping[str, Any]:
 def planned(config: Config, registry: Registry, then: TrialResult) -> Assignment:
     """The trial as it would be run now, in a folder of its own."""
     spec = then.spec
+    if is_external(spec.method):
+        raise UsageError(
+            f"{spec.label} is ranked from a file of scores, which nothing here can make again; its row on the board "
+            "has the `harness score` command"
+        )
     for kind, name, known in (("method", spec.method, registry.methods), ("dataset", spec.dataset, registry.datasets)):
         if name not in known:
             raise UsageError(unknown(kind, name, known))

@@ -150,7 +150,10 @@ class TrialResult(Record):
     state: State
     failure: Failure | None = None
     message: str = Field("", description="one line for people; the traceback lies in the trial's folder")
-    measures: dict[str, float] = Field(default_factory=dict, description="i2t_r1 … t2i_r10, rsum, ranks, ties")
+    measures: dict[str, float] = Field(
+        default_factory=dict,
+        description="i2t_r1 … t2i_r10, rsum, ranks, ties, mAP@R, R-precision, nDCG; of sets of positives set.measure",
+    )
     val: dict[str, float] = Field(default_factory=dict, description="val measures of the best epoch")
     best_epoch: int = 0
     epochs: int = 0
@@ -163,7 +166,7 @@ class TrialResult(Record):
         "score_pairs_per_second, data_wait, peak_memory_mb, parameters, seconds",
     )
     environment: dict[str, str] = Field(
-        default_factory=dict, description="versions, device, cpu, commit, dirty, data fingerprint, notes"
+        default_factory=dict, description="versions, device, cpu, commit, dirty, releases of sets of positives"
     )
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,7 +20,7 @@ from harness.drawing import FILLS, PALETTE, SHAPES, SIDE, SIZES, Thing
 from harness.files import keep, load_arrays, npz
 from harness.grammar import Caption, Scene
 from harness.regions import Floats, Ragged, offsets
-from harness.splits import Content, Place, pairs_of, whole
+from harness.splits import Content, Look, Place, pairs_of, whole
 
 VERSION = 4  # of the generator; a change of anything it makes is a new one
 SPLITS = ("train", "val", "test")
@@ -65,6 +66,15 @@ class Scenes:
         if not path.is_file():
             keep(path, npz(**generate(self.seed, split, size, most)))
         return _content(split, load_arrays(path))
+
+    def look(self, image: str) -> Look:
+        """The picture of an image id, drawn anew, and its regions; nothing where no picture has that id."""
+        found = re.fullmatch(rf"({'|'.join(SPLITS)})-(\d+)([a-d])", image)
+        if found is None:
+            return Look()
+        index = FAMILY * int(found[2]) + "abcd".index(found[3])
+        one = example(self.seed, found[1], index, self.place.card.max_regions)
+        return Look((SIDE, SIDE), one.picture, boxes=tuple(map(tuple, one.boxes.tolist())))
 
 
 def _content(split: str, arrays: dict[str, Any]) -> Content:

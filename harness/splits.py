@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from harness.cards import DatasetCard
 from harness.errors import ConfigError, DataError
 from harness.regions import Ints, Ragged, Regions
 from harness.sections import Scalar
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,15 @@ class Split(Content):
 
     name: str
     tokens: Tokens
+
+
+class Look(NamedTuple):
+    """What people see of one image, as far as its dataset has it; nothing of an image that is numbers alone."""
+
+    size: tuple[int, int] | None = None  # width and height in pixels
+    picture: Image.Image | None = None
+    boxes: tuple[tuple[float, ...], ...] = ()  # of every region x, y, width, height in pixels
+    labels: tuple[str, ...] = ()  # of every region
 
 
 class Place(NamedTuple):

@@ -24,6 +24,7 @@ Row = Sequence["Hits"]  # the runs of one method with one recipe, one a seed
 LEVEL = 0.05
 RESAMPLES = 10_000
 BLOCK_BYTES = 2**26  # of resamples held together
+TOGETHER = 64  # rows whose intervals are made at a time
 SEED = 0  # the same ranks give the same bytes
 
 
@@ -81,8 +82,17 @@ def intervals(rows: Sequence[Row], resamples: int = RESAMPLES, level: float = LE
     Of the mean over a row's seeds, as they were trained: the spread over seeds is not in it. Raises DataError as
     `resampled` does.
     """
-    ends: Floats = np.quantile(resampled(rows, resamples), [level / 2, 1 - level / 2], axis=0).T
-    return ends
+    return all_intervals(rows, resamples, level)[:, -1]
+
+
+def all_intervals(rows: Sequence[Row], resamples: int = RESAMPLES, level: float = LEVEL) -> Floats:
+    """(rows, 7, 2) the same for the six recalls, in the order of `results.RECALLS`, and for rsum, on the same samples.
+
+    A few rows at a time, so that memory does not grow with them. Raises DataError as `resampled` does.
+    """
+    _check_same(rows)
+    parts = [rows[start : start + TOGETHER] for start in range(0, len(rows), TOGETHER)]
+    return np.concatenate([_ends(resampled_recalls(part, resamples), level) for part in parts])
 
 
 def resampled(rows: Sequence[Row], resamples: int = RESAMPLES) -> Floats:
@@ -90,12 +100,25 @@ def resampled(rows: Sequence[Row], resamples: int = RESAMPLES) -> Floats:
 
     Raises DataError where the runs have not answered the same queries.
     """
+    total: Floats = resampled_recalls(rows, resamples).sum(axis=2)
+    return total
+
+
+def resampled_recalls(rows: Sequence[Row], resamples: int = RESAMPLES) -> Floats:
+    """(resamples, rows, 6) the recalls behind `resampled`."""
     _check_same(rows)
     one = rows[0][0]
-    found = np.stack([np.mean([hits.found.sum(axis=2) for hits in row], axis=0) for row in rows], axis=2)  # (N, 2, r)
-    sums = [np.concatenate(list(_drawn(one, found, fold, resamples))) for fold in range(one.folds.max() + 1)]
-    mean: Floats = np.mean(sums, axis=0)
+    found = np.stack([np.mean([hits.found for hits in row], axis=0) for row in rows], axis=2)  # (N, 2, r, 3)
+    folds = [np.concatenate(list(_drawn(one, found, fold, resamples))) for fold in range(one.folds.max() + 1)]
+    mean: Floats = np.mean(folds, axis=0)
     return mean
+
+
+def _ends(drawn: Floats, level: float) -> Floats:
+    """(rows, 7, 2) from (resamples, rows, 6)."""
+    whole = np.concatenate([drawn, drawn.sum(axis=2, keepdims=True)], axis=2)
+    ends: Floats = np.quantile(whole, [level / 2, 1 - level / 2], axis=0).transpose(1, 2, 0)
+    return ends
 
 
 def differences(
@@ -181,9 +204,9 @@ def training_error(first: Spread, second: Spread) -> tuple[float, float]:
 
 
 def _best(ranks: NDArray[Any], of: Ints) -> Ints:
-    """The best rank of each query."""
-    best = np.full(of.max() + 1, np.iinfo(np.int64).max)
-    np.minimum.at(best, of, ranks)
+    """The best rank of each query, `of` being numbers from 0 that are all there."""
+    order = np.argsort(of, kind="stable")
+    best: Ints = np.minimum.reduceat(ranks[order].astype(np.int64), np.flatnonzero(np.r_[True, np.diff(of[order]) > 0]))
     return best
 
 
@@ -201,14 +224,15 @@ def _check_same(rows: Sequence[Row]) -> None:
 
 
 def _drawn(hits: Hits, found: Floats, fold: int, resamples: int) -> Iterator[Floats]:
-    """Blocks (b, rows) of the rsum of one fold whose images are drawn with replacement."""
+    """Blocks (b, rows, 6) of the recalls of one fold whose images are drawn with replacement."""
     inside = np.flatnonzero(hits.folds == fold)
     rng, size = np.random.default_rng([SEED, fold]), len(inside)
     for count in _blocks(resamples, size):
         drawn = rng.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
         weights = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(np.float64)
         asked = weights @ hits.queries[inside]
-        yield sum(100 * (weights @ found[inside, way]) / asked[:, way, None] for way in (0, 1))
+        ways = [weights @ found[inside, way].reshape(size, -1) / asked[:, way, None] for way in (0, 1)]
+        yield 100 * np.concatenate([of.reshape(count, -1, len(CUTOFFS)) for of in ways], axis=2)
 
 
 def _swapped(between: Floats, resamples: int) -> Iterator[Floats]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness import positives
 from harness.cards import SELECTION, DatasetCard, MethodCard, ProtocolCard, read_card
 from harness.checkpoint import load_checkpoint, save_checkpoint
 from harness.data import Dataset, open_dataset
@@ -87,7 +88,7 @@ class Trial:
         self.method = build_method(method_card, self.spec.settings, self.dataset, self.spec.seed).to(self.device)
         self.reports: list[EpochReport] = []
         self.best: dict[str, Any] = {"epoch": 0, "rsum": -math.inf, "method": None}
-        self.note = ""
+        self.positives, self.note = positives.present(card, self.spec.protocol, assignment.data, self.spec.limit)
 
     def run(self) -> Steps:
         """Epochs from where they stood, then the best weights on test."""
@@ -115,7 +116,8 @@ class Trial:
             self.reports = reports[: trainer.epoch]
         elif (self.folder / CHECKPOINT).is_file():
             damaged = EPOCHS if state else CHECKPOINT
-            self.note = f"{self.assignment.name}: {damaged} is damaged; the trial begins anew"
+            anew = f"{self.assignment.name}: {damaged} is damaged; the trial begins anew"
+            self.note = f"{anew}. {self.note}" if self.note else anew
         return trainer
 
     def _finished(self, trainer: Trainer) -> bool:
@@ -152,9 +154,12 @@ class Trial:
             self.method.load_state_dict(self.best["method"])
         split = self.dataset.split(protocol.split)
         parts = folds(protocol, len(split.images), split.pairs, limited=self.spec.limit is not None)
-        ranked = rank_split(self.method, split, self.device, parts)
+        sets = positives.read_sets(self.positives, self.assignment.data, split)
+        self.environment |= positives.releases(sets)
+        ranked = rank_split(self.method, split, self.device, parts, sets)
         found, arrays = evaluation(protocol, split.pairs, parts, ranked.ranks)
-        save_arrays(self.folder / RANKS, arrays)
+        found |= positives.measures(ranked.sets)
+        save_arrays(self.folder / RANKS, arrays | positives.kept(ranked.sets))
         save_arrays(self.folder / RANKINGS, kept(ranked.shortlists, split.image_ids, split.captions))
         return self._result(State.DONE, found, gallery(parts), self._cost(ranked.cost))
 

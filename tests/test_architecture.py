@@ -22,19 +22,21 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     {"errors"},
     {"sections", "config", "cards", "results", "folders", "method", "attention", "tiles", "blocks"}
-    | {"ranking", "machine", "memory", "placement"},
+    | {"ranking", "machine", "memory", "placement", "external"},
     {"regions", "captions", "splits", "files", "grammar", "drawing", "scenes", "coco", "precomp", "data"}
-    | {"protocols", "shortlists", "streaming", "registry", "sources"},
+    | {"protocols", "shortlists", "streaming", "positives", "ids", "registry", "sources", "matrix", "answers"},
     {"environment", "evaluate", "batches"},
     {"train"},
     {"checkpoint", "trial"},
     {"executors", "courier", "cluster", "columns", "store", "artifacts", "tracking", "stats", "board", "evidence"}
-    | {"published", "report", "webpage", "forms"}
+    | {"queries", "kept", "axes", "charts", "lines", "markup", "board_plots", "grid", "more_measures"}
+    | {"board_page", "method_page", "published", "report", "webpage", "forms", "trec", "tables"}
     | {"space", "studies", "ledger", "search", "archive"},
     {"interruption", "attempts", "shares", "recording", "resume", "planning", "campaign", "status"}
     | {"subject", "searching", "figures", "plots", "search_report"},
     {"init", "view", "output", "compare", "reproduction", "catalogue"}
-    | {"summary", "search_summary", "search_status", "publish", "flags", "cli", "cli_reports"},
+    | {"summary", "search_summary", "search_status", "publish", "flags", "cli", "cli_reports"}
+    | {"scoring", "export", "cli_exchange"},
 )
 DOORS = {
     "ray": {"cluster"},

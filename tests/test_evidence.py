@@ -12,7 +12,7 @@ from sample_results import log_ranked, ranks_of, spec_of
 from harness.errors import StoreError
 from harness.evidence import Evidence, assessed
 from harness.forms import files
-from harness.publish import hits, publish
+from harness.publish import publish
 from harness.registry import Registry
 from harness.tracking import Tracker
 
@@ -32,7 +32,7 @@ def tracker(store: str, tmp_path: Path) -> Tracker:
 
 def page(tracker: Tracker) -> tuple[str, Evidence]:
     """The only board of a store, and its evidence."""
-    (one,) = found = assessed(tracker.frame(), {}, lambda run: hits(tracker, run))
+    (one,) = found = assessed(tracker.frame(), {}, tracker.artifact)
     return files(found, {})["scenes-full.md"].decode(), one.evidence
 
 
@@ -61,7 +61,8 @@ def test_a_row_whose_ranks_are_gone_stays_on_the_board_and_says_so(tracker: Trac
         shutil.rmtree(folder)
     text, evidence = page(tracker)
     assert len(evidence.lost) == 1 and len(evidence.intervals) == 2
-    (line,) = [line for line in text.splitlines() if "no usable ranks in the store" in line]
+    (line,) = [line for line in text.splitlines() if line.startswith("|") and "no usable ranks in the store" in line]
+    assert "Left out: same (no usable ranks in the store)." in text
     assert "same" in line and len(evidence.differences) == 1
 
 
@@ -109,6 +110,15 @@ def test_ranks_that_are_there_and_cannot_be_read_are_a_store_error(tracker: Trac
 
 
 def test_a_published_board_is_the_same_bytes_again(tracker: Tracker, tmp_path: Path) -> None:
-    first = publish(tracker, NOTHING, tmp_path / "reports")
-    assert len(first.changed) == 1
-    assert not publish(Tracker(tracker.uri), NOTHING, tmp_path / "reports").changed
+    reports = tmp_path / "reports"
+    first = publish(tracker, NOTHING, reports)
+    assert first.files == (reports / "scenes-full.md",) and len(first.changed) == 1 + 4 + 2 * 3
+    assert not publish(Tracker(tracker.uri), NOTHING, reports).changed
+
+
+def test_a_board_counts_as_written_where_only_the_page_of_a_row_was(tracker: Tracker, tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    publish(tracker, NOTHING, reports)
+    (reports / "scenes-full" / "good.md").write_text("another")
+    again = publish(tracker, NOTHING, reports)
+    assert again.changed == {reports / "scenes-full.md", reports / "scenes-full" / "good.md"}

@@ -112,6 +112,11 @@ def pickled(folder: Path) -> None:
     (folder / "train_ims.npy").write_bytes(pickle.dumps(regions(3)))
 
 
+def broken_header(folder: Path) -> None:
+    path = folder / "train_ims.npy"
+    path.write_bytes(path.read_bytes().replace(b"'shape': (", b"'shape': (\"", 1))
+
+
 def not_utf8(folder: Path) -> None:
     (folder / "train_caps.txt").write_bytes(b"a caption\n" * 3 + "caf\xe9\n".encode("latin-1") + b"a caption\n" * 11)
 
@@ -130,6 +135,7 @@ def not_repeated(folder: Path) -> None:
 
 BROKEN = {
     "cut short": (cut_short, r"train_ims\.npy.* 272 bytes, but it has 200"),
+    "a broken header": (broken_header, r"train_ims\.npy is no \.npy file of numbers"),
     "NaN": (with_nan, r"train_ims\.npy: row 1 holds NaN"),
     "a pickle": (pickled, r"train_ims\.npy is no \.npy file .*pickle is never loaded"),
     "objects": (lambda folder: save(folder, np.array([{}], dtype=object)), r"train_ims\.npy holds pickled objects"),

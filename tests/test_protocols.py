@@ -14,7 +14,7 @@ import pytest
 from harness.cards import ProtocolCard
 from harness.errors import DataError, NonFiniteError
 from harness.protocols import block, evaluation, expected_at_random, folds, gallery, rank_folds
-from harness.ranking import measures, rank
+from harness.ranking import list_measures, measures, rank, ways
 
 
 def five_each(images: int) -> np.ndarray:
@@ -40,7 +40,8 @@ def scores() -> np.ndarray:
 def test_folds_are_contiguous_diagonal_blocks_and_their_measures_are_averaged(scores: np.ndarray) -> None:
     pairs = five_each(50)
     found, _ = evaluate_protocol(scores, card(50, 250, folds=5), pairs)
-    each = [measures(rank(scores[10 * k : 10 * k + 10, 50 * k : 50 * k + 50], five_each(10))) for k in range(5)]
+    parts = [rank(scores[10 * k : 10 * k + 10, 50 * k : 50 * k + 50], five_each(10)) for k in range(5)]
+    each = [measures(ranks) | list_measures(*ways(ranks)) for ranks in parts]
     assert found == pytest.approx({name: np.mean([one[name] for one in each]) for name in each[0]})
     assert found["rsum"] == pytest.approx(
         sum(value for name, value in found.items() if "_r" in name and name[-1] in "150")

@@ -11,13 +11,14 @@ from sample_results import result_of, spec_of
 from test_report import html_tables, row
 
 from harness.board import boards_of
+from harness.board_page import board_page
 from harness.cards import MethodCard, Reported
 from harness.columns import typed
 from harness.config import Config
 from harness.evidence import assessed
 from harness.published import beside
 from harness.registry import discover
-from harness.report import page
+from harness.report import HEADER, header
 
 SUMS = (470.0, 474.0, 478.0)
 
@@ -66,8 +67,8 @@ def test_one_seed_reproduces_nothing() -> None:
 
 def test_the_page_shows_it_in_a_table_of_its_own_and_never_ranks_it() -> None:
     methods = {"caan": card(600.0, note="quoted")}
-    (one,) = assessed(frame(), methods, lambda _run: None)
-    ranked, published = html_tables(page(one, methods))
+    (one,) = assessed(frame(), methods, lambda _run, _name: None)
+    ranked, _more, published = html_tables(board_page(one, methods))
     assert [cells[1] for cells in ranked[1:]] == ["caan"]
     assert published[1][:5] == ["caan", "474.0", "600.0", "-126.0", "below"]
     assert published[1][-1] == "table 1; quoted"
@@ -77,3 +78,28 @@ def test_numbers_of_other_datasets_are_left_out() -> None:
     known = discover(Config(root=Path(__file__).parents[1])).methods
     (board,) = boards_of(frame(), known)
     assert not list(beside(board, known))
+
+
+def test_a_number_that_compares_is_a_column_beside_its_row_with_the_verdict() -> None:
+    methods = {"caan": card(455.8)}
+    (one,) = assessed(frame(), methods, lambda _run, _name: None)
+    ranked, *_ = html_tables(board_page(one, methods))
+    assert (ranked[0][-1], ranked[1][-1]) == ("published", "455.8 (+18.2, reproduced within noise)")
+    assert header(one.board, {}) == HEADER
+
+
+def test_a_row_without_a_number_has_an_empty_cell_and_the_order_of_rows_is_ours_alone() -> None:
+    rows = [row(result_of(spec_of(method, 0), rsum)) for method, rsum in (("vsepp", 480.0), ("caan", 470.0))]
+    methods = {"caan": card(600.0)}
+    (one,) = assessed(typed(rows), methods, lambda _run, _name: None)
+    ranked, *_ = html_tables(board_page(one, methods))
+    assert [(cells[1], cells[-1]) for cells in ranked[1:]] == [
+        ("vsepp", ""),
+        ("caan", "600.0 (-130.0, cannot be told from one seed)"),
+    ]
+
+
+def test_there_is_no_column_where_no_number_compares() -> None:
+    methods = {"caan": card(474.0, ensemble=True)}
+    (board,) = boards_of(frame(), methods)
+    assert list(beside(board, methods)) and "published" not in header(board, methods)

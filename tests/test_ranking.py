@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import DataError, NonFiniteError
-from harness.ranking import best, measures, rank
+from harness.ranking import Way, best, hit_measures, list_measures, measures, rank, rank_way, ways
 
 
 def oracle(scores: list[float], positives: list[int]) -> dict[int, int]:
@@ -93,21 +93,37 @@ def test_the_best_rank_does_not_depend_on_the_order_of_the_pairs(case: tuple[np.
         assert np.array_equal(one, other)
 
 
-def success(table: np.ndarray, positive: np.ndarray, pessimistic: bool = True) -> dict[int, float]:
-    """Success@K of pytrec_eval through ir-measures, in percent, queries in rows.
+def pytrec_eval(table: np.ndarray, positive: np.ndarray, wanted: list, pessimistic: bool = True) -> dict[str, float]:
+    """Measures of pytrec_eval through ir-measures, in percent, queries in rows.
 
     trec_eval orders documents of one score by their name, the larger one first. So names decide its ties: with
     `pessimistic` a query's negatives are named after its positives in the alphabet, and every tie goes against it.
     """
     first, last = ("a", "z") if pessimistic else ("z", "a")
-    names = [[f"{first if true else last}{item}" for item, true in enumerate(row)] for row in positive]
+    names = [[f"{first if true else last}{item:04}" for item, true in enumerate(row)] for row in positive]
     qrels = {
         f"q{q}": {name: 1 for name, true in zip(names[q], row, strict=True) if true} for q, row in enumerate(positive)
     }
     run = {f"q{q}": dict(zip(names[q], row.tolist(), strict=True)) for q, row in enumerate(table)}
-    wanted = [ir_measures.Success @ k for k in (1, 5, 10)]
     found = ir_measures.pytrec_eval.calc_aggregate(wanted, qrels, run)
-    return {k: 100 * found[ir_measures.Success @ k] for k in (1, 5, 10)}
+    return {str(measure): 100 * found[measure] for measure in wanted}
+
+
+def success(table: np.ndarray, positive: np.ndarray, pessimistic: bool = True) -> dict[int, float]:
+    """Success@K in percent."""
+    found = pytrec_eval(table, positive, [ir_measures.Success @ k for k in (1, 5, 10)], pessimistic)
+    return {k: found[f"Success@{k}"] for k in (1, 5, 10)}
+
+
+def slow_map_r(table: np.ndarray, positive: np.ndarray) -> float:
+    """mAP@R in percent by the textbook: of the first R places the precision so far where they hold a positive."""
+    each = []
+    for scores, mask in zip(table, positive, strict=True):
+        order = sorted(range(len(scores)), key=lambda item: (-scores[item], bool(mask[item])))
+        size = int(mask.sum())
+        hits = [bool(mask[item]) for item in order[:size]]
+        each.append(sum(sum(hits[: k + 1]) / (k + 1) for k in range(size) if hits[k]) / size)
+    return 100 * float(np.mean(each))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -122,6 +138,55 @@ def test_recalls_agree_with_pytrec_eval_success(seed: int, levels: int) -> None:
     for way, table, mask in (("i2t", scores, positive), ("t2i", scores.T, positive.T)):
         theirs = success(table, mask)
         assert {k: ours[f"{way}_r{k}"] for k in theirs} == pytest.approx(theirs)
+
+
+@given(cases())
+@settings(max_examples=200, deadline=None)
+def test_measures_of_whole_lists_agree_with_pytrec_eval_and_with_a_textbook_loop(
+    case: tuple[np.ndarray, np.ndarray],
+) -> None:
+    scores, pairs = case
+    positive = np.zeros(scores.shape, dtype=bool)
+    positive[pairs[:, 0], pairs[:, 1]] = True
+    ours = list_measures(*ways(rank(scores, pairs)))
+    for way, table, mask in (("i2t", scores, positive), ("t2i", scores.T, positive.T)):
+        theirs = pytrec_eval(table, mask, [ir_measures.nDCG, ir_measures.Rprec])
+        assert ours[f"{way}_ndcg"] == pytest.approx(theirs["nDCG"])
+        assert ours[f"{way}_r_precision"] == pytest.approx(theirs["Rprec"])
+        assert ours[f"{way}_map_r"] == pytest.approx(slow_map_r(table, mask))
+
+
+def test_measures_of_whole_lists_worked_by_hand() -> None:
+    way = Way(np.array([7, 2, 7, 7]), np.array([4, 1, 1, 2], dtype=np.int32), np.array([False, False]))
+    found = list_measures(way, way)
+    # query 2 is answered; query 7 has its positives at 1, 2 and 4: the first R = 3 places are right, right, wrong
+    assert found["i2t_map_r"] == pytest.approx(100 * (1 + (1 / 1 + 2 / 2) / 3) / 2)
+    assert found["i2t_r_precision"] == pytest.approx(100 * (1 + 2 / 3) / 2)
+    dcg = [sum(1 / np.log2(1 + place) for place in places) for places in ((1, 2, 4), (1, 2, 3))]
+    assert found["i2t_ndcg"] == pytest.approx(100 * (1 + dcg[0] / dcg[1]) / 2)
+
+
+@given(cases(), st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None)
+def test_queries_left_out_are_not_asked_and_stay_candidates(case: tuple[np.ndarray, np.ndarray], random) -> None:
+    scores, pairs = case
+    for way, column, full in zip(("i2t", "t2i"), (0, 1), ways(rank(scores, pairs)), strict=True):
+        asked = random.sample(sorted(set(pairs[:, column])), random.randint(1, len(set(pairs[:, column]))))
+        chosen = np.isin(pairs[:, column], asked)
+        part = rank_way(scores, pairs[chosen], way)
+        assert np.array_equal(part.ranks, full.ranks[chosen])
+        assert np.array_equal(part.tied, full.tied[np.isin(np.unique(pairs[:, column]), asked)])
+        assert hit_measures(part, part)["i2t_r1"] == pytest.approx(
+            100 * np.mean([full.ranks[pairs[:, column] == query].min() == 1 for query in asked])
+        )
+
+
+@pytest.mark.parametrize("way", ["i2t", "t2i"])
+def test_pairs_of_one_direction_that_do_not_fit_the_scores_are_refused(way: str) -> None:
+    scores = np.zeros((2, 3), dtype=np.float32)
+    for pairs, message in (([[0, 3]], "names caption 3"), ([[1, 1], [1, 1]], "is there twice"), ([], "expected")):
+        with pytest.raises(DataError, match=message):
+            rank_way(scores, np.array(pairs, dtype=np.int64).reshape(-1, 2), way)
 
 
 def test_the_names_given_to_pytrec_eval_do_decide_its_ties() -> None:

@@ -22,11 +22,12 @@ from harness.columns import described, epoch_metrics, final_metrics, final_tags,
 from harness.config import Config, built_in, load
 from harness.errors import ConfigError, StoreError
 from harness.evidence import assessed
+from harness.files import npz
+from harness.folders import EPOCHS, RANKS
 from harness.forms import files
 from harness.registry import discover, settings_for
 from harness.report import HEADER, escaped, tables, write
-from harness.results import Failure, State, TrialResult
-from harness.stats import hits_of
+from harness.results import EpochReport, Failure, State, TrialResult
 from harness.tracking import Tracker
 
 ROOT = Path(__file__).parents[1]
@@ -49,10 +50,19 @@ def only_board(rows: Sequence[dict[str, Any]]) -> Board:
     return board
 
 
+def all_files(frame: pandas.DataFrame) -> dict[str, bytes]:
+    """The files of a frame all of whose runs have found the same."""
+    kept = {RANKS: npz(**ranks_of(spec_of())), EPOCHS: b"".join(map(as_line, reports_of(spec_of())))}
+    return files(assessed(frame, {}, lambda _run, name: kept.get(name)), {})
+
+
+def as_line(report: EpochReport) -> bytes:
+    return report.model_dump_json().encode() + b"\n"
+
+
 def pages_of(frame: pandas.DataFrame) -> dict[str, str]:
-    """The pages of a frame all of whose runs have found the same."""
-    found = files(assessed(frame, {}, lambda _run: hits_of(ranks_of(spec_of()))), {})
-    return {name: page.decode() for name, page in found.items()}
+    """The pages of its boards."""
+    return {name: page.decode() for name, page in all_files(frame).items() if "/" not in name}
 
 
 def only_page(rows: Sequence[dict[str, Any]]) -> str:
@@ -95,21 +105,30 @@ def test_equal_means_stand_in_the_order_of_their_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("changes", "reason", "state"),
     [
-        ({"state": "waiting"}, "seed 2: not run"),
-        ({"state": "running", "epoch": 5.0}, "seed 2: running or cut off after epoch 5"),
-        ({"state": "interrupted"}, "seed 2: interrupted in its first epoch"),
-        ({"state": "failed", "failure": "oom", "message": "no memory"}, "seed 2: failed (oom): no memory"),
-        ({"state": "done", "rsum": None}, "seed 2: no rsum in the store"),
+        ({"state": "waiting"}, "seed 2: not run", "not run"),
+        ({"state": "running", "epoch": 5.0}, "seed 2: running or cut off after epoch 5", "running"),
+        ({"state": "interrupted"}, "seed 2: interrupted in its first epoch", "interrupted"),
+        (
+            {"state": "failed", "failure": "oom", "message": "no memory"},
+            "seed 2: failed (oom): no memory",
+            "failed: oom",
+        ),
+        ({"state": "done", "rsum": None}, "seed 2: no rsum in the store", "no rsum"),
     ],
 )
-def test_a_method_with_a_missing_seed_is_not_averaged_over_the_others(changes: dict[str, Any], reason: str) -> None:
+def test_a_method_with_a_missing_seed_is_not_averaged_over_the_others(
+    changes: dict[str, Any], reason: str, state: str
+) -> None:
     rows = three_seeds("caan", 260.0)
     rows[2] = {**rows[2], "rsum": None, **changes}
     page = only_page(rows)
     assert "No method is complete yet." in page
-    assert html_tables(page) == [[["method", "done", "missing"], ["caan", "2", reason]]]
+    assert html_tables(page) == [
+        [["method", "seed 0", "seed 1", "seed 2"], ["caan", "done", "done", state]],
+        [["method", "done", "missing"], ["caan", "2", reason]],
+    ]
 
 
 def test_seeds_missing_for_one_reason_are_named_together() -> None:
@@ -194,9 +213,9 @@ def test_boards_are_the_same_bytes_whatever_the_order_of_the_rows() -> None:
     other = three_seeds("caan", 250.3, settings={"dim": 64})
     rows = [*three_seeds("caan", 260.1), *other, *three_seeds("vsepp", 255.7), row(result_of(spec_of("a", limit=3)))]
     frame = typed(rows)
-    pages = pages_of(frame)
+    made = all_files(frame)
     for seed in range(3):
-        assert pages_of(frame.sample(frac=1, random_state=seed)) == pages
+        assert all_files(frame.sample(frac=1, random_state=seed)) == made
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +262,7 @@ def test_escaped_text_is_shown_as_it_was(text: str) -> None:
 @pytest.mark.parametrize("name", ["<script>|", "`a` *b* _c_ [d](e)", "a\nb | c", "<!-- ", "&lt;", "**"])
 def test_a_method_of_any_name_is_one_cell(name: str) -> None:
     page = only_page([row(result_of(spec_of(name)))])
-    (table,) = html_tables(page)
+    table, _more = html_tables(page)
     assert [len(cells) for cells in table] == [len(HEADER)] * 2
     assert table[1][1] == " ".join(name.split())
 
@@ -252,7 +271,7 @@ def test_the_terminal_shows_the_same_ranks_in_80_columns() -> None:
     failed = result_of(spec_of("vsepp"), state=State.FAILED, failure=Failure.OOM, message="no [bold]memory[/bold]")
     rows = [*three_seeds("bssan", 270.0), *three_seeds("scan_t2i", 260.0), row(failed, rsum=None)]
     console = Console(width=80, file=StringIO())
-    for table in tables(assessed(typed(rows), {}, lambda _run: None)):
+    for table in tables(assessed(typed(rows), {}, lambda _run, _name: None)):
         console.print(table)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [line.split()[:6] for line in lines if "±" in line] == [

@@ -14,37 +14,26 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_results import log_ranked, ranks_of, result_of, spec_of
-from test_report import only_board, row, three_seeds
+from sample_results import log_ranked, ranks_of, reports_of, result_of, spec_of
+from test_report import as_line, only_board, row, three_seeds
 from tiny_project import Call
 
+from harness.axes import TALL, WIDTH, Axis, box, linear, logarithmic, named
 from harness.cards import MethodCard, Reported
+from harness.charts import front, intervals, steps, tradeoff
 from harness.columns import typed
 from harness.config import Config
 from harness.evidence import Assessed, Evidence, assessed
+from harness.files import npz
+from harness.folders import EPOCHS, RANKS
 from harness.forms import files
+from harness.markup import readable
 from harness.registry import discover
 from harness.report import header, published, rows
 from harness.report import pairs as differences
 from harness.results import Failure, State
-from harness.stats import hits_of
 from harness.tracking import Tracker
-from harness.webpage import (
-    TALL,
-    WIDTH,
-    Axis,
-    box,
-    front,
-    intervals,
-    linear,
-    logarithmic,
-    named,
-    readable,
-    sortable,
-    steps,
-    tradeoff,
-    webpage,
-)
+from harness.webpage import sortable, webpage
 
 EMPTY = {"meta", "link", "br", "input", "img", "hr"}
 HOSTILE = (
@@ -100,8 +89,13 @@ class Page(HTMLParser):
 def one_of(found: Rows, methods: dict[str, MethodCard] | None = None) -> Assessed:
     """The board of a frame whose runs have ranks of their own."""
     frame = typed([{**line, "run_id": str(place)} for place, line in enumerate(found)])
-    hits = {str(place): hits_of(ranks_of(spec_of(seed=place), worst=20 + 4 * place)) for place in range(len(found))}
-    (one,) = assessed(frame, methods or {}, hits.get)
+    epochs = b"".join(map(as_line, reports_of(spec_of())))
+
+    def kept(run: str, name: str) -> bytes | None:
+        arrays = ranks_of(spec_of(seed=int(run)), worst=20 + 4 * int(run))
+        return {RANKS: npz(**arrays), EPOCHS: epochs}.get(name)
+
+    (one,) = assessed(frame, methods or {}, kept)
     return one
 
 
@@ -130,12 +124,12 @@ def test_the_page_says_all_that_the_tables_of_the_markdown_say() -> None:
     one = one_of([*four(), failed("scan_i2t", 0, "no memory\nleft"), *old, *limited], methods)
     page = Page(webpage(one, methods))
     lines = page.lines()
-    for cells in (*rows(*one), *differences(*one), *published(one.board, methods)):
+    for cells in (*rows(*one, methods), *differences(*one), *published(one.board, methods)):
         assert cells in lines
-    assert list(header(one.board)) in lines
+    assert list(header(one.board, methods)) in lines
     assert ["scan_i2t", "0", "seed 0: failed (oom): no memory\nleft"] in lines
     assert ["chance", "1", "3.0", one.board.stale[0].reason] in lines and ["vsepp", "1", "88.8", ""] in lines
-    sections = ["Differences", "Published", "Incomplete", "Stale", "Limited", "Reproduce"]
+    sections = ["Differences", "Published", "Incomplete", "Stale", "Limited", "Rows in full, and how to reproduce them"]
     assert [text for text in page.texts("h2") if text in sections] == sections
     assert page.texts("pre") == [ranked.command for ranked in one.board.ranked]
     told = dict(zip(page.texts("dt"), page.texts("dd"), strict=True))
@@ -147,8 +141,8 @@ def test_the_page_says_all_that_the_tables_of_the_markdown_say() -> None:
 
 def test_cells_carry_the_numbers_that_they_round() -> None:
     one = one_of(four())
-    (first, *_) = sortable(*one)
-    values = dict(zip(header(one.board), first, strict=True))
+    (first, *_) = sortable(one, {})
+    values = dict(zip(header(one.board, {}), first, strict=True))
     assert values["rsum"] == ("291.0 ± 1.0", 291.0) and values["method"] == ("bssan", None)
     assert values["i2t R@1"] == ("48.5", one.board.ranked[0].means["i2t_r1"]) and values["score pairs/s"][1] == 2e5
     assert values["95 %"][1] == one.evidence.intervals[0][0]
@@ -157,7 +151,7 @@ def test_cells_carry_the_numbers_that_they_round() -> None:
 
 
 def test_a_number_that_is_missing_is_no_value_to_sort_by() -> None:
-    (first, *_) = sortable(*one_of(with_speed("caan", 260.0, None)))
+    (first, *_) = sortable(one_of(with_speed("caan", 260.0, None)), {})
     assert ("–", None) in first and "nan" not in [str(value) for _, value in first]
 
 

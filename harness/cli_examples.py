@@ -1,0 +1,75 @@
+"""The command that shows what a trained method attends to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.errors import UsageError
+from harness.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
+
+if TYPE_CHECKING:
+    from harness.explain import Explanation
+
+SUFFIXES = (".svg", ".png")
+
+
+@click.command()
+@takes((PROTOCOL,), CONFIG, OUTPUT)
+@click.option("--method", required=True, metavar="NAME", help="A method with attention.")
+@click.option("--image", required=True, metavar="ID", help="Of the split, as its dataset names it.")
+@click.option("--caption", metavar="TEXT", help="Any text; default: the image's own first caption.")
+@click.option("--dataset", metavar="NAME", help="Default: the first of [campaign] datasets.")
+@click.option("--split", default="", metavar="NAME", help="Default: the one that the protocol scores.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Default: the first that is trained.")
+@click.option("--run", "key", default="", metavar="KEY", help="A trial by its key, or the start of it.")
+@click.option("-o", "--output", "file", type=FILE, metavar="FILE", help="An .svg or a .png file.")
+def explain(
+    flags: Flags,
+    method: str,
+    image: str,
+    caption: str | None,
+    dataset: str | None,
+    split: str,
+    seed: int | None,
+    key: str,
+    file: Path | None,
+) -> int:
+    """Draw which regions of an image the words of a caption attend to, with the weights of a trained method."""
+    from harness import explain as explaining
+    from harness.weights import Wanted
+
+    file = file or Path(re.sub(r"[^\w.-]", "_", f"explain-{method}-{image}") + ".svg")
+    check_suffix(file)
+    config, registry, out = flags.open()
+    chosen = dataset or registry.select_datasets(config.campaign.datasets)[0]
+    wanted = Wanted(method, chosen, flags.protocol, seed, key)
+    found = explaining.explanation(config, registry, wanted, explaining.Pair(image, caption, split))
+    draw(found, file)
+    out.note(*explaining.notes(found))
+    spec = found.trial.spec
+    page = f"{file} written: {spec.label}, trial {spec.key}, score {found.score:.3f}"
+    out.answer(explaining.as_json(found, file), page)
+    return 0
+
+
+def check_suffix(file: Path) -> None:
+    """UsageError for a file that is neither of the two forms."""
+    if file.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"-o {file}: write an {' or a '.join(SUFFIXES)} file")
+
+
+def draw(found: Explanation, file: Path) -> None:
+    """Write the picture; UsageError where it cannot be written."""
+    from harness.attention_map import sheet
+    from harness.attention_picture import png, svg
+    from harness.folders import write_atomic
+
+    made = sheet(found)
+    try:
+        write_atomic(file, (png if file.suffix.lower() == ".png" else svg)(made))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error}; name another with -o") from error

@@ -1,0 +1,136 @@
+"""Examples of a board as one web page that needs no other file and holds every picture once. Pure: the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from harness.board import Board
+from harness.cards import MethodCard
+from harness.config import Config
+from harness.data import fingerprint
+from harness.errors import DataError
+from harness.examples import FIRST, GROUPS, Examples, examples_of
+from harness.kept import Read
+from harness.looks import Looks, thumbnail
+from harness.markup import markup
+from harness.planning import CACHE
+from harness.queries import WAYS
+from harness.registry import Registry
+from harness.report import file_name
+from harness.splits import Look
+
+SIDE = 160  # pixels of a picture's longer side
+SUFFIX = "examples.html"
+SIGNS = {GROUPS[0]: "◐", GROUPS[1]: "●", GROUPS[2]: "○"}
+NAMED = 5  # boxes of a canvas whose names are written
+GLYPH, TALL = 0.56, 1.15  # of a letter, in its size
+
+
+class Tag(NamedTuple):
+    """The name of a box on a canvas."""
+
+    x: float
+    y: float
+    text: str
+
+
+class Shown(NamedTuple):
+    """An image as the page draws it: a picture, else boxes on an empty canvas, else its id alone."""
+
+    width: int
+    height: int
+    uri: str
+    boxes: tuple[tuple[float, ...], ...]
+    tags: tuple[Tag, ...]
+    size: float  # of a tag's letters
+
+
+def pages(
+    boards: Sequence[Board], registry: Registry, config: Config, read: Read
+) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """A page a board, by file name, and a line for each board that has none, with the reason."""
+    made: dict[str, bytes] = {}
+    notes = []
+    for board in (board for board in boards if board.ranked):
+        name = file_name(board.dataset, f"{board.protocol}-examples", "html")
+        try:
+            made[name] = page_of(board, registry, config, read)
+        except DataError as error:
+            notes.append(f"{board.dataset}, protocol {board.protocol}: no examples: {error}")
+    return made, tuple(notes)
+
+
+def page_of(board: Board, registry: Registry, config: Config, read: Read) -> bytes:
+    """The page of one board; DataError where its dataset is not here as it was, or the store has no rankings."""
+    card = registry.datasets.get(board.dataset)
+    if card is None:
+        raise DataError("the dataset has no card here")
+    cache = config.results / CACHE
+    if fingerprint(card, config.data, cache) != board.data:
+        raise DataError("the dataset here is another than that of the board")
+    found = examples_of(board, registry.methods, read)
+    if found is None:
+        raise DataError("the tracking store has no rankings of its rows; run them anew with --force")
+    return webpage(found, registry.methods, Looks(card, config.data, cache)).encode()
+
+
+def webpage(one: Examples, methods: Mapping[str, MethodCard], pictures: Looks) -> str:
+    """Examples as HTML."""
+    ids = one.runs[0].images
+    looks = {number: shown(pictures.of(ids[number])) for number in images_of(one)}
+    made = markup("examples.html.j2").render(
+        **{"one": one, "board": one.board, "runs": one.runs, "methods": methods, "ids": ids, "signs": SIGNS},
+        **{"captions": one.runs[0].captions, "looks": looks, "groups": GROUPS, "first": FIRST},
+        **{"said": first_captions(one), "owners": owners(one), "points": points},
+    )
+    return str(made)
+
+
+def images_of(one: Examples) -> list[int]:
+    """The images that the page shows, as the split numbers them."""
+    asking, asked = (one.directions[way].queries for way in WAYS)
+    numbers = {query.number for query in asking} | {number for query in asked for number in query.matches}
+    numbers |= {found.number for query in asked for line in query.lines for found in line.found}
+    return sorted(numbers)
+
+
+def first_captions(one: Examples) -> dict[int, str]:
+    """The first caption of every image, by its number: what a picture shows, in words."""
+    captions = one.runs[0].captions
+    return {image: captions[caption] for image, caption in reversed(one.runs[0].pairs.tolist())}
+
+
+def owners(one: Examples) -> dict[int, str]:
+    """The id of every caption's first image, by the caption's number."""
+    return {caption: one.runs[0].images[image] for image, caption in reversed(one.runs[0].pairs.tolist())}
+
+
+def points(score: float) -> str:
+    """A score, whose scale is its method's."""
+    return f"{score:.3f}" if abs(score) < 10 else f"{score:.4g}"
+
+
+def shown(look: Look) -> Shown | None:
+    """An image for the page; None where nothing is known of it but its id."""
+    if look.picture is not None:
+        return Shown(*look.picture.size, thumbnail(look.picture, SIDE), (), (), 0.0)
+    if look.size is None:
+        return None
+    size = max(look.size) / 10
+    return Shown(*look.size, "", look.boxes, tags(look, size), size)
+
+
+def tags(look: Look, size: float) -> tuple[Tag, ...]:
+    """Names of the first boxes at their upper left corners, where there is room for them."""
+    taken: list[tuple[float, float, float]] = []  # left, right, foot
+    made: list[Tag] = []
+    for (x, y, _, _), text in zip(look.boxes, look.labels, strict=False):
+        wide = GLYPH * size * len(text)
+        left = max(0.0, min(x + size / 4, (look.size or (0, 0))[0] - wide))
+        foot = y + TALL * size
+        free = all(right < left or left + wide < other or abs(foot - low) > TALL * size for other, right, low in taken)
+        if free and len(made) < NAMED:
+            taken.append((left, left + wide, foot))
+            made.append(Tag(left, foot, text))
+    return tuple(made)

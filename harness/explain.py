@@ -1,0 +1,225 @@
+"""Which regions the words of a caption attend to: one image, one caption, the weights of a trained method."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from harness.captions import Tokens, words
+from harness.cards import SELECTION
+from harness.config import Config
+from harness.data import open_dataset
+from harness.errors import UsageError, unknown
+from harness.files import load_arrays
+from harness.folders import RANKS
+from harness.looks import Looks
+from harness.planning import CACHE, find_protocol
+from harness.ranking import Ints
+from harness.regions import Ragged
+from harness.registry import Registry, load_class
+from harness.splits import Look, Split
+from harness.weights import Trained, Wanted, best_weights, trained
+
+if TYPE_CHECKING:
+    from harness.method import Method
+
+
+class Pair(NamedTuple):
+    """What is to be explained."""
+
+    image: str  # its id
+    caption: str | None = None  # the image's own first one
+    split: str = ""  # empty: the protocol's
+
+
+class Word(NamedTuple):
+    """One word of a caption."""
+
+    text: str
+    is_known: bool  # to the vocabulary; all others are one word to the method
+    weights: tuple[float, ...]  # of every region, at least zero
+
+
+class Rank(NamedTuple):
+    """Where the pair stands among its galleries in the trial; 1 is best."""
+
+    caption: int  # for the image
+    image: int  # for the caption
+    captions: int  # in the gallery
+    images: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The attention of a pair."""
+
+    trial: Trained
+    split: str
+    image: str
+    caption: str
+    words: tuple[Word, ...]
+    boxes: tuple[tuple[float, ...], ...]  # of every region x, y, width, height in pixels; empty: the data has none
+    look: Look
+    score: float
+    rank: Rank | None  # None for a caption that is not one of the image's, and for images that were not ranked
+
+    @property
+    def regions(self) -> int:
+        """How many regions the image has."""
+        return len(self.words[0].weights)
+
+
+def explanation(config: Config, registry: Registry, wanted: Wanted, pair: Pair) -> Explanation:
+    """The attention of a pair in a trained method.
+
+    UsageError for a method without attention or without weights, for an unknown image and for a caption without a known
+    word.
+    """
+    check_names(registry, wanted)
+    check_attends(registry, wanted.method)
+    trial = trained(config, registry, wanted)
+    card, cache = registry.datasets[wanted.dataset], config.results / CACHE
+    dataset = open_dataset(card, config.data, cache)
+    ranked = "val" if trial.spec.protocol == SELECTION else find_protocol(card, trial.spec.protocol).split
+    if pair.split and pair.split not in card.splits:
+        raise UsageError(f"--split: {unknown('split', pair.split, card.splits)}")
+    split = dataset.split(pair.split or ranked)
+    row = row_of(split, pair.image)
+    caption = split.captions[own_captions(split, row)[0]] if pair.caption is None else spoken(pair.caption)
+    known = [word in dataset.vocabulary.word2idx for word in words(caption)]
+    check_words(caption, known)
+    tokens = Tokens.encode([caption], dataset.vocabulary)
+    score, weights = attended(best_weights(trial, registry, dataset), split.images[row], tokens)
+    return Explanation(
+        trial=trial,
+        split=split.name,
+        image=pair.image,
+        caption=caption,
+        words=tuple(map(Word, words(caption), known, weights)),
+        boxes=boxes_of(split, row),
+        look=Looks(card, config.data, cache).of(pair.image),
+        score=score,
+        rank=rank_of(trial, split, row, caption) if split.name == ranked else None,
+    )
+
+
+def check_names(registry: Registry, wanted: Wanted) -> None:
+    """UsageError for a method or dataset that has no card."""
+    for kind, name, known in (
+        ("method", wanted.method, registry.methods),
+        ("dataset", wanted.dataset, registry.datasets),
+    ):
+        if name not in known:
+            raise UsageError(unknown(kind, name, known))
+
+
+def check_attends(registry: Registry, method: str) -> None:
+    """UsageError for a method that has no attention to show."""
+    from harness.method import Method
+
+    if load_class(registry.methods[method]).regions_of_words is Method.regions_of_words:
+        raise UsageError(_silent(registry, method))
+
+
+def check_words(caption: str, known: Sequence[bool]) -> None:
+    """UsageError for a caption without a word that the method has learnt."""
+    if not any(known):
+        said = f"{', '.join(map(repr, words(caption)))} not in the vocabulary" if known else "it is empty"
+        raise UsageError(f"--caption: no word to explain: {said}; use words of the dataset's training captions")
+
+
+def spoken(caption: str) -> str:
+    """A caption as readers of files take it: on one line; UsageError where nothing is left."""
+    text = " ".join(caption.encode("utf-8", "replace").decode().split())
+    if not text:
+        raise UsageError("--caption is empty; give words, or leave it out for the image's own first caption")
+    return text
+
+
+def row_of(split: Split, image: str) -> int:
+    """The row of an image by its id; UsageError with the nearest ids."""
+    if image in split.image_ids:
+        return split.image_ids.index(image)
+    near = difflib.get_close_matches(image, split.image_ids, n=3, cutoff=0.0)
+    raise UsageError(f"the split {split.name} has no image {image!r}; ids like it: {', '.join(near)} (see --split)")
+
+
+def own_captions(split: Split, row: int) -> list[int]:
+    """The captions that match an image, in their order."""
+    return sorted(split.pairs[split.pairs[:, 0] == row, 1].tolist())
+
+
+def boxes_of(split: Split, row: int) -> tuple[tuple[float, ...], ...]:
+    """The boxes of an image's regions in pixels, in their order; empty where the data has none."""
+    return tuple(map(tuple, split.boxes[row].tolist())) if split.boxes is not None else ()
+
+
+def attended(method: Method, regions: np.ndarray, tokens: Tokens) -> tuple[float, list[tuple[float, ...]]]:
+    """The score of regions (R, F) and one caption, and of each of its T words the weights of the regions, T of R."""
+    from harness.evaluate import encode, scoring
+    from harness.trial import choose_device
+
+    device, images = choose_device("cpu"), Ragged.stack([regions])
+    with scoring(method):
+        encoded = encode(method.encode_images, images, images.counts, device)[0].sets
+        said = encode(method.encode_captions, tokens, tokens.lengths, device)[0].sets
+        found = method.regions_of_words(encoded, said)
+        score = float(method.score(encoded, said)[0, 0])
+    if found is None:
+        raise UsageError("the method has no attention to show in these settings")
+    return score, [tuple(weights) for weights in found[0, 0, 1:-1].tolist()]  # without <start> and <end>
+
+
+def rank_of(trial: Trained, split: Split, row: int, caption: str) -> Rank | None:
+    """Where a pair of the split stands, from the trial's ranks; None for a caption that is not one of the image's."""
+    own = next((number for number in own_captions(split, row) if split.captions[number] == caption), None)
+    file = trial.folder / RANKS
+    if own is None or trial.spec.limit is not None or not file.is_file():
+        return None
+    arrays = load_arrays(file)
+    place = _pair_at(arrays["pairs"], row, own)
+    sizes = (trial.result.gallery[name] for name in ("captions", "images"))
+    return None if place is None else Rank(*(int(arrays[f"{way}_rank"][place]) for way in ("i2t", "t2i")), *sizes)
+
+
+def notes(one: Explanation) -> list[str]:
+    """What a reader must know of an explanation."""
+    unheard = [word.text for word in one.words if not word.is_known]
+    found = [f"not in the vocabulary, all one word to the method: {', '.join(unheard)}"] if unheard else []
+    found += [] if one.boxes else ["the dataset has no boxes: regions are shown by number, not by place"]
+    limit = one.trial.spec.limit
+    return found + ([f"trained with --limit {limit}"] if limit is not None else [])
+
+
+def as_json(one: Explanation, file: Path) -> dict[str, Any]:
+    """All of an explanation but the picture."""
+    spec = one.trial.spec
+    best = one.trial.result.best_epoch
+    return {
+        **{"method": spec.method, "dataset": spec.dataset, "protocol": spec.protocol, "split": one.split},
+        **{"trial": spec.key, "best_epoch": best, "image": one.image, "caption": one.caption},
+        "seed": spec.seed,
+        "score": one.score,
+        "rank": one.rank._asdict() if one.rank else None,
+        "boxes": one.boxes or None,
+        "labels": one.look.labels or None,
+        "words": [{"word": word.text, "known": word.is_known, "weights": word.weights} for word in one.words],
+        "notes": notes(one),
+        "file": str(file),
+    }
+
+
+def _silent(registry: Registry, method: str) -> str:
+    """That a method has no attention, and which have."""
+    others = ", ".join(name for name, card in registry.methods.items() if card.scoring == "fragment")
+    return f"{method} has no attention to show: it scores without looking from words to regions; try {others}"
+
+
+def _pair_at(pairs: Ints, row: int, caption: int) -> int | None:
+    places = np.flatnonzero((pairs == [row, caption]).all(axis=1))
+    return int(places[0]) if len(places) else None

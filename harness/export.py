@@ -1,0 +1,159 @@
+"""Rankings and per-query ranks of runs, from the tracking store alone: as TREC files or as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.answers import OF_RANKINGS, OF_RANKS, Arrays, Run
+from harness.board import Board
+from harness.compare import missing, name_of, row_of, run_of
+from harness.errors import DataError, StoreError, UsageError, unknown
+from harness.files import load_arrays
+from harness.folders import RANKINGS, RANKS, write_atomic
+from harness.shortlists import IMAGE_IDS
+from harness.summary import count, near
+from harness.tables import write_tables
+from harness.tracking import Tracker
+from harness.trec import files_of
+
+if TYPE_CHECKING:
+    import pandas
+
+Trial = Mapping[str, Any]  # a row of the store's frame
+TREC = "trec"
+DIGITS = 8  # of a fingerprint within a file's name
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was exported, and what could not be."""
+
+    files: tuple[Path, ...]
+    runs: int
+    notes: tuple[str, ...]
+
+
+def within(frame: pandas.DataFrame, dataset: str, protocol: str) -> pandas.DataFrame:
+    """The trials of one dataset and protocol, of all where none is named; UsageError for one that has no trials."""
+    for name, wanted in (("dataset", dataset), ("protocol", protocol)):
+        if wanted:
+            if wanted not in set(frame[name]):
+                raise UsageError(unknown(name, wanted, set(frame[name])))
+            frame = frame[frame[name] == wanted]
+    return frame
+
+
+def chosen(frame: pandas.DataFrame, boards: Sequence[Board], names: Sequence[str]) -> list[Trial]:
+    """The finished trials of rows of the boards or of ids of runs, each once; those of all ranked rows for no names.
+
+    UsageError for a name that is neither; DataError where nothing is ranked.
+    """
+    ids = [run for name in names for run in named(frame, boards, name)]
+    if not names:
+        ids = [run for board in boards for row in board.ranked for run in row.runs]
+    if not ids:
+        raise DataError("no row is ranked yet; `harness run` makes some, and single runs are exported by their ids")
+    trials = frame[frame["run_id"].isin(ids)].set_index("run_id", drop=False).astype(object)
+    return [dict(trials.where(trials.notna(), None).loc[run]) for run in dict.fromkeys(ids)]
+
+
+def named(frame: pandas.DataFrame, boards: Sequence[Board], name: str) -> Sequence[str]:
+    """The ids of the runs that a name means: one run, or a row on every board that has it."""
+    if run := run_of(frame, name):
+        return [run["run_id"]]
+    rows = [side for board in boards if (side := row_of(board, name))]
+    if not rows:
+        raise UsageError(missing(boards, [name]))
+    return [run for side in rows for run in side.runs]
+
+
+def written(trials: Sequence[Trial], tracker: Tracker, form: str, folder: Path) -> Written:
+    """Write what the store has of some trials.
+
+    DataError where it has nothing of any of them that this form could hold, StoreError where the folder cannot be
+    written.
+    """
+    runs = Available(trials, tracker, form)
+    try:
+        files = write_trec(runs, folder) if form == TREC else write_tables(runs, folder, form)
+    except OSError as error:
+        raise StoreError(f"the files cannot be written to {folder}: {error}; choose another folder with -o") from error
+    if not files:
+        raise DataError("\n".join(["nothing could be exported:", *runs.notes]))
+    return Written(tuple(files), runs.count, tuple(runs.notes))
+
+
+class Available:
+    """The trials that can be written in a form, one at a time, as their arrays are large, and what others lack."""
+
+    def __init__(self, trials: Sequence[Trial], tracker: Tracker, form: str) -> None:
+        self.trials, self.tracker, self.form = trials, tracker, form
+        self.notes: list[str] = []
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Run]:
+        for trial in self.trials:
+            ranks = arrays_of(self.tracker, trial, RANKS, OF_RANKS)
+            rankings = arrays_of(self.tracker, trial, RANKINGS, OF_RANKINGS)
+            if lack := lacking(ranks, rankings, self.form):
+                self.notes.append(f"{name_of(trial)}: {lack}")
+            if ranks and (rankings or self.form != TREC):
+                self.count += 1
+                yield run_with(trial, ranks, rankings)
+
+
+def arrays_of(tracker: Tracker, trial: Trial, name: str, needed: set[str]) -> Arrays:
+    """The arrays of a file that the store keeps of a trial; none where it is gone, damaged or lacks one of them."""
+    kept = tracker.artifact(trial["run_id"], name)
+    try:
+        arrays = load_arrays(BytesIO(kept)) if kept else {}
+    except DataError:
+        return {}
+    return arrays if needed <= arrays.keys() else {}
+
+
+def lacking(ranks: Arrays, rankings: Arrays, form: str) -> str:
+    """What a trial cannot be exported for, in words; empty where it has all."""
+    if not ranks:
+        return "left out, as the store has no usable ranks of it"
+    if not rankings:
+        kept = (
+            "left out; csv and parquet have its ranks" if form == TREC else "its ranks alone, by numbers in the split"
+        )
+        return f"{kept}: the store has no rankings of it, or it is older than they are kept"
+    return "" if IMAGE_IDS in rankings else "by numbers in the split: it is older than image ids are kept"
+
+
+def run_with(trial: Trial, ranks: Arrays, rankings: Arrays) -> Run:
+    """A trial with its arrays."""
+    names = ("key", "method", "recipe", "seed", "dataset", "protocol")
+    limit = f"-first{trial['limit']}" if trial["limit"] else ""
+    data = f"v{trial['protocol_version']}-{trial['data_fingerprint'][:DIGITS]}{limit}"
+    return Run(**{name: trial[name] for name in names}, data=data, ranks=ranks, rankings=rankings)
+
+
+def write_trec(runs: Iterable[Run], folder: Path) -> list[Path]:
+    """Write the TREC files of runs; qrels that several share once."""
+    files: dict[Path, None] = {}
+    for run in runs:
+        for name, text in files_of(run):
+            if folder / name not in files:
+                write_atomic(folder / name, text)
+                files[folder / name] = None
+    return [*files]
+
+
+def page(found: Written) -> Iterator[str]:
+    """For people."""
+    yield from found.notes
+    yield from (f"{near(file)} written" for file in found.files)
+    yield f"{count(found.runs, 'run')} exported"
+
+
+def as_json(found: Written) -> dict[str, Any]:
+    """The same as JSON."""
+    return {"files": [str(file) for file in found.files], "runs": found.runs, "notes": found.notes}

@@ -1,0 +1,93 @@
+"""Models that are known by their scores alone: their names, what identifies a file of scores, how a board tells it.
+
+`TrialSpec` holds them as it holds every trial. Its method has a colon, which no method of ours can have, so that
+nothing collides with it and nothing can run it; its source is the sha256 of the file.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.config import parse_override
+from harness.errors import UsageError
+from harness.results import TrialSpec
+from harness.sections import Training
+
+PREFIX = "external:"
+LONGEST_NAME, LONGEST_NOTE = 80, 200
+SHORT = 12  # digits of a hash that people read
+FILE = "file"  # of the environment: the name of the file that was scored, which decides nothing
+NOTE = "note"
+
+
+def is_external(method: str) -> bool:
+    """Whether a trial's method is the name of somebody else's model."""
+    return method.startswith(PREFIX)
+
+
+def method_of(name: str) -> str:
+    """The method of a model's name, given with or without the prefix; UsageError where it is no name."""
+    return PREFIX + one_line("--name", name.removeprefix(PREFIX), LONGEST_NAME)
+
+
+def one_line(flag: str, text: str, longest: int) -> str:
+    """Text without blanks around it; UsageError unless it is one printable line of at most so many characters."""
+    line = text.strip()
+    if not line or len(line) > longest or not line.isprintable():
+        raise UsageError(f"{flag} {line!r}: give one line of 1 to {longest} printable characters, this has {len(line)}")
+    return line
+
+
+def spec_of(
+    method: str, dataset: str, protocol: tuple[str, int], seed: int, note: str, fingerprint: str, source: str
+) -> TrialSpec:
+    """All that decides what a file's scores are ranked to; `protocol` is its name and version."""
+    return TrialSpec(
+        method=method,
+        dataset=dataset,
+        protocol=protocol[0],
+        seed=seed,
+        settings={NOTE: one_line("--note", note, LONGEST_NOTE)} if note.strip() else {},
+        training=Training(epochs=0),
+        limit=None,
+        data_fingerprint=fingerprint,
+        protocol_version=protocol[1],
+        source=source,
+    )
+
+
+def recipe_of(spec: TrialSpec) -> str:
+    """What the repetitions over seeds share; a model's seeds come in files of their own, so its file is not in it."""
+    return spec.model_copy(update={"source": ""}).recipe if is_external(spec.method) else spec.recipe
+
+
+def file_name(file: Path) -> str:
+    """A file's own name, fit to be shown on one line."""
+    return "".join(mark if mark.isprintable() else "?" for mark in file.name)
+
+
+def note_of(trial: Mapping[str, Any]) -> str:
+    """What was noted of a model; `trial` is a row of the store's frame."""
+    text = trial.get(f"settings.{NOTE}")
+    return str(parse_override(f"{NOTE}={text}")[1]) if text else ""
+
+
+def remark(trial: Mapping[str, Any]) -> str:
+    """What a board says of such a row; empty where the trial is of a method of ours."""
+    if not is_external(trial["method"]):
+        return ""
+    note = note_of(trial)
+    return "external: scores of a file" + (f", {note}" if note else "")
+
+
+def command(trial: Mapping[str, Any]) -> str:
+    """The command that ranks a trial's file again, with the start of the sha256 that tells whether it is the file."""
+    words = ["harness", "score", trial.get(f"env.{FILE}") or "FILE.npy", "--dataset", trial["dataset"]]
+    words += ["--protocol", trial["protocol"], "--name", trial["method"].removeprefix(PREFIX)]
+    words += ["--seed", str(trial["seed"])]
+    note = note_of(trial)
+    words += ["--note", note] if note else []
+    return f"{shlex.join(words)}  # sha256 {trial['source'][:SHORT]}"

@@ -1,0 +1,96 @@
+"""Files of ids: lists by id, ids in an order, captions by id. What is damaged is named by file and entry."""
+
+from __future__ import annotations
+
+import json
+import re
+import tokenize
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import DataError
+
+Lists = dict[int, list[int]]
+
+ID = re.compile(r"0|[1-9][0-9]*")
+POINTER = b"version https://git-lfs"
+
+
+def read_lists(path: Path) -> Lists:
+    """A json of {id: [ids]}, none of the lists empty, no id twice in one; DataError names the entry that is not so."""
+    table = _json(path)
+    if not isinstance(table, dict) or not table:
+        raise DataError(f"{path} holds {_kind(table)}; {{id: [ids]}} is needed")
+    for key, found in table.items():
+        if not ID.fullmatch(key):
+            raise DataError(f"{path}: the key {key!r} is no id; whole numbers are needed")
+        if not isinstance(found, list) or not found:
+            raise DataError(f"{path}: the entry of {key} is {_kind(found)}; a list of ids is needed")
+        for one in found:
+            if type(one) is not int:
+                raise DataError(f"{path}: the list of {key} holds {_kind(one)}; whole numbers are needed")
+        if len(set(found)) < len(found):
+            twice = next(one for place, one in enumerate(found) if one in found[:place])
+            raise DataError(f"{path}: the list of {key} holds {twice} twice")
+    return {int(key): found for key, found in table.items()}
+
+
+def read_ids(path: Path) -> list[int]:
+    """An npy of whole numbers (M,); a pickle is never loaded. DataError where it is another thing."""
+    try:
+        with path.open("rb") as file:
+            _check_pointer(path, file.read(len(POINTER)))
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:
+        raise DataError(f"{path} is no whole .npy file of numbers ({_line(error)}); get it again") from error
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}; whole numbers (captions,) are needed")
+    ids: list[int] = array.tolist()
+    return ids
+
+
+def read_captions(path: Path) -> dict[int, str]:
+    """The captions of an official COCO json, by id; DataError where it is another thing."""
+    table = _json(path)
+    try:
+        found = {one["id"]: one["caption"] for one in table["annotations"]}
+    except (KeyError, TypeError) as error:
+        raise DataError(f'{path}: expected {{"annotations": [{{"id": ..., "caption": ...}}]}}') from error
+    for key, text in found.items():
+        if type(key) is not int or not isinstance(text, str):
+            raise DataError(f"{path}: the caption of {key!r} is {_kind(text)}; a whole number and a text are needed")
+    return found
+
+
+def _json(path: Path) -> Any:
+    """What a json holds; a key that is there twice is an error, where Python would drop the first."""
+    try:
+        data = path.read_bytes()
+        _check_pointer(path, data)
+        return json.loads(data, object_pairs_hook=_once)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no whole json file ({_line(error)}); get it again") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
+    return table
+
+
+def _check_pointer(path: Path, data: bytes) -> None:
+    """DataError where a clone without Git LFS has left a pointer in the file's place."""
+    if data.startswith(POINTER):
+        raise DataError(f"{path} is a Git LFS pointer and not the file itself; fetch it with `git lfs pull`")
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} {str(value)[:40]!r}"
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,79 @@
+"""What the images of a dataset look like: drawn by their reader, from files of the user, or boxes with names alone."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from PIL import Image
+
+from harness.cards import DatasetCard
+from harness.data import LAYOUTS
+from harness.errors import DataError
+from harness.splits import Look, Place
+
+FOLDER = "images"  # below the dataset's own
+SUFFIXES = (".jpg", ".jpeg", ".png")
+DIGITS = 12  # of the file names in which COCO's pictures are released
+FORMATS = ("JPEG", "PNG")
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """A reader that knows more of an image than its numbers."""
+
+    def look(self, image: str) -> Look:
+        """What is known of an image by its id; an empty Look where there is nothing."""
+
+
+class Looks:
+    """The images of one dataset, by their ids."""
+
+    def __init__(self, card: DatasetCard, data: Path, cache: Path) -> None:
+        place = Place(card, (data / card.folder).resolve(), cache)
+        self._reader = LAYOUTS[card.layout](place)
+        self._folder = place.folder / FOLDER
+
+    def of(self, image: str) -> Look:
+        """All that is known of an image; DataError where its file is no picture."""
+        known = self._reader.look(image) if isinstance(self._reader, Pictured) else Look()
+        if known.picture is None and (file := self._file(image)):
+            picture = read_picture(file)
+            known = known._replace(picture=picture, size=known.size or picture.size)
+        return known
+
+    def _file(self, image: str) -> Path | None:
+        """`images/<id>.jpg` or .png, the id also filled up with zeros as COCO has it."""
+        path = Path(image)
+        if path.is_absolute() or ".." in path.parts or "\0" in image:  # an id is data: it leads nowhere else
+            return None
+        files = [self._folder / (name + suffix) for name in (image, image.zfill(DIGITS)) for suffix in SUFFIXES]
+        return next((file for file in files if file.is_file()), None)
+
+
+def read_picture(file: Path) -> Image.Image:
+    """A JPEG or PNG file in RGB; DataError where it is neither."""
+    try:
+        with Image.open(file, formats=FORMATS) as found:
+            return found.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{file} is no readable picture ({error}); get it again or take it out") from error
+
+
+def thumbnail(picture: Image.Image, side: int) -> str:
+    """A picture of at most `side` pixels a side as a data URI; WebP, which takes a tenth of PNG."""
+    return _uri(picture, side, "WEBP", quality=60, method=4)
+
+
+def portrait(picture: Image.Image, side: int) -> str:
+    """The same as JPEG in good quality, which every program that draws SVG can read."""
+    return _uri(picture, side, "JPEG", quality=90)
+
+
+def _uri(picture: Image.Image, side: int, form: str, **settings: int) -> str:
+    small, out = picture.copy(), io.BytesIO()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    small.save(out, form, **settings)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -1,0 +1,142 @@
+"""A score matrix that somebody else has saved: opened without unpickling, held to the split that it is to answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.cards import DatasetCard, ProtocolCard
+from harness.errors import DataError, UsageError
+from harness.precomp import HEADERS
+from harness.ranking import Floats, blocks
+from harness.splits import Split
+
+Array = NDArray[Any]
+MAGIC, ZIP, PICKLE = b"\x93NUMPY", b"PK", b"\x80"  # how files begin
+EXACT = 2**53  # the largest size up to which float64 holds every whole number
+AS_SAVED = "save the matrix alone with np.save(file, scores)"
+
+
+class Header(NamedTuple):
+    """What an .npy file says of itself."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    size: int  # bytes that the whole file must have
+
+
+def open_scores(file: Path) -> Array:
+    """The array of an .npy file, memory-mapped: two axes of real numbers.
+
+    UsageError where there is no such file; DataError where it is not such an array or is cut short.
+    """
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file; give the .npy file of a score matrix, images by captions")
+    header = header_of(file)
+    if header.dtype.hasobject:
+        raise DataError(f"{file} holds Python objects, which are never unpickled; {AS_SAVED}, of float32 numbers")
+    if header.dtype.kind not in "fiu" or header.dtype.itemsize > 8:
+        raise DataError(f"{file} holds {header.dtype} numbers; scores are float16, float32, float64 or integers")
+    if len(header.shape) != 2 or 0 in header.shape:
+        raise DataError(f"{file} has the shape {header.shape}; a score matrix has two axes, images by captions")
+    found = file.stat().st_size
+    if found != header.size:
+        raise DataError(
+            f"{file} has {found:,} bytes, its header speaks of {header.size:,}: it is "
+            f"{'cut short' if found < header.size else 'more than one array'}; copy it anew, or {AS_SAVED}"
+        )
+    scores: Array = np.load(file, mmap_mode="r", allow_pickle=False)
+    return scores
+
+
+def header_of(file: Path) -> Header:
+    """The header of an .npy file; DataError where the file is something else or cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(len(MAGIC))
+            if start != MAGIC:
+                raise DataError(f"{file} is {what_begins(start)}; {AS_SAVED}")
+            opened.seek(0)
+            read = HEADERS[np.lib.format.read_magic(opened)]
+            shape, _, dtype = read(opened)
+            return Header(shape, dtype, opened.tell() + math.prod(shape) * dtype.itemsize)
+    except (ValueError, KeyError, SyntaxError, TokenError) as error:  # the header is Python's words for a dict
+        raise DataError(f"{file}: its .npy header is damaged ({error}); copy it anew, or {AS_SAVED}") from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error}") from error
+
+
+def what_begins(start: bytes) -> str:
+    """What a file that is no .npy file seems to be, from its first bytes."""
+    if start.startswith(ZIP):
+        return "an .npz archive or another zip file"
+    if start.startswith(PICKLE):
+        return "a pickle, which is never loaded"
+    return "no .npy file" if start else "empty"
+
+
+def as_floats(file: Path, scores: Array) -> Floats:
+    """Scores (N, M) as floats of the machine's own byte order, rows one after another; exact, or DataError.
+
+    What is so already stays where it lies in the file.
+    """
+    if scores.dtype.kind in "iu":
+        largest = max(abs(int(scores.min())), abs(int(scores.max())))
+        if largest > EXACT:
+            raise DataError(f"{file} holds the whole number {largest}, which no float64 is equal to; save floats")
+        return np.ascontiguousarray(scores, dtype=np.float64)
+    kind = np.float32 if scores.dtype.itemsize == 2 else scores.dtype.newbyteorder("=")
+    return np.ascontiguousarray(scores, dtype=kind)
+
+
+def hold_scores(file: Path, scores: Array, card: DatasetCard, protocol: ProtocolCard, split: Split) -> None:
+    """DataError unless scores (N, M) are one number for every image and caption of a split, all of them finite."""
+    wanted = (len(split.images), len(split.captions))
+    if scores.shape != wanted:
+        hints = [*hints_of((scores.shape[0], scores.shape[1]), wanted, card, protocol)]
+        raise DataError(
+            f"{file} is {scores.shape[0]} x {scores.shape[1]}; protocol {protocol.name!r} of {card.name} needs "
+            f"{wanted[0]} images x {wanted[1]} captions, all of split {protocol.split!r}"
+            + "".join(f"; {hint}" for hint in hints)
+        )
+    for start, block in blocks(scores):
+        finite = np.isfinite(block)
+        if not finite.all():
+            row, caption = np.argwhere(~finite)[0]
+            raise DataError(
+                f"{file}: the score of image {start + row} ({split.image_ids[start + row]}) and caption {caption} "
+                f"is {block[row, caption]}, which has no rank; nothing was ranked"
+            )
+
+
+def hints_of(
+    shape: tuple[int, int], wanted: tuple[int, int], card: DatasetCard, protocol: ProtocolCard
+) -> Iterator[str]:
+    """What a matrix of the wrong shape may be, and what to do with it."""
+    rows, columns = shape
+    n, m = wanted
+    if (rows, columns) == (m, n):
+        yield "it has captions by images: save scores.T"
+    elif columns == m and rows > n and rows % n == 0:
+        each = rows // n
+        yield f"if every image stands there {each} times in a row, once a caption, save scores[::{each}]"
+    elif rows < n and columns < m:
+        yield from parts_of(rows, card, protocol)
+    for name, size in card.splits.items():
+        if (size.images, size.captions) == shape and name != protocol.split:
+            yield f"split {name!r} has this size"
+
+
+def parts_of(rows: int, card: DatasetCard, protocol: ProtocolCard) -> Iterator[str]:
+    """What the first images of a split may be."""
+    folded = [one for one in card.protocols if one.split == protocol.split and one.images == rows * one.folds]
+    names = [f"one fold of {one.name!r}" for one in folded if one.folds > 1]
+    if names or protocol.images == 5 * rows:
+        which = " or ".join([*names, "a set of its own, as the field's 1K test files are fold 0 of the 5K"])
+        yield f"{rows} images are {which}: score all {protocol.images}, folds are cut from them"

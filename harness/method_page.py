@@ -1,0 +1,177 @@
+"""All that is known of one ranked row: its own page in markdown, and its part of the page in HTML. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import NamedTuple
+
+from harness.board import Board, Standing, Trial, mean
+from harness.cards import MethodCard
+from harness.columns import described_settings, described_training
+from harness.config import built_in
+from harness.evidence import Assessed
+from harness.external import is_external
+from harness.lines import Lines, own_curve
+from harness.queries import Hardest
+from harness.registry import training_for
+from harness.report import file_name, label, millions, notes, published, rate, template, tenths
+from harness.results import RECALLS
+
+DIGITS = 8  # of a recipe, in a file's name
+LONGEST = 40  # characters of a method in a file's name
+SEEDS = (
+    *("seed", "rsum", *(name.replace("_r", " R@") for name in RECALLS), "val rsum", "best epoch", "epochs"),
+    *("trial", "run"),
+)
+Format = Callable[[float], str]
+COSTS: tuple[tuple[str, str, Format], ...] = (
+    ("matching pairs trained a second", "train_pairs_per_second", rate),
+    ("images encoded a second", "encode_images_per_second", rate),
+    ("captions encoded a second", "encode_captions_per_second", rate),
+    ("image-caption pairs scored a second", "score_pairs_per_second", rate),
+    ("peak memory, MiB", "peak_memory_mb", lambda value: f"{value:,.0f}"),
+    ("parameters", "parameters", millions),
+    ("seconds a run", "seconds", lambda value: f"{value:,.0f}"),
+    ("share of training spent waiting for data, %", "data_wait", lambda value: tenths(100 * value)),
+)
+
+
+class Choice(NamedTuple):
+    """A setting, or a part of the recipe."""
+
+    name: str
+    value: str
+    default: str  # of the card, or the harness's own; empty where the method has no card here
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether it differs from what the card or the harness would take."""
+        return bool(self.default) and self.value != self.default
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One ranked row."""
+
+    row: Standing
+    place: int  # from 0
+    card: MethodCard | None
+    notes: list[str]
+    choices: list[Choice]
+    seeds: list[list[str]]  # cells under SEEDS
+    recalls: list[tuple[str, str, str]]  # measure, mean, 95 %
+    costs: list[tuple[str, str]]
+    published: list[list[str]]
+    hardest: Hardest | None
+    curve: Lines | None
+    lacks: list[str]  # what the store has lost of it, and what follows
+
+
+def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> Facts:
+    """All that is known of the ranked row at a place."""
+    board, evidence = one
+    row = board.ranked[place]
+    return Facts(
+        row=row,
+        place=place,
+        card=methods.get(row.method),
+        notes=[note for note in notes(board, row) if not note.startswith("n = ")],
+        choices=choices(board, row, methods.get(row.method)),
+        seeds=[seed_cells(trial) for trial in row.trials],
+        recalls=recalls(one, place),
+        costs=list(costs(row)),
+        published=[cells[1:] for cells in published(board, methods, place)],
+        hardest=evidence.hardest.get(place),
+        curve=own_curve(board, evidence, place) if place in evidence.curves else None,
+        lacks=list(lacks(one, place)),
+    )
+
+
+def method_page(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> str:
+    """A ranked row as markdown."""
+    found = facts(one, methods, place)
+    stem = file_stem(one.board, place)
+    made = template("method.md.j2").render(
+        **{"board": one.board, "one": found, "row": found.row, "card": found.card, "header": SEEDS},
+        **{"name": label(found.row), "image": curve_name(stem), "back": board_name(one.board)},
+    )
+    return str(made)
+
+
+def file_stem(board: Board, place: int) -> str:
+    """`<method>`, with digits of its recipe where the method has several rows or is no name for a file."""
+    row = board.ranked[place]
+    name = re.sub(r"[^\w.-]|^\.", "_", row.method)[:LONGEST] or "_"
+    alone = sum(other.method.lower() == row.method.lower() for other in board.ranked) == 1
+    return name if alone and name == row.method else f"{name}-{row.recipe[:DIGITS]}"
+
+
+def curve_name(stem: str) -> str:
+    """The file of a row's learning curve."""
+    return f"{stem}-curve.svg"
+
+
+def board_name(board: Board) -> str:
+    """The file of the board, from that of a row."""
+    return f"../{file_name(board.dataset, board.protocol)}"
+
+
+def choices(board: Board, row: Standing, card: MethodCard | None) -> list[Choice]:
+    """Settings and recipe, all of them."""
+    plain = built_in().for_dataset(board.dataset)
+    defaults = described_settings(card.defaults if card else {})
+    defaults |= described_training(training_for(card, plain) if card else plain.training)
+    kinds = ("settings.",) if is_external(row.method) else ("settings.", "training.")
+    chosen = {name: text for name, text in row.trials[0].items() if name.startswith(kinds)}
+    return [
+        Choice(name.removeprefix("settings."), str(text), defaults.get(name, ""))
+        for name, text in chosen.items()
+        if text is not None
+    ]
+
+
+def seed_cells(trial: Trial) -> list[str]:
+    """One run, under SEEDS."""
+    numbers = [trial.get(name) for name in ("rsum", *RECALLS, "best_val_rsum")]
+    whole = [trial.get(name) for name in ("best_epoch", "epochs")]
+    return [
+        str(trial["seed"]),
+        *("–" if value is None else tenths(value) for value in numbers),
+        *("–" if value is None else f"{value:.0f}" for value in whole),
+        *(trial["key"], trial.get("run_id") or "–"),
+    ]
+
+
+def recalls(one: Assessed, place: int) -> list[tuple[str, str, str]]:
+    """The six recalls and rsum, with intervals where the ranks are there."""
+    means, evidence = one.board.ranked[place].means, one.evidence
+    ends: Sequence[tuple[float, float]] = evidence.recalls.get(place, ())
+    ends = [*ends, evidence.intervals[place]] if place in evidence.intervals and ends else []
+    texts = [f"{tenths(low)} to {tenths(high)}" for low, high in ends] or ["–"] * (len(RECALLS) + 1)
+    names = [*RECALLS, "rsum"]
+    return [(name.replace("_r", " R@"), tenths(means[name]), text) for name, text in zip(names, texts, strict=True)]
+
+
+def costs(row: Standing) -> Iterator[tuple[str, str]]:
+    """What a run has cost, the mean over seeds, as far as the store says it."""
+    for words, name, form in COSTS:
+        value = mean([trial.get(name) for trial in row.trials])
+        if not isnan(value) and form(value) != "–":
+            yield words, form(value)
+
+
+def lacks(one: Assessed, place: int) -> Iterator[str]:
+    """What the store has lost of a row, and what follows."""
+    evidence, row = one.evidence, one.board.ranked[place]
+    found = evidence.hardest.get(place)
+    if place in evidence.lost:
+        yield "The store has no usable ranks of its runs: no intervals, no hardest queries."
+    elif not found:
+        yield "Its runs have not answered the same queries: no hardest queries."
+    elif not found.is_told:
+        yield "Its runs keep no rankings.npz, as older ones do not: queries have numbers for names."
+    if place not in evidence.curves and not all(trial.get("epochs") == 0 for trial in row.trials):
+        yield "The store has no epochs of its runs: no learning curve."

@@ -1,0 +1,238 @@
+"""Named sets of positives beside a split's own pairs: who else matches whom, by ids, measured on the same scores.
+
+The files know images and captions by their ids, a split by row numbers. The order of the caption ids ties both
+together; it is held to what split and files say of which captions are one image's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.captions import words
+from harness.cards import DatasetCard, Positives
+from harness.errors import DataError
+from harness.files import sha256
+from harness.ids import Lists, read_captions, read_ids, read_lists
+from harness.ranking import Floats, Ints, Way, check_finite, hit_measures, list_measures, rank_way
+from harness.splits import Content
+
+DIGITS = 12  # of the sha256 that tells releases apart
+SHOWN = 60  # characters of a caption in a message
+
+
+class PositiveSet(NamedTuple):
+    """One set in numbers of the split. Each direction has its own pairs, and leaves out queries that are not asked."""
+
+    name: str
+    i2t: Ints  # (P, 2) rows (image, caption): what the images should find
+    t2i: Ints  # (Q, 2) rows (image, caption): what the captions should find
+    release: str  # the first digits of a sha256 over its files
+
+
+class SetRanks(NamedTuple):
+    """The ranks of all positives of one set, in the order of its pairs."""
+
+    positives: PositiveSet
+    i2t: Way
+    t2i: Way
+
+
+class Rows(NamedTuple):
+    """The row of every id of a split."""
+
+    images: Mapping[int, int]
+    captions: Mapping[int, int]
+
+
+def open_sets(
+    card: DatasetCard, protocol: str, data: Path, content: Content, limit: int | None = None
+) -> tuple[list[PositiveSet], str]:
+    """The sets of a protocol that lie below the data root, on its whole split, and what `present` has to note.
+
+    Raises as `read_sets` does. With a limit there are none: their gallery is the whole split.
+    """
+    found, note = present(card, protocol, data, limit)
+    return read_sets(found, data, content), note
+
+
+def present(
+    card: DatasetCard, protocol: str, data: Path, limit: int | None = None
+) -> tuple[tuple[Positives, ...], str]:
+    """Those sets of a protocol whose files lie below the data root, and a note for people where some do not."""
+    asked = [one for one in card.positives if one.protocol == protocol and limit is None]
+    missing = [[name for name in one.files if not (data / one.folder / name).is_file()] for one in asked]
+    found = tuple(one for one, names in zip(asked, missing, strict=True) if not names)
+    absent = [one for one in asked if one not in found]
+    files = dict.fromkeys(f"{one.folder}/{name}" for one, names in zip(asked, missing, strict=True) for name in names)
+    note = (
+        f"{card.name} {protocol}: no measures of {_listed(one.name for one in absent)}, as these files are not below "
+        f"the data root: {_listed(files)}; get them from {_listed(one.origin for one in absent)}"
+    )
+    return found, note if absent else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
+
+def read_sets(asked: Iterable[Positives], data: Path, content: Content) -> list[PositiveSet]:
+    """The sets in numbers of a split; DataError names the file and the entry that is damaged or does not fit."""
+    known: dict[tuple[str, ...], Rows] = {}
+    found = []
+    for one in asked:
+        folder = data / one.folder
+        release = _release(one, folder)
+        same = (one.folder, one.caption_ids, one.image_ids, one.captions)
+        if same not in known:
+            known[same] = _rows(one, folder, content)
+        found.append(PositiveSet(one.name, *_pairs(one, folder, known[same]), release))
+    return found
+
+
+def rank_sets(scores: Floats, sets: Iterable[PositiveSet]) -> list[SetRanks]:
+    """The ranks of all positives among the whole gallery; scores (N, M) of the whole split, finite."""
+    return [SetRanks(one, rank_way(scores, one.i2t, "i2t"), rank_way(scores, one.t2i, "t2i")) for one in sets]
+
+
+def measures_of(scores: Floats, sets: Iterable[PositiveSet]) -> dict[str, float]:
+    """All measures of some sets on the scores (N, M) of a split, by name.measure; NonFiniteError as in `ranking`."""
+    check_finite(scores)
+    return measures(rank_sets(scores, sets))
+
+
+def measures(ranked: Iterable[SetRanks]) -> dict[str, float]:
+    """The measures of a protocol, for each set under its name: `cxc.i2t_r1`, ..."""
+    return {
+        f"{one.positives.name}.{name}": value
+        for one in ranked
+        for name, value in (hit_measures(one.i2t, one.t2i) | list_measures(one.i2t, one.t2i)).items()
+    }
+
+
+def kept(ranked: Iterable[SetRanks]) -> dict[str, NDArray[Any]]:
+    """What ranks.npz has of the sets: pairs (P, 2) and ranks (P,) of each direction, int32."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for one in ranked:
+        for way, pairs, of in (("i2t", one.positives.i2t, one.i2t), ("t2i", one.positives.t2i, one.t2i)):
+            arrays[f"{one.positives.name}.{way}_pairs"] = pairs.astype(np.int32)
+            arrays[f"{one.positives.name}.{way}_rank"] = of.ranks
+    return arrays
+
+
+def releases(sets: Iterable[PositiveSet]) -> dict[str, str]:
+    """Which release of each set was measured, for the record."""
+    return {f"positives.{one.name}": one.release for one in sets}
+
+
+def _release(one: Positives, folder: Path) -> str:
+    """DataError where a file is not the one that the card names."""
+    found = {name: sha256(folder / name) for name in one.files}
+    for name, expected in one.sha256.items():
+        if name in found and found[name] != expected:
+            raise DataError(
+                f"{folder / name}: its sha256 is {found[name]}, the card says {expected}; it is damaged or another "
+                f"release: get it again from {one.origin}"
+            )
+    return hashlib.sha256("".join(found.values()).encode()).hexdigest()[:DIGITS]
+
+
+def _rows(one: Positives, folder: Path, content: Content) -> Rows:
+    """Which row each id is; DataError where the order of the ids cannot be the split's."""
+    path = folder / one.caption_ids
+    ids = read_ids(path)
+    if len(ids) != len(content.captions):
+        raise DataError(
+            f"{path} has {len(ids)} caption ids, the split has {len(content.captions)} captions; "
+            "the set belongs to another split"
+        )
+    captions: dict[int, int] = {}
+    for row, caption in enumerate(ids):
+        if captions.setdefault(caption, row) != row:
+            raise DataError(f"{path}: caption id {caption} is there twice, as entries {captions[caption]} and {row}")
+    official = folder / one.captions
+    if one.captions and official.is_file():
+        _check_words(official, ids, content.captions)
+    return Rows(_image_rows(folder / one.image_ids, ids, content.pairs), captions)
+
+
+def _image_rows(path: Path, ids: Sequence[int], pairs: Ints) -> dict[int, int]:
+    """The row of every image id, from the images that the captions belong to."""
+    owners, of_row, rows = read_lists(path), dict[int, int](), dict[int, int]()
+    for image, caption in pairs.tolist():
+        own = owners.get(ids[caption], [])
+        if len(own) != 1:
+            raise DataError(f"{path}: caption {ids[caption]} (row {caption}) has {len(own)} images there; it needs one")
+        if of_row.setdefault(image, own[0]) != own[0]:
+            raise DataError(
+                f"{path}: captions of the split's image {image} belong to the images {of_row[image]} and {own[0]} "
+                f"there (caption {ids[caption]}, row {caption}); the captions are in another order than the ids"
+            )
+        if rows.setdefault(own[0], image) != image:
+            raise DataError(
+                f"{path}: image {own[0]} is both image {rows[own[0]]} and image {image} of the split "
+                f"(caption {ids[caption]}, row {caption}); the captions are in another order than the ids"
+            )
+    return rows
+
+
+def _check_words(path: Path, ids: Sequence[int], captions: Sequence[str]) -> None:
+    """DataError at the first caption whose official text has other words."""
+    official = read_captions(path)
+    rows = [row for row, caption in enumerate(ids) if caption in official]
+    if not rows:
+        raise DataError(f"{path} has none of the split's captions; take the file that they are from, or remove it")
+    for row in rows:
+        ours, theirs = captions[row], official[ids[row]]
+        if _spoken(ours) != _spoken(theirs):
+            raise DataError(
+                f"{path}: caption {ids[row]} reads {theirs[:SHOWN]!r}, but row {row} of the split {ours[:SHOWN]!r}; "
+                "the captions are in another order than the ids"
+            )
+
+
+def _spoken(caption: str) -> list[str]:
+    """Its words without punctuation, which releases write differently."""
+    return [word for word in words(caption) if any(letter.isalnum() for letter in word)]
+
+
+def _pairs(one: Positives, folder: Path, rows: Rows) -> tuple[Ints, Ints]:
+    """The pairs of both directions, each in the order of its file."""
+    files = folder / one.image_to_caption, folder / one.caption_to_image
+    of_images, of_captions = (read_lists(file) for file in files)
+    _check_outside(one, files, rows, of_images, of_captions)
+    i2t = [(rows.images[q], rows.captions[c]) for q, found in of_images.items() for c in found if c in rows.captions]
+    t2i = [(rows.images[c], rows.captions[q]) for q, found in of_captions.items() for c in found if c in rows.images]
+    return np.array(i2t, dtype=np.int64), np.array(t2i, dtype=np.int64)
+
+
+def _check_outside(one: Positives, files: tuple[Path, Path], rows: Rows, *lists: Lists) -> None:
+    """DataError unless all queries are of the split, and all positives but for those that the card knows of."""
+    outside = [
+        *_outside(files[0], lists[0], "image", rows.images, "caption", rows.captions),
+        *_outside(files[1], lists[1], "caption", rows.captions, "image", rows.images),
+    ]
+    if len(outside) != one.outside:
+        none = f"{files[0]} and {files[1].name}: all entries are of the split"
+        first = f"{outside[0]} is not of the split" if outside else none
+        raise DataError(
+            f"{first}; found {len(outside)} outside of it, the card says {one.outside}: "
+            f"take another release from {one.origin}, or correct 'outside' in the card"
+        )
+
+
+def _outside(
+    file: Path, lists: Lists, query: str, queries: Mapping[int, int], kind: str, candidates: Mapping[int, int]
+) -> Iterator[str]:
+    for one, found in lists.items():
+        if one not in queries:
+            raise DataError(f"{file}: {query} {one} is not of the split; the set belongs to another one")
+        unknown = [candidate for candidate in found if candidate not in candidates]
+        if len(unknown) == len(found):
+            raise DataError(f"{file}: {query} {one} has no {kind} of the split; the set belongs to another one")
+        yield from (f"{file}: {kind} {candidate} of {query} {one}" for candidate in unknown)

@@ -1,0 +1,246 @@
+"""Somebody else's score matrix as a trial: ranked under a dataset's protocol as ours are, kept, logged, listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import RenderableType
+
+from harness import positives
+from harness.board import SECTIONS, Board, Standing
+from harness.campaign import only_driver
+from harness.cards import DatasetCard, ProtocolCard
+from harness.config import Config
+from harness.data import fingerprint, open_dataset
+from harness.errors import UsageError, unknown
+from harness.external import FILE, PREFIX, file_name, method_of, recipe_of, spec_of
+from harness.files import npz, sha256
+from harness.folders import RANKINGS, RANKS, read_result, write_atomic, write_result, write_spec
+from harness.matrix import as_floats, hold_scores, open_scores
+from harness.output import table
+from harness.planning import CACHE, TRIALS, check_numbers, check_protocol, check_writable, find_protocol
+from harness.protocols import Fold, evaluation, expected_at_random, folds, gallery, rank_folds
+from harness.ranking import Floats, Ranks, measures
+from harness.registry import Registry
+from harness.report import label, rsum, tenths
+from harness.results import State, TrialResult, TrialSpec
+from harness.shortlists import kept, shortlists
+from harness.store import default_uri
+from harness.tracking import Tracker
+
+if TYPE_CHECKING:
+    import pandas
+
+CAMPAIGN = "external"
+FAR = 3.0  # times the rsum: from there on the reversed order is worth a warning
+CLEAR = 10.0  # points of rsum above a random order
+LARGEST = 600.0  # that an rsum can be
+COLUMNS = ("R@1", "R@5", "R@10", "median rank", "mean rank", "tied")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file of scores, and as what it is to be ranked."""
+
+    file: Path
+    dataset: DatasetCard
+    protocol: ProtocolCard
+    spec: TrialSpec
+    folder: Path  # of the trial
+    data: Path
+    cache: Path
+
+
+class Scored(NamedTuple):
+    """What became of a matrix: the result, and the arrays that are kept of it."""
+
+    result: TrialResult
+    ranks: dict[str, NDArray[Any]]
+    rankings: dict[str, NDArray[Any]]
+    warnings: tuple[str, ...]  # what looks odd, what is not measured
+
+
+class Found(NamedTuple):
+    """What a command has to say of a file."""
+
+    result: TrialResult
+    warnings: tuple[str, ...]
+    again: bool  # it was ranked before
+
+
+class Place(NamedTuple):
+    """Where a trial stands on its board."""
+
+    section: str
+    place: int  # from 1
+    rows: int  # of the section
+    row: Standing
+
+
+def wanted(
+    config: Config, registry: Registry, file: Path, dataset: str, protocol: str, name: str, seed: int, note: str
+) -> Wanted:
+    """What is asked for, by names.
+
+    UsageError for a dataset or protocol that is not there, and for a name that is a method of ours or no name;
+    DataError where the file is no score matrix or the dataset's files are not the card's.
+    """
+    check_numbers([seed], None)
+    check_protocol(protocol)
+    method = method_of(name)
+    if method.removeprefix(PREFIX) in registry.methods:
+        raise UsageError(f"--name {name}: a method here has this name; choose one that tells the two apart")
+    if dataset not in registry.datasets:
+        raise UsageError(unknown("dataset", dataset, registry.datasets))
+    card = registry.datasets[dataset]
+    found = find_protocol(card, protocol)
+    open_scores(file)
+    cache = config.results / CACHE
+    about = (found.name, found.version), seed, note, fingerprint(card, config.data, cache), sha256(file)
+    spec = spec_of(method, dataset, *about)
+    return Wanted(file, card, found, spec, config.results / TRIALS / spec.key, config.data, cache)
+
+
+def ranked(config: Config, asked: Wanted) -> tuple[Tracker, Found]:
+    """Rank a file, unless that was done before, and see that its result is in the folder and in the store.
+
+    Raises as `scored` does; UsageError where the same file is another seed already, StoreError, ResourceError where
+    another harness is at work.
+    """
+    check_writable(config.results)
+    with only_driver(config.results):
+        before = read_result(asked.folder)
+        made = Scored(before, {}, {}, ()) if before else scored(asked)
+        tracker = Tracker(default_uri(config))
+        check_new(tracker.frame(), asked.spec)
+        if not before:
+            keep(asked, made)
+        tracker.open_campaign(CAMPAIGN, [])  # nothing is expected: what was never ranked is not missing
+        tracker.result(made.result, asked.folder)
+        tracker.close_campaign(State.DONE)
+    return tracker, Found(made.result, made.warnings, before is not None)
+
+
+def scored(asked: Wanted) -> Scored:
+    """The matrix ranked as a trial's scores are; DataError where it does not answer the protocol's queries."""
+    split = open_dataset(asked.dataset, asked.data, asked.cache).split(asked.protocol.split)
+    parts = folds(asked.protocol, len(split.images), split.pairs)
+    saved = open_scores(asked.file)
+    hold_scores(asked.file, saved, asked.dataset, asked.protocol, split)
+    scores = as_floats(asked.file, saved)
+    sets, absent = positives.open_sets(asked.dataset, asked.protocol.name, asked.data, split)
+    further = positives.rank_sets(scores, sets)
+    found, arrays = evaluation(asked.protocol, split.pairs, parts, rank_folds(scores, parts))
+    result = TrialResult(
+        spec=asked.spec,
+        state=State.DONE,
+        measures=found | positives.measures(further),
+        gallery=gallery(parts),
+        environment=surroundings() | positives.releases(sets) | {FILE: file_name(asked.file)},
+    )
+    heads = kept(shortlists(scores, parts), split.image_ids, split.captions)
+    warnings = tuple(filter(None, (absent, reversal(scores, parts, found["rsum"]))))
+    return Scored(result, arrays | positives.kept(further), narrowed(heads), warnings)
+
+
+def surroundings() -> dict[str, str]:
+    """With what it is ranked: versions, machine, commit."""
+    from harness.environment import environment
+    from harness.trial import choose_device
+
+    return environment(choose_device("cpu"))
+
+
+def narrowed(heads: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Scores as float32, as rankings.npz has them; their order was found before."""
+    return {name: array.astype(np.float32) if name.endswith("_score") else array for name, array in heads.items()}
+
+
+def reversal(scores: Floats, parts: Sequence[Fold], found: float) -> str:
+    """A warning where the lowest scores are much the better answers; empty otherwise.
+
+    Nothing tells a distance from a score for sure, but an order that is far better backwards than forwards, and clearly
+    better than a random one, is hardly meant.
+    """
+    if FAR * found >= LARGEST:
+        return ""
+    backwards = mean_rsum(rank_folds(np.negative(scores), parts))
+    if backwards < max(FAR * found, expected_at_random(parts)["rsum"] + CLEAR):
+        return ""
+    return (
+        f"in the reversed order these scores reach a rsum of {tenths(backwards)}, as they are {tenths(found)}: if they "
+        "are distances, lower is better in them; save -scores and give that file"
+    )
+
+
+def mean_rsum(ranks: Sequence[Ranks]) -> float:
+    """The mean over folds."""
+    return float(np.mean([measures(one)["rsum"] for one in ranks]))
+
+
+def keep(asked: Wanted, made: Scored) -> None:
+    """Write the trial's folder, the result last."""
+    write_spec(asked.folder, asked.spec)
+    write_atomic(asked.folder / RANKS, npz(**made.ranks))
+    write_atomic(asked.folder / RANKINGS, npz(**made.rankings))
+    write_result(asked.folder, made.result)
+
+
+def check_new(frame: pandas.DataFrame, spec: TrialSpec) -> None:
+    """UsageError where the file stands under the model's name with another seed: a copy is no repetition."""
+    same = frame[(frame["source"] == spec.source) & (frame["recipe"] == recipe_of(spec)) & (frame["state"] == "done")]
+    others = same[same["seed"] != spec.seed]["seed"].tolist()
+    if others:
+        raise UsageError(
+            f"this very file is seed {others[0]} of {spec.method} already; give seed {spec.seed} a file of its own, "
+            "from a model that was trained anew"
+        )
+
+
+def place_of(boards: Sequence[Board], key: str) -> Place:
+    """Where the trial of a key stands; every trial of the store stands somewhere."""
+    sections = [(name, getattr(board, name)) for board in boards for name in SECTIONS]
+    return next(
+        Place(name, number, len(rows), row)
+        for name, rows in sections
+        for number, row in enumerate(rows, start=1)
+        if any(trial["key"] == key for trial in row.trials)
+    )
+
+
+def page(of: Found, place: Place) -> Iterator[RenderableType]:
+    """The measures, and where they stand."""
+    found, spec = of.result.measures, of.result.spec
+    made = table(spec.label, *COLUMNS, right=COLUMNS)
+    for way in ("i2t", "t2i"):
+        names = ("r1", "r5", "r10", "median_rank", "mean_rank")
+        cells = (tenths(found[f"{way}_{name}"]) for name in names)
+        made.add_row(way, *cells, f"{tenths(found[f'{way}_tied'])} %")
+    yield made
+    yield f"rsum {tenths(found['rsum'])}{'; this file was ranked before' if of.again else ''}"
+    yield standing(place, f"{spec.dataset}/{spec.protocol}")
+
+
+def standing(place: Place, board: str) -> str:
+    """Where a row stands, in words."""
+    name = label(place.row)
+    if place.section != "ranked":
+        return f"{name} is not ranked on {board}, it is {place.section}: {place.row.reason}"
+    return f"{name} stands {place.place} of {place.rows} on {board}: rsum {rsum(place.row)}, n = {place.row.n}"
+
+
+def as_json(of: Found, place: Place) -> dict[str, Any]:
+    """The same as JSON."""
+    result = of.result
+    about = result.spec.model_dump(mode="json", include={"method", "dataset", "protocol", "seed", "source"})
+    stands = {"section": place.section, "place": place.place, "rows": place.rows, "n": place.row.n}
+    return {
+        **{"key": result.key, "label": result.spec.label, **about},
+        **{"measures": dict(result.measures), "gallery": dict(result.gallery)},
+        **{"board": {**stands, "row": label(place.row), "reason": place.row.reason}, "warnings": of.warnings},
+    }

@@ -1,0 +1,140 @@
+"""The weights that a trial has left: which trial of the results folder is meant, and its method at its best epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.config import Config
+from harness.errors import DataError, UsageError
+from harness.folders import CHECKPOINT, RESULT, read_result
+from harness.planning import TRIALS, Plan, selected
+from harness.registry import Registry
+from harness.results import State, TrialResult, TrialSpec
+
+if TYPE_CHECKING:
+    from harness.data import Dataset
+    from harness.method import Method
+
+SHORTEST = 4  # characters by which a trial may be named
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a trial must be of; an empty protocol is the dataset's first, no seed is any, a key may be its start."""
+
+    method: str
+    dataset: str
+    protocol: str = ""
+    seed: int | None = None
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished trial and its folder."""
+
+    folder: Path
+    result: TrialResult
+
+    @property
+    def spec(self) -> TrialSpec:
+        """What decided its weights."""
+        return self.result.spec
+
+
+def trained(config: Config, registry: Registry, wanted: Wanted) -> Trained:
+    """The trial with this key; without one that of the configuration as it is, its first seed first, else the newest.
+
+    UsageError where there is none, or where its source or its data are no longer here.
+    """
+    seeds = None if wanted.seed is None else [wanted.seed]
+    plan = selected(config, registry, [wanted.method], [wanted.dataset], seeds, wanted.protocol)
+    found = list(finished(config.results / TRIALS))
+    if wanted.key:
+        return checked(named(found, wanted), plan)
+    spec = plan.trials[0].spec
+    same = [one for one in found if _asked(one.spec, wanted.seed) == _asked(spec, wanted.seed)]
+    usable = [one for one in same if not why_not(one, plan)]
+    if not usable:
+        raise UsageError(_absent(spec, same, plan))
+    keys = [trial.spec.key for trial in plan.trials]
+    return min(usable, key=lambda one: (_place(one, keys), one.spec.limit is not None, -_age(one)))
+
+
+def finished(trials: Path) -> Iterator[Trained]:
+    """The trials of a folder that are done, by key."""
+    for file in sorted(trials.glob(f"*/{RESULT}")):
+        result = read_result(file.parent)
+        if result is not None and result.state is State.DONE:
+            yield Trained(file.parent, result)
+
+
+def named(found: Sequence[Trained], wanted: Wanted) -> Trained:
+    """The trial whose key begins so; UsageError where it is not one, or of another method or dataset."""
+    matching = [one for one in found if one.spec.key.startswith(wanted.key)]
+    if len(wanted.key) < SHORTEST or not matching:
+        raise UsageError(f"no finished trial has a key that begins with {wanted.key!r} ({SHORTEST} characters or more)")
+    if len(matching) > 1:
+        raise UsageError(f"{wanted.key} is the start of {len(matching)} keys; give more of it")
+    spec = matching[0].spec
+    if (spec.method, spec.dataset) != (wanted.method, wanted.dataset):
+        raise UsageError(f"trial {spec.key} is {spec.label}: give --method {spec.method} --dataset {spec.dataset}")
+    return matching[0]
+
+
+def checked(one: Trained, plan: Plan) -> Trained:
+    """The trial; UsageError where its weights cannot be used."""
+    if reason := why_not(one, plan):
+        raise UsageError(f"trial {one.spec.key}, {one.spec.label}: {reason}")
+    return one
+
+
+def why_not(one: Trained, plan: Plan) -> str:
+    """Why the weights of a trial cannot be used now; empty where they can."""
+    now = plan.trials[0].spec
+    if one.spec.source != now.source:
+        return "the method's source has changed since; run it anew"
+    if one.spec.data_fingerprint != now.data_fingerprint:
+        return "the dataset has changed since; run it anew"
+    if not (one.folder / CHECKPOINT).is_file():
+        return f"its {CHECKPOINT} is gone; run it anew with --force"
+    return ""
+
+
+def best_weights(one: Trained, registry: Registry, dataset: Dataset) -> Method:
+    """The method of a trial with the weights of its best epoch, on the CPU; DataError where they are damaged."""
+    from harness.checkpoint import load_checkpoint
+    from harness.trial import build_method, choose_device
+
+    state = load_checkpoint(one.folder / CHECKPOINT, choose_device("cpu"))
+    weights = state["best"]["method"] if state else None
+    if weights is None:
+        raise DataError(f"{one.folder / CHECKPOINT} is damaged; run {one.spec.label} anew with --force")
+    method = build_method(registry.methods[one.spec.method], one.spec.settings, dataset, one.spec.seed)
+    method.load_state_dict(weights)
+    return method
+
+
+def _asked(spec: TrialSpec, seed: int | None) -> tuple[str, str, str, int | None]:
+    return spec.method, spec.dataset, spec.protocol, None if seed is None else spec.seed
+
+
+def _absent(spec: TrialSpec, found: Sequence[Trained], plan: Plan) -> str:
+    """That there are no weights, why, and what to run."""
+    seeds = ",".join(str(trial.spec.seed) for trial in plan.trials[:1])
+    run = f"harness run --methods {spec.method} --datasets {spec.dataset} --protocol {spec.protocol} --seeds {seeds}"
+    if not found:
+        return f"there is no trained trial of {spec.method} on {spec.dataset}, protocol {spec.protocol}; run: {run}"
+    last = found[-1]
+    return f"no trial of {spec.method} on {spec.dataset} can be used: {last.spec.key}: {why_not(last, plan)}: {run}"
+
+
+def _place(one: Trained, keys: Sequence[str]) -> int:
+    return keys.index(one.spec.key) if one.spec.key in keys else len(keys)
+
+
+def _age(one: Trained) -> float:
+    return (one.folder / RESULT).stat().st_mtime

@@ -1,0 +1,43 @@
+"""What trials report reaches the view, each note once, and the store, which may be away."""
+
+from __future__ import annotations
+
+from sample_results import reports_of, spec_of
+
+from harness.recording import Recorder
+from harness.results import EpochReport, TrialSpec
+from harness.tracking import Tracker
+
+
+class Watcher:
+    """A view that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.warned: list[str] = []
+        self.epochs: list[EpochReport] = []
+
+    def start(self, total: int, before: int) -> None: ...
+
+    def begin(self, assignment: object) -> None: ...
+
+    def epoch(self, report: EpochReport) -> None:
+        self.epochs.append(report)
+
+    def result(self, result: object) -> None: ...
+
+    def warn(self, message: str) -> None:
+        self.warned.append(message)
+
+
+def first_report(spec: TrialSpec, note: str) -> EpochReport:
+    return reports_of(spec)[0].model_copy(update={"note": note})
+
+
+def test_a_note_that_several_trials_have_is_told_once(store: str) -> None:
+    specs = [spec_of(seed=seed) for seed in range(3)]
+    tracker, view = Tracker(store), Watcher()
+    tracker.open_campaign("main", specs)
+    recorder = Recorder(tracker, view)
+    for spec, note in zip(specs, ("no CxC here", "no CxC here", "another"), strict=True):
+        recorder.epoch(first_report(spec, note))
+    assert view.warned == ["no CxC here", "another"] and len(view.epochs) == 3
