@@ -22,7 +22,11 @@ def board_page(one: Assessed, methods: Methods) -> str:
     made = template("board.md.j2").render(
         **{"board": board, "evidence": evidence, "methods": methods, "left": LEFT},
         **{"header": header(board, methods), "rows": rows(board, evidence, methods), "pairs": pairs(board, evidence)},
-        **{"published": published(board, methods), "measures": more_measures(board), "grid": grid(board)},
+        **{
+            "published": published(board, methods),
+            "measures": more_measures(board, evidence.lists),
+            "grid": grid(board),
+        },
         plots={f"{folder}/{name}": plot for name, plot in plots(one).items()},
         pages=[f"{folder}/{file_stem(board, place)}.md" for place in range(len(board.ranked))],
     )

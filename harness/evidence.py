@@ -13,7 +13,7 @@ from harness import kept
 from harness.board import Board, boards_of
 from harness.cards import MethodCard
 from harness.kept import Read
-from harness.queries import WAYS, Floats, Hardest, Queries, hardest, profile, queries
+from harness.queries import WAYS, Floats, Hardest, Queries, hardest, lists, profile, queries
 from harness.stats import Difference, Hits, all_intervals, differences, hits_of, letters
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Evidence:
     lost: frozenset[int] = frozenset()  # rows that the store has no ranks of
     recalls: Mapping[int, tuple[Ends, ...]] = field(default_factory=dict)  # of the six, as RECALLS names them, 95 %
     profiles: Mapping[int, Floats] = field(default_factory=dict)  # (2, 100) i2t and t2i R@1 to R@100, mean over seeds
+    lists: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # mAP@R and its like, mean over seeds
     hardest: Mapping[int, Hardest] = field(default_factory=dict)
     curves: Mapping[int, tuple[Curve, ...]] = field(default_factory=dict)  # rows all of whose epochs are there
 
@@ -66,6 +67,7 @@ class Ranked(NamedTuple):
 
     hits: Sequence[Hits]  # of each run
     profile: Floats
+    lists: Mapping[str, float]
     hardest: Hardest | None  # None where the runs have not answered the same queries
 
 
@@ -92,6 +94,7 @@ def evidence(board: Board, read: Read) -> Evidence:
         lost=lost,
         recalls={place: tuple(ends[:-1]) for place, ends in zip(places, bounds, strict=True)},
         profiles={place: runs[place].profile for place in places},
+        lists={place: runs[place].lists for place in places},
         hardest={place: hard for place in places if (hard := runs[place].hardest)},
         curves=curves,
     )
@@ -111,17 +114,20 @@ def ranked(runs: Sequence[str], read: Read) -> Ranked | None:
     """What the ranks of a row's runs say; None where those of any run are gone or damaged."""
     hits: list[Hits] = []
     found: list[Mapping[str, Queries]] = []
+    whole: list[Mapping[str, float]] = []
     arrays = kept.ranks(read, runs[0]) or {}
     try:
         for place, run in enumerate(runs):
             own = arrays if place == 0 else kept.ranks(read, run) or {}
             hits.append(hits_of(own))
             found.append({way: queries(own, way) for way in WAYS})
+            whole.append(lists(own))
     except KeyError:
         return None
     shares = np.mean([[profile(run[way]) for way in WAYS] for run in found], axis=0)
     alike = all(np.array_equal(run[way].numbers, found[0][way].numbers) for run in found for way in WAYS)
-    return Ranked(hits, shares, hardest(found, arrays, kept.rankings(read, runs[0])) if alike else None)
+    means = {name: float(np.mean([one[name] for one in whole])) for name in whole[0]}
+    return Ranked(hits, shares, means, hardest(found, arrays, kept.rankings(read, runs[0])) if alike else None)
 
 
 def curves_of(board: Board, place: int, read: Read) -> tuple[Curve, ...]:

@@ -110,11 +110,11 @@ def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
 def _measured(evidence: Evidence, about: Mapping[str, Any], row: Standing) -> dict[str, Any]:
     """The measures of a row, their intervals, R@1 to R@100 and learning curves, where it is ranked and has them."""
     if about["section"] != "ranked":
-        return {"measures": all_measures(row)}
+        return {"measures": all_measures(row, {})}
     place = about["place"] - 1
     profile, curves = evidence.profiles.get(place), evidence.curves.get(place, ())
     return {
-        "measures": all_measures(row),
+        "measures": all_measures(row, evidence.lists.get(place, {})),
         "intervals": dict(zip(RECALLS, evidence.recalls.get(place, ()), strict=False)),
         "recall": {} if profile is None else dict(zip(WAYS, profile.tolist(), strict=True)),
         "curves": [{"seed": curve.seed, "val_rsum": dict(curve.points)} for curve in curves],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from math import isnan, nan
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ ORDER = ("r1", "r5", "r10", "median_rank", "mean_rank", "r_precision", "map_r", 
 WORDS = {"median_rank": "median rank", "mean_rank": "mean rank", "map_r": "mAP@R", "r_precision": "R-precision"}
 WORDS |= {"ndcg": "nDCG", "tied": "ties %"}
 UNNAMED = ""
+Lists = Mapping[int, Mapping[str, float]]
+NONE: Lists = {}
 
 
 class Measures(NamedTuple):
@@ -28,26 +31,30 @@ class Measures(NamedTuple):
     rows: tuple[tuple[str, ...], ...]
 
 
-def more_measures(board: Board) -> list[Measures]:
-    """A table for each set of positives that any ranked row has more measures of, the split's own first."""
-    names = {name for row in board.ranked for trial in row.trials for name, value in trial.items() if value is not None}
+def more_measures(board: Board, lists: Lists = NONE) -> list[Measures]:
+    """A table for each set of positives that any ranked row has more measures of, the split's own first.
+
+    `lists` has by a row's place what its ranks say, for runs that were made before they measured it themselves.
+    """
+    rows = [all_measures(row, lists.get(place, {})) for place, row in enumerate(board.ranked)]
     sets: dict[str, list[str]] = {}
-    for name in sorted(names, key=place):
-        if (of := set_of(name)) is not None and any(not isnan(measured(row, name)) for row in board.ranked):
+    for name in sorted({name for row in rows for name in row}, key=place_of):
+        if (of := set_of(name)) is not None:
             sets.setdefault(of, []).append(name)
-    return [table(board, of, sets[of]) for of in sorted(sets)]
+    return [table(board, rows, of, sets[of]) for of in sorted(sets)]
 
 
-def all_measures(row: Standing) -> dict[str, float]:
-    """Every measure of a row by its column, the mean over its seeds; nan where a seed lacks it."""
+def all_measures(row: Standing, lists: Mapping[str, float]) -> dict[str, float]:
+    """Every measure of a row by its column, the mean over its seeds; none that a seed lacks."""
     names = {name for trial in row.trials for name in trial if name in SHOWN or set_of(name) is not None}
-    found = {name: measured(row, name) for name in sorted(names)}
-    return {name: value for name, value in found.items() if not isnan(value)}
+    found = dict(lists) | {name: value for name in names if not isnan(value := measured(row, name))}
+    return dict(sorted(found.items()))
 
 
-def table(board: Board, of: str, names: list[str]) -> Measures:
+def table(board: Board, rows: Sequence[Mapping[str, float]], of: str, names: list[str]) -> Measures:
     """The table of one set of positives."""
-    cells = [(label(row), *(shown(name, measured(row, name)) for name in names)) for row in board.ranked]
+    each = zip(board.ranked, rows, strict=True)
+    cells = [(label(row), *(shown(name, found.get(name, nan)) for name in names)) for row, found in each]
     return Measures(of, ("method", *map(heading, names)), tuple(cells))
 
 
@@ -81,7 +88,7 @@ def shown(name: str, value: float) -> str:
     return f"{value:,.0f}" if name.endswith("_rank") and value >= 1000 else tenths(value)
 
 
-def place(name: str) -> tuple[int, int, str]:
+def place_of(name: str) -> tuple[int, int, str]:
     """Sorts columns: i2t before t2i, rsum last, what is asked most often first."""
     found = COLUMN.fullmatch(name)
     if not found or not found["kind"]:

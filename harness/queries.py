@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.ranking import Way, list_measures
 from harness.shortlists import CAPTIONS, IMAGE_IDS, texts
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -21,6 +22,7 @@ Ints = NDArray[np.int64]
 LONGEST = 100  # K of R@K
 WAYS = ("i2t", "t2i")
 MANY = 10  # hard queries of a direction
+NO_TIES = np.zeros(0, dtype=np.bool_)  # which lists do not ask for
 
 
 class Queries(NamedTuple):
@@ -90,6 +92,17 @@ def profile(one: Queries, longest: int = LONGEST) -> Floats:
     found = 100 * counts[:, :longest].cumsum(axis=1) / counts.sum(axis=1, keepdims=True)
     mean: Floats = found.mean(axis=0)
     return mean
+
+
+def lists(arrays: Arrays) -> dict[str, float]:
+    """mAP@R, R-precision and nDCG of one run from its ranks, the mean over folds; KeyError as above."""
+    pairs, folds = arrays["pairs"].astype(np.int64), arrays["fold"]
+    each = []
+    for fold in np.unique(folds):
+        own = folds == fold
+        ways = [Way(pairs[own, side], arrays[f"{way}_rank"][own], NO_TIES) for side, way in enumerate(WAYS)]
+        each.append(list_measures(*ways))
+    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
 
 
 def hardest(runs: Sequence[Mapping[str, Queries]], first: Arrays, rankings: Arrays | None) -> Hardest:

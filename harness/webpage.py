@@ -29,7 +29,7 @@ def webpage(one: Assessed, methods: Mapping[str, MethodCard]) -> str:
         **{"board": board, "evidence": evidence, "header": header(board, methods), "left": LEFT},
         **{"rows": sortable(one, methods), "pairs": pairs(board, evidence), "published": published(board, methods)},
         **{"facts": [facts(one, methods, place) for place in range(len(board.ranked))], "seeds": SEEDS},
-        **{"measures": more_measures(board), "grid": grid(board)},
+        **{"measures": more_measures(board, evidence.lists), "grid": grid(board)},
         **{"intervals": intervals(board, evidence), "tradeoff": tradeoff(board)},
         **{"recall": recall(one), "learning": learning(one), "numbers": NUMBERS},
     )

@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_coco import CARD, files, opened
 from test_protocols import card
-from test_webpage import HOSTILE, Page, one_of, three_seeds
+from test_report import three_seeds
+from test_webpage import HOSTILE, Page
 from tiny_project import Call
 
+from harness.board import boards_of
 from harness.cards import DatasetCard
+from harness.columns import typed
 from harness.errors import DataError
 from harness.examples import ALL, FIRST, GROUPS, NONE, SAMPLE, SOME, examples_of, grouped, run_of, sampled
 from harness.examples_page import tags, webpage
@@ -61,7 +64,7 @@ class Store:
         self.ids = ids or [f"test-{n // 4:04d}{'abcd'[n % 4]}" for n in range(IMAGES)]
         self.captions = captions or [f"caption {n}" for n in range(IMAGES * EACH)]
         rows = [line for method, skill in skills.items() for line in three_seeds(method, 100 + skill)]
-        self.board = one_of(rows).board
+        (self.board,) = boards_of(typed([{**row, "run_id": str(place)} for place, row in enumerate(rows)]), {})
         self.scores = {row.runs[0]: scores_of(place, skills[row.method]) for place, row in enumerate(self.board.ranked)}
         self.files = {run: files_of(scores, self.ids, self.captions) for run, scores in self.scores.items()}
 

@@ -11,7 +11,7 @@ import scipy.stats
 
 from harness.cards import ProtocolCard
 from harness.protocols import evaluation, folds, rank_folds
-from harness.queries import WAYS, hardest, profile, queries
+from harness.queries import WAYS, hardest, lists, profile, queries
 from harness.shortlists import kept, shortlists
 from harness.stats import SEED, all_intervals, hits_of, intervals
 
@@ -53,6 +53,14 @@ def test_recall_at_every_k_is_the_share_of_queries_in_each_fold_and_agrees_with_
         shares = [np.mean([rank <= k for (of, _), rank in best.items() if of == fold]) for fold in range(parts)]
         assert found[k - 1] == pytest.approx(100 * np.mean(shares))
     assert [found[k - 1] for k in (1, 5, 10)] == pytest.approx([measures[f"{way}_r{k}"] for k in (1, 5, 10)])
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_measures_of_lists_follow_from_the_ranks_that_are_kept(parts: int) -> None:
+    measures, ranks, _ = run(0, parts)
+    found = lists(ranks)
+    assert found.keys() == {f"{way}_{name}" for way in WAYS for name in ("map_r", "r_precision", "ndcg")}
+    assert found == pytest.approx({name: measures[name] for name in found})
 
 
 @pytest.mark.parametrize("parts", [1, 4])
