@@ -215,6 +215,8 @@ def reason(trial: Trial) -> str:
         case State.DONE:
             return "no rsum in the store"
     after = f"after epoch {trial['epoch']:.0f}" if trial["epoch"] else "in its first epoch"
+    if trial["state"] == State.PRUNED:
+        return f"pruned {after}"
     return f"{'running or cut off' if trial['state'] == State.RUNNING else 'interrupted'} {after}"
 
 

@@ -74,6 +74,7 @@ def cli() -> None:
     harness report           leaderboards from the tracking store, in several forms
     harness compare A B      whether one row of a leaderboard is better than another
     harness reproduce RUN    run a trial of the store again and compare
+    harness explain          draw which regions the words of a caption attend to
     harness score FILE.npy   rank somebody else's scores and list them as external
     harness export           rankings and ranks of queries: TREC, CSV, parquet
     harness list             what there is: methods, datasets, protocols

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +14,6 @@ from harness.flags import CONFIG, OUTPUT, Flags, takes
 if TYPE_CHECKING:
     from harness.config import Config
     from harness.output import Output
-    from harness.publish import Published
     from harness.registry import Registry
     from harness.tracking import Tracker
 
@@ -45,7 +43,8 @@ def report(flags: Flags, said: str, check: bool) -> int:
         files |= publish.search_files(config.results, config.reports) | pages
         return outdated([*publish.outdated(files, config.reports)], len(files), out)
     published = publish.publish(tracker, registry, config.reports, chosen=chosen)
-    published += publish.publish_searches(config.results, config.reports) + written(pages, config.reports)
+    published += publish.publish_searches(config.results, config.reports)
+    published += publish.written(pages, config.reports)
     out.answer(summary.published_json(published), *summary.published_page(published))
     return 0
 
@@ -58,17 +57,6 @@ def examples(tracker: Tracker, config: Config, registry: Registry, out: Output) 
     made, notes = pages(boards_of(tracker.frame(), registry.methods), registry, config, tracker.artifact)
     out.note(*notes)
     return made
-
-
-def written(pages: Mapping[str, bytes], folder: Path) -> Published:
-    """Pages as files; one that is the same already is left alone."""
-    from harness.publish import Published
-    from harness.report import write
-
-    files = {name: folder / name for name in pages}
-    same = {name for name, file in files.items() if file.is_file() and file.read_bytes() == pages[name]}
-    changed = write({name: page for name, page in pages.items() if name not in same}, folder)
-    return Published(tuple(files.values()), frozenset(changed))
 
 
 def named(said: str, kind: str, known: Collection[str]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from harness.stats import Hits, hits_of
 from harness.store import SQLITE, sqlite_file, without_password
 from harness.tracking import Tracker
 
+PICTURES = (".svg", ".html")  # files whose lines tell people nothing
 Boards = Collection[tuple[str, str]]  # (dataset, protocol)
 
 
@@ -76,7 +77,11 @@ def hits(tracker: Tracker, run_id: str) -> Hits | None:
 
 def publish_searches(results: Path, folder: Path, campaign: str | None = None) -> Published:
     """Write the page and the figures of every search campaign of a results folder, or of one."""
-    files = search_files(results, folder, campaign)
+    return written(search_files(results, folder, campaign), folder)
+
+
+def written(files: Mapping[str, bytes], folder: Path) -> Published:
+    """Write files by name; those that are the same already are left alone."""
     return Published(tuple(folder / name for name in files), _write(files, folder))
 
 
@@ -100,8 +105,8 @@ def outdated(files: Mapping[str, bytes], folder: Path) -> Iterator[str]:
             continue
         if not file.is_file():
             yield f"{file} is missing"
-        elif file.suffix == ".svg":
-            yield f"{file} is another picture"
+        elif file.suffix in PICTURES:
+            yield f"{file} is another page or picture"
         else:
             old, new = (text.decode(errors="replace").splitlines() for text in (file.read_bytes(), data))
             yield from unified_diff(old, new, f"{file}, as it is", f"{file}, from the store", n=1, lineterm="")

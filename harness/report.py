@@ -197,7 +197,7 @@ def notes(board: Board, row: Standing) -> list[str]:
     found += [row.remark] if row.remark else []
     found += ["uncommitted changes"] if row.dirty else []
     found += ["smaller search budget than others"] if board.is_unequal(row) else []
-    if len(board.machines) > 1:
+    if row.machines and len(board.machines) > 1:
         found.append("machine " + " and ".join(str(board.machines.index(name) + 1) for name in row.machines))
     ties = {"i2t": row.means["i2t_tied"], "t2i": row.means["t2i_tied"]}
     found += [f"{way} ties {tenths(share)} %" for way, share in ties.items() if share >= TIED]

@@ -24,19 +24,21 @@ FLOORS = (
     {"sections", "config", "cards", "results", "folders", "method", "attention", "tiles", "blocks"}
     | {"ranking", "machine", "memory", "placement", "external"},
     {"regions", "captions", "splits", "files", "grammar", "drawing", "scenes", "coco", "precomp", "data"}
-    | {"protocols", "shortlists", "streaming", "positives", "ids", "registry", "sources", "matrix", "answers"},
+    | {"protocols", "shortlists", "streaming", "positives", "ids", "registry", "sources", "matrix", "answers"}
+    | {"looks"},
     {"environment", "evaluate", "batches"},
     {"train"},
     {"checkpoint", "trial"},
     {"executors", "courier", "cluster", "columns", "store", "artifacts", "tracking", "stats", "board", "evidence"}
     | {"queries", "kept", "axes", "charts", "lines", "markup", "board_plots", "grid", "more_measures"}
-    | {"board_page", "method_page", "published", "report", "webpage", "forms", "trec", "tables"}
+    | {"board_page", "method_page", "published", "report", "webpage", "forms", "trec", "tables", "examples"}
     | {"space", "studies", "ledger", "search", "archive"},
     {"interruption", "attempts", "shares", "recording", "resume", "planning", "campaign", "status"}
-    | {"subject", "searching", "figures", "plots", "search_report"},
+    | {"subject", "searching", "figures", "plots", "search_report"}
+    | {"examples_page", "weights", "explain", "attention_map", "attention_picture"},
     {"init", "view", "output", "compare", "reproduction", "catalogue"}
     | {"summary", "search_summary", "search_status", "publish", "flags", "cli", "cli_reports"}
-    | {"scoring", "export", "cli_exchange"},
+    | {"scoring", "export", "cli_exchange", "cli_examples"},
 )
 DOORS = {
     "ray": {"cluster"},
