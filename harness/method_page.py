@@ -17,7 +17,7 @@ from harness.external import is_external
 from harness.lines import Lines, own_curve
 from harness.queries import Hardest
 from harness.registry import training_for
-from harness.report import file_name, label, millions, notes, published, rate, template, tenths
+from harness.report import file_name, label, millions, notes, origin, published, rate, search_name, template, tenths
 from harness.results import RECALLS
 
 DIGITS = 8  # of a recipe, in a file's name
@@ -97,6 +97,7 @@ def method_page(one: Assessed, methods: Mapping[str, MethodCard], place: int) ->
     made = template("method.md.j2").render(
         **{"board": one.board, "one": found, "row": found.row, "card": found.card, "header": SEEDS},
         **{"name": label(found.row), "image": curve_name(stem), "back": board_name(one.board)},
+        **{"origin": origin(found.row), "progress": f"{search_name(found.row.campaign)}.md"},
     )
     return str(made)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -51,6 +52,17 @@ def file_name(dataset: str, protocol: str, suffix: str = "md") -> str:
 def folder_name(board: Board) -> str:
     """The folder beside a board's file that has its plots and the pages of its rows."""
     return Path(file_name(board.dataset, board.protocol)).stem
+
+
+def search_name(campaign: str) -> str:
+    """The name of a search's page and of the folder of its figures."""
+    return f"search-{safe(campaign)}"
+
+
+def safe(name: str) -> str:
+    """A name as one of a file: two that differ stay different."""
+    plain = re.sub(r"[^\w.-]|^\.", "_", name)
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def tables(found: Sequence[Assessed]) -> list[Table]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +11,7 @@ from typing import NamedTuple
 
 from harness.archive import ENOUGH, Archived, value_text
 from harness.figures import Comparison, Curves, Figure, comparison, figure, label
-from harness.report import hours, template
+from harness.report import hours, safe, search_name, template
 from harness.results import shortfalls
 from harness.searching import COSTS
 from harness.studies import Ended
@@ -148,7 +146,7 @@ class Page(NamedTuple):
 def page(studies: Sequence[Archived], epochs: Curves) -> Page:
     """The page of a campaign from its studies, one at least, and from the epochs of its trials."""
     campaign = studies[0].campaign
-    folder = f"search-{safe(campaign)}"
+    folder = search_name(campaign)
     ordered = sorted(studies, key=lambda study: (study.dataset, study.method))
     groups = [
         group(folder, [study for study in ordered if study.dataset == dataset], epochs)
@@ -191,9 +189,3 @@ def listed(numbers: Sequence[int]) -> str:
     """Trials by number, cut where they are many."""
     shown = ", ".join(f"#{number}" for number in numbers[:LISTED])
     return shown if len(numbers) <= LISTED else f"{shown}, …"
-
-
-def safe(name: str) -> str:
-    """A name as one of a file: two that differ stay different."""
-    plain = re.sub(r"[^\w.-]|^\.", "_", name)
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"

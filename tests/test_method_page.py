@@ -22,6 +22,7 @@ from harness.folders import RANKINGS
 from harness.forms import as_json, files
 from harness.method_page import facts, file_stem, method_page
 from harness.registry import discover
+from harness.report import safe
 from harness.shortlists import kept, shortlists
 from harness.tracking import Tracker
 from harness.webpage import webpage
@@ -151,6 +152,16 @@ def test_what_older_runs_do_not_keep_is_said() -> None:
     assert "no usable ranks of its runs" in page and "no epochs of its runs" in page
     assert "## Hardest queries" not in page and "## Learning curve" not in page
     assert [*dict(beside(bare, {}))] == ["scenes-full/rsum.svg", "scenes-full/tradeoff.svg", "scenes-full/caan.md"]
+
+
+def test_a_row_whose_settings_a_search_has_found_says_what_it_took_and_where_it_went() -> None:
+    spent = {"search.campaign": "a/b", "search.trials": "40", "search.epochs": "200"}
+    spent |= {"search.seconds": "7200", "search.device_seconds": "7200"}
+    found = [{**row(result_of(spec_of("caan", seed))), **spent} for seed in range(2)]
+    page = method_page(one_of(found), {}, 0).replace("&#95;", "_").replace("&#46;", ".")
+    assert "Settings from search a/b: 40 trials, 200 epochs, 2.00 h, 2.00 device h. How the search went" in page
+    assert f"stands in search-{safe('a/b')}.md" in page
+    assert "How the search went" not in method_page(one_of([row(result_of(spec_of("caan")))]), {}, 0)
 
 
 def test_rows_of_one_method_have_pages_of_their_own() -> None:

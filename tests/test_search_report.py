@@ -21,9 +21,10 @@ from tiny_project import Call, in_a_new_process
 from harness import plots
 from harness.archive import ENOUGH, Archived, read_studies
 from harness.figures import comparison, figure, label, place, steps, ticks
+from harness.report import safe
 from harness.results import EpochReport
 from harness.search import Study, open_storage
-from harness.search_report import page, safe
+from harness.search_report import page
 from harness.sections import Scalar, Search, Tunable
 from harness.studies import Ended, Outcome
 
