@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import kept
 from harness.board import Board, Standing
 from harness.cards import MethodCard
-from harness.errors import DataError
-from harness.files import load_arrays
 from harness.folders import RANKINGS, RANKS
 from harness.kept import Read
 from harness.queries import WAYS, Queries, queries
@@ -117,7 +115,7 @@ def examples_of(board: Board, methods: Mapping[str, MethodCard], read: Read) -> 
 
 def run_of(row: Standing, methods: Mapping[str, MethodCard], read: Read) -> Run | None:
     """The first run of a row; None where the store has lost or damaged what it found."""
-    ranks, rankings = (arrays_of(read(row.runs[0], name)) for name in (RANKS, RANKINGS))
+    ranks, rankings = (kept.arrays(read(row.runs[0], name)) for name in (RANKS, RANKINGS))
     if ranks is None or rankings is None:
         return None
     try:
@@ -129,14 +127,6 @@ def run_of(row: Standing, methods: Mapping[str, MethodCard], read: Read) -> Run 
         return None
     run = Run(label(row), row.seeds[0], is_trained(row, methods), pairs, images, captions, asked, found)
     return run if is_whole(run) else None
-
-
-def arrays_of(kept: bytes | None) -> dict[str, NDArray[Any]] | None:
-    """All arrays of a kept .npz file; None where it is gone or damaged."""
-    try:
-        return load_arrays(BytesIO(kept)) if kept else None
-    except DataError:
-        return None
 
 
 def is_trained(row: Standing, methods: Mapping[str, MethodCard]) -> bool:

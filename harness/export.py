@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import kept
 from harness.answers import OF_RANKINGS, OF_RANKS, Arrays, Run
 from harness.board import Board
 from harness.compare import missing, name_of, row_of, run_of
 from harness.errors import DataError, StoreError, UsageError, unknown
-from harness.files import load_arrays
 from harness.folders import RANKINGS, RANKS, write_atomic
 from harness.shortlists import IMAGE_IDS
 from harness.summary import count, near
@@ -108,12 +107,8 @@ class Available:
 
 def arrays_of(tracker: Tracker, trial: Trial, name: str, needed: set[str]) -> Arrays:
     """The arrays of a file that the store keeps of a trial; none where it is gone, damaged or lacks one of them."""
-    kept = tracker.artifact(trial["run_id"], name)
-    try:
-        arrays = load_arrays(BytesIO(kept)) if kept else {}
-    except DataError:
-        return {}
-    return arrays if needed <= arrays.keys() else {}
+    found = kept.arrays(tracker.artifact(trial["run_id"], name)) or {}
+    return found if needed <= found.keys() else {}
 
 
 def lacking(ranks: Arrays, rankings: Arrays, form: str) -> str:
@@ -121,10 +116,10 @@ def lacking(ranks: Arrays, rankings: Arrays, form: str) -> str:
     if not ranks:
         return "left out, as the store has no usable ranks of it"
     if not rankings:
-        kept = (
+        left = (
             "left out; csv and parquet have its ranks" if form == TREC else "its ranks alone, by numbers in the split"
         )
-        return f"{kept}: the store has no rankings of it, or it is older than they are kept"
+        return f"{left}: the store has no rankings of it, or it is older than they are kept"
     return "" if IMAGE_IDS in rankings else "by numbers in the split: it is older than image ids are kept"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from io import BytesIO
 from typing import Any
 from zipfile import BadZipFile
@@ -21,12 +21,12 @@ Read = Callable[[str, str], bytes | None]  # the bytes of a run's file, by the r
 
 def ranks(read: Read, run: str) -> dict[str, NDArray[Any]] | None:
     """The arrays of a run's ranks.npz that measures follow from."""
-    return _arrays(read(run, RANKS), MEASURED)
+    return arrays(read(run, RANKS), MEASURED)
 
 
 def rankings(read: Read, run: str) -> dict[str, NDArray[Any]] | None:
     """The arrays of a run's rankings.npz, without scores."""
-    return _arrays(read(run, RANKINGS), HEADS)
+    return arrays(read(run, RANKINGS), HEADS)
 
 
 def epochs(read: Read, run: str) -> tuple[EpochReport, ...]:
@@ -38,12 +38,12 @@ def epochs(read: Read, run: str) -> tuple[EpochReport, ...]:
         return ()
 
 
-def _arrays(kept: bytes | None, names: Sequence[str]) -> dict[str, NDArray[Any]] | None:
-    """Those of the names that are there: reading an array costs more than its file."""
+def arrays(kept: bytes | None, names: Collection[str] = ()) -> dict[str, NDArray[Any]] | None:
+    """The arrays of an .npz file, those of the names where some are given: reading one costs more than its file."""
     if not kept:
         return None
     try:
-        with np.load(BytesIO(kept), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names if name in arrays}
+        with np.load(BytesIO(kept), allow_pickle=False) as found:
+            return {name: found[name] for name in found.files if not names or name in names}
     except (ValueError, OSError, BadZipFile):
         return None
