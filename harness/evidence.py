@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from harness import kept
-from harness.board import Board, boards_of
+from harness.board import Board, Standing, boards_of
 from harness.cards import MethodCard
 from harness.kept import Read
 from harness.queries import WAYS, Floats, Hardest, Queries, hardest, lists, profile, queries
@@ -19,6 +19,7 @@ from harness.stats import Difference, Hits, all_intervals, differences, hits_of,
 if TYPE_CHECKING:
     import pandas
 
+LISTED = "i2t_map_r"  # a measure of whole lists, which runs of earlier versions lack
 Load = Callable[[str], Hits | None]  # of a run, by its id in the store
 Ends = tuple[float, float]
 
@@ -40,7 +41,7 @@ class Evidence:
     lost: frozenset[int] = frozenset()  # rows that the store has no ranks of
     recalls: Mapping[int, tuple[Ends, ...]] = field(default_factory=dict)  # of the six, as RECALLS names them, 95 %
     profiles: Mapping[int, Floats] = field(default_factory=dict)  # (2, 100) i2t and t2i R@1 to R@100, mean over seeds
-    lists: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # mAP@R and its like, mean over seeds
+    lists: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # mAP@R and its like, where runs lack them
     hardest: Mapping[int, Hardest] = field(default_factory=dict)
     curves: Mapping[int, tuple[Curve, ...]] = field(default_factory=dict)  # rows all of whose epochs are there
 
@@ -78,7 +79,7 @@ def assessed(frame: pandas.DataFrame, methods: Mapping[str, MethodCard], read: R
 
 def evidence(board: Board, read: Read) -> Evidence:
     """Intervals of a board's ranked rows, which of them are told apart, and what their runs have kept."""
-    runs = {place: said for place, row in enumerate(board.ranked) if (said := ranked(row.runs, read))}
+    runs = {place: said for place, row in enumerate(board.ranked) if (said := ranked(row, read))}
     whole = comparable({place: row.hits for place, row in runs.items()})
     lost = frozenset({*range(len(board.ranked))} - whole.keys())
     curves = {place: found for place in range(len(board.ranked)) if (found := curves_of(board, place, read))}
@@ -110,8 +111,9 @@ def comparable(rows: Mapping[int, Sequence[Hits]]) -> dict[int, Sequence[Hits]]:
     return max(groups.values(), key=len, default={})
 
 
-def ranked(runs: Sequence[str], read: Read) -> Ranked | None:
+def ranked(row: Standing, read: Read) -> Ranked | None:
     """What the ranks of a row's runs say; None where those of any run are gone or damaged."""
+    runs, measured = row.runs, all(trial.get(LISTED) is not None for trial in row.trials)
     hits: list[Hits] = []
     found: list[Mapping[str, Queries]] = []
     whole: list[Mapping[str, float]] = []
@@ -121,12 +123,12 @@ def ranked(runs: Sequence[str], read: Read) -> Ranked | None:
             own = arrays if place == 0 else kept.ranks(read, run) or {}
             hits.append(hits_of(own))
             found.append({way: queries(own, way) for way in WAYS})
-            whole.append(lists(own))
+            whole += [] if measured else [lists(own)]
     except KeyError:
         return None
     shares = np.mean([[profile(run[way]) for way in WAYS] for run in found], axis=0)
     alike = all(np.array_equal(run[way].numbers, found[0][way].numbers) for run in found for way in WAYS)
-    means = {name: float(np.mean([one[name] for one in whole])) for name in whole[0]}
+    means = {name: float(np.mean([one[name] for one in whole])) for name in (whole[0] if whole else ())}
     return Ranked(hits, shares, means, hardest(found, arrays, kept.rankings(read, runs[0])) if alike else None)
 
 
