@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from harness.cluster import RayExecutor
 from harness.machine import Node
@@ -18,6 +19,9 @@ from harness.sections import Cluster
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on any machine
+settings.load_profile("untimed")
 
 pytest_plugins = ("tiny_project",)  # the command line's project
 
