@@ -24,13 +24,14 @@ import torch
 from rich.console import Console
 
 import methods
+from harness.arrays import open_array
 from harness.batches import Held, read
 from harness.captions import UNKNOWN, Tokens
 from harness.cards import MethodCard, read_card
 from harness.folders import write_atomic
 from harness.machine import this_machine
 from harness.method import Inputs
-from harness.precomp import open_array
+from harness.precomp import AXES
 from harness.regions import PaddedArray, offsets, padded_places
 from harness.registry import load_class
 from harness.sections import Training
@@ -66,7 +67,7 @@ def written(path: Path, dtype: str, images: int) -> PaddedArray:
     for start in range(0, images, 100):
         array[start : start + 100] = rng.standard_normal(array[start : start + 100].shape, dtype=np.float32)
     array.flush()
-    return PaddedArray(open_array(path), images)
+    return PaddedArray(open_array(path, AXES), np.arange(images))
 
 
 def ways(regions: PaddedArray) -> dict[str, dict[str, Callable[[np.ndarray], Any]]]:

@@ -76,6 +76,27 @@ def _memory(cache: Path) -> dict[str, str]:
     return memory if isinstance(memory, dict) else {}
 
 
+def read_lines(path: Path, each: str) -> list[str]:
+    """The lines of a UTF-8 text file, stripped, with or without a last line feed; LF or CRLF.
+
+    DataError names a line that is empty or not UTF-8; `each` says what every line is.
+    """
+    try:
+        lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
+    texts = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            text = line.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}, line {number} is not UTF-8 ({error}); convert the file") from error
+        if not text:
+            raise DataError(f"{path}, line {number} is empty; every line {each}")
+        texts.append(text)
+    return texts
+
+
 def keep(path: Path, content: str | bytes) -> None:
     """Write into the cache by atomic replace; StoreError where it cannot be written."""
     try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harness.cards import DatasetCard, ProtocolCard
 from harness.errors import DataError, UsageError
-from harness.precomp import HEADERS
+from harness.arrays import HEADERS
 from harness.ranking import Floats, blocks
 from harness.splits import Split
 

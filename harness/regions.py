@@ -59,16 +59,27 @@ class Regions(ABC):
         """Write the regions at some places (...) into `out` (..., F) of `dtype`; zeros where a place is -1."""
 
     @abstractmethod
+    def choose(self, images: Ints) -> Regions:
+        """The same, of some images in the order of their numbers (n,); nothing is copied."""
+
     def first(self, images: int) -> Regions:
         """The same, of the first images only."""
+        return self.choose(np.arange(min(images, len(self))))
 
 
 class Ragged(Regions):
-    """Regions of all images one below the other, (S, F) float, and where each image's begin, (N + 1,)."""
+    """Regions of many images one below the other, rows (S, F) float; those of image i begin at row `starts[i]`.
 
-    def __init__(self, rows: NDArray[Any], offsets: NDArray[np.integer[Any]]) -> None:
+    So images of another order than the file's are read without a copy.
+    """
+
+    def __init__(
+        self, rows: NDArray[Any], offsets: NDArray[np.integer[Any]], starts: NDArray[np.integer[Any]] | None = None
+    ) -> None:
         self.rows = rows
         self.offsets = np.asarray(offsets, dtype=np.int64)
+        self.starts = self.offsets[:-1] if starts is None else np.asarray(starts, dtype=np.int64)
+        self._in_order = bool((self.starts == self.offsets[:-1]).all())
 
     @classmethod
     def stack(cls, images: Sequence[NDArray[Any]]) -> Ragged:
@@ -76,37 +87,43 @@ class Ragged(Regions):
         return cls(np.concatenate(images).astype(np.float32, copy=False), offsets([len(image) for image in images]))
 
     def fetch(self, places: Ints, out: NDArray[Any]) -> None:
-        """A place is a row."""
-        take(self.rows, places, out)
+        """Where images lie in order, a place is a row."""
+        take(self.rows, places if self._in_order else self._rows_at(places), out)
 
-    def first(self, images: int) -> Ragged:
-        """The same, of the first images only."""
-        return Ragged(self.rows, self.offsets[: images + 1])
+    def choose(self, images: Ints) -> Ragged:
+        """Some images in their order."""
+        return Ragged(self.rows, offsets(self.counts[images]), self.starts[images])
+
+    def _rows_at(self, places: Ints) -> Ints:
+        image = np.searchsorted(self.offsets, places, side="right") - 1
+        rows: Ints = np.where(places < 0, -1, self.starts[image] + places - self.offsets[image])
+        return rows
 
 
 class PaddedArray(Regions):
-    """Regions as one array (rows, R, F) in C order, usually memory-mapped; image i lies in row i * step.
+    """Regions as one array (rows, R, F) in C order, usually memory-mapped; `at` (N,) tells the row of each image.
 
-    Some releases repeat an image once a caption: their step is the number of captions an image.
+    So images of another order than the file's, or that it repeats once a caption, are read without a copy.
     """
 
-    def __init__(self, array: NDArray[Any], images: int, step: int = 1) -> None:
+    def __init__(self, array: NDArray[Any], at: Ints) -> None:
         self.array = array
         self.rows = array.reshape(-1, array.shape[2])
-        self.offsets = np.arange(images + 1) * array.shape[1]
-        self.step = step
+        self.at = np.asarray(at, dtype=np.int64)
+        self.offsets = np.arange(len(at) + 1) * array.shape[1]
 
     def fetch(self, places: Ints, out: NDArray[Any]) -> None:
-        """Only one of an image's copies has places; whole images are read in one run each."""
+        """Whole images are read in one run each."""
         each = self.array.shape[1]
         if self._whole(places):
-            take(self.array, places[:, 0] // each * self.step, out)
+            take(self.array, self.at[places[:, 0] // each], out)
         else:
-            take(self.rows, places + places // each * each * (self.step - 1), out)
+            rows = self.at[places // each] * each + places % each
+            take(self.rows, np.where(places < 0, -1, rows), out)
 
-    def first(self, images: int) -> PaddedArray:
-        """The same, of the first images only."""
-        return PaddedArray(self.array, min(images, len(self)), self.step)
+    def choose(self, images: Ints) -> PaddedArray:
+        """Some images in their order."""
+        return PaddedArray(self.array, self.at[images])
 
     def _whole(self, places: Ints) -> bool:
         """Whether each row of places is one image."""

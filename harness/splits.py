@@ -11,7 +11,7 @@ import numpy as np
 from harness.captions import Tokens
 from harness.cards import DatasetCard
 from harness.errors import ConfigError, DataError
-from harness.regions import Ints, Ragged, Regions
+from harness.regions import Ints, Regions
 from harness.sections import Scalar
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Content:
     captions: tuple[str, ...]
     pairs: Ints  # (P, 2) rows (image, caption)
     image_ids: tuple[str, ...]
-    boxes: Ragged | None = None  # of every region x, y, width, height in pixels, in the order of its image's regions
+    boxes: Regions | None = None  # of every region x, y, width, height in pixels, in the order of its image's regions
 
     def first(self, images: int) -> Content:
         """The first images only, and the captions that match them."""

@@ -23,7 +23,8 @@ FLOORS = (
     {"errors"},
     {"sections", "config", "cards", "results", "folders", "method", "attention", "tiles", "blocks"}
     | {"ranking", "machine", "memory", "placement", "external"},
-    {"regions", "captions", "splits", "files", "grammar", "drawing", "scenes", "coco", "precomp", "data"}
+    {"regions", "arrays", "region_store", "region_writer", "captions", "splits", "files"}
+    | {"grammar", "drawing", "scenes", "coco", "precomp", "data"}
     | {"protocols", "shortlists", "streaming", "positives", "ids", "registry", "sources", "matrix", "answers"}
     | {"looks"},
     {"environment", "evaluate", "batches"},

@@ -27,7 +27,7 @@ def split(images: Regions | None = None) -> Any:
     rng = np.random.default_rng(0)
     lengths = rng.integers(3, 12, IMAGES * EACH)
     return SimpleNamespace(
-        images=images or PaddedArray(rng.random((IMAGES, 4, 3), dtype=np.float32), IMAGES),
+        images=images or PaddedArray(rng.random((IMAGES, 4, 3), dtype=np.float32), np.arange(IMAGES)),
         tokens=Tokens(rng.integers(UNKNOWN + 1, 40, lengths.sum()), offsets(lengths)),
         captions=tuple("a caption" for _ in lengths),
         pairs=np.stack([np.arange(IMAGES).repeat(EACH), np.arange(IMAGES * EACH)], 1),
@@ -45,7 +45,11 @@ def layout(name: str, dtype: str) -> Regions:
         counts = rng.integers(1, 7, IMAGES)
         return Ragged(rng.standard_normal((counts.sum(), 5)).astype(dtype), offsets(counts))
     array = rng.standard_normal((IMAGES, 4, 5)).astype(dtype)
-    return PaddedArray(array, IMAGES) if name == "padded" else PaddedArray(array.repeat(EACH, 0), IMAGES, EACH)
+    return (
+        PaddedArray(array, np.arange(IMAGES))
+        if name == "padded"
+        else PaddedArray(array.repeat(EACH, 0), np.arange(IMAGES) * EACH)
+    )
 
 
 each_layout = pytest.mark.parametrize("name", ["ragged", "padded", "a row a caption"])
@@ -111,7 +115,7 @@ def test_more_regions_than_are_taken_to_a_device_at_a_time_are_all_held(monkeypa
 def test_every_float16_is_read_as_the_float32_of_its_value() -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
     every = every[~np.isnan(every)]
-    images = PaddedArray(every.reshape(7, -1, 1), 7)
+    images = PaddedArray(every.reshape(7, -1, 1), np.arange(7))
     assert images.rows.size > PIECE
     found = source(images, CPU, 0)(np.arange(len(images.rows)))
     assert found.numpy().tobytes() == every.astype(np.float32).tobytes()

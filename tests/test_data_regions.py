@@ -64,7 +64,7 @@ def test_the_first_images_of_ragged_regions_are_unchanged(
 def test_an_image_repeated_once_a_caption_is_read_once(images: int, step: int, chosen: list[int]) -> None:
     array = np.random.default_rng(0).normal(size=(images, 3, 2))
     chosen = [index % images for index in chosen]
-    once, repeated = PaddedArray(array, images), PaddedArray(array.repeat(step, axis=0), images, step)
+    once, repeated = PaddedArray(array, np.arange(images)), PaddedArray(array.repeat(step, 0), np.arange(images) * step)
     for regions in (once, repeated):
         found, mask = regions.gather(chosen)
         np.testing.assert_array_equal(found, array[chosen].astype(np.float32))
@@ -90,13 +90,13 @@ def test_what_lies_at_a_place_is_fetched_and_nothing_at_minus_one(places: list[A
     array = np.random.default_rng(0).random((3, 4, 2), dtype=np.float32)
     chosen = np.array(places, dtype=np.int64)
     out = np.full((*chosen.shape, 2), 7, dtype=np.float32)
-    PaddedArray(array.repeat(step, 0), 3, step).fetch(chosen, out)
+    PaddedArray(array.repeat(step, 0), np.arange(3) * step).fetch(chosen, out)
     np.testing.assert_array_equal(out, np.concatenate([array.reshape(-1, 2), np.zeros((1, 2))])[chosen])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_a_batch_is_written_where_it_is_wanted_without_a_second_copy(dtype: type) -> None:
-    images = PaddedArray(np.ones((40, 36, 256), dtype), 20, 2)
+    images = PaddedArray(np.ones((40, 36, 256), dtype), np.arange(20) * 2)
     places, out = np.arange(20 * 36).reshape(20, 36), np.zeros((20, 36, 256), dtype)
     tracemalloc.start()
     images.fetch(places, out)

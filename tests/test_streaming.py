@@ -100,7 +100,7 @@ def crowded(fails_at: int = 0, room: int = Sums.room) -> Any:
 def many() -> tuple[Any, list[Fold]]:
     """60 images of 36 regions, more than one tile holds, and 300 captions of seven words."""
     rng = np.random.default_rng(0)
-    images = PaddedArray(rng.standard_normal((60, 36, 4), dtype=np.float32), 60)
+    images = PaddedArray(rng.standard_normal((60, 36, 4), dtype=np.float32), np.arange(60))
     tokens = Tokens(rng.integers(4, 99, 300 * 7), offsets([7] * 300))
     pairs = five_each(60)
     split = SimpleNamespace(images=images, tokens=tokens, captions=("",) * 300, pairs=pairs)

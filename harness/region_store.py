@@ -1,0 +1,158 @@
+"""A region store: regions of many images in one folder, memory-mapped, found by image id.
+
+    regions.npy   (S, F) float32 or float16, all regions of all images one below the other
+    offsets.npy   (N + 1,) int64, where each image's regions begin, and the end
+    ids.txt       N lines, the images' ids in UTF-8
+    boxes.npy     (S, 4) float32, of every region x, y, width, height in pixels; absent where none are known
+    sizes.npy     (N, 2) int32, width and height of every image in pixels; absent where they are not known
+    store.json    what it was made of, and its counts; written last, so that its presence means that all is there
+
+`region_writer` writes one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.arrays import check_finite, lfs_hint, open_array, read_header
+from harness.errors import DataError
+from harness.files import read_lines, remembered
+from harness.regions import Ints, PaddedArray, Ragged, Regions
+from harness.splits import first_twice
+
+STORE_FILES = ("regions.npy", "offsets.npy", "ids.txt", "boxes.npy", "sizes.npy", "store.json")
+REGIONS, OFFSETS, IDS, BOXES, SIZES, FACTS = STORE_FILES
+JOURNAL = "journal.part"  # of a writer that has not finished
+ANEW = "make the store anew with `harness data convert` or `harness data extract`"
+
+
+class Facts(BaseModel):
+    """store.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    images: int = Field(ge=1)
+    regions: int = Field(ge=1)
+    width: int = Field(ge=1)
+    dtype: Literal["float32", "float16"]
+    boxes: bool
+    sizes: bool
+    origin: dict[str, Any] = Field(description="how it was made: of which files, by which model")
+
+
+class RegionStore(NamedTuple):
+    """A store, opened."""
+
+    facts: Facts
+    ids: tuple[str, ...]  # N
+    images: Regions
+    boxes: Ragged | None
+    sizes: NDArray[np.int32] | None  # (N, 2)
+
+
+def store_files(folder: Path) -> list[str]:
+    """Names of the files of a store that decide what it gives; DataError where there is no complete store."""
+    facts = read_facts(folder)
+    return [REGIONS, OFFSETS, IDS, *[BOXES] * facts.boxes, *[SIZES] * facts.sizes]
+
+
+def open_store(folder: Path, cache: Path) -> RegionStore:
+    """The store in a folder; DataError where it is incomplete, damaged or holds what is no finite number.
+
+    Nothing of the regions is read, but once to see that they are finite; that is remembered in `cache`.
+    """
+    facts = read_facts(folder)
+    rows = _array(folder / REGIONS, (facts.regions, facts.width), facts.dtype)
+    offsets = read_offsets(folder / OFFSETS, facts)
+    ids = read_ids(folder / IDS, facts)
+    remembered(cache, folder / REGIONS, "finite", partial(check_finite, array=rows))
+    boxes = _array(folder / BOXES, (facts.regions, 4), "float32") if facts.boxes else None
+    return RegionStore(
+        facts,
+        ids,
+        _regions(rows, offsets),
+        None if boxes is None else Ragged(boxes, offsets),
+        read_sizes(folder / SIZES, facts) if facts.sizes else None,
+    )
+
+
+def read_facts(folder: Path) -> Facts:
+    """store.json; DataError where it is absent or not of this version."""
+    path = folder / FACTS
+    if not path.is_file():
+        unfinished = "it was not finished: give the command that makes it again, it goes on where it stopped"
+        why = unfinished if (folder / JOURNAL).is_file() else f"no {FACTS} in it; {ANEW}"
+        raise DataError(f"{folder} is no region store: {why}")
+    try:
+        return Facts.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        hint = lfs_hint(path) or ANEW
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path} is damaged ({where}{': ' * bool(where)}{first['msg']}); {hint}") from None
+
+
+def read_offsets(path: Path, facts: Facts) -> Ints:
+    """Where each image's regions begin; DataError where they do not lie one behind the other."""
+    offsets = _whole_numbers(path, (facts.images + 1,), "int64")
+    if offsets[0] != 0 or offsets[-1] != facts.regions or (np.diff(offsets) < 1).any():
+        raise DataError(f"{path} does not cut {facts.regions:,} regions into {facts.images:,} images; {ANEW}")
+    return offsets
+
+
+def read_ids(path: Path, facts: Facts) -> tuple[str, ...]:
+    """The images' ids; DataError where one is missing or stands twice."""
+    ids = read_lines(path, "is one image's id")
+    if len(ids) != facts.images:
+        raise DataError(f"{path} has {len(ids):,} lines, {FACTS} promises {facts.images:,} images; {ANEW}")
+    twice = first_twice(ids)
+    if twice is not None:
+        raise DataError(f"{path}: image {twice} stands twice; {ANEW}")
+    return tuple(ids)
+
+
+def read_sizes(path: Path, facts: Facts) -> NDArray[np.int32]:
+    """Width and height of every image in pixels, (N, 2)."""
+    return _whole_numbers(path, (facts.images, 2), "int32").astype(np.int32)
+
+
+def _regions(rows: NDArray[Any], offsets: Ints) -> Regions:
+    """Whole images where all have as many regions: they are read in one run each."""
+    counts = np.diff(offsets)
+    if (counts == counts[0]).all():
+        return PaddedArray(rows.reshape(len(counts), counts[0], -1), np.arange(len(counts)))
+    return Ragged(rows, offsets)
+
+
+def _array(path: Path, shape: tuple[int, int], dtype: str) -> NDArray[Any]:
+    """Floats of a shape and type, memory-mapped."""
+    _present(path)
+    array = open_array(path, ("regions", "width"))
+    if array.shape != shape or array.dtype != dtype:
+        raise DataError(f"{path} holds {array.dtype} {array.shape}, {FACTS} promises {dtype} {shape}; {ANEW}")
+    return array
+
+
+def _whole_numbers(path: Path, shape: tuple[int, ...], dtype: str) -> Ints:
+    """Whole numbers of a shape and type."""
+    _present(path)
+    header = read_header(path)
+    if header.shape != shape or header.dtype != dtype:
+        raise DataError(f"{path} holds {header.dtype} {header.shape}, {dtype} {shape} is needed; {ANEW}")
+    try:
+        numbers: Ints = np.load(path, allow_pickle=False).astype(np.int64)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path} is damaged ({error}); {ANEW}") from error
+    return numbers
+
+
+def _present(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"{path} is missing, and {FACTS} promises it; {ANEW}")

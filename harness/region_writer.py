@@ -1,0 +1,294 @@
+"""Writes a region store as a stream: constant memory, and a writer that was killed goes on where it stopped.
+
+Numbers go to `*.part` files; `journal.part` tells, a line an image, what of them is whole. What was written after its
+last line is cut off when the work goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from harness.errors import DataError, StoreError
+from harness.folders import write_atomic
+from harness.region_store import BOXES, FACTS, IDS, JOURNAL, OFFSETS, REGIONS, SIZES, STORE_FILES, Facts
+from harness.regions import offsets
+
+PART = ".part"
+HEAD = 128  # bytes kept free for the header of an .npy file
+COMMIT_SECONDS = 5.0  # of work that a killed writer may lose
+Dtype = Literal["float32", "float16"]
+
+
+class Entry(NamedTuple):
+    """A line of the journal: an image that is written."""
+
+    id: str
+    regions: int
+    width: int
+    size: tuple[int, int] | None  # width and height in pixels
+    at: int  # where its source goes on behind it, as whoever writes counts
+
+
+class RegionWriter:
+    """One store being written; a context, so that what is written is kept when the work is interrupted.
+
+    `origin` says what it is made of; unfinished work goes on only where that is the same. StoreError where the folder
+    cannot be written, holds a finished store or other unfinished work, or has another writer.
+    """
+
+    def __init__(self, folder: Path, dtype: Dtype, origin: dict[str, Any]) -> None:
+        self.folder = folder
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        self.origin = origin
+        self.done: set[str] = set()  # ids of the images that are written
+        self._entries: list[Entry] = []  # in the journal
+        self._waiting: list[Entry] = []  # not yet
+        self._files: dict[str, BinaryIO] = {}
+        self._committed = time.monotonic()
+        self._lock = FileLock(folder / f"writer.lock{PART}", blocking=False)
+
+    @property
+    def at(self) -> int:
+        """Where the source goes on behind the last image that is written; 0 at the beginning."""
+        return self._last.at if self._last else 0
+
+    def __enter__(self) -> RegionWriter:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+            if (self.folder / FACTS).is_file():
+                raise StoreError(f"{self.folder} holds a finished store; --force makes it anew, or take another folder")
+            self._resume()
+        except Timeout as error:
+            raise StoreError(f"{self.folder}: another process writes this store; wait for it or stop it") from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+        except StoreError:
+            self._unlock()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._waiting:
+                self._commit()
+        finally:
+            for file in self._files.values():
+                file.close()
+            self._unlock()
+
+    def add(
+        self,
+        image: str,
+        regions: NDArray[Any],
+        boxes: NDArray[Any] | None = None,
+        size: tuple[int, int] | None = None,
+        at: int = 0,
+    ) -> None:
+        """Append one image: regions (R, F), boxes (R, 4) as x, y, width, height in pixels, size as width, height.
+
+        DataError names the image where its numbers are not finite in the store's type, or it is unlike those before.
+        """
+        self._check_like_others(image, regions, boxes, size)
+        rows = self._as_stored(image, regions)
+        try:
+            self._append(REGIONS, rows)
+            if boxes is not None:
+                self._append(BOXES, np.asarray(boxes, dtype="<f4"))
+            self._waiting.append(Entry(image, len(rows), rows.shape[1], size, at))
+            self.done.add(image)
+            if time.monotonic() - self._committed > COMMIT_SECONDS:
+                self._commit()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def finish(self) -> Facts:
+        """Give the files their names, store.json last; DataError where no image was written."""
+        if self._last is None:
+            raise DataError(f"{self.folder}: not one image was found for the store; see to its source")
+        try:
+            self._commit()
+            facts = self._facts()
+            self._name(REGIONS, (facts.regions, facts.width), self.dtype)
+            if facts.boxes:
+                self._name(BOXES, (facts.regions, 4), np.dtype("<f4"))
+            self._write_tables()
+            write_atomic(self.folder / FACTS, facts.model_dump_json(indent=2))
+            (self.folder / JOURNAL).unlink()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return facts
+
+    @property
+    def _last(self) -> Entry | None:
+        return next(iter([*self._entries[-1:], *self._waiting[-1:]][::-1]), None)
+
+    def _check_like_others(
+        self, image: str, regions: NDArray[Any], boxes: NDArray[Any] | None, size: tuple[int, int] | None
+    ) -> None:
+        """DataError where an image cannot follow those that are written."""
+        where, last = f"image {image!r}", self._last
+        if image in self.done:
+            raise DataError(f"{where} stands twice; take one of the two out")
+        if not image.strip() == image.replace("\n", " ") or not image:
+            raise DataError(f"{where}: that id is no line of a text file; give it another")
+        if regions.ndim != 2 or not regions.size:
+            raise DataError(f"{where} has regions of shape {regions.shape}; (regions, width) is needed, one at least")
+        if boxes is not None and (boxes.shape != (len(regions), 4) or not np.isfinite(boxes).all()):
+            raise DataError(f"{where} has boxes of shape {boxes.shape}; ({len(regions)}, 4) finite numbers are needed")
+        if last and last.width != regions.shape[1]:
+            raise DataError(f"{where} has {regions.shape[1]} numbers a region, those before it have {last.width}")
+        if last and ((BOXES in self._files) != (boxes is not None) or (last.size is None) != (size is None)):
+            raise DataError(
+                f"{where} differs from those before it in having boxes or a size; give all of them, or none"
+            )
+
+    def _as_stored(self, image: str, regions: NDArray[Any]) -> NDArray[Any]:
+        """The regions in the store's type; DataError where they are not finite in it."""
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(regions, dtype=self.dtype)
+        if not np.isfinite(rows).all():
+            beyond = f"a number beyond {self.dtype.name}; take float32"
+            raise DataError(f"image {image!r} holds {beyond if np.isfinite(regions).all() else 'NaN or inf'}")
+        return rows
+
+    def _unlock(self) -> None:
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
+
+    def _append(self, name: str, rows: NDArray[Any]) -> None:
+        if name not in self._files:
+            self._files[name] = (self.folder / (name + PART)).open("wb")
+            self._files[name].write(bytes(HEAD))
+        self._files[name].write(rows.data)
+
+    def _commit(self) -> None:
+        """Make what was appended durable, and only then say so in the journal."""
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        with (self.folder / JOURNAL).open("ab") as journal:
+            journal.write(b"".join(map(_line, self._waiting)))
+            journal.flush()
+            os.fsync(journal.fileno())
+        self._entries += self._waiting
+        self._waiting = []
+        self._committed = time.monotonic()
+
+    def _resume(self) -> None:
+        """Take up what an earlier writer left, or begin."""
+        head = _line({"origin": self.origin, "dtype": self.dtype.name})
+        found, *lines = _whole_lines(self.folder / JOURNAL) or [head]
+        if found != head:
+            raise StoreError(
+                f"{self.folder} holds unfinished work on something else ({found.decode(errors='replace').strip()}); "
+                "--force begins anew, or take another folder"
+            )
+        for name in (REGIONS, BOXES):  # whoever was killed while naming them left them named
+            if (self.folder / name).is_file():
+                (self.folder / name).replace(self.folder / (name + PART))
+        self._entries = self._in_files([Entry(*json.loads(line)) for line in lines])
+        self.done = {entry.id for entry in self._entries}
+        self._reopen()
+        write_atomic(self.folder / JOURNAL, head + b"".join(map(_line, self._entries)))
+
+    def _in_files(self, entries: list[Entry]) -> list[Entry]:
+        """Those of the journal's entries whose numbers lie in the files."""
+        room = {name: self._size(name) for name in (REGIONS, BOXES)}
+        ends = HEAD + np.cumsum(
+            [entry.regions * entry.width * self.dtype.itemsize for entry in entries], dtype=np.int64
+        )
+        whole = ends <= room[REGIONS]
+        if room[BOXES]:
+            whole &= HEAD + np.cumsum([entry.regions * 16 for entry in entries], dtype=np.int64) <= room[BOXES]
+        return entries[: int(whole.sum())]
+
+    def _reopen(self) -> None:
+        """The files cut to what the journal tells, open at their ends."""
+        rows = sum(entry.regions for entry in self._entries)
+        if not rows:
+            return
+        for name, each in ((REGIONS, self._entries[0].width * self.dtype.itemsize), (BOXES, 16)):
+            if self._size(name):
+                file = (self.folder / (name + PART)).open("r+b")
+                self._files[name] = file
+                file.truncate(HEAD + rows * each)
+                file.seek(0, os.SEEK_END)
+
+    def _size(self, name: str) -> int:
+        path = self.folder / (name + PART)
+        return path.stat().st_size if path.is_file() else 0
+
+    def _facts(self) -> Facts:
+        return Facts(
+            images=len(self._entries),
+            regions=sum(entry.regions for entry in self._entries),
+            width=self._entries[0].width,
+            dtype=self.dtype.name,
+            boxes=BOXES in self._files,
+            sizes=self._entries[0].size is not None,
+            origin=self.origin,
+        )
+
+    def _name(self, name: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        """Write the header of an .npy file into the room kept for it, and give the file its name."""
+        file = self._files[name]
+        text = repr({"descr": dtype.str, "fortran_order": False, "shape": shape})
+        magic = np.lib.format.magic(1, 0)
+        room = HEAD - len(magic) - 2
+        file.seek(0)
+        file.write(magic + room.to_bytes(2, "little") + f"{text:<{room - 1}}\n".encode("latin-1"))
+        file.flush()
+        os.fsync(file.fileno())
+        (self.folder / (name + PART)).replace(self.folder / name)
+
+    def _write_tables(self) -> None:
+        """What is known of each image."""
+        begins = offsets([entry.regions for entry in self._entries])
+        write_atomic(self.folder / OFFSETS, npy(begins))
+        write_atomic(self.folder / IDS, "".join(f"{entry.id}\n" for entry in self._entries))
+        if self._entries[0].size is not None:
+            write_atomic(self.folder / SIZES, npy(np.array([entry.size for entry in self._entries], dtype=np.int32)))
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self.folder} cannot be written ({error}); see to its rights and room, then run again: it goes on"
+        )
+
+
+def discard(folder: Path) -> None:
+    """Delete a store, finished or not, and nothing else; StoreError where that fails."""
+    try:
+        for path in [folder / name for name in STORE_FILES] + [*folder.glob(f"*{PART}")]:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written ({error}); see to its rights") from error
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    """An array as the bytes of an .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _line(content: Any) -> bytes:
+    return json.dumps(content, sort_keys=True).encode() + b"\n"
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """The lines of a journal but a last one that was cut; none where there is no journal."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    return [line for line in lines if line.endswith(b"\n")]
