@@ -5,12 +5,13 @@ Of every region, 10 + K numbers (K categories, 80 in the official files):
     4     x1/W, y1/H, x2/W, y2/H       the box in an image W wide and H high
     5     w/W, h/H, wh/WH, the box's centre over W and H
     1     W/H
+Under the option boxless = "whole", an image without a box is one region: no category, in the place of the whole image.
 """
 
 from __future__ import annotations
 
 import json
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
@@ -18,12 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, TypeAdapter, ValidationError
 
-from harness.errors import DataError
-from harness.regions import Ragged
-from harness.splits import Content, Look, Place, first_twice, option, pairs_of
+from harness.arrays import lfs_hint
+from harness.errors import ConfigError, DataError
+from harness.regions import Ints, Ragged
+from harness.splits import Content, Kind, Look, Place, Spot, first_twice, option, pairs_of, whole
 
 VERSION = 1  # of the numbers above; part of the fingerprint
 GEOMETRY = 10
+WHOLE = -1  # in a category's place: the region is the whole image
+SPLITS = ("train", "val", "test")  # the order in which a seed deals images out; further splits follow by name
 
 
 class Record(BaseModel):
@@ -84,12 +88,14 @@ class Coco:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.captions_file, self.instances_file, self.split_file = (place.folder / name for name in self.files(place))
+        self.captions_file, self.instances_file, *split = (place.folder / name for name in self.files(place))
+        self.split_file = split[0] if split else place.card.path  # where the ids of a split, or their number, are said
 
     @staticmethod
     def files(place: Place) -> list[str]:
         """Names of the files that this layout reads."""
-        return [option(place, key) for key in ("captions", "instances", "split")]
+        names = [option(place, key) for key in ("captions", "instances")]
+        return names if is_drawn(place) else [*names, option(place, "split")]
 
     @cached_property
     def annotations(self) -> Annotations:
@@ -97,14 +103,29 @@ class Coco:
         objects = read_json(self.instances_file)
         categories = listed(objects, "categories", self.instances_file, Category)
         columns = {category: column for column, category in enumerate(sorted(item.id for item in categories))}
+        images = read_images(objects, self.instances_file)
+        captions = read_captions(read_json(self.captions_file), self.captions_file)
+        whole_ones = whole_images(images) if is_boxless_whole(self.place) else {}
         return Annotations(
-            split=read_split(self.split_file),
-            images=read_images(objects, self.instances_file),
-            captions=read_captions(read_json(self.captions_file), self.captions_file),
-            boxes=read_boxes(objects, self.instances_file, columns),
+            split=self._split(list(captions)),
+            images=images,
+            captions=captions,
+            boxes={**whole_ones, **read_boxes(objects, self.instances_file, columns)},
             columns=columns,
-            names={category.id: category.name for category in categories},
+            names={WHOLE: "the whole image", **{category.id: category.name for category in categories}},
         )
+
+    def _split(self, captioned: list[int]) -> dict[str, list[int]]:
+        """Image ids of every split: as its file lists them, or drawn from the images with captions."""
+        if not is_drawn(self.place):
+            return read_split(self.split_file)
+        sizes = {name: size.images for name, size in self.place.card.splits.items()}
+        if sum(sizes.values()) != len(captioned):
+            raise DataError(
+                f"{self.captions_file}: {len(captioned):,} images have captions, but the splits of {self.split_file} "
+                f"add up to {sum(sizes.values()):,}; take the files the card names, or correct the card"
+            )
+        return drawn(captioned, sizes, whole(self.place, "split_seed"))
 
     def read(self, split: str) -> Content:
         """One split: images in the order of the split file, captions in the order of their ids."""
@@ -119,7 +140,15 @@ class Coco:
             pairs=pairs_of([len(group) for group in captions]),
             image_ids=tuple(map(str, ids)),
             boxes=Ragged.stack([np.array([box.bbox for box in own]) for own in boxes]),
+            where=partial(self._spot, ids, np.cumsum([0, *map(len, captions)])),
         )
+
+    def _spot(self, ids: list[int], starts: Ints, kind: Kind, index: int) -> Spot:
+        """An image or a caption by the image's id."""
+        if kind == "image":
+            return Spot(self.instances_file.name, f"image {ids[index]}")
+        image = int(np.searchsorted(starts, index, side="right")) - 1
+        return Spot(self.captions_file.name, f"caption {index - int(starts[image]) + 1} of image {ids[image]}")
 
     def look(self, image: str) -> Look:
         """The boxes of an image id with the names of their categories; nothing where no image has that id."""
@@ -138,7 +167,7 @@ class Coco:
             raise DataError(f"{self.split_file}: no split {split!r}; it holds {', '.join(sorted(known.split))}")
         for place, file, what in (
             (known.images, self.instances_file, "is not among the images"),
-            (known.boxes, self.instances_file, "has no box"),
+            (known.boxes, self.instances_file, 'has no box, which boxless = "whole" in [options] allows'),
             (known.captions, self.captions_file, "has no caption"),
         ):
             lacking = [image for image in known.split[split] if image not in place]
@@ -150,6 +179,38 @@ class Coco:
         return known.split[split]
 
 
+def is_drawn(place: Place) -> bool:
+    """Whether a seed draws the splits, and no file lists them; ConfigError where the card says both."""
+    is_listed, is_seeded = bool(option(place, "split", "")), "split_seed" in place.card.options
+    if is_listed and is_seeded:
+        raise ConfigError(f"{place.card.path}: 'options.split' and 'options.split_seed'; give one of them")
+    return is_seeded
+
+
+def drawn(images: list[int], sizes: dict[str, int], seed: int) -> dict[str, list[int]]:
+    """Images dealt out to splits of these sizes, whatever the order of either: it is in no fingerprint."""
+    names = sorted(sizes, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
+    order = np.random.default_rng(seed).permutation(sorted(images))
+    parts = np.split(order, np.cumsum([sizes[name] for name in names])[:-1])
+    return {name: part.tolist() for name, part in zip(names, parts, strict=True)}
+
+
+def is_boxless_whole(place: Place) -> bool:
+    """Whether an image without a box is one region, or refused; ConfigError where the option says neither."""
+    choice = option(place, "boxless", "refuse")
+    if choice not in ("refuse", "whole"):
+        raise ConfigError(f"{place.card.path}: 'options.boxless' is {choice!r}; it can be 'refuse' or 'whole'")
+    return choice == "whole"
+
+
+def whole_images(images: dict[int, Image]) -> dict[int, list[Box]]:
+    """Of every image one box that is all of it, of no category."""
+    return {
+        image.id: [Box(id=0, image_id=image.id, category_id=WHOLE, bbox=(0.0, 0.0, image.width, image.height))]
+        for image in images.values()
+    }
+
+
 def largest_first(boxes: list[Box], most: int) -> list[Box]:
     """The largest boxes by area, equals by annotation id."""
     return sorted(boxes, key=lambda box: (-box.bbox[2] * box.bbox[3], box.id))[:most]
@@ -157,21 +218,27 @@ def largest_first(boxes: list[Box], most: int) -> list[Box]:
 
 def describe(boxes: list[Box], image: Image, columns: dict[int, int]) -> NDArray[np.float32]:
     """The regions of one image, (R, K + 10), as the head of this file says."""
-    width, height = image.width, image.height
-    x, y, w, h = (np.array([box.bbox for box in boxes]) / [width, height, width, height]).T
-    category = np.eye(len(columns))[[columns[box.category_id] for box in boxes]]
-    geometry = np.stack(
-        [x, y, x + w, y + h, w, h, w * h, x + w / 2, y + h / 2, np.full_like(x, width / height)], axis=1
-    )
-    return np.concatenate([category, geometry], axis=1).astype(np.float32)
+    rows = {WHOLE: len(columns), **columns}  # the last row is of zeros
+    category = np.eye(len(columns) + 1, len(columns))[[rows[box.category_id] for box in boxes]]
+    places = geometry(np.array([box.bbox for box in boxes]), image.width, image.height)
+    return np.concatenate([category, places], axis=1).astype(np.float32)
+
+
+def geometry(boxes: NDArray[Any], width: float, height: float) -> NDArray[np.float64]:
+    """Place and size of boxes (R, 4), x y w h in pixels, as the head of this file has them: (R, 10)."""
+    x, y, w, h = (boxes / [width, height, width, height]).T
+    return np.stack([x, y, x + w, y + h, w, h, w * h, x + w / 2, y + h / 2, np.full_like(x, width / height)], axis=1)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; DataError with line and column where it does not parse."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is not readable JSON ({error}); get the file again") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
+    except (ValueError, RecursionError) as error:
+        hint = lfs_hint(path) or "get the file again"
+        raise DataError(f"{path} is not readable JSON ({error}); {hint}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: a JSON object is expected, found a {type(content).__name__}")
     return content

@@ -1,0 +1,166 @@
+"""The commands for files of datasets: download what a card allows, make region stores of features and pictures."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from harness.errors import UsageError, unknown
+from harness.flags import CONFIG, FILE, OUTPUT, Device, Flags, takes
+
+SLOW = 600  # seconds over which the time left is estimated: a batch may take minutes
+
+
+@click.group()
+def data() -> None:
+    """Get the files of datasets and make them ready."""
+
+
+@data.command()
+@takes(CONFIG, OUTPUT)
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Load without asking; needed where there is no terminal.")
+@click.option("--keep", is_flag=True, help="Keep the archive once its files are taken out.")
+def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
+    """Download what a dataset's card allows, after asking; what was cut goes on, what is there is not loaded again."""
+    from harness import fetch
+
+    config, registry, out = flags.open()
+    card = registry.datasets.get(name)
+    if card is None:
+        raise UsageError(unknown("dataset", name, registry.datasets))
+    items = fetch.items(card, config.data)
+    wanted = [item for item in items if not item.is_done]
+    out.note(*(fetch.page(card, wanted) if wanted else ()))
+    if left := sum(item.left for item in wanted):
+        fetch.check_room(config.data / card.folder, left)
+        agree(f"Load {left / 1e6:,.1f} MB into {config.data / card.folder}?", yes)
+    for item in wanted:
+        total = item.download.bytes
+        with bar(item.download.file, total, total - item.left, shown=not flags.quiet) as tell:
+            fetch.fetch(item, tell, keep)
+    place = f"all files of {name} that its card can download are in {config.data / card.folder}"
+    out.answer(fetch.as_json(card, items, wanted), f"{place}; next: harness run --datasets {name}")
+    return 0
+
+
+@data.command()
+@takes(OUTPUT)
+@click.argument("sources", type=FILE, nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Where the region store goes.")
+@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
+@click.option("--force", is_flag=True, help="Begin anew, in place of the store or the unfinished work there.")
+def convert(
+    flags: Flags, sources: Sequence[Path], folder: Path, dtype: Literal["float32", "float16"], force: bool
+) -> int:
+    """Make a region store of features in other forms; what was interrupted goes on.
+
+    SOURCE: bottom-up-attention TSV files, parts of one release in their order, or folders of IMAGE_ID.npy or .npz.
+    """
+    from harness import convert
+    from harness.interruption import sigterm_raises
+
+    out, shown = flags.out(), not (flags.quiet or flags.as_json)
+    with sigterm_raises():
+        made = convert.convert(sources, folder, dtype, force, lambda total, done: bar("converting", total, done, shown))
+    out.answer(convert.as_json(made), *convert.page(made))
+    return 0
+
+
+@data.command()
+@takes(OUTPUT)
+@click.argument("images", type=FILE)
+@click.option("--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Where the region store goes.")
+@click.option("--model", required=True, metavar="FOLDER|NAME", help="Of Hugging Face: a detector, a ViT, CLIP or DINO.")
+@click.option("--download", is_flag=True, help="Get the model from huggingface.co where it is not here.")
+@click.option(
+    "--boxes", type=click.IntRange(min=1), metavar="N", help="Of a detector: the N best a picture; default 36."
+)
+@click.option("--threshold", type=click.FloatRange(0, 1), metavar="X", help="Of a detector: the lowest score of a box.")
+@click.option("--pool", type=click.IntRange(min=1), metavar="N", help="Of an encoder: average its patches to N x N.")
+@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, metavar="N")
+@click.option("--device", type=Device(), default="auto", show_default=True, help="Where the model computes.")
+@click.option("--force", is_flag=True, help="Begin anew, in place of the store or the unfinished work there.")
+def extract(
+    flags: Flags,
+    images: Path,
+    folder: Path,
+    dtype: Literal["float32", "float16"],
+    batch_size: int,
+    force: bool,
+    **wanted: Any,
+) -> int:
+    """Make a region store of pictures through a vision model; what was interrupted goes on.
+
+    IMAGES: a folder of .jpg, .png or .webp files; an image's id is its file's name without the suffix.
+    """
+    from harness import extract, vision_models
+    from harness.interruption import sigterm_raises
+    from harness.pictures import find_pictures
+    from harness.trial import choose_device
+
+    out, shown = flags.out(), not (flags.quiet or flags.as_json)
+    found = find_pictures(images)
+    out.note(*[f"left out of {images}, as they are no pictures: {found.others:,} files"] * bool(found.others))
+    with sigterm_raises():
+        extractor = vision_models.load(vision_models.Wanted(**wanted), choose_device(flags.device or "auto"))
+        made = extract.extract(
+            found.files, extractor, folder, dtype, batch_size, force, lambda total, done: counter(total, done, shown)
+        )
+    out.answer(extract.as_json(made), *extract.page(made))
+    return 0
+
+
+def agree(question: str, yes: bool) -> None:
+    """Go on after a yes; UsageError after a no, and where nobody can be asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is no terminal to answer at; say yes with --yes")
+    if not click.confirm(question, err=True):
+        raise UsageError("nothing was loaded")
+
+
+@contextmanager
+def bar(what: str, total: int, done: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, where that is a terminal; what it yields is told how many of the bytes are done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as progress:
+        task = progress.add_task(what, total=total, completed=done)
+        yield lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
+def counter(total: int, done: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """The same for pictures."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console, began = Console(stderr=True), time.monotonic()
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    off = not (shown and console.is_terminal)
+    with Progress(*columns, console=console, disable=off, speed_estimate_period=SLOW) as progress:
+        task = progress.add_task("", total=total, completed=done, rate="")
+
+        def tell(now: int) -> None:
+            rate = (now - done) / max(time.monotonic() - began, 1e-9)
+            progress.update(task, completed=now, rate=f"{rate:,.1f} pictures/s")
+
+        yield tell
