@@ -10,6 +10,8 @@ import io
 import json
 import os
 import time
+from collections.abc import KeysView
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -36,7 +38,7 @@ class Entry(NamedTuple):
     regions: int
     width: int
     size: tuple[int, int] | None  # width and height in pixels
-    at: int  # where its source goes on behind it, as whoever writes counts
+    at: int  # where it stands in its source, as whoever writes counts
 
 
 class RegionWriter:
@@ -50,16 +52,21 @@ class RegionWriter:
         self.folder = folder
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self.origin = origin
-        self.done: set[str] = set()  # ids of the images that are written
+        self.places: dict[str, int] = {}  # of every image that is written, its id and where it stands in the source
         self._entries: list[Entry] = []  # in the journal
         self._waiting: list[Entry] = []  # not yet
         self._files: dict[str, BinaryIO] = {}
         self._committed = time.monotonic()
-        self._lock = FileLock(folder / f"writer.lock{PART}", blocking=False)
+        self._lock = _lock(folder)
+
+    @property
+    def done(self) -> KeysView[str]:
+        """Ids of the images that are written."""
+        return self.places.keys()
 
     @property
     def at(self) -> int:
-        """Where the source goes on behind the last image that is written; 0 at the beginning."""
+        """Where the last image that is written stands in the source; 0 at the beginning."""
         return self._last.at if self._last else 0
 
     def __enter__(self) -> RegionWriter:
@@ -70,11 +77,12 @@ class RegionWriter:
                 raise StoreError(f"{self.folder} holds a finished store; --force makes it anew, or take another folder")
             self._resume()
         except Timeout as error:
-            raise StoreError(f"{self.folder}: another process writes this store; wait for it or stop it") from error
+            raise _busy(self.folder) from error
         except OSError as error:
+            self._close()
             raise self._unwritable(error) from error
         except StoreError:
-            self._unlock()
+            self._close()
             raise
         return self
 
@@ -84,10 +92,11 @@ class RegionWriter:
         try:
             if self._waiting:
                 self._commit()
+        except OSError as failure:  # as a rule the one that ended the work, once more
+            if not isinstance(error, StoreError):
+                raise self._unwritable(failure) from failure
         finally:
-            for file in self._files.values():
-                file.close()
-            self._unlock()
+            self._close()
 
     def add(
         self,
@@ -108,19 +117,33 @@ class RegionWriter:
             if boxes is not None:
                 self._append(BOXES, np.asarray(boxes, dtype="<f4"))
             self._waiting.append(Entry(image, len(rows), rows.shape[1], size, at))
-            self.done.add(image)
+            self.places[image] = at
             if time.monotonic() - self._committed > COMMIT_SECONDS:
                 self._commit()
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def finish(self) -> Facts:
-        """Give the files their names, store.json last; DataError where no image was written."""
+    def ends_with(self, image: str, regions: NDArray[Any]) -> bool:
+        """Whether this image (R, F) is the last one that is written, with these numbers."""
+        last = self._last
+        if last is None or (last.id, last.regions, last.width) != (image, *regions.shape):
+            return False
+        self._files[REGIONS].flush()
+        part = self.folder / (REGIONS + PART)
+        begin = part.stat().st_size - regions.size * self.dtype.itemsize
+        stored = np.fromfile(part, dtype=self.dtype, offset=begin)
+        return bool((stored == self._as_stored(image, regions).ravel()).all())
+
+    def finish(self, **known: Any) -> Facts:
+        """Give the files their names, store.json last; DataError where no image was written.
+
+        `known` is what the origin should tell beside, where that is not known before the end.
+        """
         if self._last is None:
             raise DataError(f"{self.folder}: not one image was found for the store; see to its source")
         try:
             self._commit()
-            facts = self._facts()
+            facts = self._facts(known)
             self._name(REGIONS, (facts.regions, facts.width), self.dtype)
             if facts.boxes:
                 self._name(BOXES, (facts.regions, 4), np.dtype("<f4"))
@@ -164,9 +187,13 @@ class RegionWriter:
             raise DataError(f"image {image!r} holds {beyond if np.isfinite(regions).all() else 'NaN or inf'}")
         return rows
 
-    def _unlock(self) -> None:
-        Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
+    def _close(self) -> None:
+        for file in self._files.values():
+            with suppress(OSError):  # what the journal tells is on the disk, and the rest is cut off
+                file.close()
+        if self._lock.is_locked:
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release()
 
     def _append(self, name: str, rows: NDArray[Any]) -> None:
         if name not in self._files:
@@ -191,6 +218,9 @@ class RegionWriter:
         """Take up what an earlier writer left, or begin."""
         head = _line({"origin": self.origin, "dtype": self.dtype.name})
         found, *lines = _whole_lines(self.folder / JOURNAL) or [head]
+        strange = [name for name in STORE_FILES if (self.folder / name).exists()]
+        if strange and not (self.folder / JOURNAL).is_file():
+            raise StoreError(f"{self.folder} holds {strange[0]} and is no store; take another folder, it would be lost")
         if found != head:
             raise StoreError(
                 f"{self.folder} holds unfinished work on something else ({found.decode(errors='replace').strip()}); "
@@ -199,8 +229,9 @@ class RegionWriter:
         for name in (REGIONS, BOXES):  # whoever was killed while naming them left them named
             if (self.folder / name).is_file():
                 (self.folder / name).replace(self.folder / (name + PART))
-        self._entries = self._in_files([Entry(*json.loads(line)) for line in lines])
-        self.done = {entry.id for entry in self._entries}
+        told = (Entry(*json.loads(line)) for line in lines)  # twice, where Ctrl-C came just behind the telling
+        self._entries = self._in_files(list({entry.id: entry for entry in told}.values()))
+        self.places = {entry.id: entry.at for entry in self._entries}
         self._reopen()
         write_atomic(self.folder / JOURNAL, head + b"".join(map(_line, self._entries)))
 
@@ -231,7 +262,7 @@ class RegionWriter:
         path = self.folder / (name + PART)
         return path.stat().st_size if path.is_file() else 0
 
-    def _facts(self) -> Facts:
+    def _facts(self, known: dict[str, Any]) -> Facts:
         return Facts(
             images=len(self._entries),
             regions=sum(entry.regions for entry in self._entries),
@@ -239,7 +270,7 @@ class RegionWriter:
             dtype=self.dtype.name,
             boxes=BOXES in self._files,
             sizes=self._entries[0].size is not None,
-            origin=self.origin,
+            origin={**self.origin, **known},
         )
 
     def _name(self, name: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
@@ -269,12 +300,20 @@ class RegionWriter:
 
 
 def discard(folder: Path) -> None:
-    """Delete a store, finished or not, and nothing else; StoreError where that fails."""
+    """Delete a store, finished or not, and nothing else; StoreError where that fails or somebody writes it."""
+    if not any((folder / name).is_file() for name in (FACTS, JOURNAL)):
+        return
+    lock = _lock(folder)
     try:
+        lock.acquire()
         for path in [folder / name for name in STORE_FILES] + [*folder.glob(f"*{PART}")]:
             path.unlink(missing_ok=True)
+    except Timeout as error:
+        raise _busy(folder) from error
     except OSError as error:
         raise StoreError(f"{folder} cannot be written ({error}); see to its rights") from error
+    finally:
+        lock.release()
 
 
 def npy(array: NDArray[Any]) -> bytes:
@@ -282,6 +321,14 @@ def npy(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
+
+
+def _lock(folder: Path) -> FileLock:
+    return FileLock(folder / f"writer.lock{PART}", blocking=False)
+
+
+def _busy(folder: Path) -> StoreError:
+    return StoreError(f"{folder}: another process writes this store; wait for it or stop it")
 
 
 def _line(content: Any) -> bytes:

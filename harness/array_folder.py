@@ -1,0 +1,139 @@
+"""Folders of arrays: `<image id>.npy` or `<image id>.npz`, an image's regions (R, F) each.
+
+An .npz holds the regions under one of the names of FEATURES. It may hold boxes x1, y1, x2, y2 in pixels under one of
+BOXES, and the image's size as image_w and image_h; what else it holds is not read. `<id>_info.npy` beside `<id>.npy`,
+as MMF writes it, is a pickle and never loaded.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
+
+from harness.arrays import open_array
+from harness.errors import DataError, UsageError
+from harness.region_source import ImageRegions, LaidFiles, Size, from_corners
+from harness.region_store import FACTS
+
+FEATURES = ("x", "features", "feat", "arr_0")
+BOXES = ("bbox", "boxes", "bboxes")
+SIZE = ("image_w", "image_h")
+DAMAGED = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+
+
+class ArrayFolder:
+    """A source of regions; a place is the byte at which an image's file begins, all files laid end to end."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._paths: dict[str, Path] = {}  # by image
+        for path in [path for folder in folders for path in array_files(folder)]:
+            if self._paths.setdefault(path.stem, path) != path:
+                raise DataError(f"{self._paths[path.stem]} and {path} are one image; take one of the two out")
+        self.files = LaidFiles([*self._paths.values()])
+        self.skipped = 0
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """The folders by name, in their order."""
+        return {"kind": "folder of arrays", "folders": [folder.resolve().name for folder in self._folders]}
+
+    @property
+    def extent(self) -> dict[str, Any]:
+        """How many files, and their bytes."""
+        return {"files": len(self.files.paths), "bytes": self.files.total}
+
+    def images(self, places: Mapping[str, int], at: int) -> Iterator[ImageRegions]:
+        """File by file in the order of their names."""
+        for (image, path), start in zip(self._paths.items(), self.files.starts, strict=True):
+            if image not in places:
+                yield READ[path.suffix](path)._replace(at=start)
+
+    def again(self, image: str, at: int) -> ImageRegions:
+        """The image by its name: other files may have come between."""
+        if image not in self._paths:
+            raise DataError(f"image {image} is in none of the folders")
+        return READ[self._paths[image].suffix](self._paths[image])
+
+    def where(self, at: int) -> str:
+        """The file."""
+        return str(self.files.paths[self.files.find(at)[0]])
+
+
+def array_files(folder: Path) -> list[Path]:
+    """The files of a folder that hold an image, by name; DataError where there are none."""
+    if (folder / FACTS).is_file():
+        raise UsageError(f"{folder} is a region store already; a card takes it as it is")
+    found = sorted(path for path in folder.iterdir() if path.suffix in READ and path.is_file())
+    names = {path.name for path in found}
+    paths = [path for path in found if path.name.removesuffix("_info.npy") + ".npy" not in names]
+    if not paths:
+        raise DataError(f"{folder} has no .npy or .npz in it; give the folder that holds one for every image")
+    return paths
+
+
+def read_npy(path: Path) -> ImageRegions:
+    """Regions alone."""
+    return ImageRegions(path.stem, open_array(path, ("regions", "width")), None, None, at=0)
+
+
+def read_npz(path: Path) -> ImageRegions:
+    """Regions, and boxes and the image's size where they are known; DataError where they cannot be understood."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            regions, corners = _one(arrays, FEATURES), _one(arrays, BOXES)
+            size = _size(arrays)
+        if regions is None:
+            raise DataError(f"no array in it is called {', '.join(FEATURES)}; save its regions as x")
+        if corners is not None:
+            regions, corners = _boxed(regions, corners)
+        boxes = None if corners is None else from_corners(corners, size)
+    except DAMAGED as error:
+        raise DataError(f"{path} is damaged or no .npz of plain arrays ({error}); save it again") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    return ImageRegions(path.stem, regions, boxes, size, at=0)
+
+
+READ = {".npy": read_npy, ".npz": read_npz}
+
+
+def _one(arrays: NpzFile, names: Sequence[str]) -> NDArray[Any] | None:
+    """The array of floats that has one of the names, if any has; DataError where several have."""
+    found = [name for name in names if name in arrays.files]
+    if len(found) > 1:
+        raise DataError(f"it has arrays {' and '.join(found)}; which of them is meant is not known: keep one")
+    if not found:
+        return None
+    array = arrays[found[0]]
+    if array.dtype.kind != "f" or array.ndim != 2:
+        raise DataError(f"{found[0]} is {array.dtype} of shape {array.shape}; floats of two dimensions are needed")
+    return np.asarray(array)
+
+
+def _size(arrays: NpzFile) -> Size | None:
+    """Width and height, where both are there."""
+    if not all(name in arrays.files for name in SIZE):
+        return None
+    width, height = (arrays[name] for name in SIZE)
+    if any(number.size != 1 or number.dtype.kind not in "iu" or number.item() < 1 for number in (width, height)):
+        raise DataError(f"{' and '.join(SIZE)} are {width} and {height}; whole numbers from 1 are needed")
+    return int(width.item()), int(height.item())
+
+
+def _boxed(regions: NDArray[Any], corners: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Regions and boxes, as many of both; some releases have the regions as columns, which their boxes tell."""
+    if corners.shape[1] != 4:
+        raise DataError(f"its boxes are of shape {corners.shape}; (regions, 4) is needed")
+    if len(regions) != len(corners) and regions.shape[1] == len(corners):
+        regions = regions.T
+    if len(regions) != len(corners):
+        raise DataError(f"its regions are of shape {regions.shape}, its boxes of {corners.shape}; one box a region")
+    return regions, corners

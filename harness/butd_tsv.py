@@ -1,0 +1,182 @@
+"""Bottom-up-attention TSV: a line an image, boxes and features as base64 of float32.
+
+    image_id  image_w  image_h  num_boxes  boxes  features                          as first released
+    img_id  img_h  img_w  objects_id  objects_conf  attrs_id  attrs_conf  num_boxes  boxes  features
+
+The second form, with height before width, is that of LXMERT and of detectron2's version. Boxes are x1, y1, x2, y2 in
+pixels. A release may come in parts, and one image may stand in two of them. Lines end with LF or CRLF.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.arrays import lfs_hint
+from harness.errors import DataError
+from harness.region_source import ImageRegions, LaidFiles, from_corners
+
+LONGEST = 1 << 26  # bytes of a line: ten times an image of 100 regions
+PIECE = 1 << 20  # bytes read at a time
+TAB = b"\t"
+WHOLE = re.compile(rb"[0-9]{1,9}")
+FORMS = (
+    "image_id image_w image_h num_boxes boxes features (6), or "
+    "img_id img_h img_w objects_id objects_conf attrs_id attrs_conf num_boxes boxes features (10)"
+)
+REPAIR = "get the file again, or repair the line; the same command then goes on from here"
+
+
+class Columns(NamedTuple):
+    """Where in a line its columns stand."""
+
+    width: int
+    height: int
+    number: int
+    boxes: int
+    features: int
+
+
+COLUMNS = {6: Columns(1, 2, 3, 4, 5), 10: Columns(2, 1, 7, 8, 9)}
+
+
+class ButdTsv:
+    """A source of regions; a place is the byte at which an image's line begins."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.files = LaidFiles(paths)
+        self.skipped = 0
+        for path, start, size in zip(paths, self.files.starts, self.files.sizes, strict=True):
+            if not size:
+                raise DataError(f"{path} is empty; get the file again")
+            self._parsed(start, self._line(start), lfs_hint(path))
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """The files by name, in their order."""
+        return {"kind": "bottom-up-attention TSV", "files": [path.name for path in self.files.paths]}
+
+    @property
+    def extent(self) -> dict[str, Any]:
+        """Bytes of each file."""
+        return {"bytes": self.files.sizes}
+
+    def images(self, places: Mapping[str, int], at: int) -> Iterator[ImageRegions]:
+        """Line by line; an image that stands there once more is skipped if both lines are alike, else a DataError."""
+        for place, line in self._lines(at):
+            found = self._parsed(place, line)
+            before = places.get(found.image)
+            if before is None:
+                yield found
+            elif before != place:
+                self._check_alike(found.image, before, place, line)
+                self.skipped += 1
+
+    def again(self, image: str, at: int) -> ImageRegions:
+        """The image whose line begins at a place, whichever it is."""
+        return self._parsed(at, self._line(at))
+
+    def where(self, at: int) -> str:
+        """File and line; lines are counted only now, for a message."""
+        number, begin = self.files.find(at)
+        path, before = self.files.paths[number], 0
+        with path.open("rb") as file:
+            while begin > 0 and (piece := file.read(min(PIECE, begin))):
+                before += piece.count(b"\n")
+                begin -= len(piece)
+        return f"{path}, line {before + 1}"
+
+    def _parsed(self, at: int, line: bytes, hint: str = "") -> ImageRegions:
+        try:
+            return parse(line)._replace(at=at)
+        except DataError as error:
+            raise DataError(f"{self.where(at)}: {error}; {hint or REPAIR}") from None
+
+    def _check_alike(self, image: str, before: int, place: int, line: bytes) -> None:
+        if self._line(before) != line:
+            raise DataError(
+                f"{self.where(place)}: image {image} stands in {self.where(before)} too, with other numbers; "
+                "take one of the two out, or convert files of one release only"
+            )
+
+    def _line(self, at: int) -> bytes:
+        """The line that begins at a place; nothing where the files end."""
+        return next(self._lines(at), (at, b""))[1]
+
+    def _lines(self, at: int) -> Iterator[tuple[int, bytes]]:
+        """Lines from a place on, each with its own; empty ones are left out."""
+        number, begin = self.files.find(at)
+        for path, start in list(zip(self.files.paths, self.files.starts, strict=True))[number:]:
+            try:
+                with path.open("rb", buffering=PIECE) as file:
+                    file.seek(begin)
+                    yield from ((start + place, line) for place, line in _lines(file, begin) if line)
+            except OSError as error:
+                raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
+            begin = 0
+
+
+def parse(line: bytes) -> ImageRegions:
+    """One line without its end; DataError where it is no row of the two forms.
+
+    That the features are finite is seen when they are written.
+    """
+    cells = _cells(line)
+    columns = COLUMNS.get(len(cells))
+    if len(line) > LONGEST or columns is None:
+        raise DataError(f"columns: {line.count(TAB) + 1:,}, bytes: {len(line):,}; the columns of a row are {FORMS}")
+    size = _whole(cells[columns.width], "image width"), _whole(cells[columns.height], "image height")
+    count = _whole(cells[columns.number], "number of boxes")
+    corners = _numbers(cells[columns.boxes], "boxes", count)
+    if corners.shape[1] != 4:
+        raise DataError(f"its boxes are of {corners.shape[1]} numbers each, 4 are needed")
+    features = _numbers(cells[columns.features], "features", count)
+    return ImageRegions(_id(cells[0]), features, from_corners(corners, size), size, at=0)
+
+
+def _lines(file: BinaryIO, begin: int) -> Iterator[tuple[int, bytes]]:
+    """The lines of an open file without their ends, a longer one than can be only in part."""
+    while line := file.readline(LONGEST + 2):
+        yield begin, line.rstrip(b"\r\n")
+        begin += len(line)
+
+
+def _cells(line: bytes) -> list[memoryview]:
+    """What stands between the tabs; nothing is copied, as the last cell is nearly all of the line."""
+    cells: list[memoryview] = []
+    whole, begin = memoryview(line), 0
+    while (end := line.find(TAB, begin)) >= 0 and len(cells) <= max(COLUMNS):  # more of them are wrong anyway
+        cells.append(whole[begin:end])
+        begin = end + 1
+    return [*cells, whole[begin:]]
+
+
+def _id(cell: memoryview) -> str:
+    try:
+        return bytes(cell).decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise DataError(f"its image id is not UTF-8 ({error})") from error
+
+
+def _whole(cell: memoryview, what: str) -> int:
+    text = bytes(cell[:20])
+    if not WHOLE.fullmatch(text) or not int(text):
+        raise DataError(f"its {what} is {text.decode(errors='replace')!r}; a whole number from 1 is needed")
+    return int(text)
+
+
+def _numbers(cell: memoryview, what: str, count: int) -> NDArray[Any]:
+    """Float32 in base64, as many for each of so many boxes: (count, numbers)."""
+    try:
+        data = binascii.a2b_base64(cell, strict_mode=True)
+    except binascii.Error as error:
+        raise DataError(f"its {what} are no base64 ({error})") from error
+    if not data or len(data) % (4 * count):
+        raise DataError(f"its {what} are {len(data):,} bytes, no whole number of float32 for each of {count} boxes")
+    return np.frombuffer(data, "<f4").reshape(count, -1)

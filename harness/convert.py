@@ -1,0 +1,140 @@
+"""Features in other people's forms to a region store: as a stream, in constant memory, going on where it stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.filesize import decimal
+
+from harness.array_folder import ArrayFolder
+from harness.butd_tsv import ButdTsv
+from harness.errors import DataError, UsageError
+from harness.region_source import RegionSource
+from harness.region_store import Facts, read_facts, store_files
+from harness.region_writer import Dtype, RegionWriter, discard
+from harness.splits import first_twice
+
+Tell = Callable[[int], object]  # how many bytes are read
+Watch = Callable[[int, int], AbstractContextManager[Tell]]  # of how many, and how many are already
+
+
+class Converted(NamedTuple):
+    """A store, and what was done for it."""
+
+    folder: Path
+    facts: Facts
+    before: int  # images that were there already
+    skipped: int  # images that stood in the sources once more, alike
+    seconds: float
+
+
+def unwatched(total: int, done: int) -> AbstractContextManager[Tell]:
+    """Nobody is told."""
+    return nullcontext(lambda _: None)
+
+
+def convert(
+    sources: Sequence[Path], folder: Path, dtype: Dtype = "float32", force: bool = False, watch: Watch = unwatched
+) -> Converted:
+    """A region store of TSV files or of folders of arrays; what an earlier call has written is not read again.
+
+    UsageError where sources are not there or of several kinds, DataError with file and line where one is wrong,
+    StoreError where the folder cannot be written or holds something else. What is written stays, and the same call
+    goes on behind it. `force` begins anew.
+    """
+    began = time.monotonic()
+    source = open_source(sources)
+    if folder.resolve() in {path.resolve() for path in sources}:
+        raise UsageError(f"{folder} is a source; give --to another folder")
+    if force:
+        discard(folder)
+    elif facts := _finished(source, folder, dtype):
+        return Converted(folder, facts, facts.images, 0, time.monotonic() - began)
+    with RegionWriter(folder, dtype, source.origin) as writer:
+        before = len(writer.done)
+        if before:
+            _check_goes_on(source, writer)
+        _write(source, writer, watch)
+        facts = writer.finish(**source.extent)
+    return Converted(folder, facts, before, source.skipped, time.monotonic() - began)
+
+
+def open_source(paths: Sequence[Path]) -> RegionSource:
+    """Files as TSV, folders as folders of arrays; UsageError where a path is neither or they are of both kinds."""
+    for path in paths:
+        if not path.is_file() and not path.is_dir():
+            raise UsageError(f"{path} is no file and no folder; give TSV files, or a folder of .npy or .npz files")
+    kinds = {path.is_dir() for path in paths}
+    if len(kinds) > 1:
+        raise UsageError("files and folders together make no store; give TSV files, or folders of .npy or .npz files")
+    twice = first_twice([str(path.resolve()) for path in paths])
+    if twice:
+        raise UsageError(f"{twice} is given twice; once is enough")
+    try:
+        return ArrayFolder(paths) if kinds == {True} else ButdTsv(paths)
+    except OSError as error:
+        raise DataError(f"a source cannot be read ({error}); see to the file and its rights") from error
+
+
+def page(made: Converted) -> Iterator[str]:
+    """What there is now, in words."""
+    facts = made.facts
+    size = decimal(_bytes(made))
+    yield (
+        f"{made.folder}: {facts.images:,} images, {facts.regions:,} regions of {facts.width:,} numbers, "
+        f"{facts.dtype}, {size}, in {made.seconds:,.1f} s"
+    )
+    if made.before == facts.images:
+        yield "all of it was there already, made of the same files; --force makes it anew"
+    elif made.before:
+        yield f"{made.before:,} of the images were there already"
+    if made.skipped:
+        yield f"{made.skipped:,} images stood in the sources once more, alike, and were left out"
+
+
+def as_json(made: Converted) -> dict[str, Any]:
+    """What there is now, for programs."""
+    facts = made.facts.model_dump(include={"images", "regions", "width", "dtype", "boxes", "sizes"})
+    more = {"before": made.before, "skipped": made.skipped, "seconds": round(made.seconds, 3)}
+    return {"folder": str(made.folder), **facts, "bytes": _bytes(made), **more}
+
+
+def _bytes(made: Converted) -> int:
+    return sum((made.folder / name).stat().st_size for name in store_files(made.folder))
+
+
+def _finished(source: RegionSource, folder: Path, dtype: Dtype) -> Facts | None:
+    """The store of a folder, if it is whole and made of this very source."""
+    with suppress(DataError):
+        facts = read_facts(folder)
+        if (facts.origin, facts.dtype) == ({**source.origin, **source.extent}, dtype):
+            return facts
+    return None
+
+
+def _check_goes_on(source: RegionSource, writer: RegionWriter) -> None:
+    """DataError where the source no longer holds what was written last."""
+    with suppress(DataError):
+        last = source.again(next(reversed(writer.places)), writer.at)
+        if writer.ends_with(last.image, last.regions):
+            return
+    raise DataError(
+        f"{source.where(writer.at)} is no longer the image with which {writer.folder} ends so far: the source has "
+        "changed; give the files that the work began with, or --force to begin anew"
+    )
+
+
+def _write(source: RegionSource, writer: RegionWriter, watch: Watch) -> None:
+    """All images that are not written yet; a DataError tells where the image stands."""
+    with watch(source.files.total, writer.at) as tell:
+        for item in source.images(writer.places, writer.at):
+            try:
+                writer.add(*item)
+            except DataError as error:
+                raise DataError(f"{source.where(item.at)}: {error}") from None
+            tell(item.at)
+        tell(source.files.total)
