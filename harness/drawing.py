@@ -12,7 +12,7 @@ A region is described by its pixels and its place alone. Of every region, F = 20
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,15 +151,20 @@ def _anywhere(rng: Generator) -> NDArray[np.int64]:
 
 
 def describe(pixels: Pixels, boxes: NDArray[np.int64]) -> Floats:
-    """Regions of one picture, (R, F) float32, as the head of this file says."""
+    """Regions of one picture of `draw`, (R, F) float32, as the head of this file says."""
+    return np.concatenate([appearance(pixels, boxes), geometry(boxes)], axis=1).astype(np.float32)
+
+
+def appearance(pixels: Pixels, boxes: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+    """All numbers of regions but those of their place, (R, F - 10); of a picture (H, W, 3) of any size."""
     crops = cut(pixels, boxes)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     background = (np.median(border, axis=0) / 255).astype(np.float32)
     contrast = np.maximum.reduce(np.abs(crops - background[:, None, None, None]))
     weight = np.clip(contrast * 4 - 0.5, 0, 1)
     coarse = crops.reshape(3, -1, 3, CROP // 3, 3, CROP // 3).mean(axis=(3, 5)).transpose(1, 2, 3, 0)
-    parts = [contrast, coarse, hues(crops, weight), statistics(crops, weight), geometry(boxes)]
-    return np.concatenate([part.reshape(len(boxes), -1) for part in parts], axis=1).astype(np.float32)
+    parts = [contrast, coarse, hues(crops, weight), statistics(crops, weight)]
+    return np.concatenate([part.reshape(len(boxes), -1) for part in parts], axis=1)
 
 
 def cut(pixels: Pixels, boxes: NDArray[np.int64]) -> Floats:

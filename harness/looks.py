@@ -11,13 +11,11 @@ from PIL import Image
 
 from harness.cards import DatasetCard
 from harness.data import LAYOUTS
-from harness.errors import DataError
+from harness.pictures import SUFFIXES, read_picture
 from harness.splits import Look, Place
 
 FOLDER = "images"  # below the dataset's own
-SUFFIXES = (".jpg", ".jpeg", ".png")
 DIGITS = 12  # of the file names in which COCO's pictures are released
-FORMATS = ("JPEG", "PNG")
 
 
 @runtime_checkable
@@ -45,21 +43,12 @@ class Looks:
         return known
 
     def _file(self, image: str) -> Path | None:
-        """`images/<id>.jpg` or .png, the id also filled up with zeros as COCO has it."""
+        """`images/<id>` with a suffix of pictures, the id also filled up with zeros as COCO has it."""
         path = Path(image)
         if path.is_absolute() or ".." in path.parts or "\0" in image:  # an id is data: it leads nowhere else
             return None
         files = [self._folder / (name + suffix) for name in (image, image.zfill(DIGITS)) for suffix in SUFFIXES]
         return next((file for file in files if file.is_file()), None)
-
-
-def read_picture(file: Path) -> Image.Image:
-    """A JPEG or PNG file in RGB; DataError where it is neither."""
-    try:
-        with Image.open(file, formats=FORMATS) as found:
-            return found.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} is no readable picture ({error}); get it again or take it out") from error
 
 
 def thumbnail(picture: Image.Image, side: int) -> str:

@@ -1,0 +1,314 @@
+"""Flickr30k Entities folders: a region is an annotated box. What a box is called stands in the captions alone.
+
+A region that had its name from a caption that is asked would give the answer away. So the card's `regions` says what
+regions are made of, and none of the three can see a caption that is asked:
+    geometry     10        place and size, as `coco` has them
+    pixels      195 + 10   what `drawing` says of a crop of the picture, and the geometry
+    names     K + 8 + 10   head words and types of the phrases that one held-out caption of the image has for the box,
+                           multi-hot, and the geometry; the held-out captions are neither queries nor gallery
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import coco, drawing
+from harness.arrays import open_array
+from harness.entity_files import (
+    NOWHERE,
+    TYPES,
+    Box,
+    Phrase,
+    Sentence,
+    read_annotation,
+    read_ids,
+    read_pixels,
+    read_sentences,
+)
+from harness.errors import ConfigError, DataError, StoreError
+from harness.files import checked_sha256, keep, load_arrays, npz
+from harness.pictures import SUFFIXES
+from harness.regions import Ragged, offsets
+from harness.splits import Content, Look, Place, option, pairs_of, whole
+
+VERSION = 1  # of the numbers above; part of the fingerprint
+IMAGES = "images/"
+NAMES = 256  # head words, where the card does not say how many
+TRAIN = "train"  # its held-out captions give the names
+LEAK = (
+    "names of boxes are words of the captions, and a region that has them from a caption that is asked gives the "
+    'answer away: regions = "geometry" or "pixels" use no words; regions = "names" takes them from the caption '
+    "held_out = 1 (or another number) of every image, which is then neither query nor gallery"
+)
+
+
+class Options(NamedTuple):
+    """What the card says of its regions.
+
+    held_out counts from 1, and is 0 where no caption is held out; cut: boxes that leave the image are cut at its edge.
+    """
+
+    regions: str
+    held_out: int = 0
+    names: int = 0
+    cut: bool = False
+
+
+class Entry(NamedTuple):
+    """One image as it is read: its size in pixels, its regions' boxes, and its captions."""
+
+    id: str
+    size: tuple[int, int]
+    boxes: tuple[Box, ...]
+    captions: tuple[str, ...]  # that are asked
+    held_out: Sentence | None
+
+    @property
+    def corners(self) -> NDArray[np.int64]:
+        """The boxes as (R, 4), x y w h."""
+        return np.array([box[:4] for box in self.boxes], dtype=np.int64)
+
+
+class Entities:
+    """Reader of the layout: a split is read once and kept in the cache, its regions memory-mapped."""
+
+    version: ClassVar[int] = VERSION
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.options = read_options(place)
+        self.sentences, self.annotations = (place.folder / name for name in _folders(place))
+
+    @staticmethod
+    def files(place: Place) -> list[str]:
+        """The two folders, a file of ids a split, and the pictures where regions are made of them."""
+        pictures = [IMAGES] if read_options(place).regions == "pixels" else []
+        return [*_folders(place), *(_split_file(place, split) for split in place.card.splits), *pictures]
+
+    def read(self, split: str) -> Content:
+        """One split, from the cache where these files were read before."""
+        rows, rest = (self.place.cache / "entities" / f"{self._key(split)}.{kind}" for kind in ("npy", "npz"))
+        if not (rows.is_file() and rest.is_file()):
+            entries = [self._entry(image) for image in self._ids(split)]
+            keep_rows(rows, sum(len(entry.boxes) for entry in entries), map(self.describe, entries))
+            keep(rest, npz(**tables(entries)))  # last: where it is, the rows are whole
+        return _content(rows, load_arrays(rest))
+
+    def look(self, image: str) -> Look:
+        """The boxes of an image id, each with what captions call it; nothing where no split has that id."""
+        if not any(image in ids for ids in self.splits.values()):
+            return Look()
+        entry = self._entry(image)
+        phrases = [phrase for one in read_sentences(self.sentences / f"{image}.txt") for phrase in visual(one)]
+        called = {phrase.chain: " ".join(phrase.words) for phrase in reversed(phrases)}
+        labels = (" / ".join(dict.fromkeys(called.get(chain, "") for chain in box.chains)) for box in entry.boxes)
+        boxes = tuple(tuple(map(float, box[:4])) for box in entry.boxes)
+        return Look(entry.size, boxes=boxes, labels=tuple(labels))
+
+    def describe(self, entry: Entry) -> NDArray[np.float32]:
+        """The regions of one image, (R, F), as the head of this file says."""
+        places = coco.geometry(entry.corners, *entry.size)
+        return np.concatenate([BESIDE[self.options.regions](self, entry), places], axis=1).astype(np.float32)
+
+    @cached_property
+    def splits(self) -> dict[str, tuple[str, ...]]:
+        """Image ids of every split; DataError where one stands in two."""
+        folder, names = self.place.folder, self.place.card.splits
+        splits = {split: read_ids(folder / _split_file(self.place, split)) for split in names}
+        home: dict[str, str] = {}
+        for split, ids in splits.items():
+            for line, image in enumerate(ids, start=1):
+                if home.setdefault(image, split) != split:
+                    where = f"{folder / _split_file(self.place, split)}, line {line}"
+                    raise DataError(f"{where}: image {image} is in {home[image]} too; an image belongs to one split")
+        return splits
+
+    @cached_property
+    def names(self) -> dict[str, int]:
+        """The commonest head words of the held-out captions of train, equals by the alphabet, and their columns."""
+        heads: Counter[str] = Counter()
+        for image in self._ids(TRAIN):
+            _, held_out = self._captions(image)
+            heads.update(head(phrase) for phrase in visual(held_out))
+        commonest = sorted(heads, key=lambda word: (-heads[word], word))[: self.options.names]
+        return {word: column for column, word in enumerate(commonest)}
+
+    @cached_property
+    def pictures(self) -> dict[str, Path]:
+        """Files of pictures by image id; of two with one id the first by the alphabet."""
+        folder = self.place.folder / IMAGES
+        return {path.stem: path for path in sorted(folder.iterdir(), reverse=True) if path.suffix.lower() in SUFFIXES}
+
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        return {name: checked_sha256(self.place, name) for name in self.files(self.place)}
+
+    def _key(self, split: str) -> str:
+        files = {name: _split_file(self.place, name) for name in self.place.card.splits}
+        deciding = [VERSION, self.options, self.place.card.max_regions, files, self._hashes]
+        return f"{split}-{hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]}"
+
+    def _ids(self, split: str) -> tuple[str, ...]:
+        """The image ids of a split, every one of them with its files."""
+        ids = self.splits[split]
+        for folder, suffix in ((self.sentences, ".txt"), (self.annotations, ".xml")):
+            there = {path.name for path in folder.iterdir()}
+            self._all_have(split, f"{folder.name}/", suffix, [image + suffix in there for image in ids])
+        if self.options.regions == "pixels":
+            self._all_have(split, IMAGES, " or ".join(SUFFIXES), [image in self.pictures for image in ids])
+        return ids
+
+    def _all_have(self, split: str, folder: str, suffix: str, there: list[bool]) -> None:
+        """DataError with the first image of a split that lacks something."""
+        if not all(there):
+            line, path = there.index(False), self.place.folder / _split_file(self.place, split)
+            image = self.splits[split][line]
+            raise DataError(
+                f"{path}, line {line + 1}: image {image} has no {folder}{image}{suffix} ({there.count(False):,} such "
+                "images); get the whole release, or take them out of the split and the card"
+            )
+
+    def _entry(self, image: str) -> Entry:
+        """One image; without any box its one region is the whole of it."""
+        width, height, boxes = read_annotation(self.annotations / f"{image}.xml", self.options.cut)
+        largest = sorted(boxes, key=lambda box: -box.width * box.height)[: self.place.card.max_regions]
+        captions, held_out = self._captions(image)
+        return Entry(image, (width, height), tuple(largest) or (Box(0, 0, width, height),), captions, held_out)
+
+    def _captions(self, image: str) -> tuple[tuple[str, ...], Sentence | None]:
+        """The captions of an image that are asked, and the one that is held out, if any is."""
+        path, number = self.sentences / f"{image}.txt", self.options.held_out
+        sentences = read_sentences(path)
+        if number and len(sentences) < max(number, 2):
+            raise DataError(
+                f"{path}: its captions are {len(sentences)}; the card holds out number {number}, and one must be left "
+                "to ask: set held_out to a caption that every image has"
+            )
+        held_out = sentences.pop(number - 1) if number else None
+        return tuple(sentence.text for sentence in sentences), held_out
+
+
+def read_options(place: Place) -> Options:
+    """What the card's options say of regions; ConfigError where a name could come from a caption that is asked."""
+    given, where = place.card.options, f"{place.card.path}: 'options.regions'"
+    regions = option(place, "regions", "geometry")
+    if regions not in BESIDE:
+        raise ConfigError(f"{where} is {regions!r}; it must be {', '.join(BESIDE)}: {LEAK}")
+    if regions != "names":
+        if idle := {"held_out", "names"} & set(given):
+            raise ConfigError(f"{where} is {regions!r}, which has no use for {', '.join(sorted(idle))}: {LEAK}")
+        return Options(regions, cut=_cuts(place))
+    held_out, names = whole(place, "held_out", 0), whole(place, "names", NAMES)
+    if not held_out:
+        raise ConfigError(f"{where} is 'names' and held_out names no caption: {LEAK}")
+    if TRAIN not in place.card.splits:
+        raise ConfigError(f"{where} is 'names', which are those of the split {TRAIN!r}; the card has none")
+    return Options(regions, held_out, names, _cuts(place))
+
+
+def _cuts(place: Place) -> bool:
+    """Whether wrong boxes are cut, or refused; ConfigError where the option says neither."""
+    choice = option(place, "wrong_boxes", "refuse")
+    if choice not in ("refuse", "cut"):
+        raise ConfigError(f"{place.card.path}: 'options.wrong_boxes' is {choice!r}; it can be 'refuse' or 'cut'")
+    return choice == "cut"
+
+
+def _nothing(reader: Entities, entry: Entry) -> NDArray[Any]:
+    return np.empty((len(entry.boxes), 0))
+
+
+def _appearance(reader: Entities, entry: Entry) -> NDArray[Any]:
+    """Numbers of the crops, (R, 195)."""
+    return drawing.appearance(read_pixels(reader.pictures[entry.id], entry.size), entry.corners)
+
+
+def _called(reader: Entities, entry: Entry) -> NDArray[Any]:
+    """What the held-out caption calls the boxes, multi-hot: (R, K + 8), zeros where it does not speak of one."""
+    count, columns = reader.options.names, reader.names
+    made, phrases = np.zeros((len(entry.boxes), count + len(TYPES))), visual(entry.held_out)
+    for row, box in enumerate(entry.boxes):
+        for phrase in phrases:
+            if phrase.chain in box.chains:
+                made[row, [count + TYPES.index(kind) for kind in phrase.types if kind in TYPES]] = 1
+                made[row, [columns[word] for word in [head(phrase)] if word in columns]] = 1
+    return made
+
+
+BESIDE: dict[str, Callable[[Entities, Entry], NDArray[Any]]] = {
+    "geometry": _nothing,
+    "pixels": _appearance,
+    "names": _called,
+}
+
+
+def head(phrase: Phrase) -> str:
+    """The word that a phrase is about, as English mostly has it: its last one."""
+    return phrase.words[-1].lower()
+
+
+def visual(sentence: Sentence | None) -> list[Phrase]:
+    """The phrases of a caption that speak of something in the picture."""
+    return [phrase for phrase in sentence.phrases if phrase.chain != NOWHERE] if sentence else []
+
+
+def keep_rows(path: Path, count: int, images: Iterable[NDArray[np.float32]]) -> None:
+    """Write regions (count, F) into the cache image by image, by atomic replace; StoreError where that fails."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            for number, regions in enumerate(images):
+                if not number:
+                    shape = (count, regions.shape[1])
+                    header = {"descr": regions.dtype.str, "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(regions.tobytes())
+        part.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error}); set [paths] results to a folder with room") from error
+    finally:
+        with suppress(OSError):  # where its folder could not be made either
+            part.unlink()
+
+
+def tables(entries: list[Entry]) -> dict[str, NDArray[Any]]:
+    """All of a split but its regions, as arrays; ids and captions as text of lines."""
+    captions = "\n".join(caption for entry in entries for caption in entry.captions)
+    return {
+        "boxes": np.concatenate([entry.corners for entry in entries]).astype(np.float32),
+        "offsets": offsets([len(entry.boxes) for entry in entries]),
+        "captions_each": np.array([len(entry.captions) for entry in entries]),
+        "captions": np.frombuffer(captions.encode(), dtype=np.uint8),
+        "ids": np.frombuffer("\n".join(entry.id for entry in entries).encode(), dtype=np.uint8),
+    }
+
+
+def _content(rows: Path, arrays: dict[str, NDArray[Any]]) -> Content:
+    ids, captions = (tuple(arrays[name].tobytes().decode().split("\n")) for name in ("ids", "captions"))
+    return Content(
+        images=Ragged(open_array(rows, ("regions", "width")), arrays["offsets"]),
+        captions=captions,
+        pairs=pairs_of(arrays["captions_each"].tolist()),
+        image_ids=ids,
+        boxes=Ragged(arrays["boxes"], arrays["offsets"]),
+    )
+
+
+def _folders(place: Place) -> list[str]:
+    return [f"{option(place, key, key.capitalize()).rstrip('/')}/" for key in ("sentences", "annotations")]
+
+
+def _split_file(place: Place, split: str) -> str:
+    return option(place, split, f"{split}.txt")

@@ -1,0 +1,194 @@
+"""Files of a Flickr30k Entities release: captions whose phrases are marked, and the boxes that the phrases mean.
+
+    Sentences/<id>.txt     a caption a line, `[/EN#<chain>/<type>/<type> some words]` around each of its phrases
+    Annotations/<id>.xml   <size>, and of every <object> its chains (<name>) and a <bndbox>, where it has one
+
+A chain is what several phrases of an image's captions mean together; chain 0 is in no picture.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import DataError
+from harness.files import read_lines
+from harness.pictures import read_picture
+from harness.splits import first_twice
+
+TYPES = ("people", "clothing", "bodyparts", "animals", "vehicles", "instruments", "scene", "other")
+NOT_VISUAL = "notvisual"
+NOWHERE = "0"  # the chain of what is not visual
+
+OPENING = "[/EN#"
+MARK = re.compile(r"\[/EN#([0-9]+)((?:/[a-z]+)+)")
+PIXELS = re.compile(r"[0-9]{1,6}")
+ID = re.compile(r"\w[\w-]*")  # an id is data: as the name of a file it leads to no other folder
+
+
+class Phrase(NamedTuple):
+    """Words of a caption, and what they mean."""
+
+    words: tuple[str, ...]
+    chain: str
+    types: tuple[str, ...]
+
+
+class Sentence(NamedTuple):
+    """A caption without its marks, and its phrases."""
+
+    text: str
+    phrases: tuple[Phrase, ...]
+
+
+class Box(NamedTuple):
+    """An annotated box in pixels, counted from 0, and the chains that it belongs to."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    chains: tuple[str, ...] = ()
+
+
+class Annotation(NamedTuple):
+    """An image's size in pixels and its boxes, in the order of the file."""
+
+    width: int
+    height: int
+    boxes: tuple[Box, ...]
+
+
+def read_sentences(path: Path) -> list[Sentence]:
+    """The captions of an image; empty lines after the last one are no captions. DataError names a bad line."""
+    lines = _text(path).rstrip().split("\n")
+    return [parse_sentence(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def parse_sentence(line: str, where: str) -> Sentence:
+    """One marked caption; DataError where it is empty, or a phrase is not marked as the release does it."""
+    words: list[str] = []
+    phrases: list[Phrase] = []
+    begun: tuple[int, str, tuple[str, ...]] | None = None
+    for token in line.split():
+        if OPENING in token or (begun is None and token.startswith("[")):
+            if begun is not None:
+                break
+            begun = (len(words), *_mark(token, where))
+        elif begun is not None and token.endswith("]"):
+            words += filter(None, [token[:-1]])
+            first, chain, types = begun
+            phrases += [Phrase(tuple(words[first:]), chain, types)] if words[first:] else []
+            begun = None
+        else:
+            words.append(token)
+    if begun is not None:
+        raise DataError(f"{where}: the phrase of chain {begun[1]} does not close; put a ] behind its last word")
+    if not words:
+        raise DataError(f"{where} is an empty caption; write it or take the line out")
+    return Sentence(" ".join(words), tuple(phrases))
+
+
+def _mark(token: str, where: str) -> tuple[str, tuple[str, ...]]:
+    """Chain and types of the mark before a phrase."""
+    found = MARK.fullmatch(token)
+    types = tuple(found[2].split("/")[1:]) if found else ()
+    if found is None or not set(types) <= {*TYPES, NOT_VISUAL}:
+        raise DataError(
+            f"{where}: {token[:80]!r} is no mark of a phrase; it is {OPENING}chain/type followed by a space, "
+            f"the type one or more of {', '.join(TYPES)}, {NOT_VISUAL}"
+        )
+    return found[1], types
+
+
+def read_annotation(path: Path, cut: bool = False) -> Annotation:
+    """Size and boxes of an image; DataError names the file and the object that is wrong.
+
+    With `cut`, a box that leaves the image is cut at its edge, and one of which nothing is left is left out.
+    """
+    return parse_annotation(_text(path), str(path), cut)
+
+
+def parse_annotation(text: str, where: str, cut: bool = False) -> Annotation:
+    """The same of the file's text."""
+    if "<!DOCTYPE" in text:  # nothing else can define entities, which could grow without end
+        raise DataError(f"{where} has a DOCTYPE, which no annotation needs and which is never read; take it out")
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise DataError(f"{where} is no readable XML ({error}); get it again") from error
+    width, height = (_pixels(root, f"size/{side}", where) for side in ("width", "height"))
+    if not width * height:
+        raise DataError(f"{where}: an image of {width} x {height} pixels has no room for a box; get it again")
+    boxes = [
+        _box(item, place, (width, height), f"{where}, object {number}", cut)
+        for number, item in enumerate(root.iterfind("object"), start=1)
+        for place in item.iterfind("bndbox")
+    ]
+    return Annotation(width, height, tuple(box for box in boxes if box.width > 0 and box.height > 0))
+
+
+def _box(item: ElementTree.Element, place: ElementTree.Element, size: tuple[int, int], where: str, cut: bool) -> Box:
+    """A box of an object. The files count pixels from 1 and the last one belongs to the box; 0 is read as 1."""
+    left, top, right, bottom = (_pixels(place, side, where) for side in ("xmin", "ymin", "xmax", "ymax"))
+    if cut:
+        right, bottom = min(right, size[0]), min(bottom, size[1])
+    elif not (max(left, 1) <= right <= size[0] and max(top, 1) <= bottom <= size[1]):
+        raise DataError(
+            f"{where}: the box from {left}, {top} to {right}, {bottom} is inverted, has no size or leaves the image of "
+            f'{size[0]} x {size[1]} pixels; correct it, or let wrong_boxes = "cut" in [options] cut it at the edges'
+        )
+    chains = tuple((name.text or "").strip() for name in item.iterfind("name"))
+    if not all(chain.isdecimal() for chain in chains) or not chains:
+        raise DataError(f"{where}: its names are {chains}; every box needs a chain, a whole number")
+    x, y = max(left, 1) - 1, max(top, 1) - 1
+    return Box(x, y, right - x, bottom - y, chains)
+
+
+def _pixels(element: ElementTree.Element, tag: str, where: str) -> int:
+    """A whole number in an element below this one."""
+    text = element.findtext(tag, "").strip()
+    if not PIXELS.fullmatch(text):
+        raise DataError(f"{where}: <{tag}> holds {text[:40]!r}; a whole number of pixels is needed")
+    return int(text)
+
+
+def read_ids(path: Path) -> tuple[str, ...]:
+    """The image ids of a split file; DataError where a line is none, or an id stands twice."""
+    ids = read_lines(path, "is one image's id")
+    for number, one in enumerate(ids, start=1):
+        if not ID.fullmatch(one):
+            raise DataError(f"{path}, line {number}: {one[:80]!r} is no image id; a line is the name of one image")
+    twice = first_twice(ids)
+    if twice is not None:
+        lines = [number for number, one in enumerate(ids, start=1) if one == twice]
+        raise DataError(f"{path}: image {twice} stands in lines {lines[0]} and {lines[1]}; take one of the two out")
+    return tuple(ids)
+
+
+def read_pixels(path: Path, size: tuple[int, int]) -> NDArray[Any]:
+    """A picture as (H, W, 3) uint8; DataError where it is none, or not of its annotation's size (W, H)."""
+    pixels = np.asarray(read_picture(path))
+    if pixels.shape[1::-1] != size:
+        raise DataError(
+            f"{path} has {pixels.shape[1]} x {pixels.shape[0]} pixels, its annotation says {size[0]} x {size[1]}; "
+            "boxes and pictures must be of one release"
+        )
+    return pixels
+
+
+def _text(path: Path) -> str:
+    """A UTF-8 file; DataError where it is none."""
+    try:
+        data = path.read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line} is not UTF-8 ({error}); convert the file") from error
