@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.captions import UNKNOWN
+from harness.captions import Marks
 from harness.data import Split
 from harness.method import Batch
 from harness.regions import Bools, Ints, Regions, padded_places
@@ -53,7 +53,7 @@ class Batches:
         if self.training.drop_regions:
             places, region_mask = hide_regions(places, region_mask, self.training.drop_regions, rng)
         if self.training.drop_words:
-            tokens = hide_words(tokens, self.training.drop_words, rng)
+            tokens = hide_words(tokens, self.split.tokens.marks, self.training.drop_words, rng)
         parts = (region_mask, tokens, token_mask, self.matches(pairs))
         return Batch._make([self.source(places), *(to_device(part, self.device) for part in parts), True])
 
@@ -176,6 +176,6 @@ def hide_regions(places: Ints, mask: Bools, share: float, rng: np.random.Generat
     return np.take_along_axis(places, order, 1), np.take_along_axis(kept, order, 1)
 
 
-def hide_words(tokens: Ints, share: float, rng: np.random.Generator) -> Ints:
-    """A random subset of the words turned into the unknown one; specials stay."""
-    return np.where((rng.random(tokens.shape) < share) & (tokens > UNKNOWN), UNKNOWN, tokens)
+def hide_words(tokens: Ints, marks: Marks, share: float, rng: np.random.Generator) -> Ints:
+    """A random subset of the words turned into the hidden one; specials stay."""
+    return np.where((rng.random(tokens.shape) < share) & ~np.isin(tokens, marks.no_words), marks.hidden, tokens)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
-from harness.method import Batch, Encoded, Method
+from harness.errors import DataError
+from harness.method import Batch, Encoded, Inputs, Method, Words
 from harness.tiles import in_tiles
 
 
@@ -29,29 +30,25 @@ class RegionEncoder(nn.Module):
 
 
 class WordEncoder(nn.Module):
-    """Tokens (B, T) -> (B, T, D): embedding uniform(-0.1, 0.1) and a recurrent layer, its directions averaged.
+    """Tokens (B, T) -> (B, T, D): a recurrent layer over word vectors, or the dataset's pretrained text encoder.
 
-    The backward direction is a layer of its own over each caption turned round in place: padding stays at the end,
-    where it reaches no real word. Captions go through in groups of about equal length; packed sequences, torch's own
-    answer to padding, took 1.6 times as long in training on a CPU.
+    Of the latter, `word_dim`, `cell` and `bidirectional` decide nothing. Captions go through in groups of about equal
+    length; packed sequences, torch's own answer to padding, took 1.6 times as long in training on a CPU.
     """
 
     GROUP = 64
 
     def __init__(
         self,
-        vocabulary_size: int,
+        inputs: Inputs,
         word_dim: int,
         dim: int,
         cell: Literal["gru", "lstm"] = "gru",
         bidirectional: bool = True,
     ) -> None:
         super().__init__()
-        layer = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
-        self.embedding = nn.Embedding(vocabulary_size, word_dim)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        self.forwards = layer(word_dim, dim)
-        self.backwards = layer(word_dim, dim) if bidirectional else None
+        encoder = inputs.words.encoder
+        self.layers = Pretrained(encoder(), dim) if encoder else Recurrent(inputs, word_dim, dim, cell, bidirectional)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """States of every word; zeros where the mask is False."""
@@ -62,13 +59,85 @@ class WordEncoder(nn.Module):
     def _states(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, T, D) of captions of about equal length, computed up to the longest of them."""
         longest = int(mask.sum(1).max())
-        words = self.embedding(tokens[:, :longest]).transpose(0, 1)  # (longest, B, word_dim)
-        states = self.forwards(words)[0]
+        states = self.layers(tokens[:, :longest], mask[:, :longest])
+        return pad(states, (0, 0, 0, tokens.shape[1] - longest))
+
+
+class Recurrent(nn.Module):
+    """Tokens (B, T) -> (B, T, D): embedding uniform(-0.1, 0.1) and a recurrent layer, its directions averaged.
+
+    Known word vectors replace the drawn ones, and are trained on. The backward direction is a layer of its own over
+    each caption turned round in place: padding stays at the end, where it reaches no real word.
+    """
+
+    def __init__(
+        self, inputs: Inputs, word_dim: int, dim: int, cell: Literal["gru", "lstm"], bidirectional: bool
+    ) -> None:
+        super().__init__()
+        layer = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
+        self.embedding = nn.Embedding(inputs.vocabulary_size, word_dim)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        set_known(self.embedding, inputs.words)
+        self.forwards = layer(word_dim, dim)
+        self.backwards = layer(word_dim, dim) if bidirectional else None
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """States of every word, whatever they are where the mask is False."""
+        words = self.embedding(tokens).transpose(0, 1)  # (T, B, word_dim)
+        states: Tensor = self.forwards(words)[0]
         if self.backwards is not None:
-            turned = turned_round(mask[:, :longest]).T.unsqueeze(2)
+            turned = turned_round(mask).T.unsqueeze(2)
             back = self.backwards(words.gather(0, turned.expand_as(words)))[0]
             states = (states + back.gather(0, turned.expand_as(back))) / 2
-        return pad(states.transpose(0, 1), (0, 0, 0, tokens.shape[1] - longest))
+        return states.transpose(0, 1)
+
+
+class Pretrained(nn.Module):
+    """Tokens (B, T) -> (B, T, D): the last states of a pretrained encoder through one linear layer, as of regions."""
+
+    def __init__(self, encoder: Any, dim: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.linear = nn.Linear(encoder.width, dim)
+        nn.init.xavier_uniform_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """States of every token, whatever they are where the mask is False."""
+        states: Tensor = self.linear(self.encoder(tokens, mask))
+        return states
+
+
+class TextEncoder(nn.Module):
+    """A pretrained text encoder: tokens (B, T), mask (B, T) -> its last hidden states (B, T, H).
+
+    `model` takes input_ids and attention_mask as those of Hugging Face do. Training gives its parameters a learning
+    rate of their own (`training.encoder_lr`).
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.width: int = model.config.hidden_size  # H
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """States, whatever they are where the mask is False."""
+        states: Tensor = self.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+        return states
+
+
+@torch.no_grad()
+def set_known(embedding: nn.Embedding, words: Words) -> None:
+    """Write the known vectors of words into an embedding; DataError where they have another width."""
+    if words.vectors is None or words.known is None:
+        return
+    width, expected = words.vectors.shape[1], embedding.embedding_dim
+    if width != expected:
+        raise DataError(
+            f"the dataset's word vectors have {width} numbers, the method's word_dim is {expected}; "
+            f"run with -s 'settings.*.word_dim={width}', or take vectors of {expected}"
+        )
+    embedding.weight[words.known] = words.vectors[words.known]
 
 
 def turned_round(mask: Tensor) -> Tensor:

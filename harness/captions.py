@@ -1,4 +1,7 @@
-"""Captions -> words -> ids: the field's tokenizer, a vocabulary, and padded batches of tokens."""
+"""Captions -> words -> ids: the field's tokenizer, a vocabulary, and padded batches of tokens.
+
+Another tokenizer is one class, a `Tokenizer`; `pretrained_text` has that of a pretrained encoder.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,57 @@ PAD, START, END, UNKNOWN = range(4)
 WORD = r"[a-z0-9]+(?:-[a-z0-9]+)*"
 PLAIN = re.compile(rf"{WORD}(?:(?: ,|,)? {WORD})*(?: ?\.)?")
 CONTRACTIONS = ("cannot", "gimme", "gonna", "gotta", "lemme", "wanna")
+
+
+class Marks(NamedTuple):
+    """The ids of a tokenizer that stand for no word of its own."""
+
+    pad: int
+    unknown: int  # -1: it has none
+    hidden: int  # what a hidden word becomes in a training batch
+    specials: tuple[int, ...]  # pad, begin, end and the like; nobody's word
+
+    @property
+    def no_words(self) -> tuple[int, ...]:
+        """All of them."""
+        return (*self.specials, self.unknown, self.hidden)
+
+    def array(self) -> Ints:
+        """As kept in a file, read back by `of`."""
+        return np.array([self.pad, self.unknown, self.hidden, *self.specials], dtype=np.int64)
+
+    @classmethod
+    def of(cls, array: Ints) -> Marks:
+        """From what `array` gave."""
+        pad, unknown, hidden, *specials = array.tolist()
+        return cls(pad, unknown, hidden, tuple(specials))
+
+
+MARKS = Marks(PAD, UNKNOWN, UNKNOWN, (PAD, START, END))
+
+
+class Part(NamedTuple):
+    """What one token of a caption reads as."""
+
+    text: str
+    is_known: bool  # all unknown ones are one word to a method
+
+
+class Tokenizer(Protocol):
+    """What turns captions into ids."""
+
+    @property
+    def marks(self) -> Marks:
+        """Its ids that are no words."""
+
+    def __len__(self) -> int:
+        """How many ids there are."""
+
+    def encode_all(self, captions: Sequence[str]) -> tuple[list[list[int]], Bools]:
+        """The ids of each caption, with those that begin and end it, and (M,) whether it had to be cut."""
+
+    def parts(self, caption: str) -> list[Part]:
+        """What the ids of a caption read as, in their order, without specials."""
 
 
 def words(text: str) -> list[str]:
@@ -49,7 +103,9 @@ def _nltk() -> Any:
 
 
 class Vocabulary:
-    """Words and their ids; the first four are <pad>, <start>, <end> and <unk>."""
+    """Words and their ids; the first four are <pad>, <start>, <end> and <unk>. A `Tokenizer`."""
+
+    marks = MARKS
 
     def __init__(self, word2idx: Mapping[str, int]) -> None:
         self.word2idx = dict(word2idx)
@@ -89,30 +145,52 @@ class Vocabulary:
         """Ids of <start>, the words, <end>; a word outside the vocabulary is <unk>."""
         return [START, *(self.word2idx.get(word, UNKNOWN) for word in words(text)), END]
 
+    def encode_all(self, captions: Sequence[str]) -> tuple[list[list[int]], Bools]:
+        """As `Tokenizer`; nothing is ever cut."""
+        return [self.encode(caption) for caption in captions], np.zeros(len(captions), dtype=np.bool_)
+
+    def parts(self, caption: str) -> list[Part]:
+        """As `Tokenizer`: the caption's words."""
+        return [Part(word, word in self.word2idx) for word in words(caption)]
+
 
 class Tokens:
-    """The ids of M captions one behind the other, and where each begins, (M + 1,)."""
+    """The ids of M captions one behind the other, where each begins, (M + 1,), and whether it was cut, (M,)."""
 
-    def __init__(self, ids: NDArray[np.integer[Any]], starts: Ints) -> None:
+    def __init__(
+        self, ids: NDArray[np.integer[Any]], starts: Ints, marks: Marks = MARKS, cut: Bools | None = None
+    ) -> None:
         self.ids = ids
         self.starts = starts
+        self.marks = marks
+        self.cut = np.zeros(len(starts) - 1, dtype=np.bool_) if cut is None else cut
 
     @classmethod
-    def encode(cls, captions: Sequence[str], vocabulary: Vocabulary) -> Tokens:
+    def encode(cls, captions: Sequence[str], vocabulary: Tokenizer) -> Tokens:
         """Of captions, in their order."""
-        encoded = [vocabulary.encode(caption) for caption in captions]
+        encoded, cut = vocabulary.encode_all(captions)
         flat = np.fromiter(chain.from_iterable(encoded), dtype=np.int32)
-        return cls(flat, offsets([len(ids) for ids in encoded]))
+        return cls(flat, offsets([len(ids) for ids in encoded]), vocabulary.marks, cut)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Tokens:
+        """From what `arrays` gave; older files have neither marks nor what was cut."""
+        marks = Marks.of(arrays["marks"]) if "marks" in arrays else MARKS
+        return cls(arrays["ids"], arrays["starts"], marks, arrays.get("cut"))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """As kept in a file."""
+        return {"ids": self.ids, "starts": self.starts, "marks": self.marks.array(), "cut": self.cut}
 
     @property
     def lengths(self) -> Ints:
-        """Tokens of every caption with <start> and <end>, (M,)."""
+        """Tokens of every caption with those that begin and end it, (M,)."""
         return np.diff(self.starts)
 
     @property
     def unknown_only(self) -> int:
         """How many captions hold no word of the vocabulary."""
-        known = np.concatenate([[0], np.cumsum(self.ids > UNKNOWN)])
+        known = np.concatenate([[0], np.cumsum(~np.isin(self.ids, self.marks.no_words))])
         return int((np.diff(known[self.starts]) == 0).sum())
 
     def __len__(self) -> int:
@@ -123,13 +201,13 @@ class Tokens:
         return self.ids[self.starts[:-1][index] : self.starts[1:][index]].astype(np.int64)
 
     def gather(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[Ints, Bools]:
-        """A batch: tokens (B, T) int64 padded with <pad>, and mask (B, T), T the batch's longest caption."""
+        """A batch: tokens (B, T) int64 padded with the mark for it, and mask (B, T), T the batch's longest caption."""
         places, mask = padded_places(self.starts, indices)
-        tokens = np.full(mask.shape, PAD, dtype=np.int64)
+        tokens = np.full(mask.shape, self.marks.pad, dtype=np.int64)
         tokens[mask] = self.ids[places[mask]]
         return tokens, mask
 
     def take(self, indices: NDArray[np.integer[Any]]) -> Tokens:
         """The same, of these captions only."""
         places, mask = padded_places(self.starts, indices)
-        return Tokens(self.ids[places[mask]], offsets(self.lengths[indices]))
+        return Tokens(self.ids[places[mask]], offsets(self.lengths[indices]), self.marks, self.cut[indices])

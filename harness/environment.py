@@ -13,7 +13,7 @@ import torch
 import harness
 
 DECIDING = ("harness", "methods", "datasets")  # changes elsewhere in a checkout decide no result
-RECORDED = ("torch", "numpy", "ray", "mlflow", "optuna", "pillow")
+RECORDED = ("torch", "numpy", "ray", "mlflow", "optuna", "pillow", "transformers", "tokenizers")
 
 
 def environment(device: torch.device) -> dict[str, str]:

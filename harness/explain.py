@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from harness.captions import Tokens, words
+from harness.captions import Part, Tokens
 from harness.cards import SELECTION
 from harness.config import Config
 from harness.data import open_dataset
@@ -91,8 +91,8 @@ def explanation(config: Config, registry: Registry, wanted: Wanted, pair: Pair) 
     split = dataset.split(pair.split or ranked)
     row = row_of(split, pair.image)
     caption = split.captions[own_captions(split, row)[0]] if pair.caption is None else spoken(pair.caption)
-    known = [word in dataset.vocabulary.word2idx for word in words(caption)]
-    check_words(caption, known)
+    parts = dataset.vocabulary.parts(caption)
+    check_words(parts)
     tokens = Tokens.encode([caption], dataset.vocabulary)
     score, weights = attended(best_weights(trial, registry, dataset), split.images[row], tokens)
     return Explanation(
@@ -100,7 +100,7 @@ def explanation(config: Config, registry: Registry, wanted: Wanted, pair: Pair) 
         split=split.name,
         image=pair.image,
         caption=caption,
-        words=tuple(map(Word, words(caption), known, weights)),
+        words=tuple(Word(*part, of) for part, of in zip(parts, weights, strict=True)),
         boxes=boxes_of(split, row),
         look=Looks(card, config.data, cache).of(pair.image),
         score=score,
@@ -126,10 +126,10 @@ def check_attends(registry: Registry, method: str) -> None:
         raise UsageError(_silent(registry, method))
 
 
-def check_words(caption: str, known: Sequence[bool]) -> None:
+def check_words(parts: Sequence[Part]) -> None:
     """UsageError for a caption without a word that the method has learnt."""
-    if not any(known):
-        said = f"{', '.join(map(repr, words(caption)))} not in the vocabulary" if known else "it is empty"
+    if not any(part.is_known for part in parts):
+        said = f"{', '.join(repr(part.text) for part in parts)} not in the vocabulary" if parts else "it is empty"
         raise UsageError(f"--caption: no word to explain: {said}; use words of the dataset's training captions")
 
 
@@ -160,7 +160,7 @@ def boxes_of(split: Split, row: int) -> tuple[tuple[float, ...], ...]:
 
 
 def attended(method: Method, regions: np.ndarray, tokens: Tokens) -> tuple[float, list[tuple[float, ...]]]:
-    """The score of regions (R, F) and one caption, and of each of its T words the weights of the regions, T of R."""
+    """The score of regions (R, F) and one caption, and of each of its words the weights of the regions, (R,)."""
     from harness.evaluate import encode, scoring
     from harness.trial import choose_device
 
@@ -172,7 +172,8 @@ def attended(method: Method, regions: np.ndarray, tokens: Tokens) -> tuple[float
         score = float(method.score(encoded, said)[0, 0])
     if found is None:
         raise UsageError("the method has no attention to show in these settings")
-    return score, [tuple(weights) for weights in found[0, 0, 1:-1].tolist()]  # without <start> and <end>
+    is_word = ~np.isin(tokens.ids, tokens.marks.specials)
+    return score, [tuple(weights) for weights in found[0, 0].numpy()[is_word].tolist()]
 
 
 def rank_of(trial: Trained, split: Split, row: int, caption: str) -> Rank | None:

@@ -7,6 +7,7 @@ Images come first in every pair, scores are (N, M), higher is better, a mask is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -30,11 +31,20 @@ class Batch(NamedTuple):
     hardest: bool = True  # the hardest negative, or (in the first epochs) all of them
 
 
+class Words(NamedTuple):
+    """What is known of words before training, as the dataset's card says; `blocks.WordEncoder` makes use of it."""
+
+    vectors: Tensor | None = None  # (V, E) float, one a token id
+    known: Tensor | None = None  # (V,) bool, whether that id has a vector
+    encoder: Callable[[], nn.Module] | None = None  # makes a pretrained `blocks.TextEncoder`
+
+
 class Inputs(NamedTuple):
     """What a method must know of the data to build its layers."""
 
     feature_width: int  # F, geometry included
     vocabulary_size: int
+    words: Words = Words()
 
 
 class Method(nn.Module, ABC):

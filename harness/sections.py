@@ -67,6 +67,9 @@ class Training(Section):
     )
     drop_words: float = Field(0.1, ge=0, lt=1, description="share of words hidden at random in a training batch")
     drop_regions: float = Field(0.1, ge=0, lt=1, description="share of regions hidden at random in a training batch")
+    encoder_lr: float = Field(
+        0.1, ge=0, description="share of lr for a dataset's pretrained text encoder; 0 leaves it as it is"
+    )
     patience: int = Field(0, ge=0, description="stop after so many epochs without a better val rsum; 0 is never")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 autocast on GPUs that have it")
 

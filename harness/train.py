@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from harness.batches import Ahead, Batches, free_bytes, source
+from harness.blocks import TextEncoder
 from harness.data import Split
 from harness.errors import NonFiniteError
 from harness.method import Batch, Method
@@ -37,13 +40,19 @@ class Trainer:
         self.device = device
         self.epoch = 0
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training.optimizer]
-        self.optimizer = kind(method.parameters(), lr=training.lr, weight_decay=training.weight_decay)
+        self.frozen = [] if training.encoder_lr else encoders(method)
+        for encoder in self.frozen:
+            encoder.requires_grad_(False)
+        groups = parameter_groups(method, training.encoder_lr)
+        self.optimizer = kind(groups, lr=training.lr, weight_decay=training.weight_decay)
 
     def run_epoch(self) -> EpochCost:
         """One pass over all pairs in a fresh order."""
         rng = np.random.default_rng([self.seed, self.epoch])
         torch.manual_seed(int(rng.integers(2**62)))
         self.method.train()
+        for encoder in self.frozen:
+            encoder.eval()  # without dropout
         start, total, pairs = time.perf_counter(), 0.0, 0
         batches = Ahead(self.batches.epoch(rng))
         for step, batch in enumerate(batches):
@@ -55,7 +64,7 @@ class Trainer:
 
     def _step(self, batch: Batch, step: int) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.training, step, len(self.batches))
+            group["lr"] = learning_rate(self.training, step, len(self.batches)) * group.get("share", 1.0)
         batch = batch._replace(hardest=self.epoch >= self.training.all_negatives_epochs)
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half_precision(self.training, self.device)):
@@ -80,6 +89,24 @@ class Trainer:
         self.epoch = state["epoch"]
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def encoders(method: nn.Module) -> list[TextEncoder]:
+    """The pretrained text encoders in a method."""
+    return [part for part in method.modules() if isinstance(part, TextEncoder)]
+
+
+def parameter_groups(method: nn.Module, share: float) -> Iterable[Any]:
+    """What an optimizer is given: all parameters alike, or those of text encoders at a share of the learning rate.
+
+    A share of 0 leaves them out.
+    """
+    theirs = [part for encoder in encoders(method) for part in encoder.parameters()]
+    if not theirs:
+        return method.parameters()
+    others = [part for part in method.parameters() if all(part is not one for one in theirs)]
+    groups = [{"params": others, "share": 1.0}, {"params": theirs, "share": share}]
+    return groups if share else groups[:1]
 
 
 def half_precision(training: Training, device: torch.device) -> bool:

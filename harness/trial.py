@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from harness import positives
+from harness.blocks import TextEncoder
 from harness.cards import SELECTION, DatasetCard, MethodCard, ProtocolCard, read_card
 from harness.checkpoint import load_checkpoint, save_checkpoint
 from harness.data import Dataset, open_dataset
@@ -35,8 +36,9 @@ from harness.folders import (
     write_spec,
 )
 from harness.memory import cap_memory, forget_peak, peak_mb
-from harness.method import Inputs, Method
-from harness.protocols import evaluation, folds, gallery
+from harness.method import Inputs, Method, Words
+from harness.pretrained_text import load_model
+from harness.protocols import evaluation, gallery, split_folds
 from harness.ranking import measures, rank
 from harness.registry import load_class
 from harness.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
@@ -153,7 +155,7 @@ class Trial:
         if self.best["method"] is not None:
             self.method.load_state_dict(self.best["method"])
         split = self.dataset.split(protocol.split)
-        parts = folds(protocol, len(split.images), split.pairs, limited=self.spec.limit is not None)
+        parts = split_folds(protocol, split, limited=self.spec.limit is not None)
         sets = positives.read_sets(self.positives, self.assignment.data, split)
         self.environment |= positives.releases(sets)
         ranked = rank_split(self.method, split, self.device, parts, sets)
@@ -223,9 +225,18 @@ class Trial:
 
 def build_method(card: MethodCard, settings: dict[str, Scalar], dataset: Dataset, seed: int) -> Method:
     """A method with the weights of its seed."""
-    kind = load_class(card)
+    kind, size = load_class(card), len(dataset.vocabulary)
+    words = known_words(dataset)
     torch.manual_seed(seed)
-    return kind(kind.Settings(**settings), Inputs(dataset.card.feature_width, len(dataset.vocabulary)))
+    return kind(kind.Settings(**settings), Inputs(dataset.card.feature_width, size, words))
+
+
+def known_words(dataset: Dataset) -> Words:
+    """What the dataset's card says that is known of words before training."""
+    vectors, folder, ids = dataset.vectors, dataset.encoder, len(dataset.vocabulary)
+    if folder:
+        return Words(encoder=lambda: TextEncoder(load_model(folder, ids)))
+    return Words(torch.from_numpy(vectors.numbers), torch.from_numpy(vectors.known)) if vectors else Words()
 
 
 def find_protocol(card: DatasetCard, name: str) -> ProtocolCard:

@@ -74,7 +74,7 @@ class BSSAN(FragmentMethod):
     def __init__(self, settings: Any, inputs: Inputs) -> None:
         super().__init__(settings, inputs)
         dim = settings.dim
-        self.words = WordEncoder(inputs.vocabulary_size, settings.word_dim, dim, "lstm", settings.bidirectional)
+        self.words = WordEncoder(inputs, settings.word_dim, dim, "lstm", settings.bidirectional)
         if self._w2r:
             self.regions = RegionEncoder(inputs.feature_width, dim)
             self.word_attention = Attention(dim, settings.temperature, competition=False)

@@ -62,7 +62,7 @@ class CAAN(FragmentMethod):
         super().__init__(settings, inputs)
         dim, width = settings.dim, settings.width
         self.regions = RegionEncoder(inputs.feature_width, dim)
-        self.words = WordEncoder(inputs.vocabulary_size, settings.word_dim, dim)
+        self.words = WordEncoder(inputs, settings.word_dim, dim)
         self.affinity = nn.Parameter(settings.affinity_scale * torch.eye(dim))  # K
         self.region_by_regions = nn.Linear(dim, width, bias=False)  # Q1
         self.region_by_words = nn.Linear(dim, width, bias=False)  # Q2

@@ -41,7 +41,7 @@ class SCAN(FragmentMethod):
     def __init__(self, settings: Any, inputs: Inputs) -> None:
         super().__init__(settings, inputs)
         self.regions = RegionEncoder(inputs.feature_width, settings.dim)
-        self.words = WordEncoder(inputs.vocabulary_size, settings.word_dim, settings.dim)
+        self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
 
     def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
         """Unit regions (B, R, D)."""

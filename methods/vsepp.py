@@ -25,7 +25,7 @@ class VSEpp(EmbeddingMethod):
     def __init__(self, settings: Any, inputs: Inputs) -> None:
         super().__init__(settings, inputs)
         self.regions = RegionEncoder(inputs.feature_width, settings.dim)
-        self.words = WordEncoder(inputs.vocabulary_size, settings.word_dim, settings.dim, bidirectional=False)
+        self.words = WordEncoder(inputs, settings.word_dim, settings.dim, bidirectional=False)
 
     def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
         """The mean of the projected regions."""

@@ -81,7 +81,7 @@ def test_words_are_encoded_as_torch_encodes_packed_sequences() -> None:
     method = build("scan_t2i", {})
     tokens = torch.randint(4, 30, (5, 6))
     mask = torch.arange(6) < torch.tensor([6, 2, 4, 3, 1])[:, None]
-    words = method.words
+    words = method.words.layers
     reference = torch.nn.GRU(8, 12, batch_first=True, bidirectional=True).double()
     for ours, suffix in ((words.forwards, ""), (words.backwards, "_reverse")):
         for parameter, value in ours.named_parameters():
@@ -90,7 +90,7 @@ def test_words_are_encoded_as_torch_encodes_packed_sequences() -> None:
         words.embedding(tokens), mask.sum(1), batch_first=True, enforce_sorted=False
     )
     states, _ = torch.nn.utils.rnn.pad_packed_sequence(reference(packed)[0], batch_first=True, total_length=6)
-    torch.testing.assert_close(words(tokens, mask), (states[..., :12] + states[..., 12:]) / 2)
+    torch.testing.assert_close(method.words(tokens, mask), (states[..., :12] + states[..., 12:]) / 2)
 
 
 def test_a_masked_mean_ignores_padding() -> None:

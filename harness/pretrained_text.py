@@ -1,0 +1,207 @@
+"""A pretrained text encoder of Hugging Face in a local folder: its files, its tokenizer, its weights.
+
+Nothing is downloaded, no code of the folder is run, and weights are read from safetensors alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from harness.captions import Marks, Part
+from harness.errors import ConfigError, DataError
+from harness.regions import Bools
+
+VERSION = 1  # of what is made of the files; part of the fingerprint
+
+CONFIG = "config.json"
+WEIGHTS = ".safetensors"
+DECIDING = {".json", ".txt", ".model", WEIGHTS}  # suffixes of the files that decide tokens and states
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")  # one of them makes a tokenizer
+AT_ONCE = 10_000  # captions
+NO_LIMIT = 10**6  # tokens; a tokenizer that names more names none
+KEPT = {"local_files_only": True, "trust_remote_code": False}
+
+
+def encoder_files(folder: Path) -> list[str]:
+    """The files of an encoder's folder that decide what it does, by name; DataError where one that it needs is absent.
+
+    A folder whose weights are a pickle alone is refused: pickles are never loaded.
+    """
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in DECIDING and path.is_file())
+    if CONFIG not in names:
+        raise DataError(f"{folder} has no {CONFIG}, so it is no model of Hugging Face; {how_to_get(folder)}")
+    if not any(match for pattern in VOCABULARIES for match in folder.glob(pattern)):
+        raise DataError(f"{folder} has no tokenizer ({', '.join(VOCABULARIES)}); {how_to_get(folder)}")
+    if not any(name.endswith(WEIGHTS) for name in names):
+        raise DataError(f"{folder} has no weights in safetensors; {how_to_convert(folder)}")
+    for name in names:
+        if name.endswith(WEIGHTS):
+            _check_weights(folder / name)
+    return names
+
+
+def how_to_get(folder: Path) -> str:
+    """What puts a model there."""
+    return f"get it by `hf download NAME --local-dir {folder}`, with the model's name on huggingface.co"
+
+
+def how_to_convert(folder: Path) -> str:
+    """The same, or what makes safetensors of a pickle."""
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    if not pickles:
+        return how_to_get(folder)
+    make = f'from transformers import AutoModel as M; M.from_pretrained("{folder}").save_pretrained("{folder}")'
+    return f"{pickles[0]} is a pickle, which is never loaded: where you trust it, convert it by python -c '{make}'"
+
+
+def _check_weights(path: Path) -> None:
+    """DataError where a file is not all of a safetensors file: cut, or a pointer of Git LFS."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = int.from_bytes(file.read(8), "little")
+        text = file.read(head) if head < size else b""
+    try:
+        parts = [part for name, part in json.loads(text).items() if name != "__metadata__"]
+        expected = 8 + head + max((part["data_offsets"][1] for part in parts), default=0)
+    except (ValueError, AttributeError, LookupError, TypeError) as error:
+        raise DataError(f"{path} ({size} bytes) is no safetensors file; {how_to_get(path.parent)}") from error
+    if size != expected:
+        raise DataError(f"{path} has {size} bytes, its head says {expected}; {how_to_get(path.parent)}")
+
+
+class PretrainedTokenizer:
+    """The tokenizer of an encoder's folder, as a `captions.Tokenizer`: ids with its own specials.
+
+    A caption is cut to what the encoder takes: the tokenizer's limit, or the encoder's positions. Where the tokenizer
+    names none, so many positions are left out as encoders that count them from behind their pad id (RoBERTa) lack.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        library = transformers()
+        with Reading(folder):
+            config = library.AutoConfig.from_pretrained(folder, **KEPT)
+            self._tokenizer = library.AutoTokenizer.from_pretrained(folder, config=config, **KEPT)
+        self.marks = marks_of(self._tokenizer, folder)
+        positions = getattr(config, "max_position_embeddings", None) or 0
+        self._limit = int(min(self._tokenizer.model_max_length, positions if positions > 0 else NO_LIMIT))
+        if self._tokenizer.model_max_length > NO_LIMIT:
+            self._limit -= self.marks.pad + 1
+
+    def __len__(self) -> int:
+        return len(self._tokenizer)
+
+    def encode_all(self, captions: Sequence[str]) -> tuple[list[list[int]], Bools]:
+        """As `Tokenizer`."""
+        parts = [captions[start : start + AT_ONCE] for start in range(0, len(captions), AT_ONCE)]
+        encoded = [ids for part in parts for ids in self._ids(part)]
+        cut = np.array([len(ids) > self._limit for ids in encoded], dtype=np.bool_)
+        for place in np.flatnonzero(cut).tolist():
+            encoded[place] = self._ids([captions[place]], truncation=True, max_length=self._limit)[0]
+        return encoded, cut
+
+    def parts(self, caption: str) -> list[Part]:
+        """As `Tokenizer`: pieces of words, as the tokenizer writes them."""
+        ids = (one for one in self.encode_all([caption])[0][0] if one not in self.marks.specials)
+        return [Part(self._tokenizer.decode([one]).strip(), one != self.marks.unknown) for one in ids]
+
+    def _ids(self, captions: Sequence[str], **how: Any) -> list[list[int]]:
+        wanted = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+        ids: list[list[int]] = self._tokenizer(list(captions), **wanted, **how)["input_ids"]
+        return ids
+
+
+def marks_of(tokenizer: Any, folder: Path) -> Marks:
+    """The ids of a tokenizer that are no words; DataError where it lacks one that a batch needs."""
+    pad, unknown, mask = tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.mask_token_id
+    hidden = unknown if mask is None else mask
+    if pad is None or hidden is None:
+        lacks = "token to pad with" if pad is None else "token for a hidden word (mask or unk)"
+        raise DataError(f"{folder}: its tokenizer has no {lacks}; take another encoder, or add it to its config")
+    specials = sorted(set(tokenizer.all_special_ids) - {unknown} | {pad})
+    return Marks(pad, -1 if unknown is None else unknown, hidden, tuple(specials))
+
+
+def load_model(folder: Path, ids: int) -> Any:
+    """The encoder of a folder with its weights, in float32; DataError where it does not fit so many ids of a tokenizer.
+
+    A pooler is left out: it sees one token alone and no state passes through it.
+    """
+    library = transformers()
+    library.logging.disable_progress_bar()
+    with Reading(folder), Silent(library):
+        model, report = library.AutoModel.from_pretrained(
+            folder, use_safetensors=True, dtype="float32", output_loading_info=True, **KEPT
+        )
+    model = model.get_encoder() if model.config.is_encoder_decoder else model
+    if model.main_input_name != "input_ids" or not hasattr(model.config, "hidden_size"):
+        raise DataError(f"{folder}: {type(model).__name__} is no text encoder; take one like BERT")
+    absent = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if absent:
+        raise DataError(f"{folder}: its weights lack {len(absent)}, {absent[0]!r} first; {how_to_get(folder)}")
+    known = model.get_input_embeddings().num_embeddings
+    if ids > known:
+        raise DataError(f"{folder}: its tokenizer has {ids} ids, its model {known}; take both from one model")
+    if hasattr(model, "pooler"):
+        model.pooler = None
+    return model
+
+
+def transformers() -> Any:
+    """The library, imported late; ConfigError where it is not installed."""
+    try:
+        import transformers as library
+    except ModuleNotFoundError as error:
+        raise _not_installed(error) from error
+    return library
+
+
+def tokenizers_version() -> str:
+    """The version of the library that cuts captions; ConfigError where it is not installed."""
+    try:
+        return version("tokenizers")
+    except PackageNotFoundError as error:
+        raise _not_installed(error) from error
+
+
+def _not_installed(error: ModuleNotFoundError) -> ConfigError:
+    return ConfigError(
+        f"[text] encoder needs a library that is not here ({error.name}): pip install 'itm-harness[text]'"
+    )
+
+
+class Silent:
+    """Keeps the library from reporting what `load_model` checks itself."""
+
+    def __init__(self, library: Any) -> None:
+        self._logging = library.logging
+        self._before = library.logging.get_verbosity()
+
+    def __enter__(self) -> None:
+        self._logging.set_verbosity_error()
+
+    def __exit__(self, *_: object) -> None:
+        self._logging.set_verbosity(self._before)
+
+
+class Reading:
+    """Makes a DataError of what the libraries say of a folder's files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        # the readers of tokenizers and of safetensors, which are not written in Python, raise plain exceptions
+        foreign = kind is Exception or getattr(kind, "__module__", "").startswith("safetensors")
+        if foreign or isinstance(error, OSError | ValueError | LookupError | TypeError | RuntimeError | ImportError):
+            said = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+            raise DataError(f"{self._folder} cannot be read ({said}); {how_to_get(self._folder)}") from error

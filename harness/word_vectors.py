@@ -1,0 +1,136 @@
+"""Word vectors from a text file (GloVe, word2vec, fastText): of the words of a vocabulary, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from harness.errors import DataError
+from harness.regions import Bools, Floats
+
+LONGEST = 1 << 20  # bytes of a line; whatever is longer is no text file of vectors
+DIGITS = 16  # of a count in the first line, and fewer
+LARGEST = float(np.finfo(np.float32).max)
+
+
+class WordVectors(NamedTuple):
+    """Vectors of the V words of a vocabulary, as far as a file has them."""
+
+    numbers: Floats  # (V, E), zeros where a word has none
+    known: Bools  # (V,) whether a word has one
+
+
+class Line(NamedTuple):
+    """One line of the file."""
+
+    path: Path
+    number: int
+    text: bytes
+
+    def wrong(self, what: str) -> DataError:
+        """What is wrong here."""
+        return DataError(f"{self.path}, line {self.number}: {what}; get the file again, or correct the line")
+
+
+def read_vectors(path: Path, word2idx: Mapping[str, int]) -> WordVectors:
+    """The vectors of the words of a vocabulary, from lines `word n n n`; a first line `count width` may stand before.
+
+    Of a word outside the vocabulary the count of numbers is checked, and nothing else. DataError with the line: another
+    count of numbers, no number or no finite one, a word twice, no UTF-8; and where no word of the vocabulary is there.
+    """
+    try:
+        with path.open("rb") as file:
+            return _collected(path, _lines(path, file), {word.encode(): index for word, index in word2idx.items()})
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
+
+
+def _collected(path: Path, lines: Iterator[Line], indices: Mapping[bytes, int]) -> WordVectors:
+    first = next(lines, None)
+    if first is None:
+        raise DataError(f"{path} is empty; get the file again")
+    promised, width = _header(first) or (None, first.text.count(b" "))
+    found: dict[int, tuple[int, Floats]] = {}  # of a word the line and the numbers
+    last = first
+    for last in lines if promised is not None else chain([first], lines):
+        word, values = _parted(last, width)
+        index = indices.get(word)
+        if index is None and last is not first:  # whose numbers tell whether it is a file of vectors at all
+            continue
+        numbers = _numbers(last, values)
+        if index in found:
+            raise last.wrong(f"the word {word.decode()!r} stands in line {found[index][0]} already")
+        if index is not None:
+            found[index] = last.number, numbers
+    if promised is not None and last.number - 1 != promised:
+        raise DataError(f"{path}: its first line says {promised} words, it has {last.number - 1}; get the file again")
+    if not found:
+        raise DataError(f"{path} has none of the {len(indices)} words of the vocabulary; take vectors of its language")
+    return _stacked(found, len(indices))
+
+
+def _stacked(found: Mapping[int, tuple[int, Floats]], words: int) -> WordVectors:
+    known = np.isin(np.arange(words), list(found))
+    numbers = np.zeros((words, len(next(iter(found.values()))[1])), dtype=np.float32)
+    for index, (_, vector) in found.items():
+        numbers[index] = vector
+    return WordVectors(numbers, known)
+
+
+def _lines(path: Path, file: BinaryIO) -> Iterator[Line]:
+    """Line by line, without the line's end."""
+    number = 0
+    while text := file.readline(LONGEST):
+        number += 1
+        line = Line(path, number, text.rstrip(b" \r\n"))
+        if len(text) == LONGEST:
+            raise line.wrong(f"longer than {LONGEST} bytes, so this is no text file of word vectors")
+        yield line
+
+
+def _header(line: Line) -> tuple[int, int] | None:
+    """Words and numbers a word, where a line says them as word2vec's text files do."""
+    parts = line.text.split(b" ")
+    whole = all(part.isdigit() and len(part) < DIGITS for part in parts)
+    return (int(parts[0]), int(parts[1])) if len(parts) == 2 and whole else None
+
+
+def _parted(line: Line, width: int) -> tuple[bytes, bytes]:
+    """The word and its numbers, still as text; published files have a few words with blanks inside."""
+    word, _, values = line.text.partition(b" ")
+    count = line.text.count(b" ")
+    if count > width:
+        word, *rest = line.text.rsplit(b" ", width)
+        values = b" ".join(rest)
+    more_than_a_word = b" " in word and _number(word.rpartition(b" ")[2]) is not None
+    if not width or count < width or more_than_a_word:
+        raise line.wrong(f"{count} numbers, where {width or 'some'} belong")
+    try:
+        word.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise line.wrong(f"the word is not UTF-8 ({error.reason})") from error
+    return word, values
+
+
+def _numbers(line: Line, values: bytes) -> Floats:
+    """The numbers of a line."""
+    parts = values.split(b" ")
+    numbers = [_number(part) for part in parts]
+    if None in numbers:
+        place = numbers.index(None)
+        text = parts[place].decode("utf-8", "replace")
+        raise line.wrong(f"number {place + 1} is {text!r}, which is no number or none that float32 holds")
+    return np.array(numbers, dtype=np.float32)
+
+
+def _number(text: bytes) -> float | None:
+    """As a number, where it is one that is finite in float32."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if abs(number) <= LARGEST else None
