@@ -1,0 +1,151 @@
+"""Pictures to a region store: read ahead, seen in batches, written picture by picture, taken up where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.filesize import decimal
+
+from harness.errors import DataError, StoreError
+from harness.pictures import read_picture
+from harness.region_store import IDS, Facts, read_facts, read_ids, store_files
+from harness.region_writer import Dtype, RegionWriter, discard
+
+if TYPE_CHECKING:
+    from harness.extractors import Extractor, Pixels
+
+READERS = min(8, os.cpu_count() or 1)  # threads that read pictures
+AHEAD = 2  # batches that are read while one is seen
+
+Tell = Callable[[int], object]  # how many pictures are done
+Watch = Callable[[int, int], AbstractContextManager[Tell]]  # of how many, and how many are already
+
+
+class Extracted(NamedTuple):
+    """A store, and what was done for it."""
+
+    folder: Path
+    facts: Facts
+    before: int  # images that were there already
+    seconds: float
+
+    @property
+    def bytes(self) -> int:
+        """What the store's numbers take on the disk."""
+        return sum((self.folder / name).stat().st_size for name in store_files(self.folder))
+
+
+def unwatched(total: int, done: int) -> AbstractContextManager[Tell]:
+    """Nobody is told."""
+    return nullcontext(lambda _: None)
+
+
+def extract(
+    files: Mapping[str, Path],
+    extractor: Extractor,
+    folder: Path,
+    dtype: Dtype = "float32",
+    batch_size: int = 16,
+    force: bool = False,
+    watch: Watch = unwatched,
+) -> Extracted:
+    """A region store of pictures by id, in their order; those that an earlier call has written are not seen again.
+
+    DataError for the first picture that cannot be read, StoreError where the folder cannot be written or holds work of
+    another model or on other pictures. What is written stays, and the same call goes on behind it. `force` begins anew.
+    """
+    began = time.monotonic()
+    if force:
+        discard(folder)
+    elif facts := finished(files, extractor, folder, dtype):
+        return Extracted(folder, facts, facts.images, time.monotonic() - began)
+    with RegionWriter(folder, dtype, extractor.origin) as writer:
+        check_goes_on(files, writer)
+        before = len(writer.done)
+        left = [image for image in files if image not in writer.done]
+        with watch(len(files), before) as tell:
+            for images, pictures in read_ahead(files, left, batch_size, extractor):
+                for image, picture, seen in zip(images, pictures, extractor.see(pictures), strict=True):
+                    writer.add(image, seen.regions, seen.boxes, picture.size)
+                tell(len(writer.done))
+        return Extracted(folder, writer.finish(), before, time.monotonic() - began)
+
+
+def finished(files: Mapping[str, Path], extractor: Extractor, folder: Path, dtype: Dtype) -> Facts | None:
+    """The store of a folder, if it is whole and what this very model makes of pictures of these ids."""
+    with suppress(DataError):
+        facts = read_facts(folder)
+        origin = json.loads(json.dumps(extractor.origin))  # as the store's own was read
+        if (facts.origin, facts.dtype) == (origin, dtype) and set(read_ids(folder / IDS, facts)) == set(files):
+            return facts
+    return None
+
+
+def check_goes_on(files: Mapping[str, Path], writer: RegionWriter) -> None:
+    """StoreError where unfinished work holds pictures that are here no more."""
+    gone = sorted(set(writer.done) - set(files))
+    if gone:
+        raise StoreError(
+            f"{writer.folder} holds unfinished work on {len(gone):,} pictures that are not here, {gone[0]!r} first; "
+            "put them back, or begin anew with --force"
+        )
+
+
+def read_ahead(
+    files: Mapping[str, Path], images: Sequence[str], batch_size: int, extractor: Extractor
+) -> Iterator[tuple[Sequence[str], list[Pixels]]]:
+    """Batches of images, each with its pictures as the extractor takes them; the next are read in threads meanwhile."""
+    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    waiting: deque[tuple[Sequence[str], list[Future[Pixels]]]] = deque()
+    with ThreadPoolExecutor(READERS) as readers:
+        try:
+            for batch in batches:
+                waiting.append((batch, [readers.submit(prepared, files[image], extractor) for image in batch]))
+                if len(waiting) > AHEAD:
+                    yield results(waiting.popleft())
+            while waiting:
+                yield results(waiting.popleft())
+        finally:
+            readers.shutdown(cancel_futures=True)
+
+
+def results(batch: tuple[Sequence[str], list[Future[Pixels]]]) -> tuple[Sequence[str], list[Pixels]]:
+    """A batch when its pictures are read."""
+    return batch[0], [picture.result() for picture in batch[1]]
+
+
+def prepared(file: Path, extractor: Extractor) -> Pixels:
+    """A picture as the extractor takes it; DataError where its file is none, or of a shape that no model takes."""
+    picture = read_picture(file)
+    try:
+        return extractor.prepare(picture)
+    except (ValueError, ZeroDivisionError) as error:
+        shape = "{} x {} pixels".format(*picture.size)
+        raise DataError(f"{file} ({shape}) cannot be resized for the model ({error}); take it out") from error
+
+
+def page(made: Extracted) -> Iterator[str]:
+    """What there is now, in words."""
+    facts, origin = made.facts, made.facts.origin
+    yield (
+        f"{made.folder}: {facts.images:,} images, {facts.regions:,} regions of {facts.width:,} numbers, {facts.dtype}, "
+        f"{decimal(made.bytes)}, by {origin['class']} {origin['model']}, in {made.seconds:,.1f} s"
+    )
+    if made.before == facts.images:
+        yield "all of it was there already, of the same model and the same pictures' ids; --force makes it anew"
+    elif made.before:
+        yield f"{made.before:,} of the images were there already"
+
+
+def as_json(made: Extracted) -> dict[str, Any]:
+    """What there is now, for programs."""
+    facts = made.facts.model_dump(include={"images", "regions", "width", "dtype", "origin"})
+    return {"folder": str(made.folder), **facts, "bytes": made.bytes, "before": made.before, "seconds": made.seconds}

@@ -1,0 +1,197 @@
+"""Vision models of Hugging Face, from a local folder or the local cache; downloaded only where that is asked for.
+
+No code of a model's folder is run, and weights are read from safetensors alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from harness.arrays import lfs_hint
+from harness.errors import ConfigError, DataError, ResourceError, UsageError
+from harness.extractors import Detector, Extractor, PatchGrid
+from harness.files import sha256
+from harness.pretrained_text import KEPT, Silent, how_to_convert
+
+CONFIG = "config.json"
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+WEIGHTS, SHARDS = "model.safetensors", "model-*.safetensors"
+FILES = [CONFIG, *PROCESSORS, WEIGHTS, f"{WEIGHTS}.index.json", SHARDS]
+UNUSED = {"pooler", "mask_token"}  # parts that no hidden state passes through; a checkpoint may lack them
+DECIDING = {"image_processor_type", "do_resize", "size", "crop_size", "resample", "do_pad", "pad_size"}
+DECIDING |= {"do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"}
+BOXES = 36  # of a picture, as the field has them
+TRIED = (96, 64)  # width and height of the picture that shows whether a model works
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A model, and what is wanted of it; None leaves it to the kind of the model."""
+
+    model: str  # a folder, or a name on huggingface.co
+    download: bool = False
+    boxes: int | None = None  # of a detector
+    threshold: float | None = None  # of a detector
+    pool: int | None = None  # of an encoder
+
+
+def load(wanted: Wanted, device: torch.device) -> Extractor:
+    """The model, tried on a picture; its own config decides whether it is a detector or an encoder of patches.
+
+    DataError where it is absent, damaged or gives no regions, UsageError for a flag of the other kind, ConfigError
+    where a library is absent, ResourceError where the device cannot hold it.
+    """
+    folder = local_folder(wanted.model, wanted.download)
+    weights = weight_files(folder)
+    with reading(wanted.model):
+        library = transformers()
+        finds, model, processor, missing = read_files(library, folder)
+    check_whole(wanted.model, missing)
+    origin = {
+        "model": folder.resolve().name if Path(wanted.model).is_dir() else wanted.model,
+        "class": type(model).__name__,
+        "weights_sha256": sha256_of(weights),
+        "processor": {name: value for name, value in processor.to_dict().items() if name in DECIDING},
+        "transformers": library.__version__,
+    }
+    with fitting(wanted.model, device):
+        made = chosen(wanted, finds)(model.to(device), processor, origin)
+        made.see([made.prepare(Image.new("RGB", TRIED))])
+    return made
+
+
+def read_files(library: Any, folder: Path) -> tuple[bool, Any, Any, set[str]]:
+    """Whether a folder's model finds objects, the model in float32, its image processor, and weights that it lacks.
+
+    Of a model of pictures and words only the part for pictures. The processor is always the one for Pillow, so that
+    its numbers do not depend on what else is installed.
+    """
+    library.logging.disable_progress_bar()
+    with Silent(library):
+        config = library.AutoConfig.from_pretrained(folder, **KEPT)
+        finds = type(config) in library.MODEL_FOR_OBJECT_DETECTION_MAPPING
+        processor = library.AutoImageProcessor.from_pretrained(folder, backend="pil", **KEPT)
+        auto = library.AutoModelForObjectDetection if finds else library.AutoModel
+        tower = getattr(config, "vision_config", config)
+        model, report = auto.from_pretrained(
+            folder, config=tower, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **KEPT
+        )
+    return finds, model, processor, set(report["missing_keys"])
+
+
+def transformers() -> Any:
+    """The library, imported late."""
+    import transformers as library
+
+    return library
+
+
+def chosen(wanted: Wanted, finds: bool) -> Callable[[Any, Any, dict[str, Any]], Extractor]:
+    """What makes an extractor of a model; UsageError for a flag that says nothing to its kind."""
+    if finds:
+        refuse(wanted, "is an object detector, whose regions are boxes", pool=wanted.pool)
+        most, threshold = wanted.boxes or BOXES, wanted.threshold or 0.0
+        return partial(Detector, most=most, threshold=threshold)
+    refuse(wanted, "is no object detector: its regions are patches", boxes=wanted.boxes, threshold=wanted.threshold)
+    return partial(PatchGrid, pool=wanted.pool)
+
+
+def refuse(wanted: Wanted, why: str, **flags: float | None) -> None:
+    """UsageError for the first of some flags that is given."""
+    for name, value in flags.items():
+        if value is not None:
+            raise UsageError(f"--{name} {value}: {wanted.model} {why}; leave that flag out")
+
+
+def local_folder(model: str, download: bool) -> Path:
+    """The folder of a model: itself, or where the cache of the hub has it; DataError where it is not here."""
+    if Path(model).is_dir():
+        return Path(model)
+    with reading(model):
+        import huggingface_hub as hub
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+        failed: tuple[type[Exception], ...] = HfHubHTTPError.__bases__  # with what the hub's HTTP library raises
+        try:
+            return Path(hub.snapshot_download(model, local_files_only=not download, allow_patterns=FILES))
+        except HFValidationError as error:
+            raise DataError(f"{model} is neither a folder nor a name such as owner/model; see to --model") from error
+        except failed as error:
+            if download:
+                raise DataError(f"{model} cannot be downloaded ({first_line(error)}); try again, it goes on") from error
+            part = getattr(error, "snapshot_path", "")  # in the cache, but for files that a model may do without
+            if part:
+                return Path(part)
+            raise DataError(
+                f"{model} is no folder here, nor a model in the local cache; --download gets it from huggingface.co"
+            ) from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a model's weights; DataError where it lacks them or one that says how they are used."""
+    weights = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob(SHARDS))
+    if not (folder / CONFIG).is_file():
+        raise DataError(f"{folder} has no {CONFIG}, so it is no model of Hugging Face; get all files of it")
+    if not any((folder / name).is_file() for name in PROCESSORS):
+        raise DataError(f"{folder} has no {' or '.join(PROCESSORS)}, which say how it takes pictures; get it, too")
+    if not weights:
+        raise DataError(f"{folder} has no {WEIGHTS}; {how_to_convert(folder)}")
+    for path in weights:
+        if hint := lfs_hint(path):
+            raise DataError(f"{path}: {hint}")
+    return weights
+
+
+def sha256_of(weights: Sequence[Path]) -> str:
+    """The sha256 of a model's only file of weights, or over those of all its files."""
+    found = [sha256(path) for path in weights]
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+
+
+def check_whole(model: str, missing: Iterable[str]) -> None:
+    """DataError where weights lack what the hidden states pass through: it would be random, and nobody would see it."""
+    absent = sorted(name for name in missing if not UNUSED & set(name.split(".")))
+    if absent:
+        raise DataError(f"{model}: its weights lack {len(absent)} of its parts, {absent[0]} first; take a whole model")
+
+
+@contextmanager
+def reading(model: str) -> Iterator[None]:
+    """Makes errors for people of what the libraries say of a model's files."""
+    try:
+        from safetensors import SafetensorError  # it comes with transformers
+
+        try:
+            yield
+        except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+            raise DataError(f"{model} cannot be read as a vision model ({first_line(error)}); take another") from error
+    except ImportError as error:
+        what = f"{model} needs a library that is not here ({first_line(error)})"
+        raise ConfigError(f"{what}: pip install 'itm-harness[vision]'") from error
+
+
+@contextmanager
+def fitting(model: str, device: torch.device) -> Iterator[None]:
+    """Makes errors for people of what goes wrong when a model sees its first picture."""
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ResourceError(f"--device {device}: this process sees {torch.cuda.device_count()} CUDA devices")
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(f"--device {device} has no room for {model}; free it or take another") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        raise DataError(f"{model} does not take what its own image processor makes ({first_line(error)})") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
