@@ -39,6 +39,8 @@ bench: $(VENV)/for-run ## speed and memory against the textbook algorithm
 	$(BIN)/python benchmarks/ranking.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/opening.py
+	$(BIN)/python benchmarks/converting.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/side_by_side.py
 	$(BIN)/python benchmarks/simulation.py

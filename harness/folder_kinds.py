@@ -1,0 +1,166 @@
+"""Which layout a folder of files has, what its card must say of it, and what is still missing."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.arrays import open_array
+from harness.by_id import Shelf
+from harness.cards import DatasetCard
+from harness.errors import DataError
+from harness.files import read_lines
+from harness.karpathy import matching_key, read_images
+from harness.looks import FOLDER, SUFFIXES
+from harness.own_folder import CAPTIONS, SPLIT, left_out, read_captions, read_split
+from harness.precomp import AXES
+from harness.sections import Scalar
+from harness.splits import Place
+
+SPLITS = ("train", "val", "test")
+STEMS = {"train": ("train",), "val": ("dev", "val"), "test": ("testall", "test")}  # the first that is there
+REGIONS = "regions"
+MANY = 100  # captions an image; nobody repeats an image more often
+
+SPLIT_LINE = '{"train": [image ids], "val": [image ids], "test": [image ids]}'
+CAPTION_LINE = '{"id": 1, "image": "an image id", "text": "a caption"}'
+WANTED = f"""It can be one of three:
+  your own      {CAPTIONS}, one a line: {CAPTION_LINE}
+                {SPLIT}: {SPLIT_LINE}
+                {REGIONS}/, a region store
+  Karpathy's    dataset_NAME.json and {REGIONS}/
+  precomputed   train_ims.npy and train_caps.txt, the same for dev or val, the same for test"""
+
+
+class Kind(NamedTuple):
+    """What a card says of files: their layout, its options, and words for those who read the card."""
+
+    layout: str
+    options: dict[str, Scalar]
+    remarks: tuple[str, ...] = ()
+
+
+def kind_of(folder: Path, cache: Path) -> Kind:
+    """The layout of a folder; DataError says what is missing, and which command makes it."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} does not exist; put the files there, or name their folder with --folder")
+    for kind in (_own, _karpathy, _precomp):
+        found = kind(folder, cache)
+        if found is not None:
+            return found
+    there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    raise DataError(f"{folder} holds no dataset ({there}). {WANTED}\n{_regions(folder)}".rstrip())
+
+
+def provisional(name: str, kind: Kind, file: Path) -> DatasetCard:
+    """A card with which files can be read before they are counted."""
+    none: dict[str, Any] = {"images": 0, "captions": 0}
+    return DatasetCard.model_validate(
+        {
+            **dict.fromkeys(("title", "summary", "licence", "origin"), ""),
+            **{"name": name, "layout": kind.layout, "options": kind.options, "path": file},
+            **{"feature_width": 0, "max_regions": 0, "splits": dict.fromkeys(SPLITS, none)},
+            "protocols": [{"name": "full", **none}],
+        }
+    )
+
+
+def _own(folder: Path, cache: Path) -> Kind | None:
+    """Captions and splits of one's own."""
+    absent = [name for name in (CAPTIONS, SPLIT) if not (folder / name).is_file()]
+    if len(absent) == 2:
+        return None
+    say = {CAPTIONS: f"a line a caption, such as {CAPTION_LINE}", SPLIT: SPLIT_LINE}
+    _complain(folder, [f"{name} is missing: write it, {say[name]}" for name in absent])
+    splits = {split: ids for split, ids in read_split(folder / SPLIT).items() if split in SPLITS}
+    outside = left_out(splits, read_captions(folder / CAPTIONS))
+    remark = f"images with captions that are in none of {', '.join(SPLITS)}, left out: {len(outside):,}"
+    return Kind("folder", {REGIONS: REGIONS}, (remark,) * bool(outside))
+
+
+def _karpathy(folder: Path, cache: Path) -> Kind | None:
+    """One of Karpathy's files; the store tells by which of its ids images are known."""
+    files = sorted(folder.glob("dataset_*.json"))
+    if not files:
+        return None
+    if len(files) > 1:
+        raise DataError(
+            f"{folder} holds {', '.join(file.name for file in files)}; a dataset has one, move the others out"
+        )
+    _complain(folder, [])
+    images = read_images(files[0])
+    rest = ["restval"] if any(image["split"] == "restval" for image in images) else []
+    options: dict[str, Scalar] = {"annotations": files[0].name, REGIONS: REGIONS, "train": ",".join(["train", *rest])}
+    used = [image for image in images if image["split"] in (*SPLITS, *rest)]
+    kind = Kind("karpathy", options)
+    key = matching_key(used, Shelf(Place(provisional("any", kind, files[0]), folder, cache)))
+    more = any(isinstance(image.get("sentences"), list) and len(image["sentences"]) > 5 for image in used)
+    return kind._replace(
+        options={**options, "image_id": key or "stem"},
+        remarks=("published numbers on COCO are of the first five captions an image: most_captions = 5",) * more,
+    )
+
+
+def _precomp(folder: Path, cache: Path) -> Kind | None:
+    """Arrays beside captions, the field's layout."""
+    found = {path.name.removesuffix("_ims.npy") for path in folder.glob("*_ims.npy")}
+    found |= {path.name.removesuffix("_caps.txt") for path in folder.glob("*_caps.txt")}
+    if not found:
+        return None
+    stems = {split: next((stem for stem in stems if stem in found), stems[-1]) for split, stems in STEMS.items()}
+    files = [f"{stem}_{kind}" for stem in stems.values() for kind in ("ims.npy", "caps.txt")]
+    _complain(folder, [f"{name} is missing" for name in files if not (folder / name).is_file()], regions=False)
+    each = {stem: _captions_each(folder, stem) for stem in stems.values()}
+    if len(set(each.values())) > 1:
+        told = ", ".join(f"{number} in {stem}" for stem, number in each.items())
+        raise DataError(f"{folder}: captions an image are {told}; the layout has one number for all: take one release")
+    left = sorted(found - set(stems.values()))
+    return Kind(
+        "precomp",
+        {"captions_each": each[stems["train"]], **stems},
+        tuple(f"{stem}_ims.npy and {stem}_caps.txt are left out" for stem in left),
+    )
+
+
+def _captions_each(folder: Path, stem: str) -> int:
+    """Captions an image: by the counts, or where there are as many rows as lines, by the rows that repeat."""
+    array = open_array(folder / f"{stem}_ims.npy", AXES)
+    lines = len(read_lines(folder / f"{stem}_caps.txt", "is one caption of one image"))
+    if len(array) != lines:
+        if lines % len(array):
+            raise DataError(
+                f"{folder}: {stem}_caps.txt has {lines:,} lines and {stem}_ims.npy {len(array):,} rows; lines must be "
+                "a multiple of rows: take both of one release"
+            )
+        return lines // len(array)
+    same = (bool((row == array[0]).all()) for row in array[1:MANY])
+    return next((number for number, equal in enumerate(same, start=1) if not equal), min(len(array), MANY))
+
+
+def _complain(folder: Path, missing: list[str], regions: bool = True) -> None:
+    """DataError with all that is missing, where anything is."""
+    lines = [*missing, *filter(None, [_regions(folder) if regions else ""])]
+    if lines:
+        raise DataError("\n".join([f"{folder} is not complete:", *(f"  {line}" for line in lines)]))
+
+
+def _regions(folder: Path) -> str:
+    """What makes the region store, where there is none; an unfinished one is told when it is opened."""
+    if (folder / REGIONS).is_dir() and any((folder / REGIONS).iterdir()):
+        return ""
+    to, images = (shlex.quote(str(folder / name)) for name in (REGIONS, FOLDER))
+    extract = f"harness data extract {images} --to {to} --model MODEL"
+    pictures = sum(1 for _ in _pictures(folder / FOLDER))
+    if pictures:
+        return f"{REGIONS}/ is missing; {FOLDER}/ is there ({pictures:,} files): {extract}"
+    return (
+        f"{REGIONS}/ is missing; of features that you have: harness data convert SOURCE --to {to}; "
+        f"of pictures: put them into {FOLDER}/, then {extract}"
+    )
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)

@@ -1,0 +1,184 @@
+"""The commented card that `harness init dataset` writes, measured from what lies in a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.cards import DatasetCard
+from harness.config import Config, literal, validate
+from harness.data import LAYOUTS
+from harness.errors import ConfigError, StoreError, UsageError
+from harness.files import remembered, sha256
+from harness.folder_kinds import Kind, kind_of, provisional
+from harness.folders import write_atomic
+from harness.splits import Content, Place, hold
+
+CARD = "card.toml"
+COMMENT_AT = 26  # column
+LARGE = 1e9  # bytes that take long to read
+NOT_STATED = "not stated"
+HEAD = """\
+# Written by `harness init dataset {name}`: counts, widths and hashes are those of the files as they lay there, and
+# whatever is opened by this card is held to them. Say what only you know: title, summary, licence, origin.
+"""
+ABOUT = {
+    "title": "as leaderboards call it",
+    "summary": "what it is, and what its numbers do not compare with",
+    "licence": "the terms under which it may be used",
+    "origin": "who made it and where to get it: told where files are absent",
+    "feature_width": "numbers a region",
+    "max_regions": "of an image",
+}
+OPTIONS = {
+    "annotations": "Karpathy's file",
+    "regions": "the region store's folder",
+    "train": "splits, or the stem, of the files",
+    "image_id": "what the store calls an image: stem, filename, cocoid or imgid",
+    "captions_each": "captions an image",
+}
+TEXT = {"min_count": "a word seen less often is <unk>", "vocabulary_splits": "whose captions are counted"}
+PROTOCOL = {"name": "which queries meet which gallery: here all of test"}
+
+
+class Request(NamedTuple):
+    """What is asked for: the card of a folder, under a name, in a file; facts about files are kept in the cache."""
+
+    name: str
+    folder: Path
+    data: Path  # the data root
+    file: Path
+    cache: Path
+
+
+class Measured(NamedTuple):
+    """A card, the bytes of the files that it is held to, and what is to be known of them."""
+
+    card: DatasetCard
+    text: str
+    size: int
+    remarks: tuple[str, ...]
+
+
+def request(config: Config, known: Mapping[str, DatasetCard], name: str, folder: Path | None, cache: Path) -> Request:
+    """Where a dataset lies and where its card goes; UsageError where the name is none, or another dataset's."""
+    pattern = DatasetCard.model_json_schema()["properties"]["name"]["pattern"]
+    if not re.fullmatch(pattern, name):
+        raise UsageError(f"{name!r} is no name of a dataset; it must match {pattern}, as my-photos does")
+    if not config.paths.datasets:
+        raise ConfigError("[paths] datasets is empty; name a folder for cards of datasets in harness.toml")
+    file = (config.path(config.paths.datasets[0]) / name / CARD).resolve()
+    if name in known and known[name].path != file:
+        raise UsageError(f"there is a dataset {name!r} already: {known[name].path}; take another name")
+    place = Path(os.path.realpath(folder or config.data / name))  # unlike resolve, it bears a circle of links
+    return Request(name, place, config.data, file, cache)
+
+
+def write_card(asked: Request, tell: Callable[[str], None], force: bool = False) -> Measured:
+    """Measure a folder and write its card; UsageError where there is one already, unless `force`.
+
+    `tell` hears what takes long. DataError where something is missing or wrong: a card is only written for what can be
+    opened by it.
+    """
+    if asked.file.exists() and not force:
+        raise UsageError(f"{asked.file} is there already; --force replaces it, and what was written into it")
+    found = measured(asked, tell)
+    try:
+        write_atomic(asked.file, found.text)
+    except OSError as error:
+        raise StoreError(f"{asked.file} cannot be written ({error}); see to its rights and room") from error
+    return found
+
+
+def measured(asked: Request, tell: Callable[[str], None]) -> Measured:
+    """The card of a folder as it lies there; every file is read from end to end when it is first met."""
+    kind = kind_of(asked.folder, asked.cache)
+    draft = provisional(asked.name, kind, asked.file)
+    place = Place(draft, asked.folder, asked.cache)
+    layout = LAYOUTS[kind.layout]
+    names = layout.files(place)
+    size = sum((asked.folder / name).stat().st_size for name in names)
+    if size > LARGE:
+        tell(f"{asked.folder}: {size / 1e9:,.1f} GB are read from end to end, once; what is found is remembered")
+    contents = {split: layout(place).read(split) for split in draft.splits}
+    text = card_text(asked, kind, contents, [_file(asked, name) for name in names])
+    card = validate(DatasetCard, {**tomllib.loads(text), "path": asked.file}, str(asked.file))
+    for split, content in contents.items():
+        hold(card, split, content)
+    return Measured(card, text, size, kind.remarks)
+
+
+def card_text(asked: Request, kind: Kind, contents: Mapping[str, Content], files: list[dict[str, Any]]) -> str:
+    """The whole card, commented."""
+    sizes = {split: {"images": len(one.images), "captions": len(one.captions)} for split, one in contents.items()}
+    about: dict[str, Any] = {
+        **{"name": asked.name, "title": asked.name, "summary": "", "layout": kind.layout, "folder": _below(asked)},
+        **{"licence": NOT_STATED, "origin": NOT_STATED},
+        "feature_width": contents["train"].images.width,
+        "max_regions": max(int(one.images.counts.max(initial=0)) for one in contents.values()),
+    }
+    away = "absolute, for it is not below [paths] data" if Path(about["folder"]).is_absolute() else "below [paths] data"
+    words = {"min_count": 4, "vocabulary_splits": ["train"]}
+    protocol = {"name": "full", "split": "test", **sizes["test"]}
+    tables = [
+        table("", about, {**ABOUT, "folder": away}),
+        table("[options]", kind.options, OPTIONS) + "".join(f"# {remark}\n" for remark in kind.remarks),
+        table("[splits]", sizes, {}),
+        table("[text]", words, TEXT),
+        table("[[protocols]]", protocol, PROTOCOL),
+        *(table("[[files]]", file, {}) for file in files),
+    ]
+    return "\n".join([HEAD.format(name=asked.name) + tables[0], *tables[1:]])
+
+
+def table(head: str, values: Mapping[str, Any], meaning: Mapping[str, str]) -> str:
+    """A TOML table, a key a line, with the meaning of some beside them."""
+    lines = [head] * bool(head)
+    for key, value in values.items():
+        line = f"{key} = {_inline(value)}"
+        lines.append(f"{line:<{COMMENT_AT - 1}} # {meaning[key]}" if key in meaning else line)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _inline(value: Any) -> str:
+    """A value as cards have it."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {literal(item)}' for key, item in value.items())} }}"
+    return literal(value)
+
+
+def as_json(asked: Request, found: Measured) -> dict[str, Any]:
+    """What was written, for programs."""
+    return {
+        **{"written": str(asked.file), "folder": str(asked.folder), "bytes": found.size},
+        **found.card.model_dump(mode="json", include={"name", "layout", "feature_width", "max_regions", "splits"}),
+    }
+
+
+def page(asked: Request, found: Measured) -> list[str]:
+    """The same for people."""
+    card = found.card
+    of_split = (f"{split} {size.images:,} images, {size.captions:,} captions" for split, size in card.splits.items())
+    return [
+        f"{asked.file} written: layout {card.layout}, {card.feature_width:,} numbers a region, at most "
+        f"{card.max_regions:,} regions an image, {found.size / 1e6:,.2f} MB in {len(card.files)} files",
+        " · ".join(of_split),
+        *found.remarks,
+        f"next: say title, licence and origin in it; harness run --datasets {card.name}",
+    ]
+
+
+def _below(asked: Request) -> str:
+    """The dataset's folder as its card names it: below the data root, where it is there."""
+    inside = asked.folder.is_relative_to(asked.data)
+    return str(asked.folder.relative_to(asked.data) if inside else asked.folder)
+
+
+def _file(asked: Request, name: str) -> dict[str, Any]:
+    path = asked.folder / name
+    size = path.stat().st_size
+    return {"path": name, "sha256": remembered(asked.cache, path, "sha256", sha256), "bytes": size}

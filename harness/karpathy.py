@@ -1,0 +1,178 @@
+"""Karpathy's splits: `dataset_coco.json`, `dataset_flickr30k.json`, `dataset_flickr8k.json`, and regions by image id.
+
+{"images": [{"filename", "split", "imgid", "cocoid" (COCO's alone), "sentences": [{"raw", …}]}]}
+
+Images stand in the order of the file, an image's captions in the order of its `sentences`. A caption is the sentence's
+`raw` text; its `tokens` are never used. Options of the card:
+    annotations      the file
+    regions          the region store's folder, "regions" if left out
+    image_id         what the store calls an image: "stem" of its file name (the default), "filename", "cocoid", "imgid"
+    most_captions    of an image: the first so many; all if left out
+    train, val, …    the splits of the file that make up a split of the card, such as train = "train,restval"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+from harness.by_id import Captioned, Entry, Shelf, caption_of, id_of, kept, read_json, read_text
+from harness.errors import ConfigError, DataError
+from harness.splits import Content, Kind, Look, Place, Spot, option, whole
+
+VERSION = 1
+KEYS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "stem": lambda image: PurePosixPath(str(image["filename"])).stem,
+    "filename": lambda image: image["filename"],
+    "cocoid": lambda image: image["cocoid"],
+    "imgid": lambda image: image["imgid"],
+}
+READ = frozenset(("images", "filename", "cocoid", "imgid", "split", "sentences", "raw"))
+Images = list[dict[str, Any]]
+
+
+class Karpathy:
+    """Reader of the layout: the file is parsed once, a split's captions are kept in the cache."""
+
+    version: ClassVar[int] = VERSION
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.file = place.folder / _annotations(place)
+        self.key = _key(place)
+        self.most = whole(place, "most_captions", 0)
+        self.parts = _parts(place)
+        self._shelf = Shelf(place)
+
+    @staticmethod
+    def files(place: Place) -> list[str]:
+        """The annotations and the store's files."""
+        return [_annotations(place), *Shelf.files(place)]
+
+    def read(self, split: str) -> Content:
+        """One split; its regions are memory-mapped where they lie."""
+        deciding = [VERSION, self.key, self.most, self.parts]
+        known = kept(self.place, split, [self.file.name], deciding, self._parse)
+        where = partial(_spot, self.file.name, known)
+        return self._shelf.content(known, where, f"{self.file} [{split}]", lambda: self._other_key(split))
+
+    def look(self, image: str) -> Look:
+        """Size and boxes, as the store has them."""
+        return self._shelf.look(image)
+
+    def _parse(self) -> dict[str, Captioned]:
+        """Every split of the card; DataError names the file and the entry that is wrong."""
+        images = read_images(self.file)
+        _check_parts(self.file, self.parts, images)
+        known: dict[str, list[Entry]] = {split: [] for split in self.parts}
+        places: dict[str, int] = {}
+        for index, split, image in _chosen(self.parts, images):
+            where = f"{self.file}, images[{index}]"
+            name = self._name(image, where)
+            if places.setdefault(name, index) != index:
+                raise DataError(f"{where} is image {name!r}, as images[{places[name]}] is; take one of the two out")
+            known[split].append(Entry(name, index, _captions(image, where)[: self.most or None]))
+        return {split: Captioned.of(own) for split, own in known.items()}
+
+    def _name(self, image: dict[str, Any], where: str) -> str:
+        try:
+            return id_of(KEYS[self.key](image), f"{where}: its {self.key}")
+        except KeyError as error:
+            others = " or ".join(sorted(KEYS.keys() - {self.key}))
+            raise DataError(
+                f"{where} has no {error}; options.image_id can be {others}, or get the file again"
+            ) from None
+
+    def _other_key(self, split: str) -> str:
+        """What to do where no image of a split is in the store."""
+        images = [image for _, own, image in _chosen(self.parts, read_images(self.file)) if own == split]
+        found = matching_key(images, self._shelf)
+        if found:
+            return f'{self.place.card.path} needs image_id = "{found}" in its [options]: by it all images are there'
+        return ""
+
+
+def matching_key(images: Images, shelf: Shelf) -> str | None:
+    """The key by which all images are in a store, if there is one."""
+    for key, name in KEYS.items():
+        try:
+            if shelf.has([str(name(image)) for image in images]):
+                return key
+        except KeyError:
+            continue
+    return None
+
+
+def read_images(path: Path) -> Images:
+    """The entries of the file, each with a split, without what is never used; DataError where it is another file."""
+    content = read_json(read_text(path), path, str(path), _slim)
+    images = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(images, list) or not images:
+        raise DataError(f"{path}: no list 'images' with entries; this is none of Karpathy's files")
+    for index, image in enumerate(images):
+        if not isinstance(image, dict) or not isinstance(image.get("split"), str):
+            raise DataError(f"{path}, images[{index}] has no 'split'; get the file again")
+    return images
+
+
+def _slim(entry: dict[str, Any]) -> dict[str, Any]:
+    """Called for each object as soon as it is parsed: tokens are most of the file and would be most of its memory."""
+    return {key: value for key, value in entry.items() if key in READ}
+
+
+def _captions(image: dict[str, Any], where: str) -> list[tuple[int, str]]:
+    sentences = image.get("sentences")
+    if not isinstance(sentences, list) or not sentences:
+        raise DataError(f"{where} has no 'sentences'; take it out, or get the file again")
+    raw = [sentence.get("raw") if isinstance(sentence, dict) else sentence for sentence in sentences]
+    return [(number, caption_of(text, f"{where}, sentences[{number}]: its 'raw'")) for number, text in enumerate(raw)]
+
+
+def _spot(file: str, known: Captioned, kind: Kind, index: int) -> Spot:
+    """The entry of an image, or of a caption among its image's sentences."""
+    image = index if kind == "image" else known.image_of(index)
+    entry = f"images[{known.images_at[image]}]"
+    return Spot(file, entry if kind == "image" else f"{entry}, sentences[{known.captions_at[index]}]")
+
+
+def _chosen(parts: dict[str, tuple[str, ...]], images: Images) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Images of the card's splits: index in the file, split of the card, entry."""
+    home = {part: split for split, own in parts.items() for part in own}
+    for index, image in enumerate(images):
+        if image["split"] in home:
+            yield index, home[image["split"]], image
+
+
+def _check_parts(path: Path, parts: dict[str, tuple[str, ...]], images: Images) -> None:
+    """DataError where the card names a split that the file lacks."""
+    found = {image["split"] for image in images}
+    for part in (part for own in parts.values() for part in own):
+        if part not in found:
+            raise DataError(f"{path}: no image of a split {part!r}; it holds {', '.join(sorted(found))}")
+
+
+def _annotations(place: Place) -> str:
+    return option(place, "annotations")
+
+
+def _key(place: Place) -> str:
+    key = option(place, "image_id", "stem")
+    if key not in KEYS:
+        raise ConfigError(f"{place.card.path}: 'options.image_id' is {key!r}; it can be {', '.join(KEYS)}")
+    return key
+
+
+def _parts(place: Place) -> dict[str, tuple[str, ...]]:
+    """The splits of the file that make up each split of the card; ConfigError where one is in two."""
+    parts = {
+        split: tuple(part.strip() for part in option(place, split, split).split(",")) for split in place.card.splits
+    }
+    every = [part for own in parts.values() for part in own]
+    for part in every:
+        if every.count(part) > 1:
+            raise ConfigError(
+                f"{place.card.path}: [options] uses the file's split {part!r} twice; an image has one split"
+            )
+    return parts
