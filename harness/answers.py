@@ -151,7 +151,7 @@ def names_of(ranks: Arrays, rankings: Arrays) -> Names:
     pairs = ranks["pairs"].astype(np.int64)
     count = 1 + int(pairs[:, 0].max())
     ids = texts(rankings, IMAGE_IDS) if IMAGE_IDS in rankings else []
-    known = all(ids) and len(set(ids)) == len(ids) == count
+    known = all(ids) and len(set(ids)) == len(ids) >= count
     images = [quote(one, safe="/") for one in ids] if known else [str(number) for number in range(count)]
     return Names(np.array(images, dtype=object), np.array(caption_names(pairs, images), dtype=object))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from harness.config import Model, read_toml, validate
 from harness.sections import Scalar, Tunable
@@ -70,7 +71,6 @@ class MethodCard(Table):
     summary: str
     scoring: Literal["embedding", "fragment"]
     fidelity: Literal["paper", "reconstruction", "baseline"]
-    text: Literal["words"] = Field("words", description="the tokenizer its captions come through")
     trainable: bool = True
     resources: Request = Request()
     paper: Paper | None = None
@@ -97,6 +97,38 @@ class DataFile(Table):
     origin: str = Field("", description="where it comes from")
 
 
+class Download(Table):
+    """A file that may be downloaded, once somebody asks for it, and what it becomes in the dataset's folder."""
+
+    url: str = Field(pattern=r"^https?://[^/\s]+/\S+$")
+    bytes: int = Field(gt=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of what the address gives, an archive's own")
+    path: str = Field("", description="of the file itself, in the dataset's folder")
+    members: dict[str, str] = Field(default_factory=dict, description="of a zip instead: {name in it: path}")
+
+    @property
+    def file(self) -> str:
+        """The last part of the address."""
+        return urlsplit(self.url).path.rpartition("/")[2]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What there is in the dataset's folder once it was loaded."""
+        return (self.path,) if self.path else tuple(self.members.values())
+
+    @model_validator(mode="after")
+    def _goes_into_the_folder(self) -> Self:
+        if bool(self.path) == bool(self.members):
+            raise ValueError("give path, for the file itself, or members, for files of a zip")
+        if self.file in ("", ".", ".."):
+            raise ValueError(f"url: {self.url!r} names no file")
+        for target in self.targets:
+            place = PurePosixPath(target)
+            if not place.name or place.is_absolute() or ".." in place.parts or "\\" in target:
+                raise ValueError(f"{target!r} is no path inside the dataset's folder; neither / before it nor .. in it")
+        return self
+
+
 class ProtocolCard(Table):
     """Which queries meet which gallery: a named, versioned declaration with its expected sizes."""
 
@@ -106,6 +138,24 @@ class ProtocolCard(Table):
     folds: int = Field(1, ge=1, description="contiguous folds of the images, averaged")
     images: int
     captions: int
+    gallery: str = Field("", description="json list of image ids, in the dataset's folder: these alone are scored")
+    gallery_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="of that file; needed with one")
+
+    @property
+    def identity(self) -> int:
+        """The version; with nine digits of the sha256 of a gallery, so that another file is another protocol."""
+        return self.version * 10**9 + int(self.gallery_sha256, 16) % 10**9 if self.gallery else self.version
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a query meets the whole split."""
+        return self.folds == 1 and not self.gallery
+
+    @model_validator(mode="after")
+    def _of_one_file(self) -> Self:
+        if bool(self.gallery) != bool(self.gallery_sha256):
+            raise ValueError("gallery and gallery_sha256 belong together; give both, or neither for the whole split")
+        return self
 
     @field_validator("name")
     @classmethod
@@ -136,12 +186,34 @@ class Positives(Table):
         return self.image_to_caption, self.caption_to_image, self.caption_ids, self.image_ids
 
 
+class Known(Table):
+    """A caption that is known to stand at one line: what tells exchanged, shifted and sorted files."""
+
+    split: str
+    line: int = Field(ge=1, description="its number in the split, from 1")
+    caption: str
+
+
 class Text(Table):
-    """How captions become tokens."""
+    """How captions become tokens, and what is known of words before training."""
 
     min_count: int = Field(4, ge=1, description="a word seen less often in the vocabulary's captions is <unk>")
     vocabulary: str = Field("", description="a word2idx json to read instead, relative to the dataset's folder")
     vocabulary_splits: tuple[str, ...] = ("train",)
+    vectors: str = Field(
+        "", description="text file of word vectors to start from, in the dataset's folder or below the data root"
+    )
+    encoder: str = Field(
+        "", description="folder of a Hugging Face text encoder, likewise; its tokenizer then cuts the captions"
+    )
+
+    @model_validator(mode="after")
+    def _one_source_of_words(self) -> Self:
+        own = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+        if self.encoder and own != ["encoder"]:
+            others = ", ".join(name for name in own if name != "encoder")
+            raise ValueError(f"an encoder brings its own words; leave {others} out, or the encoder")
+        return self
 
 
 class DatasetCard(Table):
@@ -150,7 +222,7 @@ class DatasetCard(Table):
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     title: str
     summary: str
-    layout: Literal["scenes", "coco", "precomp"]
+    layout: Literal["scenes", "coco", "entities", "precomp", "karpathy", "folder"]
     folder: str = Field("", description="below the data root; empty for generated data")
     licence: str
     origin: str = Field(description="where to get it, shown when files are absent")
@@ -159,8 +231,10 @@ class DatasetCard(Table):
     splits: dict[str, SplitSize]
     protocols: tuple[ProtocolCard, ...] = Field(min_length=1)
     positives: tuple[Positives, ...] = Field((), description="named sets beside the dataset's own pairs")
+    order: tuple[Known, ...] = Field((), description="captions at known lines, looked at whenever a split is opened")
     text: Text = Text()
     files: tuple[DataFile, ...] = ()
+    downloads: tuple[Download, ...] = Field((), description="what `harness data fetch` may load")
     options: dict[str, Scalar] = Field(default_factory=dict, description="of its layout")
     path: Path = Field(exclude=True, description="the file this card was read from")
 
@@ -168,7 +242,7 @@ class DatasetCard(Table):
     @classmethod
     def _of_one_gallery(cls, value: tuple[Positives, ...], info: ValidationInfo) -> tuple[Positives, ...]:
         names = [one.name for one in value]
-        known = [protocol.name for protocol in info.data.get("protocols", ()) if protocol.folds == 1]
+        known = [protocol.name for protocol in info.data.get("protocols", ()) if protocol.is_whole]
         for one in value:
             if names.count(one.name) > 1:
                 raise ValueError(f"{one.name!r} is there twice; give each set a name of its own")
@@ -176,6 +250,25 @@ class DatasetCard(Table):
                 raise ValueError(
                     f"{one.name!r}: no protocol {one.protocol!r} of one fold; known: {', '.join(known) or 'none'}"
                 )
+        return value
+
+    @field_validator("downloads")
+    @classmethod
+    def _apart(cls, value: tuple[Download, ...]) -> tuple[Download, ...]:
+        targets = [target for one in value for target in one.targets]
+        for target in targets:
+            if targets.count(target) > 1:
+                raise ValueError(f"two downloads become {target!r}; give each a path of its own")
+        return value
+
+    @field_validator("order")
+    @classmethod
+    def _within_splits(cls, value: tuple[Known, ...], info: ValidationInfo) -> tuple[Known, ...]:
+        splits = info.data.get("splits", {})
+        for one in value:
+            size = splits.get(one.split, SplitSize(images=0, captions=0)).captions
+            if one.line > size:
+                raise ValueError(f"caption {one.line} of split {one.split!r}, which has {size} on this card")
         return value
 
     def protocol(self, name: str = "") -> ProtocolCard | None:

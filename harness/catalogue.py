@@ -40,10 +40,10 @@ def datasets_table(registry: Registry) -> Table:
 
 def protocols_table(registry: Registry) -> Table:
     """A line a dataset and protocol."""
-    made = table("dataset", "protocol", "version", "split", "images", "captions", "folds", right=COUNTS)
+    made = table("dataset", "protocol", "version", "split", "gallery", "images", "captions", "folds", right=COUNTS)
     for card in registry.datasets.values():
         for p in card.protocols:
-            sizes = (str(p.version), p.split, f"{p.images:,}", f"{p.captions:,}", str(p.folds))
+            sizes = (str(p.version), p.split, p.gallery or "all", f"{p.images:,}", f"{p.captions:,}", str(p.folds))
             made.add_row(card.name, Text(p.name, style="bold"), *sizes)
     return made
 
@@ -89,6 +89,7 @@ def dataset_page(card: DatasetCard) -> Iterator[RenderableType]:
         {
             "layout": card.layout,
             "features": f"{card.feature_width} wide, at most {card.max_regions} regions an image",
+            "options": ", ".join(f"{key} = {value}" for key, value in card.options.items()) or "none",
             "folder": f"<data>/{card.folder}" if card.folder else "none, generated",
             "origin": card.origin,
             "licence": card.licence,

@@ -8,12 +8,11 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import __version__, cli_examples, cli_exchange, cli_reports
+from harness import __version__, cli_data, cli_examples, cli_exchange, cli_init, cli_reports, cli_validate
 from harness.errors import HarnessError, StoreError, TrialError, UsageError, unknown
 from harness.flags import CONFIG, CONFIRMING, FAILURES, MACHINE, OUTPUT, RETRY, SEARCHING, SELECTION, Flags, takes
 
@@ -66,7 +65,7 @@ def cli() -> None:
     """Train, evaluate and rank image-text matching methods under one data and evaluation API.
 
     \b
-    harness init             write a commented harness.toml here
+    harness init             write a commented harness.toml here, or the card of a dataset of your own
     harness run              run the campaign in it; the same command continues it
     harness search           search settings by val, with one budget for all methods
     harness confirm NAME     train a search's winners anew and score them on test
@@ -78,6 +77,8 @@ def cli() -> None:
     harness score FILE.npy   rank somebody else's scores and list them as external
     harness export           rankings and ranks of queries: TREC, CSV, parquet
     harness list             what there is: methods, datasets, protocols
+    harness validate         look at a dataset from all sides before anything is scored
+    harness data fetch       download what a dataset's card allows, after asking; also convert and extract
 
     Exit codes: 0 all well, 2 usage or environment, 3 data, 4 some trials failed, 5 reports out of date,
     6 store unreachable, 130 and 143 interrupted.
@@ -274,19 +275,10 @@ def standing(
     return summary.status_json(plan, trials), [*summary.status_page(plan, trials)]
 
 
-@cli.command()
-@takes(OUTPUT)
-@click.option("--force", is_flag=True, help="Replace the harness.toml that is there.")
-def init(flags: Flags, force: bool) -> int:
-    """Write a commented harness.toml into this folder."""
-    from harness.init import write_template
-
-    file = write_template(Path.cwd(), force)
-    flags.out().answer({"written": str(file)}, f"{file.name} written; next: harness run")
-    return 0
-
-
 for command in (
+    cli_init.init,
+    cli_validate.validate,
+    cli_data.data,
     cli_reports.report,
     cli_reports.compare,
     cli_reports.reproduce,

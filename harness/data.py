@@ -12,56 +12,99 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import captions
-from harness.captions import Tokens, Vocabulary
+from harness import captions, pretrained_text
+from harness.captions import Tokenizer, Tokens, Vocabulary
 from harness.cards import DatasetCard
 from harness.coco import Coco
+from harness.entities import Entities
 from harness.errors import DataError, unknown
 from harness.files import checked_sha256, keep, load_arrays, npz, require
+from harness.galleries import read_galleries
+from harness.karpathy import Karpathy
+from harness.own_folder import OwnFolder
 from harness.precomp import Precomp
+from harness.pretrained_text import PretrainedTokenizer, encoder_files, how_to_get, tokenizers_version
 from harness.scenes import Scenes
 from harness.splits import Content, Place, Reader, Split, hold
+from harness.word_vectors import WordVectors, read_vectors
 
 __all__ = ["Dataset", "Split", "fingerprint", "open_dataset"]
 
 
-LAYOUTS: dict[str, type[Reader]] = {"coco": Coco, "scenes": Scenes, "precomp": Precomp}
+LAYOUTS: dict[str, type[Reader]] = {
+    "coco": Coco,
+    "entities": Entities,
+    "scenes": Scenes,
+    "precomp": Precomp,
+    "karpathy": Karpathy,
+    "folder": OwnFolder,
+}
+
+LATER = (
+    "vectors",
+    "encoder",
+)  # keys of [text] that many trials are older than: where they are empty, they change no key
 
 
 class Dataset:
     """A dataset whose splits are opened on demand, held to their card, and kept."""
 
-    def __init__(self, place: Place, limit: int | None = None) -> None:
+    def __init__(self, place: Place, root: Path, limit: int | None = None) -> None:
         self.card = place.card
         self.limit = limit
-        self.fingerprint = _fingerprint(place)
+        self.fingerprint = _fingerprint(place, root)
         self._place = place
+        self._root = root
         self._reader = LAYOUTS[place.card.layout](place)
         self._whole: dict[str, Content] = {}
         self._splits: dict[str, Split] = {}
-        self._vocabulary: Vocabulary | None = None
+        self._vocabulary: Tokenizer | None = None
 
     @property
-    def vocabulary(self) -> Vocabulary:
-        """Words of the card's vocabulary splits (whole, even under a limit), or the published file's."""
+    def vocabulary(self) -> Tokenizer:
+        """Words of the card's vocabulary splits (whole, even under a limit), a published file's, or an encoder's."""
         if self._vocabulary is None:
-            self._vocabulary = self._read_vocabulary()
+            self._vocabulary = PretrainedTokenizer(self.encoder) if self.encoder else self._read_vocabulary()
         return self._vocabulary
+
+    @property
+    def encoder(self) -> Path | None:
+        """The folder of the text encoder that the card names."""
+        name = self.card.text.encoder
+        return _home(self._place, self._root, name).folder / name if name else None
+
+    @property
+    def vectors(self) -> WordVectors | None:
+        """The word vectors that the card names, of the words of the vocabulary; read once and kept."""
+        name = self.card.text.vectors
+        if not name:
+            return None
+        path = self._kept("vectors.npz")
+        if not path.is_file():
+            found = read_vectors(_home(self._place, self._root, name).folder / name, self._read_vocabulary().word2idx)
+            keep(path, npz(**found._asdict()))
+        return WordVectors(**load_arrays(path))
 
     def split(self, name: str) -> Split:
         """The split of this name; DataError where it does not match its card."""
         if name not in self._splits:
             content, tokens = self._content(name), self._tokens(name)
+            galleries = {} if self.limit else read_galleries(self._place, name, content.image_ids)
             if self.limit is not None and self.limit < len(content.images):
                 content, kept = content.first(self.limit), content.pairs[content.pairs[:, 0] < self.limit, 1]
                 tokens = tokens.take(np.unique(kept))
-            self._splits[name] = Split(**vars(content), name=name, tokens=tokens)
+            self._splits[name] = Split(**vars(content), name=name, tokens=tokens, galleries=galleries)
         return self._splits[name]
 
     @property
     def unknown_only(self) -> dict[str, int]:
         """Of every split opened so far: captions without a single word of the vocabulary. They are kept."""
         return {name: split.tokens.unknown_only for name, split in self._splits.items()}
+
+    @property
+    def cut(self) -> dict[str, int]:
+        """Of every split opened so far: captions longer than the text encoder takes, cut to its length."""
+        return {name: int(split.tokens.cut.sum()) for name, split in self._splits.items()}
 
     def _content(self, name: str) -> Content:
         """A whole split, held to its card."""
@@ -88,13 +131,14 @@ class Dataset:
         path = self._kept(f"{name}.npz")
         if not path.is_file():
             tokens = Tokens.encode(self._content(name).captions, self.vocabulary)
-            keep(path, npz(ids=tokens.ids, starts=tokens.starts))
-        arrays = load_arrays(path)
-        return Tokens(arrays["ids"], arrays["starts"])
+            _ = self.vectors  # now, so that a broken file is told before anything is trained
+            keep(path, npz(**tokens.arrays()))
+        return Tokens.of(load_arrays(path))
 
     def _kept(self, name: str) -> Path:
         """Where words worked out once are kept: by the data and by the tokenizer."""
-        return self._place.cache / "words" / f"{self.fingerprint[:16]}-nltk{version('nltk')}-{name}"
+        by = f"tokenizers{tokenizers_version()}" if self.card.text.encoder else f"nltk{version('nltk')}"
+        return self._place.cache / "words" / f"{self.fingerprint[:16]}-{by}-{name}"
 
 
 def open_dataset(card: DatasetCard, data: Path, cache: Path, limit: int | None = None) -> Dataset:
@@ -102,7 +146,7 @@ def open_dataset(card: DatasetCard, data: Path, cache: Path, limit: int | None =
 
     `limit` keeps the first images of every split and their captions.
     """
-    return Dataset(_place(card, data, cache), limit)
+    return Dataset(place_of(card, data, cache), data, limit)
 
 
 def fingerprint(card: DatasetCard, data: Path, cache: Path) -> str:
@@ -110,23 +154,58 @@ def fingerprint(card: DatasetCard, data: Path, cache: Path) -> str:
 
     Files are hashed once and remembered by size and time of change. DataError where one is absent or another.
     """
-    return _fingerprint(_place(card, data, cache))
+    return _fingerprint(place_of(card, data, cache), data)
 
 
-def _place(card: DatasetCard, data: Path, cache: Path) -> Place:
-    return Place(card, (data / card.folder).resolve(), cache)
+def place_of(card: DatasetCard, data: Path, cache: Path) -> Place:
+    """Where a dataset lies; DataError where its folder is a link that leads nowhere."""
+    try:
+        return Place(card, (data / card.folder).resolve(), cache)
+    except (RuntimeError, OSError) as error:  # RuntimeError until Python 3.12
+        raise DataError(f"{data / card.folder} is a link that leads nowhere ({error}); put the folder there") from error
 
 
-def _fingerprint(place: Place) -> str:
+def _home(place: Place, root: Path, name: str) -> Place:
+    """Where a file or folder that [text] names lies: in the dataset's own folder, else below the data root."""
+    return place if (place.folder / name).exists() else place._replace(folder=root)
+
+
+def _text_files(place: Place, root: Path) -> dict[str, str]:
+    """The sha256 of the files of word vectors or of a text encoder, by name; DataError where they are absent."""
+    vectors, encoder = place.card.text.vectors, place.card.text.encoder
+    if vectors:
+        where = _home(place, root, vectors)
+        if not (where.folder / vectors).is_file():
+            raise _absent(place, root, "vectors", "get them, GloVe's from https://nlp.stanford.edu/projects/glove/")
+        return {vectors: checked_sha256(where, vectors)}
+    if encoder:
+        where = _home(place, root, encoder)
+        if not (where.folder / encoder).is_dir():
+            raise _absent(place, root, "encoder", how_to_get(root / encoder))
+        names = [f"{encoder}/{name}" for name in encoder_files(where.folder / encoder)]
+        return {name: checked_sha256(where, name) for name in names}
+    return {}
+
+
+def _absent(place: Place, root: Path, key: str, what_to_do: str) -> DataError:
+    name = getattr(place.card.text, key)
+    places = " or in ".join(dict.fromkeys([str(place.folder), str(root)]))
+    return DataError(f"{place.card.path}: [text] {key} = {name!r}: it is not in {places}; {what_to_do}")
+
+
+def _fingerprint(place: Place, root: Path) -> str:
     layout = LAYOUTS[place.card.layout]
     names = list(dict.fromkeys([*layout.files(place), *filter(None, [place.card.text.vocabulary])]))
     require(place, names)
+    text = place.card.text
     deciding = {
         "card": place.card.model_dump(
-            mode="json", include={"layout", "feature_width", "max_regions", "splits", "text", "options"}
+            mode="json",
+            include={"layout", "feature_width", "max_regions", "splits", "text", "options"},
+            exclude={"text": {key for key in LATER if not getattr(text, key)}},
         ),
-        "files": {name: checked_sha256(place, name) for name in names},
+        "files": {name: checked_sha256(place, name) for name in names} | _text_files(place, root),
         "reader": layout.version,
-        "tokenizer": captions.VERSION,
+        "tokenizer": f"pretrained {pretrained_text.VERSION}" if text.encoder else captions.VERSION,
     }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.arrays import HEADERS
 from harness.cards import DatasetCard, ProtocolCard
 from harness.errors import DataError, UsageError
-from harness.arrays import HEADERS
 from harness.ranking import Floats, blocks
 from harness.splits import Split
 

@@ -16,7 +16,7 @@ from harness.data import fingerprint, open_dataset
 from harness.errors import StoreError, UsageError, unknown
 from harness.folders import CHECKPOINT, read_result
 from harness.positives import open_sets
-from harness.protocols import folds
+from harness.protocols import split_folds
 from harness.registry import Registry, settings_for, training_for
 from harness.results import Assignment, Failure, State, TrialSpec
 from harness.sections import Campaign
@@ -201,7 +201,7 @@ def protocol_of(dataset: DatasetCard, name: str) -> tuple[str, int]:
     if name == SELECTION:
         return SELECTION, 0
     found = find_protocol(dataset, name)
-    return found.name, found.version
+    return found.name, found.identity
 
 
 def find_protocol(dataset: DatasetCard, name: str) -> ProtocolCard:
@@ -260,5 +260,5 @@ def check_data(registry: Registry, todo: Sequence[Assignment]) -> None:
         splits = {name: dataset.split(name) for name in card.splits}
         protocol = find_protocol(card, trial.spec.protocol)
         scored = splits.get(protocol.split) or dataset.split(protocol.split)
-        folds(protocol, len(scored.images), scored.pairs, limited=limit is not None)
+        split_folds(protocol, scored, limited=limit is not None)
         open_sets(card, protocol.name, trial.data, scored, limit)

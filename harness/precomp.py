@@ -1,25 +1,31 @@
-"""Precomputed regions in the field's layout: `{split}_ims.npy` (rows, R, F) beside `{split}_caps.txt`.
+"""Precomputed regions in the field's layout: `{stem}_ims.npy` (rows, R, F) beside `{stem}_caps.txt`.
 
 A caption a line, the captions of an image on consecutive lines. An image has one row, or one row a caption.
-The arrays are memory-mapped and never loaded whole.
+The arrays are memory-mapped and never loaded whole. Where they are there, these are read too:
+
+    {stem}_ids.txt         ids of the images, a line an image or a caption; else an image is called {stem}/{row}
+    {stem}_boxes.npy       (rows, R, 4) corners x1, y1, x2, y2 in pixels; only looked at
+    {stem}_img_sizes.npy   (rows, 2) width and height in pixels; only looked at
 """
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.arrays import check_finite, open_array
+from harness.arrays import CHUNK, check_finite, lfs_hint, open_array, read_header
 from harness.errors import DataError
 from harness.files import read_lines, remembered
-from harness.regions import PaddedArray
-from harness.splits import Content, Place, option, pairs_of, whole
+from harness.regions import Ints, PaddedArray, Regions
+from harness.splits import Content, Kind, Look, Place, Spot, first_twice, option, pairs_of, whole
 
 VERSION = 1
 AXES = ("rows", "regions", "width")
+REGIONS, CAPTIONS, IDS, BOXES, SIZES = "ims.npy", "caps.txt", "ids.txt", "boxes.npy", "img_sizes.npy"
 
 
 class Precomp:
@@ -33,26 +39,169 @@ class Precomp:
 
     @staticmethod
     def files(place: Place) -> list[str]:
-        """Two a split, in the order of the card's splits."""
+        """Two or three a split, in the order of the card's splits; DataError where another release's are there."""
         stems = [option(place, split, split) for split in place.card.splits]
-        return [f"{stem}_{kind}" for stem in stems for kind in ("ims.npy", "caps.txt")]
+        for stem in stems:
+            check_stem(place, stem)
+        kinds = {stem: (REGIONS, CAPTIONS, *[IDS] * (place.folder / f"{stem}_{IDS}").is_file()) for stem in stems}
+        return [f"{stem}_{kind}" for stem in stems for kind in kinds[stem]]
 
     def read(self, split: str) -> Content:
-        """One split; nothing of the regions is read but to check once that they are finite."""
+        """One split; nothing of the regions is read but to check once that they are finite and that copies are."""
         stem = option(self.place, split, split)
-        path, text = (self.place.folder / f"{stem}_{kind}" for kind in ("ims.npy", "caps.txt"))
-        array, captions = open_array(path, AXES), read_lines(text, "is one caption of one image")
+        path, text = self._path(stem, REGIONS), self._path(stem, CAPTIONS)
+        array, captions = open_regions(path), read_captions(text)
         step = rows_an_image(path, text, len(array), len(captions), self.each)
-        if step > 1:
-            same_rows(path, array, step)
-        remembered(self.place.cache, path, "finite", lambda path: check_finite(path, array))
         images = len(array) // step
+        if step > 1:
+            remembered(self.place.cache, path, f"alike by {step}", partial(check_copies, array=array, step=step))
+        remembered(self.place.cache, path, "finite", partial(check_finite, array=array))
+        at = np.arange(images) * step
         return Content(
-            images=PaddedArray(array, np.arange(images) * step),
+            images=PaddedArray(array, at),
             captions=tuple(captions),
             pairs=pairs_of([self.each] * images),
-            image_ids=tuple(f"{stem}/{image}" for image in range(images)),
+            image_ids=self._ids(stem, images),
+            boxes=self._boxes(stem, at, array.shape[:2]),
+            where=partial(spot, path.name, text.name, step),
         )
+
+    def look(self, image: str) -> Look:
+        """The size of an image and the boxes of its regions, as far as the folder has them."""
+        if image not in self._places:
+            return Look()
+        split, number = self._places[image]
+        boxes, sizes = self._looks[split]
+        size = None if sizes is None else (round(float(sizes[number, 0])), round(float(sizes[number, 1])))
+        return Look(size, boxes=tuple(map(tuple, boxes[number].tolist())) if boxes else ())
+
+    @cached_property
+    def _contents(self) -> dict[str, Content]:
+        return {split: self.read(split) for split in self.place.card.splits}
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[str, int]]:
+        """The split and the number of every image id."""
+        return {
+            image: (split, number)
+            for split, content in self._contents.items()
+            for number, image in enumerate(content.image_ids)
+        }
+
+    @cached_property
+    def _looks(self) -> dict[str, tuple[Regions | None, NDArray[Any] | None]]:
+        """Of every split the boxes, and the sizes of its images (N, 2)."""
+        return {
+            split: (content.boxes, self._sizes(split, len(content.images))) for split, content in self._contents.items()
+        }
+
+    def _sizes(self, split: str, images: int) -> NDArray[Any] | None:
+        path = self._path(option(self.place, split, split), SIZES)
+        if not path.is_file():
+            return None
+        array = open_numbers(path, 2)
+        if array.shape[1] != 2:
+            raise DataError(
+                f"{path} is {array.shape}; a width and a height an image are needed: take it of the same release"
+            )
+        sizes: NDArray[Any] = array[:: copies(path, len(array), images, self.each)]
+        return sizes
+
+    def _ids(self, stem: str, images: int) -> tuple[str, ...]:
+        """The ids of the images: of their file, else the stem and the number."""
+        path = self._path(stem, IDS)
+        if not path.is_file():
+            return tuple(f"{stem}/{image}" for image in range(images))
+        lines = read_lines(path, "is the id of an image")
+        step = copies(path, len(lines), images, self.each)
+        for line, one in enumerate(lines):
+            if one != lines[line - line % step]:
+                raise DataError(
+                    f"{path}, line {line + 1} is {one!r}, but the {step} lines of an image begin with "
+                    f"{lines[line - line % step]!r}; take ids and captions of one release"
+                )
+        ids = lines[::step]
+        if twice := first_twice(ids):
+            raise DataError(f"{path}: image {twice!r} stands there twice; give every image an id of its own")
+        return tuple(ids)
+
+    def _boxes(self, stem: str, at: Ints, shape: tuple[int, ...]) -> Corners | None:
+        """Boxes of every region, where there is a file of them."""
+        path = self._path(stem, BOXES)
+        if not path.is_file():
+            return None
+        array = open_numbers(path, 3)
+        if array.shape[1:] != (shape[1], 4):
+            raise DataError(
+                f"{path} is {array.shape}, but {stem}_{REGIONS} has {shape[1]} regions an image and a box four "
+                "corners; take both of one release"
+            )
+        return Corners(array, np.arange(len(at)) * copies(path, len(array), len(at), self.each))
+
+    def _path(self, stem: str, kind: str) -> Path:
+        return self.place.folder / f"{stem}_{kind}"
+
+
+class Corners(PaddedArray):
+    """Boxes stored as corners, given as x, y, width, height."""
+
+    def fetch(self, places: Ints, out: NDArray[Any]) -> None:
+        """As they are stored, then the first corner taken from the second."""
+        super().fetch(places, out)
+        out[..., 2:] -= out[..., :2]
+
+    def choose(self, images: Ints) -> Corners:
+        """Some images in their order."""
+        return Corners(self.array, self.at[images])
+
+
+def spot(regions: str, captions: str, step: int, kind: Kind, index: int) -> Spot:
+    """The row of an image, from 0, or the line of a caption, from 1."""
+    return Spot(regions, f"row {index * step}") if kind == "image" else Spot(captions, f"line {index + 1}")
+
+
+def read_captions(path: Path) -> list[str]:
+    """The captions of a split; DataError names the line that is none."""
+    if path.is_file() and (hint := lfs_hint(path)):
+        raise DataError(f"{path} holds no captions; {hint}")
+    return read_lines(path, "is one caption of one image")
+
+
+def open_regions(path: Path) -> NDArray[Any]:
+    """The regions of a split, memory-mapped; DataError where they are not float32 or float16."""
+    array = open_array(path, AXES)
+    if array.dtype not in (np.float32, np.float16):
+        raise DataError(
+            f"{path} holds {array.dtype.str} numbers; regions are float32 or float16: save array.astype(numpy.float32)"
+        )
+    return array
+
+
+def open_numbers(path: Path, axes: int) -> NDArray[Any]:
+    """An array beside the regions, of real numbers with so many axes, memory-mapped; DataError where it is not one."""
+    header = read_header(path)
+    if header.dtype.kind not in "fiu" or len(header.shape) != axes:
+        raise DataError(f"{path} holds {header.dtype} of shape {header.shape}; numbers with {axes} axes are needed")
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise DataError(f"{path} was cut short or damaged ({error}); get it again, or take it away") from error
+    return array
+
+
+def check_stem(place: Place, stem: str) -> None:
+    """DataError where a stem's captions are absent and those of the field's smaller test set are there."""
+    small = place.folder / f"test_{CAPTIONS}"
+    if stem != "testall" or (place.folder / f"{stem}_{CAPTIONS}").is_file() or not small.is_file():
+        return
+    lines = len(read_captions(small))
+    images = lines // whole(place, "captions_each")
+    raise DataError(
+        f"{place.folder}: there is no {stem}_{CAPTIONS}, but {small.name} with {lines:,} lines. In the field's release "
+        f"that is the first fold of the 5,000 test images alone, neither 5K nor the mean of five folds. Get the {stem} "
+        f'files from {place.card.origin}; or write a card of your own with test = "test", [splits] test = '
+        f"{{ images = {images}, captions = {lines} }} and a protocol of that size"
+    )
 
 
 def rows_an_image(path: Path, text: Path, rows: int, lines: int, each: int) -> int:
@@ -67,12 +216,28 @@ def rows_an_image(path: Path, text: Path, rows: int, lines: int, each: int) -> i
     )
 
 
-def same_rows(path: Path, array: NDArray[Any], step: int) -> None:
-    """The first and the last image's rows must be copies, else the file does not repeat its images."""
-    for start in (0, len(array) - step):
-        rows = array[start : start + step]
-        if not (rows == rows[:1]).all():
+def copies(path: Path, rows: int, images: int, each: int) -> int:
+    """Rows an image in a file beside the regions: one, or one a caption; DataError where neither fits."""
+    if rows == images:
+        return 1
+    if rows == images * each:
+        return each
+    raise DataError(
+        f"{path} has {rows:,} rows for {images:,} images; there must be one an image or, with {each} captions an "
+        f"image, {images * each:,}: take it of the same release"
+    )
+
+
+def check_copies(path: Path, array: NDArray[Any], step: int) -> str:
+    """DataError where the rows of one image are not copies of each other; read in pieces."""
+    each = max(1, CHUNK // (step * array[:1].nbytes))
+    for start in range(0, len(array), each * step):
+        rows = array[start : start + each * step].reshape(-1, step, array[0].size)
+        alike = (rows == rows[:, :1]).all(axis=(1, 2))
+        if not alike.all():
+            first = start + step * int(alike.argmin())
             raise DataError(
-                f"{path}: rows {start} to {start + step - 1} should repeat one image, but differ; "
+                f"{path}: rows {first} to {first + step - 1} should repeat one image, but differ; "
                 "the card's captions_each is wrong, or features and captions are of different releases"
             )
+    return "yes"

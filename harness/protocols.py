@@ -1,4 +1,7 @@
-"""Protocols: which queries meet which gallery. One score matrix serves them all; a fold is a diagonal block of it."""
+"""Protocols: which queries meet which gallery. One score matrix serves them all; a fold is a part of it.
+
+Folds of a whole split are contiguous, hence diagonal blocks; those of a gallery are whichever images it lists.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +15,44 @@ from numpy.typing import NDArray
 from harness.cards import ProtocolCard
 from harness.errors import DataError
 from harness.ranking import CUTOFFS, Floats, Ints, Ranks, check_finite, list_measures, measures, rank, ways
+from harness.regions import Bools
+from harness.splits import Split
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One gallery: its images and captions as numbers in the split, and the pairs between them."""
+    """One gallery: its images and captions as numbers in the split, ascending, and the pairs between them."""
 
     images: Ints  # (n,)
     captions: Ints  # (m,)
     members: Ints  # (p,) rows of the split's pairs
     pairs: Ints  # (p, 2) numbers within the fold
 
+    def own(self, images: Ints) -> tuple[Bools, Ints]:
+        """Which of some images (k,) of the split are in the fold, and the numbers of these within it."""
+        places = np.minimum(np.searchsorted(self.images, images), len(self.images) - 1)
+        inside = self.images[places] == images
+        return inside, places[inside]
 
-def folds(card: ProtocolCard, n_images: int, pairs: Ints, limited: bool = False) -> list[Fold]:
-    """The protocol's folds: contiguous runs of images with the captions that belong to them.
 
-    Raises DataError naming both numbers where the split has not the size that the card declares; with `limited` (a
-    run on the first images only, never ranked) any size goes.
+def split_folds(card: ProtocolCard, split: Split, limited: bool = False) -> list[Fold]:
+    """The protocol's folds of its split; raises as `folds` does."""
+    return folds(card, len(split.images), split.pairs, limited, split.galleries.get(card.name))
+
+
+def folds(
+    card: ProtocolCard, n_images: int, pairs: Ints, limited: bool = False, gallery: Ints | None = None
+) -> list[Fold]:
+    """The protocol's folds: runs of images with the captions that belong to them.
+
+    Runs of the whole split in its order, or of the images of a gallery (g,) in its order. Raises DataError naming both
+    numbers where they are not as many as the card declares; with `limited` (a run on the first images only, never
+    ranked) any size goes, and the gallery is what there is.
     """
+    images = np.arange(n_images) if gallery is None or limited else gallery
     if not limited:
-        _check_sizes(card, n_images, int(pairs[:, 1].max(initial=-1)) + 1)
-    runs = np.array_split(np.arange(n_images), min(card.folds, n_images))
-    return [_fold(images, pairs) for images in runs]
+        _check_sizes(card, len(images), len(np.unique(pairs[np.isin(pairs[:, 0], images), 1])))
+    return [_fold(np.sort(run), pairs) for run in np.array_split(images, min(card.folds, len(images)))]
 
 
 def rank_folds(scores: Floats, parts: Sequence[Fold]) -> list[Ranks]:
@@ -53,13 +72,12 @@ def evaluation(
 
 def block(scores: Floats, fold: Fold) -> Floats:
     """The fold's scores (n, m)."""
-    return columns(scores[fold.images[0] : fold.images[-1] + 1], fold)
+    return columns(scores[_slice(fold.images)], fold)
 
 
 def columns(rows: Floats, fold: Fold) -> Floats:
     """Of some rows the fold's captions: a view where they lie together, as they do in every known release."""
-    first, last = fold.captions[0], fold.captions[-1]
-    return rows[:, first : last + 1] if last - first + 1 == len(fold.captions) else rows[:, fold.captions]
+    return rows[:, _slice(fold.captions)]
 
 
 def gallery(parts: Sequence[Fold]) -> dict[str, int]:
@@ -77,30 +95,38 @@ def expected_at_random(parts: Sequence[Fold]) -> dict[str, float]:
 
 
 def _check_sizes(card: ProtocolCard, images: int, captions: int) -> None:
+    place = f"{card.gallery} of split {card.split!r}" if card.gallery else f"split {card.split!r}"
     for kind, found, expected in (("images", images, card.images), ("captions", captions, card.captions)):
         if found != expected:
             raise DataError(
-                f"protocol {card.name!r} expects {expected} {kind} in split {card.split!r}, found {found}; "
+                f"protocol {card.name!r} expects {expected} {kind} in {place}, found {found}; "
                 "check the files against the dataset's card"
             )
     if images % card.folds:
         raise DataError(f"protocol {card.name!r}: {images} images do not make {card.folds} folds of one size")
 
 
+def _slice(numbers: Ints) -> slice | Ints:
+    """Ascending numbers as a slice where they lie together: indexing by it copies nothing."""
+    first, last = int(numbers[0]), int(numbers[-1])
+    return slice(first, last + 1) if last - first + 1 == len(numbers) else numbers
+
+
 def _fold(images: Ints, pairs: Ints) -> Fold:
-    """The fold of a contiguous run of images."""
-    members = np.flatnonzero((pairs[:, 0] >= images[0]) & (pairs[:, 0] <= images[-1]))
+    """The fold of some images, ascending."""
+    members = np.flatnonzero(np.isin(pairs[:, 0], images))
     captions, local = np.unique(pairs[members, 1], return_inverse=True)
-    return Fold(images, captions, members, np.stack([pairs[members, 0] - images[0], local], axis=1))
+    return Fold(images, captions, members, np.stack([np.searchsorted(images, pairs[members, 0]), local], axis=1))
 
 
 def _kept(card: ProtocolCard, pairs: Ints, parts: Sequence[Fold], ranks: Sequence[Ranks]) -> dict[str, NDArray[Any]]:
-    """The arrays of ranks.npz, one row a pair, in the order of the pairs."""
-    size = len(pairs)
+    """The arrays of ranks.npz, one row a pair of the folds, in the order of the pairs."""
+    inside = np.sort(np.concatenate([fold.members for fold in parts]))  # of a gallery, not all of the split's
+    size = len(inside)
     kept: dict[str, NDArray[Any]] = {
         "protocol": np.array(card.name),
-        "version": np.array(card.version, dtype=np.int32),
-        "pairs": pairs.astype(np.int32),
+        "version": np.array(card.identity, dtype=np.int64),
+        "pairs": pairs[inside].astype(np.int32),
         "fold": np.zeros(size, dtype=np.int32),
         "i2t_rank": np.zeros(size, dtype=np.int32),
         "t2i_rank": np.zeros(size, dtype=np.int32),
@@ -108,10 +134,11 @@ def _kept(card: ProtocolCard, pairs: Ints, parts: Sequence[Fold], ranks: Sequenc
         "t2i_tied": np.zeros(size, dtype=np.bool_),
     }
     for number, (fold, of) in enumerate(zip(parts, ranks, strict=True)):
-        kept["fold"][fold.members] = number
-        kept["i2t_rank"][fold.members], kept["t2i_rank"][fold.members] = of.i2t, of.t2i
-        kept["i2t_tied"][fold.members] = of.i2t_tied[fold.pairs[:, 0]]
-        kept["t2i_tied"][fold.members] = of.t2i_tied[fold.pairs[:, 1]]
+        own = np.searchsorted(inside, fold.members)
+        kept["fold"][own] = number
+        kept["i2t_rank"][own], kept["t2i_rank"][own] = of.i2t, of.t2i
+        kept["i2t_tied"][own] = of.i2t_tied[fold.pairs[:, 0]]
+        kept["t2i_tied"][own] = of.t2i_tied[fold.pairs[:, 1]]
     return kept
 
 

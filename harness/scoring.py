@@ -24,7 +24,7 @@ from harness.folders import RANKINGS, RANKS, read_result, write_atomic, write_re
 from harness.matrix import as_floats, hold_scores, open_scores
 from harness.output import table
 from harness.planning import CACHE, TRIALS, check_numbers, check_protocol, check_writable, find_protocol
-from harness.protocols import Fold, evaluation, expected_at_random, folds, gallery, rank_folds
+from harness.protocols import Fold, evaluation, expected_at_random, gallery, rank_folds, split_folds
 from harness.ranking import Floats, Ranks, measures
 from harness.registry import Registry
 from harness.report import label, rsum, tenths
@@ -101,7 +101,7 @@ def wanted(
     found = find_protocol(card, protocol)
     open_scores(file)
     cache = config.results / CACHE
-    about = (found.name, found.version), seed, note, fingerprint(card, config.data, cache), sha256(file)
+    about = (found.name, found.identity), seed, note, fingerprint(card, config.data, cache), sha256(file)
     spec = spec_of(method, dataset, *about)
     return Wanted(file, card, found, spec, config.results / TRIALS / spec.key, config.data, cache)
 
@@ -129,7 +129,7 @@ def ranked(config: Config, asked: Wanted) -> tuple[Tracker, Found]:
 def scored(asked: Wanted) -> Scored:
     """The matrix ranked as a trial's scores are; DataError where it does not answer the protocol's queries."""
     split = open_dataset(asked.dataset, asked.data, asked.cache).split(asked.protocol.split)
-    parts = folds(asked.protocol, len(split.images), split.pairs)
+    parts = split_folds(asked.protocol, split)
     saved = open_scores(asked.file)
     hold_scores(asked.file, saved, asked.dataset, asked.protocol, split)
     scores = as_floats(asked.file, saved)

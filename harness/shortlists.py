@@ -52,11 +52,10 @@ class Shortlist:
 
     def take(self, images: Ints, scores: Floats) -> None:
         """The scores (n, M) of some images, as the split numbers them, with all captions of the split."""
-        own = images - self.fold.images[0]
-        inside = (own >= 0) & (own < len(self.fold.images))
+        inside, own = self.fold.own(images)
         if not inside.any():
             return
-        own, block = own[inside], columns(scores[inside], self.fold)
+        block = columns(scores[inside], self.fold)
         self.captions[own] = found = leading(block, self.length)
         self.caption_scores[own] = np.take_along_axis(block, found, axis=1)
         self._merge(own.astype(np.int32), block)

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from harness.captions import Tokens
-from harness.cards import DatasetCard
+from harness.cards import DatasetCard, Known
 from harness.errors import ConfigError, DataError
 from harness.regions import Ints, Regions
 from harness.sections import Scalar
 
 if TYPE_CHECKING:
     from PIL import Image
+
+SHOWN = 60  # characters of a caption in a message
+Kind = Literal["image", "caption"]
+
+
+class Spot(NamedTuple):
+    """Where something stands: a file of the dataset, and the line, row or entry in it."""
+
+    file: str  # empty where the reader does not say
+    entry: str
+
+    def __str__(self) -> str:
+        return ", ".join(filter(None, self))
+
+
+NOWHERE = Spot("", "")
+
+
+def by_number(kind: Kind, index: int) -> Spot:
+    """Where an image or a caption stands when its reader does not say: its number in the split, from 0."""
+    return Spot("", f"{kind} {index}")
 
 
 @dataclass(frozen=True)
@@ -27,6 +49,7 @@ class Content:
     pairs: Ints  # (P, 2) rows (image, caption)
     image_ids: tuple[str, ...]
     boxes: Regions | None = None  # of every region x, y, width, height in pixels, in the order of its image's regions
+    where: Callable[[Kind, int], Spot] = by_number  # the file and line of an image or a caption, by its number
 
     def first(self, images: int) -> Content:
         """The first images only, and the captions that match them."""
@@ -39,6 +62,7 @@ class Content:
             pairs=np.stack([pairs[:, 0], column], axis=1),
             image_ids=self.image_ids[:images],
             boxes=self.boxes.first(images) if self.boxes else None,
+            where=lambda kind, index: self.where(kind, int(kept[index]) if kind == "caption" else index),
         )
 
 
@@ -48,6 +72,7 @@ class Split(Content):
 
     name: str
     tokens: Tokens
+    galleries: Mapping[str, Ints] = field(default_factory=dict)  # of a protocol with a gallery of its own: its images
 
 
 class Look(NamedTuple):
@@ -110,14 +135,24 @@ def first_twice(ids: list[str]) -> str | None:
     return next((one for one in ids if one in seen or seen.add(one)), None)  # type: ignore[func-returns-value]
 
 
+class Problem(NamedTuple):
+    """One thing in which a split differs from its card."""
+
+    code: str  # a stable name
+    message: str  # with both numbers, and what to do
+    spot: Spot = NOWHERE
+
+
 def hold(card: DatasetCard, name: str, content: Content) -> None:
     """A split's content against its card: DataError with both numbers where they differ."""
-    where = f"{card.name} {name}"
-    size = card.splits[name]
-    _same(where, "images", size.images, len(content.images))
-    _same(where, "captions", size.captions, len(content.captions))
-    _same(where, "numbers a region", card.feature_width, content.images.width)
-    _same(where, "image ids", len(content.images), len(content.image_ids))
+    for problem in mismatches(card, name, content):
+        told = not problem.spot.file or str(problem.spot) in problem.message
+        raise DataError(f"{card.name} {name}: {'' if told else f'{problem.spot}: '}{problem.message}")
+
+
+def mismatches(card: DatasetCard, name: str, content: Content) -> Iterator[Problem]:
+    """Everything in which a split differs from its card."""
+    yield from _sizes(card, name, content)
     counts = content.images.counts
     for wrong, what in (
         (counts == 0, "no region"),
@@ -125,27 +160,67 @@ def hold(card: DatasetCard, name: str, content: Content) -> None:
     ):
         if wrong.any():
             image = int(wrong.argmax())
-            raise DataError(f"{where}: image {content.image_ids[image]} (index {image}) has {what}; correct the files")
+            about = f"image {content.image_ids[image]} (index {image}) has {what}; correct the files"
+            yield Problem("regions-differ", about, content.where("image", image))
     for number, caption in enumerate(content.captions):
         if not caption.strip():
-            raise DataError(f"{where}: caption {number} is empty; write it or take it out of the files and the card")
-    _all_matched(where, content)
+            spot = content.where("caption", number)
+            yield Problem("empty-caption", f"{spot} is empty; write it or take it out of the files and the card", spot)
+    yield from _unmatched(content)
+    yield from _disorder(card, name, content)
 
 
-def _same(where: str, what: str, expected: int, found: int) -> None:
-    if expected != found:
-        raise DataError(
-            f"{where}: the card says {expected} {what}, the files hold {found}; "
-            "take the files the card names, or correct the card"
-        )
-
-
-def _all_matched(where: str, content: Content) -> None:
-    """Every image has a caption and every caption an image."""
-    for column, what, other, size in (
-        (0, "image", "caption", len(content.images)),
-        (1, "caption", "image", len(content.captions)),
+def _sizes(card: DatasetCard, name: str, content: Content) -> Iterator[Problem]:
+    size, images, captions = card.splits[name], len(content.images), len(content.captions)
+    counts = f"[splits] {name} = {{ images = {images}, captions = {captions} }} and its protocols"
+    for what, expected, number, key in (
+        ("images", size.images, images, counts),
+        ("captions", size.captions, captions, counts),
+        ("numbers a region", card.feature_width, content.images.width, f"feature_width = {content.images.width}"),
     ):
-        alone = np.bincount(content.pairs[:, column], minlength=size) == 0
-        if alone.any():
-            raise DataError(f"{where}: {what} {int(alone.argmax())} has no {other}; correct the files")
+        if expected != number:
+            about = f"the card says {expected} {what}, the files hold {number}; take the files the card names, or"
+            yield Problem("size-differs", f"{about} write a card of your own for these, with {key}")
+    if images != len(content.image_ids):
+        yield Problem("size-differs", f"{len(content.image_ids)} ids for {images} images; correct the files")
+
+
+def _unmatched(content: Content) -> Iterator[Problem]:
+    """Images without a caption and captions without an image."""
+    kinds: tuple[tuple[Kind, Kind, int], ...] = (
+        ("image", "caption", len(content.images)),
+        ("caption", "image", len(content.captions)),
+    )
+    for column, (kind, other, size) in enumerate(kinds):
+        alone = np.flatnonzero(np.bincount(content.pairs[:, column], minlength=size) == 0)
+        if len(alone):
+            about = f"{kind} {alone[0]} has no {other} ({len(alone)} such {kind}s); correct the files"
+            spot = content.where(kind, int(alone[0])) if alone[0] < size else NOWHERE
+            yield Problem(f"{kind}-without-{other}", about, spot)
+
+
+def _disorder(card: DatasetCard, name: str, content: Content) -> Iterator[Problem]:
+    """The first known caption of the card that is not at its line: what is there, and where it is instead."""
+    captions = content.captions
+    for known in (one for one in card.order if one.split == name and one.line <= len(content.captions)):
+        found = captions[known.line - 1].strip()
+        if found != known.caption.strip():
+            spot = content.where("caption", known.line - 1)
+            about = f"{spot} is {found[:SHOWN]!r}, the card's [[order]] says {known.caption[:SHOWN]!r}"
+            why = _whereabouts(card, known, found, captions)
+            yield Problem("out-of-order", f"{about}; {why}; take the files the card names", spot)
+            return
+
+
+def _whereabouts(card: DatasetCard, known: Known, found: str, captions: tuple[str, ...]) -> str:
+    """What a caption out of its place says of its file."""
+    others = [one for one in card.order if one.split != known.split and one.caption.strip() == found]
+    if others:
+        return f"that is caption {others[0].line} of {others[0].split}: the files of two splits are exchanged"
+    texts = [caption.strip() for caption in captions]
+    for one in (known, *(one for one in card.order if one.split == known.split)):
+        place = 1 + texts.index(one.caption.strip()) if one.caption.strip() in texts else one.line
+        if place != one.line:
+            off = f"caption {one.line} of the card is number {place}, {abs(place - one.line)} off"
+            return f"{off}: lines are missing, added or moved"
+    return "the card's caption is nowhere in the split: it is another release, or another split's file"

@@ -94,9 +94,9 @@ class Tally:
 
     def _own(self, rows: Rows) -> tuple[Floats, Ints]:
         """The part of the rows that lies in this fold, and its images as the fold numbers them."""
-        images = rows.images - self.fold.images[0]
-        inside = (images >= 0) & (images < len(self.fold.images))
-        return columns(rows.scores[inside], self.fold), images[inside]
+        inside, images = self.fold.own(rows.images)
+        own = rows.scores if inside.all() else rows.scores[inside]
+        return columns(own, self.fold), images
 
     def _pairs_of(self, images: Ints) -> tuple[Ints, Ints]:
         """The pairs of some images, and which of the images each belongs to."""

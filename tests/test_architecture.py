@@ -23,11 +23,14 @@ FLOORS = (
     {"errors"},
     {"sections", "config", "cards", "results", "folders", "method", "attention", "tiles", "blocks"}
     | {"ranking", "machine", "memory", "placement", "external"},
-    {"regions", "arrays", "region_store", "region_writer", "captions", "splits", "files"}
-    | {"grammar", "drawing", "scenes", "coco", "precomp", "data"}
+    {"regions", "arrays", "region_store", "region_writer", "captions", "splits", "files", "word_vectors"}
+    | {"pretrained_text", "region_source", "butd_tsv", "array_folder", "convert", "fetch"}
+    | {"grammar", "drawing", "scenes", "coco", "precomp", "entity_files", "entities", "data"}
+    | {"galleries", "findings", "region_scan", "caption_checks", "image_checks", "picture_checks", "protocol_checks"}
+    | {"validate", "by_id", "karpathy", "own_folder", "folder_kinds", "pictures"}
     | {"protocols", "shortlists", "streaming", "positives", "ids", "registry", "sources", "matrix", "answers"}
     | {"looks"},
-    {"environment", "evaluate", "batches"},
+    {"environment", "evaluate", "batches", "extractors", "vision_models", "extract"},
     {"train"},
     {"checkpoint", "trial"},
     {"executors", "courier", "cluster", "columns", "store", "artifacts", "tracking", "stats", "board", "evidence"}
@@ -37,20 +40,21 @@ FLOORS = (
     {"interruption", "attempts", "shares", "recording", "resume", "planning", "campaign", "status"}
     | {"subject", "searching", "figures", "plots", "search_report"}
     | {"examples_page", "weights", "explain", "attention_map", "attention_picture"},
-    {"init", "view", "output", "compare", "reproduction", "catalogue"}
+    {"init", "init_dataset", "view", "output", "compare", "reproduction", "catalogue"}
     | {"summary", "search_summary", "search_status", "publish", "flags", "cli", "cli_reports"}
-    | {"scoring", "export", "cli_exchange", "cli_examples"},
+    | {"scoring", "export", "cli_exchange", "cli_examples", "cli_data", "cli_init", "cli_validate", "validate_page"},
 )
 DOORS = {
     "ray": {"cluster"},
     "optuna": {"search", "archive", "ledger"},
     "mlflow": {"tracking"},
     "matplotlib": {"plots"},
+    "transformers": {"pretrained_text", "vision_models", "extractors"},
     "torch": {"method", "attention", "tiles", "blocks", "evaluate", "batches", "train", "trial", "environment"}
-    | {"memory", "checkpoint"},
+    | {"memory", "checkpoint", "extractors", "vision_models"},
 }
 BEHIND = {"ledger"}  # a class of Optuna's with more to it: search imports it when it opens a file
-HEAVY = ("torch", "ray", "mlflow", "optuna", "matplotlib", "pandas")
+HEAVY = ("transformers", "torch", "ray", "mlflow", "optuna", "matplotlib", "pandas")
 FEW = 0.04  # the share of functions that may be longer than 30 lines
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import pytest
 from harness.cards import DatasetCard
 from harness.data import Dataset, open_dataset
 from harness.errors import DataError
+from harness.looks import Looks
+from harness.protocols import split_folds
 
 EACH = 5
 CARD: dict[str, Any] = {
@@ -94,6 +98,57 @@ def test_float16_is_read_as_it_is_stored_and_becomes_float32(folder: Path) -> No
     np.testing.assert_array_equal(found, half[[2, 0]].astype(np.float32))
 
 
+@pytest.mark.parametrize("times", [1, EACH])
+def test_ids_boxes_and_sizes_are_read_where_they_are(folder: Path, times: int) -> None:
+    corners = np.array([[10, 20, 30, 60], [0, 0, 5, 5], [1, 2, 3, 4]], dtype=np.float32)
+    for stem, images in (("train", 3), ("dev", 2)):
+        names = [f"{stem}-{image}" for image in range(images) for _ in range(times)]
+        (folder / f"{stem}_ids.txt").write_text("\n".join(names), encoding="utf-8")
+        np.save(
+            folder / f"{stem}_boxes.npy", np.stack([corners + image for image in range(images)]).repeat(times, axis=0)
+        )
+        np.save(folder / f"{stem}_img_sizes.npy", np.full((images * times, 2), [640, 480]))
+    dataset = opened(folder)
+    for name, stem in (("train", "train"), ("val", "dev")):
+        split = dataset.split(name)
+        assert split.image_ids[1] == f"{stem}-1" and split.boxes is not None
+        assert split.boxes[1].tolist() == [[11, 21, 20, 40], [1, 1, 5, 5], [2, 3, 2, 2]]
+        assert split.boxes.first(2)[1].tolist() == split.boxes[1].tolist()
+    looks = Looks(dataset.card, folder.parent, folder.parent / "cache")
+    assert looks.of("dev-1").size == (640, 480) and looks.of("dev-1").boxes[0] == (11, 21, 20, 40)
+    assert looks.of("dev-9").size is None
+
+
+def test_ids_decide_results_and_boxes_do_not(folder: Path) -> None:
+    plain = opened(folder).fingerprint
+    np.save(folder / "train_boxes.npy", np.zeros((3, 3, 4), dtype=np.float32))
+    assert opened(folder).fingerprint == plain
+    (folder / "train_ids.txt").write_text("a\nb\nc\n", encoding="utf-8")
+    assert opened(folder).fingerprint != plain
+
+
+def test_a_row_and_a_line_are_told_by_their_files(folder: Path) -> None:
+    dataset = opened(folder)
+    assert str(dataset.split("train").where("caption", 7)) == "train_caps.txt, line 8"
+    assert str(dataset.split("val").where("image", 1)) == "dev_ims.npy, row 5"
+    assert str(dataset.split("val").first(1).where("caption", 2)) == "dev_caps.txt, line 3"
+
+
+GALLERY = b'["dev/1"]'
+
+
+def test_a_gallery_is_read_with_its_split(folder: Path) -> None:
+    (folder / "second.json").write_bytes(GALLERY)
+    card = {"name": "second", "split": "val", "images": 1, "captions": EACH, "gallery": "second.json"}
+    protocols = [{**card, "gallery_sha256": hashlib.sha256(GALLERY).hexdigest()}]
+    dataset = opened(folder, protocols=protocols)
+    (fold,) = split_folds(dataset.card.protocols[0], dataset.split("val"))
+    assert fold.images.tolist() == [1] and fold.captions.tolist() == [5, 6, 7, 8, 9]
+    limited = open_dataset(dataset.card, folder.parent, folder.parent / "cache", limit=1)
+    (fold,) = split_folds(dataset.card.protocols[0], limited.split("val"), limited=True)
+    assert fold.images.tolist() == [0]
+
+
 def save(folder: Path, array: Any, name: str = "train_ims.npy") -> None:
     np.save(folder / name, array)
 
@@ -133,6 +188,16 @@ def not_repeated(folder: Path) -> None:
     save(folder, regions(15))
 
 
+def not_repeated_in_the_middle(folder: Path) -> None:
+    array = regions(3).repeat(EACH, axis=0)
+    array[8] += 1
+    save(folder, array)
+
+
+def ids(*lines: object) -> Callable[[Path], None]:
+    return lambda folder: (folder / "train_ids.txt").write_text("".join(f"{one}\n" for one in lines)) and None
+
+
 BROKEN = {
     "cut short": (cut_short, r"train_ims\.npy.* 272 bytes, but it has 200"),
     "a broken header": (broken_header, r"train_ims\.npy is no \.npy file of numbers"),
@@ -142,6 +207,10 @@ BROKEN = {
     "two dimensions": (
         lambda folder: save(folder, np.zeros((3, 4))),
         r"train_ims\.npy holds float64 of shape \(3, 4\)",
+    ),
+    "float64": (
+        lambda folder: save(folder, regions(3).astype(np.float64)),
+        r"train_ims\.npy holds <f8 numbers; .*astype\(numpy\.float32\)",
     ),
     "whole numbers": (lambda folder: save(folder, np.zeros((3, 3, 4), int)), r"train_ims\.npy holds int64"),
     "Fortran order": (
@@ -153,6 +222,25 @@ BROKEN = {
     "fewer rows": (lambda folder: save(folder, regions(2)), r"train_ims\.npy has 2 rows and train_caps\.txt 15 lines"),
     "a line less": (one_line_less, r"train_ims\.npy has 3 rows and train_caps\.txt 14 lines"),
     "rows that differ": (not_repeated, r"rows 0 to 4 should repeat one image"),
+    "one row that differs": (not_repeated_in_the_middle, r"rows 5 to 9 should repeat one image"),
+    "too few ids": (ids(1, 2), r"train_ids\.txt has 2 rows for 3 images"),
+    "ids that differ within an image": (
+        ids(*"111112232233333"),
+        r"train_ids\.txt, line 8 is '3', but the 5 lines of an image begin with '2'",
+    ),
+    "an id twice": (ids(1, 2, 1), r"train_ids\.txt: image '1' stands there twice"),
+    "boxes of other regions": (
+        lambda folder: np.save(folder / "train_boxes.npy", np.zeros((3, 2, 4))),
+        r"train_boxes\.npy is \(3, 2, 4\), but train_ims\.npy has 3 regions an image",
+    ),
+    "boxes of too few images": (
+        lambda folder: np.save(folder / "train_boxes.npy", np.zeros((2, 3, 4))),
+        r"train_boxes\.npy has 2 rows for 3 images",
+    ),
+    "boxes of text": (
+        lambda folder: np.save(folder / "train_boxes.npy", np.full((3, 3, 4), "x")),
+        r"train_boxes\.npy holds <U1 of shape",
+    ),
     "not UTF-8": (not_utf8, r"train_caps\.txt, line 4 is not UTF-8"),
     "an empty line": (empty_line, r"train_caps\.txt, line 7 is empty"),
     "an absent file": (lambda folder: (folder / "train_ims.npy").unlink(), r"train_ims\.npy"),

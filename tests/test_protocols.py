@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from harness.cards import ProtocolCard
 from harness.errors import DataError, NonFiniteError
+from harness.galleries import gallery_rows, read_gallery
 from harness.protocols import block, evaluation, expected_at_random, folds, gallery, rank_folds
 from harness.ranking import list_measures, measures, rank, ways
+from harness.shortlists import shortlists
+from harness.streaming import Rows, rank_streamed
 
 
 def five_each(images: int) -> np.ndarray:
@@ -139,3 +148,136 @@ def test_the_expected_recalls_are_what_random_scores_reach_on_average() -> None:
         assert np.mean([run[name] for run in runs]) == pytest.approx(
             value, abs=4 * np.std([run[name] for run in runs]) / 20
         )
+
+
+SHA256 = "0" * 64
+
+
+def chosen(images: int, captions: int, folds: int = 1) -> ProtocolCard:
+    return ProtocolCard(
+        name="mine", folds=folds, images=images, captions=captions, gallery="mine.json", gallery_sha256=SHA256
+    )
+
+
+@st.composite
+def galleries(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Scores with ties (N, M), pairs in any order, images of a gallery in any order, and a number of folds."""
+    n, m = draw(st.integers(2, 9)), draw(st.integers(2, 12))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    pairs = {(image, int(rng.integers(m))) for image in range(n)} | {(int(rng.integers(n)), c) for c in range(m)}
+    gallery = rng.permutation(n)[: draw(st.integers(1, n))]
+    folds = draw(st.integers(1, len(gallery)))
+    gallery = gallery[: len(gallery) - len(gallery) % folds]
+    scores = rng.integers(0, draw(st.sampled_from([2, 50])), (n, m)).astype(np.float32)
+    return scores, rng.permutation(np.array(sorted(pairs))), gallery, folds
+
+
+@given(galleries())
+def test_a_gallery_is_ranked_as_its_own_submatrix(case: tuple[np.ndarray, np.ndarray, np.ndarray, int]) -> None:
+    scores, pairs, images, n_folds = case
+    captions = np.unique(pairs[np.isin(pairs[:, 0], images), 1])
+    protocol = chosen(len(images), len(captions), n_folds)
+    parts = folds(protocol, len(scores), pairs, gallery=images)
+    found, kept = evaluation(protocol, pairs, parts, rank_folds(scores, parts))
+    each = []
+    for run in np.split(images, n_folds):
+        rows = sorted(run.tolist())
+        inside = [(i, c) for i, c in pairs.tolist() if i in rows]
+        columns = sorted({c for _, c in inside})
+        slow = rank(
+            np.array([[scores[i, c] for c in columns] for i in rows]),
+            np.array([[rows.index(i), columns.index(c)] for i, c in inside]),
+        )
+        each.append(measures(slow) | list_measures(*ways(slow)))
+        own = np.isin(kept["pairs"][:, 0], rows)
+        assert kept["pairs"][own].tolist() == [[i, c] for i, c in inside]
+        assert kept["i2t_rank"][own].tolist() == slow.i2t.tolist()
+        assert kept["t2i_rank"][own].tolist() == slow.t2i.tolist()
+    assert found == pytest.approx({name: np.mean([one[name] for one in each]) for name in each[0]})
+    assert set(kept["pairs"][:, 0].tolist()) == set(images.tolist())
+
+
+@given(galleries(), st.integers(1, 4))
+def test_a_gallery_streamed_in_blocks_has_the_ranks_and_shortlists_of_the_matrix(
+    case: tuple[np.ndarray, np.ndarray, np.ndarray, int], each: int
+) -> None:
+    scores, pairs, images, n_folds = case
+    captions = np.unique(pairs[np.isin(pairs[:, 0], images), 1])
+    parts = folds(chosen(len(images), len(captions), n_folds), len(scores), pairs, gallery=images)
+
+    def source(_matching: bool) -> Iterator[Rows]:
+        for start in range(0, len(scores), each):
+            yield Rows(np.arange(start, min(start + each, len(scores))), scores[start : start + each])
+
+    streamed, heads = rank_streamed(source, parts)
+    for one, other in zip(streamed, rank_folds(scores, parts), strict=True):
+        assert all(np.array_equal(*arrays) for arrays in zip(one, other, strict=True))
+    for one, other in zip(heads, shortlists(scores, parts), strict=True):
+        assert np.array_equal(one.captions, other.captions) and np.array_equal(one.images, other.images)
+
+
+def test_a_gallery_of_another_size_than_its_card_is_refused_and_a_limit_leaves_it_out() -> None:
+    pairs = five_each(6)
+    with pytest.raises(DataError, match=r"expects 3 images in mine\.json of split 'test', found 2"):
+        folds(chosen(3, 15), 6, pairs, gallery=np.array([4, 1]))
+    with pytest.raises(DataError, match=r"expects 11 captions in mine\.json of split 'test', found 10"):
+        folds(chosen(2, 11), 6, pairs, gallery=np.array([4, 1]))
+    (fold,) = folds(chosen(3, 15), 4, five_each(4), limited=True, gallery=np.array([4, 1]))
+    assert fold.images.tolist() == [0, 1, 2, 3]
+
+
+def test_another_file_of_a_gallery_is_another_protocol() -> None:
+    one = ProtocolCard(name="mine", version=3, images=1, captions=1, gallery="a.json", gallery_sha256="1" * 64)
+    other = one.model_copy(update={"gallery_sha256": "2" * 64})
+    assert one.identity != other.identity and one.identity // 10**9 == other.identity // 10**9 == 3
+    assert card(50, 250).identity == 2
+    with pytest.raises(ValidationError, match="gallery and gallery_sha256 belong together"):
+        ProtocolCard(name="mine", images=1, captions=1, gallery="a.json")
+
+
+def written(path: Path, content: bytes) -> str:
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_gallery_is_a_list_of_ids_as_text_or_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    sha256 = written(file, b'["b/1", 7]')
+    protocol = ProtocolCard(name="mine", images=2, captions=2, gallery="mine.json", gallery_sha256=sha256)
+    assert gallery_rows(file, protocol, {"7": 4, "b/1": 2}).tolist() == [2, 4]
+    with pytest.raises(DataError, match=r"mine\.json: entry 1, image '7', is not in split 'test', whose ids are b/1"):
+        gallery_rows(file, protocol, {"b/1": 2})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"a": 1}', "a JSON list of image ids is expected, found {'a': 1}"),
+        (b"[]", "a JSON list of image ids is expected"),
+        (b"[1, 2.5]", "entry 1 is 2.5, which is no image id"),
+        (b"[1, true]", "entry 1 is True"),
+        (b'["x", "y", "x"]', "image 'x' stands there twice"),
+        (b"[1, 2", "is not readable JSON"),
+        (b"\xff\xfe", "is not readable JSON"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "it is a Git LFS pointer"),
+    ],
+)
+def test_a_file_that_is_no_gallery_is_refused_by_entry(tmp_path: Path, content: bytes, said: str) -> None:
+    sha256 = written(tmp_path / "mine.json", content)
+    with pytest.raises(DataError, match=re.escape(said)):
+        read_gallery(tmp_path / "mine.json", sha256)
+
+
+def test_a_gallery_that_is_absent_or_not_the_cards_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"mine\.json cannot be read"):
+        read_gallery(tmp_path / "mine.json", SHA256)
+    written(tmp_path / "mine.json", b"[1]")
+    with pytest.raises(DataError, match=rf"its sha256 is .*the card says {SHA256}"):
+        read_gallery(tmp_path / "mine.json", SHA256)
+
+
+@given(st.binary(max_size=60) | st.from_regex(rb'\A\[("?[\w,]{0,5}"?,?){0,4}\]?\Z'))
+def test_any_bytes_are_a_gallery_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    file = tmp_path_factory.getbasetemp() / "fuzzed.json"
+    with suppress(DataError):
+        assert all(isinstance(one, str) for one in read_gallery(file, written(file, content)))

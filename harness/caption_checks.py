@@ -1,0 +1,136 @@
+"""What is odd about the captions of a dataset: each check is a function of its splits that gives findings."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+
+import numpy as np
+
+from harness.captions import Tokens
+from harness.findings import Finding, Severity, found
+from harness.regions import Ints
+from harness.splits import SHOWN, Content, Spot
+
+Contents = Mapping[str, Content]
+
+MANY = 0.1  # the share of a split's captions that stand in another one, from which on it is hardly by chance
+ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
+MOJIBAKE = re.compile("Ã[\x80-\xbf©¨¯±¼¶¤]|â€|â\x80|Â[\x80-\xbf°£]|ï»¿|\N{REPLACEMENT CHARACTER}")
+BYTES = re.compile(r"""^b(['"]).*\1$""")
+
+
+def same(caption: str) -> str:
+    """What captions of the same words in the same order share."""
+    return " ".join(caption.lower().split())
+
+
+def of_python_bytes(contents: Contents) -> Iterator[Finding]:
+    """Captions that a program has written as Python's bytes: the words b and ' would come into the vocabulary."""
+    message = "captions are written as Python's b'…': whoever made the file did not decode it; decode it"
+    yield from _matching(contents, BYTES, Severity.WARNING, "caption-as-bytes", message)
+
+
+def of_entities(contents: Contents) -> Iterator[Finding]:
+    """Captions with marks of HTML in place of letters."""
+    message = "captions hold HTML entities, which become words; unescape the file, or live with it"
+    yield from _matching(contents, ENTITY, Severity.NOTE, "caption-with-html", message)
+
+
+def of_mojibake(contents: Contents) -> Iterator[Finding]:
+    """Captions whose letters were read in another encoding than they were written."""
+    message = "captions look as if UTF-8 had been read as another encoding; get the file again"
+    yield from _matching(contents, MOJIBAKE, Severity.NOTE, "caption-garbled", message)
+
+
+def of_unprintable(contents: Contents) -> Iterator[Finding]:
+    """Captions with characters that nobody sees."""
+    for split, content in contents.items():
+        odd = [number for number, text in enumerate(content.captions) if not text.isprintable()]
+        message = "captions hold characters that cannot be printed; take them out"
+        yield from found(Severity.NOTE, "caption-unprintable", message, _places(content, odd), split)
+
+
+def twice_at_an_image(contents: Contents) -> Iterator[Finding]:
+    """One image with the same caption twice."""
+    for split, content in contents.items():
+        seen: set[tuple[int, str]] = set()
+        twice = []
+        for image, caption in content.pairs.tolist():
+            text = same(content.captions[caption])
+            if (image, text) in seen:
+                twice.append(caption)
+            seen.add((image, text))
+        message = "captions stand twice at their image"
+        yield from found(Severity.NOTE, "caption-twice-at-image", message, _places(content, twice), split)
+
+
+def of_several_images(contents: Contents) -> Iterator[Finding]:
+    """Texts that several images share: exact ties in every model that goes by words."""
+    for split, content in contents.items():
+        images: dict[str, set[int]] = defaultdict(set)
+        first: dict[str, int] = {}
+        for image, caption in content.pairs.tolist():
+            text = same(content.captions[caption])
+            images[text].add(image)
+            first.setdefault(text, caption)
+        shared = [first[text] for text, own in images.items() if len(own) > 1]
+        message = "texts are captions of several images: exact ties, which count against every method"
+        yield from found(Severity.NOTE, "caption-of-several-images", message, _places(content, shared), split)
+
+
+def in_two_splits(contents: Contents) -> Iterator[Finding]:
+    """The same text in two splits: a few are chance, many are a leak."""
+    for one, other in combinations(contents, 2):
+        known = set(map(same, contents[one].captions))
+        content = contents[other]
+        shared = [number for number, text in enumerate(content.captions) if same(text) in known]
+        share = len(shared) / max(1, len(content.captions))
+        severity = Severity.WARNING if share >= MANY else Severity.NOTE
+        message = f"captions of {other}, {100 * share:.1f} %, stand in {one} too"
+        message += "; are these splits of one release?" if share >= MANY else ", as common captions do"
+        yield from found(severity, "caption-in-two-splits", message, _places(content, shared), other)
+
+
+CHECKS = (
+    of_python_bytes,
+    in_two_splits,
+    twice_at_an_image,
+    of_several_images,
+    of_entities,
+    of_mojibake,
+    of_unprintable,
+)
+
+
+def of_no_known_word(split: str, content: Content, tokens: Tokens) -> Iterator[Finding]:
+    """Captions without a single word of the vocabulary: they are kept, and all say the same to a method."""
+    numbers = unknown_only(tokens, np.arange(len(tokens)))
+    message = "captions hold no word of the vocabulary: to every method they are the same"
+    yield from found(Severity.WARNING, "caption-of-no-known-word", message, _places(content, numbers), split)
+
+
+def unknown_only(tokens: Tokens, numbers: Ints) -> list[int]:
+    """Which of some captions hold no known word; `tokens` are theirs. Halves without one are not looked into."""
+    if not tokens.unknown_only:
+        return []
+    if len(numbers) == 1:
+        return [int(numbers[0])]
+    middle = len(numbers) // 2
+    halves = np.arange(middle), np.arange(middle, len(numbers))
+    return [number for half in halves for number in unknown_only(tokens.take(half), numbers[half])]
+
+
+def _matching(
+    contents: Contents, pattern: re.Pattern[str], severity: Severity, code: str, message: str
+) -> Iterator[Finding]:
+    """A finding a split of the captions that a pattern is found in."""
+    for split, content in contents.items():
+        numbers = [number for number, text in enumerate(content.captions) if pattern.search(text)]
+        yield from found(severity, code, message, _places(content, numbers), split)
+
+
+def _places(content: Content, numbers: list[int]) -> list[tuple[Spot, str]]:
+    return [(content.where("caption", number), repr(content.captions[number][:SHOWN])) for number in numbers]

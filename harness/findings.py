@@ -1,0 +1,72 @@
+"""What a look at a dataset has found: one Finding a fault, with its file and line, and how many more there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import islice
+
+from harness.splits import NOWHERE, Spot
+
+EXAMPLES = 3
+
+
+class Severity(StrEnum):
+    """How bad it is."""
+
+    ERROR = "error"  # nothing can be scored
+    WARNING = "warning"  # results are questionable
+    NOTE = "note"  # to be known
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault, or one kind of fault with its first examples."""
+
+    severity: Severity
+    code: str  # a stable name, such as caption-in-two-splits
+    message: str
+    spot: Spot = NOWHERE  # of the first example
+    count: int = 1
+    examples: tuple[str, ...] = ()
+    split: str = ""
+
+
+@dataclass
+class Report:
+    """All that is to be said of one dataset."""
+
+    dataset: str
+    folder: str
+    fingerprint: str = ""  # empty where the dataset cannot be opened
+    files: dict[str, dict[str, int | str]] = field(default_factory=dict)
+    splits: dict[str, dict[str, int | str]] = field(default_factory=dict)
+    protocols: dict[str, dict[str, int | float]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many findings there are of each severity."""
+        return Counter(finding.severity.value for finding in self.findings)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it can be scored."""
+        return not self.counts[Severity.ERROR]
+
+
+def found(
+    severity: Severity, code: str, message: str, places: Sequence[tuple[Spot, str]], split: str = "", count: int = 0
+) -> Iterator[Finding]:
+    """A finding of places where something is so, each with what stands there; none where there is no place."""
+    if places:
+        examples = tuple(f"{spot}: {text}" if text else str(spot) for spot, text in islice(places, EXAMPLES))
+        yield Finding(severity, code, message, places[0][0], count or len(places), examples, split)
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors first, then warnings, then notes; within each as they came."""
+    rank = {severity: place for place, severity in enumerate(Severity)}
+    return sorted(findings, key=lambda finding: rank[finding.severity])

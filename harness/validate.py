@@ -1,0 +1,212 @@
+"""A dataset looked at from all sides: files, splits, captions, regions, pictures, protocols -> a Report.
+
+A fault does not end it: what can still be opened is looked at, so that all faults are seen at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from harness import caption_checks, image_checks, picture_checks, protocol_checks
+from harness.cards import DatasetCard
+from harness.data import LAYOUTS, Dataset, open_dataset, place_of
+from harness.errors import DataError
+from harness.files import broken_link, checked_sha256, present
+from harness.findings import Finding, Report, Severity, found, in_order
+from harness.positives import open_sets
+from harness.protocols import split_folds
+from harness.region_scan import Scan, copies, scan
+from harness.splits import NOWHERE, Content, Place, Reader, Spot, mismatches
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Value = TypeVar("Value")
+ENTRY = re.compile(
+    r"[,:]?\s*((?:line|rows?|entry|index|caption|image|annotation|id)\s+'?[\w/.-]+(?:\s+to\s+\d+)?'?|\w+\[\d+\])"
+)
+TEXT_FILES = (".txt", ".jsonl")
+
+
+class Validation:
+    """One dataset, as far as it can be opened, and what was found so far."""
+
+    def __init__(self, card: DatasetCard, data: Path, cache: Path, progress: Progress) -> None:
+        self.card, self.data, self.cache, self.progress = card, data, cache, progress
+        self.contents: dict[str, Content] = {}
+        self.report = Report(card.name, str(data / card.folder))
+
+    def run(self) -> Report:
+        """Look at everything."""
+        place = self.tried("dataset-unreadable", lambda: place_of(self.card, self.data, self.cache))
+        if place is not None:
+            self.look(place)
+        self.report.findings = in_order(self.report.findings)
+        return self.report
+
+    def look(self, place: Place) -> None:
+        """Files, then splits, then what is in them."""
+        names = self.tried("dataset-unreadable", lambda: file_names(place))
+        for name in names or ():
+            self.look_at_file(place, name)
+        reader = self.tried("dataset-unreadable", lambda: LAYOUTS[self.card.layout](place))
+        for split in self.card.splits:
+            self.open(reader, split)
+        for check in caption_checks.CHECKS:
+            self.report.findings += check(self.contents)
+        self.report.findings += image_checks.of_one_id(self.contents)
+        self.look_at_regions()
+        self.look_at_pictures(place)
+        if self.report.is_sound:
+            self.tried("dataset-unreadable", self.score)
+
+    def tried(self, code: str, call: Callable[[], Value], split: str = "") -> Value | None:
+        """What a call gives; where it cannot, why is a finding, but not what is known of a file already."""
+        try:
+            return call()
+        except (DataError, OSError) as error:
+            finding = Finding(Severity.ERROR, code, str(error), self.spot_in(str(error)), split=split)
+            known = {one.message for one in self.report.findings}
+            absent = {one.spot.file for one in self.report.findings if one.code == "file-absent"}
+            if finding.message not in known and finding.spot.file not in absent:
+                self.report.findings.append(finding)
+            return None
+
+    def spot_in(self, message: str) -> Spot:
+        """The file that a message names, and the line or entry behind it."""
+        named = [(message.find(name), -len(name), name) for name in self.report.files if name in message]
+        if not named:
+            return NOWHERE
+        start, _, name = min(named)
+        entry = ENTRY.match(message, start + len(name))
+        return Spot(name, entry[1] if entry else "")
+
+    def look_at_file(self, place: Place, name: str) -> None:
+        """Whether a file is there, and is the card's."""
+        path = place.folder / name
+        self.report.files[name] = {}
+        if not present(place.folder, name):
+            origin = next((file.origin for file in self.card.files if file.path == name and file.origin), "")
+            message = f"{path} is not there{broken_link(path)}; get it from {origin or self.card.origin}"
+            self.report.findings.append(Finding(Severity.ERROR, "file-absent", message, Spot(name, "")))
+            return
+        sha256 = self.tried("file-changed", lambda: checked_sha256(place, name))
+        self.report.files[name] = {"bytes": path.stat().st_size} | ({"sha256": sha256} if sha256 else {})
+        if sha256 and path.suffix in TEXT_FILES:
+            self.report.findings += line_ends(path, name)
+
+    def open(self, reader: Reader | None, split: str) -> None:
+        """A split and what in it is not the card's; it is looked at in any case."""
+        content = self.tried("split-unreadable", lambda: reader.read(split), split) if reader else None
+        if content is None:
+            return
+        self.contents[split] = content
+        self.report.splits[split] = facts(content)
+        for one in mismatches(self.card, split, content):
+            spot = one.spot if one.spot.entry else Spot("", f"split {split}")
+            self.report.findings.append(Finding(Severity.ERROR, one.code, one.message, spot, split=split))
+
+    def look_at_regions(self) -> None:
+        """One pass over every split's regions."""
+        scans = {split: self.scanned(split, content) for split, content in self.contents.items()}
+        for split, seen in scans.items():
+            self.report.findings += image_checks.of_regions(split, self.contents[split], seen)
+        images = {split: content.images for split, content in self.contents.items()}
+        groups = copies(images, {split: seen.marks for split, seen in scans.items()})
+        self.report.findings += image_checks.of_copies(self.contents, groups)
+
+    def scanned(self, split: str, content: Content) -> Scan:
+        """The pass over one split."""
+        task = self.progress.add_task(f"{self.card.name}: regions of {split}", total=len(content.images))
+        seen = scan(content.images, lambda images: self.progress.advance(task, images))
+        self.progress.remove_task(task)
+        return seen
+
+    def look_at_pictures(self, place: Place) -> None:
+        """The folder of pictures, where there is one."""
+        if not picture_checks.has_pictures(place.folder):
+            return
+        total = sum(len(content.images) for content in self.contents.values())
+        task = self.progress.add_task(f"{self.card.name}: pictures", total=total)
+        self.report.findings += picture_checks.of_pictures(
+            self.card, self.data, self.cache, self.contents, lambda images: self.progress.advance(task, images)
+        )
+        self.progress.remove_task(task)
+
+    def score(self) -> None:
+        """The dataset opened as a trial opens it: words, protocols and sets of positives."""
+        dataset = open_dataset(self.card, self.data, self.cache)
+        self.report.fingerprint = dataset.fingerprint
+        for split in self.card.splits:
+            self.look_at_words(dataset, split)
+        for split in dict.fromkeys(protocol.split for protocol in self.card.protocols):
+            self.tried("protocol-refused", lambda split=split: self.play(dataset, split), split)  # type: ignore[misc]
+
+    def look_at_words(self, dataset: Dataset, split: str) -> None:
+        """Tokens of a split's captions."""
+        tokens = dataset.split(split).tokens
+        about = {"longest_caption": int(tokens.lengths.max()), "vocabulary": len(dataset.vocabulary)}
+        self.report.splits[split] |= about
+        self.report.findings += caption_checks.of_no_known_word(split, self.contents[split], tokens)
+
+    def play(self, dataset: Dataset, name: str) -> None:
+        """The protocols of one split, each with a scorer that knows everything and one that knows nothing."""
+        split = dataset.split(name)
+        cards = [card for card in self.card.protocols if card.split == name]
+        fitting = [
+            card
+            for card in cards
+            if self.tried("protocol-refused", lambda card=card: split_folds(card, split), name)  # type: ignore[misc]
+        ]
+        task = self.progress.add_task(f"{self.card.name}: protocols of {name}", total=4 * len(split.images))
+        played = protocol_checks.play(fitting, split, lambda images: self.progress.advance(task, images))
+        self.progress.remove_task(task)
+        self.report.findings += protocol_checks.faults(played)
+        for one in played:
+            self.report.protocols[one.protocol.name] = outcome(one)
+            _, note = open_sets(self.card, one.protocol.name, self.data, split)
+            if note:
+                about = Spot("", f"protocol {one.protocol.name}")
+                self.report.findings.append(Finding(Severity.NOTE, "positives-absent", note, about, split=name))
+
+
+def validated(card: DatasetCard, data: Path, cache: Path, progress: Progress) -> Report:
+    """All that is to be said of a dataset below the data root. Nothing is written but what `cache` remembers."""
+    return Validation(card, data, cache, progress).run()
+
+
+def file_names(place: Place) -> list[str]:
+    """The files that decide its results: of the layout, of the words, of galleries."""
+    own = LAYOUTS[place.card.layout].files(place)
+    galleries = [protocol.gallery for protocol in place.card.protocols]
+    return list(dict.fromkeys(filter(None, [*own, place.card.text.vocabulary, *galleries])))
+
+
+def facts(content: Content) -> dict[str, int | str]:
+    """A split in numbers."""
+    counts = content.images.counts
+    return {
+        "images": len(content.images),
+        "captions": len(content.captions),
+        "fewest_regions": int(min(counts, default=0)),
+        "most_regions": int(counts.max(initial=0)),
+        "width": content.images.width,
+        "type": str(content.images.dtype),
+    }
+
+
+def outcome(one: protocol_checks.Played) -> dict[str, int | float]:
+    """A protocol in numbers."""
+    reached = {"oracle": one.oracle["rsum"], "random": one.random["rsum"], "expected_random": one.expected["rsum"]}
+    return {**one.gallery, **{name: round(value, 2) for name, value in reached.items()}}
+
+
+def line_ends(path: Path, name: str) -> Iterator[Finding]:
+    """Lines that end as on Windows: they are read as others are."""
+    with path.open("rb") as file:
+        places = [(Spot(name, f"line {number}"), "") for number, line in enumerate(file, 1) if line.endswith(b"\r\n")]
+    message = "lines end in CR LF, as Windows has it; they are read without"
+    yield from found(Severity.NOTE, "windows-line-ends", message, places)
