@@ -11,7 +11,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -26,8 +26,9 @@ from harness.executors import Executor, InProcess
 from harness.folders import read_result, write_atomic
 from harness.interruption import sigterm_raises
 from harness.planning import TRIALS, Plan
-from harness.recording import Ended, Recorder, View
+from harness.recording import Books, Ended, Logbook, Recorder, View
 from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
+from harness.scribe import Scribe
 from harness.sections import Failures
 from harness.shares import Shares
 from harness.tracking import Tracker
@@ -119,15 +120,18 @@ def choose_executor(config: Config, here: bool = False) -> Executor:
     return InProcess() if here else RayExecutor(config.cluster, config.resources)
 
 
-def execute(plan: Plan, executor: Executor, tracker: Tracker, view: View, failures: Failures | None = None) -> Outcome:
+def choose_books(uri: str, here: bool = False) -> AbstractContextManager[Books]:
+    """The tracking store's books, kept by a process of its own; with `here` in this process."""
+    return nullcontext(Logbook(Tracker(uri))) if here else Scribe(uri)
+
+
+def execute(plan: Plan, executor: Executor, books: Books, view: View, failures: Failures | None = None) -> Outcome:
     """Run what is left of a plan and record it; finished trials that the store lacks are logged too."""
     with only_driver(plan.results):
-        return carry_out(Listed(plan.refreshed()), executor, tracker, view, failures)
+        return carry_out(Listed(plan.refreshed()), executor, books, view, failures)
 
 
-def carry_out(
-    work: Work, executor: Executor, tracker: Tracker, view: View, failures: Failures | None = None
-) -> Outcome:
+def carry_out(work: Work, executor: Executor, books: Books, view: View, failures: Failures | None = None) -> Outcome:
     """Do a campaign's work, under the lock of its results folder.
 
     An interruption ends the workers, marks the campaign and goes on to the caller: finished trials and epochs are kept,
@@ -136,10 +140,10 @@ def carry_out(
     try:
         if work.requests:
             executor.check(work.requests)
-        tracker.open_campaign(work.name, work.specs, {"executor": executor.description})
+        books.open(work.name, work.specs, {"executor": executor.description}, view.warn)
         view.start(work.total, work.before)
         with sigterm_raises():
-            return record(work, executor, Recorder(tracker, view), failures or Failures())
+            return record(work, executor, Recorder(books, view), failures or Failures())
     finally:
         executor.close()
 
@@ -168,8 +172,7 @@ def record(work: Work, executor: Executor, recorder: Recorder, failures: Failure
         else:
             state = State.FAILED if outcome.failed else State.DONE
     finally:
-        recorder.close(state)
-    outcome.store_error = recorder.away
+        outcome.store_error = recorder.close(state)
     return outcome
 
 

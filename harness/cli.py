@@ -102,11 +102,12 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
 def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:
     """Run what is left of a plan, publish its boards, say how it went."""
     from harness import publish, summary
-    from harness.campaign import choose_executor, execute
+    from harness.campaign import choose_books, choose_executor, execute
     from harness.resume import remember
     from harness.tracking import Tracker
 
-    executor = choose_executor(config, here or not plan.todo)
+    here = here or not plan.todo
+    executor = choose_executor(config, here)
     if dry_run:
         out.answer(summary.plan_json(plan, executor.description), *summary.plan_page(plan, executor.description))
         return 0
@@ -115,14 +116,14 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
         failures = summary.failures_page(trial.assignment for trial in plan.failed)
         out.answer(summary.run_json(plan, files), *failures, summary.nothing_to_do(plan, files))
         return TrialError.exit_code if plan.failed else 0
-    tracker = Tracker(plan.uri)
-    remember(config.results, plan.name, click.get_current_context().obj)
-    out.note(summary.plan_line(plan, executor.description))
-    with out.view() as view:
-        outcome = execute(plan, executor, tracker, view, config.failures)
+    with choose_books(plan.uri, here) as books:
+        remember(config.results, plan.name, click.get_current_context().obj)
+        out.note(summary.plan_line(plan, executor.description))
+        with out.view() as view:
+            outcome = execute(plan, executor, books, view, config.failures)
     if outcome.store_error:
         raise StoreError(outcome.store_error)
-    published = publish.publish(tracker, registry, config.reports, publish.boards_in(plan))
+    published = publish.publish(Tracker(plan.uri), registry, config.reports, publish.boards_in(plan))
     out.note(*published.tables)
     out.answer(summary.run_json(plan, published.files), *summary.run_page(plan, outcome, published))
     return outcome.exit_code
@@ -135,11 +136,10 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; test stays closed."""
     from harness import publish, search_summary
-    from harness.campaign import carry_out, choose_executor, only_driver
+    from harness.campaign import carry_out, choose_books, choose_executor, only_driver
     from harness.resume import remember
     from harness.searching import Searched, check_startable, outlines
     from harness.store import default_uri
-    from harness.tracking import Tracker
 
     config, registry, out = flags.open()
     found = outlines(config, registry, flags.methods, flags.datasets, flags.limit)
@@ -156,9 +156,8 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
             return TrialError.exit_code if work.failed_before else 0
         remember(config.results, work.name, click.get_current_context().obj)
         out.note(f"{work.name}: {search_summary.budget_line(config.search, len(found))} · {executor.description}")
-        tracker = Tracker(default_uri(config))
-        with out.view() as view:
-            outcome = carry_out(work, executor, tracker, view, config.failures)
+        with choose_books(default_uri(config), here) as books, out.view() as view:
+            outcome = carry_out(work, executor, books, view, config.failures)
         reports = publish.publish_searches(config.results, config.reports, work.name)
         out.answer(search_summary.as_json(work, reports), *search_summary.page(work, outcome, reports))
     if outcome.store_error:

@@ -37,7 +37,7 @@ FLOORS = (
     | {"queries", "kept", "axes", "charts", "lines", "markup", "board_plots", "grid", "more_measures"}
     | {"board_page", "method_page", "published", "report", "webpage", "forms", "trec", "tables", "examples"}
     | {"space", "studies", "ledger", "search", "archive"},
-    {"interruption", "attempts", "shares", "recording", "resume", "planning", "campaign", "status"}
+    {"interruption", "attempts", "shares", "recording", "scribe", "resume", "planning", "campaign", "status"}
     | {"subject", "searching", "figures", "plots", "search_report"}
     | {"examples_page", "weights", "explain", "attention_map", "attention_picture"},
     {"init", "init_dataset", "view", "output", "compare", "reproduction", "catalogue"}

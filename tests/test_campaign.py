@@ -25,6 +25,7 @@ from harness.executors import InProcess
 from harness.folders import read_epochs, read_result, write_atomic
 from harness.interruption import held_back
 from harness.planning import Plan, check_room, plan
+from harness.recording import Logbook
 from harness.registry import discover
 from harness.results import Assignment, EpochReport, Failure, State, TrialResult
 from harness.scenes import Scenes
@@ -113,7 +114,7 @@ def planned(config: Config, **flags: object) -> Plan:
 
 def carry_out(config: Config, view: Watcher | None = None, **flags: object) -> Outcome:
     made = planned(config, **flags)
-    return execute(made, InProcess(), Tracker(made.uri), view or Watcher())
+    return execute(made, InProcess(), Logbook(Tracker(made.uri)), view or Watcher())
 
 
 def changed(config: Config, **sections: object) -> Config:
@@ -306,21 +307,21 @@ def test_a_failed_trial_is_run_again_when_asked_and_its_old_result_is_gone_meanw
 def test_a_request_that_no_node_can_meet_is_refused_before_anything_starts(config: Config) -> None:
     made = planned(changed(config, resources=Resources(cpus_per_trial=4096)))
     with pytest.raises(ResourceError, match="4096 CPUs"):
-        execute(made, choose_executor(config), Tracker(made.uri), Watcher())
+        execute(made, choose_executor(config), Logbook(Tracker(made.uri)), Watcher())
     assert not (config.results / "trials").exists()
 
 
 def test_a_second_driver_is_refused(config: Config) -> None:
     made = planned(config)
     with FileLock(config.results / LOCK), pytest.raises(ResourceError, match="another harness is running"):
-        execute(made, InProcess(), Tracker(made.uri), Watcher())
+        execute(made, InProcess(), Logbook(Tracker(made.uri)), Watcher())
 
 
 def test_ray_and_this_process_give_the_same_result(config: Config, local_ray: None) -> None:
     carry_out(config)
     made = planned(config, force=True)
     (trial,) = made.trials
-    execute(made, RayExecutor(), Tracker(made.uri), Watcher())
+    execute(made, RayExecutor(), Logbook(Tracker(made.uri)), Watcher())
     here, there = trial.folder.with_name(f"{trial.folder.name}.old-1"), trial.folder
     assert read_result(here).measures == read_result(there).measures  # type: ignore[union-attr]
     assert losses(here) == losses(there)
@@ -431,7 +432,7 @@ def test_ctrl_c_on_the_command_line_answers_130_and_the_trial_ends_as_if_nothing
     assert standing(made) == ["resume"]
     begun = len(read_epochs(trial.folder))
     view = Watcher()
-    execute(made, InProcess(), Tracker(made.uri), view)
+    execute(made, InProcess(), Logbook(Tracker(made.uri)), view)
     assert 1 <= begun == view.reports[0].epoch < 6
 
     unbroken = trial.assignment.model_copy(update={"folder": tmp_path / "unbroken"})

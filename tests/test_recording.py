@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sample_results import reports_of, spec_of
 
-from harness.recording import Recorder
+from harness.recording import Logbook, Recorder
 from harness.results import EpochReport, TrialSpec
 from harness.tracking import Tracker
 
@@ -35,9 +35,9 @@ def first_report(spec: TrialSpec, note: str) -> EpochReport:
 
 def test_a_note_that_several_trials_have_is_told_once(store: str) -> None:
     specs = [spec_of(seed=seed) for seed in range(3)]
-    tracker, view = Tracker(store), Watcher()
-    tracker.open_campaign("main", specs)
-    recorder = Recorder(tracker, view)
+    books, view = Logbook(Tracker(store)), Watcher()
+    books.open("main", specs, {}, view.warn)
+    recorder = Recorder(books, view)
     for spec, note in zip(specs, ("no CxC here", "no CxC here", "another"), strict=True):
         recorder.epoch(first_report(spec, note))
     assert view.warned == ["no CxC here", "another"] and len(view.epochs) == 3

@@ -32,6 +32,7 @@ from harness.executors import InProcess
 from harness.folders import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_epochs, read_result
 from harness.output import Output
 from harness.planning import Planned, plan
+from harness.recording import Logbook
 from harness.registry import discover
 from harness.results import Assignment, EpochReport, Failure, State
 from harness.tracking import Tracker
@@ -502,7 +503,7 @@ def test_data_that_changes_between_plan_and_trial_fails_it_and_the_next_plan_tak
     made = plan(config, discover(config))
     features = np.load(filed / "train_ims.npy", allow_pickle=False)
     np.save(filed / "train_ims.npy", features + 1)
-    outcome = execute(made, InProcess(), Tracker(made.uri), Output(quiet=True).view(), config.failures)
+    outcome = execute(made, InProcess(), Logbook(Tracker(made.uri)), Output(quiet=True).view(), config.failures)
     (result,) = outcome.results
     assert (outcome.exit_code, result.failure) == (4, Failure.DATA)
     assert "changed since the trial was planned" in result.message
