@@ -24,7 +24,8 @@ from harness.tracking import Tracker
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(["harness.scribe", "mlflow", "mlflow.store.tracking.sqlalchemy_store"])
 
-OPENED, WARNED, CLOSED = "opened", "warned", "closed"  # what the process says, each with a text
+Word = tuple[str, str]  # what the process says: one of these, and a text
+OPENED, WARNED, CLOSED = "opened", "warned", "closed"
 
 
 class Scribe:
@@ -93,15 +94,15 @@ class Scribe:
         """The text of its next word of this kind; why it is gone, where it is."""
         try:
             while not self._gone:
-                said, text = self._pipe.recv()
-                if said == kind:
-                    return text
-                self._heard((said, text))
+                word: Word = self._pipe.recv()
+                if word[0] == kind:
+                    return word[1]
+                self._heard(word)
         except (OSError, EOFError):
             self._ended()
         return self._gone
 
-    def _heard(self, word: tuple[str, str]) -> None:
+    def _heard(self, word: Word) -> None:
         if word[0] == WARNED:
             self._warn(word[1])
 
@@ -129,11 +130,13 @@ def write(uri: str, environment: dict[str, str], pipe: Connection) -> None:
             return
 
 
-def opened(uri: str, pipe: Connection, *campaign: Any) -> Logbook | None:
+def opened(
+    uri: str, pipe: Connection, name: str, specs: Sequence[TrialSpec], note: Mapping[str, str]
+) -> Logbook | None:
     """The books of a campaign; None where the store cannot be used, which is told."""
     try:
         books = Logbook(Tracker(uri))
-        books.open(*campaign, warn=lambda text: pipe.send((WARNED, text)))
+        books.open(name, specs, note, lambda text: pipe.send((WARNED, text)))
     except StoreError as error:
         pipe.send((OPENED, str(error)))
         return None
