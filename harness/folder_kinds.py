@@ -13,8 +13,9 @@ from harness.cards import DatasetCard
 from harness.errors import DataError
 from harness.files import read_lines
 from harness.karpathy import matching_key, read_images
-from harness.looks import FOLDER, SUFFIXES
+from harness.looks import FOLDER
 from harness.own_folder import CAPTIONS, SPLIT, left_out, read_captions, read_split
+from harness.pictures import SUFFIXES
 from harness.precomp import AXES
 from harness.sections import Scalar
 from harness.splits import Place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -24,6 +25,12 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 pytest_plugins = ("tiny_project",)  # the command line's project
+
+
+@pytest.fixture(autouse=True)
+def _imports_are_no_garbage() -> None:
+    """A trial collects garbage before it begins: among all that the tests import, that takes longer than the trial."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -24,10 +24,11 @@ FLOORS = (
     {"sections", "config", "cards", "results", "folders", "method", "attention", "tiles", "blocks"}
     | {"ranking", "machine", "memory", "placement", "external"},
     {"regions", "arrays", "region_store", "region_writer", "captions", "splits", "files", "word_vectors"}
-    | {"pretrained_text", "region_source", "butd_tsv", "array_folder", "convert", "fetch"}
-    | {"grammar", "drawing", "scenes", "coco", "precomp", "entity_files", "entities", "data"}
-    | {"galleries", "findings", "region_scan", "caption_checks", "image_checks", "picture_checks", "protocol_checks"}
-    | {"validate", "by_id", "karpathy", "own_folder", "folder_kinds", "pictures"}
+    | {"pretrained_text", "pictures", "galleries"},
+    {"grammar", "drawing", "scenes", "coco", "precomp", "entity_files", "entities", "by_id", "karpathy", "own_folder"}
+    | {"region_source", "butd_tsv", "array_folder", "convert", "fetch"},
+    {"data", "findings", "region_scan", "caption_checks", "image_checks", "picture_checks", "protocol_checks"}
+    | {"validate", "folder_kinds"}
     | {"protocols", "shortlists", "streaming", "positives", "ids", "registry", "sources", "matrix", "answers"}
     | {"looks"},
     {"environment", "evaluate", "batches", "extractors", "vision_models", "extract"},
