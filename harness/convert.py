@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.filesize import decimal
 
@@ -14,32 +14,14 @@ from harness.array_folder import ArrayFolder
 from harness.butd_tsv import ButdTsv
 from harness.errors import DataError, UsageError
 from harness.region_source import RegionSource
-from harness.region_store import Facts, read_facts, store_files
+from harness.region_store import Facts, Made, Watch, read_facts, unwatched
 from harness.region_writer import Dtype, RegionWriter, discard
 from harness.splits import first_twice
-
-Tell = Callable[[int], object]  # how many bytes are read
-Watch = Callable[[int, int], AbstractContextManager[Tell]]  # of how many, and how many are already
-
-
-class Converted(NamedTuple):
-    """A store, and what was done for it."""
-
-    folder: Path
-    facts: Facts
-    before: int  # images that were there already
-    skipped: int  # images that stood in the sources once more, alike
-    seconds: float
-
-
-def unwatched(total: int, done: int) -> AbstractContextManager[Tell]:
-    """Nobody is told."""
-    return nullcontext(lambda _: None)
 
 
 def convert(
     sources: Sequence[Path], folder: Path, dtype: Dtype = "float32", force: bool = False, watch: Watch = unwatched
-) -> Converted:
+) -> Made:
     """A region store of TSV files or of folders of arrays; what an earlier call has written is not read again.
 
     UsageError where sources are not there or of several kinds, DataError with file and line where one is wrong,
@@ -53,14 +35,14 @@ def convert(
     if force:
         discard(folder)
     elif facts := _finished(source, folder, dtype):
-        return Converted(folder, facts, facts.images, 0, time.monotonic() - began)
+        return Made(folder, facts, facts.images, time.monotonic() - began)
     with RegionWriter(folder, dtype, source.origin) as writer:
         before = len(writer.done)
         if before:
             _check_goes_on(source, writer)
         _write(source, writer, watch)
         facts = writer.finish(**source.extent)
-    return Converted(folder, facts, before, source.skipped, time.monotonic() - began)
+    return Made(folder, facts, before, time.monotonic() - began, source.skipped)
 
 
 def open_source(paths: Sequence[Path]) -> RegionSource:
@@ -80,10 +62,10 @@ def open_source(paths: Sequence[Path]) -> RegionSource:
         raise DataError(f"a source cannot be read ({error}); see to the file and its rights") from error
 
 
-def page(made: Converted) -> Iterator[str]:
+def page(made: Made) -> Iterator[str]:
     """What there is now, in words."""
     facts = made.facts
-    size = decimal(_bytes(made))
+    size = decimal(made.bytes)
     yield (
         f"{made.folder}: {facts.images:,} images, {facts.regions:,} regions of {facts.width:,} numbers, "
         f"{facts.dtype}, {size}, in {made.seconds:,.1f} s"
@@ -96,15 +78,11 @@ def page(made: Converted) -> Iterator[str]:
         yield f"{made.skipped:,} images stood in the sources once more, alike, and were left out"
 
 
-def as_json(made: Converted) -> dict[str, Any]:
+def as_json(made: Made) -> dict[str, Any]:
     """What there is now, for programs."""
     facts = made.facts.model_dump(include={"images", "regions", "width", "dtype", "boxes", "sizes"})
     more = {"before": made.before, "skipped": made.skipped, "seconds": round(made.seconds, 3)}
-    return {"folder": str(made.folder), **facts, "bytes": _bytes(made), **more}
-
-
-def _bytes(made: Converted) -> int:
-    return sum((made.folder / name).stat().st_size for name in store_files(made.folder))
+    return {"folder": str(made.folder), **facts, "bytes": made.bytes, **more}
 
 
 def _finished(source: RegionSource, folder: Path, dtype: Dtype) -> Facts | None:

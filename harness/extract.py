@@ -6,17 +6,17 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
 from harness.errors import DataError, StoreError
 from harness.pictures import read_picture
-from harness.region_store import IDS, Facts, read_facts, read_ids, store_files
+from harness.region_store import IDS, Facts, Made, Watch, read_facts, read_ids, unwatched
 from harness.region_writer import Dtype, RegionWriter, discard
 
 if TYPE_CHECKING:
@@ -24,28 +24,6 @@ if TYPE_CHECKING:
 
 READERS = min(8, os.cpu_count() or 1)  # threads that read pictures
 AHEAD = 2  # batches that are read while one is seen
-
-Tell = Callable[[int], object]  # how many pictures are done
-Watch = Callable[[int, int], AbstractContextManager[Tell]]  # of how many, and how many are already
-
-
-class Extracted(NamedTuple):
-    """A store, and what was done for it."""
-
-    folder: Path
-    facts: Facts
-    before: int  # images that were there already
-    seconds: float
-
-    @property
-    def bytes(self) -> int:
-        """What the store's numbers take on the disk."""
-        return sum((self.folder / name).stat().st_size for name in store_files(self.folder))
-
-
-def unwatched(total: int, done: int) -> AbstractContextManager[Tell]:
-    """Nobody is told."""
-    return nullcontext(lambda _: None)
 
 
 def extract(
@@ -56,7 +34,7 @@ def extract(
     batch_size: int = 16,
     force: bool = False,
     watch: Watch = unwatched,
-) -> Extracted:
+) -> Made:
     """A region store of pictures by id, in their order; those that an earlier call has written are not seen again.
 
     DataError for the first picture that cannot be read, StoreError where the folder cannot be written or holds work of
@@ -66,7 +44,7 @@ def extract(
     if force:
         discard(folder)
     elif facts := finished(files, extractor, folder, dtype):
-        return Extracted(folder, facts, facts.images, time.monotonic() - began)
+        return Made(folder, facts, facts.images, time.monotonic() - began)
     with RegionWriter(folder, dtype, extractor.origin) as writer:
         check_goes_on(files, writer)
         before = len(writer.done)
@@ -76,7 +54,7 @@ def extract(
                 for image, picture, seen in zip(images, pictures, extractor.see(pictures), strict=True):
                     writer.add(image, seen.regions, seen.boxes, picture.size)
                 tell(len(writer.done))
-        return Extracted(folder, writer.finish(), before, time.monotonic() - began)
+        return Made(folder, writer.finish(), before, time.monotonic() - began)
 
 
 def finished(files: Mapping[str, Path], extractor: Extractor, folder: Path, dtype: Dtype) -> Facts | None:
@@ -132,7 +110,7 @@ def prepared(file: Path, extractor: Extractor) -> Pixels:
         raise DataError(f"{file} ({shape}) cannot be resized for the model ({error}); take it out") from error
 
 
-def page(made: Extracted) -> Iterator[str]:
+def page(made: Made) -> Iterator[str]:
     """What there is now, in words."""
     facts, origin = made.facts, made.facts.origin
     yield (
@@ -145,7 +123,7 @@ def page(made: Extracted) -> Iterator[str]:
         yield f"{made.before:,} of the images were there already"
 
 
-def as_json(made: Extracted) -> dict[str, Any]:
+def as_json(made: Made) -> dict[str, Any]:
     """What there is now, for programs."""
     facts = made.facts.model_dump(include={"images", "regions", "width", "dtype", "origin"})
     return {"folder": str(made.folder), **facts, "bytes": made.bytes, "before": made.before, "seconds": made.seconds}

@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -55,6 +57,30 @@ class RegionStore(NamedTuple):
     images: Regions
     boxes: Ragged | None
     sizes: NDArray[np.int32] | None  # (N, 2)
+
+
+Tell = Callable[[int], object]  # how far it is
+Watch = Callable[[int, int], AbstractContextManager[Tell]]  # how far it has to go, and how far it is already
+
+
+def unwatched(total: int, done: int) -> AbstractContextManager[Tell]:
+    """Nobody is told."""
+    return nullcontext(lambda _: None)
+
+
+class Made(NamedTuple):
+    """A store, and what was done for it."""
+
+    folder: Path
+    facts: Facts
+    before: int  # images that were there already
+    seconds: float
+    skipped: int = 0  # images that stood in the sources once more, alike
+
+    @property
+    def bytes(self) -> int:
+        """What the store's numbers take on the disk."""
+        return sum((self.folder / name).stat().st_size for name in store_files(self.folder))
 
 
 def store_files(folder: Path) -> list[str]:
