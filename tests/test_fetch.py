@@ -471,9 +471,7 @@ def test_a_card_without_downloads_tells_where_its_files_are(tmp_path: Path) -> N
 
 def test_where_files_are_absent_the_command_is_named(site: Site, tmp_path: Path) -> None:
     card = card_of(download(site))
-    with pytest.raises(
-        DataError, match=r"`harness data fetch tiny` gets those that .* Or get them from the moon"
-    ):
+    with pytest.raises(DataError, match=r"`harness data fetch tiny` gets those that .* Or get them from the moon"):
         open_dataset(card, tmp_path, tmp_path)
 
 
