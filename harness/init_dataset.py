@@ -117,7 +117,7 @@ def card_text(asked: Request, kind: Kind, contents: Mapping[str, Content], files
     sizes = {split: {"images": len(one.images), "captions": len(one.captions)} for split, one in contents.items()}
     about: dict[str, Any] = {
         **{"name": asked.name, "title": asked.name, "summary": "", "layout": kind.layout, "folder": _below(asked)},
-        **{"licence": NOT_STATED, "origin": NOT_STATED},
+        **{"licence": NOT_STATED, "origin": f"whoever made it ({NOT_STATED})"},
         "feature_width": contents["train"].images.width,
         "max_regions": max(int(one.images.counts.max(initial=0)) for one in contents.values()),
     }
