@@ -22,7 +22,7 @@ def data() -> None:
     """Get the files of datasets and make them ready."""
 
 
-@data.command()
+@data.command(short_help="Download what a dataset's card allows, after asking.")
 @takes(CONFIG, OUTPUT)
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Load without asking; needed where there is no terminal.")
@@ -50,7 +50,7 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
     return 0
 
 
-@data.command()
+@data.command(short_help="Features in other forms to a region store.")
 @takes(OUTPUT)
 @click.argument("sources", type=FILE, nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Where the region store goes.")
@@ -73,7 +73,7 @@ def convert(
     return 0
 
 
-@data.command()
+@data.command(short_help="Pictures to a region store, through a vision model.")
 @takes(OUTPUT)
 @click.argument("images", type=FILE)
 @click.option("--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Where the region store goes.")

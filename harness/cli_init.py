@@ -10,7 +10,11 @@ from harness.errors import UsageError
 from harness.flags import CONFIG, FILE, OUTPUT, Flags, takes
 
 
-@click.group(invoke_without_command=True, subcommand_metavar="[dataset NAME]")
+@click.group(
+    invoke_without_command=True,
+    subcommand_metavar="[dataset NAME]",
+    short_help="Write harness.toml, or the card of a dataset of your own.",
+)
 @takes(OUTPUT)
 @click.option("--force", is_flag=True, help="Replace the harness.toml that is there.")
 def init(flags: Flags, force: bool) -> int:
@@ -26,7 +30,7 @@ def init(flags: Flags, force: bool) -> int:
     return 0
 
 
-@init.command()
+@init.command(short_help="Write the measured card of a folder of files.")
 @takes(CONFIG, OUTPUT)
 @click.argument("name")
 @click.option("--folder", type=FILE, metavar="DIR", help="Where its files lie; default: NAME below [paths] data.")

@@ -8,7 +8,7 @@ from harness.errors import DataError
 from harness.flags import CONFIG, OUTPUT, Flags, Names, takes
 
 
-@click.command()
+@click.command(short_help="Look at a dataset from all sides before it is scored.")
 @takes(CONFIG, OUTPUT)
 @click.option("--dataset", "--datasets", "datasets", type=Names(), help="Names or globs; default: [campaign] datasets.")
 def validate(flags: Flags) -> int:
