@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
@@ -18,6 +19,9 @@ SMALL = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 def main(nodes: int) -> None:
     folder = tempfile.mkdtemp(prefix="itm-", dir="/tmp")  # Ray's socket paths must stay short
+    Path("/tmp/ray").mkdir(
+        exist_ok=True
+    )  # where Ray notes the address, whatever temp_dir says; on a fresh machine absent
     cluster = Cluster(initialize_head=True, head_node_args={**SMALL, "num_cpus": 0, "temp_dir": folder})
     try:
         for _ in range(nodes):
