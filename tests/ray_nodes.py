@@ -19,9 +19,8 @@ SMALL = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 def main(nodes: int) -> None:
     folder = tempfile.mkdtemp(prefix="itm-", dir="/tmp")  # Ray's socket paths must stay short
-    Path("/tmp/ray").mkdir(
-        exist_ok=True
-    )  # where Ray notes the address, whatever temp_dir says; on a fresh machine absent
+    # Ray notes the address there, whatever temp_dir says; where it never ran the folder is absent
+    Path("/tmp/ray").mkdir(exist_ok=True)
     cluster = Cluster(initialize_head=True, head_node_args={**SMALL, "num_cpus": 0, "temp_dir": folder})
     try:
         for _ in range(nodes):
