@@ -147,16 +147,6 @@ def read_json(text: str, path: Path, where: str, hook: Callable[[dict[str, Any]]
         raise DataError(f"{where} is not readable JSON ({error}); {lfs_hint(path) or 'get it again'}") from error
 
 
-def read_text(path: Path) -> str:
-    """A UTF-8 file; DataError where it is none."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 ({error}); convert the file, or get it again") from error
-
-
 def caption_of(value: Any, where: str) -> str:
     """A caption as one line, blanks and line feeds within it as one blank; DataError where it is none or empty."""
     if not isinstance(value, str):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import DataError
-from harness.files import read_lines
+from harness.files import read_lines, read_text
 from harness.pictures import read_picture
 from harness.splits import first_twice
 
@@ -66,7 +66,7 @@ class Annotation(NamedTuple):
 
 def read_sentences(path: Path) -> list[Sentence]:
     """The captions of an image; empty lines after the last one are no captions. DataError names a bad line."""
-    lines = _text(path).rstrip().split("\n")
+    lines = read_text(path).rstrip().split("\n")
     return [parse_sentence(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
 
 
@@ -111,7 +111,7 @@ def read_annotation(path: Path, cut: bool = False) -> Annotation:
 
     With `cut`, a box that leaves the image is cut at its edge, and one of which nothing is left is left out.
     """
-    return parse_annotation(_text(path), str(path), cut)
+    return parse_annotation(read_text(path), str(path), cut)
 
 
 def parse_annotation(text: str, where: str, cut: bool = False) -> Annotation:
@@ -180,15 +180,3 @@ def read_pixels(path: Path, size: tuple[int, int]) -> NDArray[Any]:
             "boxes and pictures must be of one release"
         )
     return pixels
-
-
-def _text(path: Path) -> str:
-    """A UTF-8 file; DataError where it is none."""
-    try:
-        data = path.read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line} is not UTF-8 ({error}); convert the file") from error

@@ -119,6 +119,18 @@ def _memory(cache: Path) -> dict[str, str]:
     return memory if isinstance(memory, dict) else {}
 
 
+def read_text(path: Path) -> str:
+    """A UTF-8 file, with or without a byte order mark; DataError names the line that is not UTF-8."""
+    try:
+        data = path.read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line} is not UTF-8 ({error}); convert the file, or get it again") from error
+
+
 def read_lines(path: Path, each: str) -> list[str]:
     """The lines of a UTF-8 text file, stripped, with or without a last line feed; LF or CRLF.
 

@@ -18,8 +18,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from harness.by_id import Captioned, Entry, Shelf, caption_of, id_of, kept, read_json, read_text
+from harness.by_id import Captioned, Entry, Shelf, caption_of, id_of, kept, read_json
 from harness.errors import ConfigError, DataError
+from harness.files import read_text
 from harness.splits import Content, Kind, Look, Place, Spot, option, whole
 
 VERSION = 1

@@ -244,7 +244,7 @@ def test_single_images_without_regions_are_counted_and_named(root: Path) -> None
     [
         (b'{"images": [', r"dataset_tiny\.json is not readable JSON .*line 1 column 13"),
         (b"[" * 100_000, r"dataset_tiny\.json is not readable JSON"),
-        ('{"images": "café"}'.encode("latin-1"), r"dataset_tiny\.json is not UTF-8"),
+        ('{"images": "café"}'.encode("latin-1"), r"dataset_tiny\.json, line 1 is not UTF-8"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", r"Git LFS pointer"),
         (b"[]", r"no list 'images'"),
         (b"", r"dataset_tiny\.json is not readable JSON"),

@@ -174,7 +174,7 @@ def test_a_broken_folder_is_refused_by_file_and_line(root: Path, kind: str) -> N
     [
         (b'{"train": [1,', r"split\.json is not readable JSON .*line 1"),
         (b"[1, 2]", r"split\.json: .* is expected, found a list"),
-        (b"\xff\xfe{", r"split\.json is not UTF-8"),
+        (b"\xff\xfe{", r"split\.json, line 1 is not UTF-8"),
         (b"version https://git-lfs.github.com/spec/v1", r"split\.json .*Git LFS pointer"),
     ],
 )
