@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from harness.errors import DataError
 
 CHUNK = 1 << 24  # bytes read at a time when a file is checked
+BROKEN = (ValueError, KeyError, SyntaxError, TokenError)  # a header is Python's words for a dict
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -23,6 +24,11 @@ class Header(NamedTuple):
     dtype: np.dtype[Any]
     fortran: bool
     start: int  # bytes before the numbers
+
+    @property
+    def size(self) -> int:
+        """Bytes that the whole file must have."""
+        return self.start + math.prod(self.shape) * self.dtype.itemsize
 
 
 def open_array(path: Path, axes: tuple[str, ...]) -> NDArray[Any]:
@@ -35,7 +41,7 @@ def open_array(path: Path, axes: tuple[str, ...]) -> NDArray[Any]:
         raise DataError(f"{path} holds {header.dtype} of shape {header.shape}; {needed}")
     if header.fortran:
         raise DataError(f"{path} is in Fortran order, an image's numbers far apart; save numpy.ascontiguousarray of it")
-    expected, found = header.start + math.prod(header.shape) * header.dtype.itemsize, path.stat().st_size
+    expected, found = header.size, path.stat().st_size
     if expected != found:
         raise DataError(
             f"{path}: its header promises {header.shape} {header.dtype}, {expected:,} bytes, but it has {found:,}; "
@@ -46,15 +52,20 @@ def open_array(path: Path, axes: tuple[str, ...]) -> NDArray[Any]:
     return np.memmap(path, dtype=header.dtype, mode="r", offset=header.start, shape=header.shape)
 
 
+def parse_header(file: BinaryIO) -> Header:
+    """The header of an open .npy file; one of BROKEN where it has none."""
+    shape, fortran, dtype = HEADERS[np.lib.format.read_magic(file)](file)
+    return Header(shape, dtype, fortran, file.tell())
+
+
 def read_header(path: Path) -> Header:
     """The header of an .npy file; DataError where it has none."""
     try:
         with path.open("rb") as file:
-            shape, fortran, dtype = HEADERS[np.lib.format.read_magic(file)](file)
-            return Header(shape, dtype, fortran, file.tell())
+            return parse_header(file)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
-    except (ValueError, KeyError, SyntaxError, TokenError) as error:  # the header is Python's words for a dict
+    except BROKEN as error:
         hint = lfs_hint(path) or "a pickle is never loaded"
         raise DataError(f"{path} is no .npy file of numbers ({error}); {hint}") from error
 

@@ -40,10 +40,8 @@ LAYOUTS: dict[str, type[Reader]] = {
     "folder": OwnFolder,
 }
 
-LATER = (
-    "vectors",
-    "encoder",
-)  # keys of [text] that many trials are older than: where they are empty, they change no key
+# Keys of [text] that many trials are older than: where they are empty, they change no key.
+LATER = ("vectors", "encoder")
 
 
 class Dataset:

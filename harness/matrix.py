@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
-from tokenize import TokenError
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.arrays import HEADERS
+from harness.arrays import BROKEN, Header, parse_header
 from harness.cards import DatasetCard, ProtocolCard
 from harness.errors import DataError, UsageError
 from harness.ranking import Floats, blocks
@@ -21,14 +19,6 @@ Array = NDArray[Any]
 MAGIC, ZIP, PICKLE = b"\x93NUMPY", b"PK", b"\x80"  # how files begin
 EXACT = 2**53  # the largest size up to which float64 holds every whole number
 AS_SAVED = "save the matrix alone with np.save(file, scores)"
-
-
-class Header(NamedTuple):
-    """What an .npy file says of itself."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    size: int  # bytes that the whole file must have
 
 
 def open_scores(file: Path) -> Array:
@@ -63,10 +53,8 @@ def header_of(file: Path) -> Header:
             if start != MAGIC:
                 raise DataError(f"{file} is {what_begins(start)}; {AS_SAVED}")
             opened.seek(0)
-            read = HEADERS[np.lib.format.read_magic(opened)]
-            shape, _, dtype = read(opened)
-            return Header(shape, dtype, opened.tell() + math.prod(shape) * dtype.itemsize)
-    except (ValueError, KeyError, SyntaxError, TokenError) as error:  # the header is Python's words for a dict
+            return parse_header(opened)
+    except BROKEN as error:
         raise DataError(f"{file}: its .npy header is damaged ({error}); copy it anew, or {AS_SAVED}") from error
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error}") from error

@@ -156,7 +156,8 @@ class RegionWriter:
 
     @property
     def _last(self) -> Entry | None:
-        return next(iter([*self._entries[-1:], *self._waiting[-1:]][::-1]), None)
+        entries = self._waiting or self._entries
+        return entries[-1] if entries else None
 
     def _check_like_others(
         self, image: str, regions: NDArray[Any], boxes: NDArray[Any] | None, size: tuple[int, int] | None

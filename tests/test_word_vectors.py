@@ -29,14 +29,6 @@ from harness.word_vectors import read_vectors
 METHODS = Path(__file__).parents[1] / "methods"
 WORD2IDX = {"dog": 0, "cat": 1, "café": 2}
 GOOD = "the 1 2 3\ncat 0.5 -1e-3 2\ndog 4 5 6\n"
-HELD_BY_ALL = (
-    test_contract.test_padding_changes_no_score,
-    test_contract.test_the_values_under_padding_change_no_score,
-    test_contract.test_the_score_of_a_pair_depends_on_that_pair_alone,
-    test_contract.test_permuted_captions_and_images_give_permuted_scores,
-    test_contract.test_one_seed_gives_the_same_weights_and_another_does_not,
-    test_contract.test_saved_weights_give_equal_scores,
-)
 
 
 def written(folder: Path, content: str | bytes) -> Path:
@@ -205,7 +197,7 @@ def test_a_card_cannot_have_an_encoder_and_words_of_its_own() -> None:
     DatasetCard.model_validate({**CARD, "text": {"encoder": "bert", "min_count": 4}})
 
 
-@pytest.mark.parametrize("check", HELD_BY_ALL)
+@pytest.mark.parametrize("check", test_contract.HELD_BY_ALL)
 @pytest.mark.parametrize("name", ["caan", "vsepp"])
 def test_a_method_with_vectors_holds_the_contract(
     name: str, check: Callable[[MethodCard], None], monkeypatch: pytest.MonkeyPatch
