@@ -59,7 +59,7 @@ def a_trial(folder: Path, first: int) -> float:
 
 def store(folder: Path, trials: int) -> None:
     """A tracking store of made-up trials: five methods, four datasets, as many seeds as it takes."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     from sample_results import folder_of, result_of, spec_of
 
     specs = [

@@ -24,7 +24,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on any machine
 settings.load_profile("untimed")
 
-pytest_plugins = ("tiny_project",)  # the command line's project
+pytest_plugins = ("tiny_project", "broken_files")  # fixtures of several tests
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +57,8 @@ def store(migrated_store: Path, tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """One Ray of two CPUs for all tests; every RayExecutor of this process uses it and leaves it running."""
-    tests = Path(__file__).parent
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(tests), os.environ.get("PYTHONPATH")]))
+    support = Path(__file__).parent / "support"
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(support), os.environ.get("PYTHONPATH")]))
     executor = RayExecutor(Cluster(), machine=Node("test", 2, 0))
     assert not list(executor.run([], lambda _report: True))
     yield

@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from broken_files import (
+    rewrite,
+    saved,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_project import Call
@@ -22,137 +26,11 @@ from harness.errors import DataError
 from harness.files import read_lines
 from harness.splits import Place
 
-EACH, REGIONS, WIDTH = 2, 3, 4
-SIZES = {"train": 8, "val": 4, "test": 4}
-STEMS = {"train": "train", "val": "dev", "test": "test"}
-WORDS = ("dog", "cat", "bus", "cup", "kite", "tree", "sofa", "boat")
-CARD = """
-name = "{name}"
-title = "A few images"
-summary = "For tests."
-layout = "{layout}"
-folder = "{name} with spaces"
-licence = "none"
-origin = "the moon"
-feature_width = {width}
-max_regions = 3
-[splits]
-train = {{ images = 8, captions = 16 }}
-val = {{ images = 4, captions = 8 }}
-test = {{ images = 4, captions = 8 }}
-[text]
-min_count = 1
-[[order]]
-split = "val"
-line = 1
-caption = "a dog of val"
-[[order]]
-split = "test"
-line = 1
-caption = "a dog of test"
-[[order]]
-split = "test"
-line = 8
-caption = "the cup of test , again"
-[[protocols]]
-name = "all"
-images = 4
-captions = 8
-[options]
-{options}
-"""
-OPTIONS = {
-    "precomp": f'captions_each = {EACH}\nval = "dev"',
-    "coco": 'captions = "captions.json"\ninstances = "instances.json"\nsplit = "split.json"',
-}
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
-
-
-def captions(split: str) -> list[str]:
-    words = WORDS[: SIZES[split]]
-    return [text for word in words for text in (f"a {word} of {split}", f"the {word} of {split} , again")]
-
-
-def regions(split: str) -> np.ndarray:
-    return np.random.default_rng(SIZES[split] + len(split)).random((SIZES[split], REGIONS, WIDTH), dtype=np.float32)
-
-
-def add_card(project: Path, layout: str) -> Path:
-    """A dataset of a layout among the project's cards; the folder of its files."""
-    place = project / "cards" / layout
-    place.mkdir()
-    width = {"precomp": WIDTH, "coco": 12}[layout]
-    card = CARD.format(name=layout, layout=layout, options=OPTIONS[layout], width=width)
-    (place / "card.toml").write_text(card, encoding="utf-8")
-    folder = project / "data" / f"{layout} with spaces"
-    folder.mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture
-def precomp(project: Path) -> Path:
-    """The folder of a small sound dataset in the field's layout."""
-    folder = add_card(project, "precomp")
-    for split, stem in STEMS.items():
-        np.save(folder / f"{stem}_ims.npy", regions(split))
-        (folder / f"{stem}_caps.txt").write_text("\n".join(captions(split)) + "\n", encoding="utf-8")
-    return folder
-
-
-def annotations() -> dict[str, Any]:
-    """The three files of a small dataset in COCO's official layout; images 1 to 8, 101 to 104, 201 to 204."""
-    ids = {split: [first + n for n in range(SIZES[split])] for split, first in zip(SIZES, (1, 101, 201), strict=True)}
-    images = [image for own in ids.values() for image in own]
-    texts = [(image, number, split) for split, own in ids.items() for number, image in enumerate(own)]
-    written = [
-        {"image_id": image, "caption": captions(split)[2 * number + k]}
-        for image, number, split in texts
-        for k in (0, 1)
-    ]
-    return {
-        "split.json": ids,
-        "captions.json": {"annotations": [{"id": number, **one} for number, one in enumerate(written)]},
-        "instances.json": {
-            "images": [{"id": image, "width": 100, "height": 50} for image in images],
-            "categories": [{"id": 1}, {"id": 2}],
-            "annotations": [
-                {
-                    "id": image,
-                    "image_id": image,
-                    "category_id": 1 + image % 2,
-                    "bbox": [image % 90, 1, 5, 5 + image % 40],
-                }
-                for image in images
-            ],
-        },
-    }
-
-
-@pytest.fixture
-def coco(project: Path) -> Path:
-    """The folder of a small sound dataset in COCO's official layout."""
-    folder = add_card(project, "coco")
-    rewrite(folder, lambda content: None)
-    return folder
-
-
-def rewrite(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Write its files anew with a change."""
-    content = annotations()
-    change(content)
-    for name, value in content.items():
-        (folder / name).write_text(json.dumps(value), encoding="utf-8")
 
 
 def edited(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes())) and None
-
-
-def saved(name: str, array: Callable[[np.ndarray], Any]) -> Callable[[Path], None]:
-    def save(folder: Path) -> None:
-        np.save(folder / name, array(np.load(folder / name, allow_pickle=False)))
-
-    return save
 
 
 def exchange(one: str, other: str) -> Callable[[Path], None]:

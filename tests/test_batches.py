@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,26 +11,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from padded_split import EACH, IMAGES, split
 
 from harness.batches import PIECE, Ahead, Batches, Held, batches_per_epoch, free_bytes, hide_regions, shuffled, source
-from harness.captions import UNKNOWN, Tokens
+from harness.captions import UNKNOWN
 from harness.regions import PaddedArray, Ragged, Regions, offsets
 from harness.sections import Training
 
 CPU = torch.device("cpu")
-IMAGES, EACH = 9, 3
-
-
-def split(images: Regions | None = None) -> Any:
-    """Nine images of four regions with three captions each, a word to nine words long."""
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(3, 12, IMAGES * EACH)
-    return SimpleNamespace(
-        images=images or PaddedArray(rng.random((IMAGES, 4, 3), dtype=np.float32), np.arange(IMAGES)),
-        tokens=Tokens(rng.integers(UNKNOWN + 1, 40, lengths.sum()), offsets(lengths)),
-        captions=tuple("a caption" for _ in lengths),
-        pairs=np.stack([np.arange(IMAGES).repeat(EACH), np.arange(IMAGES * EACH)], 1),
-    )
 
 
 def batches(of: Any, training: Training, held: bool = False) -> Batches:

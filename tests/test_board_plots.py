@@ -8,11 +8,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from boards import HOSTILE, Page, four, one_of, row, with_speed
 from hypothesis import given
 from hypothesis import strategies as st
 from sample_results import log_ranked, result_of, spec_of
-from test_report import row
-from test_webpage import HOSTILE, Page, four, one_of, with_speed
 
 from harness.axes import LEADING, counting, spread
 from harness.board_plots import drawn, plots

@@ -2,74 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from coco_files import CARD, Files, files, opened
 
 from harness.cards import DatasetCard
-from harness.data import Dataset, open_dataset
+from harness.data import open_dataset
 from harness.errors import ConfigError, DataError
-
-Files = dict[str, Any]
-
-CARD: dict[str, Any] = {
-    "name": "tiny",
-    "title": "",
-    "summary": "",
-    "layout": "coco",
-    "folder": "tiny",
-    "licence": "",
-    "origin": "the moon",
-    "feature_width": 13,
-    "max_regions": 2,
-    "splits": {"train": {"images": 2, "captions": 5}, "test": {"images": 1, "captions": 1}},
-    "text": {"min_count": 1},
-    "options": {"captions": "captions.json", "instances": "instances.json", "split": "split.json"},
-    "protocols": [{"name": "all", "images": 1, "captions": 1}],
-    "path": "card.toml",
-}
-
-
-def files() -> Files:
-    """Three images of 100 x 50 pixels; categories 7, 3 and 90, in no order."""
-
-    def box(one: int, image: int, category: int, bbox: list[float], crowd: int = 0) -> dict[str, Any]:
-        return {"id": one, "image_id": image, "category_id": category, "bbox": bbox, "iscrowd": crowd}
-
-    texts = {10: ["one dog", "a dog .\n"], 20: ["two  cats", "cats", "three"], 30: ["nothing known"]}
-    flat = [(image, text) for image, group in texts.items() for text in group]
-    return {
-        "captions.json": {
-            "annotations": [
-                {"id": 100 - number, "image_id": image, "caption": text} for number, (image, text) in enumerate(flat)
-            ]
-        },
-        "instances.json": {
-            "images": [{"id": image, "width": 100, "height": 50} for image in (30, 20, 10)],
-            "categories": [{"id": 7}, {"id": 3}, {"id": 90}],
-            "annotations": [
-                box(1, 10, 3, [0, 0, 10, 10]),
-                box(2, 10, 90, [50, 25, 50, 25]),
-                box(3, 10, 7, [0, 0, 99, 49], crowd=1),
-                box(4, 20, 7, [20, 10, 10, 5]),
-                box(5, 20, 7, [0, 0, 5, 10]),
-                box(6, 20, 3, [0, 0, 1, 1]),
-                box(7, 30, 3, [5, 5, 5, 0]),
-            ],
-        },
-        "split.json": {"train": [10, 20], "test": [30], "about": "ids"},
-    }
-
-
-def opened(root: Path, content: Files, limit: int | None = None, **changes: Any) -> Dataset:
-    (root / "tiny").mkdir(exist_ok=True)
-    for name, value in content.items():
-        (root / "tiny" / name).write_text(json.dumps(value), encoding="utf-8")
-    return open_dataset(DatasetCard.model_validate({**CARD, **changes}), root, root / "cache", limit)
 
 
 def test_a_region_is_category_box_and_image_aspect(tmp_path: Path) -> None:

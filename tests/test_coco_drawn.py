@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from coco_files import CARD, Files, files, opened
 from hypothesis import given
 from hypothesis import strategies as st
-from test_coco import CARD, Files, files, opened
 
 from harness.cards import DatasetCard, read_card
 from harness.coco import Coco, drawn

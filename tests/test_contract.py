@@ -6,23 +6,34 @@ HARNESS_CONTRACT=path/to/card.toml adds a card of your own.
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import torch
-from torch import Tensor
+from contract import (
+    HELD_BY_ALL,
+    batch,
+    build,
+    close,
+    encoded,
+    every_parameter_gets_a_gradient,
+    padded,
+    regions,
+    rows,
+    tiles_of_any_size_give_the_same_scores,
+    words,
+)
 
 from harness.cards import MethodCard, ProtocolCard, SplitSize, Tunable
 from harness.config import Config
 from harness.data import Dataset, open_dataset
 from harness.evaluate import score_split
-from harness.method import Batch, Encoded, Inputs, Method
+from harness.method import Inputs
 from harness.protocols import expected_at_random, folds
 from harness.ranking import measures, rank
 from harness.registry import discover, load_class, settings_for
@@ -33,8 +44,6 @@ from harness.train import Trainer
 
 GUIDE = Path(__file__).parents[1] / "docs" / "adding-a-method.md"
 EXAMPLE = "bag"  # the method of the guide
-INPUTS = Inputs(feature_width=20, vocabulary_size=50)
-SMALL = Config(settings={"*": {"dim": 16, "word_dim": 12, "width": 8}})
 FOUND = discover(Config(), [Path(path) for path in os.environ.get("HARNESS_CONTRACT", "").split(os.pathsep) if path])
 
 
@@ -60,59 +69,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def build(card: MethodCard, seed: int = 0, **changes: Scalar) -> Method:
-    """A small method with the weights of a seed."""
-    kind = load_class(card)
-    torch.manual_seed(seed)
-    return kind(kind.Settings(**{**settings_for(card, SMALL), **changes}), INPUTS).eval()
-
-
-def random_sets(sizes: list[int], seed: int, width: int = 0) -> tuple[Tensor, Tensor]:
-    """Padded regions (B, R, F), or token ids (B, T) without a width; and their mask. Padding is not zero."""
-    generator = torch.Generator().manual_seed(seed)
-    mask = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
-    if width:
-        return torch.randn(*mask.shape, width, generator=generator), mask
-    return torch.randint(4, INPUTS.vocabulary_size, mask.shape, generator=generator), mask
-
-
-def regions(count: int = 9) -> tuple[Tensor, Tensor]:
-    return random_sets([3 + k % 4 for k in range(count)], seed=1, width=INPUTS.feature_width)
-
-
-def words(count: int = 11) -> tuple[Tensor, Tensor]:
-    return random_sets([2 + k % 6 for k in range(count)], seed=2)
-
-
-def encoded(method: Method) -> tuple[Encoded, Encoded]:
-    return method.encode_images(*regions()), method.encode_captions(*words())
-
-
-def rows(sets: Encoded, places: Any) -> Encoded:
-    return Encoded(sets.vectors[places], sets.mask[places])
-
-
-def padded(sets: tuple[Tensor, Tensor], by: int = 3) -> tuple[Tensor, Tensor]:
-    """The same sets with further padding, of other values than zero."""
-    values, mask = sets
-    more = torch.full((len(values), by, *values.shape[2:]), 7, dtype=values.dtype)
-    return torch.cat([values, more], 1), torch.cat([mask, torch.zeros(len(mask), by, dtype=torch.bool)], 1)
-
-
-def batch(hardest: bool = True) -> Batch:
-    """Eight pairs of random regions and words; the first two share their image."""
-    images, mask = regions(8)
-    positives = torch.eye(8, dtype=torch.bool)
-    for values in (images, mask):
-        values[1] = values[0]
-    positives[:2, :2] = True
-    return Batch(images, mask, *words(8), positives, hardest)
-
-
-def close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
@@ -142,79 +98,19 @@ def test_attention_of_words_to_regions_is_that_of_each_pair_and_zero_for_padding
     close(more[:, :, : found.shape[2], : found.shape[3]], found)
 
 
-@torch.no_grad()
-def test_padding_changes_no_score(card: MethodCard) -> None:
-    method = build(card)
-    more = method.score(method.encode_images(*padded(regions())), method.encode_captions(*padded(words())))
-    close(more, method.score(*encoded(method)))
+@pytest.mark.parametrize("check", HELD_BY_ALL)
+def test_a_method_holds_what_all_must(card: MethodCard, check: Callable[[MethodCard], None]) -> None:
+    check(card)
 
 
-@torch.no_grad()
-def test_the_values_under_padding_change_no_score(card: MethodCard) -> None:
-    method = build(card)
-    (images, image_mask), (tokens, token_mask) = regions(), words()
-    images = torch.where(image_mask[..., None], images, 0.0)
-    tokens = torch.where(token_mask, tokens, 0)
-    zeros = method.score(method.encode_images(images, image_mask), method.encode_captions(tokens, token_mask))
-    close(zeros, method.score(*encoded(method)))
-
-
-@torch.no_grad()
 @pytest.mark.parametrize("tile", [1, 7, 128])
 def test_tiles_of_any_size_give_the_same_scores(card: MethodCard, tile: int) -> None:
-    images, captions = encoded(method := build(card))
-    parts = [
-        [method.score(rows(images, i), rows(captions, c)) for c in torch.arange(11).split(tile)]
-        for i in torch.arange(9).split(tile)
-    ]
-    close(torch.cat([torch.cat(row, 1) for row in parts]), method.score(images, captions))
-
-
-@torch.no_grad()
-def test_the_score_of_a_pair_depends_on_that_pair_alone(card: MethodCard) -> None:
-    method = build(card)
-    (images, image_mask), (tokens, token_mask) = regions(), words()
-    scores = method.score(*encoded(method))
-    for image, caption in ((0, 0), (3, 8), (8, 5)):
-        size, length = int(image_mask[image].sum()), int(token_mask[caption].sum())
-        alone = method.score(
-            method.encode_images(images[image : image + 1, :size], image_mask[image : image + 1, :size]),
-            method.encode_captions(tokens[caption : caption + 1, :length], token_mask[caption : caption + 1, :length]),
-        )
-        close(alone, scores[image : image + 1, caption : caption + 1])
-
-
-@torch.no_grad()
-def test_permuted_captions_and_images_give_permuted_scores(card: MethodCard) -> None:
-    images, captions = encoded(method := build(card))
-    scores = method.score(images, captions)
-    rng = torch.Generator().manual_seed(3)
-    row, column = torch.randperm(9, generator=rng), torch.randperm(11, generator=rng)
-    close(method.score(images, rows(captions, column)), scores[:, column])
-    close(method.score(rows(images, row), captions), scores[row])
-    tokens, mask = words()
-    close(method.score(images, method.encode_captions(tokens[column], mask[column])), scores[:, column])
-
-
-def test_one_seed_gives_the_same_weights_and_another_does_not(card: MethodCard) -> None:
-    first, again, other = (build(card, seed).state_dict() for seed in (5, 5, 6))
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert any(not torch.equal(first[name], other[name]) for name in first)
+    tiles_of_any_size_give_the_same_scores(card, tile)
 
 
 @pytest.mark.parametrize("hardest", [True, False])
 def test_every_parameter_gets_a_gradient(card: MethodCard, hardest: bool) -> None:
-    method = build(card).train()
-    if not card.trainable:
-        assert not list(method.parameters())
-        return
-    loss = method.loss(batch(hardest))
-    assert loss.shape == () and loss.isfinite() and loss > 0
-    loss.backward()
-    for name, parameter in method.named_parameters():
-        assert parameter.grad is not None, f"{name} has no gradient"
-        assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
-        assert parameter.grad.any(), f"the gradient of {name} is zero"
+    every_parameter_gets_a_gradient(card, hardest)
 
 
 @torch.no_grad()
@@ -222,16 +118,6 @@ def test_the_loss_treats_no_true_match_as_a_negative(card: MethodCard) -> None:
     method, all_match = build(card), batch()._replace(positives=torch.ones(8, 8, dtype=torch.bool))
     for hardest in (True, False):
         assert method.loss(all_match._replace(hardest=hardest)) == 0
-
-
-@torch.no_grad()
-def test_saved_weights_give_equal_scores(card: MethodCard) -> None:
-    method, other = build(card, seed=1), build(card, seed=2)
-    file = io.BytesIO()
-    torch.save(method.state_dict(), file)
-    file.seek(0)
-    other.load_state_dict(torch.load(file, weights_only=True))
-    assert torch.equal(method.score(*encoded(method)), other.score(*encoded(other)))
 
 
 @torch.no_grad()
@@ -322,14 +208,3 @@ def test_a_few_steps_on_the_embedded_data_leave_chance_behind(card: MethodCard, 
         trainer.run_epoch()
         rsum = measures(rank(score_split(method, val, torch.device("cpu")).scores, val.pairs))["rsum"]
     assert rsum > 2 * floor, f"rsum {rsum:.0f} where chance is {floor:.0f}"
-
-
-# What holds whatever the words begin with; other files ask it of methods that begin otherwise.
-HELD_BY_ALL = (
-    test_padding_changes_no_score,
-    test_the_values_under_padding_change_no_score,
-    test_the_score_of_a_pair_depends_on_that_pair_alone,
-    test_permuted_captions_and_images_give_permuted_scores,
-    test_one_seed_gives_the_same_weights_and_another_does_not,
-    test_saved_weights_give_equal_scores,
-)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_coco import CARD, files, opened
+from coco_files import CARD, files, opened
 
 from harness.cards import DatasetCard, read_card
 from harness.data import fingerprint, open_dataset

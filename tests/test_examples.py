@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from boards import HOSTILE, Page, three_seeds
+from coco_files import CARD, files, opened
+from folds import card
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_coco import CARD, files, opened
-from test_protocols import card
-from test_report import three_seeds
-from test_webpage import HOSTILE, Page
 from tiny_project import Call
 
 from harness.board import boards_of

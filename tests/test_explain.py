@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from boards import HOSTILE
 from PIL import Image
-from test_webpage import HOSTILE
 from tiny_project import Call
 
 from harness.attention_map import TAGS, beside, font, measured, overlap, sheet, shortened, wrapped

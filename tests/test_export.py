@@ -10,9 +10,9 @@ import ir_measures
 import numpy as np
 import pandas
 import pytest
+from folds import card
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_protocols import card
 from tiny_project import Call
 
 from harness.answers import Run, asked_of, falling, heads_of, names_of

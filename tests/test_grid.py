@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from boards import html_tables, only_board, only_page, row, three_seeds
 from sample_results import result_of, spec_of
-from test_report import html_tables, only_board, only_page, row, three_seeds
 
 from harness.grid import grid
 

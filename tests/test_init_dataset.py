@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_karpathy import entry, write_store
+from karpathy_files import entry, write_store
 from tiny_project import Call
 
 from harness.cards import DatasetCard, read_card

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from karpathy_files import WIDTH, Content, entry, regions_of, write_store
 
 from harness.cards import DatasetCard
 from harness.data import Dataset, fingerprint, open_dataset
@@ -22,7 +23,6 @@ from harness.karpathy import read_images
 from harness.looks import Looks
 from harness.region_writer import RegionWriter
 
-WIDTH = 3
 FILE = "dataset_tiny.json"
 CARD: dict[str, Any] = {
     "name": "tiny",
@@ -40,20 +40,6 @@ CARD: dict[str, Any] = {
     "protocols": [{"name": "all", "images": 1, "captions": 3}],
     "path": "card.toml",
 }
-Content = dict[str, Any]
-
-
-def entry(number: int, split: str, *captions: str) -> Content:
-    return {
-        "filepath": "val2014",
-        "filename": f"COCO_val2014_{10 * number:06d}.jpg",
-        "imgid": number,
-        "cocoid": 10 * number,
-        "split": split,
-        "sentences": [
-            {"raw": text, "tokens": text.split(), "sentid": 7 - place} for place, text in enumerate(captions)
-        ],
-    }
 
 
 def content() -> Content:
@@ -65,20 +51,6 @@ def content() -> Content:
         entry(3, "train", "a tree"),
     ]
     return {"images": images, "dataset": "coco"}
-
-
-def regions_of(number: int) -> np.ndarray:
-    return np.random.default_rng(number).random((1 + number % 4, WIDTH), dtype=np.float32)
-
-
-def write_store(folder: Path, names: Sequence[str], boxes: bool = True) -> None:
-    """A store whose image number i has `regions_of(i)`."""
-    with RegionWriter(folder, "float32", {"of": "a test"}) as writer:
-        for number, name in enumerate(names):
-            regions = regions_of(number)
-            own = np.arange(4 * len(regions)).reshape(-1, 4) if boxes else None
-            writer.add(name, regions, own, (64, 48) if boxes else None)
-        writer.finish()
 
 
 @pytest.fixture

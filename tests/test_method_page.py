@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from boards import HOSTILE, Page, html_tables, one_of, only_board, row
 from markdown_it import MarkdownIt
 from sample_results import folder_of, ranks_of, result_of, spec_of
-from test_report import html_tables, only_board, row
-from test_webpage import HOSTILE, Page, one_of
 
 from harness.board_page import beside, board_page
 from harness.cards import MethodCard, Reported

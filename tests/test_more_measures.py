@@ -6,9 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from boards import Page, html_tables, one_of, only_board, only_page, row
 from sample_results import result_of, spec_of
-from test_report import html_tables, only_board, only_page, row
-from test_webpage import Page, one_of
 
 from harness.forms import as_json
 from harness.more_measures import all_measures, heading, more_measures, set_of

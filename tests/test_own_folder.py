@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from karpathy_files import WIDTH, regions_of, write_store
 from PIL import Image
-from test_karpathy import WIDTH, regions_of, write_store
 
 from harness.cards import DatasetCard
 from harness.data import Dataset, open_dataset

@@ -13,7 +13,7 @@ import ir_measures
 import numpy as np
 import pytest
 import torch
-from test_ranking import pytrec_eval, slow_map_r, success
+from folds import pytrec_eval, slow_map_r, success
 
 import methods
 from harness import positives

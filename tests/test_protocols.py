@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folds import card, five_each
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -24,14 +25,6 @@ from harness.protocols import block, evaluation, expected_at_random, folds, gall
 from harness.ranking import list_measures, measures, rank, ways
 from harness.shortlists import shortlists
 from harness.streaming import Rows, rank_streamed
-
-
-def five_each(images: int) -> np.ndarray:
-    return np.stack([np.repeat(np.arange(images), 5), np.arange(5 * images)], axis=1)
-
-
-def card(images: int, captions: int, folds: int = 1) -> ProtocolCard:
-    return ProtocolCard(name="small", version=2, folds=folds, images=images, captions=captions)
 
 
 def evaluate_protocol(

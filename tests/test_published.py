@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import scipy.stats
+from boards import html_tables, row
 from sample_results import result_of, spec_of
-from test_report import html_tables, row
 
 from harness.board import boards_of
 from harness.board_page import board_page

@@ -2,88 +2,30 @@ from __future__ import annotations
 
 import html
 import shlex
-from collections.abc import Sequence
 from io import StringIO
 from math import isnan
 from pathlib import Path
 from typing import Any
 
-import pandas
 import pytest
+from boards import all_files, html_tables, only_board, only_page, pages_of, row, three_seeds
 from hypothesis import given
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 from rich.console import Console
-from sample_results import folder_of, ranks_of, reports_of, result_of, spec_of
+from sample_results import folder_of, reports_of, result_of, spec_of
 
-from harness.board import Board, boards_of
+from harness.board import boards_of
 from harness.cards import MethodCard
-from harness.columns import described, epoch_metrics, final_metrics, final_tags, finite, typed
+from harness.columns import epoch_metrics, typed
 from harness.config import Config, built_in, load
 from harness.errors import ConfigError, StoreError
 from harness.evidence import assessed
-from harness.files import npz
-from harness.folders import EPOCHS, RANKS
-from harness.forms import files
 from harness.registry import discover, settings_for
 from harness.report import HEADER, escaped, tables, write
-from harness.results import EpochReport, Failure, State, TrialResult
+from harness.results import Failure, State
 from harness.tracking import Tracker
 
 ROOT = Path(__file__).parents[1]
-
-
-def row(result: TrialResult, ended: int = 2000, **changes: Any) -> dict[str, Any]:
-    """The row that a logged result becomes."""
-    ends = {"state": result.state.value, "failure": result.failure or "", "message": result.message}
-    tags = {name.removeprefix("harness."): text for name, text in final_tags(result, "digest").items()}
-    times = {"started": ended - 1000, "ended": ended}
-    return {**described(result.spec), **tags, **ends, **finite(final_metrics(result)), **times, **changes}
-
-
-def three_seeds(method: str, rsum: float, **changes: Any) -> list[dict[str, Any]]:
-    return [row(result_of(spec_of(method, seed, **changes), rsum + seed)) for seed in range(3)]
-
-
-def only_board(rows: Sequence[dict[str, Any]]) -> Board:
-    (board,) = boards_of(typed(rows), {})
-    return board
-
-
-def all_files(frame: pandas.DataFrame) -> dict[str, bytes]:
-    """The files of a frame all of whose runs have found the same."""
-    kept = {RANKS: npz(**ranks_of(spec_of())), EPOCHS: b"".join(map(as_line, reports_of(spec_of())))}
-    return files(assessed(frame, {}, lambda _run, name: kept.get(name)), {})
-
-
-def as_line(report: EpochReport) -> bytes:
-    return report.model_dump_json().encode() + b"\n"
-
-
-def pages_of(frame: pandas.DataFrame) -> dict[str, str]:
-    """The pages of its boards."""
-    return {name: page.decode() for name, page in all_files(frame).items() if "/" not in name}
-
-
-def only_page(rows: Sequence[dict[str, Any]]) -> str:
-    (page,) = pages_of(typed(rows)).values()
-    return page
-
-
-def html_tables(page: str) -> list[list[list[str]]]:
-    """The tables of a page as a markdown renderer sees them: rows of cells."""
-    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(page)
-    found: list[list[list[str]]] = []
-    for place, token in enumerate(tokens):
-        if token.type == "table_open":
-            found.append([])
-        if token.type == "tr_open":
-            found[-1].append([])
-        if token.type in ("td_open", "th_open"):
-            children = tokens[place + 1].children or []
-            assert {child.type for child in children} <= {"text", "text_special", "strong_open", "strong_close"}
-            found[-1][-1].append("".join(child.content for child in children))
-    return found
 
 
 def test_methods_are_ranked_by_mean_rsum_over_seeds_with_n_and_standard_deviation() -> None:

@@ -14,8 +14,8 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pytest
+from boards import html_tables
 from markdown_it import MarkdownIt
-from test_report import html_tables
 from tiny_project import Call, in_a_new_process
 
 from harness import plots

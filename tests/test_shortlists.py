@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from folds import card, five_each
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_protocols import card, five_each
 
 from harness.protocols import folds
 from harness.shortlists import CAPTIONS, IMAGE_IDS, Shortlist, kept, leading, shortlists, texts

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from folds import card, five_each, make_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_protocols import card, five_each
-from test_ranking import make_case
-from test_tiles import CPU, Sums
+from sums import CPU, Sums
 from torch import Tensor
 
 from harness.captions import Tokens

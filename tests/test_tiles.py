@@ -9,37 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from sums import CPU, Sums
 
-from harness.blocks import FragmentMethod
 from harness.evaluate import score_encoded, scoring
 from harness.method import Encoded, Inputs
 from harness.tiles import PADDED, WHOLE, Tile, by_length, in_tiles, runs
-
-CPU = torch.device("cpu")
-
-
-class Sums(FragmentMethod):
-    """Sum of all inner products; out of memory where a tile has more than `room` of them."""
-
-    room = 10**9
-    rows = 0
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        return Encoded(regions, mask)
-
-    encode_captions = encode_images
-
-    def image_side(self, images: Encoded) -> Tensor:
-        self.rows += 1
-        return images.vectors * images.mask[..., None]
-
-    caption_side = image_side
-
-    def score_sides(self, images: Tensor, captions: Tensor) -> Tensor:
-        if images[..., 0].numel() * captions[..., 0].numel() > self.room:
-            raise torch.OutOfMemoryError("too large")
-        return torch.einsum("nrd,mtd->nm", images, captions)
 
 
 def sets(count: int, longest: int, seed: int) -> Encoded:

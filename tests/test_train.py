@@ -7,7 +7,8 @@ import math
 
 import pytest
 import torch
-from test_batches import CPU, split
+from padded_split import split
+from sums import CPU
 
 from harness.blocks import hinge
 from harness.errors import NonFiniteError

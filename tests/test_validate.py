@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from broken_files import captions, coco, precomp, regions, rewrite, saved
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_bad_input import captions, coco, precomp, regions, rewrite, saved
 from tiny_project import Call
 
 from harness.caption_checks import in_two_splits, unknown_only

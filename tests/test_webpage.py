@@ -6,26 +6,22 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from boards import HOSTILE, SPEEDS, Page, Rows, four, one_of, only_board, row, three_seeds, with_speed
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_results import log_ranked, ranks_of, reports_of, result_of, spec_of
-from test_report import as_line, only_board, row, three_seeds
+from sample_results import log_ranked, result_of, spec_of
 from tiny_project import Call
 
 from harness.axes import TALL, WIDTH, Axis, box, linear, logarithmic, named
-from harness.cards import MethodCard, Reported
+from harness.cards import Reported
 from harness.charts import front, intervals, steps, tradeoff
-from harness.columns import typed
 from harness.config import Config
-from harness.evidence import Assessed, Evidence, assessed
-from harness.files import npz
-from harness.folders import EPOCHS, RANKS
+from harness.evidence import Assessed, Evidence
 from harness.forms import files
 from harness.markup import readable
 from harness.registry import discover
@@ -34,79 +30,6 @@ from harness.report import pairs as differences
 from harness.results import Failure, State
 from harness.tracking import Tracker
 from harness.webpage import sortable, webpage
-
-EMPTY = {"meta", "link", "br", "input", "img", "hr"}
-HOSTILE = (
-    *("<script>alert(1)</script>", "a|b", "\"' onmouseover=alert(2) x='", "{{ 7 * 7 }}"),
-    *("</title></style><b>", "&amp;", "]]><!-- x"),
-)
-SPEEDS = {"bssan": 2e5, "caan": 1e5, "scan_t2i": 4e5, "vsepp": 5e7}
-Rows = list[dict[str, Any]]
-
-
-class Page(HTMLParser):
-    """The elements of a page, each with its attributes and all text within, in the order in which they begin."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[tuple[str, dict[str, str | None], list[str]]] = []
-        self.elements: list[tuple[str, dict[str, str | None], list[str]]] = []
-        self.feed(page)
-        self.close()
-        assert not self.open, "every element is closed"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len({name for name, _ in attrs}) == len(attrs), f"<{tag}> has an attribute twice"
-        self.elements.append((tag, dict(attrs), []))
-        if tag not in EMPTY:
-            self.open.append(self.elements[-1])
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs), []))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data: str) -> None:
-        for _, _, texts in self.open:
-            texts.append(data)
-
-    def texts(self, *tags: str) -> list[str]:
-        """The text of each element with one of the tags."""
-        return [" ".join("".join(texts).split()) for tag, _, texts in self.elements if tag in tags]
-
-    def lines(self) -> list[list[str]]:
-        """The cells of every row of every table."""
-        found: list[list[str]] = []
-        for tag, _, texts in self.elements:
-            if tag == "tr":
-                found.append([])
-            if tag in ("td", "th"):
-                found[-1].append("".join(texts))
-        return found
-
-
-def one_of(found: Rows, methods: dict[str, MethodCard] | None = None) -> Assessed:
-    """The board of a frame whose runs have ranks of their own."""
-    frame = typed([{**line, "run_id": str(place)} for place, line in enumerate(found)])
-    epochs = b"".join(map(as_line, reports_of(spec_of())))
-
-    def kept(run: str, name: str) -> bytes | None:
-        arrays = ranks_of(spec_of(seed=int(run)), worst=20 + 4 * int(run))
-        return {RANKS: npz(**arrays), EPOCHS: epochs}.get(name)
-
-    (one,) = assessed(frame, methods or {}, kept)
-    return one
-
-
-def with_speed(method: str, rsum: float, speed: float | None, **changes: Any) -> Rows:
-    return [{**line, "score_pairs_per_second": speed, **changes} for line in three_seeds(method, rsum)]
-
-
-def four() -> Rows:
-    """Four methods, the slowest of which is not the best."""
-    sums = {"bssan": 290.0, "caan": 260.0, "scan_t2i": 250.0, "vsepp": 200.0}
-    return [line for method, rsum in sums.items() for line in with_speed(method, rsum, SPEEDS[method])]
 
 
 def failed(method: str, seed: int, message: str, **changes: Any) -> dict[str, Any]:

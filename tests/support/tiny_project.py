@@ -139,7 +139,7 @@ def make_project(folder: Path, store: Path) -> Path:
 
 def write_dataset(file: Path, cache: Path) -> None:
     """The dataset's card, with the counts that its generator gives."""
-    shape = read_card(DatasetCard, Path(__file__).parents[1] / "datasets" / "scenes" / "card.toml")
+    shape = read_card(DatasetCard, Path(__file__).parents[2] / "datasets" / "scenes" / "card.toml")
     sizes = {"width": shape.feature_width, "regions": shape.max_regions}
     guess = "\n".join(f"{name} = {{ images = {size}, captions = 0 }}" for name, size in SIZES.items())
     file.write_text(DATASET.format(splits=guess, images=SIZES["test"], captions=0, **sizes))
