@@ -27,14 +27,14 @@ import methods
 from harness.arrays import open_array
 from harness.batches import Held, read
 from harness.captions import UNKNOWN, Tokens
-from harness.cards import MethodCard, read_card
+from harness.config.cards import MethodCard, read_card
+from harness.config.registry import load_class
+from harness.config.sections import Training
 from harness.folders import write_atomic
 from harness.machine import this_machine
 from harness.method import Inputs
 from harness.precomp import AXES
 from harness.regions import PaddedArray, offsets, padded_places
-from harness.registry import load_class
-from harness.sections import Training
 from harness.splits import Split, pairs_of
 from harness.train import Trainer
 

@@ -29,7 +29,7 @@ import numpy as np
 import psutil
 from rich.console import Console
 
-from harness.cards import DatasetCard
+from harness.config.cards import DatasetCard
 from harness.folders import write_atomic
 from harness.machine import this_machine
 from harness.region_store import FACTS, IDS, OFFSETS, REGIONS, Facts

@@ -24,10 +24,10 @@ from pathlib import Path
 import torch
 
 from harness.cluster import RayExecutor
+from harness.config.sections import Resources, Training
 from harness.folders import write_atomic, write_result
 from harness.machine import this_machine
 from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
-from harness.sections import Resources, Training
 
 ROOT = Path(__file__).parents[1]
 BAR = 1.8

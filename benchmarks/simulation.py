@@ -28,15 +28,15 @@ from places import EPOCHS_EACH, Clock, Places
 from rich.console import Console
 
 from harness.campaign import carry_out
-from harness.config import built_in
+from harness.config.project import built_in
+from harness.config.registry import discover
+from harness.config.sections import Failures, Search, Training, Tunable
 from harness.folders import write_atomic
 from harness.machine import this_machine
 from harness.recording import Ended
-from harness.registry import discover
 from harness.results import Assignment, EpochReport, State, TrialResult
 from harness.scribe import Scribe
 from harness.searching import Searched, outlines
-from harness.sections import Failures, Search, Training, Tunable
 from harness.store import default_uri
 from harness.view import Lines
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.config.sections import Scalar, Tunable
 from harness.search import IDENTITY, NOTES, TOTAL, ended_of, open_storage, store_errors
-from harness.sections import Scalar, Tunable
 from harness.studies import Ended
 
 if TYPE_CHECKING:

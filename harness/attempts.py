@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+from harness.config.sections import Failures
 from harness.folders import RESULT, add_attempt
 from harness.results import Assignment, TrialResult
-from harness.sections import Failures
 
 
 class Attempts:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.captions import Marks
-from harness.data import Split
+from harness.config.sections import Training
 from harness.method import Batch
 from harness.regions import Bools, Ints, Regions, padded_places
-from harness.sections import Training
+from harness.splits import Split
 
 HELD_SHARE = 1 / 3  # of a GPU's free memory, at most, for the regions of a split
 HELD_ROWS = 2**12  # taken there at a time

@@ -14,12 +14,12 @@ from math import nan
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from harness.cards import SELECTION, MethodCard
 from harness.columns import ORDER, described_settings, described_training
-from harness.config import built_in
+from harness.config.cards import SELECTION, MethodCard
+from harness.config.project import built_in
+from harness.config.registry import settings_for, training_for
 from harness.external import command as score_command
 from harness.external import is_external, remark
-from harness.registry import settings_for, training_for
 from harness.results import RECALLS, State, shortfalls
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from harness.board_plots import curve, drawn, plots
-from harness.cards import MethodCard
+from harness.config.cards import MethodCard
 from harness.evidence import Assessed
 from harness.grid import grid
 from harness.method_page import curve_name, file_stem, method_page

@@ -20,16 +20,16 @@ from filelock import FileLock, Timeout
 
 from harness.attempts import Attempts
 from harness.cluster import RayExecutor
-from harness.config import Config
+from harness.config.project import TRIALS, Config
+from harness.config.sections import Failures
 from harness.errors import ResourceError, StoreError, TrialError
 from harness.executors import Executor, InProcess
 from harness.folders import read_result, write_atomic
 from harness.interruption import sigterm_raises
-from harness.planning import TRIALS, Plan
+from harness.planning import Plan
 from harness.recording import Books, Ended, Logbook, Recorder, View
 from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 from harness.scribe import Scribe
-from harness.sections import Failures
 from harness.shares import Shares
 from harness.tracking import Tracker
 

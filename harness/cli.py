@@ -19,10 +19,10 @@ from harness.flags import CONFIG, CONFIRMING, FAILURES, MACHINE, OUTPUT, RETRY, 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from harness.config import Config
+    from harness.config.project import Config
+    from harness.config.registry import Registry
     from harness.output import Output
     from harness.planning import Plan
-    from harness.registry import Registry
 
 INTERRUPTED, TERMINATED = 130, 143
 KINDS = ("methods", "datasets", "protocols")

@@ -23,7 +23,7 @@ def init(flags: Flags, force: bool) -> int:
         if force or flags.as_json:
             raise UsageError("give flags behind the dataset's name: harness init dataset NAME --force")
         return 0
-    from harness.init import write_template
+    from harness.config.template import write_template
 
     file = write_template(Path.cwd(), force)
     flags.out().answer({"written": str(file)}, f"{file.name} written; next: harness run")
@@ -47,7 +47,7 @@ def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
       train_ims.npy, train_caps.txt, dev_…, test_…     the field's precomputed regions
     """
     from harness import init_dataset
-    from harness.planning import CACHE
+    from harness.config.project import CACHE
 
     config, registry, out = flags.open()
     asked = init_dataset.request(config, registry.datasets, name, folder, config.results / CACHE)

@@ -12,9 +12,9 @@ from harness.errors import UsageError, unknown
 from harness.flags import CONFIG, OUTPUT, Flags, takes
 
 if TYPE_CHECKING:
-    from harness.config import Config
+    from harness.config.project import Config
+    from harness.config.registry import Registry
     from harness.output import Output
-    from harness.registry import Registry
     from harness.tracking import Tracker
 
 EXAMPLES = "examples"  # a form that needs the dataset beside the store

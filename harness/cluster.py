@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.config.sections import Cluster, Resources
 from harness.courier import Courier, Parcel, pack, unpack
 from harness.errors import ResourceError
 from harness.executors import POLL_SECONDS, Answer, Steps, Worker, is_over, lost, overdue, writing
 from harness.machine import Node, amount, this_machine
 from harness.placement import Places, place, places, places_of, refuse_unplaceable, share
 from harness.results import Assignment, EpochReport, Failure, State, TrialResult
-from harness.sections import Cluster, Resources
 
 LAST = object()  # there are no more assignments
 KNOCK_SECONDS = 5

@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.config import override_value
+from harness.config.sections import Scalar, Training
+from harness.config.toml import override_value
 from harness.external import recipe_of
 from harness.results import RECALLS, EpochReport, TrialResult, TrialSpec
-from harness.sections import Scalar, Training
 
 if TYPE_CHECKING:
     import pandas

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.config.registry import BUILT_IN, DATASETS
 from harness.errors import DataError, HarnessError
 from harness.executors import Worker, lost
 from harness.folders import RESULT, write_atomic
-from harness.registry import BUILT_IN, DATASETS
 from harness.results import Assignment, EpochReport, Failure, TrialResult
 
 Files = dict[str, bytes]  # of a trial's folder, by name

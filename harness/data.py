@@ -14,8 +14,8 @@ import numpy as np
 
 from harness import captions, pretrained_text
 from harness.captions import Tokenizer, Tokens, Vocabulary
-from harness.cards import DatasetCard
 from harness.coco import Coco
+from harness.config.cards import DatasetCard
 from harness.entities import Entities
 from harness.errors import DataError, unknown
 from harness.files import checked_sha256, keep, load_arrays, npz, require

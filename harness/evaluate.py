@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.captions import Tokens
-from harness.data import Split
 from harness.errors import DataError
 from harness.method import Encoded, Method
 from harness.positives import PositiveSet, SetRanks, rank_sets
@@ -22,6 +21,7 @@ from harness.protocols import Fold, rank_folds
 from harness.ranking import Ints, Ranks
 from harness.regions import Regions
 from harness.shortlists import Shortlist, shortlists
+from harness.splits import Split
 from harness.streaming import Rows, rank_streamed
 from harness.tiles import Tile, by_length, runs, side
 

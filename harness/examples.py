@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness import kept
 from harness.board import Board, Standing
-from harness.cards import MethodCard
+from harness.config.cards import MethodCard
 from harness.folders import RANKINGS, RANKS
 from harness.kept import Read
 from harness.queries import WAYS, Queries, queries

@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.board import Board
-from harness.cards import MethodCard
-from harness.config import Config
+from harness.config.cards import MethodCard
+from harness.config.project import CACHE, Config
+from harness.config.registry import Registry
 from harness.data import fingerprint
 from harness.errors import DataError
 from harness.examples import FIRST, GROUPS, Examples, examples_of
 from harness.kept import Read
 from harness.looks import Looks, thumbnail
 from harness.markup import markup
-from harness.planning import CACHE
 from harness.queries import WAYS
-from harness.registry import Registry
 from harness.report import file_name
 from harness.splits import Look
 

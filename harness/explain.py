@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harness.captions import Part, Tokens
-from harness.cards import SELECTION
-from harness.config import Config
+from harness.config.cards import SELECTION, find_protocol
+from harness.config.project import CACHE, Config
+from harness.config.registry import Registry, load_class
 from harness.data import open_dataset
 from harness.errors import UsageError, unknown
 from harness.files import load_arrays
 from harness.folders import RANKS
 from harness.looks import Looks
-from harness.planning import CACHE, find_protocol
 from harness.ranking import Ints
 from harness.regions import Ragged
-from harness.registry import Registry, load_class
 from harness.splits import Look, Split
 from harness.weights import Trained, Wanted, best_weights, trained
 

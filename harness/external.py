@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.config import parse_override
+from harness.config.sections import Training
+from harness.config.toml import parse_override
 from harness.errors import UsageError
 from harness.results import TrialSpec
-from harness.sections import Training
 
 PREFIX = "external:"
 LONGEST_NAME, LONGEST_NOTE = 80, 200

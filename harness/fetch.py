@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from rich.filesize import decimal
 
 from harness import __version__
-from harness.cards import DatasetCard, Download
+from harness.config.cards import DatasetCard, Download
 from harness.errors import DataError, ResourceError, StoreError, UsageError
 from harness.files import sha256
 from harness.folders import write_atomic

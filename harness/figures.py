@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.archive import Archived, value_text
+from harness.config.sections import Scalar, Tunable
 from harness.results import RECALLS, EpochReport
-from harness.sections import Scalar, Tunable
 from harness.studies import Outcome
 from harness.subject import superseding
 

@@ -16,9 +16,9 @@ import click
 from harness.errors import HarnessError, unknown
 
 if TYPE_CHECKING:
-    from harness.config import Config
+    from harness.config.project import Config
+    from harness.config.registry import Registry
     from harness.output import Output
-    from harness.registry import Registry
     from harness.results import Failure
 
 Command = Callable[..., int]
@@ -66,8 +66,8 @@ class Flags:
 
     def open(self) -> tuple[Config, Registry, Output]:
         """The configuration with all overrides, every card there is, and where to speak."""
-        from harness.config import load
-        from harness.registry import discover
+        from harness.config.project import load
+        from harness.config.registry import discover
 
         said = {key: getattr(self, name) for key, name in OVERRIDES.items()}
         chosen = [f"{key}={value}" for key, value in said.items() if value is not None]

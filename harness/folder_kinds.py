@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from harness.arrays import open_array
 from harness.by_id import Shelf
-from harness.cards import DatasetCard
+from harness.config.cards import DatasetCard
+from harness.config.sections import Scalar
 from harness.errors import DataError
 from harness.files import read_lines
 from harness.karpathy import matching_key, read_images
@@ -17,7 +18,6 @@ from harness.looks import FOLDER
 from harness.own_folder import CAPTIONS, SPLIT, left_out, read_captions, read_split
 from harness.pictures import SUFFIXES
 from harness.precomp import AXES
-from harness.sections import Scalar
 from harness.splits import Place
 
 SPLITS = ("train", "val", "test")

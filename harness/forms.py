@@ -13,7 +13,7 @@ from typing import Any
 
 from harness import board_page
 from harness.board import SECTIONS, Standing
-from harness.cards import MethodCard
+from harness.config.cards import MethodCard
 from harness.errors import ConfigError
 from harness.evidence import Assessed, Evidence
 from harness.more_measures import all_measures

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.arrays import lfs_hint
-from harness.cards import ProtocolCard
+from harness.config.cards import ProtocolCard
 from harness.errors import DataError
 from harness.regions import Ints
 from harness.splits import Place, first_twice

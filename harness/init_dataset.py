@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.cards import DatasetCard
-from harness.config import Config, literal, validate
+from harness.config.cards import DatasetCard
+from harness.config.project import Config
+from harness.config.toml import literal, validate
 from harness.data import LAYOUTS
 from harness.errors import ConfigError, StoreError, UsageError
 from harness.files import remembered, sha256

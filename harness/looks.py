@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
-from harness.cards import DatasetCard
+from harness.config.cards import DatasetCard
 from harness.data import LAYOUTS
 from harness.pictures import SUFFIXES, read_picture
 from harness.splits import Look, Place

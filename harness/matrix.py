@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.arrays import BROKEN, Header, parse_header
-from harness.cards import DatasetCard, ProtocolCard
+from harness.config.cards import DatasetCard, ProtocolCard
 from harness.errors import DataError, UsageError
 from harness.ranking import Floats, blocks
 from harness.splits import Split

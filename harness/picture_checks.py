@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from harness.cards import DatasetCard
+from harness.config.cards import DatasetCard
 from harness.errors import DataError
 from harness.findings import Finding, Severity, found
 from harness.looks import FOLDER, Looks

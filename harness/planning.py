@@ -10,23 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from harness.cards import SELECTION, DatasetCard, MethodCard, ProtocolCard
-from harness.config import Config
+from harness.config.cards import SELECTION, DatasetCard, MethodCard, find_protocol, protocol_of
+from harness.config.project import CACHE, TRIALS, Config
+from harness.config.registry import Registry, settings_for, training_for
+from harness.config.sections import Campaign
+from harness.config.sources import source_hash
 from harness.data import fingerprint, open_dataset
-from harness.errors import StoreError, UsageError, unknown
+from harness.errors import StoreError, UsageError
 from harness.folders import CHECKPOINT, read_result
 from harness.positives import open_sets
 from harness.protocols import split_folds
-from harness.registry import Registry, settings_for, training_for
 from harness.results import Assignment, Failure, State, TrialSpec
-from harness.sections import Campaign
-from harness.sources import source_hash
 from harness.store import default_uri, is_logged
 
 Standing = Literal["done", "resume", "failed", "retry", "new"]
 ENDED = ("done", "failed")
-TRIALS = "trials"
-CACHE = "cache"
 LEAST_FREE_BYTES = 200_000_000
 
 
@@ -194,23 +192,6 @@ def stand(assignment: Assignment, force: bool = False, retry: frozenset[Failure]
         return Planned(assignment, "done", result.cost.get("seconds", 0.0))
     begun = not force and (assignment.folder / CHECKPOINT).is_file()
     return Planned(assignment, "resume" if begun else "new")
-
-
-def protocol_of(dataset: DatasetCard, name: str) -> tuple[str, int]:
-    """Name and version of a protocol; `val` is none of the dataset's and has no version."""
-    if name == SELECTION:
-        return SELECTION, 0
-    found = find_protocol(dataset, name)
-    return found.name, found.identity
-
-
-def find_protocol(dataset: DatasetCard, name: str) -> ProtocolCard:
-    """The dataset's protocol of this name, its first where none is named."""
-    protocol = dataset.protocol(name)
-    if protocol is None:
-        known = (p.name for p in dataset.protocols)
-        raise UsageError(f"dataset {dataset.name}: {unknown('protocol', name, known)}")
-    return protocol
 
 
 def check_numbers(seeds: Sequence[int], limit: int | None) -> None:

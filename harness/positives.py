@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.captions import words
-from harness.cards import DatasetCard, Positives
+from harness.config.cards import DatasetCard, Positives
 from harness.errors import DataError
 from harness.files import sha256
 from harness.ids import Lists, read_captions, read_ids, read_lists

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.caption_checks import same
-from harness.cards import ProtocolCard
+from harness.config.cards import ProtocolCard
 from harness.findings import Finding, Severity
 from harness.protocols import Fold, evaluation, expected_at_random, gallery, split_folds
 from harness.regions import Floats, Ints

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.cards import ProtocolCard
+from harness.config.cards import ProtocolCard
 from harness.errors import DataError
 from harness.ranking import CUTOFFS, Floats, Ints, Ranks, check_finite, list_measures, measures, rank, ways
 from harness.regions import Bools

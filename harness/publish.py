@@ -11,17 +11,17 @@ from rich.table import Table
 
 from harness import forms, report
 from harness.archive import Archived, read_studies
+from harness.config.project import STUDIES, TRIALS
+from harness.config.registry import Registry
 from harness.errors import StoreError
 from harness.evidence import Assessed, assessed
 from harness.figures import Comparison, Figure
 from harness.folders import read_epochs
 from harness.kept import ranks
-from harness.planning import TRIALS, Plan
+from harness.planning import Plan
 from harness.plots import drawn
-from harness.registry import Registry
 from harness.results import EpochReport
 from harness.search_report import Page, page
-from harness.searching import STUDIES
 from harness.stats import Hits, hits_of
 from harness.store import SQLITE, sqlite_file, without_password
 from harness.tracking import Tracker

@@ -9,7 +9,7 @@ from math import isnan, nan, sqrt
 from scipy.special import stdtrit
 
 from harness.board import Board, Standing
-from harness.cards import MethodCard, Reported
+from harness.config.cards import MethodCard, Reported
 from harness.stats import LEVEL
 
 ROUNDING = 0.3  # six printed recalls, each rounded to a tenth

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.board import SHORT, Board, Standing
-from harness.cards import MethodCard
+from harness.config.cards import MethodCard
 from harness.errors import StoreError
 from harness.evidence import Assessed, Evidence
 from harness.folders import write_atomic

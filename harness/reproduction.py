@@ -15,19 +15,20 @@ from scipy.special import stdtrit
 
 from harness.campaign import only_driver
 from harness.compare import run_of
-from harness.config import Config
+from harness.config.cards import protocol_of
+from harness.config.project import CACHE, Config
+from harness.config.registry import Registry
+from harness.config.sources import source_hash
 from harness.data import fingerprint
 from harness.errors import DataError, UsageError, unknown
 from harness.executors import InProcess
 from harness.external import is_external
 from harness.folders import RESULT
 from harness.output import table
-from harness.planning import CACHE, assignment, protocol_of
+from harness.planning import assignment
 from harness.recording import View
-from harness.registry import Registry
 from harness.report import tenths
 from harness.results import RECALLS, Assignment, EpochReport, State, TrialResult
-from harness.sources import source_hash
 from harness.stats import LEVEL
 from harness.tracking import Tracker
 

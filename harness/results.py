@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.sections import Scalar, Training
+from harness.config.sections import Scalar, Training
 
 Phase = Literal["start", "train", "test"]
 EQUAL, UNEQUAL = ("trials", "epochs"), 0.1  # of a search's budget: what is to be alike, and the share it may differ by

@@ -14,8 +14,9 @@ from rich.console import RenderableType
 from harness import positives
 from harness.board import SECTIONS, Board, Standing
 from harness.campaign import only_driver
-from harness.cards import DatasetCard, ProtocolCard
-from harness.config import Config
+from harness.config.cards import DatasetCard, ProtocolCard, find_protocol
+from harness.config.project import CACHE, TRIALS, Config
+from harness.config.registry import Registry
 from harness.data import fingerprint, open_dataset
 from harness.errors import UsageError, unknown
 from harness.external import FILE, PREFIX, file_name, method_of, recipe_of, spec_of
@@ -23,10 +24,9 @@ from harness.files import npz, sha256
 from harness.folders import RANKINGS, RANKS, read_result, write_atomic, write_result, write_spec
 from harness.matrix import as_floats, hold_scores, open_scores
 from harness.output import table
-from harness.planning import CACHE, TRIALS, check_numbers, check_protocol, check_writable, find_protocol
+from harness.planning import check_numbers, check_protocol, check_writable
 from harness.protocols import Fold, evaluation, expected_at_random, gallery, rank_folds, split_folds
 from harness.ranking import Floats, Ranks, measures
-from harness.registry import Registry
 from harness.report import label, rsum, tenths
 from harness.results import State, TrialResult, TrialSpec
 from harness.shortlists import kept, shortlists

@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.config.sections import Scalar, Search, Tunable
 from harness.errors import StoreError, UsageError
-from harness.sections import Scalar, Search, Tunable
 from harness.space import asked, ends, ordered
 from harness.studies import Ended, Outcome, Proposal, cells_of, check_sampler, connect, difference, identity, trouble
 

@@ -13,12 +13,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from harness.archive import Archived, read_studies
+from harness.config.project import STUDIES, TRIALS
 from harness.folders import read_epochs, read_spec
 from harness.output import table
-from harness.planning import TRIALS
 from harness.results import EpochReport
 from harness.search_summary import measured, shown
-from harness.searching import STUDIES
 from harness.studies import Ended
 from harness.view import clock
 

@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.campaign import Outcome
-from harness.config import literal
+from harness.config.sections import Scalar, Search
+from harness.config.toml import literal
 from harness.output import table
 from harness.publish import Published
 from harness.results import shortfalls
 from harness.searching import COSTS, Outline, Searched
-from harness.sections import Scalar, Search
 from harness.space import described
 from harness.subject import Subject
 from harness.summary import count, counts_line, failures_page, files_page

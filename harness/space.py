@@ -6,11 +6,12 @@ import fnmatch
 import graphlib
 from collections.abc import Iterable, Iterator, Mapping
 
-from harness.cards import MethodCard
-from harness.config import Config, literal, validate
+from harness.config.cards import MethodCard
+from harness.config.project import Config
+from harness.config.registry import Registry, settings_for
+from harness.config.sections import Scalar, Search, Training, Tunable
+from harness.config.toml import literal, validate
 from harness.errors import ConfigError, unknown
-from harness.registry import Registry, settings_for
-from harness.sections import Scalar, Search, Training, Tunable
 
 PREFIX = "training."  # of a key that is no setting of the method but one of [training]
 FITS = {  # the types of a range that suit a value of this type

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 import numpy as np
 
 from harness.captions import Tokens
-from harness.cards import DatasetCard, Known
+from harness.config.cards import DatasetCard, Known
+from harness.config.sections import Scalar
 from harness.errors import ConfigError, DataError
 from harness.regions import Ints, Regions
-from harness.sections import Scalar
 
 if TYPE_CHECKING:
     from PIL import Image

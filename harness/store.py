@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from harness.config import Config
+from harness.config.project import Config
 from harness.folders import read_result
 from harness.results import TrialResult
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from harness.config import literal
+from harness.config.sections import Scalar, Search, Tunable
+from harness.config.toml import literal
 from harness.errors import ConfigError, UsageError
-from harness.sections import Scalar, Search, Tunable
 from harness.space import described, ends, ordered
 
 NEEDS = {"gp": ("scipy", "torch"), "cmaes": ("cmaes",)}  # packages that a sampler imports

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.config.sections import Search
 from harness.folders import read_result
 from harness.results import Assignment, Budget, EpochReport, Failure, State, TrialResult
-from harness.search import Ended as Ended
-from harness.search import Outcome, Proposal, Study
-from harness.sections import Search
+from harness.search import Study
 from harness.space import applied
+from harness.studies import Ended, Outcome, Proposal
 
 OUTCOMES: dict[State, Outcome] = {State.DONE: "complete", State.PRUNED: "pruned"}
 

@@ -13,10 +13,10 @@ from torch import nn
 
 from harness.batches import Ahead, Batches, free_bytes, source
 from harness.blocks import TextEncoder
-from harness.data import Split
+from harness.config.sections import Training
 from harness.errors import NonFiniteError
 from harness.method import Batch, Method
-from harness.sections import Training
+from harness.splits import Split
 
 
 class EpochCost(NamedTuple):

@@ -16,8 +16,11 @@ import torch
 
 from harness import positives
 from harness.blocks import TextEncoder
-from harness.cards import SELECTION, DatasetCard, MethodCard, ProtocolCard, read_card
 from harness.checkpoint import load_checkpoint, save_checkpoint
+from harness.config.cards import SELECTION, DatasetCard, MethodCard, ProtocolCard, read_card
+from harness.config.registry import load_class
+from harness.config.sections import Scalar
+from harness.config.sources import source_hash
 from harness.data import Dataset, open_dataset
 from harness.environment import environment
 from harness.errors import DataError, ResourceError, TrialError
@@ -40,11 +43,8 @@ from harness.method import Inputs, Method, Words
 from harness.pretrained_text import load_model
 from harness.protocols import evaluation, gallery, split_folds
 from harness.ranking import measures, rank
-from harness.registry import load_class
 from harness.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
-from harness.sections import Scalar
 from harness.shortlists import kept
-from harness.sources import source_hash
 from harness.train import EpochCost, Trainer
 
 Steps = Generator[EpochReport, bool | None, TrialResult]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from harness import caption_checks, image_checks, picture_checks, protocol_checks
-from harness.cards import DatasetCard
+from harness.config.cards import DatasetCard
 from harness.data import LAYOUTS, Dataset, open_dataset, place_of
 from harness.errors import DataError
 from harness.files import broken_link, checked_sha256, present

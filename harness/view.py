@@ -14,7 +14,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from harness.cards import SELECTION
+from harness.config.cards import SELECTION
 from harness.results import Assignment, EpochReport, State, TrialResult
 
 MARKS = {State.DONE: ("✓", "green"), State.FAILED: ("✗", "red"), State.PRUNED: ("■", "yellow")}

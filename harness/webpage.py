@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.cards import MethodCard
 from harness.charts import SPEED, intervals, tradeoff
+from harness.config.cards import MethodCard
 from harness.evidence import Assessed
 from harness.grid import grid
 from harness.lines import learning, recall

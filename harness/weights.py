@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.config import Config
+from harness.config.project import TRIALS, Config
+from harness.config.registry import Registry
 from harness.errors import DataError, UsageError
 from harness.folders import CHECKPOINT, RESULT, read_result
-from harness.planning import TRIALS, Plan, selected
-from harness.registry import Registry
+from harness.planning import Plan, selected
 from harness.results import State, TrialResult, TrialSpec
 
 if TYPE_CHECKING:

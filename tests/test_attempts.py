@@ -13,10 +13,10 @@ from toy_trials import counting, toy_assignment
 
 from harness.attempts import Attempts
 from harness.cluster import RayExecutor
+from harness.config.sections import Failures, Resources
 from harness.executors import Executor, InProcess, lost
 from harness.folders import attempts, read_result
 from harness.results import Assignment, EpochReport, Failure, State, TrialResult
-from harness.sections import Failures, Resources
 
 QUICK = Failures(attempts=3, wait_seconds=0.01)
 

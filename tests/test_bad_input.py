@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from tiny_project import Call
 
 from harness.arrays import open_array
-from harness.cards import DatasetCard
 from harness.coco import Annotations, Coco
+from harness.config.cards import DatasetCard
 from harness.errors import DataError
 from harness.files import read_lines
 from harness.splits import Place

@@ -15,8 +15,8 @@ from padded_split import EACH, IMAGES, split
 
 from harness.batches import PIECE, Ahead, Batches, Held, batches_per_epoch, free_bytes, hide_regions, shuffled, source
 from harness.captions import UNKNOWN
+from harness.config.sections import Training
 from harness.regions import PaddedArray, Ragged, Regions, offsets
-from harness.sections import Training
 
 CPU = torch.device("cpu")
 

@@ -17,19 +17,19 @@ import pytest
 from filelock import FileLock
 
 from harness.campaign import LOCK, Outcome, choose_executor, execute
-from harness.cards import DatasetCard, Request, read_card
 from harness.cluster import RayExecutor
-from harness.config import Config, load
+from harness.config.cards import DatasetCard, Request, read_card
+from harness.config.project import Config, load
+from harness.config.registry import discover
+from harness.config.sections import Campaign, Paths, Resources, Training
 from harness.errors import DataError, ResourceError, StoreError, UsageError
 from harness.executors import InProcess
 from harness.folders import read_epochs, read_result, write_atomic
 from harness.interruption import held_back
 from harness.planning import Plan, check_room, plan
 from harness.recording import Logbook
-from harness.registry import discover
 from harness.results import Assignment, EpochReport, Failure, State, TrialResult
 from harness.scenes import Scenes
-from harness.sections import Campaign, Paths, Resources, Training
 from harness.splits import Place
 from harness.store import is_logged
 from harness.tracking import Tracker
@@ -261,8 +261,8 @@ def test_what_is_done_is_not_done_again_and_needs_no_heavy_library(config: Confi
     assert again.idle
     assert standing(again) == ["done", "done"]
     code = (
-        "import sys; from harness.config import Config; from harness.planning import plan;"
-        "from harness.registry import discover; config = Config.model_validate_json(sys.stdin.read());"
+        "import sys; from harness.config.project import Config; from harness.planning import plan;"
+        "from harness.config.registry import discover; config = Config.model_validate_json(sys.stdin.read());"
         f"config = config.model_copy(update={{'root': __import__('pathlib').Path({str(config.root)!r})}});"
         "assert plan(config, discover(config), methods=['vsepp', 'chance']).idle;"
         "assert not {'torch', 'ray', 'mlflow'} & set(sys.modules)"

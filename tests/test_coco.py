@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from coco_files import CARD, Files, files, opened
 
-from harness.cards import DatasetCard
+from harness.config.cards import DatasetCard
 from harness.data import open_dataset
 from harness.errors import ConfigError, DataError
 

@@ -11,8 +11,8 @@ from coco_files import CARD, Files, files, opened
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cards import DatasetCard, read_card
 from harness.coco import Coco, drawn
+from harness.config.cards import DatasetCard, read_card
 from harness.errors import ConfigError, DataError
 from harness.splits import Place, hold
 

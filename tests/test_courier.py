@@ -8,15 +8,15 @@ import pytest
 import torch
 from toy_trials import counting, toy_assignment
 
-from harness import courier
 from harness.checkpoint import load_checkpoint
 from harness.cluster import RayExecutor
+from harness.config.registry import BUILT_IN
+from harness.config.sections import Cluster
 from harness.courier import Courier, Parcel, card_here, pack, unpack
 from harness.errors import DataError
 from harness.executors import InProcess
 from harness.folders import CHECKPOINT, RESULT, read_epochs, read_result
 from harness.results import Assignment, EpochReport, Failure, State
-from harness.sections import Cluster
 
 
 def carried(assignment: Assignment, epochs: int = 99) -> Parcel:
@@ -33,9 +33,9 @@ def carried(assignment: Assignment, epochs: int = 99) -> Parcel:
 @pytest.fixture
 def trial(project: Path) -> Assignment:
     """A real trial on the tiny dataset of a project."""
-    from harness.config import load
+    from harness.config.project import load
+    from harness.config.registry import discover
     from harness.planning import plan
-    from harness.registry import discover
 
     config = load(project / "harness.toml", ["training.epochs=4"])
     return plan(config, discover(config)).trials[0].assignment
@@ -82,7 +82,7 @@ def test_a_result_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_card_that_is_not_there_is_the_installed_one_or_fails_the_trial(trial: Assignment, tmp_path: Path) -> None:
-    assert card_here(Path("/nowhere/methods/vsepp.toml")) == courier.BUILT_IN / "vsepp.toml"
+    assert card_here(Path("/nowhere/methods/vsepp.toml")) == BUILT_IN / "vsepp.toml"
     assert card_here(Path("/nowhere/datasets/scenes/card.toml")).is_file()
     with pytest.raises(DataError, match="not on this node"):
         card_here(Path("/nowhere/mine.toml"))

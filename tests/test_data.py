@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from coco_files import CARD, files, opened
 
-from harness.cards import DatasetCard, read_card
+from harness.config.cards import DatasetCard, read_card
 from harness.data import fingerprint, open_dataset
 from harness.errors import DataError
 

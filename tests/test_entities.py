@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from harness import coco, drawing
-from harness.cards import DatasetCard, read_card
+from harness.config.cards import DatasetCard, read_card
 from harness.data import Dataset, fingerprint, open_dataset
 from harness.entities import Entities
 from harness.entity_files import NOT_VISUAL, TYPES, Phrase, parse_annotation, parse_sentence, read_sentences

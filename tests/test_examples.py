@@ -21,8 +21,8 @@ from PIL import Image
 from tiny_project import Call
 
 from harness.board import boards_of
-from harness.cards import DatasetCard
 from harness.columns import typed
+from harness.config.cards import DatasetCard
 from harness.errors import DataError
 from harness.examples import ALL, FIRST, GROUPS, NONE, SAMPLE, SOME, examples_of, grouped, run_of, sampled
 from harness.examples_page import tags, webpage
@@ -73,7 +73,7 @@ class Store:
 
 @pytest.fixture
 def looks(tmp_path: Path) -> Looks:
-    from harness.cards import read_card
+    from harness.config.cards import read_card
 
     return Looks(read_card(DatasetCard, SCENES), tmp_path, tmp_path)
 
@@ -115,8 +115,8 @@ def test_examples_say_what_the_scores_say() -> None:
 
 
 def test_a_method_that_learns_nothing_has_no_say_unless_it_is_alone() -> None:
-    from harness.config import Config
-    from harness.registry import discover
+    from harness.config.project import Config
+    from harness.config.registry import discover
 
     methods = discover(Config(root=Path(__file__).parents[1])).methods
     store = Store({"caan": 50.0, "chance": 0.0})
@@ -228,7 +228,7 @@ def test_boxes_have_the_names_of_their_categories(tmp_path: Path) -> None:
 
 
 def test_the_pictures_of_scenes_are_those_that_its_regions_were_cut_from(tmp_path: Path) -> None:
-    from harness.cards import read_card
+    from harness.config.cards import read_card
 
     card = read_card(DatasetCard, SCENES)
     reader = Scenes(Place(card, tmp_path, tmp_path))

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from tiny_project import Call
 
 from harness.answers import Run, asked_of, falling, heads_of, names_of
-from harness.config import load
-from harness.data import Split, open_dataset
+from harness.config.project import load
+from harness.config.registry import discover
+from harness.data import open_dataset
 from harness.protocols import evaluation, folds, rank_folds
-from harness.registry import discover
 from harness.results import TrialSpec
 from harness.scoring import ranked, wanted
 from harness.shortlists import kept, shortlists
+from harness.splits import Split
 from harness.trec import files_of
 
 Captured = pytest.CaptureFixture[str]

@@ -29,11 +29,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import fetch
-from harness.cards import DatasetCard
 from harness.cli_data import data
+from harness.config.cards import DatasetCard
+from harness.config.registry import discover
 from harness.data import open_dataset
 from harness.errors import ConfigError, DataError, HarnessError, ResourceError, StoreError, UsageError
-from harness.registry import discover
 
 CONTENT = np.random.default_rng(0).bytes(2 * fetch.PIECE + 1000)
 CARD = """
@@ -505,7 +505,7 @@ def test_two_downloads_do_not_become_one_file(site: Site) -> None:
 
 
 def test_every_download_of_a_card_here_becomes_a_file_that_its_layout_reads() -> None:
-    from harness.config import Config
+    from harness.config.project import Config
     from harness.data import LAYOUTS
     from harness.splits import Place
 

@@ -13,12 +13,11 @@ import pytest
 from karpathy_files import entry, write_store
 from tiny_project import Call
 
-from harness.cards import DatasetCard, read_card
-from harness.config import load
+from harness.config.cards import DatasetCard, read_card
+from harness.config.project import CACHE, load
+from harness.config.registry import discover
 from harness.data import open_dataset
 from harness.files import sha256
-from harness.planning import CACHE
-from harness.registry import discover
 
 Capture = pytest.CaptureFixture[str]
 SIZES = {"train": 12, "val": 4, "test": 4}

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from karpathy_files import WIDTH, Content, entry, regions_of, write_store
 
-from harness.cards import DatasetCard
+from harness.config.cards import DatasetCard
 from harness.data import Dataset, fingerprint, open_dataset
 from harness.errors import ConfigError, DataError
 from harness.karpathy import read_images

@@ -14,13 +14,13 @@ from markdown_it import MarkdownIt
 from sample_results import folder_of, ranks_of, result_of, spec_of
 
 from harness.board_page import beside, board_page
-from harness.cards import MethodCard, Reported
-from harness.config import Config
+from harness.config.cards import MethodCard, Reported
+from harness.config.project import Config
+from harness.config.registry import discover
 from harness.evidence import Assessed, assessed
 from harness.folders import RANKINGS
 from harness.forms import as_json, files
 from harness.method_page import facts, file_stem, method_page
-from harness.registry import discover
 from harness.report import safe
 from harness.shortlists import kept, shortlists
 from harness.tracking import Tracker
@@ -43,7 +43,7 @@ def known() -> dict[str, MethodCard]:
 
 def heads(ranks: dict[str, Any]) -> dict[str, Any]:
     """A rankings.npz for the same queries."""
-    from harness.cards import ProtocolCard
+    from harness.config.cards import ProtocolCard
     from harness.protocols import folds
 
     protocol = ProtocolCard(name="full", images=IMAGES, captions=2 * IMAGES)

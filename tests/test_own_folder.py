@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from karpathy_files import WIDTH, regions_of, write_store
 from PIL import Image
 
-from harness.cards import DatasetCard
+from harness.config.cards import DatasetCard
 from harness.data import Dataset, open_dataset
 from harness.errors import DataError
 from harness.looks import Looks

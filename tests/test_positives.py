@@ -17,9 +17,12 @@ from folds import pytrec_eval, slow_map_r, success
 
 import methods
 from harness import positives
-from harness.cards import DatasetCard, MethodCard, read_card
-from harness.config import validate
-from harness.data import Split, fingerprint, open_dataset
+from harness.config.cards import DatasetCard, MethodCard, read_card
+from harness.config.registry import Registry
+from harness.config.sections import Training
+from harness.config.sources import source_hash
+from harness.config.toml import validate
+from harness.data import fingerprint, open_dataset
 from harness.errors import ConfigError, DataError, NonFiniteError
 from harness.evaluate import rank_split
 from harness.folders import RANKS
@@ -27,10 +30,8 @@ from harness.planning import check_data
 from harness.positives import PositiveSet, measures_of, open_sets, present
 from harness.protocols import folds
 from harness.ranking import list_measures, measures, rank, ways
-from harness.registry import Registry
 from harness.results import Assignment, EpochReport, Failure, State, TrialResult, TrialSpec
-from harness.sections import Training
-from harness.sources import source_hash
+from harness.splits import Split
 from harness.trial import build_method, steps
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.cards import DatasetCard
+from harness.config.cards import DatasetCard
 from harness.data import Dataset, open_dataset
 from harness.errors import DataError
 from harness.looks import Looks

@@ -20,18 +20,17 @@ from tiny_project import Call
 from harness.batches import hide_words
 from harness.blocks import TextEncoder
 from harness.captions import Tokens
-from harness.cards import MethodCard, read_card
-from harness.config import load
+from harness.config.cards import MethodCard, read_card
+from harness.config.project import CACHE, load
+from harness.config.registry import discover
+from harness.config.sections import Training
 from harness.data import Dataset, fingerprint, open_dataset
 from harness.errors import ConfigError, DataError
 from harness.evaluate import score_split
 from harness.explain import Pair, explanation
 from harness.folders import CHECKPOINT, read_result
 from harness.method import Inputs, Method, Words
-from harness.planning import CACHE
 from harness.pretrained_text import PretrainedTokenizer, load_model
-from harness.registry import discover
-from harness.sections import Training
 from harness.train import Trainer
 from harness.trial import build_method
 from harness.weights import Wanted, best_weights, trained

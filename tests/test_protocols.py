@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.cards import ProtocolCard
+from harness.config.cards import ProtocolCard
 from harness.errors import DataError, NonFiniteError
 from harness.galleries import gallery_rows, read_gallery
 from harness.protocols import block, evaluation, expected_at_random, folds, gallery, rank_folds

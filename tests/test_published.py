@@ -12,12 +12,12 @@ from sample_results import result_of, spec_of
 
 from harness.board import boards_of
 from harness.board_page import board_page
-from harness.cards import MethodCard, Reported
 from harness.columns import typed
-from harness.config import Config
+from harness.config.cards import MethodCard, Reported
+from harness.config.project import Config
+from harness.config.registry import discover
 from harness.evidence import assessed
 from harness.published import beside
-from harness.registry import discover
 from harness.report import HEADER, header
 
 SUMS = (470.0, 474.0, 478.0)

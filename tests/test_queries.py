@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from harness.cards import ProtocolCard
+from harness.config.cards import ProtocolCard
 from harness.protocols import evaluation, folds, rank_folds
 from harness.queries import WAYS, hardest, lists, profile, queries
 from harness.shortlists import kept, shortlists

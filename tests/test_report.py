@@ -15,12 +15,12 @@ from rich.console import Console
 from sample_results import folder_of, reports_of, result_of, spec_of
 
 from harness.board import boards_of
-from harness.cards import MethodCard
 from harness.columns import epoch_metrics, typed
-from harness.config import Config, built_in, load
+from harness.config.cards import MethodCard
+from harness.config.project import Config, built_in, load
+from harness.config.registry import discover, settings_for
 from harness.errors import ConfigError, StoreError
 from harness.evidence import assessed
-from harness.registry import discover, settings_for
 from harness.report import HEADER, escaped, tables, write
 from harness.results import Failure, State
 from harness.tracking import Tracker

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import drawing, grammar, scenes
-from harness.cards import DatasetCard, read_card
+from harness.config.cards import DatasetCard, read_card
 from harness.data import Dataset, open_dataset
 from harness.drawing import PALETTE, Thing
 from harness.scenes import FAMILY, Example, example, family

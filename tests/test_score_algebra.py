@@ -11,9 +11,9 @@ import torch
 import methods
 from harness.attention import as_context, as_queries, attended_cosine, products, stacked_weights
 from harness.blocks import masked_mean, turned_round
-from harness.cards import MethodCard, read_card
+from harness.config.cards import MethodCard, read_card
+from harness.config.registry import load_class
 from harness.method import Encoded, Inputs
-from harness.registry import load_class
 from harness.tiles import in_tiles
 
 CASES = [

@@ -22,12 +22,12 @@ import sqlalchemy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.config.sections import Scalar, Search, Tunable
 from harness.errors import ConfigError, StoreError, UsageError
 from harness.ledger import Ledger
-from harness.search import Ended, Proposal, Storage, Study, open_storage, study_names
-from harness.sections import Scalar, Search, Tunable
+from harness.search import Storage, Study, open_storage, study_names
 from harness.space import asked, within
-from harness.studies import grid_of
+from harness.studies import Ended, Proposal, grid_of
 
 pytestmark = pytest.mark.filterwarnings("error")  # people are shown none of optuna's
 
@@ -512,7 +512,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from harness.search import Study, open_storage
-from harness.sections import Search
+from harness.config.sections import Search
 from test_search import CONDITIONAL, NAME
 study = Study(open_storage(Path({str(file)!r})), NAME, Search(startup=2), CONDITIONAL, 9, {{}})
 study.tell(study.ask().number, "failed")

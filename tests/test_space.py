@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cards import MethodCard
-from harness.config import Config, load
+from harness.config.cards import MethodCard
+from harness.config.project import Config, load
+from harness.config.registry import Registry, discover, settings_for
+from harness.config.sections import Scalar, Search, Training, Tunable
 from harness.errors import ConfigError, UsageError
-from harness.registry import Registry, discover, settings_for
-from harness.sections import Scalar, Search, Training, Tunable
 from harness.space import (
     applied,
     check_search,

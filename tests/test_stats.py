@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cards import ProtocolCard
+from harness.config.cards import ProtocolCard
 from harness.errors import DataError
 from harness.protocols import evaluation, folds, rank_folds
 from harness.stats import Difference, Hits, differences, hits_of, holm, intervals, letters, recalls, shares

@@ -27,13 +27,13 @@ from toy_trials import counting, toy_assignment
 from harness.campaign import execute
 from harness.checkpoint import load_checkpoint
 from harness.cluster import RayExecutor
-from harness.config import load
+from harness.config.project import load
+from harness.config.registry import discover
 from harness.executors import InProcess
 from harness.folders import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_epochs, read_result
 from harness.output import Output
 from harness.planning import Planned, plan
 from harness.recording import Logbook
-from harness.registry import discover
 from harness.results import Assignment, EpochReport, Failure, State
 from harness.tracking import Tracker
 

@@ -21,11 +21,12 @@ from mlflow.entities import Run
 from sample_results import folder_of, reports_of, result_of, spec_of
 
 from harness.columns import described
-from harness.config import Config, override_value, parse_override
+from harness.config.project import Config
+from harness.config.sections import Training
+from harness.config.toml import override_value, parse_override
 from harness.errors import StoreError
 from harness.folders import write_epochs
 from harness.results import Failure, State
-from harness.sections import Training
 from harness.store import default_uri, is_logged, uncollected, without_password
 from harness.tracking import EPOCH_SECONDS, EXPERIMENT, Tracker
 

@@ -11,9 +11,9 @@ from padded_split import split
 from sums import CPU
 
 from harness.blocks import hinge
+from harness.config.sections import Training
 from harness.errors import NonFiniteError
 from harness.method import Batch
-from harness.sections import Training
 from harness.train import Trainer, learning_rate
 
 

@@ -10,19 +10,19 @@ import pytest
 import torch
 
 import methods
-from harness import trial
-from harness.cards import DatasetCard, MethodCard, read_card
-from harness.config import Config
+from harness import data as data_data
+from harness.config.cards import DatasetCard, MethodCard, read_card
+from harness.config.project import Config
+from harness.config.registry import discover, settings_for
+from harness.config.sections import Training
+from harness.config.sources import source_hash
 from harness.data import fingerprint, open_dataset
 from harness.environment import commit_of
 from harness.errors import NonFiniteError, ResourceError
 from harness.evaluate import rank_split
 from harness.folders import CHECKPOINT, RANKS, TRACEBACK, read_epochs, read_result, read_spec
 from harness.protocols import folds
-from harness.registry import discover, settings_for
 from harness.results import Assignment, Failure, State, TrialResult, TrialSpec
-from harness.sections import Training
-from harness.sources import source_hash
 from harness.trial import build_method, choose_device, steps
 
 CARDS = Path(methods.__path__[0])
@@ -146,7 +146,7 @@ def test_a_disk_that_is_full_in_a_checkpoint_leaves_the_one_before_whole(assign,
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The splits that a trial opens, as it opens them."""
     opened: list[str] = []
-    whole = trial.open_dataset
+    whole = data_data.open_dataset
 
     def watched(*arguments):
         dataset = whole(*arguments)

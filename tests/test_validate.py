@@ -19,7 +19,7 @@ from tiny_project import Call
 
 from harness.caption_checks import in_two_splits, unknown_only
 from harness.captions import Tokens, Vocabulary
-from harness.cards import ProtocolCard
+from harness.config.cards import ProtocolCard
 from harness.findings import Finding, Severity
 from harness.protocol_checks import Played, faults, play
 from harness.region_scan import copies, scan

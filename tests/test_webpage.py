@@ -18,13 +18,13 @@ from sample_results import log_ranked, result_of, spec_of
 from tiny_project import Call
 
 from harness.axes import TALL, WIDTH, Axis, box, linear, logarithmic, named
-from harness.cards import Reported
 from harness.charts import front, intervals, steps, tradeoff
-from harness.config import Config
+from harness.config.cards import Reported
+from harness.config.project import Config
+from harness.config.registry import discover
 from harness.evidence import Assessed, Evidence
 from harness.forms import files
 from harness.markup import readable
-from harness.registry import discover
 from harness.report import header, published, rows
 from harness.report import pairs as differences
 from harness.results import Failure, State

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.captions import VERSION
-from harness.cards import DatasetCard, MethodCard, read_card
 from harness.coco import Coco
+from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.data import Dataset, open_dataset
 from harness.errors import DataError
 from harness.files import sha256
@@ -118,7 +118,7 @@ def test_a_dataset_has_the_vectors_of_its_vocabulary_and_keeps_them(
     first, word2idx = dataset.vectors, dataset.vocabulary.word2idx
     assert first and set(np.flatnonzero(first.known)) == {word2idx["dog"], word2idx["cats"]}
     assert first.numbers[word2idx["cats"]].tolist() == [3, 4]
-    monkeypatch.setattr("harness.data.read_vectors", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("harness.word_vectors.read_vectors", lambda *_: pytest.fail("read again"))
     again = open_dataset(dataset.card, tmp_path, tmp_path / "cache").vectors
     assert again and np.array_equal(first.numbers, again.numbers) and np.array_equal(first.known, again.known)
     assert opened(tmp_path, files()).vectors is None

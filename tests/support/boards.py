@@ -11,8 +11,8 @@ from markdown_it import MarkdownIt
 from sample_results import ranks_of, reports_of, result_of, spec_of
 
 from harness.board import Board, boards_of
-from harness.cards import MethodCard
 from harness.columns import described, final_metrics, final_tags, finite, typed
+from harness.config.cards import MethodCard
 from harness.evidence import Assessed, assessed
 from harness.files import npz
 from harness.folders import EPOCHS, RANKS

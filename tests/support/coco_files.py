@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.cards import DatasetCard
+from harness.config.cards import DatasetCard
 from harness.data import Dataset, open_dataset
 
 Files = dict[str, Any]

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.cards import MethodCard
-from harness.config import Config
+from harness.config.cards import MethodCard
+from harness.config.project import Config
+from harness.config.registry import load_class, settings_for
+from harness.config.sections import Scalar
 from harness.method import Batch, Encoded, Inputs, Method
-from harness.registry import load_class, settings_for
-from harness.sections import Scalar
 
 INPUTS = Inputs(feature_width=20, vocabulary_size=50)
 SMALL = Config(settings={"*": {"dim": 16, "word_dim": 12, "width": 8}})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ir_measures
 import numpy as np
 
-from harness.cards import ProtocolCard
+from harness.config.cards import ProtocolCard
 
 
 def five_each(images: int) -> np.ndarray:

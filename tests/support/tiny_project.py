@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cards import DatasetCard, read_card
 from harness.cli import main
+from harness.config.cards import DatasetCard, read_card
 from harness.scenes import Scenes
 from harness.splits import Place
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+from harness.config.sections import Training
 from harness.folders import write_atomic, write_epochs, write_result
 from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
-from harness.sections import Training
 
 ToySteps = Generator[EpochReport, bool | None, TrialResult]
 

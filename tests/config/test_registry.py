@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import Config
+from harness.config.project import Config
+from harness.config.registry import Registry, discover, load_class, settings_for
+from harness.config.sources import source_file, source_files, source_hash
 from harness.errors import ConfigError, UsageError
-from harness.registry import Registry, discover, load_class, settings_for
-from harness.sources import source_file, source_files, source_hash
 
 CODE = """
 from dataclasses import dataclass
@@ -70,9 +70,9 @@ def test_listing_everything_imports_neither_torch_nor_a_method(tmp_path: Path) -
     script = f"""
 import sys
 from pathlib import Path
-from harness.config import Config
-from harness.registry import discover
-from harness.sources import source_hash
+from harness.config.project import Config
+from harness.config.registry import discover
+from harness.config.sources import source_hash
 registry = discover(Config(root=Path({str(tmp_path)!r}), paths={{"methods": [{str(folder)!r}]}}))
 assert "third_party" in registry.methods
 for card in registry.methods.values():

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from harness.cards import MethodCard
+from harness.config.cards import MethodCard
 from harness.errors import ConfigError
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]  # the package harness
 SHARED = ("blocks.py", "attention.py")  # what methods are made of
 
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cards import DatasetCard, MethodCard, read_card
-from harness.config import Config
+from harness.config.cards import DatasetCard, MethodCard, read_card
+from harness.config.project import Config
+from harness.config.sections import Scalar, Training
+from harness.config.sources import load_module, module_file, source_file
 from harness.errors import ConfigError, UsageError, unknown
-from harness.sections import Scalar, Training
-from harness.sources import load_module, module_file, source_file
 
 if TYPE_CHECKING:
     from harness.method import Method
 
 ENTRY_POINTS = "harness.methods"
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]  # the package harness
 DATASETS = (HERE / "dataset_cards", HERE.parent / "datasets")  # as installed, and in a checkout
 BUILT_IN = HERE.parent / "methods"  # both packages lie side by side, in the repository and in site-packages
 

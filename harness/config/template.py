@@ -7,10 +7,11 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from harness.config import DEFAULTS, FILE, Config, literal
+from harness.config.project import DEFAULTS, FILE, Config
+from harness.config.sections import Section
+from harness.config.toml import literal
 from harness.errors import UsageError
 from harness.folders import write_atomic
-from harness.sections import Section
 
 HEAD = """\
 # The default campaign of this project: what `harness run` does when no flag says otherwise.

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import Config, built_in, literal, load, validate
+from harness.config.project import Config, built_in, load
+from harness.config.registry import discover
+from harness.config.template import template
+from harness.config.toml import literal, validate
 from harness.errors import ConfigError
-from harness.init import template
-from harness.registry import discover
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FREE = {"settings", "per_dataset"}  # whose keys are names of methods and datasets
 
 

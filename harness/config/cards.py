@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from harness.config import Model, read_toml, validate
-from harness.sections import Scalar, Tunable
+from harness.config.sections import Scalar, Tunable
+from harness.config.toml import Model, read_toml, validate
+from harness.errors import UsageError, unknown
 
 SELECTION = "val"  # in a protocol's place: the trial ends with its measures on val and never opens test
 
@@ -279,3 +280,20 @@ class DatasetCard(Table):
 def read_card(kind: type[Model], path: Path) -> Model:
     """A card from its file; ConfigError names the file and the field."""
     return validate(kind, {**read_toml(path), "path": path.resolve()}, str(path))
+
+
+def protocol_of(dataset: DatasetCard, name: str) -> tuple[str, int]:
+    """Name and version of a protocol; `val` is none of the dataset's and has no version."""
+    if name == SELECTION:
+        return SELECTION, 0
+    found = find_protocol(dataset, name)
+    return found.name, found.identity
+
+
+def find_protocol(dataset: DatasetCard, name: str) -> ProtocolCard:
+    """The dataset's protocol of this name, its first where none is named."""
+    protocol = dataset.protocol(name)
+    if protocol is None:
+        known = (p.name for p in dataset.protocols)
+        raise UsageError(f"dataset {dataset.name}: {unknown('protocol', name, known)}")
+    return protocol

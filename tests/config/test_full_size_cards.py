@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from harness.captions import Vocabulary
-from harness.cards import DatasetCard, read_card
+from harness.config.cards import DatasetCard, read_card
 from harness.data import place_of
 from harness.errors import DataError
 from harness.precomp import Precomp
 from harness.protocols import folds
 from harness.splits import Content, hold
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data" / "scan_format"
 STEMS = {"f30k": {"val": "dev", "test": "test"}, "coco": {"val": "dev", "test": "testall"}}
 real = pytest.mark.skipif(not REAL.is_dir(), reason="the released caption files are not here")

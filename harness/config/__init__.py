@@ -1,0 +1,1 @@
+"""What the user writes: harness.toml, cards, and the registry that turns a name into a card and a class."""
