@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 import methods
-from harness.blocks import hinge
+from harness.blocks.losses import hinge
+from harness.blocks.tiles import Tile, in_tiles
 from harness.config.cards import MethodCard, read_card
 from harness.config.registry import load_class
 from harness.evaluate import score_encoded
 from harness.method import Batch, Encoded, Inputs
-from harness.tiles import Tile, in_tiles
 
 METHODS = ("scan_t2i", "scan_i2t", "bssan", "caan")
 REGIONS = 36

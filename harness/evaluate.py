@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.blocks.tiles import Tile, by_length, runs, side
 from harness.captions import Tokens
 from harness.errors import DataError
 from harness.method import Encoded, Method
@@ -23,7 +24,6 @@ from harness.regions import Regions
 from harness.shortlists import Shortlist, shortlists
 from harness.splits import Split
 from harness.streaming import Rows, rank_streamed
-from harness.tiles import Tile, by_length, runs, side
 
 BATCH_VECTORS = 2**12  # regions or words encoded at a time
 MATRIX_BYTES = 2**32  # of scores held together: COCO's 5,000 x 25,000 take an eighth of it

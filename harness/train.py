@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from harness.batches import Ahead, Batches, free_bytes, source
-from harness.blocks import TextEncoder
+from harness.blocks.encoders import TextEncoder
 from harness.config.sections import Training
 from harness.errors import NonFiniteError
 from harness.method import Batch, Method

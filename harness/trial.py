@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from harness import positives
-from harness.blocks import TextEncoder
+from harness.blocks.encoders import TextEncoder
 from harness.checkpoint import load_checkpoint, save_checkpoint
 from harness.config.cards import SELECTION, DatasetCard, MethodCard, ProtocolCard, read_card
 from harness.config.registry import load_class

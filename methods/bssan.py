@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness.attention import (
+from harness.blocks.attention import (
     Context,
     Queries,
     as_context,
@@ -24,7 +24,9 @@ from harness.attention import (
     softmax_weights,
     stacked_weights,
 )
-from harness.blocks import FragmentMethod, RegionEncoder, WordEncoder, masked_softmax
+from harness.blocks.encoders import RegionEncoder, WordEncoder
+from harness.blocks.families import FragmentMethod
+from harness.blocks.pooling import masked_softmax
 from harness.method import Encoded, Inputs
 
 

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness.attention import EPS, gram, products, real_vectors, strip, unit
-from harness.blocks import FragmentMethod, RegionEncoder, WordEncoder, masked_softmax
+from harness.blocks.attention import EPS, gram, products, real_vectors, strip, unit
+from harness.blocks.encoders import RegionEncoder, WordEncoder
+from harness.blocks.families import FragmentMethod
+from harness.blocks.pooling import masked_softmax
 from harness.method import Encoded, Inputs
 
 

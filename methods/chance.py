@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.blocks import EmbeddingMethod, masked_mean, one_vector
+from harness.blocks.families import EmbeddingMethod, one_vector
+from harness.blocks.pooling import masked_mean
 from harness.method import Encoded, Inputs
 
 

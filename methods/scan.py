@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harness.attention import (
+from harness.blocks.attention import (
     Context,
     Queries,
     as_context,
@@ -19,7 +19,8 @@ from harness.attention import (
     shares,
     stacked_weights,
 )
-from harness.blocks import FragmentMethod, RegionEncoder, WordEncoder
+from harness.blocks.encoders import RegionEncoder, WordEncoder
+from harness.blocks.families import FragmentMethod
 from harness.method import Encoded, Inputs
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.blocks import EmbeddingMethod, RegionEncoder, WordEncoder, masked_mean, one_vector
+from harness.blocks.encoders import RegionEncoder, WordEncoder
+from harness.blocks.families import EmbeddingMethod, one_vector
+from harness.blocks.pooling import masked_mean
 from harness.method import Encoded, Inputs
 
 

@@ -196,7 +196,7 @@ def test_each_heavy_library_has_its_door(library: str) -> None:
 def test_a_method_imports_only_its_interface_the_shared_blocks_torch_and_the_standard_library(file: Path) -> None:
     for name in imports(file):
         top = name.partition(".")[0]
-        ours = name.startswith(("harness.method.", "harness.blocks.", "harness.attention."))
+        ours = name.startswith(("harness.method.", "harness.blocks."))
         assert ours or top == "torch" or top in sys.stdlib_module_names, f"{file.name} imports {name}"
 
 

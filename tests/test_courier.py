@@ -8,6 +8,7 @@ import pytest
 import torch
 from toy_trials import counting, toy_assignment
 
+from harness import courier
 from harness.checkpoint import load_checkpoint
 from harness.cluster import RayExecutor
 from harness.config.registry import BUILT_IN

@@ -18,7 +18,7 @@ from coco_files import files, opened
 from tiny_project import Call
 
 from harness.batches import hide_words
-from harness.blocks import TextEncoder
+from harness.blocks.encoders import TextEncoder
 from harness.captions import Tokens
 from harness.config.cards import MethodCard, read_card
 from harness.config.project import CACHE, load

@@ -10,7 +10,7 @@ import torch
 from padded_split import split
 from sums import CPU
 
-from harness.blocks import hinge
+from harness.blocks.losses import hinge
 from harness.config.sections import Training
 from harness.errors import NonFiniteError
 from harness.method import Batch

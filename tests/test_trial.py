@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import methods
-from harness import data as data_data
+from harness import trial
 from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.project import Config
 from harness.config.registry import discover, settings_for
@@ -146,7 +146,7 @@ def test_a_disk_that_is_full_in_a_checkpoint_leaves_the_one_before_whole(assign,
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The splits that a trial opens, as it opens them."""
     opened: list[str] = []
-    whole = data_data.open_dataset
+    whole = open_dataset
 
     def watched(*arguments):
         dataset = whole(*arguments)
@@ -195,7 +195,7 @@ def test_a_trial_without_training_is_scored_with_its_first_weights(assign) -> No
 
 @pytest.mark.parametrize("where", ["loss", "score"])
 def test_nan_fails_the_trial_as_nonfinite_and_leaves_its_traceback(assign, monkeypatch, where: str) -> None:
-    from harness.blocks import EmbeddingMethod
+    from harness.blocks.families import EmbeddingMethod
 
     method = getattr(EmbeddingMethod, where)
     monkeypatch.setattr(EmbeddingMethod, where, lambda *arguments: method(*arguments) * float("nan"))
@@ -207,7 +207,7 @@ def test_nan_fails_the_trial_as_nonfinite_and_leaves_its_traceback(assign, monke
 
 
 def test_out_of_memory_is_classified_and_says_what_to_set(assign, monkeypatch) -> None:
-    from harness.blocks import EmbeddingMethod
+    from harness.blocks.families import EmbeddingMethod
 
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -218,7 +218,7 @@ def test_out_of_memory_is_classified_and_says_what_to_set(assign, monkeypatch) -
 
 
 def test_a_bug_is_a_failed_result_with_one_line_and_not_an_exception(assign, monkeypatch) -> None:
-    from harness.blocks import EmbeddingMethod
+    from harness.blocks.families import EmbeddingMethod
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by hand")

@@ -13,9 +13,6 @@ from types import ModuleType
 from harness.config.cards import MethodCard
 from harness.errors import ConfigError
 
-HERE = Path(__file__).parents[1]  # the package harness
-SHARED = ("blocks.py", "attention.py")  # what methods are made of
-
 
 def module_of(card: MethodCard) -> str:
     """The module's name in the card's class."""
@@ -33,23 +30,29 @@ def source_file(card: MethodCard) -> Path:
 
 
 def source_files(card: MethodCard) -> list[Path]:
-    """The method's file, and every file of its own package that it imports, directly or not."""
+    """The method's file, and every file that it reaches by imports of its own package and of what methods share."""
     module, own = module_of(card), source_file(card)
-    found, waiting = {own: module}, [own]
+    package = module.partition(".")[0]
+    names, waiting = {own: module}, [own]
     while waiting:
         file = waiting.pop()
-        for name in imports(file, found[file]):
-            other = module_file(name) if name.partition(".")[0] == module.partition(".")[0] else None
-            if other is not None and other not in found:
-                found[other] = name
+        for name in imports(file, names[file]):
+            other = module_file(name) if decides(name, package) else None
+            if other is not None and other not in names:
+                names[other] = name
                 waiting.append(other)
-    return [own, *sorted(found.keys() - {own})]
+    return [own, *sorted(names.keys() - {own}, key=names.__getitem__)]  # by name: the order of paths is a machine's
+
+
+def decides(name: str, package: str) -> bool:
+    """Whether the code of a module can change the results of a method in a package."""
+    return name.partition(".")[0] == package or name == "harness.method" or name.startswith("harness.blocks.")
 
 
 def source_hash(card: MethodCard) -> str:
-    """sha256 over the method's files and the parts that methods share: what the code of a method is."""
+    """sha256 over all files that a method's result depends on, itself among them."""
     digest = hashlib.sha256()
-    for path in (*source_files(card), *(HERE / name for name in SHARED)):
+    for path in source_files(card):
         digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
         digest.update(b"\0")
     return digest.hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from harness.config.registry import Registry, discover, load_class, settings_for
 from harness.config.sources import source_file, source_files, source_hash
 from harness.errors import ConfigError, UsageError
 
+ROOT = Path(__file__).parents[2]
 CODE = """
 from dataclasses import dataclass
 
@@ -173,6 +176,53 @@ def test_the_source_hash_follows_the_code_and_nothing_else(tmp_path: Path) -> No
     assert source_hash(cards[1]) == before
     first.with_suffix(".py").write_text(CODE.format(name="Mine") + "# changed\n")
     assert source_hash(cards[0]) != before
+
+
+HASHES = """
+import json
+from harness.config.project import Config
+from harness.config.registry import discover
+from harness.config.sources import source_hash
+print(json.dumps({name: source_hash(card) for name, card in discover(Config()).methods.items()}))
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the code, to be changed."""
+    for name in ("harness", "methods", "datasets"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def changed_methods(checkout: Path, file: str) -> set[str]:
+    """Methods whose hash is another after a line is added to a file of a checkout."""
+
+    def hashes() -> dict[str, str]:
+        done = subprocess.run([sys.executable, "-c", HASHES], check=True, cwd=checkout, capture_output=True)
+        return json.loads(done.stdout)
+
+    before = hashes()
+    with (checkout / file).open("a", encoding="utf-8") as text:
+        text.write("\nADDED = True\n")
+    after = hashes()
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_a_change_in_what_a_method_reaches_changes_its_hash_and_no_other(checkout: Path) -> None:
+    cards = discover(Config(root=ROOT)).methods
+    every = set(cards)
+    attending = {name for name, card in cards.items() if "harness.blocks.attention" in source_file(card).read_text()}
+    assert attending and attending != every
+    assert changed_methods(checkout, "harness/method.py") == every
+    assert changed_methods(checkout, "harness/blocks/tiles.py") == every, "reached through the base classes"
+    assert changed_methods(checkout, "harness/blocks/attention.py") == attending
+
+
+def test_what_no_method_reaches_changes_no_hash(checkout: Path) -> None:
+    assert not changed_methods(checkout, "harness/blocks/a_new_loss.py")
+    assert not changed_methods(checkout, "harness/blocks/__init__.py")
+    assert not changed_methods(checkout, "harness/config/cards.py")
 
 
 def test_the_source_hash_follows_every_file_of_the_methods_own_package(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.blocks import FragmentMethod
+from harness.blocks.families import FragmentMethod
 from harness.method import Encoded
 
 CPU = torch.device("cpu")

@@ -9,12 +9,13 @@ import textbook
 import torch
 
 import methods
-from harness.attention import as_context, as_queries, attended_cosine, products, stacked_weights
-from harness.blocks import masked_mean, turned_round
+from harness.blocks.attention import as_context, as_queries, attended_cosine, products, stacked_weights
+from harness.blocks.encoders import turned_round
+from harness.blocks.pooling import masked_mean
+from harness.blocks.tiles import in_tiles
 from harness.config.cards import MethodCard, read_card
 from harness.config.registry import load_class
 from harness.method import Encoded, Inputs
-from harness.tiles import in_tiles
 
 CASES = [
     ("scan_t2i", {}),

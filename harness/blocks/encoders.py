@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import pad
 
 from harness.errors import DataError
-from harness.method import Batch, Encoded, Inputs, Method, Words
-from harness.tiles import in_tiles
+from harness.method import Inputs, Words
 
 
 class RegionEncoder(nn.Module):
@@ -145,70 +143,3 @@ def turned_round(mask: Tensor) -> Tensor:
     place = torch.arange(mask.shape[1], device=mask.device)
     last = mask.sum(1, keepdim=True) - 1
     return torch.where(mask, last - place, place)
-
-
-def masked_mean(vectors: Tensor, mask: Tensor) -> Tensor:
-    """(B, L, D), (B, L) -> (B, D): the mean over real vectors."""
-    weight = mask.to(vectors.dtype).unsqueeze(-1)
-    mean: Tensor = (vectors * weight).sum(1) / weight.sum(1)
-    return mean
-
-
-def masked_softmax(logits: Tensor, mask: Tensor, dim: int) -> Tensor:
-    """Softmax over the real entries of one axis; the mask broadcasts to the logits."""
-    return logits.masked_fill(~mask, -torch.inf).softmax(dim)
-
-
-def hinge(scores: Tensor, batch: Batch, margin: float) -> Tensor:
-    """Bidirectional hinge summed over a batch, with the hardest negative or with all of them (VSE++, VSE0).
-
-    scores (B, B), matching pairs on the diagonal; other true matches of the batch are no negatives.
-    """
-    matching = scores.diagonal()
-    by_image = (margin + scores - matching[:, None]).clamp_min(0).masked_fill(batch.positives, 0.0)
-    by_caption = (margin + scores - matching[None, :]).clamp_min(0).masked_fill(batch.positives, 0.0)
-    if batch.hardest:
-        return by_image.amax(1).sum() + by_caption.amax(0).sum()
-    return by_image.sum() + by_caption.sum()
-
-
-class FragmentMethod(Method):
-    """A method that compares sets of regions with sets of words, trained by the hinge with tiled scores.
-
-    A subclass writes `score_sides`, and `image_side` and `caption_side` where tiles of a row or column share work.
-    """
-
-    def score(self, images: Encoded, captions: Encoded) -> Tensor:
-        """(n, R, D), (m, T, D) -> (n, m)."""
-        return self.score_sides(self.image_side(images), self.caption_side(captions))
-
-    @abstractmethod
-    def score_sides(self, images: Any, captions: Any) -> Tensor:
-        """The scores (n, m) of two sides."""
-
-    def loss(self, batch: Batch) -> Tensor:
-        """The bidirectional hinge over the batch."""
-        images = self.encode_images(batch.regions, batch.region_mask)
-        captions = self.encode_captions(batch.tokens, batch.token_mask)
-        return hinge(in_tiles(self, images, captions), batch, self.settings.margin)
-
-
-class EmbeddingMethod(Method):
-    """A method with one vector a side: the score is the inner product of unit vectors."""
-
-    def score(self, images: Encoded, captions: Encoded) -> Tensor:
-        """(n, 1, D), (m, 1, D) -> (n, m)."""
-        return images.vectors[:, 0] @ captions.vectors[:, 0].T
-
-    def loss(self, batch: Batch) -> Tensor:
-        """The bidirectional hinge over the batch."""
-        images = self.encode_images(batch.regions, batch.region_mask)
-        captions = self.encode_captions(batch.tokens, batch.token_mask)
-        return hinge(self.score(images, captions), batch, self.settings.margin)
-
-
-def one_vector(vectors: Tensor) -> Encoded:
-    """(B, D) -> unit vectors as sets of length 1."""
-    return Encoded(
-        normalize(vectors, dim=-1).unsqueeze(1), torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device)
-    )

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sums import CPU, Sums
 
+from harness.blocks.tiles import PADDED, WHOLE, Tile, by_length, in_tiles, runs
 from harness.evaluate import score_encoded, scoring
 from harness.method import Encoded, Inputs
-from harness.tiles import PADDED, WHOLE, Tile, by_length, in_tiles, runs
 
 
 def sets(count: int, longest: int, seed: int) -> Encoded:

@@ -1,0 +1,56 @@
+"""The two base classes of methods: fragment scoring and embedding scoring."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from harness.blocks.losses import hinge
+from harness.blocks.tiles import in_tiles
+from harness.method import Batch, Encoded, Method
+
+
+class FragmentMethod(Method):
+    """A method that compares sets of regions with sets of words, trained by the hinge with tiled scores.
+
+    A subclass writes `score_sides`, and `image_side` and `caption_side` where tiles of a row or column share work.
+    """
+
+    def score(self, images: Encoded, captions: Encoded) -> Tensor:
+        """(n, R, D), (m, T, D) -> (n, m)."""
+        return self.score_sides(self.image_side(images), self.caption_side(captions))
+
+    @abstractmethod
+    def score_sides(self, images: Any, captions: Any) -> Tensor:
+        """The scores (n, m) of two sides."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The bidirectional hinge over the batch."""
+        images = self.encode_images(batch.regions, batch.region_mask)
+        captions = self.encode_captions(batch.tokens, batch.token_mask)
+        return hinge(in_tiles(self, images, captions), batch, self.settings.margin)
+
+
+class EmbeddingMethod(Method):
+    """A method with one vector a side: the score is the inner product of unit vectors."""
+
+    def score(self, images: Encoded, captions: Encoded) -> Tensor:
+        """(n, 1, D), (m, 1, D) -> (n, m)."""
+        return images.vectors[:, 0] @ captions.vectors[:, 0].T
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The bidirectional hinge over the batch."""
+        images = self.encode_images(batch.regions, batch.region_mask)
+        captions = self.encode_captions(batch.tokens, batch.token_mask)
+        return hinge(self.score(images, captions), batch, self.settings.margin)
+
+
+def one_vector(vectors: Tensor) -> Encoded:
+    """(B, D) -> unit vectors as sets of length 1."""
+    return Encoded(
+        normalize(vectors, dim=-1).unsqueeze(1), torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device)
+    )
