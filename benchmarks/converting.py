@@ -27,7 +27,7 @@ import numpy as np
 from rich.console import Console
 
 from harness.convert import convert
-from harness.folders import write_atomic
+from harness.files import write_atomic
 from harness.machine import this_machine
 
 ROOT = Path(__file__).parents[1]

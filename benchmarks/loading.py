@@ -24,18 +24,19 @@ import torch
 from rich.console import Console
 
 import methods
-from harness.arrays import open_array
 from harness.batches import Held, read
-from harness.captions import UNKNOWN, Tokens
 from harness.config.cards import MethodCard, read_card
 from harness.config.registry import load_class
 from harness.config.sections import Training
-from harness.folders import write_atomic
+from harness.data.arrays import open_array
+from harness.data.content import pairs_of
+from harness.data.regions import PaddedArray, offsets, padded_places
+from harness.data.split import Split
+from harness.data.tokens import UNKNOWN, Tokens
+from harness.files import write_atomic
 from harness.machine import this_machine
 from harness.method import Inputs
 from harness.precomp import AXES
-from harness.regions import PaddedArray, offsets, padded_places
-from harness.splits import Split, pairs_of
 from harness.train import Trainer
 
 ROOT = Path(__file__).parents[1]

@@ -30,9 +30,9 @@ import psutil
 from rich.console import Console
 
 from harness.config.cards import DatasetCard
-from harness.folders import write_atomic
+from harness.data.region_store import FACTS, IDS, OFFSETS, REGIONS, Facts
+from harness.files import write_atomic
 from harness.machine import this_machine
-from harness.region_store import FACTS, IDS, OFFSETS, REGIONS, Facts
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"train": 29_000, "val": 1_014, "test": 1_000}
@@ -130,7 +130,7 @@ def card(layout: str) -> DatasetCard:
 
 def child(root: Path, layout: str) -> None:
     """A process that opens a dataset, gathers where it is told to, and says what it holds, until its stdin ends."""
-    from harness.data import open_dataset
+    from harness.data.dataset import open_dataset
 
     start = time.perf_counter()
     dataset = open_dataset(card(layout), root, root / "cache")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.folders import write_atomic
+from harness.files import write_atomic
 from harness.machine import this_machine
 from harness.results import State
 from harness.tracking import Tracker

@@ -25,7 +25,8 @@ import torch
 
 from harness.cluster import RayExecutor
 from harness.config.sections import Resources, Training
-from harness.folders import write_atomic, write_result
+from harness.files import write_atomic
+from harness.folders import write_result
 from harness.machine import this_machine
 from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 

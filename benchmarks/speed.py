@@ -30,7 +30,7 @@ from cases import METHODS, Case
 from rich.console import Console
 from torch.profiler import ProfilerActivity, profile
 
-from harness.folders import write_atomic
+from harness.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
 IDENTITY = ("method", "task", "shape", "dtype", "threads", "device")

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from harness.arrays import open_array
+from harness.data.arrays import open_array
+from harness.data.region_store import FACTS
 from harness.errors import DataError, UsageError
 from harness.region_source import ImageRegions, LaidFiles, Size, from_corners
-from harness.region_store import FACTS
 
 FEATURES = ("x", "features", "feat", "arr_0")
 BOXES = ("bbox", "boxes", "bboxes")

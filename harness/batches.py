@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.captions import Marks
 from harness.config.sections import Training
+from harness.data.regions import Bools, Ints, Regions, padded_places
+from harness.data.split import Split
+from harness.data.tokens import Marks
 from harness.method import Batch
-from harness.regions import Bools, Ints, Regions, padded_places
-from harness.splits import Split
 
 HELD_SHARE = 1 / 3  # of a GPU's free memory, at most, for the regions of a split
 HELD_ROWS = 2**12  # taken there at a time

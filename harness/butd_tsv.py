@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.arrays import lfs_hint
 from harness.errors import DataError
+from harness.files import lfs_hint
 from harness.region_source import ImageRegions, LaidFiles, from_corners
 
 LONGEST = 1 << 26  # bytes of a line: ten times an image of 100 regions

@@ -7,18 +7,17 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.arrays import lfs_hint
+from harness.data.cache import checked_sha256, keep
+from harness.data.content import Content, Kind, Look, Place, Spot, option, pairs_of
+from harness.data.region_store import FACTS, RegionStore, open_store, store_files
+from harness.data.regions import Ints
 from harness.errors import DataError
-from harness.files import checked_sha256, keep, load_arrays, npz
-from harness.region_store import FACTS, RegionStore, open_store, store_files
-from harness.regions import Ints
-from harness.splits import Content, Kind, Look, Place, Spot, option, pairs_of
+from harness.files import load_arrays, npz
 
 VERSION = 1  # of what is kept in the cache
 NUMBERS = ("counts", "images_at", "captions_at")
@@ -137,14 +136,6 @@ def kept(
         for name, known in parse().items():
             keep(folder / f"{name}-{digest}.npz", _packed(known))
     return _unpacked(load_arrays(folder / f"{split}-{digest}.npz"))
-
-
-def read_json(text: str, path: Path, where: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """JSON of a file, each object given to `hook`; DataError names the place `where` it does not parse."""
-    try:
-        return json.loads(text, object_hook=hook)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not readable JSON ({error}); {lfs_hint(path) or 'get it again'}") from error
 
 
 def caption_of(value: Any, where: str) -> str:

@@ -24,7 +24,8 @@ from harness.config.project import TRIALS, Config
 from harness.config.sections import Failures
 from harness.errors import ResourceError, StoreError, TrialError
 from harness.executors import Executor, InProcess
-from harness.folders import read_result, write_atomic
+from harness.files import write_atomic
+from harness.folders import read_result
 from harness.interruption import sigterm_raises
 from harness.planning import Plan
 from harness.recording import Books, Ended, Logbook, Recorder, View

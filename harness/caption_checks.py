@@ -9,10 +9,10 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.captions import Tokens
+from harness.data.content import SHOWN, Content, Spot
+from harness.data.regions import Ints
+from harness.data.tokens import Tokens
 from harness.findings import Finding, Severity, found
-from harness.regions import Ints
-from harness.splits import SHOWN, Content, Spot
 
 Contents = Mapping[str, Content]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from harness.folders import write_atomic
+from harness.files import write_atomic
 
 DIGEST = 32  # bytes of sha256 that end the file; the rest is what torch.save writes
 

@@ -102,8 +102,8 @@ def extract(
     IMAGES: a folder of .jpg, .png or .webp files; an image's id is its file's name without the suffix.
     """
     from harness import extract, vision_models
+    from harness.data.pictures import find_pictures
     from harness.interruption import sigterm_raises
-    from harness.pictures import find_pictures
     from harness.trial import choose_device
 
     out, shown = flags.out(), not (flags.quiet or flags.as_json)

@@ -66,7 +66,7 @@ def draw(found: Explanation, file: Path) -> None:
     """Write the picture; UsageError where it cannot be written."""
     from harness.attention_map import sheet
     from harness.attention_picture import png, svg
-    from harness.folders import write_atomic
+    from harness.files import write_atomic
 
     made = sheet(found)
     try:

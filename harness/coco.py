@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, TypeAdapter, ValidationError
 
-from harness.arrays import lfs_hint
+from harness.data.content import Content, Kind, Look, Place, Spot, first_twice, option, pairs_of, whole
+from harness.data.regions import Ints, Ragged
 from harness.errors import ConfigError, DataError
-from harness.regions import Ints, Ragged
-from harness.splits import Content, Kind, Look, Place, Spot, first_twice, option, pairs_of, whole
+from harness.files import lfs_hint
 
 VERSION = 1  # of the numbers above; part of the fingerprint
 GEOMETRY = 10

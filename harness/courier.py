@@ -11,7 +11,8 @@ from typing import NamedTuple
 from harness.config.registry import BUILT_IN, DATASETS
 from harness.errors import DataError, HarnessError
 from harness.executors import Worker, lost
-from harness.folders import RESULT, write_atomic
+from harness.files import write_atomic
+from harness.folders import RESULT
 from harness.results import Assignment, EpochReport, Failure, TrialResult
 
 Files = dict[str, bytes]  # of a trial's folder, by name

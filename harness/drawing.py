@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from harness.regions import Floats
+from harness.data.regions import Floats
 
 SIDE = 128  # of a picture, in pixels
 CROP = 12

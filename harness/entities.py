@@ -24,7 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import coco, drawing
-from harness.arrays import open_array
+from harness.data.arrays import open_array
+from harness.data.cache import checked_sha256, keep
+from harness.data.content import Content, Look, Place, option, pairs_of, whole
+from harness.data.pictures import SUFFIXES
+from harness.data.regions import Ragged, offsets
 from harness.entity_files import (
     NOWHERE,
     TYPES,
@@ -37,10 +41,7 @@ from harness.entity_files import (
     read_sentences,
 )
 from harness.errors import ConfigError, DataError, StoreError
-from harness.files import checked_sha256, keep, load_arrays, npz
-from harness.pictures import SUFFIXES
-from harness.regions import Ragged, offsets
-from harness.splits import Content, Look, Place, option, pairs_of, whole
+from harness.files import load_arrays, npz
 
 VERSION = 1  # of the numbers above; part of the fingerprint
 IMAGES = "images/"

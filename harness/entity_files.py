@@ -16,10 +16,10 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.content import first_twice
+from harness.data.pictures import read_picture
 from harness.errors import DataError
 from harness.files import read_lines, read_text
-from harness.pictures import read_picture
-from harness.splits import first_twice
 
 TYPES = ("people", "clothing", "bodyparts", "animals", "vehicles", "instruments", "scene", "other")
 NOT_VISUAL = "notvisual"

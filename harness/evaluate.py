@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.blocks.tiles import Tile, by_length, runs, side
-from harness.captions import Tokens
+from harness.data.regions import Regions
+from harness.data.split import Split
+from harness.data.tokens import Tokens
 from harness.errors import DataError
 from harness.method import Encoded, Method
 from harness.positives import PositiveSet, SetRanks, rank_sets
 from harness.protocols import Fold, rank_folds
 from harness.ranking import Ints, Ranks
-from harness.regions import Regions
 from harness.shortlists import Shortlist, shortlists
-from harness.splits import Split
 from harness.streaming import Rows, rank_streamed
 
 BATCH_VECTORS = 2**12  # regions or words encoded at a time

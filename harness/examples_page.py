@@ -9,7 +9,8 @@ from harness.board import Board
 from harness.config.cards import MethodCard
 from harness.config.project import CACHE, Config
 from harness.config.registry import Registry
-from harness.data import fingerprint
+from harness.data.content import Look
+from harness.data.dataset import fingerprint
 from harness.errors import DataError
 from harness.examples import FIRST, GROUPS, Examples, examples_of
 from harness.kept import Read
@@ -17,7 +18,6 @@ from harness.looks import Looks, thumbnail
 from harness.markup import markup
 from harness.queries import WAYS
 from harness.report import file_name
-from harness.splits import Look
 
 SIDE = 160  # pixels of a picture's longer side
 SUFFIX = "examples.html"

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from harness.captions import Part, Tokens
 from harness.config.cards import SELECTION, find_protocol
 from harness.config.project import CACHE, Config
 from harness.config.registry import Registry, load_class
-from harness.data import open_dataset
+from harness.data.content import Look
+from harness.data.dataset import open_dataset
+from harness.data.regions import Ragged
+from harness.data.split import Split
+from harness.data.tokens import Part, Tokens
 from harness.errors import UsageError, unknown
 from harness.files import load_arrays
 from harness.folders import RANKS
 from harness.looks import Looks
 from harness.ranking import Ints
-from harness.regions import Ragged
-from harness.splits import Look, Split
 from harness.weights import Trained, Wanted, best_weights, trained
 
 if TYPE_CHECKING:

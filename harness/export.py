@@ -12,7 +12,8 @@ from harness.answers import OF_RANKINGS, OF_RANKS, Arrays, Run
 from harness.board import Board
 from harness.compare import missing, name_of, row_of, run_of
 from harness.errors import DataError, StoreError, UsageError, unknown
-from harness.folders import RANKINGS, RANKS, write_atomic
+from harness.files import write_atomic
+from harness.folders import RANKINGS, RANKS
 from harness.shortlists import IMAGE_IDS
 from harness.summary import count, near
 from harness.tables import write_tables

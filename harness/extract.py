@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
+from harness.data.pictures import read_picture
+from harness.data.region_store import IDS, Facts, Made, Watch, read_facts, read_ids, unwatched
+from harness.data.region_writer import Dtype, RegionWriter, discard
 from harness.errors import DataError, StoreError
-from harness.pictures import read_picture
-from harness.region_store import IDS, Facts, Made, Watch, read_facts, read_ids, unwatched
-from harness.region_writer import Dtype, RegionWriter, discard
 
 if TYPE_CHECKING:
     from harness.extractors import Extractor, Pixels

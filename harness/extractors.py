@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from harness.data.regions import Floats, Ints
 from harness.errors import DataError, ResourceError, UsageError
-from harness.regions import Floats, Ints
 
 
 class Pixels(NamedTuple):

@@ -28,8 +28,7 @@ from rich.filesize import decimal
 from harness import __version__
 from harness.config.cards import DatasetCard, Download
 from harness.errors import DataError, ResourceError, StoreError, UsageError
-from harness.files import sha256
-from harness.folders import write_atomic
+from harness.files import sha256, write_atomic
 
 RECEIPT = ".fetched.json"
 LOCK = ".fetch.lock"

@@ -7,60 +7,17 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import DataError, StoreError
-from harness.folders import write_atomic
-from harness.splits import Place
+from harness.errors import DataError
 
-MEMORY = "fingerprints.json"
 CHUNK = 1 << 22
-
-
-def require(place: Place, names: list[str]) -> None:
-    """DataError where a file is absent: which, where from, where to put it."""
-    absent = [name for name in names if not present(place.folder, name)]
-    if not absent:
-        return
-    card = place.card
-    origins = {file.path: f"  ({file.origin})" for file in card.files if file.origin}
-    lines = [f"  {name}{origins.get(name, '')}{broken_link(place.folder / name)}" for name in absent]
-    fetch = f"`harness data fetch {card.name}` gets those that may be downloaded. Or get" if card.downloads else "Get"
-    get = (
-        f"{fetch} them from {card.origin}. Put them there, or set [paths] data in harness.toml, or HARNESS_DATA, "
-        f"to the folder that holds {card.folder or 'them'}."
-    )
-    head = f"dataset {card.name}: {len(absent)} of its {len(names)} files are not in {place.folder}:"
-    raise DataError("\n".join([head, *lines, get]))
-
-
-def broken_link(path: Path) -> str:
-    """A note where a path is a link to what is not there, or that leads back to itself; empty otherwise."""
-    return f"  (there is a link to {path.readlink()}, which leads nowhere)" if path.is_symlink() else ""
-
-
-def present(folder: Path, name: str) -> bool:
-    """Whether a file is there, or a folder where the name ends with a slash."""
-    path = folder / name
-    return path.is_dir() if name.endswith("/") else path.is_file()
-
-
-def checked_sha256(place: Place, name: str) -> str:
-    """The sha256 of a file or folder of the dataset; DataError with both hashes where its card says another."""
-    path = place.folder / name
-    found = folder_sha256(place.cache, path) if path.is_dir() else remembered(place.cache, path, "sha256", sha256)
-    expected = next((file.sha256 for file in place.card.files if file.path == name), "")
-    if expected and found != expected:
-        raise DataError(
-            f"{path}: its sha256 is {found}, the card says {expected}; it is damaged or another release: "
-            f"get it again from {place.card.origin}, or write a card of your own for it"
-        )
-    return found
 
 
 def sha256(path: Path) -> str:
@@ -70,53 +27,6 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
-
-
-def folder_sha256(cache: Path, folder: Path) -> str:
-    """Hex sha256 over names and contents of the files of a folder, those of its subfolders left out.
-
-    Worked out again only when a name, a size or a time of change is another. DataError where it cannot be read.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            stats = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
-        listing = sorted((name, status.st_size, status.st_mtime_ns) for name, status in stats)
-        state = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-        names = [name for name, *_ in listing]
-        return _recalled(cache, f"sha256 {folder.resolve()} {state}", lambda: _sha256_of_all(folder, names))
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read ({error}); see to its files and their rights") from error
-
-
-def _sha256_of_all(folder: Path, names: list[str]) -> str:
-    total = hashlib.sha256()
-    for name in names:
-        total.update(json.dumps([name, sha256(folder / name)]).encode())
-    return total.hexdigest()
-
-
-def remembered(cache: Path, path: Path, what: str, work_out: Callable[[Path], str]) -> str:
-    """A fact about a file; worked out again only when the file's size or time of change is another."""
-    status = path.stat()
-    key = f"{what} {path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    return _recalled(cache, key, lambda: work_out(path))
-
-
-def _recalled(cache: Path, key: str, work_out: Callable[[], str]) -> str:
-    fact = _memory(cache).get(key)
-    if fact is None:
-        fact = work_out()
-        keep(cache / MEMORY, json.dumps({**_memory(cache), key: fact}, indent=0, sort_keys=True))
-    return fact
-
-
-def _memory(cache: Path) -> dict[str, str]:
-    """What is remembered; nothing where the file is absent or damaged, for all of it can be worked out again."""
-    try:
-        memory = json.loads((cache / MEMORY).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return memory if isinstance(memory, dict) else {}
 
 
 def read_text(path: Path) -> str:
@@ -152,14 +62,6 @@ def read_lines(path: Path, each: str) -> list[str]:
     return texts
 
 
-def keep(path: Path, content: str | bytes) -> None:
-    """Write into the cache by atomic replace; StoreError where it cannot be written."""
-    try:
-        write_atomic(path, content)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error}); set [paths] results to a folder with room") from error
-
-
 def npz(**arrays: NDArray[Any]) -> bytes:
     """Arrays as the bytes of an .npz file."""
     buffer = io.BytesIO()
@@ -174,3 +76,64 @@ def load_arrays(path: Path | BinaryIO) -> dict[str, NDArray[Any]]:
             return dict(arrays)
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is damaged ({error}); delete it, it is made anew") from error
+
+
+def lfs_hint(path: Path) -> str:
+    """What to do where a file is the pointer that Git LFS left in its place; empty where it is none."""
+    with path.open("rb") as file:
+        pointer = file.read(64).startswith(b"version https://git-lfs.github.com/spec")
+    return "it is a Git LFS pointer and not the file itself: run `git lfs pull` where it came from" if pointer else ""
+
+
+def read_json(text: str, path: Path, where: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """JSON of a file, each object given to `hook`; DataError names the place `where` it does not parse."""
+    try:
+        return json.loads(text, object_hook=hook)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is not readable JSON ({error}); {lfs_hint(path) or 'get it again'}") from error
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replace a file by rename, so that a reader sees the old or the new content and nothing between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    """An array as the bytes of an .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A file to write that takes the place of another one at the end, where all went well."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Arrays as .npz, replaced atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_atomic(path, buffer.getvalue())
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

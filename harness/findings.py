@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 
-from harness.splits import NOWHERE, Spot
+from harness.data.content import NOWHERE, Spot
 
 EXAMPLES = 3
 

@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.arrays import open_array
 from harness.by_id import Shelf
 from harness.config.cards import DatasetCard
 from harness.config.sections import Scalar
+from harness.data.arrays import open_array
+from harness.data.content import Place
+from harness.data.pictures import SUFFIXES
 from harness.errors import DataError
 from harness.files import read_lines
 from harness.karpathy import matching_key, read_images
 from harness.looks import FOLDER
 from harness.own_folder import CAPTIONS, SPLIT, left_out, read_captions, read_split
-from harness.pictures import SUFFIXES
 from harness.precomp import AXES
-from harness.splits import Place
 
 SPLITS = ("train", "val", "test")
 STEMS = {"train": ("train",), "val": ("dev", "val"), "test": ("testall", "test")}  # the first that is there

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from harness.files import write_atomic
 from harness.results import EpochReport, TrialResult, TrialSpec
 
 T = TypeVar("T")
-
 SPEC = "spec.json"
 CHECKPOINT = "checkpoint.pt"
 EPOCHS = "epochs.jsonl"
@@ -20,21 +19,6 @@ RANKS = "ranks.npz"
 RANKINGS = "rankings.npz"
 TRACEBACK = "traceback.txt"
 ATTEMPTS = "attempts.jsonl"
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replace a file by rename, so that a reader sees the old or the new content and nothing between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_spec(folder: Path, spec: TrialSpec) -> None:

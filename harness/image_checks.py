@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from harness.data.content import Content, Spot
 from harness.findings import EXAMPLES, Finding, Severity, found
 from harness.region_scan import Copy, Scan
-from harness.splits import Content, Spot
 
 
 def of_regions(split: str, content: Content, seen: Scan) -> Iterator[Finding]:

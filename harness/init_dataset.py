@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
 from harness.config.toml import literal, validate
-from harness.data import LAYOUTS
+from harness.data.cache import remembered
+from harness.data.content import Content, Place
+from harness.data.dataset import LAYOUTS
+from harness.data.split import hold
 from harness.errors import ConfigError, StoreError, UsageError
-from harness.files import remembered, sha256
+from harness.files import sha256, write_atomic
 from harness.folder_kinds import Kind, kind_of, provisional
-from harness.folders import write_atomic
-from harness.splits import Content, Place, hold
 
 CARD = "card.toml"
 COMMENT_AT = 26  # column

@@ -10,9 +10,9 @@ from typing import Protocol, runtime_checkable
 from PIL import Image
 
 from harness.config.cards import DatasetCard
-from harness.data import LAYOUTS
-from harness.pictures import SUFFIXES, read_picture
-from harness.splits import Look, Place
+from harness.data.content import Look, Place
+from harness.data.dataset import LAYOUTS
+from harness.data.pictures import SUFFIXES, read_picture
 
 FOLDER = "images"  # below the dataset's own
 DIGITS = 12  # of the file names in which COCO's pictures are released

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.arrays import BROKEN, Header, parse_header
 from harness.config.cards import DatasetCard, ProtocolCard
+from harness.data.arrays import BROKEN, Header, parse_header
+from harness.data.split import Split
 from harness.errors import DataError, UsageError
 from harness.ranking import Floats, blocks
-from harness.splits import Split
 
 Array = NDArray[Any]
 MAGIC, ZIP, PICKLE = b"\x93NUMPY", b"PK", b"\x80"  # how files begin

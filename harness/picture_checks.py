@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from harness.config.cards import DatasetCard
+from harness.data.content import Content, Spot
 from harness.errors import DataError
 from harness.findings import Finding, Severity, found
 from harness.looks import FOLDER, Looks
-from harness.splits import Content, Spot
 
 
 def has_pictures(folder: Path) -> bool:

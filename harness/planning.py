@@ -15,7 +15,7 @@ from harness.config.project import CACHE, TRIALS, Config
 from harness.config.registry import Registry, settings_for, training_for
 from harness.config.sections import Campaign
 from harness.config.sources import source_hash
-from harness.data import fingerprint, open_dataset
+from harness.data.dataset import fingerprint, open_dataset
 from harness.errors import StoreError, UsageError
 from harness.folders import CHECKPOINT, read_result
 from harness.positives import open_sets

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.captions import words
 from harness.config.cards import DatasetCard, Positives
+from harness.data.content import Content
+from harness.data.tokens import words
 from harness.errors import DataError
 from harness.files import sha256
 from harness.ids import Lists, read_captions, read_ids, read_lists
 from harness.ranking import Floats, Ints, Way, check_finite, hit_measures, list_measures, rank_way
-from harness.splits import Content
 
 DIGITS = 12  # of the sha256 that tells releases apart
 SHOWN = 60  # characters of a caption in a message

@@ -17,11 +17,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.arrays import CHUNK, check_finite, lfs_hint, open_array, read_header
+from harness.data.arrays import CHUNK, check_finite, open_array, read_header
+from harness.data.cache import remembered
+from harness.data.content import Content, Kind, Look, Place, Spot, first_twice, option, pairs_of, whole
+from harness.data.regions import Ints, PaddedArray, Regions
 from harness.errors import DataError
-from harness.files import read_lines, remembered
-from harness.regions import Ints, PaddedArray, Regions
-from harness.splits import Content, Kind, Look, Place, Spot, first_twice, option, pairs_of, whole
+from harness.files import lfs_hint, read_lines
 
 VERSION = 1
 AXES = ("rows", "regions", "width")

@@ -14,10 +14,11 @@ import numpy as np
 
 from harness.caption_checks import same
 from harness.config.cards import ProtocolCard
+from harness.data.content import Spot
+from harness.data.regions import Floats, Ints
+from harness.data.split import Split
 from harness.findings import Finding, Severity
 from harness.protocols import Fold, evaluation, expected_at_random, gallery, split_folds
-from harness.regions import Floats, Ints
-from harness.splits import Split, Spot
 from harness.streaming import Rows, Source, rank_streamed
 
 BLOCK = 2**24  # scores held together

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.config.cards import ProtocolCard
+from harness.data.regions import Bools
+from harness.data.split import Split
 from harness.errors import DataError
 from harness.ranking import CUTOFFS, Floats, Ints, Ranks, check_finite, list_measures, measures, rank, ways
-from harness.regions import Bools
-from harness.splits import Split
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.regions import Bools, Floats, Ints, Regions
+from harness.data.regions import Bools, Floats, Ints, Regions
 
 PIECE = 2**25  # bytes of regions held together
 DIGEST = 16

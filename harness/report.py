@@ -20,7 +20,7 @@ from harness.board import SHORT, Board, Standing
 from harness.config.cards import MethodCard
 from harness.errors import StoreError
 from harness.evidence import Assessed, Evidence
-from harness.folders import write_atomic
+from harness.files import write_atomic
 from harness.published import beside
 from harness.results import RECALLS
 

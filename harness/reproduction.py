@@ -19,7 +19,7 @@ from harness.config.cards import protocol_of
 from harness.config.project import CACHE, Config
 from harness.config.registry import Registry
 from harness.config.sources import source_hash
-from harness.data import fingerprint
+from harness.data.dataset import fingerprint
 from harness.errors import DataError, UsageError, unknown
 from harness.executors import InProcess
 from harness.external import is_external

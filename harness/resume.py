@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UsageError, unknown
-from harness.folders import write_atomic
+from harness.files import write_atomic
 
 COMMANDS = "commands.json"
 

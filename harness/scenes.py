@@ -16,11 +16,12 @@ import numpy as np
 from PIL import Image
 
 from harness import drawing, grammar
+from harness.data.cache import keep
+from harness.data.content import Content, Look, Place, pairs_of, whole
+from harness.data.regions import Floats, Ragged, offsets
 from harness.drawing import FILLS, PALETTE, SHAPES, SIDE, SIZES, Thing
-from harness.files import keep, load_arrays, npz
+from harness.files import load_arrays, npz
 from harness.grammar import Caption, Scene
-from harness.regions import Floats, Ragged, offsets
-from harness.splits import Content, Look, Place, pairs_of, whole
 
 VERSION = 4  # of the generator; a change of anything it makes is a new one
 SPLITS = ("train", "val", "test")

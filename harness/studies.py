@@ -151,6 +151,7 @@ def _steps(tunable: Tunable) -> list[Scalar]:
     if tunable.type == "int" and high - low < ALL_INTS:
         return list(range(int(low), int(high) + 1))
     inner = [_between(low, high, step / (STEPS - 1), tunable.log) for step in range(1, STEPS - 1)]
+    inner = [min(max(value, low), high) for value in inner]  # rounding may lead out of a narrow range
     steps = [low, *(round(value) if tunable.type == "int" else value for value in inner), high]
     return list(dict.fromkeys(steps))  # a range may hold fewer numbers than steps
 

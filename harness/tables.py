@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from harness.answers import WAYS, Run, asked_of, heads_of
 from harness.errors import UsageError
+from harness.files import replacing
 
 if TYPE_CHECKING:
     import pandas
@@ -78,18 +78,6 @@ def about(run: Run, lines: int) -> dict[str, list[str] | list[int]]:
     texts = {"run": run.key, "dataset": run.dataset, "protocol": run.protocol}
     texts |= {"method": run.method, "recipe": run.recipe}
     return {**{name: [text] * lines for name, text in texts.items()}, "seed": [run.seed] * lines}
-
-
-@contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A file to write that takes the place of another one at the end, where all went well."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager

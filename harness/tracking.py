@@ -33,7 +33,8 @@ from harness.columns import (
     typed,
 )
 from harness.errors import StoreError
-from harness.folders import read_epochs, write_atomic
+from harness.files import write_atomic
+from harness.folders import read_epochs
 from harness.results import EpochReport, State, TrialResult, TrialSpec
 from harness.store import LOGGED, MANNERS, SQLITE, create_sqlite, digest, sqlite_file, uncollected, without_password
 

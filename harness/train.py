@@ -14,9 +14,9 @@ from torch import nn
 from harness.batches import Ahead, Batches, free_bytes, source
 from harness.blocks.encoders import TextEncoder
 from harness.config.sections import Training
+from harness.data.split import Split
 from harness.errors import NonFiniteError
 from harness.method import Batch, Method
-from harness.splits import Split
 
 
 class EpochCost(NamedTuple):

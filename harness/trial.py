@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import io
 import math
 import time
 import traceback
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +19,12 @@ from harness.config.cards import SELECTION, DatasetCard, MethodCard, ProtocolCar
 from harness.config.registry import load_class
 from harness.config.sections import Scalar
 from harness.config.sources import source_hash
-from harness.data import Dataset, open_dataset
+from harness.data.dataset import Dataset, open_dataset
+from harness.data.text_encoder import load_model
 from harness.environment import environment
 from harness.errors import DataError, ResourceError, TrialError
 from harness.evaluate import rank_split, score_split
+from harness.files import save_arrays, write_atomic
 from harness.folders import (
     CHECKPOINT,
     EPOCHS,
@@ -33,14 +33,12 @@ from harness.folders import (
     TRACEBACK,
     attempts,
     read_epochs,
-    write_atomic,
     write_epochs,
     write_result,
     write_spec,
 )
 from harness.memory import cap_memory, forget_peak, peak_mb
 from harness.method import Inputs, Method, Words
-from harness.pretrained_text import load_model
 from harness.protocols import evaluation, gallery, split_folds
 from harness.ranking import measures, rank
 from harness.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
@@ -256,13 +254,6 @@ def choose_device(name: str) -> torch.device:
             f"--device {name}: this process sees no CUDA device; use --device cpu or ask for gpus-per-trial"
         )
     return torch.device(name)
-
-
-def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Arrays as .npz, replaced atomically."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_atomic(path, buffer.getvalue())
 
 
 def failed(assignment: Assignment, error: Exception) -> TrialResult:

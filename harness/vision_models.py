@@ -16,11 +16,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from harness.arrays import lfs_hint
+from harness.data.text_encoder import KEPT, Silent, how_to_convert
 from harness.errors import ConfigError, DataError, ResourceError, UsageError
 from harness.extractors import Detector, Extractor, PatchGrid
-from harness.files import sha256
-from harness.pretrained_text import KEPT, Silent, how_to_convert
+from harness.files import first_line, lfs_hint, sha256
 
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -190,8 +189,3 @@ def fitting(model: str, device: torch.device) -> Iterator[None]:
         raise ResourceError(f"--device {device} has no room for {model}; free it or take another") from error
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise DataError(f"{model} does not take what its own image processor makes ({first_line(error)})") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

@@ -15,7 +15,7 @@ from harness.planning import Plan, selected
 from harness.results import State, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
-    from harness.data import Dataset
+    from harness.data.dataset import Dataset
     from harness.method import Method
 
 SHORTEST = 4  # characters by which a trial may be named

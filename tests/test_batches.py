@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from padded_split import EACH, IMAGES, split
 
 from harness.batches import PIECE, Ahead, Batches, Held, batches_per_epoch, free_bytes, hide_regions, shuffled, source
-from harness.captions import UNKNOWN
 from harness.config.sections import Training
-from harness.regions import PaddedArray, Ragged, Regions, offsets
+from harness.data.regions import PaddedArray, Ragged, Regions, offsets
+from harness.data.tokens import UNKNOWN
 
 CPU = torch.device("cpu")
 

@@ -22,15 +22,16 @@ from harness.config.cards import DatasetCard, Request, read_card
 from harness.config.project import Config, load
 from harness.config.registry import discover
 from harness.config.sections import Campaign, Paths, Resources, Training
+from harness.data.content import Place
 from harness.errors import DataError, ResourceError, StoreError, UsageError
 from harness.executors import InProcess
-from harness.folders import read_epochs, read_result, write_atomic
+from harness.files import write_atomic
+from harness.folders import read_epochs, read_result
 from harness.interruption import held_back
 from harness.planning import Plan, check_room, plan
 from harness.recording import Logbook
 from harness.results import Assignment, EpochReport, Failure, State, TrialResult
 from harness.scenes import Scenes
-from harness.splits import Place
 from harness.store import is_logged
 from harness.tracking import Tracker
 

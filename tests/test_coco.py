@@ -11,7 +11,7 @@ import pytest
 from coco_files import CARD, Files, files, opened
 
 from harness.config.cards import DatasetCard
-from harness.data import open_dataset
+from harness.data.dataset import open_dataset
 from harness.errors import ConfigError, DataError
 
 

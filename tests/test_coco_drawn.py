@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from harness.coco import Coco, drawn
 from harness.config.cards import DatasetCard, read_card
+from harness.data.content import Place
+from harness.data.split import hold
 from harness.errors import ConfigError, DataError
-from harness.splits import Place, hold
 
 ROOT = Path(__file__).parents[1]
 OFFICIAL = ROOT / "datasets" / "coco-val2017" / "card.toml"

@@ -25,10 +25,10 @@ from harness.butd_tsv import parse
 from harness.cli import cli, main
 from harness.cli_data import data
 from harness.convert import as_json, convert
+from harness.data.region_store import RegionStore, open_store
+from harness.data.region_writer import RegionWriter, discard
 from harness.errors import DataError, StoreError, UsageError
 from harness.region_source import ImageRegions
-from harness.region_store import RegionStore, open_store
-from harness.region_writer import RegionWriter, discard
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "butd_demo" / "train2014_obj36.tsv"
 WIDTH = 5

@@ -17,13 +17,13 @@ from PIL import Image
 
 from harness import coco, drawing
 from harness.config.cards import DatasetCard, read_card
-from harness.data import Dataset, fingerprint, open_dataset
+from harness.data.cache import folder_sha256
+from harness.data.content import Content, Place
+from harness.data.dataset import Dataset, fingerprint, open_dataset
 from harness.entities import Entities
 from harness.entity_files import NOT_VISUAL, TYPES, Phrase, parse_annotation, parse_sentence, read_sentences
 from harness.errors import ConfigError, DataError, StoreError
-from harness.files import folder_sha256
 from harness.looks import Looks
-from harness.splits import Content, Place
 
 Files = dict[str, str | bytes]
 ROOT = Path(__file__).parent.parent

@@ -23,6 +23,7 @@ from tiny_project import Call
 from harness.board import boards_of
 from harness.columns import typed
 from harness.config.cards import DatasetCard
+from harness.data.content import Look, Place
 from harness.errors import DataError
 from harness.examples import ALL, FIRST, GROUPS, NONE, SAMPLE, SOME, examples_of, grouped, run_of, sampled
 from harness.examples_page import tags, webpage
@@ -33,7 +34,6 @@ from harness.protocols import folds
 from harness.ranking import rank
 from harness.scenes import Scenes, picture
 from harness.shortlists import kept, shortlists
-from harness.splits import Look, Place
 
 IMAGES, EACH = 30, 2
 PAIRS = np.stack([np.repeat(np.arange(IMAGES), EACH), np.arange(IMAGES * EACH)], axis=1)

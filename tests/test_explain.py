@@ -21,16 +21,16 @@ from tiny_project import Call
 
 from harness.attention_map import TAGS, beside, font, measured, overlap, sheet, shortened, wrapped
 from harness.attention_picture import SCALE, png, svg
-from harness.captions import words
 from harness.cli import main
 from harness.config.project import CACHE, load
 from harness.config.registry import discover
-from harness.data import open_dataset
+from harness.data.content import Look
+from harness.data.dataset import open_dataset
+from harness.data.tokens import words
 from harness.errors import UsageError
 from harness.evaluate import score_split
 from harness.explain import Explanation, Pair, Word, as_json, explanation
 from harness.folders import CHECKPOINT, read_result, write_result, write_spec
-from harness.splits import Look
 from harness.weights import Wanted, best_weights, trained
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -24,11 +24,11 @@ pytest.importorskip("transformers")
 
 from harness.cli import cli
 from harness.cli_data import data
+from harness.data.pictures import find_pictures
+from harness.data.region_store import RegionStore, open_store
 from harness.errors import ConfigError, DataError, StoreError
 from harness.extract import extract
 from harness.extractors import Extractor
-from harness.pictures import find_pictures
-from harness.region_store import RegionStore, open_store
 from harness.vision_models import Wanted, load
 
 __all__ = ["images", "models"]
@@ -174,9 +174,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from harness import region_writer
+from harness.data import region_writer
 from harness.extract import extract
-from harness.pictures import find_pictures
+from harness.data.pictures import find_pictures
 
 class Colours:
     origin = {"model": "a mean colour", "class": "Colours"}

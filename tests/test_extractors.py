@@ -23,9 +23,9 @@ from transformers.models.detr.image_processing_pil_detr import DetrImageProcesso
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 from transformers.models.yolos.image_processing_pil_yolos import YolosImageProcessorPil
 
+from harness.data.pictures import read_picture
 from harness.errors import ResourceError
 from harness.extractors import Detector, Extractor, PatchGrid, object_scores
-from harness.pictures import read_picture
 from harness.vision_models import Wanted, load
 
 __all__ = ["images", "models"]

@@ -16,7 +16,7 @@ from tiny_project import Call
 from harness.config.cards import DatasetCard, read_card
 from harness.config.project import CACHE, load
 from harness.config.registry import discover
-from harness.data import open_dataset
+from harness.data.dataset import open_dataset
 from harness.files import sha256
 
 Capture = pytest.CaptureFixture[str]

@@ -17,11 +17,11 @@ from karpathy_files import WIDTH, regions_of, write_store
 from PIL import Image
 
 from harness.config.cards import DatasetCard
-from harness.data import Dataset, open_dataset
+from harness.data.content import Place
+from harness.data.dataset import Dataset, open_dataset
 from harness.errors import DataError
 from harness.looks import Looks
 from harness.own_folder import OwnFolder, read_captions, read_split
-from harness.splits import Place
 
 NAMES = [f"my picture {number}" for number in range(5)]
 SPLIT: dict[str, list[Any]] = {"train": [NAMES[3], NAMES[0]], "test": [NAMES[1]], "about": []}

@@ -22,7 +22,8 @@ from harness.config.registry import Registry
 from harness.config.sections import Training
 from harness.config.sources import source_hash
 from harness.config.toml import validate
-from harness.data import fingerprint, open_dataset
+from harness.data.dataset import fingerprint, open_dataset
+from harness.data.split import Split
 from harness.errors import ConfigError, DataError, NonFiniteError
 from harness.evaluate import rank_split
 from harness.folders import RANKS
@@ -31,7 +32,6 @@ from harness.positives import PositiveSet, measures_of, open_sets, present
 from harness.protocols import folds
 from harness.ranking import list_measures, measures, rank, ways
 from harness.results import Assignment, EpochReport, Failure, State, TrialResult, TrialSpec
-from harness.splits import Split
 from harness.trial import build_method, steps
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from harness.config.cards import DatasetCard
-from harness.data import Dataset, open_dataset
+from harness.data.dataset import Dataset, open_dataset
 from harness.errors import DataError
 from harness.looks import Looks
 from harness.protocols import split_folds

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.config.cards import ProtocolCard
+from harness.data.galleries import gallery_rows, read_gallery
 from harness.errors import DataError, NonFiniteError
-from harness.galleries import gallery_rows, read_gallery
 from harness.protocols import block, evaluation, expected_at_random, folds, gallery, rank_folds
 from harness.ranking import list_measures, measures, rank, ways
 from harness.shortlists import shortlists

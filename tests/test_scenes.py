@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness import drawing, grammar, scenes
 from harness.config.cards import DatasetCard, read_card
-from harness.data import Dataset, open_dataset
+from harness.data.dataset import Dataset, open_dataset
 from harness.drawing import PALETTE, Thing
 from harness.scenes import FAMILY, Example, example, family
 

@@ -100,7 +100,7 @@ def test_a_larger_total_adds_the_difference(searchable: Path, call: Call, capsys
 
 
 def test_test_is_never_opened(searchable: Path, call: Call, capsys: Captured, monkeypatch) -> None:
-    from harness.data import Dataset
+    from harness.data.dataset import Dataset
 
     opened = []
     split = Dataset.split

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from sums import CPU, Sums
 from torch import Tensor
 
-from harness.captions import Tokens
+from harness.data.regions import PaddedArray, offsets
+from harness.data.tokens import Tokens
 from harness.errors import NonFiniteError
 from harness.evaluate import encode_split, rank_split, score_encoded
 from harness.method import Encoded, Inputs
 from harness.protocols import Fold, folds, rank_folds
 from harness.ranking import Ranks
-from harness.regions import PaddedArray, offsets
 from harness.streaming import Rows, rank_streamed
 
 

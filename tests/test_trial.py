@@ -16,7 +16,7 @@ from harness.config.project import Config
 from harness.config.registry import discover, settings_for
 from harness.config.sections import Training
 from harness.config.sources import source_hash
-from harness.data import fingerprint, open_dataset
+from harness.data.dataset import fingerprint, open_dataset
 from harness.environment import commit_of
 from harness.errors import NonFiniteError, ResourceError
 from harness.evaluate import rank_split

@@ -18,13 +18,13 @@ from PIL import Image
 from tiny_project import Call
 
 from harness.caption_checks import in_two_splits, unknown_only
-from harness.captions import Tokens, Vocabulary
 from harness.config.cards import ProtocolCard
+from harness.data.regions import Ragged
+from harness.data.split import Split
+from harness.data.tokens import Tokens, Vocabulary
 from harness.findings import Finding, Severity
 from harness.protocol_checks import Played, faults, play
 from harness.region_scan import copies, scan
-from harness.regions import Ragged
-from harness.splits import Split
 from harness.validate_page import last_line, told
 
 __all__ = ["coco", "precomp"]  # fixtures

@@ -11,7 +11,7 @@ from harness.config.project import DEFAULTS, FILE, Config
 from harness.config.sections import Section
 from harness.config.toml import literal
 from harness.errors import UsageError
-from harness.folders import write_atomic
+from harness.files import write_atomic
 
 HEAD = """\
 # The default campaign of this project: what `harness run` does when no flag says otherwise.

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.captions import Vocabulary
 from harness.config.cards import DatasetCard, read_card
-from harness.data import place_of
+from harness.data.content import Content
+from harness.data.dataset import place_of
+from harness.data.split import hold
+from harness.data.tokens import Vocabulary
 from harness.errors import DataError
 from harness.precomp import Precomp
 from harness.protocols import folds
-from harness.splits import Content, hold
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data" / "scan_format"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.cards import DatasetCard
-from harness.data import Dataset, open_dataset
+from harness.data.dataset import Dataset, open_dataset
 
 Files = dict[str, Any]
 CARD: dict[str, Any] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.region_writer import RegionWriter
+from harness.data.region_writer import RegionWriter
 
 WIDTH = 3
 Content = dict[str, Any]

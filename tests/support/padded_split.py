@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.captions import UNKNOWN, Tokens
-from harness.regions import PaddedArray, Regions, offsets
+from harness.data.regions import PaddedArray, Regions, offsets
+from harness.data.tokens import UNKNOWN, Tokens
 
 IMAGES, EACH = 9, 3
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from harness.config.sections import Training
-from harness.folders import RANKS, TRACEBACK, write_atomic, write_epochs, write_result, write_spec
+from harness.files import write_atomic
+from harness.folders import RANKS, TRACEBACK, write_epochs, write_result, write_spec
 from harness.results import RECALLS, EpochReport, State, TrialResult, TrialSpec
 from harness.stats import hits_of, recalls
 from harness.tracking import Tracker

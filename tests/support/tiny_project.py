@@ -12,8 +12,8 @@ import pytest
 
 from harness.cli import main
 from harness.config.cards import DatasetCard, read_card
+from harness.data.content import Place
 from harness.scenes import Scenes
-from harness.splits import Place
 
 CONFIG = """
 [campaign]

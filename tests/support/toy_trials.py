@@ -11,7 +11,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 from harness.config.sections import Training
-from harness.folders import write_atomic, write_epochs, write_result
+from harness.files import write_atomic
+from harness.folders import write_epochs, write_result
 from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 
 ToySteps = Generator[EpochReport, bool | None, TrialResult]

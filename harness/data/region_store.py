@@ -22,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.arrays import check_finite, lfs_hint, open_array, read_header
+from harness.data.arrays import check_finite, open_array, read_header
+from harness.data.cache import remembered
+from harness.data.content import first_twice
+from harness.data.regions import Ints, PaddedArray, Ragged, Regions
 from harness.errors import DataError
-from harness.files import read_lines, remembered
-from harness.regions import Ints, PaddedArray, Ragged, Regions
-from harness.splits import first_twice
+from harness.files import lfs_hint, read_lines
 
 STORE_FILES = ("regions.npy", "offsets.npy", "ids.txt", "boxes.npy", "sizes.npy", "store.json")
 REGIONS, OFFSETS, IDS, BOXES, SIZES, FACTS = STORE_FILES
@@ -60,6 +61,8 @@ class RegionStore(NamedTuple):
 
 
 Tell = Callable[[int], object]  # how far it is
+
+
 Watch = Callable[[int, int], AbstractContextManager[Tell]]  # how far it has to go, and how far it is already
 
 

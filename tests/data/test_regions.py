@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.captions import PAD, Tokens
-from harness.regions import PaddedArray, Ragged, Regions, offsets
+from harness.data.regions import PaddedArray, Ragged, Regions, offsets
+from harness.data.tokens import PAD, Tokens
 
 
 @st.composite

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import region_writer
+from harness.data import region_writer
+from harness.data.region_store import open_store, store_files
+from harness.data.region_writer import RegionWriter, discard
+from harness.data.regions import PaddedArray, Ragged
 from harness.errors import DataError, StoreError
-from harness.region_store import open_store, store_files
-from harness.region_writer import RegionWriter, discard
-from harness.regions import PaddedArray, Ragged
 
 WIDTH = 5
 
@@ -112,7 +112,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from harness import region_writer
+from harness.data import region_writer
 sys.path.insert(0, sys.argv[1])
 from test_region_store import boxes_of, image
 region_writer.COMMIT_SECONDS = 0.0

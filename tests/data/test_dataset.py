@@ -12,7 +12,7 @@ import pytest
 from coco_files import CARD, files, opened
 
 from harness.config.cards import DatasetCard, read_card
-from harness.data import fingerprint, open_dataset
+from harness.data.dataset import fingerprint, open_dataset
 from harness.errors import DataError
 
 
@@ -118,7 +118,7 @@ def test_a_published_vocabulary_is_read_and_is_part_of_the_fingerprint(tmp_path:
 
 
 def test_the_cards_of_the_project_are_complete() -> None:
-    for path in sorted(Path(__file__).parent.parent.glob("datasets/*/card.toml")):
+    for path in sorted(Path(__file__).parents[2].glob("datasets/*/card.toml")):
         card = read_card(DatasetCard, path)
         assert card.name == path.parent.name
         for protocol in card.protocols:

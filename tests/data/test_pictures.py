@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.data.pictures import find_pictures, read_picture
 from harness.errors import DataError
-from harness.pictures import find_pictures, read_picture
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

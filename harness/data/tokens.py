@@ -17,14 +17,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.regions import Bools, Ints, offsets, padded_places
 from harness.errors import DataError
-from harness.regions import Bools, Ints, offsets, padded_places
 
 VERSION = 1  # of the tokenizer; part of every fingerprint
-
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 PAD, START, END, UNKNOWN = range(4)
-
 WORD = r"[a-z0-9]+(?:-[a-z0-9]+)*"
 PLAIN = re.compile(rf"{WORD}(?:(?: ,|,)? {WORD})*(?: ?\.)?")
 CONTRACTIONS = ("cannot", "gimme", "gonna", "gotta", "lemme", "wanna")

@@ -16,17 +16,17 @@ from coco_files import CARD, files, opened
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.captions import VERSION
 from harness.coco import Coco
 from harness.config.cards import DatasetCard, MethodCard, read_card
-from harness.data import Dataset, open_dataset
+from harness.data.dataset import Dataset, open_dataset
+from harness.data.tokens import VERSION
+from harness.data.word_vectors import read_vectors
 from harness.errors import DataError
 from harness.files import sha256
 from harness.method import Inputs, Words
 from harness.trial import build_method
-from harness.word_vectors import read_vectors
 
-METHODS = Path(__file__).parents[1] / "methods"
+METHODS = Path(__file__).parents[2] / "methods"
 WORD2IDX = {"dog": 0, "cat": 1, "café": 2}
 GOOD = "the 1 2 3\ncat 0.5 -1e-3 2\ndog 4 5 6\n"
 
@@ -118,7 +118,7 @@ def test_a_dataset_has_the_vectors_of_its_vocabulary_and_keeps_them(
     first, word2idx = dataset.vectors, dataset.vocabulary.word2idx
     assert first and set(np.flatnonzero(first.known)) == {word2idx["dog"], word2idx["cats"]}
     assert first.numbers[word2idx["cats"]].tolist() == [3, 4]
-    monkeypatch.setattr("harness.word_vectors.read_vectors", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("harness.data.word_vectors.read_vectors", lambda *_: pytest.fail("read again"))
     again = open_dataset(dataset.card, tmp_path, tmp_path / "cache").vectors
     assert again and np.array_equal(first.numbers, again.numbers) and np.array_equal(first.known, again.known)
     assert opened(tmp_path, files()).vectors is None

@@ -6,7 +6,6 @@ last line is cut off when the work goes on.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import time
@@ -20,10 +19,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from harness.data.region_store import BOXES, FACTS, IDS, JOURNAL, OFFSETS, REGIONS, SIZES, STORE_FILES, Facts
+from harness.data.regions import offsets
 from harness.errors import DataError, StoreError
-from harness.folders import write_atomic
-from harness.region_store import BOXES, FACTS, IDS, JOURNAL, OFFSETS, REGIONS, SIZES, STORE_FILES, Facts
-from harness.regions import offsets
+from harness.files import npy, write_atomic
 
 PART = ".part"
 HEAD = 128  # bytes kept free for the header of an .npy file
@@ -315,13 +314,6 @@ def discard(folder: Path) -> None:
         raise StoreError(f"{folder} cannot be written ({error}); see to its rights") from error
     finally:
         lock.release()
-
-
-def npy(array: NDArray[Any]) -> bytes:
-    """An array as the bytes of an .npy file."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
 
 
 def _lock(folder: Path) -> FileLock:

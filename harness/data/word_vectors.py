@@ -9,8 +9,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from harness.data.regions import Bools, Floats
 from harness.errors import DataError
-from harness.regions import Bools, Floats
 
 LONGEST = 1 << 20  # bytes of a line; whatever is longer is no text file of vectors
 DIGITS = 16  # of a count in the first line, and fewer

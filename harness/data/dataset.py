@@ -12,25 +12,26 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import captions, pretrained_text
-from harness.captions import Tokenizer, Tokens, Vocabulary
 from harness.coco import Coco
 from harness.config.cards import DatasetCard
+from harness.data import text_encoder
+from harness.data import tokens as captions
+from harness.data.cache import checked_sha256, keep, require
+from harness.data.content import Content, Place, Reader
+from harness.data.galleries import read_galleries
+from harness.data.split import Split, hold
+from harness.data.text_encoder import PretrainedTokenizer, encoder_files, how_to_get, tokenizers_version
+from harness.data.tokens import Tokenizer, Tokens, Vocabulary
+from harness.data.word_vectors import WordVectors, read_vectors
 from harness.entities import Entities
 from harness.errors import DataError, unknown
-from harness.files import checked_sha256, keep, load_arrays, npz, require
-from harness.galleries import read_galleries
+from harness.files import load_arrays, npz
 from harness.karpathy import Karpathy
 from harness.own_folder import OwnFolder
 from harness.precomp import Precomp
-from harness.pretrained_text import PretrainedTokenizer, encoder_files, how_to_get, tokenizers_version
 from harness.scenes import Scenes
-from harness.splits import Content, Place, Reader, Split, hold
-from harness.word_vectors import WordVectors, read_vectors
 
 __all__ = ["Dataset", "Split", "fingerprint", "open_dataset"]
-
-
 LAYOUTS: dict[str, type[Reader]] = {
     "coco": Coco,
     "entities": Entities,
@@ -39,7 +40,6 @@ LAYOUTS: dict[str, type[Reader]] = {
     "karpathy": Karpathy,
     "folder": OwnFolder,
 }
-
 # Keys of [text] that many trials are older than: where they are empty, they change no key.
 LATER = ("vectors", "encoder")
 
@@ -204,6 +204,6 @@ def _fingerprint(place: Place, root: Path) -> str:
         ),
         "files": {name: checked_sha256(place, name) for name in names} | _text_files(place, root),
         "reader": layout.version,
-        "tokenizer": f"pretrained {pretrained_text.VERSION}" if text.encoder else captions.VERSION,
+        "tokenizer": f"pretrained {text_encoder.VERSION}" if text.encoder else captions.VERSION,
     }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()

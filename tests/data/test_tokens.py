@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nltk.tokenize.destructive import NLTKWordTokenizer
 
-from harness.captions import END, SPECIALS, START, UNKNOWN, Tokens, Vocabulary, words
+from harness.data.tokens import END, SPECIALS, START, UNKNOWN, Tokens, Vocabulary, words
 from harness.errors import DataError
 
 ORACLE = NLTKWordTokenizer()

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.arrays import lfs_hint
 from harness.config.cards import ProtocolCard
+from harness.data.content import Place, first_twice
+from harness.data.regions import Ints
 from harness.errors import DataError
-from harness.regions import Ints
-from harness.splits import Place, first_twice
+from harness.files import lfs_hint
 
 
 def read_galleries(place: Place, split: str, image_ids: Sequence[str]) -> dict[str, Ints]:

@@ -19,18 +19,18 @@ from tiny_project import Call
 
 from harness.batches import hide_words
 from harness.blocks.encoders import TextEncoder
-from harness.captions import Tokens
 from harness.config.cards import MethodCard, read_card
 from harness.config.project import CACHE, load
 from harness.config.registry import discover
 from harness.config.sections import Training
-from harness.data import Dataset, fingerprint, open_dataset
+from harness.data.dataset import Dataset, fingerprint, open_dataset
+from harness.data.text_encoder import PretrainedTokenizer, load_model
+from harness.data.tokens import Tokens
 from harness.errors import ConfigError, DataError
 from harness.evaluate import score_split
 from harness.explain import Pair, explanation
 from harness.folders import CHECKPOINT, read_result
 from harness.method import Inputs, Method, Words
-from harness.pretrained_text import PretrainedTokenizer, load_model
 from harness.train import Trainer
 from harness.trial import build_method
 from harness.weights import Wanted, best_weights, trained
@@ -39,7 +39,7 @@ transformers = pytest.importorskip("transformers")
 load_file, save_file = (getattr(pytest.importorskip("safetensors.torch"), name) for name in ("load_file", "save_file"))
 WEIGHTS = "model.safetensors"
 CPU = torch.device("cpu")
-METHODS = Path(__file__).parents[1] / "methods"
+METHODS = Path(__file__).parents[2] / "methods"
 PIECES = ["a", "dog", "cat", "##s", "red", "circle", "is", "the", ".", "one", "two", "of", "left", "square", "blue"]
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 LENGTH = 10  # tokens that both encoders take
@@ -140,7 +140,7 @@ def test_the_dataset_counts_what_was_cut_and_what_is_unknown_and_keeps_its_token
     first.split("test")
     assert first.cut == {"train": 1, "test": 0} and first.unknown_only["test"] == 0
     assert first.unknown_only["train"] == (1 if name == "bert" else 2)  # "three"; to whole words "cats" too
-    monkeypatch.setattr("harness.pretrained_text.transformers", lambda: pytest.fail("loaded again"))
+    monkeypatch.setattr("harness.data.text_encoder.transformers", lambda: pytest.fail("loaded again"))
     again = open_dataset(first.card, root, root / "cache").split("train").tokens
     assert np.array_equal(ids.ids, again.ids) and np.array_equal(ids.cut, again.cut) and ids.marks == again.marks
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import DataError
+from harness.files import lfs_hint
 
 CHUNK = 1 << 24  # bytes read at a time when a file is checked
 BROKEN = (ValueError, KeyError, SyntaxError, TokenError)  # a header is Python's words for a dict
@@ -68,13 +69,6 @@ def read_header(path: Path) -> Header:
     except BROKEN as error:
         hint = lfs_hint(path) or "a pickle is never loaded"
         raise DataError(f"{path} is no .npy file of numbers ({error}); {hint}") from error
-
-
-def lfs_hint(path: Path) -> str:
-    """What to do where a file is the pointer that Git LFS left in its place; empty where it is none."""
-    with path.open("rb") as file:
-        pointer = file.read(64).startswith(b"version https://git-lfs.github.com/spec")
-    return "it is a Git LFS pointer and not the file itself: run `git lfs pull` where it came from" if pointer else ""
 
 
 def check_finite(path: Path, array: NDArray[Any]) -> str:

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.captions import Marks, Part
+from harness.data.regions import Bools
+from harness.data.tokens import Marks, Part
 from harness.errors import ConfigError, DataError
-from harness.regions import Bools
 
 VERSION = 1  # of what is made of the files; part of the fingerprint
-
 CONFIG = "config.json"
 WEIGHTS = ".safetensors"
 DECIDING = {".json", ".txt", ".model", WEIGHTS}  # suffixes of the files that decide tokens and states

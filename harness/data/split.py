@@ -1,69 +1,18 @@
-"""What a reader of a layout delivers (Content), and a split ready for training and evaluation (Split)."""
+"""A split: content that is checked against its card."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from harness.captions import Tokens
 from harness.config.cards import DatasetCard, Known
-from harness.config.sections import Scalar
-from harness.errors import ConfigError, DataError
-from harness.regions import Ints, Regions
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-SHOWN = 60  # characters of a caption in a message
-Kind = Literal["image", "caption"]
-
-
-class Spot(NamedTuple):
-    """Where something stands: a file of the dataset, and the line, row or entry in it."""
-
-    file: str  # empty where the reader does not say
-    entry: str
-
-    def __str__(self) -> str:
-        return ", ".join(filter(None, self))
-
-
-NOWHERE = Spot("", "")
-
-
-def by_number(kind: Kind, index: int) -> Spot:
-    """Where an image or a caption stands when its reader does not say: its number in the split, from 0."""
-    return Spot("", f"{kind} {index}")
-
-
-@dataclass(frozen=True)
-class Content:
-    """One split as it lies on disk: N images, M captions, and who matches whom."""
-
-    images: Regions
-    captions: tuple[str, ...]
-    pairs: Ints  # (P, 2) rows (image, caption)
-    image_ids: tuple[str, ...]
-    boxes: Regions | None = None  # of every region x, y, width, height in pixels, in the order of its image's regions
-    where: Callable[[Kind, int], Spot] = by_number  # the file and line of an image or a caption, by its number
-
-    def first(self, images: int) -> Content:
-        """The first images only, and the captions that match them."""
-        pairs = self.pairs[self.pairs[:, 0] < images]
-        kept, column = np.unique(pairs[:, 1], return_inverse=True)
-        return replace(
-            self,
-            images=self.images.first(images),
-            captions=tuple(self.captions[caption] for caption in kept),
-            pairs=np.stack([pairs[:, 0], column], axis=1),
-            image_ids=self.image_ids[:images],
-            boxes=self.boxes.first(images) if self.boxes else None,
-            where=lambda kind, index: self.where(kind, int(kept[index]) if kind == "caption" else index),
-        )
+from harness.data.content import NOWHERE, SHOWN, Content, Kind, Spot
+from harness.data.regions import Ints
+from harness.data.tokens import Tokens
+from harness.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,66 +22,6 @@ class Split(Content):
     name: str
     tokens: Tokens
     galleries: Mapping[str, Ints] = field(default_factory=dict)  # of a protocol with a gallery of its own: its images
-
-
-class Look(NamedTuple):
-    """What people see of one image, as far as its dataset has it; nothing of an image that is numbers alone."""
-
-    size: tuple[int, int] | None = None  # width and height in pixels
-    picture: Image.Image | None = None
-    boxes: tuple[tuple[float, ...], ...] = ()  # of every region x, y, width, height in pixels
-    labels: tuple[str, ...] = ()  # of every region
-
-
-class Place(NamedTuple):
-    """Where one dataset lies: its card, its own folder, and a folder to keep what was worked out once."""
-
-    card: DatasetCard
-    folder: Path
-    cache: Path
-
-
-class Reader(Protocol):
-    """A layout's reader: a split of the card's name -> its content; DataError where the files are wrong."""
-
-    version: ClassVar[int]  # of the numbers it makes of the files; part of the fingerprint
-
-    def __init__(self, place: Place) -> None: ...
-
-    @staticmethod
-    def files(place: Place) -> list[str]:
-        """Names of the files that it reads, relative to the folder."""
-
-    def read(self, split: str) -> Content:
-        """One split."""
-
-
-def option(place: Place, name: str, default: Scalar | None = None) -> str:
-    """An option of the card, as text; ConfigError where it has neither it nor a default."""
-    value = place.card.options.get(name, default)
-    if value is None:
-        raise ConfigError(f"{place.card.path}: the layout {place.card.layout!r} needs the key 'options.{name}'")
-    return str(value)
-
-
-def whole(place: Place, name: str, default: int | None = None) -> int:
-    """A whole number among the options of the card; ConfigError where it is none."""
-    text = option(place, name, default)
-    if not text.isdigit():
-        raise ConfigError(f"{place.card.path}: 'options.{name}' is {text!r}; a whole number is needed")
-    return int(text)
-
-
-def pairs_of(counts: list[int]) -> Ints:
-    """Pairs where the captions stand image by image, `counts` of them an image: (M, 2)."""
-    image = np.repeat(np.arange(len(counts)), counts)
-    return np.stack([image, np.arange(len(image))], axis=1).astype(np.int64)
-
-
-def first_twice(ids: list[str]) -> str | None:
-    """The first id that stands in a list for the second time, or None."""
-    seen: set[str] = set()
-    return next((one for one in ids if one in seen or seen.add(one)), None)  # type: ignore[func-returns-value]
 
 
 class Problem(NamedTuple):

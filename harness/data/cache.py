@@ -1,0 +1,111 @@
+"""Files that are present and unchanged, and facts about them remembered under `<results>/cache`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.data.content import Place
+from harness.errors import DataError, StoreError
+from harness.files import sha256, write_atomic
+
+MEMORY = "fingerprints.json"
+
+
+def require(place: Place, names: list[str]) -> None:
+    """DataError where a file is absent: which, where from, where to put it."""
+    absent = [name for name in names if not present(place.folder, name)]
+    if not absent:
+        return
+    card = place.card
+    origins = {file.path: f"  ({file.origin})" for file in card.files if file.origin}
+    lines = [f"  {name}{origins.get(name, '')}{broken_link(place.folder / name)}" for name in absent]
+    fetch = f"`harness data fetch {card.name}` gets those that may be downloaded. Or get" if card.downloads else "Get"
+    get = (
+        f"{fetch} them from {card.origin}. Put them there, or set [paths] data in harness.toml, or HARNESS_DATA, "
+        f"to the folder that holds {card.folder or 'them'}."
+    )
+    head = f"dataset {card.name}: {len(absent)} of its {len(names)} files are not in {place.folder}:"
+    raise DataError("\n".join([head, *lines, get]))
+
+
+def broken_link(path: Path) -> str:
+    """A note where a path is a link to what is not there, or that leads back to itself; empty otherwise."""
+    return f"  (there is a link to {path.readlink()}, which leads nowhere)" if path.is_symlink() else ""
+
+
+def present(folder: Path, name: str) -> bool:
+    """Whether a file is there, or a folder where the name ends with a slash."""
+    path = folder / name
+    return path.is_dir() if name.endswith("/") else path.is_file()
+
+
+def checked_sha256(place: Place, name: str) -> str:
+    """The sha256 of a file or folder of the dataset; DataError with both hashes where its card says another."""
+    path = place.folder / name
+    found = folder_sha256(place.cache, path) if path.is_dir() else remembered(place.cache, path, "sha256", sha256)
+    expected = next((file.sha256 for file in place.card.files if file.path == name), "")
+    if expected and found != expected:
+        raise DataError(
+            f"{path}: its sha256 is {found}, the card says {expected}; it is damaged or another release: "
+            f"get it again from {place.card.origin}, or write a card of your own for it"
+        )
+    return found
+
+
+def folder_sha256(cache: Path, folder: Path) -> str:
+    """Hex sha256 over names and contents of the files of a folder, those of its subfolders left out.
+
+    Worked out again only when a name, a size or a time of change is another. DataError where it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            stats = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
+        listing = sorted((name, status.st_size, status.st_mtime_ns) for name, status in stats)
+        state = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+        names = [name for name, *_ in listing]
+        return _recalled(cache, f"sha256 {folder.resolve()} {state}", lambda: _sha256_of_all(folder, names))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error}); see to its files and their rights") from error
+
+
+def _sha256_of_all(folder: Path, names: list[str]) -> str:
+    total = hashlib.sha256()
+    for name in names:
+        total.update(json.dumps([name, sha256(folder / name)]).encode())
+    return total.hexdigest()
+
+
+def remembered(cache: Path, path: Path, what: str, work_out: Callable[[Path], str]) -> str:
+    """A fact about a file; worked out again only when the file's size or time of change is another."""
+    status = path.stat()
+    key = f"{what} {path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    return _recalled(cache, key, lambda: work_out(path))
+
+
+def _recalled(cache: Path, key: str, work_out: Callable[[], str]) -> str:
+    fact = _memory(cache).get(key)
+    if fact is None:
+        fact = work_out()
+        keep(cache / MEMORY, json.dumps({**_memory(cache), key: fact}, indent=0, sort_keys=True))
+    return fact
+
+
+def _memory(cache: Path) -> dict[str, str]:
+    """What is remembered; nothing where the file is absent or damaged, for all of it can be worked out again."""
+    try:
+        memory = json.loads((cache / MEMORY).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return memory if isinstance(memory, dict) else {}
+
+
+def keep(path: Path, content: str | bytes) -> None:
+    """Write into the cache by atomic replace; StoreError where it cannot be written."""
+    try:
+        write_atomic(path, content)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error}); set [paths] results to a folder with room") from error
