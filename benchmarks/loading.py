@@ -34,9 +34,9 @@ from harness.data.regions import PaddedArray, offsets, padded_places
 from harness.data.split import Split
 from harness.data.tokens import UNKNOWN, Tokens
 from harness.files import write_atomic
+from harness.layouts.precomp import AXES
 from harness.machine import this_machine
 from harness.method import Inputs
-from harness.precomp import AXES
 from harness.train import Trainer
 
 ROOT = Path(__file__).parents[1]

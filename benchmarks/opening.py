@@ -130,7 +130,7 @@ def card(layout: str) -> DatasetCard:
 
 def child(root: Path, layout: str) -> None:
     """A process that opens a dataset, gathers where it is told to, and says what it holds, until its stdin ends."""
-    from harness.data.dataset import open_dataset
+    from harness.layouts.opening import open_dataset
 
     start = time.perf_counter()
     dataset = open_dataset(card(layout), root, root / "cache")

@@ -7,7 +7,7 @@ import io
 from PIL import Image, ImageChops, ImageDraw
 
 from harness.attention_map import EDGE, Box, Light, Panel, Sheet, Text, font
-from harness.looks import portrait
+from harness.layouts.previews import portrait
 from harness.markup import markup, readable
 
 SIDE = 480  # pixels of the picture inside an SVG, at most

@@ -10,11 +10,11 @@ from harness.config.cards import MethodCard
 from harness.config.project import CACHE, Config
 from harness.config.registry import Registry
 from harness.data.content import Look
-from harness.data.dataset import fingerprint
 from harness.errors import DataError
 from harness.examples import FIRST, GROUPS, Examples, examples_of
 from harness.kept import Read
-from harness.looks import Looks, thumbnail
+from harness.layouts.opening import fingerprint
+from harness.layouts.previews import Looks, thumbnail
 from harness.markup import markup
 from harness.queries import WAYS
 from harness.report import file_name

@@ -14,14 +14,14 @@ from harness.config.cards import SELECTION, find_protocol
 from harness.config.project import CACHE, Config
 from harness.config.registry import Registry, load_class
 from harness.data.content import Look
-from harness.data.dataset import open_dataset
 from harness.data.regions import Ragged
 from harness.data.split import Split
 from harness.data.tokens import Part, Tokens
 from harness.errors import UsageError, unknown
 from harness.files import load_arrays
 from harness.folders import RANKS
-from harness.looks import Looks
+from harness.layouts.opening import open_dataset
+from harness.layouts.previews import Looks
 from harness.ranking import Ints
 from harness.weights import Trained, Wanted, best_weights, trained
 

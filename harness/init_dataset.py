@@ -14,11 +14,11 @@ from harness.config.project import Config
 from harness.config.toml import literal, validate
 from harness.data.cache import remembered
 from harness.data.content import Content, Place
-from harness.data.dataset import LAYOUTS
 from harness.data.split import hold
 from harness.errors import ConfigError, StoreError, UsageError
 from harness.files import sha256, write_atomic
-from harness.folder_kinds import Kind, kind_of, provisional
+from harness.layouts.detection import Kind, kind_of, provisional
+from harness.layouts.opening import LAYOUTS
 
 CARD = "card.toml"
 COMMENT_AT = 26  # column

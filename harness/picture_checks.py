@@ -9,7 +9,7 @@ from harness.config.cards import DatasetCard
 from harness.data.content import Content, Spot
 from harness.errors import DataError
 from harness.findings import Finding, Severity, found
-from harness.looks import FOLDER, Looks
+from harness.layouts.previews import FOLDER, Looks
 
 
 def has_pictures(folder: Path) -> bool:

@@ -15,9 +15,9 @@ from harness.config.project import CACHE, TRIALS, Config
 from harness.config.registry import Registry, settings_for, training_for
 from harness.config.sections import Campaign
 from harness.config.sources import source_hash
-from harness.data.dataset import fingerprint, open_dataset
 from harness.errors import StoreError, UsageError
 from harness.folders import CHECKPOINT, read_result
+from harness.layouts.opening import fingerprint, open_dataset
 from harness.positives import open_sets
 from harness.protocols import split_folds
 from harness.results import Assignment, Failure, State, TrialSpec

@@ -19,11 +19,11 @@ from harness.config.cards import protocol_of
 from harness.config.project import CACHE, Config
 from harness.config.registry import Registry
 from harness.config.sources import source_hash
-from harness.data.dataset import fingerprint
 from harness.errors import DataError, UsageError, unknown
 from harness.executors import InProcess
 from harness.external import is_external
 from harness.folders import RESULT
+from harness.layouts.opening import fingerprint
 from harness.output import table
 from harness.planning import assignment
 from harness.recording import View

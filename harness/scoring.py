@@ -17,11 +17,11 @@ from harness.campaign import only_driver
 from harness.config.cards import DatasetCard, ProtocolCard, find_protocol
 from harness.config.project import CACHE, TRIALS, Config
 from harness.config.registry import Registry
-from harness.data.dataset import fingerprint, open_dataset
 from harness.errors import UsageError, unknown
 from harness.external import FILE, PREFIX, file_name, method_of, recipe_of, spec_of
 from harness.files import npz, sha256, write_atomic
 from harness.folders import RANKINGS, RANKS, read_result, write_result, write_spec
+from harness.layouts.opening import fingerprint, open_dataset
 from harness.matrix import as_floats, hold_scores, open_scores
 from harness.output import table
 from harness.planning import check_numbers, check_protocol, check_writable

@@ -19,7 +19,7 @@ from harness.config.cards import SELECTION, DatasetCard, MethodCard, ProtocolCar
 from harness.config.registry import load_class
 from harness.config.sections import Scalar
 from harness.config.sources import source_hash
-from harness.data.dataset import Dataset, open_dataset
+from harness.data.dataset import Dataset
 from harness.data.text_encoder import load_model
 from harness.environment import environment
 from harness.errors import DataError, ResourceError, TrialError
@@ -37,6 +37,7 @@ from harness.folders import (
     write_result,
     write_spec,
 )
+from harness.layouts.opening import open_dataset
 from harness.memory import cap_memory, forget_peak, peak_mb
 from harness.method import Inputs, Method, Words
 from harness.protocols import evaluation, gallery, split_folds

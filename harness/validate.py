@@ -14,10 +14,11 @@ from harness import caption_checks, image_checks, picture_checks, protocol_check
 from harness.config.cards import DatasetCard
 from harness.data.cache import broken_link, checked_sha256, present
 from harness.data.content import NOWHERE, Content, Place, Reader, Spot
-from harness.data.dataset import LAYOUTS, Dataset, open_dataset, place_of
+from harness.data.dataset import Dataset, place_of
 from harness.data.split import mismatches
 from harness.errors import DataError
 from harness.findings import Finding, Report, Severity, found, in_order
+from harness.layouts.opening import LAYOUTS, open_dataset
 from harness.positives import open_sets
 from harness.protocols import split_folds
 from harness.region_scan import Scan, copies, scan

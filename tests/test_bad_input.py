@@ -19,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_project import Call
 
-from harness.coco import Annotations, Coco
 from harness.config.cards import DatasetCard
 from harness.data.arrays import open_array
 from harness.data.content import Place
 from harness.errors import DataError
 from harness.files import read_lines
+from harness.layouts.coco import Annotations, Coco
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 

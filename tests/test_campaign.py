@@ -28,10 +28,10 @@ from harness.executors import InProcess
 from harness.files import write_atomic
 from harness.folders import read_epochs, read_result
 from harness.interruption import held_back
+from harness.layouts.scenes import Scenes
 from harness.planning import Plan, check_room, plan
 from harness.recording import Logbook
 from harness.results import Assignment, EpochReport, Failure, State, TrialResult
-from harness.scenes import Scenes
 from harness.store import is_logged
 from harness.tracking import Tracker
 

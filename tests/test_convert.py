@@ -316,7 +316,8 @@ KILLED = """
 import os, signal, sys
 from contextlib import nullcontext
 from pathlib import Path
-from harness import convert, region_writer
+from harness import convert
+from harness.data import region_writer
 
 def tell(at):
     if at > int(sys.argv[3]):

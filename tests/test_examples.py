@@ -29,10 +29,10 @@ from harness.examples import ALL, FIRST, GROUPS, NONE, SAMPLE, SOME, examples_of
 from harness.examples_page import tags, webpage
 from harness.files import npz
 from harness.folders import RANKINGS, RANKS
-from harness.looks import Looks
+from harness.layouts.previews import Looks
+from harness.layouts.scenes import Scenes, picture
 from harness.protocols import folds
 from harness.ranking import rank
-from harness.scenes import Scenes, picture
 from harness.shortlists import kept, shortlists
 
 IMAGES, EACH = 30, 2

@@ -25,12 +25,12 @@ from harness.cli import main
 from harness.config.project import CACHE, load
 from harness.config.registry import discover
 from harness.data.content import Look
-from harness.data.dataset import open_dataset
 from harness.data.tokens import words
 from harness.errors import UsageError
 from harness.evaluate import score_split
 from harness.explain import Explanation, Pair, Word, as_json, explanation
 from harness.folders import CHECKPOINT, read_result, write_result, write_spec
+from harness.layouts.opening import open_dataset
 from harness.weights import Wanted, best_weights, trained
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -18,8 +18,8 @@ from tiny_project import Call
 from harness.answers import Run, asked_of, falling, heads_of, names_of
 from harness.config.project import load
 from harness.config.registry import discover
-from harness.data.dataset import open_dataset
 from harness.data.split import Split
+from harness.layouts.opening import open_dataset
 from harness.protocols import evaluation, folds, rank_folds
 from harness.results import TrialSpec
 from harness.scoring import ranked, wanted

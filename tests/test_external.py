@@ -17,10 +17,10 @@ from harness.board import Board, boards_of
 from harness.config.cards import DatasetCard, read_card
 from harness.config.project import load
 from harness.config.registry import discover
-from harness.data.dataset import open_dataset
 from harness.data.split import Split
 from harness.external import is_external, note_of
 from harness.folders import RANKINGS, RANKS, read_result, read_spec
+from harness.layouts.opening import open_dataset
 from harness.matrix import hints_of
 from harness.results import RECALLS
 from harness.tracking import Tracker

@@ -32,8 +32,8 @@ from harness import fetch
 from harness.cli_data import data
 from harness.config.cards import DatasetCard
 from harness.config.registry import discover
-from harness.data.dataset import open_dataset
 from harness.errors import ConfigError, DataError, HarnessError, ResourceError, StoreError, UsageError
+from harness.layouts.opening import open_dataset
 
 CONTENT = np.random.default_rng(0).bytes(2 * fetch.PIECE + 1000)
 CARD = """
@@ -507,7 +507,7 @@ def test_two_downloads_do_not_become_one_file(site: Site) -> None:
 def test_every_download_of_a_card_here_becomes_a_file_that_its_layout_reads() -> None:
     from harness.config.project import Config
     from harness.data.content import Place
-    from harness.data.dataset import LAYOUTS
+    from harness.layouts.opening import LAYOUTS
 
     cards = [card for card in discover(Config()).datasets.values() if card.downloads]
     assert "coco-val2017" in {card.name for card in cards}

@@ -16,8 +16,8 @@ from tiny_project import Call
 from harness.config.cards import DatasetCard, read_card
 from harness.config.project import CACHE, load
 from harness.config.registry import discover
-from harness.data.dataset import open_dataset
 from harness.files import sha256
+from harness.layouts.opening import open_dataset
 
 Capture = pytest.CaptureFixture[str]
 SIZES = {"train": 12, "val": 4, "test": 4}

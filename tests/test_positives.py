@@ -22,11 +22,11 @@ from harness.config.registry import Registry
 from harness.config.sections import Training
 from harness.config.sources import source_hash
 from harness.config.toml import validate
-from harness.data.dataset import fingerprint, open_dataset
 from harness.data.split import Split
 from harness.errors import ConfigError, DataError, NonFiniteError
 from harness.evaluate import rank_split
 from harness.folders import RANKS
+from harness.layouts.opening import fingerprint, open_dataset
 from harness.planning import check_data
 from harness.positives import PositiveSet, measures_of, open_sets, present
 from harness.protocols import folds

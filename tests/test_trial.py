@@ -16,11 +16,11 @@ from harness.config.project import Config
 from harness.config.registry import discover, settings_for
 from harness.config.sections import Training
 from harness.config.sources import source_hash
-from harness.data.dataset import fingerprint, open_dataset
 from harness.environment import commit_of
 from harness.errors import NonFiniteError, ResourceError
 from harness.evaluate import rank_split
 from harness.folders import CHECKPOINT, RANKS, TRACEBACK, read_epochs, read_result, read_spec
+from harness.layouts.opening import fingerprint, open_dataset
 from harness.protocols import folds
 from harness.results import Assignment, Failure, State, TrialResult, TrialSpec
 from harness.trial import build_method, choose_device, steps

@@ -1,7 +1,4 @@
-"""Opens datasets: a card and its files -> splits held to the card, encoded, with a fingerprint.
-
-A layout is one class, a `splits.Reader`, and one line of LAYOUTS.
-"""
+"""A dataset: its splits checked against the card, its vocabulary, its fingerprint. Which reader it has is given."""
 
 from __future__ import annotations
 
@@ -12,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.coco import Coco
 from harness.config.cards import DatasetCard
 from harness.data import text_encoder
-from harness.data import tokens as captions
+from harness.data import tokens as tokenizer
 from harness.data.cache import checked_sha256, keep, require
 from harness.data.content import Content, Place, Reader
 from harness.data.galleries import read_galleries
@@ -23,23 +19,9 @@ from harness.data.split import Split, hold
 from harness.data.text_encoder import PretrainedTokenizer, encoder_files, how_to_get, tokenizers_version
 from harness.data.tokens import Tokenizer, Tokens, Vocabulary
 from harness.data.word_vectors import WordVectors, read_vectors
-from harness.entities import Entities
 from harness.errors import DataError, unknown
 from harness.files import load_arrays, npz
-from harness.karpathy import Karpathy
-from harness.own_folder import OwnFolder
-from harness.precomp import Precomp
-from harness.scenes import Scenes
 
-__all__ = ["Dataset", "Split", "fingerprint", "open_dataset"]
-LAYOUTS: dict[str, type[Reader]] = {
-    "coco": Coco,
-    "entities": Entities,
-    "scenes": Scenes,
-    "precomp": Precomp,
-    "karpathy": Karpathy,
-    "folder": OwnFolder,
-}
 # Keys of [text] that many trials are older than: where they are empty, they change no key.
 LATER = ("vectors", "encoder")
 
@@ -47,13 +29,13 @@ LATER = ("vectors", "encoder")
 class Dataset:
     """A dataset whose splits are opened on demand, held to their card, and kept."""
 
-    def __init__(self, place: Place, root: Path, limit: int | None = None) -> None:
+    def __init__(self, place: Place, root: Path, reader: type[Reader], limit: int | None = None) -> None:
         self.card = place.card
         self.limit = limit
-        self.fingerprint = _fingerprint(place, root)
+        self.fingerprint = fingerprint_of(place, root, reader)
         self._place = place
         self._root = root
-        self._reader = LAYOUTS[place.card.layout](place)
+        self._reader = reader(place)
         self._whole: dict[str, Content] = {}
         self._splits: dict[str, Split] = {}
         self._vocabulary: Tokenizer | None = None
@@ -139,22 +121,6 @@ class Dataset:
         return self._place.cache / "words" / f"{self.fingerprint[:16]}-{by}-{name}"
 
 
-def open_dataset(card: DatasetCard, data: Path, cache: Path, limit: int | None = None) -> Dataset:
-    """The dataset of a card below the data root; DataError where a file is absent or not the card's.
-
-    `limit` keeps the first images of every split and their captions.
-    """
-    return Dataset(place_of(card, data, cache), data, limit)
-
-
-def fingerprint(card: DatasetCard, data: Path, cache: Path) -> str:
-    """Hex sha256 of what decides results: the card's deciding fields and the content of its files.
-
-    Files are hashed once and remembered by size and time of change. DataError where one is absent or another.
-    """
-    return _fingerprint(place_of(card, data, cache), data)
-
-
 def place_of(card: DatasetCard, data: Path, cache: Path) -> Place:
     """Where a dataset lies; DataError where its folder is a link that leads nowhere."""
     try:
@@ -191,9 +157,12 @@ def _absent(place: Place, root: Path, key: str, what_to_do: str) -> DataError:
     return DataError(f"{place.card.path}: [text] {key} = {name!r}: it is not in {places}; {what_to_do}")
 
 
-def _fingerprint(place: Place, root: Path) -> str:
-    layout = LAYOUTS[place.card.layout]
-    names = list(dict.fromkeys([*layout.files(place), *filter(None, [place.card.text.vocabulary])]))
+def fingerprint_of(place: Place, root: Path, reader: type[Reader]) -> str:
+    """Hex sha256 of what decides results: the card's deciding fields, the content of its files, the reader's version.
+
+    Files are hashed once and remembered by size and time of change. DataError where one is absent or another.
+    """
+    names = list(dict.fromkeys([*reader.files(place), *filter(None, [place.card.text.vocabulary])]))
     require(place, names)
     text = place.card.text
     deciding = {
@@ -203,7 +172,7 @@ def _fingerprint(place: Place, root: Path) -> str:
             exclude={"text": {key for key in LATER if not getattr(text, key)}},
         ),
         "files": {name: checked_sha256(place, name) for name in names} | _text_files(place, root),
-        "reader": layout.version,
-        "tokenizer": f"pretrained {text_encoder.VERSION}" if text.encoder else captions.VERSION,
+        "reader": reader.version,
+        "tokenizer": f"pretrained {text_encoder.VERSION}" if text.encoder else tokenizer.VERSION,
     }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,7 @@ from harness.data.dataset import place_of
 from harness.data.split import hold
 from harness.data.tokens import Vocabulary
 from harness.errors import DataError
-from harness.precomp import Precomp
+from harness.layouts.precomp import Precomp
 from harness.protocols import folds
 
 ROOT = Path(__file__).parents[2]

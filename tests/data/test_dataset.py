@@ -12,8 +12,8 @@ import pytest
 from coco_files import CARD, files, opened
 
 from harness.config.cards import DatasetCard, read_card
-from harness.data.dataset import fingerprint, open_dataset
 from harness.errors import DataError
+from harness.layouts.opening import fingerprint, open_dataset
 
 
 def found(root: Path, **changes: Any) -> str:

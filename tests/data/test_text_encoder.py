@@ -23,13 +23,14 @@ from harness.config.cards import MethodCard, read_card
 from harness.config.project import CACHE, load
 from harness.config.registry import discover
 from harness.config.sections import Training
-from harness.data.dataset import Dataset, fingerprint, open_dataset
+from harness.data.dataset import Dataset
 from harness.data.text_encoder import PretrainedTokenizer, load_model
 from harness.data.tokens import Tokens
 from harness.errors import ConfigError, DataError
 from harness.evaluate import score_split
 from harness.explain import Pair, explanation
 from harness.folders import CHECKPOINT, read_result
+from harness.layouts.opening import fingerprint, open_dataset
 from harness.method import Inputs, Method, Words
 from harness.train import Trainer
 from harness.trial import build_method

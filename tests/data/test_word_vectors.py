@@ -16,13 +16,14 @@ from coco_files import CARD, files, opened
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.coco import Coco
 from harness.config.cards import DatasetCard, MethodCard, read_card
-from harness.data.dataset import Dataset, open_dataset
+from harness.data.dataset import Dataset
 from harness.data.tokens import VERSION
 from harness.data.word_vectors import read_vectors
 from harness.errors import DataError
 from harness.files import sha256
+from harness.layouts.coco import Coco
+from harness.layouts.opening import open_dataset
 from harness.method import Inputs, Words
 from harness.trial import build_method
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.cards import DatasetCard
-from harness.data.dataset import Dataset, open_dataset
+from harness.data.dataset import Dataset
+from harness.layouts.opening import open_dataset
 
 Files = dict[str, Any]
 CARD: dict[str, Any] = {

@@ -13,7 +13,7 @@ import pytest
 from harness.cli import main
 from harness.config.cards import DatasetCard, read_card
 from harness.data.content import Place
-from harness.scenes import Scenes
+from harness.layouts.scenes import Scenes
 
 CONFIG = """
 [campaign]

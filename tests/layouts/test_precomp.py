@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from harness.config.cards import DatasetCard
-from harness.data.dataset import Dataset, open_dataset
+from harness.data.dataset import Dataset
 from harness.errors import DataError
-from harness.looks import Looks
+from harness.layouts.opening import open_dataset
+from harness.layouts.previews import Looks
 from harness.protocols import split_folds
 
 EACH = 5

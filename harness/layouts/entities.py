@@ -23,13 +23,15 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import coco, drawing
 from harness.data.arrays import open_array
 from harness.data.cache import checked_sha256, keep
 from harness.data.content import Content, Look, Place, option, pairs_of, whole
 from harness.data.pictures import SUFFIXES
 from harness.data.regions import Ragged, offsets
-from harness.entity_files import (
+from harness.errors import ConfigError, DataError, StoreError
+from harness.files import load_arrays, npz
+from harness.layouts.box_features import appearance, geometry
+from harness.layouts.entity_files import (
     NOWHERE,
     TYPES,
     Box,
@@ -40,8 +42,6 @@ from harness.entity_files import (
     read_pixels,
     read_sentences,
 )
-from harness.errors import ConfigError, DataError, StoreError
-from harness.files import load_arrays, npz
 
 VERSION = 1  # of the numbers above; part of the fingerprint
 IMAGES = "images/"
@@ -119,7 +119,7 @@ class Entities:
 
     def describe(self, entry: Entry) -> NDArray[np.float32]:
         """The regions of one image, (R, F), as the head of this file says."""
-        places = coco.geometry(entry.corners, *entry.size)
+        places = geometry(entry.corners, *entry.size)
         return np.concatenate([BESIDE[self.options.regions](self, entry), places], axis=1).astype(np.float32)
 
     @cached_property
@@ -232,7 +232,7 @@ def _nothing(reader: Entities, entry: Entry) -> NDArray[Any]:
 
 def _appearance(reader: Entities, entry: Entry) -> NDArray[Any]:
     """Numbers of the crops, (R, 195)."""
-    return drawing.appearance(read_pixels(reader.pictures[entry.id], entry.size), entry.corners)
+    return appearance(read_pixels(reader.pictures[entry.id], entry.size), entry.corners)
 
 
 def _called(reader: Entities, entry: Entry) -> NDArray[Any]:

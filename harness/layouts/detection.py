@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.by_id import Shelf
 from harness.config.cards import DatasetCard
 from harness.config.sections import Scalar
 from harness.data.arrays import open_array
@@ -15,16 +14,16 @@ from harness.data.content import Place
 from harness.data.pictures import SUFFIXES
 from harness.errors import DataError
 from harness.files import read_lines
-from harness.karpathy import matching_key, read_images
-from harness.looks import FOLDER
-from harness.own_folder import CAPTIONS, SPLIT, left_out, read_captions, read_split
-from harness.precomp import AXES
+from harness.layouts.karpathy import matching_key, read_images
+from harness.layouts.own_folder import CAPTIONS, SPLIT, left_out, read_captions, read_split
+from harness.layouts.precomp import AXES
+from harness.layouts.previews import FOLDER
+from harness.layouts.stored_regions import Shelf
 
 SPLITS = ("train", "val", "test")
 STEMS = {"train": ("train",), "val": ("dev", "val"), "test": ("testall", "test")}  # the first that is there
 REGIONS = "regions"
 MANY = 100  # captions an image; nobody repeats an image more often
-
 SPLIT_LINE = '{"train": [image ids], "val": [image ids], "test": [image ids]}'
 CAPTION_LINE = '{"id": 1, "image": "an image id", "text": "a caption"}'
 WANTED = f"""It can be one of three:

@@ -18,10 +18,11 @@ from PIL import Image
 
 from harness.config.cards import DatasetCard
 from harness.data.content import Place
-from harness.data.dataset import Dataset, open_dataset
+from harness.data.dataset import Dataset
 from harness.errors import DataError
-from harness.looks import Looks
-from harness.own_folder import OwnFolder, read_captions, read_split
+from harness.layouts.opening import open_dataset
+from harness.layouts.own_folder import OwnFolder, read_captions, read_split
+from harness.layouts.previews import Looks
 
 NAMES = [f"my picture {number}" for number in range(5)]
 SPLIT: dict[str, list[Any]] = {"train": [NAMES[3], NAMES[0]], "test": [NAMES[1]], "about": []}

@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.by_id import Captioned, Entry, Shelf, caption_of, id_of, kept
 from harness.data.content import Content, Kind, Look, Place, Spot
 from harness.errors import DataError
 from harness.files import read_json, read_lines, read_text
+from harness.layouts.stored_regions import Captioned, Entry, Shelf, caption_of, id_of, kept
 
 VERSION = 1
 CAPTIONS, SPLIT = "captions.jsonl", "split.json"

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.drawing import SIDE, Thing
+from harness.layouts.scene_pictures import SIDE, Thing
 
 Generator = np.random.Generator
 Scene = tuple[Thing, ...]
-
 SHAPE_WORDS = {
     "circle": (("circle", "circles"), ("disc", "discs"), ("round shape", "round shapes")),
     "square": (("square", "squares"), ("box", "boxes")),
@@ -66,7 +65,6 @@ PLACE_WORDS = {
     "middle": ("in the middle", "in the centre"),
 }
 OPENINGS = ("", "", "", "one can see ", "we see ", "a picture with ", "an image of ")
-
 NEAR, FAR = 0.36 * SIDE, 0.64 * SIDE
 APART = 0.14 * SIDE
 
@@ -230,6 +228,8 @@ def _counting(scene: Scene, rng: Generator) -> list[Clause]:
 
 
 KINDS: tuple[Callable[[Scene, Generator], list[Clause]], ...] = (_relation, _placing, _listing, _counting)
+
+
 SHARES = np.cumsum([0.4, 0.2, 0.25])
 
 

@@ -23,6 +23,7 @@ from harness.data.content import Content, Kind, Look, Place, Spot, first_twice, 
 from harness.data.regions import Ints, Ragged
 from harness.errors import ConfigError, DataError
 from harness.files import lfs_hint
+from harness.layouts.box_features import geometry
 
 VERSION = 1  # of the numbers above; part of the fingerprint
 GEOMETRY = 10
@@ -222,12 +223,6 @@ def describe(boxes: list[Box], image: Image, columns: dict[int, int]) -> NDArray
     category = np.eye(len(columns) + 1, len(columns))[[rows[box.category_id] for box in boxes]]
     places = geometry(np.array([box.bbox for box in boxes]), image.width, image.height)
     return np.concatenate([category, places], axis=1).astype(np.float32)
-
-
-def geometry(boxes: NDArray[Any], width: float, height: float) -> NDArray[np.float64]:
-    """Place and size of boxes (R, 4), x y w h in pixels, as the head of this file has them: (R, 10)."""
-    x, y, w, h = (boxes / [width, height, width, height]).T
-    return np.stack([x, y, x + w, y + h, w, h, w * h, x + w / 2, y + h / 2, np.full_like(x, width / height)], axis=1)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -15,18 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from harness import coco, drawing
 from harness.config.cards import DatasetCard, read_card
 from harness.data.cache import folder_sha256
 from harness.data.content import Content, Place
-from harness.data.dataset import Dataset, fingerprint, open_dataset
-from harness.entities import Entities
-from harness.entity_files import NOT_VISUAL, TYPES, Phrase, parse_annotation, parse_sentence, read_sentences
+from harness.data.dataset import Dataset
 from harness.errors import ConfigError, DataError, StoreError
-from harness.looks import Looks
+from harness.layouts import scene_pictures
+from harness.layouts.box_features import appearance, geometry
+from harness.layouts.entities import Entities
+from harness.layouts.entity_files import NOT_VISUAL, TYPES, Phrase, parse_annotation, parse_sentence, read_sentences
+from harness.layouts.opening import fingerprint, open_dataset
+from harness.layouts.previews import Looks
 
 Files = dict[str, str | bytes]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CARD: dict[str, Any] = {
     "name": "tiny",
     "title": "",
@@ -119,7 +121,7 @@ def test_a_region_is_the_place_of_a_box_whose_pixels_are_counted_from_one(tmp_pa
     assert split.boxes[0].tolist() == [[50, 25, 50, 25], [0, 0, 10, 10]]
     right_below = [0.5, 0.5, 1, 1, 0.5, 0.5, 0.25, 0.75, 0.75, 2]
     np.testing.assert_allclose(split.images[0], [right_below, [0, 0, 0.1, 0.2, 0.1, 0.2, 0.02, 0.05, 0.1, 2]])
-    np.testing.assert_array_equal(split.images[0], coco.geometry(split.boxes[0], 100, 50).astype(np.float32))
+    np.testing.assert_array_equal(split.images[0], geometry(split.boxes[0], 100, 50).astype(np.float32))
 
 
 def test_the_largest_boxes_come_first_equals_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -289,16 +291,16 @@ def test_pixels_are_crops_of_the_picture_beside_the_geometry(pictured: Path) -> 
     means = slice(144 + 27 + 15, 144 + 27 + 15 + 3)
     assert red[means].tolist() == [1, 0, 0] and white[means].tolist() == [1, 1, 1]
     assert red[:144].tolist() == [1] * 144 and white[:144].tolist() == [0] * 144  # contrast with the background
-    np.testing.assert_array_equal(split.images[0][:, 195:], coco.geometry(split.boxes[0], 100, 50).astype(np.float32))
+    np.testing.assert_array_equal(split.images[0][:, 195:], geometry(split.boxes[0], 100, 50).astype(np.float32))
     assert split.images[1][0, 144:171].reshape(3, 3, 3)[2, 2].round(2).tolist() == [1, 0, 0]  # its right lower ninth
 
 
 def test_appearance_is_all_that_scenes_say_of_a_region_but_its_place() -> None:
     rng = np.random.default_rng(0)
     pixels, boxes = rng.integers(0, 256, (128, 128, 3), dtype=np.uint8), np.array([[3, 5, 40, 20], [0, 0, 128, 128]])
-    described = drawing.describe(pixels, boxes)
-    np.testing.assert_array_equal(described[:, :195], drawing.appearance(pixels, boxes).astype(np.float32))
-    np.testing.assert_array_equal(described[:, 195:], drawing.geometry(boxes).astype(np.float32))
+    described = scene_pictures.describe(pixels, boxes)
+    np.testing.assert_array_equal(described[:, :195], appearance(pixels, boxes).astype(np.float32))
+    np.testing.assert_array_equal(described[:, 195:], scene_pictures.geometry(boxes).astype(np.float32))
 
 
 def other_size(folder: Path) -> None:

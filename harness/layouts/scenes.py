@@ -15,19 +15,18 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from PIL import Image
 
-from harness import drawing, grammar
 from harness.data.cache import keep
 from harness.data.content import Content, Look, Place, pairs_of, whole
 from harness.data.regions import Floats, Ragged, offsets
-from harness.drawing import FILLS, PALETTE, SHAPES, SIDE, SIZES, Thing
 from harness.files import load_arrays, npz
-from harness.grammar import Caption, Scene
+from harness.layouts import scene_captions, scene_pictures
+from harness.layouts.scene_captions import Caption, Scene
+from harness.layouts.scene_pictures import FILLS, PALETTE, SHAPES, SIDE, SIZES, Thing
 
 VERSION = 4  # of the generator; a change of anything it makes is a new one
 SPLITS = ("train", "val", "test")
 FAMILY = 4
 LEAST_THINGS, MOST_THINGS = 3, 7
-
 Generator = np.random.Generator
 
 
@@ -42,7 +41,7 @@ class Example(NamedTuple):
     @property
     def regions(self) -> Floats:
         """(R, F) float32."""
-        return drawing.describe(np.asarray(self.picture), self.boxes)
+        return scene_pictures.describe(np.asarray(self.picture), self.boxes)
 
 
 class Scenes:
@@ -113,9 +112,9 @@ def example(seed: int, split: str, index: int, most: int = 12) -> Example:
     member = index % FAMILY
     scene, siblings = scenes[member], [*scenes[:member], *scenes[member + 1 :]]
     rng = np.random.default_rng([seed, SPLITS.index(split), index // FAMILY, member])
-    picture = drawing.draw(scene, rng)
-    boxes = drawing.detect(scene, most, rng)
-    return Example(scene, picture, boxes, grammar.captions(scene, siblings, int(rng.integers(3, 7)), rng))
+    picture = scene_pictures.draw(scene, rng)
+    boxes = scene_pictures.detect(scene, most, rng)
+    return Example(scene, picture, boxes, scene_captions.captions(scene, siblings, int(rng.integers(3, 7)), rng))
 
 
 def picture(seed: int, split: str, index: int) -> Image.Image:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from harness.config.cards import DatasetCard
 from harness.data.content import Look, Place
-from harness.data.dataset import LAYOUTS
 from harness.data.pictures import SUFFIXES, read_picture
+from harness.layouts.opening import LAYOUTS
 
 FOLDER = "images"  # below the dataset's own
 DIGITS = 12  # of the file names in which COCO's pictures are released

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import drawing, grammar, scenes
 from harness.config.cards import DatasetCard, read_card
-from harness.data.dataset import Dataset, open_dataset
-from harness.drawing import PALETTE, Thing
-from harness.scenes import FAMILY, Example, example, family
+from harness.data.dataset import Dataset
+from harness.layouts import scene_captions, scene_pictures, scenes
+from harness.layouts.opening import open_dataset
+from harness.layouts.scene_pictures import PALETTE, Thing
+from harness.layouts.scenes import FAMILY, Example, example, family
 
-CARD = Path(__file__).parent.parent / "datasets" / "scenes" / "card.toml"
+CARD = Path(__file__).parents[2] / "datasets" / "scenes" / "card.toml"
 PLACES = st.tuples(st.integers(0, 3), st.sampled_from(scenes.SPLITS), st.integers(0, 400))
 
 
@@ -30,20 +31,23 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 MEANING = {
     words: (part, meaning)
     for part, table in (
-        ("shape", {key: [form for noun in nouns for form in noun] for key, nouns in grammar.SHAPE_WORDS.items()}),
-        ("colour", grammar.COLOUR_WORDS),
-        ("fill", grammar.FILL_WORDS),
-        ("size", grammar.SIZE_WORDS),
-        ("number", grammar.NUMBER_WORDS),
-        ("relation", grammar.RELATION_WORDS),
-        ("place", grammar.PLACE_WORDS),
+        (
+            "shape",
+            {key: [form for noun in nouns for form in noun] for key, nouns in scene_captions.SHAPE_WORDS.items()},
+        ),
+        ("colour", scene_captions.COLOUR_WORDS),
+        ("fill", scene_captions.FILL_WORDS),
+        ("size", scene_captions.SIZE_WORDS),
+        ("number", scene_captions.NUMBER_WORDS),
+        ("relation", scene_captions.RELATION_WORDS),
+        ("place", scene_captions.PLACE_WORDS),
     )
     for meaning, forms in table.items()
     for words in forms
 }
 LONGEST_FIRST = "|".join(sorted(map(re.escape, MEANING), key=len, reverse=True))
 TOKEN = re.compile(rf"\b(?:{LONGEST_FIRST}|an?|and)\b|,")
-OPENING = re.compile("^(?:{})".format("|".join(filter(None, grammar.OPENINGS))))
+OPENING = re.compile("^(?:{})".format("|".join(filter(None, scene_captions.OPENINGS))))
 
 
 def clauses(text: str) -> list[list[tuple[str, object]]]:
@@ -71,7 +75,7 @@ def stands(one: Thing, other: Thing, relation: str) -> bool:
 
 
 def lies(thing: Thing, place: str) -> bool:
-    x, y = (thing.x + thing.side / 2) / drawing.SIDE, (thing.y + thing.side / 2) / drawing.SIDE
+    x, y = (thing.x + thing.side / 2) / scene_pictures.SIDE, (thing.y + thing.side / 2) / scene_pictures.SIDE
     parts = {"left": x < 0.4, "right": x > 0.6, "top": y < 0.4, "bottom": y > 0.6}
     return parts.get(place, abs(x - 0.5) < 0.2 and abs(y - 0.5) < 0.2)
 
@@ -110,7 +114,7 @@ def test_a_picture_shows_the_things_of_its_scene_in_their_colours(place: tuple[i
     pixels = np.asarray(one.picture).astype(int)
     palette = np.array(list(PALETTE.values()))
     for thing in one.scene:
-        mask = np.asarray(drawing.stencil(thing.shape, thing.fill, thing.side)) > 0
+        mask = np.asarray(scene_pictures.stencil(thing.shape, thing.fill, thing.side)) > 0
         shown = pixels[thing.y : thing.y + thing.side, thing.x : thing.x + thing.side][mask].mean(axis=0)
         nearest = list(PALETTE)[np.abs(palette - shown).sum(axis=1).argmin()]
         assert nearest == thing.colour
@@ -124,12 +128,12 @@ def test_scenes_have_3_to_7_things_that_do_not_touch_and_boxes_are_within_the_pi
     one = example(*place)
     assert 3 <= len(one.scene) <= 7 and 3 <= len(one.captions) <= 6
     assert len(one.scene) < len(one.boxes) <= 12
-    shown = np.zeros((drawing.SIDE, drawing.SIDE), int)
+    shown = np.zeros((scene_pictures.SIDE, scene_pictures.SIDE), int)
     for thing in one.scene:
         shown[thing.y : thing.y + thing.side, thing.x : thing.x + thing.side] += 1
     assert shown.max() == 1 and shown.sum() == sum(thing.side**2 for thing in one.scene)
     assert (one.boxes >= 0).all() and (one.boxes[:, 2:] > 0).all()
-    assert (one.boxes[:, :2] + one.boxes[:, 2:] <= drawing.SIDE).all()
+    assert (one.boxes[:, :2] + one.boxes[:, 2:] <= scene_pictures.SIDE).all()
 
 
 @given(st.integers(0, 3), st.sampled_from(scenes.SPLITS), st.integers(0, 100))
@@ -160,7 +164,7 @@ def test_a_picture_is_the_same_every_time_and_another_for_another_seed_split_or_
 
     before = content(example(0, "test", 7))
     family.cache_clear()
-    drawing.stencil.cache_clear()
+    scene_pictures.stencil.cache_clear()
     assert content(example(0, "test", 7)) == before
     others = [example(1, "test", 7), example(0, "val", 7), example(0, "test", 8), example(0, "test", 11)]
     assert before not in map(content, others)
@@ -188,7 +192,7 @@ def test_labels_decide_no_feature_but_by_their_pixels() -> None:
     one = example(0, "val", 3)
     renamed = tuple(thing._replace(size="medium", shape="square") for thing in one.scene)
     assert renamed != one.scene
-    regions = drawing.describe(np.asarray(one.picture), one.boxes)
+    regions = scene_pictures.describe(np.asarray(one.picture), one.boxes)
     np.testing.assert_array_equal(one._replace(scene=renamed).regions, regions)
 
 
@@ -201,7 +205,7 @@ def test_the_card_says_what_is_generated_and_a_second_opening_generates_nothing(
     texts = set(split.captions)
     assert len(texts) > 0.98 * len(split.captions), "captions that two pictures share are exact ties"
     assert dataset.unknown_only == {"train": 0, "val": 0, "test": 0}
-    monkeypatch.delattr("harness.scenes.generate")
+    monkeypatch.delattr("harness.layouts.scenes.generate")
     again = open_dataset(read_card(DatasetCard, CARD), Path(), dataset._place.cache)
     assert again.split("test").captions == split.captions
 

@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from harness.by_id import Captioned, Entry, Shelf, caption_of, id_of, kept
 from harness.data.content import Content, Kind, Look, Place, Spot, option, whole
 from harness.errors import ConfigError, DataError
 from harness.files import read_json, read_text
+from harness.layouts.stored_regions import Captioned, Entry, Shelf, caption_of, id_of, kept
 
 VERSION = 1
 KEYS: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -24,7 +24,6 @@ from harness.files import read_lines, read_text
 TYPES = ("people", "clothing", "bodyparts", "animals", "vehicles", "instruments", "scene", "other")
 NOT_VISUAL = "notvisual"
 NOWHERE = "0"  # the chain of what is not visual
-
 OPENING = "[/EN#"
 MARK = re.compile(r"\[/EN#([0-9]+)((?:/[a-z]+)+)")
 PIXELS = re.compile(r"[0-9]{1,6}")

@@ -11,8 +11,8 @@ import pytest
 from coco_files import CARD, Files, files, opened
 
 from harness.config.cards import DatasetCard
-from harness.data.dataset import open_dataset
 from harness.errors import ConfigError, DataError
+from harness.layouts.opening import open_dataset
 
 
 def test_a_region_is_category_box_and_image_aspect(tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from karpathy_files import WIDTH, Content, entry, regions_of, write_store
 
 from harness.config.cards import DatasetCard
-from harness.data.dataset import Dataset, fingerprint, open_dataset
+from harness.data.dataset import Dataset
 from harness.data.region_writer import RegionWriter
 from harness.errors import ConfigError, DataError
-from harness.karpathy import read_images
-from harness.looks import Looks
+from harness.layouts.karpathy import read_images
+from harness.layouts.opening import fingerprint, open_dataset
+from harness.layouts.previews import Looks
 
 FILE = "dataset_tiny.json"
 CARD: dict[str, Any] = {

@@ -11,13 +11,13 @@ from coco_files import CARD, Files, files, opened
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.coco import Coco, drawn
 from harness.config.cards import DatasetCard, read_card
 from harness.data.content import Place
 from harness.data.split import hold
 from harness.errors import ConfigError, DataError
+from harness.layouts.coco import Coco, drawn
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OFFICIAL = ROOT / "datasets" / "coco-val2017" / "card.toml"
 REAL = ROOT.parent / "shared" / "data" / "coco_val2017"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="the captions of val2017 are not here")

@@ -12,24 +12,20 @@ A region is described by its pixels and its place alone. Of every region, F = 20
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from harness.data.regions import Floats
+from harness.layouts.box_features import CROP, Pixels, appearance
 
 SIDE = 128  # of a picture, in pixels
-CROP = 12
 GRAIN = 20
 SLACK = 0.42  # an edge of a box lies up to half of this share of its side too far in or out
 WIDTH = CROP * CROP + 27 + 15 + 9 + 10
-HUES = 12
-
-Pixels = NDArray[np.uint8]
 Generator = np.random.Generator
-
 PALETTE = {
     "red": (205, 35, 40),
     "orange": (240, 130, 25),
@@ -44,7 +40,6 @@ PALETTE = {
 BACKGROUNDS = ((235, 235, 235), (205, 205, 205), (120, 120, 120), (45, 45, 45), (234, 228, 212), (212, 225, 235))
 FILLS = ("solid", "outline", "striped")
 SIZES = {"small": (14, 18), "medium": (21, 25), "large": (30, 36)}  # shortest and longest side, in pixels
-
 # Corners in a square of 100 x 100.
 POLYGONS = {
     "square": ((4, 4), (96, 4), (96, 96), (4, 96)),
@@ -153,53 +148,6 @@ def _anywhere(rng: Generator) -> NDArray[np.int64]:
 def describe(pixels: Pixels, boxes: NDArray[np.int64]) -> Floats:
     """Regions of one picture of `draw`, (R, F) float32, as the head of this file says."""
     return np.concatenate([appearance(pixels, boxes), geometry(boxes)], axis=1).astype(np.float32)
-
-
-def appearance(pixels: Pixels, boxes: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
-    """All numbers of regions but those of their place, (R, F - 10); of a picture (H, W, 3) of any size."""
-    crops = cut(pixels, boxes)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    background = (np.median(border, axis=0) / 255).astype(np.float32)
-    contrast = np.maximum.reduce(np.abs(crops - background[:, None, None, None]))
-    weight = np.clip(contrast * 4 - 0.5, 0, 1)
-    coarse = crops.reshape(3, -1, 3, CROP // 3, 3, CROP // 3).mean(axis=(3, 5)).transpose(1, 2, 3, 0)
-    parts = [contrast, coarse, hues(crops, weight), statistics(crops, weight)]
-    return np.concatenate([part.reshape(len(boxes), -1) for part in parts], axis=1)
-
-
-def cut(pixels: Pixels, boxes: NDArray[np.int64]) -> Floats:
-    """Crops (3, R, 12, 12) from 0 to 1, a colour first; each number is the mean of four pixels of its cell."""
-    steps = (np.arange(2 * CROP) + 0.5) / (2 * CROP)
-    columns = (boxes[:, :1] + steps * boxes[:, 2:3]).astype(np.int64)
-    rows = (boxes[:, 1:2] + steps * boxes[:, 3:4]).astype(np.int64)
-    fine = pixels.transpose(2, 0, 1)[:, rows[:, :, None], columns[:, None, :]].astype(np.float32)
-    halves = fine[:, :, ::2] + fine[:, :, 1::2]
-    return np.divide(halves[..., ::2] + halves[..., 1::2], 4 * 255, dtype=np.float32)
-
-
-def hues(crops: Floats, weight: Floats) -> Floats:
-    """Shares (R, 15) of twelve hues and three greys, of the weighted pixels."""
-    red, green, blue = crops
-    low, high = np.minimum.reduce(crops), np.maximum.reduce(crops)
-    chroma = high - low
-    # The hexagonal hue: 0 to 6 around the wheel, red at 0.
-    other = np.where(high == green, 2 * chroma + blue - red, 4 * chroma + red - green)
-    turn = np.where(high == red, green - blue, other) / np.maximum(chroma, np.float32(1e-6))
-    hue = np.floor(turn % 6 * HUES / 6).astype(np.int64) % HUES
-    grey = HUES + np.clip(high * 3, 0, 2).astype(np.int64)
-    bins = np.where(chroma > 0.2, hue, grey).reshape(weight.shape[0], -1)
-    count = HUES + 3
-    places = bins + count * np.arange(len(bins))[:, None]
-    total = np.bincount(places.ravel(), weights=weight.ravel(), minlength=count * len(bins)).reshape(-1, count)
-    shares: Floats = (total / np.maximum(total.sum(axis=1, keepdims=True), 1)).astype(np.float32)
-    return shares
-
-
-def statistics(crops: Floats, weight: Floats) -> Floats:
-    """Means of the colours of all pixels and of the weighted ones, and the deviations of all: (R, 9)."""
-    flat, share = crops.reshape(3, len(weight), -1), weight.reshape(len(weight), -1)
-    shown = (flat * share).sum(axis=2) / np.maximum(share.sum(axis=1), 1)
-    return np.concatenate([flat.mean(axis=2), shown, flat.std(axis=2)]).T
 
 
 def geometry(boxes: NDArray[np.int64]) -> Floats:
