@@ -17,7 +17,7 @@ from harness.blocks.losses import hinge
 from harness.blocks.tiles import Tile, in_tiles
 from harness.config.cards import MethodCard, read_card
 from harness.config.registry import load_class
-from harness.evaluate import score_encoded
+from harness.evaluation.scoring import score_encoded
 from harness.method import Batch, Encoded, Inputs
 
 METHODS = ("scan_t2i", "scan_i2t", "bssan", "caan")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.ranking import best, check_finite, rank
+from harness.evaluation.ranks import best, check_finite, rank
 
 
 def textbook_i2t(scores: np.ndarray, captions_each: int = 5) -> np.ndarray:

@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from harness.folders import EPOCHS, RANKINGS, RANKS, RESULT, SPEC, TRACEBACK
+from harness.evaluation.records import RANKINGS, RANKS
+from harness.folders import EPOCHS, RESULT, SPEC, TRACEBACK
 from harness.results import TrialResult
 
 ENVIRONMENT = "environment.json"

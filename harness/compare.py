@@ -12,11 +12,11 @@ from rich.console import RenderableType
 
 from harness.board import Board
 from harness.errors import DataError, UsageError, unknown
+from harness.evaluation.statistics import LEVEL, Hits, differences, recalls, resampled
 from harness.evidence import Load
 from harness.output import table
 from harness.report import label, probability, tenths
 from harness.results import RECALLS
-from harness.stats import LEVEL, Hits, differences, recalls, resampled
 
 if TYPE_CHECKING:
     import pandas

@@ -12,9 +12,9 @@ import numpy as np
 from harness import kept
 from harness.board import Board, Standing, boards_of
 from harness.config.cards import MethodCard
+from harness.evaluation.queries import WAYS, Floats, Hardest, Queries, hardest, lists, profile, queries
+from harness.evaluation.statistics import Difference, Hits, all_intervals, differences, hits_of, letters
 from harness.kept import Read
-from harness.queries import WAYS, Floats, Hardest, Queries, hardest, lists, profile, queries
-from harness.stats import Difference, Hits, all_intervals, differences, hits_of, letters
 
 if TYPE_CHECKING:
     import pandas

@@ -13,14 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import kept
 from harness.board import Board, Standing
 from harness.config.cards import MethodCard
-from harness.folders import RANKINGS, RANKS
+from harness.evaluation.queries import WAYS, Queries, queries
+from harness.evaluation.records import CAPTIONS, IMAGE_IDS, RANKINGS, RANKS, arrays, texts
 from harness.kept import Read
-from harness.queries import WAYS, Queries, queries
 from harness.report import label
-from harness.shortlists import CAPTIONS, IMAGE_IDS, texts
 
 FIRST = 5  # shown of a ranking; a query is answered with a match among them
 SAMPLE = 12  # queries of a direction
@@ -115,7 +113,7 @@ def examples_of(board: Board, methods: Mapping[str, MethodCard], read: Read) -> 
 
 def run_of(row: Standing, methods: Mapping[str, MethodCard], read: Read) -> Run | None:
     """The first run of a row; None where the store has lost or damaged what it found."""
-    ranks, rankings = (kept.arrays(read(row.runs[0], name)) for name in (RANKS, RANKINGS))
+    ranks, rankings = (arrays(read(row.runs[0], name)) for name in (RANKS, RANKINGS))
     if ranks is None or rankings is None:
         return None
     try:

@@ -11,12 +11,12 @@ from harness.config.project import CACHE, Config
 from harness.config.registry import Registry
 from harness.data.content import Look
 from harness.errors import DataError
+from harness.evaluation.queries import WAYS
 from harness.examples import FIRST, GROUPS, Examples, examples_of
 from harness.kept import Read
 from harness.layouts.opening import fingerprint
 from harness.layouts.previews import Looks, thumbnail
 from harness.markup import markup
-from harness.queries import WAYS
 from harness.report import file_name
 
 SIDE = 160  # pixels of a picture's longer side

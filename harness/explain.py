@@ -18,11 +18,11 @@ from harness.data.regions import Ragged
 from harness.data.split import Split
 from harness.data.tokens import Part, Tokens
 from harness.errors import UsageError, unknown
+from harness.evaluation.ranks import Ints
+from harness.evaluation.records import RANKS
 from harness.files import load_arrays
-from harness.folders import RANKS
 from harness.layouts.opening import open_dataset
 from harness.layouts.previews import Looks
-from harness.ranking import Ints
 from harness.weights import Trained, Wanted, best_weights, trained
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def boxes_of(split: Split, row: int) -> tuple[tuple[float, ...], ...]:
 
 def attended(method: Method, regions: np.ndarray, tokens: Tokens) -> tuple[float, list[tuple[float, ...]]]:
     """The score of regions (R, F) and one caption, and of each of its words the weights of the regions, (R,)."""
-    from harness.evaluate import encode, scoring
+    from harness.evaluation.scoring import encode, scoring
     from harness.trial import choose_device
 
     device, images = choose_device("cpu"), Ragged.stack([regions])

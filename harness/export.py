@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import kept
-from harness.answers import OF_RANKINGS, OF_RANKS, Arrays, Run
 from harness.board import Board
 from harness.compare import missing, name_of, row_of, run_of
 from harness.errors import DataError, StoreError, UsageError, unknown
+from harness.evaluation.ranking_files import files_of, write_tables
+from harness.evaluation.rankings import OF_RANKINGS, OF_RANKS, Arrays, Run
+from harness.evaluation.records import IMAGE_IDS, RANKINGS, RANKS, arrays
 from harness.files import write_atomic
-from harness.folders import RANKINGS, RANKS
-from harness.shortlists import IMAGE_IDS
 from harness.summary import count, near
-from harness.tables import write_tables
 from harness.tracking import Tracker
-from harness.trec import files_of
 
 if TYPE_CHECKING:
     import pandas
@@ -108,7 +105,7 @@ class Available:
 
 def arrays_of(tracker: Tracker, trial: Trial, name: str, needed: set[str]) -> Arrays:
     """The arrays of a file that the store keeps of a trial; none where it is gone, damaged or lacks one of them."""
-    found = kept.arrays(tracker.artifact(trial["run_id"], name)) or {}
+    found = arrays(tracker.artifact(trial["run_id"], name)) or {}
     return found if needed <= found.keys() else {}
 
 

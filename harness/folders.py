@@ -15,8 +15,6 @@ SPEC = "spec.json"
 CHECKPOINT = "checkpoint.pt"
 EPOCHS = "epochs.jsonl"
 RESULT = "result.json"
-RANKS = "ranks.npz"
-RANKINGS = "rankings.npz"
 TRACEBACK = "traceback.txt"
 ATTEMPTS = "attempts.jsonl"
 

@@ -15,10 +15,10 @@ from harness import board_page
 from harness.board import SECTIONS, Standing
 from harness.config.cards import MethodCard
 from harness.errors import ConfigError
+from harness.evaluation.queries import WAYS
 from harness.evidence import Assessed, Evidence
 from harness.more_measures import all_measures
 from harness.published import beside
-from harness.queries import WAYS
 from harness.report import environment, file_name, header, label, notes, rows
 from harness.results import RECALLS
 from harness.webpage import webpage

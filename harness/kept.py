@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from io import BytesIO
+from collections.abc import Callable
 from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
 from numpy.typing import NDArray
 
-from harness.folders import EPOCHS, RANKINGS, RANKS
+from harness.evaluation.records import HEADS, MEASURED, RANKINGS, RANKS, arrays
+from harness.folders import EPOCHS
 from harness.results import EpochReport
-from harness.shortlists import CAPTIONS, IMAGE_IDS
 
-MEASURED = ("pairs", "fold", "i2t_rank", "t2i_rank")
-HEADS = (IMAGE_IDS, CAPTIONS, *(f"{way}_{name}" for way in ("i2t", "t2i") for name in ("query", "fold", "found")))
 Read = Callable[[str, str], bytes | None]  # the bytes of a run's file, by the run's id and the file's name
 
 
@@ -36,14 +31,3 @@ def epochs(read: Read, run: str) -> tuple[EpochReport, ...]:
         return tuple(EpochReport.model_validate_json(line) for line in (kept or b"").splitlines())
     except ValueError:
         return ()
-
-
-def arrays(kept: bytes | None, names: Collection[str] = ()) -> dict[str, NDArray[Any]] | None:
-    """The arrays of an .npz file, those of the names where some are given: reading one costs more than its file."""
-    if not kept:
-        return None
-    try:
-        with np.load(BytesIO(kept), allow_pickle=False) as found:
-            return {name: found[name] for name in found.files if not names or name in names}
-    except (ValueError, OSError, BadZipFile):
-        return None

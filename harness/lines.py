@@ -9,8 +9,8 @@ from statistics import fmean
 from harness.axes import EDGE, GLYPH, SCALE, TALL, WIDTH, Axis, Name, Spot, counting, linear, logarithmic, spread
 from harness.board import Board, Standing
 from harness.charts import shortened
+from harness.evaluation.queries import LONGEST, WAYS
 from harness.evidence import Assessed, Curve, Evidence
-from harness.queries import LONGEST, WAYS
 from harness.report import label, tenths
 
 MOST = 8  # rows that colour, shape and dash tell apart

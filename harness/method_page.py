@@ -13,10 +13,10 @@ from harness.columns import described_settings, described_training
 from harness.config.cards import MethodCard
 from harness.config.project import built_in
 from harness.config.registry import training_for
+from harness.evaluation.queries import Hardest
 from harness.evidence import Assessed
 from harness.external import is_external
 from harness.lines import Lines, own_curve
-from harness.queries import Hardest
 from harness.report import file_name, label, millions, notes, origin, published, rate, search_name, template, tenths
 from harness.results import RECALLS
 

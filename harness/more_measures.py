@@ -8,7 +8,7 @@ from math import isnan, nan
 from typing import NamedTuple
 
 from harness.board import Board, Standing, mean
-from harness.queries import WAYS
+from harness.evaluation.queries import WAYS
 from harness.report import label, tenths
 from harness.results import RECALLS
 

@@ -16,10 +16,10 @@ from harness.config.registry import Registry, settings_for, training_for
 from harness.config.sections import Campaign
 from harness.config.sources import source_hash
 from harness.errors import StoreError, UsageError
+from harness.evaluation.positives import open_sets
+from harness.evaluation.protocols import split_folds
 from harness.folders import CHECKPOINT, read_result
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.positives import open_sets
-from harness.protocols import split_folds
 from harness.results import Assignment, Failure, State, TrialSpec
 from harness.store import default_uri, is_logged
 

@@ -17,9 +17,10 @@ from harness.config.cards import ProtocolCard
 from harness.data.content import Spot
 from harness.data.regions import Floats, Ints
 from harness.data.split import Split
+from harness.evaluation.protocols import Fold, expected_at_random, gallery, split_folds
+from harness.evaluation.records import evaluation
+from harness.evaluation.streaming import Rows, Source, rank_streamed
 from harness.findings import Finding, Severity
-from harness.protocols import Fold, evaluation, expected_at_random, gallery, split_folds
-from harness.streaming import Rows, Source, rank_streamed
 
 BLOCK = 2**24  # scores held together
 FAR = 6.0  # standard deviations of a recall

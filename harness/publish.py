@@ -14,6 +14,7 @@ from harness.archive import Archived, read_studies
 from harness.config.project import STUDIES, TRIALS
 from harness.config.registry import Registry
 from harness.errors import StoreError
+from harness.evaluation.statistics import Hits, hits_of
 from harness.evidence import Assessed, assessed
 from harness.figures import Comparison, Figure
 from harness.folders import read_epochs
@@ -22,7 +23,6 @@ from harness.planning import Plan
 from harness.plots import drawn
 from harness.results import EpochReport
 from harness.search_report import Page, page
-from harness.stats import Hits, hits_of
 from harness.store import SQLITE, sqlite_file, without_password
 from harness.tracking import Tracker
 

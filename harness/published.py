@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 
 from harness.board import Board, Standing
 from harness.config.cards import MethodCard, Reported
-from harness.stats import LEVEL
+from harness.evaluation.statistics import LEVEL
 
 ROUNDING = 0.3  # six printed recalls, each rounded to a tenth
 

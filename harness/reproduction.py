@@ -20,6 +20,7 @@ from harness.config.project import CACHE, Config
 from harness.config.registry import Registry
 from harness.config.sources import source_hash
 from harness.errors import DataError, UsageError, unknown
+from harness.evaluation.statistics import LEVEL
 from harness.executors import InProcess
 from harness.external import is_external
 from harness.folders import RESULT
@@ -29,7 +30,6 @@ from harness.planning import assignment
 from harness.recording import View
 from harness.report import tenths
 from harness.results import RECALLS, Assignment, EpochReport, State, TrialResult
-from harness.stats import LEVEL
 from harness.tracking import Tracker
 
 if TYPE_CHECKING:

@@ -11,25 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import RenderableType
 
-from harness import positives
 from harness.board import SECTIONS, Board, Standing
 from harness.campaign import only_driver
 from harness.config.cards import DatasetCard, ProtocolCard, find_protocol
 from harness.config.project import CACHE, TRIALS, Config
 from harness.config.registry import Registry
 from harness.errors import UsageError, unknown
+from harness.evaluation import positives
+from harness.evaluation.measures import measures
+from harness.evaluation.protocols import Fold, expected_at_random, gallery, rank_folds, split_folds
+from harness.evaluation.ranks import Floats, Ranks
+from harness.evaluation.records import RANKINGS, RANKS, evaluation, of_positives, of_shortlists
+from harness.evaluation.score_files import as_floats, hold_scores, open_scores
+from harness.evaluation.shortlists import shortlists
 from harness.external import FILE, PREFIX, file_name, method_of, recipe_of, spec_of
 from harness.files import npz, sha256, write_atomic
-from harness.folders import RANKINGS, RANKS, read_result, write_result, write_spec
+from harness.folders import read_result, write_result, write_spec
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.matrix import as_floats, hold_scores, open_scores
 from harness.output import table
 from harness.planning import check_numbers, check_protocol, check_writable
-from harness.protocols import Fold, evaluation, expected_at_random, gallery, rank_folds, split_folds
-from harness.ranking import Floats, Ranks, measures
 from harness.report import label, rsum, tenths
 from harness.results import State, TrialResult, TrialSpec
-from harness.shortlists import kept, shortlists
 from harness.store import default_uri
 from harness.tracking import Tracker
 
@@ -143,9 +145,9 @@ def scored(asked: Wanted) -> Scored:
         gallery=gallery(parts),
         environment=surroundings() | positives.releases(sets) | {FILE: file_name(asked.file)},
     )
-    heads = kept(shortlists(scores, parts), split.image_ids, split.captions)
+    heads = of_shortlists(shortlists(scores, parts), split.image_ids, split.captions)
     warnings = tuple(filter(None, (absent, reversal(scores, parts, found["rsum"]))))
-    return Scored(result, arrays | positives.kept(further), narrowed(heads), warnings)
+    return Scored(result, arrays | of_positives(further), narrowed(heads), warnings)
 
 
 def surroundings() -> dict[str, str]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness import positives
 from harness.blocks.encoders import TextEncoder
 from harness.checkpoint import load_checkpoint, save_checkpoint
 from harness.config.cards import SELECTION, DatasetCard, MethodCard, ProtocolCard, read_card
@@ -23,27 +22,18 @@ from harness.data.dataset import Dataset
 from harness.data.text_encoder import load_model
 from harness.environment import environment
 from harness.errors import DataError, ResourceError, TrialError
-from harness.evaluate import rank_split, score_split
+from harness.evaluation import positives
+from harness.evaluation.measures import measures
+from harness.evaluation.protocols import gallery, split_folds
+from harness.evaluation.ranks import rank
+from harness.evaluation.records import RANKINGS, RANKS, evaluation, of_positives, of_shortlists
+from harness.evaluation.scoring import rank_split, score_split
 from harness.files import save_arrays, write_atomic
-from harness.folders import (
-    CHECKPOINT,
-    EPOCHS,
-    RANKINGS,
-    RANKS,
-    TRACEBACK,
-    attempts,
-    read_epochs,
-    write_epochs,
-    write_result,
-    write_spec,
-)
+from harness.folders import CHECKPOINT, EPOCHS, TRACEBACK, attempts, read_epochs, write_epochs, write_result, write_spec
 from harness.layouts.opening import open_dataset
 from harness.memory import cap_memory, forget_peak, peak_mb
 from harness.method import Inputs, Method, Words
-from harness.protocols import evaluation, gallery, split_folds
-from harness.ranking import measures, rank
 from harness.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
-from harness.shortlists import kept
 from harness.train import EpochCost, Trainer
 
 Steps = Generator[EpochReport, bool | None, TrialResult]
@@ -160,8 +150,8 @@ class Trial:
         ranked = rank_split(self.method, split, self.device, parts, sets)
         found, arrays = evaluation(protocol, split.pairs, parts, ranked.ranks)
         found |= positives.measures(ranked.sets)
-        save_arrays(self.folder / RANKS, arrays | positives.kept(ranked.sets))
-        save_arrays(self.folder / RANKINGS, kept(ranked.shortlists, split.image_ids, split.captions))
+        save_arrays(self.folder / RANKS, arrays | of_positives(ranked.sets))
+        save_arrays(self.folder / RANKINGS, of_shortlists(ranked.shortlists, split.image_ids, split.captions))
         return self._result(State.DONE, found, gallery(parts), self._cost(ranked.cost))
 
     def _result(

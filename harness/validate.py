@@ -17,10 +17,10 @@ from harness.data.content import NOWHERE, Content, Place, Reader, Spot
 from harness.data.dataset import Dataset, place_of
 from harness.data.split import mismatches
 from harness.errors import DataError
+from harness.evaluation.positives import open_sets
+from harness.evaluation.protocols import split_folds
 from harness.findings import Finding, Report, Severity, found, in_order
 from harness.layouts.opening import LAYOUTS, open_dataset
-from harness.positives import open_sets
-from harness.protocols import split_folds
 from harness.region_scan import Scan, copies, scan
 
 if TYPE_CHECKING:

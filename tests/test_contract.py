@@ -35,12 +35,13 @@ from harness.config.registry import discover, load_class, settings_for
 from harness.config.sections import Scalar, Training, Tunable
 from harness.data.content import Place
 from harness.data.dataset import Dataset
-from harness.evaluate import score_split
+from harness.evaluation.measures import measures
+from harness.evaluation.protocols import expected_at_random, folds
+from harness.evaluation.ranks import rank
+from harness.evaluation.scoring import score_split
 from harness.layouts.opening import open_dataset
 from harness.layouts.scenes import Scenes
 from harness.method import Inputs
-from harness.protocols import expected_at_random, folds
-from harness.ranking import measures, rank
 from harness.train import Trainer
 
 GUIDE = Path(__file__).parents[1] / "docs" / "adding-a-method.md"

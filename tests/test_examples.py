@@ -25,15 +25,15 @@ from harness.columns import typed
 from harness.config.cards import DatasetCard
 from harness.data.content import Look, Place
 from harness.errors import DataError
+from harness.evaluation.protocols import folds
+from harness.evaluation.ranks import rank
+from harness.evaluation.records import RANKINGS, RANKS, of_shortlists
+from harness.evaluation.shortlists import shortlists
 from harness.examples import ALL, FIRST, GROUPS, NONE, SAMPLE, SOME, examples_of, grouped, run_of, sampled
 from harness.examples_page import tags, webpage
 from harness.files import npz
-from harness.folders import RANKINGS, RANKS
 from harness.layouts.previews import Looks
 from harness.layouts.scenes import Scenes, picture
-from harness.protocols import folds
-from harness.ranking import rank
-from harness.shortlists import kept, shortlists
 
 IMAGES, EACH = 30, 2
 PAIRS = np.stack([np.repeat(np.arange(IMAGES), EACH), np.arange(IMAGES * EACH)], axis=1)
@@ -53,7 +53,7 @@ def files_of(scores: np.ndarray, ids: Sequence[str], captions: Sequence[str]) ->
     parts = folds(card(IMAGES, IMAGES * EACH), IMAGES, PAIRS)
     about = {"pairs": PAIRS.astype(np.int32), "fold": np.zeros(len(PAIRS), np.int32)}
     arrays = {**about, "i2t_rank": ranks.i2t, "t2i_rank": ranks.t2i}
-    return {RANKS: npz(**arrays), RANKINGS: npz(**kept(shortlists(scores, parts), ids, captions))}
+    return {RANKS: npz(**arrays), RANKINGS: npz(**of_shortlists(shortlists(scores, parts), ids, captions))}
 
 
 class Store:

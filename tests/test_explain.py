@@ -27,7 +27,7 @@ from harness.config.registry import discover
 from harness.data.content import Look
 from harness.data.tokens import words
 from harness.errors import UsageError
-from harness.evaluate import score_split
+from harness.evaluation.scoring import score_split
 from harness.explain import Explanation, Pair, Word, as_json, explanation
 from harness.folders import CHECKPOINT, read_result, write_result, write_spec
 from harness.layouts.opening import open_dataset

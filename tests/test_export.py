@@ -15,16 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_project import Call
 
-from harness.answers import Run, asked_of, falling, heads_of, names_of
 from harness.config.project import load
 from harness.config.registry import discover
 from harness.data.split import Split
+from harness.evaluation.protocols import folds, rank_folds
+from harness.evaluation.ranking_files import files_of
+from harness.evaluation.rankings import Run, asked_of, falling, heads_of, names_of
+from harness.evaluation.records import evaluation, of_shortlists
+from harness.evaluation.shortlists import shortlists
 from harness.layouts.opening import open_dataset
-from harness.protocols import evaluation, folds, rank_folds
 from harness.results import TrialSpec
 from harness.scoring import ranked, wanted
-from harness.shortlists import kept, shortlists
-from harness.trec import files_of
 
 Captured = pytest.CaptureFixture[str]
 Array = np.ndarray[Any, Any]
@@ -45,7 +46,7 @@ def run_of(scores: Array, pairs: Array, n_folds: int, ids: list[str]) -> tuple[R
     protocol = card(n, m, folds=n_folds)
     parts = folds(protocol, n, pairs)
     found, ranks = evaluation(protocol, pairs, parts, rank_folds(scores, parts))
-    rankings = kept(shortlists(scores, parts), ids, ["a caption"] * m)
+    rankings = of_shortlists(shortlists(scores, parts), ids, ["a caption"] * m)
     return Run("a" * 16, "a method", "b" * 16, 0, "data", "all", "v1-cdef", ranks, rankings), found
 
 

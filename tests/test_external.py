@@ -18,10 +18,11 @@ from harness.config.cards import DatasetCard, read_card
 from harness.config.project import load
 from harness.config.registry import discover
 from harness.data.split import Split
+from harness.evaluation.records import RANKINGS, RANKS
+from harness.evaluation.score_files import hints_of
 from harness.external import is_external, note_of
-from harness.folders import RANKINGS, RANKS, read_result, read_spec
+from harness.folders import read_result, read_spec
 from harness.layouts.opening import open_dataset
-from harness.matrix import hints_of
 from harness.results import RECALLS
 from harness.tracking import Tracker
 

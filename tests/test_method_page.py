@@ -17,12 +17,12 @@ from harness.board_page import beside, board_page
 from harness.config.cards import MethodCard, Reported
 from harness.config.project import Config
 from harness.config.registry import discover
+from harness.evaluation.records import RANKINGS, of_shortlists
+from harness.evaluation.shortlists import shortlists
 from harness.evidence import Assessed, assessed
-from harness.folders import RANKINGS
 from harness.forms import as_json, files
 from harness.method_page import facts, file_stem, method_page
 from harness.report import safe
-from harness.shortlists import kept, shortlists
 from harness.tracking import Tracker
 from harness.webpage import webpage
 
@@ -44,12 +44,12 @@ def known() -> dict[str, MethodCard]:
 def heads(ranks: dict[str, Any]) -> dict[str, Any]:
     """A rankings.npz for the same queries."""
     from harness.config.cards import ProtocolCard
-    from harness.protocols import folds
+    from harness.evaluation.protocols import folds
 
     protocol = ProtocolCard(name="full", images=IMAGES, captions=2 * IMAGES)
     scores = np.random.default_rng(0).normal(size=(IMAGES, 2 * IMAGES))
     ids = [f"<id>{n}|" for n in range(IMAGES)]
-    return kept(shortlists(scores, folds(protocol, IMAGES, ranks["pairs"])), ids, TEXTS)
+    return of_shortlists(shortlists(scores, folds(protocol, IMAGES, ranks["pairs"])), ids, TEXTS)
 
 
 @pytest.fixture

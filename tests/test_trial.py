@@ -18,10 +18,11 @@ from harness.config.sections import Training
 from harness.config.sources import source_hash
 from harness.environment import commit_of
 from harness.errors import NonFiniteError, ResourceError
-from harness.evaluate import rank_split
-from harness.folders import CHECKPOINT, RANKS, TRACEBACK, read_epochs, read_result, read_spec
+from harness.evaluation.protocols import folds
+from harness.evaluation.records import RANKS
+from harness.evaluation.scoring import rank_split
+from harness.folders import CHECKPOINT, TRACEBACK, read_epochs, read_result, read_spec
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.protocols import folds
 from harness.results import Assignment, Failure, State, TrialResult, TrialSpec
 from harness.trial import build_method, choose_device, steps
 

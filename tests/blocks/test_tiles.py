@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sums import CPU, Sums
 
 from harness.blocks.tiles import PADDED, WHOLE, Tile, by_length, in_tiles, runs
-from harness.evaluate import score_encoded, scoring
+from harness.evaluation.scoring import score_encoded, scoring
 from harness.method import Encoded, Inputs
 
 

@@ -15,8 +15,8 @@ from harness.data.dataset import place_of
 from harness.data.split import hold
 from harness.data.tokens import Vocabulary
 from harness.errors import DataError
+from harness.evaluation.protocols import folds
 from harness.layouts.precomp import Precomp
-from harness.protocols import folds
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data" / "scan_format"

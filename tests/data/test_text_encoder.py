@@ -27,7 +27,7 @@ from harness.data.dataset import Dataset
 from harness.data.text_encoder import PretrainedTokenizer, load_model
 from harness.data.tokens import Tokens
 from harness.errors import ConfigError, DataError
-from harness.evaluate import score_split
+from harness.evaluation.scoring import score_split
 from harness.explain import Pair, explanation
 from harness.folders import CHECKPOINT, read_result
 from harness.layouts.opening import fingerprint, open_dataset

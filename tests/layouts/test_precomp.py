@@ -16,9 +16,9 @@ import pytest
 from harness.config.cards import DatasetCard
 from harness.data.dataset import Dataset
 from harness.errors import DataError
+from harness.evaluation.protocols import split_folds
 from harness.layouts.opening import open_dataset
 from harness.layouts.previews import Looks
-from harness.protocols import split_folds
 
 EACH = 5
 CARD: dict[str, Any] = {

@@ -13,9 +13,10 @@ from sample_results import ranks_of, reports_of, result_of, spec_of
 from harness.board import Board, boards_of
 from harness.columns import described, final_metrics, final_tags, finite, typed
 from harness.config.cards import MethodCard
+from harness.evaluation.records import RANKS
 from harness.evidence import Assessed, assessed
 from harness.files import npz
-from harness.folders import EPOCHS, RANKS
+from harness.folders import EPOCHS
 from harness.forms import files
 from harness.results import EpochReport, TrialResult
 

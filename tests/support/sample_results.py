@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from harness.config.sections import Training
+from harness.evaluation.records import RANKS
+from harness.evaluation.statistics import hits_of, recalls
 from harness.files import write_atomic
-from harness.folders import RANKS, TRACEBACK, write_epochs, write_result, write_spec
+from harness.folders import TRACEBACK, write_epochs, write_result, write_spec
 from harness.results import RECALLS, EpochReport, State, TrialResult, TrialSpec
-from harness.stats import hits_of, recalls
 from harness.tracking import Tracker
 
 

@@ -5,24 +5,15 @@ The ranks of positives, which all measures follow from, do not say which negativ
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.protocols import Fold, columns
-from harness.ranking import Floats, Ints, blocks
+from harness.evaluation.protocols import Fold, columns
+from harness.evaluation.ranks import Floats, Ints, blocks
 
 LENGTH = 20
-IMAGE_IDS, CAPTIONS = "image_ids", "captions"  # arrays of text
-
-
-def texts(arrays: Mapping[str, NDArray[Any]], name: str) -> list[str]:
-    """An array of text of rankings.npz; KeyError where it is not there, ValueError where it is no text."""
-    found: list[str] = json.loads(arrays[name].tobytes())
-    return found
 
 
 def leading(scores: Floats, length: int) -> Ints:
@@ -75,32 +66,3 @@ def shortlists(scores: Floats, folds: Sequence[Fold]) -> list[Shortlist]:
         for one in found:
             one.take(np.arange(start, start + len(block)), block)
     return found
-
-
-def kept(found: Sequence[Shortlist], image_ids: Sequence[str], captions: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The arrays of rankings.npz, one row a query and fold, in numbers of the split; -1 and -inf where a fold ends.
-
-    And what is behind the numbers, so that a report needs no dataset: image ids and captions, JSON as bytes.
-    """
-    width = max(max(one.captions.shape[1], one.images.shape[1]) for one in found)
-    ways = {
-        "i2t": [(one.fold.images, one.fold.captions, one.captions, one.caption_scores) for one in found],
-        "t2i": [(one.fold.captions, one.fold.images, one.images, one.image_scores) for one in found],
-    }
-    arrays: dict[str, NDArray[Any]] = {IMAGE_IDS: _bytes(image_ids), CAPTIONS: _bytes(captions)}
-    for way, parts in ways.items():
-        arrays[f"{way}_query"] = np.concatenate([queries for queries, *_ in parts]).astype(np.int32)
-        arrays[f"{way}_fold"] = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts]).astype(np.int32)
-        places = [_padded(gallery[places], width, -1) for _, gallery, places, _ in parts]
-        arrays[f"{way}_found"] = np.concatenate(places).astype(np.int32)
-        arrays[f"{way}_score"] = np.concatenate([_padded(scores, width, -np.inf) for *_, scores in parts])
-    return arrays
-
-
-def _bytes(lines: Sequence[str]) -> NDArray[np.uint8]:
-    """Text of any length as an array; NumPy's own text is as wide everywhere as its longest line."""
-    return np.frombuffer(json.dumps([*lines], ensure_ascii=False).encode(), dtype=np.uint8)
-
-
-def _padded(rows: NDArray[Any], width: int, value: float) -> NDArray[Any]:
-    return np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=value)

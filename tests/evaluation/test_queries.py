@@ -10,10 +10,11 @@ import pytest
 import scipy.stats
 
 from harness.config.cards import ProtocolCard
-from harness.protocols import evaluation, folds, rank_folds
-from harness.queries import WAYS, hardest, lists, profile, queries
-from harness.shortlists import kept, shortlists
-from harness.stats import SEED, all_intervals, hits_of, intervals
+from harness.evaluation.protocols import folds, rank_folds
+from harness.evaluation.queries import WAYS, hardest, lists, profile, queries
+from harness.evaluation.records import evaluation, of_shortlists
+from harness.evaluation.shortlists import shortlists
+from harness.evaluation.statistics import SEED, all_intervals, hits_of, intervals
 
 Arrays = Mapping[str, Any]
 IDS, CAPTIONS = [f"picture {n}" for n in range(40)], [f"a caption, number {n}" for n in range(150)]
@@ -29,7 +30,7 @@ def run(seed: int, parts: int = 1) -> tuple[dict[str, float], Arrays, Arrays]:
     scores = np.random.default_rng(seed).normal(size=(40, 150))
     scores[owners, np.arange(150)] += 1.0
     measures, ranks = evaluation(protocol, pairs, chosen, rank_folds(scores, chosen))
-    return measures, ranks, kept(shortlists(scores, chosen), IDS, CAPTIONS)
+    return measures, ranks, of_shortlists(shortlists(scores, chosen), IDS, CAPTIONS)
 
 
 def best_ranks(ranks: Arrays, way: str) -> dict[tuple[int, int], int]:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.config.cards import ProtocolCard
 from harness.data.regions import Bools
 from harness.data.split import Split
 from harness.errors import DataError
-from harness.ranking import CUTOFFS, Floats, Ints, Ranks, check_finite, list_measures, measures, rank, ways
+from harness.evaluation.measures import CUTOFFS
+from harness.evaluation.ranks import Floats, Ints, Ranks, check_finite, rank
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,6 @@ def rank_folds(scores: Floats, parts: Sequence[Fold]) -> list[Ranks]:
     """The ranks of every fold, from the scores (N, M) of the whole split. Raises as `ranking.rank` does."""
     check_finite(scores)
     return [rank(block(scores, fold), fold.pairs) for fold in parts]
-
-
-def evaluation(
-    card: ProtocolCard, pairs: Ints, parts: Sequence[Fold], ranks: Sequence[Ranks]
-) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
-    """Measures averaged over the folds, and the arrays that are kept of a trial (docs/protocols.md names them)."""
-    each = [measures(of) | list_measures(*ways(of)) for of in ranks]
-    means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-    return means, _kept(card, pairs, parts, ranks)
 
 
 def block(scores: Floats, fold: Fold) -> Floats:
@@ -117,29 +107,6 @@ def _fold(images: Ints, pairs: Ints) -> Fold:
     members = np.flatnonzero(np.isin(pairs[:, 0], images))
     captions, local = np.unique(pairs[members, 1], return_inverse=True)
     return Fold(images, captions, members, np.stack([np.searchsorted(images, pairs[members, 0]), local], axis=1))
-
-
-def _kept(card: ProtocolCard, pairs: Ints, parts: Sequence[Fold], ranks: Sequence[Ranks]) -> dict[str, NDArray[Any]]:
-    """The arrays of ranks.npz, one row a pair of the folds, in the order of the pairs."""
-    inside = np.sort(np.concatenate([fold.members for fold in parts]))  # of a gallery, not all of the split's
-    size = len(inside)
-    kept: dict[str, NDArray[Any]] = {
-        "protocol": np.array(card.name),
-        "version": np.array(card.identity, dtype=np.int64),
-        "pairs": pairs[inside].astype(np.int32),
-        "fold": np.zeros(size, dtype=np.int32),
-        "i2t_rank": np.zeros(size, dtype=np.int32),
-        "t2i_rank": np.zeros(size, dtype=np.int32),
-        "i2t_tied": np.zeros(size, dtype=np.bool_),
-        "t2i_tied": np.zeros(size, dtype=np.bool_),
-    }
-    for number, (fold, of) in enumerate(zip(parts, ranks, strict=True)):
-        own = np.searchsorted(inside, fold.members)
-        kept["fold"][own] = number
-        kept["i2t_rank"][own], kept["t2i_rank"][own] = of.i2t, of.t2i
-        kept["i2t_tied"][own] = of.i2t_tied[fold.pairs[:, 0]]
-        kept["t2i_tied"][own] = of.t2i_tied[fold.pairs[:, 1]]
-    return kept
 
 
 def _expected(fold: Fold, column: int, k: int) -> float:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.config.cards import DatasetCard, Positives
 from harness.data.content import Content
 from harness.data.tokens import words
 from harness.errors import DataError
+from harness.evaluation.measures import hit_measures, list_measures
+from harness.evaluation.positive_files import Lists, read_captions, read_ids, read_lists
+from harness.evaluation.ranks import Floats, Ints, Way, check_finite, rank_way
 from harness.files import sha256
-from harness.ids import Lists, read_captions, read_ids, read_lists
-from harness.ranking import Floats, Ints, Way, check_finite, hit_measures, list_measures, rank_way
 
 DIGITS = 12  # of the sha256 that tells releases apart
 SHOWN = 60  # characters of a caption in a message
@@ -113,16 +113,6 @@ def measures(ranked: Iterable[SetRanks]) -> dict[str, float]:
         for one in ranked
         for name, value in (hit_measures(one.i2t, one.t2i) | list_measures(one.i2t, one.t2i)).items()
     }
-
-
-def kept(ranked: Iterable[SetRanks]) -> dict[str, NDArray[Any]]:
-    """What ranks.npz has of the sets: pairs (P, 2) and ranks (P,) of each direction, int32."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for one in ranked:
-        for way, pairs, of in (("i2t", one.positives.i2t, one.i2t), ("t2i", one.positives.t2i, one.t2i)):
-            arrays[f"{one.positives.name}.{way}_pairs"] = pairs.astype(np.int32)
-            arrays[f"{one.positives.name}.{way}_rank"] = of.ranks
-    return arrays
 
 
 def releases(sets: Iterable[PositiveSet]) -> dict[str, str]:

@@ -15,8 +15,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.ranking import Ints
-from harness.shortlists import IMAGE_IDS, texts
+from harness.evaluation.ranks import Ints
+from harness.evaluation.records import IMAGE_IDS, texts
 
 Arrays = Mapping[str, NDArray[Any]]
 WAYS = ("i2t", "t2i")

@@ -16,7 +16,6 @@ import torch
 from folds import pytrec_eval, slow_map_r, success
 
 import methods
-from harness import positives
 from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.registry import Registry
 from harness.config.sections import Training
@@ -24,17 +23,19 @@ from harness.config.sources import source_hash
 from harness.config.toml import validate
 from harness.data.split import Split
 from harness.errors import ConfigError, DataError, NonFiniteError
-from harness.evaluate import rank_split
-from harness.folders import RANKS
+from harness.evaluation import positives
+from harness.evaluation.measures import list_measures, measures
+from harness.evaluation.positives import PositiveSet, measures_of, open_sets, present
+from harness.evaluation.protocols import folds
+from harness.evaluation.ranks import rank, ways
+from harness.evaluation.records import RANKS
+from harness.evaluation.scoring import rank_split
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.planning import check_data
-from harness.positives import PositiveSet, measures_of, open_sets, present
-from harness.protocols import folds
-from harness.ranking import list_measures, measures, rank, ways
 from harness.results import Assignment, EpochReport, Failure, State, TrialResult, TrialSpec
 from harness.trial import build_method, steps
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 COCO = ROOT / "datasets" / "coco" / "card.toml"
 IMAGES, EACH = 6, 3

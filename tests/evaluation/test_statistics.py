@@ -12,8 +12,19 @@ from hypothesis import strategies as st
 
 from harness.config.cards import ProtocolCard
 from harness.errors import DataError
-from harness.protocols import evaluation, folds, rank_folds
-from harness.stats import Difference, Hits, differences, hits_of, holm, intervals, letters, recalls, shares
+from harness.evaluation.protocols import folds, rank_folds
+from harness.evaluation.records import evaluation
+from harness.evaluation.statistics import (
+    Difference,
+    Hits,
+    differences,
+    hits_of,
+    holm,
+    intervals,
+    letters,
+    recalls,
+    shares,
+)
 
 CAPTIONS = 5
 

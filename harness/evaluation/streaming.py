@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.protocols import Fold, columns
-from harness.ranking import (
+from harness.evaluation.protocols import Fold, columns
+from harness.evaluation.ranks import (
     Floats,
     Ints,
     Ranks,
@@ -24,7 +24,7 @@ from harness.ranking import (
     count_in_rows,
     from_counts,
 )
-from harness.shortlists import Shortlist
+from harness.evaluation.shortlists import Shortlist
 
 
 class Rows(NamedTuple):

@@ -18,16 +18,15 @@ from harness.data.regions import Regions
 from harness.data.split import Split
 from harness.data.tokens import Tokens
 from harness.errors import DataError
+from harness.evaluation.positives import PositiveSet, SetRanks, rank_sets
+from harness.evaluation.protocols import Fold, rank_folds
+from harness.evaluation.ranks import Ints, Ranks
+from harness.evaluation.shortlists import Shortlist, shortlists
+from harness.evaluation.streaming import Rows, rank_streamed
 from harness.method import Encoded, Method
-from harness.positives import PositiveSet, SetRanks, rank_sets
-from harness.protocols import Fold, rank_folds
-from harness.ranking import Ints, Ranks
-from harness.shortlists import Shortlist, shortlists
-from harness.streaming import Rows, rank_streamed
 
 BATCH_VECTORS = 2**12  # regions or words encoded at a time
 MATRIX_BYTES = 2**32  # of scores held together: COCO's 5,000 x 25,000 take an eighth of it
-
 Found = TypeVar("Found")
 
 

@@ -21,10 +21,12 @@ from pydantic import ValidationError
 from harness.config.cards import ProtocolCard
 from harness.data.galleries import gallery_rows, read_gallery
 from harness.errors import DataError, NonFiniteError
-from harness.protocols import block, evaluation, expected_at_random, folds, gallery, rank_folds
-from harness.ranking import list_measures, measures, rank, ways
-from harness.shortlists import shortlists
-from harness.streaming import Rows, rank_streamed
+from harness.evaluation.measures import list_measures, measures
+from harness.evaluation.protocols import block, expected_at_random, folds, gallery, rank_folds
+from harness.evaluation.ranks import rank, ways
+from harness.evaluation.records import evaluation
+from harness.evaluation.shortlists import shortlists
+from harness.evaluation.streaming import Rows, rank_streamed
 
 
 def evaluate_protocol(
@@ -93,7 +95,7 @@ def test_the_kept_arrays_give_the_measures_back(scores: np.ndarray) -> None:
 
 
 def test_the_code_of_the_guide_gets_a_recall_back_from_the_kept_arrays(scores: np.ndarray, tmp_path: Path) -> None:
-    guide = (Path(__file__).parents[1] / "docs" / "protocols.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text()
     code = re.findall(r"^```python\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)[0]
     found, kept = evaluate_protocol(scores, card(50, 250, folds=5), five_each(50))
     np.savez_compressed(tmp_path / "ranks.npz", **kept)

@@ -13,7 +13,6 @@ import numpy as np
 from harness.errors import DataError
 
 Lists = dict[int, list[int]]
-
 ID = re.compile(r"0|[1-9][0-9]*")
 POINTER = b"version https://git-lfs"
 

@@ -8,8 +8,9 @@ from folds import card, five_each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.protocols import folds
-from harness.shortlists import CAPTIONS, IMAGE_IDS, Shortlist, kept, leading, shortlists, texts
+from harness.evaluation.protocols import folds
+from harness.evaluation.records import CAPTIONS, IMAGE_IDS, of_shortlists, texts
+from harness.evaluation.shortlists import Shortlist, leading, shortlists
 
 IDS, TEXTS = [f"image {n}" for n in range(50)], [f"grün {n}" for n in range(250)]
 
@@ -32,14 +33,14 @@ def test_rows_that_come_in_any_order_give_the_same_heads(size: int) -> None:
         for one in streamed:
             one.take(images, scores[images])
     for whole, other in zip(
-        *(kept(of, IDS, TEXTS).items() for of in (shortlists(scores, parts), streamed)), strict=True
+        *(of_shortlists(of, IDS, TEXTS).items() for of in (shortlists(scores, parts), streamed)), strict=True
     ):
         assert whole[0] == other[0] and np.array_equal(whole[1], other[1])
 
 
 def test_a_query_finds_only_what_is_in_its_fold_in_numbers_of_the_split() -> None:
     scores = np.random.default_rng(1).normal(size=(50, 250)).astype(np.float32)
-    arrays = kept(shortlists(scores, folds(card(50, 250, folds=5), 50, five_each(50))), IDS, TEXTS)
+    arrays = of_shortlists(shortlists(scores, folds(card(50, 250, folds=5), 50, five_each(50))), IDS, TEXTS)
     for row, (image, fold) in enumerate(zip(arrays["i2t_query"], arrays["i2t_fold"], strict=True)):
         inside = np.arange(50 * fold, 50 * fold + 50)
         best = inside[np.argsort(-scores[image, inside], kind="stable")][:20]

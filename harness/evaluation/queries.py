@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.ranking import Way, list_measures
-from harness.shortlists import CAPTIONS, IMAGE_IDS, texts
+from harness.evaluation.measures import list_measures
+from harness.evaluation.ranks import Way
+from harness.evaluation.records import CAPTIONS, IMAGE_IDS, texts
 
 Arrays = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
 LONGEST = 100  # K of R@K
 WAYS = ("i2t", "t2i")
 MANY = 10  # hard queries of a direction

@@ -13,7 +13,7 @@ from harness.config.cards import DatasetCard, ProtocolCard
 from harness.data.arrays import BROKEN, Header, parse_header
 from harness.data.split import Split
 from harness.errors import DataError, UsageError
-from harness.ranking import Floats, blocks
+from harness.evaluation.ranks import Floats, blocks
 
 Array = NDArray[Any]
 MAGIC, ZIP, PICKLE = b"\x93NUMPY", b"PK", b"\x80"  # how files begin

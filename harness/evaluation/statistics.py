@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import DataError
-from harness.ranking import CUTOFFS
+from harness.evaluation.measures import CUTOFFS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Row = Sequence["Hits"]  # the runs of one method with one recipe, one a seed
-
 LEVEL = 0.05
 RESAMPLES = 10_000
 BLOCK_BYTES = 2**26  # of resamples held together

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import DataError, NonFiniteError
-from harness.ranking import Way, best, hit_measures, list_measures, measures, rank, rank_way, ways
+from harness.evaluation.measures import hit_measures, list_measures, measures
+from harness.evaluation.ranks import Way, best, rank, rank_way, ways
 
 
 def oracle(scores: list[float], positives: list[int]) -> dict[int, int]:

@@ -18,11 +18,11 @@ from torch import Tensor
 from harness.data.regions import PaddedArray, offsets
 from harness.data.tokens import Tokens
 from harness.errors import NonFiniteError
-from harness.evaluate import encode_split, rank_split, score_encoded
+from harness.evaluation.protocols import Fold, folds, rank_folds
+from harness.evaluation.ranks import Ranks
+from harness.evaluation.scoring import encode_split, rank_split, score_encoded
+from harness.evaluation.streaming import Rows, rank_streamed
 from harness.method import Encoded, Inputs
-from harness.protocols import Fold, folds, rank_folds
-from harness.ranking import Ranks
-from harness.streaming import Rows, rank_streamed
 
 
 def blocks(scores: np.ndarray, pairs: np.ndarray, order: np.ndarray, size: int):
