@@ -24,7 +24,6 @@ import torch
 from rich.console import Console
 
 import methods
-from harness.batches import Held, read
 from harness.config.cards import MethodCard, read_card
 from harness.config.registry import load_class
 from harness.config.sections import Training
@@ -37,7 +36,8 @@ from harness.files import write_atomic
 from harness.layouts.precomp import AXES
 from harness.machine import this_machine
 from harness.method import Inputs
-from harness.train import Trainer
+from harness.trial.batches import Held, read
+from harness.trial.training import Trainer
 
 ROOT = Path(__file__).parents[1]
 BATCH, REGIONS, WIDTH = 128, 36, 2048

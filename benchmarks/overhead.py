@@ -24,8 +24,8 @@ from rich.console import Console
 
 from harness.files import write_atomic
 from harness.machine import this_machine
-from harness.results import State
 from harness.tracking import Tracker
+from harness.trial.results import State
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (str(Path(sys.executable).parent / "harness"),)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 
 from harness.executors import Answer, lost
-from harness.folders import EPOCHS, RESULT, SPEC, attempts, read_epochs
-from harness.results import RECALLS, Assignment, EpochReport, Failure, State, TrialResult
+from harness.trial.folder import EPOCHS, RESULT, SPEC, attempts, read_epochs
+from harness.trial.results import RECALLS, Assignment, EpochReport, Failure, State, TrialResult
 
 EPOCHS_EACH = 10
 LOST, NONFINITE = 0.02, 0.01  # shares of attempts and of trials

@@ -26,9 +26,9 @@ import torch
 from harness.cluster import RayExecutor
 from harness.config.sections import Resources, Training
 from harness.files import write_atomic
-from harness.folders import write_result
 from harness.machine import this_machine
-from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
+from harness.trial.folder import write_result
+from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 
 ROOT = Path(__file__).parents[1]
 BAR = 1.8

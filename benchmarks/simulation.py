@@ -34,10 +34,10 @@ from harness.config.sections import Failures, Search, Training, Tunable
 from harness.files import write_atomic
 from harness.machine import this_machine
 from harness.recording import Ended
-from harness.results import Assignment, EpochReport, State, TrialResult
 from harness.scribe import Scribe
 from harness.searching import Searched, outlines
 from harness.store import default_uri
+from harness.trial.results import Assignment, EpochReport, State, TrialResult
 from harness.view import Lines
 
 ROOT = Path(__file__).parents[1]

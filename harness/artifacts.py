@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from harness.evaluation.records import RANKINGS, RANKS
-from harness.folders import EPOCHS, RESULT, SPEC, TRACEBACK
-from harness.results import TrialResult
+from harness.trial.folder import EPOCHS, RESULT, SPEC, TRACEBACK
+from harness.trial.results import TrialResult
 
 ENVIRONMENT = "environment.json"
 ARTIFACTS = (SPEC, RESULT, EPOCHS, RANKS, RANKINGS, TRACEBACK)

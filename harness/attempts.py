@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from harness.config.sections import Failures
-from harness.folders import RESULT, add_attempt
-from harness.results import Assignment, TrialResult
+from harness.trial.folder import RESULT, add_attempt
+from harness.trial.results import Assignment, TrialResult
 
 
 class Attempts:

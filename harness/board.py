@@ -18,9 +18,9 @@ from harness.columns import ORDER, described_settings, described_training
 from harness.config.cards import SELECTION, MethodCard
 from harness.config.project import built_in
 from harness.config.registry import settings_for, training_for
-from harness.external import command as score_command
-from harness.external import is_external, remark
-from harness.results import RECALLS, State, shortfalls
+from harness.trial.external import command as score_command
+from harness.trial.external import is_external, remark
+from harness.trial.results import RECALLS, State, shortfalls
 
 if TYPE_CHECKING:
     import pandas

@@ -25,14 +25,14 @@ from harness.config.sections import Failures
 from harness.errors import ResourceError, StoreError, TrialError
 from harness.executors import Executor, InProcess
 from harness.files import write_atomic
-from harness.folders import read_result
 from harness.interruption import sigterm_raises
 from harness.planning import Plan
 from harness.recording import Books, Ended, Logbook, Recorder, View
-from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 from harness.scribe import Scribe
 from harness.shares import Shares
 from harness.tracking import Tracker
+from harness.trial.folder import read_result
+from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 
 LOCK = ".lock"
 OWNER = ".owner.json"  # who holds the lock, for whoever finds it held

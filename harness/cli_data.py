@@ -104,7 +104,7 @@ def extract(
     from harness import extract, vision_models
     from harness.data.pictures import find_pictures
     from harness.interruption import sigterm_raises
-    from harness.trial import choose_device
+    from harness.trial.device import choose_device
 
     out, shown = flags.out(), not (flags.quiet or flags.as_json)
     found = find_pictures(images)

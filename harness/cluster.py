@@ -21,7 +21,7 @@ from harness.errors import ResourceError
 from harness.executors import POLL_SECONDS, Answer, Steps, Worker, is_over, lost, overdue, writing
 from harness.machine import Node, amount, this_machine
 from harness.placement import Places, place, places, places_of, refuse_unplaceable, share
-from harness.results import Assignment, EpochReport, Failure, State, TrialResult
+from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
 LAST = object()  # there are no more assignments
 KNOCK_SECONDS = 5

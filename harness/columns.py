@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.sections import Scalar, Training
 from harness.config.toml import override_value
-from harness.external import recipe_of
-from harness.results import RECALLS, EpochReport, TrialResult, TrialSpec
+from harness.trial.external import recipe_of
+from harness.trial.results import RECALLS, EpochReport, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     import pandas

@@ -16,7 +16,7 @@ from harness.evaluation.statistics import LEVEL, Hits, differences, recalls, res
 from harness.evidence import Load
 from harness.output import table
 from harness.report import label, probability, tenths
-from harness.results import RECALLS
+from harness.trial.results import RECALLS
 
 if TYPE_CHECKING:
     import pandas

@@ -12,8 +12,8 @@ from harness.config.registry import BUILT_IN, DATASETS
 from harness.errors import DataError, HarnessError
 from harness.executors import Worker, lost
 from harness.files import write_atomic
-from harness.folders import RESULT
-from harness.results import Assignment, EpochReport, Failure, TrialResult
+from harness.trial.folder import RESULT
+from harness.trial.results import Assignment, EpochReport, Failure, TrialResult
 
 Files = dict[str, bytes]  # of a trial's folder, by name
 CACHE = "itm-cache"  # below the node's temporary folder: generated data, fingerprints

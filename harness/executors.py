@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.errors import StoreError
-from harness.folders import attempts, read_epochs, write_result, write_spec
-from harness.results import Assignment, EpochReport, Failure, State, TrialResult
+from harness.trial.folder import attempts, read_epochs, write_result, write_spec
+from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
 POLL_SECONDS = 0.25  # between two looks; Ctrl-C is noticed there
 
@@ -74,7 +74,7 @@ class InProcess:
 
     def check(self, assignments: Sequence[Assignment]) -> None:
         """ResourceError where this process has no such device."""
-        from harness.trial import choose_device
+        from harness.trial.device import choose_device
 
         for device in sorted({assignment.device for assignment in assignments}):
             choose_device(device)
@@ -146,6 +146,6 @@ def writing(folder: Path) -> Iterator[None]:
 
 def trial_steps() -> Steps:
     """The real trial; imported here because it brings torch."""
-    from harness.trial import steps
+    from harness.trial.steps import steps
 
     return steps

@@ -162,7 +162,7 @@ def boxes_of(split: Split, row: int) -> tuple[tuple[float, ...], ...]:
 def attended(method: Method, regions: np.ndarray, tokens: Tokens) -> tuple[float, list[tuple[float, ...]]]:
     """The score of regions (R, F) and one caption, and of each of its words the weights of the regions, (R,)."""
     from harness.evaluation.scoring import encode, scoring
-    from harness.trial import choose_device
+    from harness.trial.device import choose_device
 
     device, images = choose_device("cpu"), Ragged.stack([regions])
     with scoring(method):

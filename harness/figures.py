@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from harness.archive import Archived, value_text
 from harness.config.sections import Scalar, Tunable
-from harness.results import RECALLS, EpochReport
 from harness.studies import Outcome
 from harness.subject import superseding
+from harness.trial.results import RECALLS, EpochReport
 
 LABELS = {
     "rsum": "rsum on val",

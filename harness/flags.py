@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.config.project import Config
     from harness.config.registry import Registry
     from harness.output import Output
-    from harness.results import Failure
+    from harness.trial.results import Failure
 
 Command = Callable[..., int]
 Option = Callable[[Command], Command]
@@ -152,7 +152,7 @@ class Classes(click.ParamType["frozenset[Failure]"]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[Failure]:
         """The classes as a set."""
-        from harness.results import Failure  # not at the top: --help answers without pydantic
+        from harness.trial.results import Failure  # not at the top: --help answers without pydantic
 
         if isinstance(value, frozenset):
             return value

@@ -20,7 +20,7 @@ from harness.evidence import Assessed, Evidence
 from harness.more_measures import all_measures
 from harness.published import beside
 from harness.report import environment, file_name, header, label, notes, rows
-from harness.results import RECALLS
+from harness.trial.results import RECALLS
 from harness.webpage import webpage
 
 Methods = Mapping[str, MethodCard]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.board import SECTIONS, Board, Standing, Trial, is_done
 from harness.report import label
-from harness.results import State
+from harness.trial.results import State
 
 ABSENT = "–"  # a seed that nobody has asked for
 

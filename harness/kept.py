@@ -8,8 +8,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from harness.evaluation.records import HEADS, MEASURED, RANKINGS, RANKS, arrays
-from harness.folders import EPOCHS
-from harness.results import EpochReport
+from harness.trial.folder import EPOCHS
+from harness.trial.results import EpochReport
 
 Read = Callable[[str, str], bytes | None]  # the bytes of a run's file, by the run's id and the file's name
 

@@ -15,10 +15,10 @@ from harness.config.project import built_in
 from harness.config.registry import training_for
 from harness.evaluation.queries import Hardest
 from harness.evidence import Assessed
-from harness.external import is_external
 from harness.lines import Lines, own_curve
 from harness.report import file_name, label, millions, notes, origin, published, rate, search_name, template, tenths
-from harness.results import RECALLS
+from harness.trial.external import is_external
+from harness.trial.results import RECALLS
 
 DIGITS = 8  # of a recipe, in a file's name
 LONGEST = 40  # characters of a method in a file's name

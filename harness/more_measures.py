@@ -10,7 +10,7 @@ from typing import NamedTuple
 from harness.board import Board, Standing, mean
 from harness.evaluation.queries import WAYS
 from harness.report import label, tenths
-from harness.results import RECALLS
+from harness.trial.results import RECALLS
 
 COLUMN = re.compile(r"(?:(?P<of>[a-z][a-z0-9_]*)\.)?(?P<measure>(?P<way>i2t|t2i)_(?P<kind>[a-z0-9_]+)|rsum)")
 OTHERS = ("settings", "training", "env", "gallery", "search")  # what stands before a dot and is no set of positives

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from harness.errors import ResourceError
 from harness.machine import Node, amount
-from harness.results import Assignment
+from harness.trial.results import Assignment
 
 
 class Places(NamedTuple):

@@ -18,10 +18,10 @@ from harness.config.sources import source_hash
 from harness.errors import StoreError, UsageError
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import split_folds
-from harness.folders import CHECKPOINT, read_result
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.results import Assignment, Failure, State, TrialSpec
 from harness.store import default_uri, is_logged
+from harness.trial.folder import CHECKPOINT, read_result
+from harness.trial.results import Assignment, Failure, State, TrialSpec
 
 Standing = Literal["done", "resume", "failed", "retry", "new"]
 ENDED = ("done", "failed")

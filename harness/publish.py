@@ -17,14 +17,14 @@ from harness.errors import StoreError
 from harness.evaluation.statistics import Hits, hits_of
 from harness.evidence import Assessed, assessed
 from harness.figures import Comparison, Figure
-from harness.folders import read_epochs
 from harness.kept import ranks
 from harness.planning import Plan
 from harness.plots import drawn
-from harness.results import EpochReport
 from harness.search_report import Page, page
 from harness.store import SQLITE, sqlite_file, without_password
 from harness.tracking import Tracker
+from harness.trial.folder import read_epochs
+from harness.trial.results import EpochReport
 
 PICTURES = (".svg", ".html")  # files whose lines tell people nothing
 Boards = Collection[tuple[str, str]]  # (dataset, protocol)

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from harness.errors import StoreError
 from harness.interruption import held_back
-from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 from harness.tracking import Tracker
+from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 
 AWAY_SECONDS = 30.0  # until a store that was away is tried again: each attempt may hold up the trials for a moment
 Ended = tuple[TrialResult, Path]  # with the trial's folder

@@ -22,7 +22,7 @@ from harness.errors import StoreError
 from harness.evidence import Assessed, Evidence
 from harness.files import write_atomic
 from harness.published import beside
-from harness.results import RECALLS
+from harness.trial.results import RECALLS
 
 Methods = Mapping[str, MethodCard]
 TEMPLATES = Path(__file__).parent / "templates"

@@ -22,15 +22,15 @@ from harness.config.sources import source_hash
 from harness.errors import DataError, UsageError, unknown
 from harness.evaluation.statistics import LEVEL
 from harness.executors import InProcess
-from harness.external import is_external
-from harness.folders import RESULT
 from harness.layouts.opening import fingerprint
 from harness.output import table
 from harness.planning import assignment
 from harness.recording import View
 from harness.report import tenths
-from harness.results import RECALLS, Assignment, EpochReport, State, TrialResult
 from harness.tracking import Tracker
+from harness.trial.external import is_external
+from harness.trial.folder import RESULT
+from harness.trial.results import RECALLS, Assignment, EpochReport, State, TrialResult
 
 if TYPE_CHECKING:
     import pandas
@@ -150,8 +150,8 @@ def planned(config: Config, registry: Registry, then: TrialResult) -> Assignment
 
 def drift(then: TrialResult, again: Assignment) -> Iterator[Drift]:
     """What has changed since: the method's source, versions, machine."""
-    from harness.environment import environment
-    from harness.trial import choose_device
+    from harness.trial.device import choose_device
+    from harness.trial.environment import environment
 
     if then.spec.source != again.spec.source:
         yield Drift("source of the method", then.spec.source[:12], again.spec.source[:12])

@@ -24,16 +24,16 @@ from harness.evaluation.ranks import Floats, Ranks
 from harness.evaluation.records import RANKINGS, RANKS, evaluation, of_positives, of_shortlists
 from harness.evaluation.score_files import as_floats, hold_scores, open_scores
 from harness.evaluation.shortlists import shortlists
-from harness.external import FILE, PREFIX, file_name, method_of, recipe_of, spec_of
 from harness.files import npz, sha256, write_atomic
-from harness.folders import read_result, write_result, write_spec
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.output import table
 from harness.planning import check_numbers, check_protocol, check_writable
 from harness.report import label, rsum, tenths
-from harness.results import State, TrialResult, TrialSpec
 from harness.store import default_uri
 from harness.tracking import Tracker
+from harness.trial.external import FILE, PREFIX, file_name, method_of, recipe_of, spec_of
+from harness.trial.folder import read_result, write_result, write_spec
+from harness.trial.results import State, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     import pandas
@@ -152,8 +152,8 @@ def scored(asked: Wanted) -> Scored:
 
 def surroundings() -> dict[str, str]:
     """With what it is ranked: versions, machine, commit."""
-    from harness.environment import environment
-    from harness.trial import choose_device
+    from harness.trial.device import choose_device
+    from harness.trial.environment import environment
 
     return environment(choose_device("cpu"))
 

@@ -17,8 +17,8 @@ from typing import Any
 from harness.errors import StoreError
 from harness.interruption import held_back
 from harness.recording import Ended, Logbook, Warn
-from harness.results import EpochReport, State, TrialSpec
 from harness.tracking import Tracker
+from harness.trial.results import EpochReport, State, TrialSpec
 
 # Started from a clean process that has imported MLflow already: the next campaign of this process waits for nothing.
 CONTEXT = get_context("forkserver")

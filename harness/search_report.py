@@ -12,10 +12,10 @@ from typing import NamedTuple
 from harness.archive import ENOUGH, Archived, value_text
 from harness.figures import Comparison, Curves, Figure, comparison, figure, label
 from harness.report import hours, safe, search_name, template
-from harness.results import shortfalls
 from harness.searching import COSTS
 from harness.studies import Ended
 from harness.subject import Spent, spent_on, superseding
+from harness.trial.results import shortfalls
 
 BEST = 10  # trials in a table
 LISTED = 12  # failed trials that are named

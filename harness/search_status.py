@@ -14,11 +14,11 @@ from rich.text import Text
 
 from harness.archive import Archived, read_studies
 from harness.config.project import STUDIES, TRIALS
-from harness.folders import read_epochs, read_spec
 from harness.output import table
-from harness.results import EpochReport
 from harness.search_summary import measured, shown
 from harness.studies import Ended
+from harness.trial.folder import read_epochs, read_spec
+from harness.trial.results import EpochReport
 from harness.view import clock
 
 

@@ -14,11 +14,11 @@ from harness.config.sections import Scalar, Search
 from harness.config.toml import literal
 from harness.output import table
 from harness.publish import Published
-from harness.results import shortfalls
 from harness.searching import COSTS, Outline, Searched
 from harness.space import described
 from harness.subject import Subject
 from harness.summary import count, counts_line, failures_page, files_page
+from harness.trial.results import shortfalls
 from harness.view import clock
 
 

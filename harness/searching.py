@@ -14,14 +14,14 @@ from harness.config.project import STUDIES, TRIALS, Config
 from harness.config.registry import Registry
 from harness.config.sections import Scalar, Tunable
 from harness.errors import UsageError, unknown
-from harness.folders import read_result
 from harness.planning import Plan, assignments, check_data, check_numbers, check_room, check_writable, stand
 from harness.recording import Ended
-from harness.results import RECALLS, Assignment, EpochReport, Failure, TrialResult, TrialSpec
 from harness.search import Study, open_storage, study_names
 from harness.space import check_search, default_point, points_for, space_for
 from harness.store import default_uri, is_logged
 from harness.subject import Subject
+from harness.trial.folder import read_result
+from harness.trial.results import RECALLS, Assignment, EpochReport, Failure, TrialResult, TrialSpec
 
 MEASURES = ("rsum", *RECALLS, *(f"{way}_{kind}_rank" for way in ("i2t", "t2i") for kind in ("median", "mean")))
 COSTS = ("seconds", "train_pairs_per_second", "peak_memory_mb", "parameters")

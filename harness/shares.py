@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from harness.results import Assignment, Failure, State, TrialResult
+from harness.trial.results import Assignment, Failure, State, TrialResult
 
 HEADROOM = 1.25  # over what the first trial held: batches differ in length, the allocator leaves gaps
 CONTEXT_MB = 700.0  # that a process holds on a GPU beside its tensors

@@ -10,10 +10,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harness.campaign import LOCK
-from harness.folders import SPEC, read_epochs, read_result
 from harness.planning import Planned
-from harness.results import State
 from harness.store import is_logged
+from harness.trial.folder import SPEC, read_epochs, read_result
+from harness.trial.results import State
 
 
 @dataclass(frozen=True)

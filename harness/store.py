@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from harness.config.project import Config
-from harness.folders import read_result
-from harness.results import TrialResult
+from harness.trial.folder import read_result
+from harness.trial.results import TrialResult
 
 LOGGED = "logged.json"
 SQLITE = "sqlite:///"

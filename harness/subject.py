@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.sections import Search
-from harness.folders import read_result
-from harness.results import Assignment, Budget, EpochReport, Failure, State, TrialResult
 from harness.search import Study
 from harness.space import applied
 from harness.studies import Ended, Outcome, Proposal
+from harness.trial.folder import read_result
+from harness.trial.results import Assignment, Budget, EpochReport, Failure, State, TrialResult
 
 OUTCOMES: dict[State, Outcome] = {State.DONE: "complete", State.PRUNED: "pruned"}
 

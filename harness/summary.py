@@ -13,13 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.campaign import Outcome
-from harness.folders import TRACEBACK, read_result
 from harness.output import table
 from harness.planning import Plan
 from harness.publish import Published
-from harness.results import Assignment, Failure, State, TrialSpec
 from harness.status import Status, counts
 from harness.store import without_password
+from harness.trial.folder import TRACEBACK, read_result
+from harness.trial.results import Assignment, Failure, State, TrialSpec
 
 STYLES = {
     **{"done": "green", "failed": "red", "resume": "yellow", "interrupted": "yellow", "running": "cyan"},

@@ -34,9 +34,9 @@ from harness.columns import (
 )
 from harness.errors import StoreError
 from harness.files import write_atomic
-from harness.folders import read_epochs
-from harness.results import EpochReport, State, TrialResult, TrialSpec
 from harness.store import LOGGED, MANNERS, SQLITE, create_sqlite, digest, sqlite_file, uncollected, without_password
+from harness.trial.folder import read_epochs
+from harness.trial.results import EpochReport, State, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     import pandas

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.config.cards import SELECTION
-from harness.results import Assignment, EpochReport, State, TrialResult
+from harness.trial.results import Assignment, EpochReport, State, TrialResult
 
 MARKS = {State.DONE: ("✓", "green"), State.FAILED: ("✗", "red"), State.PRUNED: ("■", "yellow")}
 WIDE = 100  # columns from which a running trial also shows its loss

@@ -13,7 +13,7 @@ from harness.markup import markup
 from harness.method_page import SEEDS, facts
 from harness.more_measures import more_measures
 from harness.report import LEFT, header, pairs, published, rows
-from harness.results import RECALLS
+from harness.trial.results import RECALLS
 
 MEASURES = {
     **{"rsum": "rsum", **{name.replace("_r", " R@"): name for name in RECALLS}, "val rsum": "best_val_rsum"},

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from harness.config.project import TRIALS, Config
 from harness.config.registry import Registry
 from harness.errors import DataError, UsageError
-from harness.folders import CHECKPOINT, RESULT, read_result
 from harness.planning import Plan, selected
-from harness.results import State, TrialResult, TrialSpec
+from harness.trial.folder import CHECKPOINT, RESULT, read_result
+from harness.trial.results import State, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
@@ -106,8 +106,9 @@ def why_not(one: Trained, plan: Plan) -> str:
 
 def best_weights(one: Trained, registry: Registry, dataset: Dataset) -> Method:
     """The method of a trial with the weights of its best epoch, on the CPU; DataError where they are damaged."""
-    from harness.checkpoint import load_checkpoint
-    from harness.trial import build_method, choose_device
+    from harness.trial.checkpoint import load_checkpoint
+    from harness.trial.device import choose_device
+    from harness.trial.steps import build_method
 
     state = load_checkpoint(one.folder / CHECKPOINT, choose_device("cpu"))
     weights = state["best"]["method"] if state else None

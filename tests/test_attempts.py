@@ -15,8 +15,8 @@ from harness.attempts import Attempts
 from harness.cluster import RayExecutor
 from harness.config.sections import Failures, Resources
 from harness.executors import Executor, InProcess, lost
-from harness.folders import attempts, read_result
-from harness.results import Assignment, EpochReport, Failure, State, TrialResult
+from harness.trial.folder import attempts, read_result
+from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
 QUICK = Failures(attempts=3, wait_seconds=0.01)
 

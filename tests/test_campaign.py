@@ -26,14 +26,14 @@ from harness.data.content import Place
 from harness.errors import DataError, ResourceError, StoreError, UsageError
 from harness.executors import InProcess
 from harness.files import write_atomic
-from harness.folders import read_epochs, read_result
 from harness.interruption import held_back
 from harness.layouts.scenes import Scenes
 from harness.planning import Plan, check_room, plan
 from harness.recording import Logbook
-from harness.results import Assignment, EpochReport, Failure, State, TrialResult
 from harness.store import is_logged
 from harness.tracking import Tracker
+from harness.trial.folder import read_epochs, read_result
+from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
 SIZES = {"train": 48, "val": 16, "test": 16}
 TINY = """

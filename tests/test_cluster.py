@@ -18,10 +18,10 @@ from harness import machine
 from harness.cluster import RayExecutor, cause
 from harness.config.sections import Cluster, Resources
 from harness.errors import ResourceError
-from harness.folders import read_result
 from harness.machine import Node
 from harness.placement import Places, places, share
-from harness.results import Assignment, EpochReport, Failure, State, TrialResult
+from harness.trial.folder import read_result
+from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
 SMALL = Node("small", 2, 0)
 BIG = Node("big", 8, 2)

@@ -42,7 +42,7 @@ from harness.evaluation.scoring import score_split
 from harness.layouts.opening import open_dataset
 from harness.layouts.scenes import Scenes
 from harness.method import Inputs
-from harness.train import Trainer
+from harness.trial.training import Trainer
 
 GUIDE = Path(__file__).parents[1] / "docs" / "adding-a-method.md"
 EXAMPLE = "bag"  # the method of the guide

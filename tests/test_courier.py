@@ -9,15 +9,15 @@ import torch
 from toy_trials import counting, toy_assignment
 
 from harness import courier
-from harness.checkpoint import load_checkpoint
 from harness.cluster import RayExecutor
 from harness.config.registry import BUILT_IN
 from harness.config.sections import Cluster
 from harness.courier import Courier, Parcel, card_here, pack, unpack
 from harness.errors import DataError
 from harness.executors import InProcess
-from harness.folders import CHECKPOINT, RESULT, read_epochs, read_result
-from harness.results import Assignment, EpochReport, Failure, State
+from harness.trial.checkpoint import load_checkpoint
+from harness.trial.folder import CHECKPOINT, RESULT, read_epochs, read_result
+from harness.trial.results import Assignment, EpochReport, Failure, State
 
 
 def carried(assignment: Assignment, epochs: int = 99) -> Parcel:

@@ -11,8 +11,8 @@ from toy_trials import counting, toy_assignment
 
 from harness.errors import ResourceError
 from harness.executors import InProcess
-from harness.folders import read_epochs, read_result
-from harness.results import Assignment, EpochReport, State
+from harness.trial.folder import read_epochs, read_result
+from harness.trial.results import Assignment, EpochReport, State
 
 
 def go_on(_report: EpochReport) -> bool:

@@ -29,8 +29,8 @@ from harness.data.tokens import words
 from harness.errors import UsageError
 from harness.evaluation.scoring import score_split
 from harness.explain import Explanation, Pair, Word, as_json, explanation
-from harness.folders import CHECKPOINT, read_result, write_result, write_spec
 from harness.layouts.opening import open_dataset
+from harness.trial.folder import CHECKPOINT, read_result, write_result, write_spec
 from harness.weights import Wanted, best_weights, trained
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -24,8 +24,8 @@ from harness.evaluation.rankings import Run, asked_of, falling, heads_of, names_
 from harness.evaluation.records import evaluation, of_shortlists
 from harness.evaluation.shortlists import shortlists
 from harness.layouts.opening import open_dataset
-from harness.results import TrialSpec
 from harness.scoring import ranked, wanted
+from harness.trial.results import TrialSpec
 
 Captured = pytest.CaptureFixture[str]
 Array = np.ndarray[Any, Any]

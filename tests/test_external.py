@@ -20,11 +20,11 @@ from harness.config.registry import discover
 from harness.data.split import Split
 from harness.evaluation.records import RANKINGS, RANKS
 from harness.evaluation.score_files import hints_of
-from harness.external import is_external, note_of
-from harness.folders import read_result, read_spec
 from harness.layouts.opening import open_dataset
-from harness.results import RECALLS
 from harness.tracking import Tracker
+from harness.trial.external import is_external, note_of
+from harness.trial.folder import read_result, read_spec
+from harness.trial.results import RECALLS
 
 Captured = pytest.CaptureFixture[str]
 Array = np.ndarray[Any, Any]

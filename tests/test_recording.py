@@ -5,8 +5,8 @@ from __future__ import annotations
 from sample_results import reports_of, spec_of
 
 from harness.recording import Logbook, Recorder
-from harness.results import EpochReport, TrialSpec
 from harness.tracking import Tracker
+from harness.trial.results import EpochReport, TrialSpec
 
 
 class Watcher:

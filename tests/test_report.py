@@ -22,8 +22,8 @@ from harness.config.registry import discover, settings_for
 from harness.errors import ConfigError, StoreError
 from harness.evidence import assessed
 from harness.report import HEADER, escaped, tables, write
-from harness.results import Failure, State
 from harness.tracking import Tracker
+from harness.trial.results import Failure, State
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,8 +12,8 @@ from sample_results import result_of, spec_of
 from tiny_project import CARD, Call
 
 from harness.reproduction import Again, Case, noise
-from harness.results import Assignment, Failure, State
 from harness.tracking import Tracker
+from harness.trial.results import Assignment, Failure, State
 
 Captured = pytest.CaptureFixture[str]
 

@@ -15,10 +15,10 @@ from sample_results import folder_of, reports_of, result_of, spec_of
 
 from harness.errors import StoreError
 from harness.recording import Books, Logbook
-from harness.results import State
 from harness.scribe import Scribe
 from harness.store import is_logged
 from harness.tracking import Tracker
+from harness.trial.results import State
 
 SPECS = [spec_of(seed=seed) for seed in range(2)]
 

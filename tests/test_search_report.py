@@ -23,10 +23,10 @@ from harness.archive import ENOUGH, Archived, read_studies
 from harness.config.sections import Scalar, Search, Tunable
 from harness.figures import comparison, figure, label, place, steps, ticks
 from harness.report import safe
-from harness.results import EpochReport
 from harness.search import Study, open_storage
 from harness.search_report import page
 from harness.studies import Ended, Outcome
+from harness.trial.results import EpochReport
 
 Captured = pytest.CaptureFixture[str]
 MARGIN = Tunable(type="float", low=0.0, high=0.5)

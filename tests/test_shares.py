@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_trials import toy_assignment
 
-from harness.results import Assignment, Failure, State, TrialResult
 from harness.shares import CONTEXT_MB, HEADROOM, MOST, Shares, share_for
+from harness.trial.results import Assignment, Failure, State, TrialResult
 
 
 def ended(trial: Assignment, peak: float, total: int = 80_000, failure: Failure | None = None) -> TrialResult:

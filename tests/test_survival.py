@@ -25,17 +25,17 @@ from tiny_project import Call
 from toy_trials import counting, toy_assignment
 
 from harness.campaign import execute
-from harness.checkpoint import load_checkpoint
 from harness.cluster import RayExecutor
 from harness.config.project import load
 from harness.config.registry import discover
 from harness.executors import InProcess
-from harness.folders import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_epochs, read_result
 from harness.output import Output
 from harness.planning import Planned, plan
 from harness.recording import Logbook
-from harness.results import Assignment, EpochReport, Failure, State
 from harness.tracking import Tracker
+from harness.trial.checkpoint import load_checkpoint
+from harness.trial.folder import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_epochs, read_result
+from harness.trial.results import Assignment, EpochReport, Failure, State
 
 Captured = pytest.CaptureFixture[str]
 HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]

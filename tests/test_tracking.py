@@ -25,10 +25,10 @@ from harness.config.project import Config
 from harness.config.sections import Training
 from harness.config.toml import override_value, parse_override
 from harness.errors import StoreError
-from harness.folders import write_epochs
-from harness.results import Failure, State
 from harness.store import default_uri, is_logged, uncollected, without_password
 from harness.tracking import EPOCH_SECONDS, EXPERIMENT, Tracker
+from harness.trial.folder import write_epochs
+from harness.trial.results import Failure, State
 
 
 def runs(uri: str, kind: str = "trial") -> list[Run]:

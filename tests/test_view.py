@@ -10,7 +10,7 @@ from rich.console import Console
 from toy_trials import toy_assignment
 
 from harness.planning import Plan, Planned
-from harness.results import EpochReport, Failure, State, TrialResult
+from harness.trial.results import EpochReport, Failure, State, TrialResult
 from harness.view import Lines, Picture, Totals, clock
 
 EPOCHS = 10

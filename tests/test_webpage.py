@@ -27,8 +27,8 @@ from harness.forms import files
 from harness.markup import readable
 from harness.report import header, published, rows
 from harness.report import pairs as differences
-from harness.results import Failure, State
 from harness.tracking import Tracker
+from harness.trial.results import Failure, State
 from harness.webpage import sortable, webpage
 
 

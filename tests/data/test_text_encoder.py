@@ -17,7 +17,6 @@ import torch
 from coco_files import files, opened
 from tiny_project import Call
 
-from harness.batches import hide_words
 from harness.blocks.encoders import TextEncoder
 from harness.config.cards import MethodCard, read_card
 from harness.config.project import CACHE, load
@@ -29,11 +28,12 @@ from harness.data.tokens import Tokens
 from harness.errors import ConfigError, DataError
 from harness.evaluation.scoring import score_split
 from harness.explain import Pair, explanation
-from harness.folders import CHECKPOINT, read_result
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.method import Inputs, Method, Words
-from harness.train import Trainer
-from harness.trial import build_method
+from harness.trial.batches import hide_words
+from harness.trial.folder import CHECKPOINT, read_result
+from harness.trial.steps import build_method
+from harness.trial.training import Trainer
 from harness.weights import Wanted, best_weights, trained
 
 transformers = pytest.importorskip("transformers")

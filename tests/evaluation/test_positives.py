@@ -32,8 +32,8 @@ from harness.evaluation.records import RANKS
 from harness.evaluation.scoring import rank_split
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.planning import check_data
-from harness.results import Assignment, EpochReport, Failure, State, TrialResult, TrialSpec
-from harness.trial import build_method, steps
+from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult, TrialSpec
+from harness.trial.steps import build_method, steps
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"

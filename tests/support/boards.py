@@ -16,9 +16,9 @@ from harness.config.cards import MethodCard
 from harness.evaluation.records import RANKS
 from harness.evidence import Assessed, assessed
 from harness.files import npz
-from harness.folders import EPOCHS
 from harness.forms import files
-from harness.results import EpochReport, TrialResult
+from harness.trial.folder import EPOCHS
+from harness.trial.results import EpochReport, TrialResult
 
 
 def row(result: TrialResult, ended: int = 2000, **changes: Any) -> dict[str, Any]:

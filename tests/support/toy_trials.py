@@ -12,8 +12,8 @@ from pathlib import Path
 
 from harness.config.sections import Training
 from harness.files import write_atomic
-from harness.folders import write_epochs, write_result
-from harness.results import Assignment, EpochReport, State, TrialResult, TrialSpec
+from harness.trial.folder import write_epochs, write_result
+from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 
 ToySteps = Generator[EpochReport, bool | None, TrialResult]
 

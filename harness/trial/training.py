@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.batches import Ahead, Batches, free_bytes, source
 from harness.blocks.encoders import TextEncoder
 from harness.config.sections import Training
 from harness.data.split import Split
 from harness.errors import NonFiniteError
 from harness.method import Batch, Method
+from harness.trial.batches import Ahead, Batches, free_bytes, source
 
 
 class EpochCost(NamedTuple):

@@ -14,7 +14,7 @@ from harness.blocks.losses import hinge
 from harness.config.sections import Training
 from harness.errors import NonFiniteError
 from harness.method import Batch
-from harness.train import Trainer, learning_rate
+from harness.trial.training import Trainer, learning_rate
 
 
 class Line(torch.nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.files import write_atomic
-from harness.results import EpochReport, TrialResult, TrialSpec
+from harness.trial.results import EpochReport, TrialResult, TrialSpec
 
 T = TypeVar("T")
 SPEC = "spec.json"

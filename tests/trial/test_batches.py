@@ -13,10 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from padded_split import EACH, IMAGES, split
 
-from harness.batches import PIECE, Ahead, Batches, Held, batches_per_epoch, free_bytes, hide_regions, shuffled, source
 from harness.config.sections import Training
 from harness.data.regions import PaddedArray, Ragged, Regions, offsets
 from harness.data.tokens import UNKNOWN
+from harness.trial.batches import (
+    PIECE,
+    Ahead,
+    Batches,
+    Held,
+    batches_per_epoch,
+    free_bytes,
+    hide_regions,
+    shuffled,
+    source,
+)
 
 CPU = torch.device("cpu")
 
@@ -94,7 +104,7 @@ def test_regions_are_held_from_a_third_of_the_free_memory_downwards_and_never_on
 
 
 def test_more_regions_than_are_taken_to_a_device_at_a_time_are_all_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.batches.HELD_ROWS", 7)
+    monkeypatch.setattr("harness.trial.batches.HELD_ROWS", 7)
     images = layout("padded", "float32")
     assert np.array_equal(Held(images, CPU).rows, images.rows)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.memory import RESET, forget_peak, peak_mb
+from harness.trial.device import RESET, forget_peak, peak_mb
 
 CPU = torch.device("cpu")
 

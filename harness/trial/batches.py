@@ -23,7 +23,6 @@ HELD_SHARE = 1 / 3  # of a GPU's free memory, at most, for the regions of a spli
 HELD_ROWS = 2**12  # taken there at a time
 PIECE = 2**15  # numbers, at most, that torch converts in the calling thread alone
 TYPES = {np.dtype(np.float16): torch.float16, np.dtype(np.float32): torch.float32}
-
 Source = Callable[[Ints], Tensor]  # places (B, R) -> regions (B, R, F) float32 on a device; zeros where a place is -1
 
 

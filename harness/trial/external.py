@@ -14,7 +14,7 @@ from typing import Any
 from harness.config.sections import Training
 from harness.config.toml import parse_override
 from harness.errors import UsageError
-from harness.results import TrialSpec
+from harness.trial.results import TrialSpec
 
 PREFIX = "external:"
 LONGEST_NAME, LONGEST_NOTE = 80, 200

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from harness.errors import ResourceError
+
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # of resident memory, see proc_pid_clear_refs(5)
 
@@ -40,3 +42,14 @@ def peak_mb(device: torch.device) -> float:
         (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the GPU that this process may see, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ResourceError(
+            f"--device {name}: this process sees no CUDA device; use --device cpu or ask for gpus-per-trial"
+        )
+    return torch.device(name)

@@ -13,15 +13,13 @@ import numpy as np
 import torch
 
 from harness.blocks.encoders import TextEncoder
-from harness.checkpoint import load_checkpoint, save_checkpoint
 from harness.config.cards import SELECTION, DatasetCard, MethodCard, ProtocolCard, read_card
 from harness.config.registry import load_class
 from harness.config.sections import Scalar
 from harness.config.sources import source_hash
 from harness.data.dataset import Dataset
 from harness.data.text_encoder import load_model
-from harness.environment import environment
-from harness.errors import DataError, ResourceError, TrialError
+from harness.errors import DataError, TrialError
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
 from harness.evaluation.protocols import gallery, split_folds
@@ -29,12 +27,23 @@ from harness.evaluation.ranks import rank
 from harness.evaluation.records import RANKINGS, RANKS, evaluation, of_positives, of_shortlists
 from harness.evaluation.scoring import rank_split, score_split
 from harness.files import save_arrays, write_atomic
-from harness.folders import CHECKPOINT, EPOCHS, TRACEBACK, attempts, read_epochs, write_epochs, write_result, write_spec
 from harness.layouts.opening import open_dataset
-from harness.memory import cap_memory, forget_peak, peak_mb
 from harness.method import Inputs, Method, Words
-from harness.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
-from harness.train import EpochCost, Trainer
+from harness.trial.checkpoint import load_checkpoint, save_checkpoint
+from harness.trial.device import cap_memory, choose_device, forget_peak, peak_mb
+from harness.trial.environment import environment
+from harness.trial.folder import (
+    CHECKPOINT,
+    EPOCHS,
+    TRACEBACK,
+    attempts,
+    read_epochs,
+    write_epochs,
+    write_result,
+    write_spec,
+)
+from harness.trial.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
+from harness.trial.training import EpochCost, Trainer
 
 Steps = Generator[EpochReport, bool | None, TrialResult]
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no room, or no more allowed
@@ -234,17 +243,6 @@ def find_protocol(card: DatasetCard, name: str) -> ProtocolCard:
     if protocol is None:
         raise DataError(f"{card.path}: no protocol {name!r}")
     return protocol
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU that this process may see, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ResourceError(
-            f"--device {name}: this process sees no CUDA device; use --device cpu or ask for gpus-per-trial"
-        )
-    return torch.device(name)
 
 
 def failed(assignment: Assignment, error: Exception) -> TrialResult:

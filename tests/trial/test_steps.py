@@ -10,21 +10,22 @@ import pytest
 import torch
 
 import methods
-from harness import trial
 from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.project import Config
 from harness.config.registry import discover, settings_for
 from harness.config.sections import Training
 from harness.config.sources import source_hash
-from harness.environment import commit_of
 from harness.errors import NonFiniteError, ResourceError
 from harness.evaluation.protocols import folds
 from harness.evaluation.records import RANKS
 from harness.evaluation.scoring import rank_split
-from harness.folders import CHECKPOINT, TRACEBACK, read_epochs, read_result, read_spec
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.results import Assignment, Failure, State, TrialResult, TrialSpec
-from harness.trial import build_method, choose_device, steps
+from harness.trial import steps as trial
+from harness.trial.device import choose_device
+from harness.trial.environment import commit_of
+from harness.trial.folder import CHECKPOINT, TRACEBACK, read_epochs, read_result, read_spec
+from harness.trial.results import Assignment, Failure, State, TrialResult, TrialSpec
+from harness.trial.steps import build_method, steps
 
 CARDS = Path(methods.__path__[0])
 TRAINING = Training(epochs=3, batch_size=32, schedule="constant")
