@@ -32,9 +32,9 @@ from harness.data.content import pairs_of
 from harness.data.regions import PaddedArray, offsets, padded_places
 from harness.data.split import Split
 from harness.data.tokens import UNKNOWN, Tokens
+from harness.executors.placement import this_machine
 from harness.files import write_atomic
 from harness.layouts.precomp import AXES
-from harness.machine import this_machine
 from harness.method import Inputs
 from harness.trial.batches import Held, read
 from harness.trial.training import Trainer

@@ -31,8 +31,8 @@ from rich.console import Console
 
 from harness.config.cards import DatasetCard
 from harness.data.region_store import FACTS, IDS, OFFSETS, REGIONS, Facts
+from harness.executors.placement import this_machine
 from harness.files import write_atomic
-from harness.machine import this_machine
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"train": 29_000, "val": 1_014, "test": 1_000}

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.executors.placement import this_machine
 from harness.files import write_atomic
-from harness.machine import this_machine
 from harness.tracking import Tracker
 from harness.trial.results import State
 

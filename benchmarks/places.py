@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 
-from harness.executors import Answer, lost
+from harness.executors.executor import Answer, lost
 from harness.trial.folder import EPOCHS, RESULT, SPEC, attempts, read_epochs
 from harness.trial.results import RECALLS, Assignment, EpochReport, Failure, State, TrialResult
 

@@ -23,10 +23,10 @@ from pathlib import Path
 
 import torch
 
-from harness.cluster import RayExecutor
 from harness.config.sections import Resources, Training
+from harness.executors.placement import this_machine
+from harness.executors.ray_cluster import RayExecutor
 from harness.files import write_atomic
-from harness.machine import this_machine
 from harness.trial.folder import write_result
 from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 

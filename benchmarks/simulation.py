@@ -31,8 +31,8 @@ from harness.campaign import carry_out
 from harness.config.project import built_in
 from harness.config.registry import discover
 from harness.config.sections import Failures, Search, Training, Tunable
+from harness.executors.placement import this_machine
 from harness.files import write_atomic
-from harness.machine import this_machine
 from harness.recording import Ended
 from harness.scribe import Scribe
 from harness.searching import Searched, outlines

@@ -19,11 +19,11 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from harness.attempts import Attempts
-from harness.cluster import RayExecutor
 from harness.config.project import TRIALS, Config
 from harness.config.sections import Failures
 from harness.errors import ResourceError, StoreError, TrialError
-from harness.executors import Executor, InProcess
+from harness.executors.executor import Executor, InProcess
+from harness.executors.ray_cluster import RayExecutor
 from harness.files import write_atomic
 from harness.interruption import sigterm_raises
 from harness.planning import Plan

@@ -21,7 +21,7 @@ from harness.config.registry import Registry
 from harness.config.sources import source_hash
 from harness.errors import DataError, UsageError, unknown
 from harness.evaluation.statistics import LEVEL
-from harness.executors import InProcess
+from harness.executors.executor import InProcess
 from harness.layouts.opening import fingerprint
 from harness.output import table
 from harness.planning import assignment

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from harness.cluster import RayExecutor
 from harness.config.sections import Cluster
-from harness.machine import Node
+from harness.executors.placement import Node
+from harness.executors.ray_cluster import RayExecutor
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,9 +12,9 @@ import pytest
 from toy_trials import counting, toy_assignment
 
 from harness.attempts import Attempts
-from harness.cluster import RayExecutor
 from harness.config.sections import Failures, Resources
-from harness.executors import Executor, InProcess, lost
+from harness.executors.executor import Executor, InProcess, lost
+from harness.executors.ray_cluster import RayExecutor
 from harness.trial.folder import attempts, read_result
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 

@@ -17,14 +17,14 @@ import pytest
 from filelock import FileLock
 
 from harness.campaign import LOCK, Outcome, choose_executor, execute
-from harness.cluster import RayExecutor
 from harness.config.cards import DatasetCard, Request, read_card
 from harness.config.project import Config, load
 from harness.config.registry import discover
 from harness.config.sections import Campaign, Paths, Resources, Training
 from harness.data.content import Place
 from harness.errors import DataError, ResourceError, StoreError, UsageError
-from harness.executors import InProcess
+from harness.executors.executor import InProcess
+from harness.executors.ray_cluster import RayExecutor
 from harness.files import write_atomic
 from harness.interruption import held_back
 from harness.layouts.scenes import Scenes

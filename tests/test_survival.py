@@ -25,10 +25,10 @@ from tiny_project import Call
 from toy_trials import counting, toy_assignment
 
 from harness.campaign import execute
-from harness.cluster import RayExecutor
 from harness.config.project import load
 from harness.config.registry import discover
-from harness.executors import InProcess
+from harness.executors.executor import InProcess
+from harness.executors.ray_cluster import RayExecutor
 from harness.output import Output
 from harness.planning import Planned, plan
 from harness.recording import Logbook

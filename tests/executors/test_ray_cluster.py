@@ -14,12 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_trials import counting, toy_assignment
 
-from harness import machine
-from harness.cluster import RayExecutor, cause
 from harness.config.sections import Cluster, Resources
 from harness.errors import ResourceError
-from harness.machine import Node
-from harness.placement import Places, places, share
+from harness.executors import placement
+from harness.executors.placement import Node, Places, places, share
+from harness.executors.ray_cluster import RayExecutor, cause
 from harness.trial.folder import read_result
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
@@ -250,9 +249,9 @@ def test_a_container_gives_no_more_cpus_than_its_quota(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, expected: int
 ) -> None:
     (tmp_path / "cpu.max").write_text(quota + "\n")
-    monkeypatch.setattr(machine, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(placement, "CPU_QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2})
-    assert machine.cpus_here() == expected
+    assert placement.cpus_here() == expected
 
 
 @pytest.mark.parametrize(("visible", "expected"), [(None, 2), ("1", 1), ("", 0), ("0,1,2", 2)])
@@ -267,7 +266,7 @@ def test_gpus_are_those_that_nvidia_smi_lists_and_cuda_may_see(
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert machine.gpus_here.__wrapped__() == expected
+    assert placement.gpus_here.__wrapped__() == expected
 
 
 def test_what_ray_reports_becomes_a_failure_class() -> None:

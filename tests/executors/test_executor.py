@@ -10,7 +10,7 @@ import torch
 from toy_trials import counting, toy_assignment
 
 from harness.errors import ResourceError
-from harness.executors import InProcess
+from harness.executors.executor import InProcess
 from harness.trial.folder import read_epochs, read_result
 from harness.trial.results import Assignment, EpochReport, State
 

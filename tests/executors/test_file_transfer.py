@@ -8,13 +8,13 @@ import pytest
 import torch
 from toy_trials import counting, toy_assignment
 
-from harness import courier
-from harness.cluster import RayExecutor
 from harness.config.registry import BUILT_IN
 from harness.config.sections import Cluster
-from harness.courier import Courier, Parcel, card_here, pack, unpack
 from harness.errors import DataError
-from harness.executors import InProcess
+from harness.executors import file_transfer
+from harness.executors.executor import InProcess
+from harness.executors.file_transfer import Courier, Parcel, card_here, pack, unpack
+from harness.executors.ray_cluster import RayExecutor
 from harness.trial.checkpoint import load_checkpoint
 from harness.trial.folder import CHECKPOINT, RESULT, read_epochs, read_result
 from harness.trial.results import Assignment, EpochReport, Failure, State
@@ -77,7 +77,7 @@ def test_only_what_has_changed_travels(trial: Assignment) -> None:
 
 def test_a_result_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
-    monkeypatch.setattr(courier, "write_atomic", lambda path, _data: written.append(path.name))
+    monkeypatch.setattr(file_transfer, "write_atomic", lambda path, _data: written.append(path.name))
     unpack({RESULT: b"", "ranks.npz": b"", "../spec.json": b""}, tmp_path)
     assert written[-1] == RESULT and "spec.json" in written, "and nothing leaves the folder"
 

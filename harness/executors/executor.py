@@ -13,7 +13,6 @@ from harness.trial.folder import attempts, read_epochs, write_result, write_spec
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
 POLL_SECONDS = 0.25  # between two looks; Ctrl-C is noticed there
-
 Answer = Callable[[EpochReport], bool]
 Steps = Callable[[Assignment], Generator[EpochReport, bool | None, TrialResult]]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from harness.config.registry import BUILT_IN, DATASETS
 from harness.errors import DataError, HarnessError
-from harness.executors import Worker, lost
+from harness.executors.executor import Worker, lost
 from harness.files import write_atomic
 from harness.trial.folder import RESULT
 from harness.trial.results import Assignment, EpochReport, Failure, TrialResult

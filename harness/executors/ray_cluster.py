@@ -16,11 +16,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.config.sections import Cluster, Resources
-from harness.courier import Courier, Parcel, pack, unpack
 from harness.errors import ResourceError
-from harness.executors import POLL_SECONDS, Answer, Steps, Worker, is_over, lost, overdue, writing
-from harness.machine import Node, amount, this_machine
-from harness.placement import Places, place, places, places_of, refuse_unplaceable, share
+from harness.executors.executor import POLL_SECONDS, Answer, Steps, Worker, is_over, lost, overdue, writing
+from harness.executors.file_transfer import Courier, Parcel, pack, unpack
+from harness.executors.placement import (
+    Node,
+    Places,
+    amount,
+    place,
+    places,
+    places_of,
+    refuse_unplaceable,
+    share,
+    this_machine,
+)
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
 LAST = object()  # there are no more assignments
