@@ -24,7 +24,7 @@ from rich.console import Console
 
 from harness.executors.placement import this_machine
 from harness.files import write_atomic
-from harness.tracking import Tracker
+from harness.tracking.tracker import Tracker
 from harness.trial.results import State
 
 ROOT = Path(__file__).parents[1]

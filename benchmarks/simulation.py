@@ -33,10 +33,10 @@ from harness.config.registry import discover
 from harness.config.sections import Failures, Search, Training, Tunable
 from harness.executors.placement import this_machine
 from harness.files import write_atomic
-from harness.recording import Ended
-from harness.scribe import Scribe
 from harness.searching import Searched, outlines
-from harness.store import default_uri
+from harness.tracking.log import Ended
+from harness.tracking.log_process import Scribe
+from harness.tracking.store import default_uri
 from harness.trial.results import Assignment, EpochReport, State, TrialResult
 from harness.view import Lines
 

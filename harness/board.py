@@ -14,10 +14,11 @@ from math import nan
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from harness.columns import ORDER, described_settings, described_training
 from harness.config.cards import SELECTION, MethodCard
 from harness.config.project import built_in
 from harness.config.registry import settings_for, training_for
+from harness.tracking.columns import described_settings, described_training
+from harness.tracking.frame import ORDER
 from harness.trial.external import command as score_command
 from harness.trial.external import is_external, remark
 from harness.trial.results import RECALLS, State, shortfalls

@@ -27,10 +27,11 @@ from harness.executors.ray_cluster import RayExecutor
 from harness.files import write_atomic
 from harness.interruption import sigterm_raises
 from harness.planning import Plan
-from harness.recording import Books, Ended, Logbook, Recorder, View
-from harness.scribe import Scribe
+from harness.recording import Recorder, View
 from harness.shares import Shares
-from harness.tracking import Tracker
+from harness.tracking.log import Books, Ended, Logbook
+from harness.tracking.log_process import Scribe
+from harness.tracking.tracker import Tracker
 from harness.trial.folder import read_result
 from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 

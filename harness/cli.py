@@ -104,7 +104,7 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
     from harness import publish, summary
     from harness.campaign import choose_books, choose_executor, execute
     from harness.resume import remember
-    from harness.tracking import Tracker
+    from harness.tracking.tracker import Tracker
 
     here = here or not plan.todo
     executor = choose_executor(config, here)
@@ -139,7 +139,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     from harness.campaign import carry_out, choose_books, choose_executor, only_driver
     from harness.resume import remember
     from harness.searching import Searched, check_startable, outlines
-    from harness.store import default_uri
+    from harness.tracking.store import default_uri
 
     config, registry, out = flags.open()
     found = outlines(config, registry, flags.methods, flags.datasets, flags.limit)

@@ -52,12 +52,13 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
 
     None named: all ranked rows.
     """
-    from harness import export, publish
+    from harness import export
     from harness.board import boards_of
-    from harness.store import default_uri
+    from harness.tracking.store import default_uri
+    from harness.tracking.tracker import open_store
 
     config, registry, out = flags.open()
-    tracker = publish.open_store(default_uri(config))
+    tracker = open_store(default_uri(config))
     frame = export.within(tracker.frame(), dataset, flags.protocol)
     runs = export.chosen(frame, boards_of(frame, registry.methods), names)
     written = export.written(runs, tracker, form, folder)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.config.project import Config
     from harness.config.registry import Registry
     from harness.output import Output
-    from harness.tracking import Tracker
+    from harness.tracking.tracker import Tracker
 
 EXAMPLES = "examples"  # a form that needs the dataset beside the store
 OUTDATED, DIFFERENT = 5, 4
@@ -31,12 +31,13 @@ def report(flags: Flags, said: str, check: bool) -> int:
     The form `examples` is a page of sampled queries, with what each method found first.
     """
     from harness import forms, publish, summary
-    from harness.store import default_uri
+    from harness.tracking.store import default_uri
+    from harness.tracking.tracker import open_store
 
     config, registry, out = flags.open()
     asked = named(said, "format", [*forms.FORMS, EXAMPLES])
     chosen = [form for form in asked if form != EXAMPLES]
-    tracker = publish.open_store(default_uri(config))
+    tracker = open_store(default_uri(config))
     pages = examples(tracker, config, registry, out) if EXAMPLES in asked else {}
     if check:
         files = forms.files(publish.boards_of_store(tracker, registry), registry.methods, chosen)
@@ -86,10 +87,11 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
     """Whether A is better than B: a paired test of two rows of the boards, or of two runs by their ids."""
     from harness import compare, publish
     from harness.board import boards_of
-    from harness.store import default_uri
+    from harness.tracking.store import default_uri
+    from harness.tracking.tracker import open_store
 
     config, registry, out = flags.open()
-    tracker = publish.open_store(default_uri(config))
+    tracker = open_store(default_uri(config))
     frame = tracker.frame()
     load = partial(publish.hits, tracker)
     found = compare.comparisons(frame, boards_of(frame, registry.methods), names, load)
@@ -103,11 +105,12 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
 @click.option("-n", "--dry-run", is_flag=True, help="Say what has changed since the run; train nothing.")
 def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     """Run a trial of the store again from its spec: what has changed since, and whether the result comes back."""
-    from harness import publish, reproduction
-    from harness.store import default_uri
+    from harness import reproduction
+    from harness.tracking.store import default_uri
+    from harness.tracking.tracker import open_store
 
     config, registry, out = flags.open()
-    tracker = publish.open_store(default_uri(config))
+    tracker = open_store(default_uri(config))
     case = reproduction.case_of(tracker, config, registry, run)
     out.note(*reproduction.drift_page(case))
     if dry_run:

@@ -16,12 +16,12 @@ from harness.evaluation.statistics import LEVEL, Hits, differences, recalls, res
 from harness.evidence import Load
 from harness.output import table
 from harness.report import label, probability, tenths
+from harness.tracking.frame import SHORTEST, name_of, run_of
 from harness.trial.results import RECALLS
 
 if TYPE_CHECKING:
     import pandas
 
-SHORTEST = 6  # characters by which a run may be named
 SAME = ("dataset", "protocol", "protocol_version", "data_fingerprint", "limit")  # what two runs must share
 NAMES = (*RECALLS, "rsum")
 
@@ -118,28 +118,12 @@ def row_of(board: Board, name: str) -> Side | None:
     return Side(f"{label(exact[0])} (n = {exact[0].n})", exact[0].runs) if exact else None
 
 
-def run_of(frame: pandas.DataFrame, name: str) -> Mapping[str, Any] | None:
-    """The finished trial that the start of an MLflow run's id or of a trial's key means; None where there is none."""
-    if len(name) < SHORTEST:
-        return None
-    done = frame[frame["state"] == "done"]
-    found = done[done["run_id"].str.startswith(name) | done["key"].str.startswith(name)]
-    if len(found) > 1:
-        raise UsageError(f"{name} is the start of {len(found)} runs; give more of it")
-    return dict(found.astype(object).where(found.notna(), None).iloc[0]) if len(found) else None
-
-
 def check_same(runs: Sequence[Mapping[str, Any]]) -> None:
     """UsageError where two runs have not answered the same queries."""
     for name in SAME:
         first, second = (run[name] for run in runs)
         if first != second:
             raise UsageError(f"the runs cannot be compared: {name.replace('_', ' ')} {first} and {second}")
-
-
-def name_of(run: Mapping[str, Any]) -> str:
-    """A run for people."""
-    return f"{run['method']}/s{run['seed']} {run['key'][:SHORTEST]}"
 
 
 def missing(boards: Sequence[Board], names: Sequence[str]) -> str:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from harness import kept
 from harness.board import Board, Standing, boards_of
 from harness.config.cards import MethodCard
 from harness.evaluation.queries import WAYS, Floats, Hardest, Queries, hardest, lists, profile, queries
 from harness.evaluation.statistics import Difference, Hits, all_intervals, differences, hits_of, letters
-from harness.kept import Read
+from harness.tracking import artifacts
+from harness.tracking.artifacts import Read
 
 if TYPE_CHECKING:
     import pandas
@@ -117,10 +117,10 @@ def ranked(row: Standing, read: Read) -> Ranked | None:
     hits: list[Hits] = []
     found: list[Mapping[str, Queries]] = []
     whole: list[Mapping[str, float]] = []
-    arrays = kept.ranks(read, runs[0]) or {}
+    arrays = artifacts.ranks(read, runs[0]) or {}
     try:
         for place, run in enumerate(runs):
-            own = arrays if place == 0 else kept.ranks(read, run) or {}
+            own = arrays if place == 0 else artifacts.ranks(read, run) or {}
             hits.append(hits_of(own))
             found.append({way: queries(own, way) for way in WAYS})
             whole += [] if measured else [lists(own)]
@@ -129,7 +129,7 @@ def ranked(row: Standing, read: Read) -> Ranked | None:
     shares = np.mean([[profile(run[way]) for way in WAYS] for run in found], axis=0)
     alike = all(np.array_equal(run[way].numbers, found[0][way].numbers) for run in found for way in WAYS)
     means = {name: float(np.mean([one[name] for one in whole])) for name in (whole[0] if whole else ())}
-    return Ranked(hits, shares, means, hardest(found, arrays, kept.rankings(read, runs[0])) if alike else None)
+    return Ranked(hits, shares, means, hardest(found, arrays, artifacts.rankings(read, runs[0])) if alike else None)
 
 
 def curves_of(board: Board, place: int, read: Read) -> tuple[Curve, ...]:
@@ -137,7 +137,7 @@ def curves_of(board: Board, place: int, read: Read) -> tuple[Curve, ...]:
     row = board.ranked[place]
     found = []
     for seed, run in zip(row.seeds, row.runs, strict=True):
-        epochs = [one for one in kept.epochs(read, run) if one.epoch and "rsum" in one.val]
+        epochs = [one for one in artifacts.epochs(read, run) if one.epoch and "rsum" in one.val]
         found.append(Curve(seed, tuple((one.epoch, one.val["rsum"]) for one in epochs)))
     common = set.intersection(*({epoch for epoch, _ in curve.points} for curve in found))
     return tuple(found) if common else ()

@@ -17,8 +17,8 @@ from harness.board import Board, Standing
 from harness.config.cards import MethodCard
 from harness.evaluation.queries import WAYS, Queries, queries
 from harness.evaluation.records import CAPTIONS, IMAGE_IDS, RANKINGS, RANKS, arrays, texts
-from harness.kept import Read
 from harness.report import label
+from harness.tracking.artifacts import Read
 
 FIRST = 5  # shown of a ranking; a query is answered with a match among them
 SAMPLE = 12  # queries of a direction

@@ -13,11 +13,11 @@ from harness.data.content import Look
 from harness.errors import DataError
 from harness.evaluation.queries import WAYS
 from harness.examples import FIRST, GROUPS, Examples, examples_of
-from harness.kept import Read
 from harness.layouts.opening import fingerprint
 from harness.layouts.previews import Looks, thumbnail
 from harness.markup import markup
 from harness.report import file_name
+from harness.tracking.artifacts import Read
 
 SIDE = 160  # pixels of a picture's longer side
 SUFFIX = "examples.html"

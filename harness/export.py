@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.board import Board
-from harness.compare import missing, name_of, row_of, run_of
+from harness.compare import missing, row_of
 from harness.errors import DataError, StoreError, UsageError, unknown
 from harness.evaluation.ranking_files import files_of, write_tables
 from harness.evaluation.rankings import OF_RANKINGS, OF_RANKS, Arrays, Run
 from harness.evaluation.records import IMAGE_IDS, RANKINGS, RANKS, arrays
 from harness.files import write_atomic
 from harness.summary import count, near
-from harness.tracking import Tracker
+from harness.tracking.frame import name_of, run_of
+from harness.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     import pandas

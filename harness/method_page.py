@@ -9,7 +9,6 @@ from math import isnan
 from typing import NamedTuple
 
 from harness.board import Board, Standing, Trial, mean
-from harness.columns import described_settings, described_training
 from harness.config.cards import MethodCard
 from harness.config.project import built_in
 from harness.config.registry import training_for
@@ -17,6 +16,7 @@ from harness.evaluation.queries import Hardest
 from harness.evidence import Assessed
 from harness.lines import Lines, own_curve
 from harness.report import file_name, label, millions, notes, origin, published, rate, search_name, template, tenths
+from harness.tracking.columns import described_settings, described_training
 from harness.trial.external import is_external
 from harness.trial.results import RECALLS
 

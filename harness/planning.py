@@ -19,7 +19,7 @@ from harness.errors import StoreError, UsageError
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import split_folds
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.store import default_uri, is_logged
+from harness.tracking.store import default_uri, is_logged
 from harness.trial.folder import CHECKPOINT, read_result
 from harness.trial.results import Assignment, Failure, State, TrialSpec
 

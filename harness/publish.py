@@ -13,16 +13,14 @@ from harness import forms, report
 from harness.archive import Archived, read_studies
 from harness.config.project import STUDIES, TRIALS
 from harness.config.registry import Registry
-from harness.errors import StoreError
 from harness.evaluation.statistics import Hits, hits_of
 from harness.evidence import Assessed, assessed
 from harness.figures import Comparison, Figure
-from harness.kept import ranks
 from harness.planning import Plan
 from harness.plots import drawn
 from harness.search_report import Page, page
-from harness.store import SQLITE, sqlite_file, without_password
-from harness.tracking import Tracker
+from harness.tracking.artifacts import ranks
+from harness.tracking.tracker import Tracker
 from harness.trial.folder import read_epochs
 from harness.trial.results import EpochReport
 
@@ -127,13 +125,6 @@ def boards_in(plan: Plan) -> frozenset[tuple[str, str]]:
 def files_of(plan: Plan, folder: Path) -> list[Path]:
     """The files of those boards, written or not."""
     return [folder / report.file_name(dataset, protocol) for dataset, protocol in sorted(boards_in(plan))]
-
-
-def open_store(uri: str) -> Tracker:
-    """The tracking store to read from; StoreError where nothing was ever run."""
-    if uri.startswith(SQLITE) and not sqlite_file(uri).is_file():
-        raise StoreError(f"there is no tracking store {without_password(uri)}; `harness run` makes it")
-    return Tracker(uri)
 
 
 def _figures(page: Page, folder: Path) -> Iterator[tuple[str, bytes]]:

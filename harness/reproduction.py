@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isnan, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import RenderableType
 from scipy.special import stdtrit
 
 from harness.campaign import only_driver
-from harness.compare import run_of
 from harness.config.cards import protocol_of
 from harness.config.project import CACHE, Config
 from harness.config.registry import Registry
@@ -27,13 +26,11 @@ from harness.output import table
 from harness.planning import assignment
 from harness.recording import View
 from harness.report import tenths
-from harness.tracking import Tracker
+from harness.tracking.frame import labelled, run_of
+from harness.tracking.tracker import Tracker
 from harness.trial.external import is_external
 from harness.trial.folder import RESULT
 from harness.trial.results import RECALLS, Assignment, EpochReport, State, TrialResult
-
-if TYPE_CHECKING:
-    import pandas
 
 REPRODUCED = "reproduced"
 NAMES = (*RECALLS, "rsum")
@@ -112,15 +109,6 @@ def case_of(tracker: Tracker, config: Config, registry: Registry, name: str) -> 
     sums = frame[(frame["recipe"] == run["recipe"]) & (frame["state"] == State.DONE)]["rsum"].tolist()
     changed = drift(then, again)
     return Case(then.spec.label, then, again, tuple(changed), noise(sums), config.results)
-
-
-def labelled(frame: pandas.DataFrame, label: str) -> Mapping[str, Any]:
-    """The latest finished trial of a label, such as caan/scenes/s0."""
-    done = frame[frame["state"] == State.DONE].sort_values("ended")
-    found = done[done["label"] == label]
-    if not len(found):
-        raise UsageError(f"{unknown('run', label, set(done['label']))}; a run's id or key will do as well")
-    return dict(found.iloc[-1])
 
 
 def planned(config: Config, registry: Registry, then: TrialResult) -> Assignment:

@@ -29,8 +29,8 @@ from harness.layouts.opening import fingerprint, open_dataset
 from harness.output import table
 from harness.planning import check_numbers, check_protocol, check_writable
 from harness.report import label, rsum, tenths
-from harness.store import default_uri
-from harness.tracking import Tracker
+from harness.tracking.store import default_uri
+from harness.tracking.tracker import Tracker
 from harness.trial.external import FILE, PREFIX, file_name, method_of, recipe_of, spec_of
 from harness.trial.folder import read_result, write_result, write_spec
 from harness.trial.results import State, TrialResult, TrialSpec

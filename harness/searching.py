@@ -8,18 +8,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.columns import described
 from harness.config.cards import SELECTION, DatasetCard, protocol_of
 from harness.config.project import STUDIES, TRIALS, Config
 from harness.config.registry import Registry
 from harness.config.sections import Scalar, Tunable
 from harness.errors import UsageError, unknown
 from harness.planning import Plan, assignments, check_data, check_numbers, check_room, check_writable, stand
-from harness.recording import Ended
 from harness.search import Study, open_storage, study_names
 from harness.space import check_search, default_point, points_for, space_for
-from harness.store import default_uri, is_logged
 from harness.subject import Subject
+from harness.tracking.columns import described
+from harness.tracking.log import Ended
+from harness.tracking.store import default_uri, is_logged
 from harness.trial.folder import read_result
 from harness.trial.results import RECALLS, Assignment, EpochReport, Failure, TrialResult, TrialSpec
 

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from harness.campaign import LOCK
 from harness.planning import Planned
-from harness.store import is_logged
+from harness.tracking.store import is_logged
 from harness.trial.folder import SPEC, read_epochs, read_result
 from harness.trial.results import State
 

@@ -17,7 +17,7 @@ from harness.output import table
 from harness.planning import Plan
 from harness.publish import Published
 from harness.status import Status, counts
-from harness.store import without_password
+from harness.tracking.store import without_password
 from harness.trial.folder import TRACEBACK, read_result
 from harness.trial.results import Assignment, Failure, State, TrialSpec
 

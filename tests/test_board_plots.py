@@ -17,7 +17,7 @@ from harness.axes import LEADING, counting, spread
 from harness.board_plots import drawn, plots
 from harness.evidence import Assessed, Curve, Evidence, assessed
 from harness.lines import MOST, Lines, learning, means, recall
-from harness.tracking import Tracker
+from harness.tracking.tracker import Tracker
 from harness.webpage import webpage
 
 SVG = "{http://www.w3.org/2000/svg}"

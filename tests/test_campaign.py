@@ -29,9 +29,9 @@ from harness.files import write_atomic
 from harness.interruption import held_back
 from harness.layouts.scenes import Scenes
 from harness.planning import Plan, check_room, plan
-from harness.recording import Logbook
-from harness.store import is_logged
-from harness.tracking import Tracker
+from harness.tracking.log import Logbook
+from harness.tracking.store import is_logged
+from harness.tracking.tracker import Tracker
 from harness.trial.folder import read_epochs, read_result
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 

@@ -9,7 +9,7 @@ import pytest
 from sample_results import log_ranked, two_methods
 from tiny_project import Call
 
-from harness.tracking import Tracker
+from harness.tracking.tracker import Tracker
 
 Captured = pytest.CaptureFixture[str]
 

@@ -14,7 +14,7 @@ from harness.errors import StoreError
 from harness.evidence import Evidence, assessed
 from harness.forms import files
 from harness.publish import publish
-from harness.tracking import Tracker
+from harness.tracking.tracker import Tracker
 
 QUALITY = {"good": 4, "same": 4, "bad": 400}  # the worst rank of each method
 NOTHING = Registry({}, {})

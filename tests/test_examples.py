@@ -21,7 +21,6 @@ from PIL import Image
 from tiny_project import Call
 
 from harness.board import boards_of
-from harness.columns import typed
 from harness.config.cards import DatasetCard
 from harness.data.content import Look, Place
 from harness.errors import DataError
@@ -34,6 +33,7 @@ from harness.examples_page import tags, webpage
 from harness.files import npz
 from harness.layouts.previews import Looks
 from harness.layouts.scenes import Scenes, picture
+from harness.tracking.frame import typed
 
 IMAGES, EACH = 30, 2
 PAIRS = np.stack([np.repeat(np.arange(IMAGES), EACH), np.arange(IMAGES * EACH)], axis=1)

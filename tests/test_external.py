@@ -21,7 +21,7 @@ from harness.data.split import Split
 from harness.evaluation.records import RANKINGS, RANKS
 from harness.evaluation.score_files import hints_of
 from harness.layouts.opening import open_dataset
-from harness.tracking import Tracker
+from harness.tracking.tracker import Tracker
 from harness.trial.external import is_external, note_of
 from harness.trial.folder import read_result, read_spec
 from harness.trial.results import RECALLS

@@ -16,7 +16,7 @@ from sample_results import log_ranked, two_methods
 from tiny_project import Call
 
 from harness.forms import FORMS, tex
-from harness.tracking import Tracker
+from harness.tracking.tracker import Tracker
 
 Captured = pytest.CaptureFixture[str]
 EVERY = ("report", "--format", ",".join(FORMS))

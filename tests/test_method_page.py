@@ -23,7 +23,7 @@ from harness.evidence import Assessed, assessed
 from harness.forms import as_json, files
 from harness.method_page import facts, file_stem, method_page
 from harness.report import safe
-from harness.tracking import Tracker
+from harness.tracking.tracker import Tracker
 from harness.webpage import webpage
 
 ROOT = Path(__file__).parents[1]

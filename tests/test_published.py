@@ -12,13 +12,13 @@ from sample_results import result_of, spec_of
 
 from harness.board import boards_of
 from harness.board_page import board_page
-from harness.columns import typed
 from harness.config.cards import MethodCard, Reported
 from harness.config.project import Config
 from harness.config.registry import discover
 from harness.evidence import assessed
 from harness.published import beside
 from harness.report import HEADER, header
+from harness.tracking.frame import typed
 
 SUMS = (470.0, 474.0, 478.0)
 

@@ -15,14 +15,15 @@ from rich.console import Console
 from sample_results import folder_of, reports_of, result_of, spec_of
 
 from harness.board import boards_of
-from harness.columns import epoch_metrics, typed
 from harness.config.cards import MethodCard
 from harness.config.project import Config, built_in, load
 from harness.config.registry import discover, settings_for
 from harness.errors import ConfigError, StoreError
 from harness.evidence import assessed
 from harness.report import HEADER, escaped, tables, write
-from harness.tracking import Tracker
+from harness.tracking.columns import epoch_metrics
+from harness.tracking.frame import typed
+from harness.tracking.tracker import Tracker
 from harness.trial.results import Failure, State
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from sample_results import result_of, spec_of
 from tiny_project import CARD, Call
 
 from harness.reproduction import Again, Case, noise
-from harness.tracking import Tracker
+from harness.tracking.tracker import Tracker
 from harness.trial.results import Assignment, Failure, State
 
 Captured = pytest.CaptureFixture[str]

@@ -17,7 +17,7 @@ from tiny_project import CARD, Call
 
 from harness.archive import read_studies
 from harness.search import open_storage, study_names
-from harness.tracking import Tracker
+from harness.tracking.tracker import Tracker
 
 Captured = pytest.CaptureFixture[str]
 SPACE = """

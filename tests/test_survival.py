@@ -31,8 +31,8 @@ from harness.executors.executor import InProcess
 from harness.executors.ray_cluster import RayExecutor
 from harness.output import Output
 from harness.planning import Planned, plan
-from harness.recording import Logbook
-from harness.tracking import Tracker
+from harness.tracking.log import Logbook
+from harness.tracking.tracker import Tracker
 from harness.trial.checkpoint import load_checkpoint
 from harness.trial.folder import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_epochs, read_result
 from harness.trial.results import Assignment, EpochReport, Failure, State
@@ -577,7 +577,7 @@ def test_a_tracking_server_that_goes_away_stops_no_trial_and_has_every_result_on
             server.start()
         calm(place)
 
-    monkeypatch.setattr("harness.recording.AWAY_SECONDS", 0.5)
+    monkeypatch.setattr("harness.tracking.log.AWAY_SECONDS", 0.5)
     trials = planned(seeds=range(3))
     words = (*TROUBLED, "--here", "--seeds", "0,1,2", "-s", f"tracking.uri={server.uri}")
     with meanwhile(go_away):

@@ -27,7 +27,7 @@ from harness.forms import files
 from harness.markup import readable
 from harness.report import header, published, rows
 from harness.report import pairs as differences
-from harness.tracking import Tracker
+from harness.tracking.tracker import Tracker
 from harness.trial.results import Failure, State
 from harness.webpage import sortable, webpage
 

@@ -11,7 +11,7 @@ from harness.config.sections import Training
 from harness.evaluation.records import RANKS
 from harness.evaluation.statistics import hits_of, recalls
 from harness.files import write_atomic
-from harness.tracking import Tracker
+from harness.tracking.tracker import Tracker
 from harness.trial.folder import TRACEBACK, write_epochs, write_result, write_spec
 from harness.trial.results import RECALLS, EpochReport, State, TrialResult, TrialSpec
 

@@ -14,10 +14,10 @@ import pytest
 from sample_results import folder_of, reports_of, result_of, spec_of
 
 from harness.errors import StoreError
-from harness.recording import Books, Logbook
-from harness.scribe import Scribe
-from harness.store import is_logged
-from harness.tracking import Tracker
+from harness.tracking.log import Books, Logbook
+from harness.tracking.log_process import Scribe
+from harness.tracking.store import is_logged
+from harness.tracking.tracker import Tracker
 from harness.trial.results import State
 
 SPECS = [spec_of(seed=seed) for seed in range(2)]
@@ -89,7 +89,7 @@ def test_what_interrupts_a_terminals_whole_group_leaves_the_end_to_the_driver(
 
 DRIVER = """
 import os, signal, sys
-from harness.scribe import Scribe
+from harness.tracking.log_process import Scribe
 if __name__ == "__main__":
     with Scribe(sys.argv[1]) as books:
         books.open("main", [], {}, print)

@@ -20,13 +20,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from sample_results import folder_of, reports_of, result_of, spec_of
 
-from harness.columns import described
 from harness.config.project import Config
 from harness.config.sections import Training
 from harness.config.toml import override_value, parse_override
 from harness.errors import StoreError
-from harness.store import default_uri, is_logged, uncollected, without_password
-from harness.tracking import EPOCH_SECONDS, EXPERIMENT, Tracker
+from harness.tracking.columns import described
+from harness.tracking.store import default_uri, is_logged, uncollected, without_password
+from harness.tracking.tracker import EPOCH_SECONDS, EXPERIMENT, Tracker
 from harness.trial.folder import write_epochs
 from harness.trial.results import Failure, State
 
@@ -171,7 +171,7 @@ def test_the_more_trials_are_under_way_the_longer_the_epochs_of_each_are_held_ba
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specs = [spec_of(seed=seed) for seed in range(3)]
-    monkeypatch.setattr("harness.tracking.WRITE_SECONDS", EPOCH_SECONDS / 2)
+    monkeypatch.setattr("harness.tracking.tracker.WRITE_SECONDS", EPOCH_SECONDS / 2)
     tracker = Tracker(store)
     tracker.open_campaign("main", specs)
     for spec in specs:
@@ -288,7 +288,7 @@ def test_the_columns_of_a_frame_keep_their_types_when_it_is_empty(store: str) ->
 
 
 def test_a_frame_reads_every_page_of_a_long_store(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.tracking.PAGE", 2)
+    monkeypatch.setattr("harness.tracking.tracker.PAGE", 2)
     tracker = Tracker(store)
     for seed in range(5):
         tracker.begin(spec_of(seed=seed))
@@ -371,7 +371,9 @@ def test_the_default_store_lies_in_the_results_folder_and_a_sqlite_path_is_absol
 
 
 def test_asking_whether_a_result_is_logged_imports_neither_mlflow_nor_pandas() -> None:
-    script = "import sys, harness.tracking; sys.exit(bool({'mlflow', 'pandas', 'sqlalchemy'} & set(sys.modules)))"
+    script = (
+        "import sys, harness.tracking.tracker; sys.exit(bool({'mlflow', 'pandas', 'sqlalchemy'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from harness.evaluation.records import RANKINGS, RANKS
+from numpy.typing import NDArray
+
+from harness.evaluation.records import HEADS, MEASURED, RANKINGS, RANKS, arrays
 from harness.trial.folder import EPOCHS, RESULT, SPEC, TRACEBACK
-from harness.trial.results import TrialResult
+from harness.trial.results import EpochReport, TrialResult
 
 ENVIRONMENT = "environment.json"
 ARTIFACTS = (SPEC, RESULT, EPOCHS, RANKS, RANKINGS, TRACEBACK)
+Read = Callable[[str, str], bytes | None]  # the bytes of a run's file, by the run's id and the file's name
 
 
 def gather(result: TrialResult, folder: Path, place: Path) -> None:
@@ -28,3 +33,22 @@ def gather(result: TrialResult, folder: Path, place: Path) -> None:
 def local_folder(place: str) -> Path | None:
     """Where artifacts lie that are files of this machine: MLflow's own way takes a millisecond for each."""
     return Path(url2pathname(urlsplit(place).path)) if place.startswith("file:") else None
+
+
+def ranks(read: Read, run: str) -> dict[str, NDArray[Any]] | None:
+    """The arrays of a run's ranks.npz that measures follow from."""
+    return arrays(read(run, RANKS), MEASURED)
+
+
+def rankings(read: Read, run: str) -> dict[str, NDArray[Any]] | None:
+    """The arrays of a run's rankings.npz, without scores."""
+    return arrays(read(run, RANKINGS), HEADS)
+
+
+def epochs(read: Read, run: str) -> tuple[EpochReport, ...]:
+    """A run's epochs."""
+    kept = read(run, EPOCHS)
+    try:
+        return tuple(EpochReport.model_validate_json(line) for line in (kept or b"").splitlines())
+    except ValueError:
+        return ()

@@ -16,14 +16,13 @@ from typing import Any
 
 from harness.errors import StoreError
 from harness.interruption import held_back
-from harness.recording import Ended, Logbook, Warn
-from harness.tracking import Tracker
+from harness.tracking.log import Ended, Logbook, Warn
+from harness.tracking.tracker import Tracker
 from harness.trial.results import EpochReport, State, TrialSpec
 
 # Started from a clean process that has imported MLflow already: the next campaign of this process waits for nothing.
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["harness.scribe", "mlflow", "mlflow.store.tracking.sqlalchemy_store"])
-
+CONTEXT.set_forkserver_preload(["harness.tracking.log_process", "mlflow", "mlflow.store.tracking.sqlalchemy_store"])
 Word = tuple[str, str]  # what the process says: one of these, and a text
 OPENED, WARNED, CLOSED = "opened", "warned", "closed"
 

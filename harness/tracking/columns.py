@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from harness.config.sections import Scalar, Training
 from harness.config.toml import override_value
 from harness.trial.external import recipe_of
-from harness.trial.results import RECALLS, EpochReport, TrialResult, TrialSpec
-
-if TYPE_CHECKING:
-    import pandas
+from harness.trial.results import EpochReport, TrialResult, TrialSpec
 
 LONGEST_PARAM = 6000  # MLflow cuts longer values without an error
 LONGEST_TAG = 1000
-TEXTS = (
-    *("dataset", "protocol", "method", "recipe", "key", "label", "campaign", "run_id", "state", "failure", "message"),
-    *("data_fingerprint", "source"),
-)
-INTEGERS = (
-    *("seed", "limit", "protocol_version", "started", "ended"),
-    *("gallery.images", "gallery.captions", "gallery.folds"),
-)
-FLOATS = ("rsum", *RECALLS, "best_val_rsum", "epoch")
-ORDER = ["dataset", "protocol", "method", "recipe", "seed", "key"]
 
 
 def described(spec: TrialSpec) -> dict[str, str]:
@@ -125,29 +112,3 @@ def expected(tags: Mapping[str, str]) -> dict[str, dict[str, str]]:
 def cell(row: Mapping[str, str]) -> tuple[str | None, ...]:
     """What a plan replaces when it is made anew: everything planned before for the same place on the same board."""
     return tuple(row.get(name) for name in ("method", "dataset", "protocol", "limit"))
-
-
-def row_of(run: Any) -> dict[str, Any]:
-    """An MLflow run as a row."""
-    tags = {
-        name.removeprefix("harness."): text for name, text in run.data.tags.items() if not name.startswith("mlflow.")
-    }
-    about = {"run_id": run.info.run_id, "label": run.info.run_name}
-    times = {"started": run.info.start_time, "ended": run.info.end_time}
-    return {**tags, **run.data.params, **run.data.metrics, **about, **times}
-
-
-def typed(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
-    """Rows as a frame whose columns keep their types however few rows there are; sorted."""
-    import pandas
-
-    frame = pandas.DataFrame(list(rows))
-    known = [*TEXTS, *INTEGERS, *FLOATS]
-    frame = frame.reindex(columns=[*known, *sorted(set(frame.columns) - {*known})])
-    for name in TEXTS:
-        frame[name] = frame[name].astype("str").fillna("")
-    for name in INTEGERS:
-        frame[name] = pandas.to_numeric(frame[name]).astype("Int64")
-    for name in FLOATS:
-        frame[name] = frame[name].astype("float64")
-    return frame.sort_values(ORDER, ignore_index=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sample_results import reports_of, spec_of
 
-from harness.recording import Logbook, Recorder
-from harness.tracking import Tracker
+from harness.recording import Recorder
+from harness.tracking.log import Logbook
+from harness.tracking.tracker import Tracker
 from harness.trial.results import EpochReport, TrialSpec
 
 

@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.artifacts import gather, local_folder
-from harness.columns import (
+from harness.errors import StoreError
+from harness.files import write_atomic
+from harness.tracking.artifacts import gather, local_folder
+from harness.tracking.columns import (
     cell,
     described,
     epoch_metrics,
@@ -29,12 +31,18 @@ from harness.columns import (
     final_tags,
     finite,
     params_and_tags,
-    row_of,
-    typed,
 )
-from harness.errors import StoreError
-from harness.files import write_atomic
-from harness.store import LOGGED, MANNERS, SQLITE, create_sqlite, digest, sqlite_file, uncollected, without_password
+from harness.tracking.frame import row_of, typed
+from harness.tracking.store import (
+    LOGGED,
+    MANNERS,
+    SQLITE,
+    create_sqlite,
+    digest,
+    sqlite_file,
+    uncollected,
+    without_password,
+)
 from harness.trial.folder import read_epochs
 from harness.trial.results import EpochReport, State, TrialResult, TrialSpec
 
@@ -344,3 +352,10 @@ class Tracker:
 def age(run: Any) -> tuple[bool, int, str]:
     """Sorts runs of one key: the latest finished one is the last, else the latest."""
     return run.info.status == "FINISHED", run.info.start_time, run.info.run_id
+
+
+def open_store(uri: str) -> Tracker:
+    """The tracking store to read from; StoreError where nothing was ever run."""
+    if uri.startswith(SQLITE) and not sqlite_file(uri).is_file():
+        raise StoreError(f"there is no tracking store {without_password(uri)}; `harness run` makes it")
+    return Tracker(uri)
