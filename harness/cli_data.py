@@ -29,24 +29,24 @@ def data() -> None:
 @click.option("--keep", is_flag=True, help="Keep the archive once its files are taken out.")
 def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
     """Download what a dataset's card allows, after asking; what was cut goes on, what is there is not loaded again."""
-    from harness import fetch
+    from harness.preparation import download
 
     config, registry, out = flags.open()
     card = registry.datasets.get(name)
     if card is None:
         raise UsageError(unknown("dataset", name, registry.datasets))
-    items = fetch.items(card, config.data)
+    items = download.items(card, config.data)
     wanted = [item for item in items if not item.is_done]
-    out.note(*(fetch.page(card, wanted) if wanted else ()))
+    out.note(*(download.page(card, wanted) if wanted else ()))
     if left := sum(item.left for item in wanted):
-        fetch.check_room(config.data / card.folder, left)
+        download.check_room(config.data / card.folder, left)
         agree(f"Load {left / 1e6:,.1f} MB into {config.data / card.folder}?", yes)
     for item in wanted:
         total = item.download.bytes
         with bar(item.download.file, total, total - item.left, shown=not flags.quiet) as tell:
-            fetch.fetch(item, tell, keep)
+            download.fetch(item, tell, keep)
     place = f"all files of {name} that its card can download are in {config.data / card.folder}"
-    out.answer(fetch.as_json(card, items, wanted), f"{place}; next: harness run --datasets {name}")
+    out.answer(download.as_json(card, items, wanted), f"{place}; next: harness run --datasets {name}")
     return 0
 
 
@@ -63,8 +63,8 @@ def convert(
 
     SOURCE: bottom-up-attention TSV files, parts of one release in their order, or folders of IMAGE_ID.npy or .npz.
     """
-    from harness import convert
     from harness.interruption import sigterm_raises
+    from harness.preparation import convert
 
     out, shown = flags.out(), not (flags.quiet or flags.as_json)
     with sigterm_raises():
@@ -101,9 +101,9 @@ def extract(
 
     IMAGES: a folder of .jpg, .png or .webp files; an image's id is its file's name without the suffix.
     """
-    from harness import extract, vision_models
     from harness.data.pictures import find_pictures
     from harness.interruption import sigterm_raises
+    from harness.preparation import extract, vision_models
     from harness.trial.device import choose_device
 
     out, shown = flags.out(), not (flags.quiet or flags.as_json)

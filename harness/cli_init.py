@@ -46,11 +46,11 @@ def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
       dataset_NAME.json, regions/                      Karpathy's captions and splits
       train_ims.npy, train_caps.txt, dev_…, test_…     the field's precomputed regions
     """
-    from harness import init_dataset
     from harness.config.project import CACHE
+    from harness.preparation import card
 
     config, registry, out = flags.open()
-    asked = init_dataset.request(config, registry.datasets, name, folder, config.results / CACHE)
-    found = init_dataset.write_card(asked, out.note, force)
-    out.answer(init_dataset.as_json(asked, found), *init_dataset.page(asked, found))
+    asked = card.request(config, registry.datasets, name, folder, config.results / CACHE)
+    found = card.write_card(asked, out.note, force)
+    out.answer(card.as_json(asked, found), *card.page(asked, found))
     return 0

@@ -22,7 +22,7 @@ def validate(flags: Flags) -> int:
     from harness import validate_page
     from harness.config.project import CACHE
     from harness.planning import check_writable
-    from harness.validate import validated
+    from harness.preparation.validation import validated
 
     config, registry, out = flags.open()
     names = registry.select_datasets(flags.datasets or config.campaign.datasets)

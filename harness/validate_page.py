@@ -11,8 +11,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.findings import Finding, Report, Severity
 from harness.output import table
+from harness.preparation.findings import Finding, Report, Severity
 
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 SHORT = 12  # digits of a fingerprint that people read

@@ -10,13 +10,13 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from harness.array_folder import ArrayFolder
-from harness.butd_tsv import ButdTsv
 from harness.data.content import first_twice
 from harness.data.region_store import Facts, Made, Watch, read_facts, unwatched
 from harness.data.region_writer import Dtype, RegionWriter, discard
 from harness.errors import DataError, UsageError
-from harness.region_source import RegionSource
+from harness.preparation.array_folder import ArrayFolder
+from harness.preparation.source import RegionSource
+from harness.preparation.tsv import ButdTsv
 
 
 def convert(

@@ -25,8 +25,8 @@ from transformers.models.yolos.image_processing_pil_yolos import YolosImageProce
 
 from harness.data.pictures import read_picture
 from harness.errors import ResourceError
-from harness.extractors import Detector, Extractor, PatchGrid, object_scores
-from harness.vision_models import Wanted, load
+from harness.preparation.extractors import Detector, Extractor, PatchGrid, object_scores
+from harness.preparation.vision_models import Wanted, load
 
 __all__ = ["images", "models"]
 

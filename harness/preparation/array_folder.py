@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from harness.data.arrays import open_array
 from harness.data.region_store import FACTS
 from harness.errors import DataError, UsageError
-from harness.region_source import ImageRegions, LaidFiles, Size, from_corners
+from harness.preparation.source import ImageRegions, LaidFiles, Size, from_corners
 
 FEATURES = ("x", "features", "feat", "arr_0")
 BOXES = ("bbox", "boxes", "bboxes")

@@ -21,16 +21,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from harness.butd_tsv import parse
 from harness.cli import cli, main
 from harness.cli_data import data
-from harness.convert import as_json, convert
 from harness.data.region_store import RegionStore, open_store
 from harness.data.region_writer import RegionWriter, discard
 from harness.errors import DataError, StoreError, UsageError
-from harness.region_source import ImageRegions
+from harness.preparation.convert import as_json, convert
+from harness.preparation.source import ImageRegions
+from harness.preparation.tsv import parse
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "butd_demo" / "train2014_obj36.tsv"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "butd_demo" / "train2014_obj36.tsv"
 WIDTH = 5
 SIZE = (64, 48)
 cli.add_command(data)
@@ -316,7 +316,7 @@ KILLED = """
 import os, signal, sys
 from contextlib import nullcontext
 from pathlib import Path
-from harness import convert
+from harness.preparation import convert
 from harness.data import region_writer
 
 def tell(at):

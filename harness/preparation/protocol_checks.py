@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.caption_checks import same
 from harness.config.cards import ProtocolCard
 from harness.data.content import Spot
 from harness.data.regions import Floats, Ints
@@ -20,7 +19,8 @@ from harness.data.split import Split
 from harness.evaluation.protocols import Fold, expected_at_random, gallery, split_folds
 from harness.evaluation.records import evaluation
 from harness.evaluation.streaming import Rows, Source, rank_streamed
-from harness.findings import Finding, Severity
+from harness.preparation.caption_checks import same
+from harness.preparation.findings import Finding, Severity
 
 BLOCK = 2**24  # scores held together
 FAR = 6.0  # standard deviations of a recall

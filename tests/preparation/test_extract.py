@@ -27,9 +27,9 @@ from harness.cli_data import data
 from harness.data.pictures import find_pictures
 from harness.data.region_store import RegionStore, open_store
 from harness.errors import ConfigError, DataError, StoreError
-from harness.extract import extract
-from harness.extractors import Extractor
-from harness.vision_models import Wanted, load
+from harness.preparation.extract import extract
+from harness.preparation.extractors import Extractor
+from harness.preparation.vision_models import Wanted, load
 
 __all__ = ["images", "models"]
 
@@ -175,7 +175,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 from harness.data import region_writer
-from harness.extract import extract
+from harness.preparation.extract import extract
 from harness.data.pictures import find_pictures
 
 class Colours:
@@ -261,7 +261,7 @@ class Hub(BaseHTTPRequestHandler):
 LOADING = """
 import sys
 from harness.errors import DataError
-from harness.vision_models import local_folder
+from harness.preparation.vision_models import local_folder
 for step in sys.argv[1:]:
     name, _, download = step.partition("+")
     try:

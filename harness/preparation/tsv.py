@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from harness.errors import DataError
 from harness.files import lfs_hint
-from harness.region_source import ImageRegions, LaidFiles, from_corners
+from harness.preparation.source import ImageRegions, LaidFiles, from_corners
 
 LONGEST = 1 << 26  # bytes of a line: ten times an image of 100 regions
 PIECE = 1 << 20  # bytes read at a time

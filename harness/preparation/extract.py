@@ -20,7 +20,7 @@ from harness.data.region_writer import Dtype, RegionWriter, discard
 from harness.errors import DataError, StoreError
 
 if TYPE_CHECKING:
-    from harness.extractors import Extractor, Pixels
+    from harness.preparation.extractors import Extractor, Pixels
 
 READERS = min(8, os.cpu_count() or 1)  # threads that read pictures
 AHEAD = 2  # batches that are read while one is seen

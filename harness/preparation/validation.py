@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from harness import caption_checks, image_checks, picture_checks, protocol_checks
 from harness.config.cards import DatasetCard
 from harness.data.cache import broken_link, checked_sha256, present
 from harness.data.content import NOWHERE, Content, Place, Reader, Spot
@@ -19,9 +18,10 @@ from harness.data.split import mismatches
 from harness.errors import DataError
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import split_folds
-from harness.findings import Finding, Report, Severity, found, in_order
 from harness.layouts.opening import LAYOUTS, open_dataset
-from harness.region_scan import Scan, copies, scan
+from harness.preparation import caption_checks, image_checks, protocol_checks
+from harness.preparation.findings import Finding, Report, Severity, found, in_order
+from harness.preparation.image_checks import Scan, copies, scan
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -129,11 +129,11 @@ class Validation:
 
     def look_at_pictures(self, place: Place) -> None:
         """The folder of pictures, where there is one."""
-        if not picture_checks.has_pictures(place.folder):
+        if not image_checks.has_pictures(place.folder):
             return
         total = sum(len(content.images) for content in self.contents.values())
         task = self.progress.add_task(f"{self.card.name}: pictures", total=total)
-        self.report.findings += picture_checks.of_pictures(
+        self.report.findings += image_checks.of_pictures(
             self.card, self.data, self.cache, self.contents, lambda images: self.progress.advance(task, images)
         )
         self.progress.remove_task(task)

@@ -12,10 +12,9 @@ import numpy as np
 from harness.data.content import SHOWN, Content, Spot
 from harness.data.regions import Ints
 from harness.data.tokens import Tokens
-from harness.findings import Finding, Severity, found
+from harness.preparation.findings import Finding, Severity, found
 
 Contents = Mapping[str, Content]
-
 MANY = 0.1  # the share of a split's captions that stand in another one, from which on it is hardly by chance
 ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
 MOJIBAKE = re.compile("Ã[\x80-\xbf©¨¯±¼¶¤]|â€|â\x80|Â[\x80-\xbf°£]|ï»¿|\N{REPLACEMENT CHARACTER}")

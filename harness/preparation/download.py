@@ -37,7 +37,6 @@ SILENCE = 30.0  # seconds that a server may say nothing
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before one more try, of those that bring nothing; then it is given up
 BUSY = (408, 425, 429)  # answers, beside 5xx, after which another try may do
 SPAN = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-
 Tell = Callable[[int], object]  # how many bytes are there
 
 

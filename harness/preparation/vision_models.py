@@ -18,8 +18,8 @@ from PIL import Image
 
 from harness.data.text_encoder import KEPT, Silent, how_to_convert
 from harness.errors import ConfigError, DataError, ResourceError, UsageError
-from harness.extractors import Detector, Extractor, PatchGrid
 from harness.files import first_line, lfs_hint, sha256
+from harness.preparation.extractors import Detector, Extractor, PatchGrid
 
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")

@@ -1,0 +1,148 @@
+"""What is odd about the images of a dataset: dead regions, no numbers, the same image twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from harness.config.cards import DatasetCard
+from harness.data.content import Content, Spot
+from harness.data.regions import Bools, Floats, Ints, Regions
+from harness.errors import DataError
+from harness.layouts.previews import FOLDER, Looks
+from harness.preparation.findings import EXAMPLES, Finding, Severity, found
+
+PIECE = 2**25  # bytes of regions held together
+DIGEST = 16
+Copy = tuple[str, int]  # an image: the split and its number there
+
+
+def of_regions(split: str, content: Content, seen: Scan) -> Iterator[Finding]:
+    """What a pass over a split's regions has seen."""
+    bad = [(content.where("image", image), "") for image in seen.bad.tolist()]
+    message = "images have regions with NaN or inf; extract or get them again"
+    yield from found(Severity.ERROR, "not-finite", message, bad, split)
+    dead = [(content.where("image", image), f"region {region}") for image, region in seen.dead[:EXAMPLES].tolist()]
+    message = "regions hold one number throughout: they say nothing; extract them again, or leave them out"
+    yield from found(Severity.WARNING, "constant-region", message, dead, split, len(seen.dead))
+
+
+def of_one_id(contents: Mapping[str, Content]) -> Iterator[Finding]:
+    """Images of two splits that have one id."""
+    home: dict[str, str] = {}
+    for split, content in contents.items():
+        places = []
+        for number, image in enumerate(content.image_ids):
+            if home.setdefault(image, split) != split:
+                places.append((content.where("image", number), f"{image!r} is in {home[image]} too"))
+        message = "images of one id are in two splits; an image belongs to one"
+        yield from found(Severity.WARNING, "image-in-two-splits", message, places, split)
+
+
+def of_copies(contents: Mapping[str, Content], groups: Iterable[list[Copy]]) -> Iterator[Finding]:
+    """Images that are the same to the last bit, in one split and in two."""
+    apart: list[tuple[Spot, str]] = []
+    together: list[tuple[Spot, str]] = []
+    for (split, number), *others in groups:
+        first = contents[split].where("image", number)
+        for other, copy in others:
+            spot = contents[other].where("image", copy)
+            (together if other == split else apart).append((spot, f"as {first}, of {split}"))
+    message = "images of two splits have the same regions to the last bit; take them out of one"
+    yield from found(Severity.WARNING, "image-in-two-splits", message, apart)
+    message = "images have the same regions to the last bit as another one of their split: exact ties"
+    yield from found(Severity.NOTE, "images-alike", message, together)
+
+
+def has_pictures(folder: Path) -> bool:
+    """Whether there is a folder of pictures."""
+    return (folder / FOLDER).is_dir()
+
+
+def of_pictures(
+    card: DatasetCard, data: Path, cache: Path, contents: Mapping[str, Content], advance: Callable[[int], None]
+) -> Iterator[Finding]:
+    """Pictures that cannot be read, that are of another size than the dataset says, and images without one."""
+    looks = Looks(card, data, cache)
+    for split, content in contents.items():
+        broken: list[tuple[Spot, str]] = []
+        resized: list[tuple[Spot, str]] = []
+        absent: list[tuple[Spot, str]] = []
+        for image in content.image_ids:
+            spot = Spot(FOLDER, image)
+            try:
+                look = looks.of(image)
+            except DataError as error:
+                broken.append((spot, str(error)))
+            else:
+                if look.picture is None:
+                    absent.append((spot, ""))
+                elif look.size != look.picture.size:
+                    resized.append((spot, f"{look.picture.size} pixels, the dataset says {look.size}"))
+            advance(1)
+        message = "pictures cannot be read; get them again or take them out"
+        yield from found(Severity.WARNING, "picture-unreadable", message, broken, split)
+        message = "pictures have another size than the dataset says: boxes are drawn in the wrong places"
+        yield from found(Severity.WARNING, "picture-size", message, resized, split)
+        message = "images have no picture; examples show them by number"
+        yield from found(Severity.NOTE, "picture-absent", message, absent, split)
+
+
+class Scan(NamedTuple):
+    """What one pass has seen of N images."""
+
+    bad: Ints  # images with NaN or inf
+    dead: Ints  # (D, 2) image and region whose numbers are all equal
+    marks: list[bytes]  # N, of the first region of every image
+
+
+def scan(images: Regions, advance: Callable[[int], None]) -> Scan:
+    """Look at every region once; `advance` is told how many images were read."""
+    each = max(1, PIECE // max(1, 4 * images.width * int(images.counts.max(initial=1))))
+    bad, dead, marks = [], [], []
+    for start in range(0, len(images), each):
+        numbers = np.arange(start, min(start + each, len(images)))
+        regions, mask = images.gather(numbers)
+        is_bad, is_dead = faults(regions, mask)
+        bad.append(numbers[is_bad.any(axis=1)])
+        rows, places = np.nonzero(is_dead)
+        dead.append(np.stack([start + rows, places], axis=1))
+        marks += [digest(regions[row, :1]) for row in range(len(numbers))]
+        advance(len(numbers))
+    return Scan(np.concatenate([[], *bad]).astype(np.int64), np.concatenate([np.empty((0, 2), int), *dead]), marks)
+
+
+def faults(regions: Floats, mask: Bools) -> tuple[Bools, Bools]:
+    """Which regions (B, R) of a batch (B, R, F) hold NaN or inf, and which one number throughout."""
+    low, high = regions.min(axis=-1), regions.max(axis=-1)
+    finite = np.isfinite(low) & np.isfinite(high)
+    return mask & ~finite, mask & finite & (low == high) & (regions.shape[-1] > 1)
+
+
+def copies(images: Mapping[str, Regions], marks: Mapping[str, list[bytes]]) -> list[list[Copy]]:
+    """Groups of images whose regions are the same to the last bit, in the order of splits and images.
+
+    Those whose first regions are the same are read again and compared whole.
+    """
+    near = _groups(((split, number), mark) for split, own in marks.items() for number, mark in enumerate(own))
+    return [
+        group for likely in near for group in _groups((place, digest(images[place[0]][place[1]])) for place in likely)
+    ]
+
+
+def digest(regions: Floats) -> bytes:
+    """A hash of regions; 0 and -0 are told apart, as bits are."""
+    return hashlib.blake2b(np.ascontiguousarray(regions).data, digest_size=DIGEST).digest()
+
+
+def _groups(marked: Iterable[tuple[Copy, bytes]]) -> list[list[Copy]]:
+    """Images that share a mark, where there are two or more."""
+    by_mark: dict[bytes, list[Copy]] = defaultdict(list)
+    for place, mark in marked:
+        by_mark[mark].append(place)
+    return [places for places in by_mark.values() if len(places) > 1]
