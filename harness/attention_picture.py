@@ -7,8 +7,8 @@ import io
 from PIL import Image, ImageChops, ImageDraw
 
 from harness.attention_map import EDGE, Box, Light, Panel, Sheet, Text, font
+from harness.board.markup import markup, readable
 from harness.layouts.previews import portrait
-from harness.markup import markup, readable
 
 SIDE = 480  # pixels of the picture inside an SVG, at most
 SCALE = 2  # pixels of a PNG for one of the sheet

@@ -101,7 +101,8 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
 
 def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:
     """Run what is left of a plan, publish its boards, say how it went."""
-    from harness import publish, summary
+    from harness import summary
+    from harness.board import publishing
     from harness.campaign import choose_books, choose_executor, execute
     from harness.resume import remember
     from harness.tracking.tracker import Tracker
@@ -111,7 +112,7 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
     if dry_run:
         out.answer(summary.plan_json(plan, executor.description), *summary.plan_page(plan, executor.description))
         return 0
-    files = publish.files_of(plan, config.reports)
+    files = publishing.files_of(plan, config.reports)
     if plan.idle and all(file.is_file() for file in files):
         failures = summary.failures_page(trial.assignment for trial in plan.failed)
         out.answer(summary.run_json(plan, files), *failures, summary.nothing_to_do(plan, files))
@@ -123,7 +124,7 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
             outcome = execute(plan, executor, books, view, config.failures)
     if outcome.store_error:
         raise StoreError(outcome.store_error)
-    published = publish.publish(Tracker(plan.uri), registry, config.reports, publish.boards_in(plan))
+    published = publishing.publish(Tracker(plan.uri), registry, config.reports, publishing.boards_in(plan))
     out.note(*published.tables)
     out.answer(summary.run_json(plan, published.files), *summary.run_page(plan, outcome, published))
     return outcome.exit_code
@@ -135,7 +136,8 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; test stays closed."""
-    from harness import publish, search_summary
+    from harness import search_summary
+    from harness.board import publishing
     from harness.campaign import carry_out, choose_books, choose_executor, only_driver
     from harness.resume import remember
     from harness.searching import Searched, check_startable, outlines
@@ -151,14 +153,14 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     check_startable(config, registry, found)
     with only_driver(config.results), Searched(config, config.campaign.name, found, flags.retry) as work:
         if work.idle:
-            reports = publish.publish_searches(config.results, config.reports, work.name)
+            reports = publishing.publish_searches(config.results, config.reports, work.name)
             out.answer(search_summary.as_json(work, reports), *search_summary.idle_page(work, reports))
             return TrialError.exit_code if work.failed_before else 0
         remember(config.results, work.name, click.get_current_context().obj)
         out.note(f"{work.name}: {search_summary.budget_line(config.search, len(found))} · {executor.description}")
         with choose_books(default_uri(config), here) as books, out.view() as view:
             outcome = carry_out(work, executor, books, view, config.failures)
-        reports = publish.publish_searches(config.results, config.reports, work.name)
+        reports = publishing.publish_searches(config.results, config.reports, work.name)
         out.answer(search_summary.as_json(work, reports), *search_summary.page(work, outcome, reports))
     if outcome.store_error:
         raise StoreError(outcome.store_error)

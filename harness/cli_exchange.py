@@ -24,8 +24,9 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
 
     Higher is better. They are ranked as the scores of our own trials are, under the dataset's protocol.
     """
-    from harness import publish, scoring, summary
-    from harness.board import boards_of
+    from harness import scoring, summary
+    from harness.board import publishing
+    from harness.board.standings import boards_of
 
     config, registry, out = flags.open()
     asked = scoring.wanted(config, registry, file, dataset, flags.protocol, name, seed, note)
@@ -33,7 +34,7 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
     for warning in found.warnings:
         click.echo(f"harness: warning: {warning}", err=True)
     boards = {(asked.spec.dataset, asked.spec.protocol)}
-    published = publish.publish(tracker, registry, config.reports, boards)
+    published = publishing.publish(tracker, registry, config.reports, boards)
     place = scoring.place_of(boards_of(tracker.frame(), registry.methods), asked.spec.key)
     out.note(*published.tables)
     data = {**scoring.as_json(found, place), "reports": [str(file) for file in published.files]}
@@ -52,8 +53,8 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
 
     None named: all ranked rows.
     """
-    from harness import export
-    from harness.board import boards_of
+    from harness.board import export
+    from harness.board.standings import boards_of
     from harness.tracking.store import default_uri
     from harness.tracking.tracker import open_store
 

@@ -30,7 +30,8 @@ def report(flags: Flags, said: str, check: bool) -> int:
 
     The form `examples` is a page of sampled queries, with what each method found first.
     """
-    from harness import forms, publish, summary
+    from harness import summary
+    from harness.board import forms, publishing
     from harness.tracking.store import default_uri
     from harness.tracking.tracker import open_store
 
@@ -40,19 +41,19 @@ def report(flags: Flags, said: str, check: bool) -> int:
     tracker = open_store(default_uri(config))
     pages = examples(tracker, config, registry, out) if EXAMPLES in asked else {}
     if check:
-        files = forms.files(publish.boards_of_store(tracker, registry), registry.methods, chosen)
-        files |= publish.search_files(config.results, config.reports) | pages
-        return outdated([*publish.outdated(files, config.reports)], len(files), out)
-    published = publish.publish(tracker, registry, config.reports, chosen=chosen)
-    published += publish.publish_searches(config.results, config.reports)
-    published += publish.written(pages, config.reports)
+        files = forms.files(publishing.boards_of_store(tracker, registry), registry.methods, chosen)
+        files |= publishing.search_files(config.results, config.reports) | pages
+        return outdated([*publishing.outdated(files, config.reports)], len(files), out)
+    published = publishing.publish(tracker, registry, config.reports, chosen=chosen)
+    published += publishing.publish_searches(config.results, config.reports)
+    published += publishing.written(pages, config.reports)
     out.answer(summary.published_json(published), *summary.published_page(published))
     return 0
 
 
 def examples(tracker: Tracker, config: Config, registry: Registry, out: Output) -> dict[str, bytes]:
     """The pages of examples, by file name; says which boards have none, and why."""
-    from harness.board import boards_of
+    from harness.board.standings import boards_of
     from harness.examples_page import pages
 
     made, notes = pages(boards_of(tracker.frame(), registry.methods), registry, config, tracker.artifact)
@@ -85,17 +86,18 @@ def outdated(lines: Sequence[str], files: int, out: Output) -> int:
 @click.argument("names", nargs=2, metavar="A B")
 def compare(flags: Flags, names: Sequence[str]) -> int:
     """Whether A is better than B: a paired test of two rows of the boards, or of two runs by their ids."""
-    from harness import compare, publish
-    from harness.board import boards_of
+    from harness.board import comparison
+    from harness.board.evidence import hits
+    from harness.board.standings import boards_of
     from harness.tracking.store import default_uri
     from harness.tracking.tracker import open_store
 
     config, registry, out = flags.open()
     tracker = open_store(default_uri(config))
     frame = tracker.frame()
-    load = partial(publish.hits, tracker)
-    found = compare.comparisons(frame, boards_of(frame, registry.methods), names, load)
-    out.answer(compare.as_json(found), *compare.page(found))
+    load = partial(hits, tracker)
+    found = comparison.comparisons(frame, boards_of(frame, registry.methods), names, load)
+    out.answer(comparison.as_json(found), *comparison.page(found))
     return 0
 
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.board import Board, Standing
+from harness.board.cells import label
+from harness.board.standings import Board, Standing
 from harness.config.cards import MethodCard
 from harness.evaluation.queries import WAYS, Queries, queries
 from harness.evaluation.records import CAPTIONS, IMAGE_IDS, RANKINGS, RANKS, arrays, texts
-from harness.report import label
 from harness.tracking.artifacts import Read
 
 FIRST = 5  # shown of a ranking; a query is answered with a match among them

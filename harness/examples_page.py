@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from harness.board import Board
+from harness.board.cells import file_name
+from harness.board.markup import markup
+from harness.board.standings import Board
 from harness.config.cards import MethodCard
 from harness.config.project import CACHE, Config
 from harness.config.registry import Registry
@@ -15,8 +17,6 @@ from harness.evaluation.queries import WAYS
 from harness.examples import FIRST, GROUPS, Examples, examples_of
 from harness.layouts.opening import fingerprint
 from harness.layouts.previews import Looks, thumbnail
-from harness.markup import markup
-from harness.report import file_name
 from harness.tracking.artifacts import Read
 
 SIDE = 160  # pixels of a picture's longer side

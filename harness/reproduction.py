@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import RenderableType
 from scipy.special import stdtrit
 
+from harness.board.cells import tenths
 from harness.campaign import only_driver
 from harness.config.cards import protocol_of
 from harness.config.project import CACHE, Config
@@ -25,7 +26,6 @@ from harness.layouts.opening import fingerprint
 from harness.output import table
 from harness.planning import assignment
 from harness.recording import View
-from harness.report import tenths
 from harness.tracking.frame import labelled, run_of
 from harness.tracking.tracker import Tracker
 from harness.trial.external import is_external

@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 from harness.archive import ENOUGH, Archived, value_text
+from harness.board.cells import hours, safe, search_name
+from harness.board.markup import template
 from harness.figures import Comparison, Curves, Figure, comparison, figure, label
-from harness.report import hours, safe, search_name, template
 from harness.searching import COSTS
 from harness.studies import Ended
 from harness.subject import Spent, spent_on, superseding

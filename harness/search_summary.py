@@ -9,11 +9,11 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.board.publishing import Published
 from harness.campaign import Outcome
 from harness.config.sections import Scalar, Search
 from harness.config.toml import literal
 from harness.output import table
-from harness.publish import Published
 from harness.searching import COSTS, Outline, Searched
 from harness.space import described
 from harness.subject import Subject

@@ -12,10 +12,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.board.publishing import Published
 from harness.campaign import Outcome
 from harness.output import table
 from harness.planning import Plan
-from harness.publish import Published
 from harness.status import Status, counts
 from harness.tracking.store import without_password
 from harness.trial.folder import TRACEBACK, read_result

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_project import Call
 
-from harness.board import boards_of
+from harness.board.standings import boards_of
 from harness.config.cards import DatasetCard
 from harness.data.content import Look, Place
 from harness.errors import DataError

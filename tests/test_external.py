@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tiny_project import SIZES, Call
 
-from harness.board import Board, boards_of
+from harness.board.standings import Board, boards_of
 from harness.config.cards import DatasetCard, read_card
 from harness.config.project import load
 from harness.config.registry import discover

@@ -20,9 +20,9 @@ from tiny_project import Call, in_a_new_process
 
 from harness import plots
 from harness.archive import ENOUGH, Archived, read_studies
+from harness.board.cells import safe
 from harness.config.sections import Scalar, Search, Tunable
 from harness.figures import comparison, figure, label, place, steps, ticks
-from harness.report import safe
 from harness.search import Study, open_storage
 from harness.search_report import page
 from harness.studies import Ended, Outcome

@@ -10,12 +10,12 @@ import pandas
 from markdown_it import MarkdownIt
 from sample_results import ranks_of, reports_of, result_of, spec_of
 
-from harness.board import Board, boards_of
+from harness.board.evidence import Assessed, assessed
+from harness.board.forms import files
+from harness.board.standings import Board, boards_of
 from harness.config.cards import MethodCard
 from harness.evaluation.records import RANKS
-from harness.evidence import Assessed, assessed
 from harness.files import npz
-from harness.forms import files
 from harness.tracking.columns import described, final_metrics, final_tags, finite
 from harness.tracking.frame import typed
 from harness.trial.folder import EPOCHS

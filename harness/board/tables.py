@@ -1,4 +1,4 @@
-"""Measures beyond the six recalls, as tables: of the split's own pairs, and of named sets of positives. Pure."""
+"""Where every trial of a board stands, in words: a grid of methods and seeds. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from math import isnan, nan
 from typing import NamedTuple
 
-from harness.board import Board, Standing, mean
+from harness.board.cells import label, tenths
+from harness.board.standings import SECTIONS, Board, Standing, Trial, is_done, mean
 from harness.evaluation.queries import WAYS
-from harness.report import label, tenths
-from harness.trial.results import RECALLS
+from harness.trial.results import RECALLS, State
 
+ABSENT = "–"  # a seed that nobody has asked for
 COLUMN = re.compile(r"(?:(?P<of>[a-z][a-z0-9_]*)\.)?(?P<measure>(?P<way>i2t|t2i)_(?P<kind>[a-z0-9_]+)|rsum)")
 OTHERS = ("settings", "training", "env", "gallery", "search")  # what stands before a dot and is no set of positives
 SHOWN = {*RECALLS, "rsum", "i2t_tied", "t2i_tied"}  # elsewhere on the board
@@ -21,6 +22,50 @@ WORDS |= {"ndcg": "nDCG", "tied": "ties %"}
 UNNAMED = ""
 Lists = Mapping[int, Mapping[str, float]]
 NONE: Lists = {}
+
+
+def grid(board: Board) -> list[list[str]]:
+    """A header with the seeds, then a line a row of the board; empty where every trial is ranked."""
+    if not (board.incomplete or board.stale or board.limited):
+        return []
+    rows = [(section, row) for section in SECTIONS for row in getattr(board, section)]
+    seeds = sorted({trial["seed"] for _, row in rows for trial in row.trials})
+    lines = [[label(row), *cells(board, section, row, seeds)] for section, row in rows]
+    return [["method", *(f"seed {seed}" for seed in seeds)], *lines]
+
+
+def cells(board: Board, section: str, row: Standing, seeds: list[int]) -> list[str]:
+    """The state of each seed of a row."""
+    trials = {trial["seed"]: trial for trial in row.trials}
+    return [told(board, section, trials[seed]) if seed in trials else ABSENT for seed in seeds]
+
+
+def told(board: Board, section: str, trial: Trial) -> str:
+    """The state of one trial; a result that is not ranked says why."""
+    if not is_done(trial):
+        return state(trial)
+    if section == "limited":
+        return f"limited to {trial['limit']}"
+    return f"stale {aged(board, trial)}" if section == "stale" else "done"
+
+
+def state(trial: Trial) -> str:
+    """The state of a trial without a result."""
+    match trial["state"]:
+        case State.WAITING:
+            return "not run"
+        case State.FAILED:
+            return f"failed: {trial['failure'] or 'no reason in the store'}"
+        case State.DONE:
+            return "no rsum"
+    return str(trial["state"])
+
+
+def aged(board: Board, trial: Trial) -> str:
+    """What has changed since a trial."""
+    if trial["data_fingerprint"] != board.data:
+        return "data"
+    return "protocol" if trial["protocol_version"] != board.version else "source"
 
 
 class Measures(NamedTuple):

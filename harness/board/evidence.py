@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from harness.board import Board, Standing, boards_of
+from harness.board.standings import Board, Standing, boards_of
 from harness.config.cards import MethodCard
 from harness.evaluation.queries import WAYS, Floats, Hardest, Queries, hardest, lists, profile, queries
 from harness.evaluation.statistics import Difference, Hits, all_intervals, differences, hits_of, letters
 from harness.tracking import artifacts
-from harness.tracking.artifacts import Read
+from harness.tracking.artifacts import Read, ranks
+from harness.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     import pandas
@@ -141,3 +142,12 @@ def curves_of(board: Board, place: int, read: Read) -> tuple[Curve, ...]:
         found.append(Curve(seed, tuple((one.epoch, one.val["rsum"]) for one in epochs)))
     common = set.intersection(*({epoch for epoch, _ in curve.points} for curve in found))
     return tuple(found) if common else ()
+
+
+def hits(tracker: Tracker, run_id: str) -> Hits | None:
+    """What a run has found, from the ranks that the store has of it; None where they are gone or damaged."""
+    arrays = ranks(tracker.artifact, run_id)
+    try:
+        return hits_of(arrays) if arrays else None
+    except KeyError:
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from boards import html_tables, only_board, only_page, row, three_seeds
 from sample_results import result_of, spec_of
 
-from harness.grid import grid
+from harness.board.tables import grid
 
 
 def test_every_state_of_a_trial_has_a_word_of_its_own() -> None:

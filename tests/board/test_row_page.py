@@ -13,20 +13,18 @@ from boards import HOSTILE, Page, html_tables, one_of, only_board, row
 from markdown_it import MarkdownIt
 from sample_results import folder_of, ranks_of, result_of, spec_of
 
-from harness.board_page import beside, board_page
+from harness.board.cells import safe
+from harness.board.evidence import Assessed, assessed
+from harness.board.forms import as_json, attachments, board_page, files, webpage
+from harness.board.row_page import facts, file_stem, method_page
 from harness.config.cards import MethodCard, Reported
 from harness.config.project import Config
 from harness.config.registry import discover
 from harness.evaluation.records import RANKINGS, of_shortlists
 from harness.evaluation.shortlists import shortlists
-from harness.evidence import Assessed, assessed
-from harness.forms import as_json, files
-from harness.method_page import facts, file_stem, method_page
-from harness.report import safe
 from harness.tracking.tracker import Tracker
-from harness.webpage import webpage
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 IMAGES = 20
 TEXTS = [f"caption {n}: <b>two</b> | *dogs* &amp; {{{{ 7 * 7 }}}}" for n in range(2 * IMAGES)]
 COST = {"train_pairs_per_second": 800.0, "score_pairs_per_second": 1e6, "peak_memory_mb": 812.4, "parameters": 1.2e6}
@@ -138,7 +136,7 @@ def test_every_link_and_picture_of_a_board_and_its_rows_leads_to_a_file_that_is_
     assert board == {"scenes-full/caan.md", *plots} and board <= made.keys()
     inner = set(links(made["scenes-full/caan.md"].decode()))
     assert inner == {"../scenes-full.md", "caan-curve.svg"} and "scenes-full/caan-curve.svg" in made
-    assert [*made] == ["scenes-full.md", *dict(beside(one, known))]
+    assert [*made] == ["scenes-full.md", *dict(attachments(one, known))]
 
 
 def test_what_older_runs_do_not_keep_is_said() -> None:
@@ -150,7 +148,7 @@ def test_what_older_runs_do_not_keep_is_said() -> None:
     page = method_page(bare, {}, 0)
     assert "no usable ranks of its runs" in page and "no epochs of its runs" in page
     assert "## Hardest queries" not in page and "## Learning curve" not in page
-    assert [*dict(beside(bare, {}))] == ["scenes-full/rsum.svg", "scenes-full/tradeoff.svg", "scenes-full/caan.md"]
+    assert [*dict(attachments(bare, {}))] == ["scenes-full/rsum.svg", "scenes-full/tradeoff.svg", "scenes-full/caan.md"]
 
 
 def test_a_row_whose_settings_a_search_has_found_says_what_it_took_and_where_it_went() -> None:
@@ -177,10 +175,10 @@ def test_rows_of_one_method_have_pages_of_their_own() -> None:
 )
 def test_a_page_stays_in_its_folder_whatever_the_name_of_its_method(name: str) -> None:
     one = one_of([row(result_of(spec_of(name))), row(result_of(spec_of("caan")))])
-    for path in dict(beside(one, {})):
+    for path in dict(attachments(one, {})):
         assert re.fullmatch(r"scenes-full/\w[\w.-]{0,80}\.(md|svg)", path)
     made = board_page(one, {})
-    assert {link for link in links(made) if link.endswith(".md")} <= {*dict(beside(one, {}))}
+    assert {link for link in links(made) if link.endswith(".md")} <= {*dict(attachments(one, {}))}
     place = next(place for place, ranked in enumerate(one.board.ranked) if ranked.method != "caan")
     for page in (made, method_page(one, {}, place)):
         tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(page)

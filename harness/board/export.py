@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.board import Board
-from harness.compare import missing, row_of
+from harness.board.comparison import missing, row_of
+from harness.board.standings import Board
 from harness.errors import DataError, StoreError, UsageError, unknown
 from harness.evaluation.ranking_files import files_of, write_tables
 from harness.evaluation.rankings import OF_RANKINGS, OF_RANKS, Arrays, Run

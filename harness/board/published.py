@@ -8,7 +8,7 @@ from math import isnan, nan, sqrt
 
 from scipy.special import stdtrit
 
-from harness.board import Board, Standing
+from harness.board.standings import Board, Standing
 from harness.config.cards import MethodCard, Reported
 from harness.evaluation.statistics import LEVEL
 

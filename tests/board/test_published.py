@@ -10,14 +10,14 @@ import scipy.stats
 from boards import html_tables, row
 from sample_results import result_of, spec_of
 
-from harness.board import boards_of
-from harness.board_page import board_page
+from harness.board.cells import HEADER, header
+from harness.board.evidence import assessed
+from harness.board.forms import board_page
+from harness.board.published import beside
+from harness.board.standings import boards_of
 from harness.config.cards import MethodCard, Reported
 from harness.config.project import Config
 from harness.config.registry import discover
-from harness.evidence import assessed
-from harness.published import beside
-from harness.report import HEADER, header
 from harness.tracking.frame import typed
 
 SUMS = (470.0, 474.0, 478.0)
@@ -25,7 +25,7 @@ SUMS = (470.0, 474.0, 478.0)
 
 def card(rsum: float, **changes: object) -> MethodCard:
     """CAAN's own card, with another number for a dataset that needs no files here."""
-    known = discover(Config(root=Path(__file__).parents[1])).methods["caan"]
+    known = discover(Config(root=Path(__file__).parents[2])).methods["caan"]
     values = {"dataset": "scenes", "protocol": "full", "i2t": (70.1, 91.6, 97.2), "t2i": (52.8, 79.0, 87.9)}
     number = Reported.model_validate({**values, "rsum": rsum, "source": "table 1", **changes})
     return known.model_copy(update={"reported": (*known.reported, number)})
@@ -75,7 +75,7 @@ def test_the_page_shows_it_in_a_table_of_its_own_and_never_ranks_it() -> None:
 
 
 def test_numbers_of_other_datasets_are_left_out() -> None:
-    known = discover(Config(root=Path(__file__).parents[1])).methods
+    known = discover(Config(root=Path(__file__).parents[2])).methods
     (board,) = boards_of(frame(), known)
     assert not list(beside(board, known))
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from sample_results import log_ranked, ranks_of, spec_of
 
+from harness.board.evidence import Evidence, assessed
+from harness.board.forms import files
+from harness.board.publishing import publish
 from harness.config.registry import Registry
 from harness.errors import StoreError
-from harness.evidence import Evidence, assessed
-from harness.forms import files
-from harness.publish import publish
 from harness.tracking.tracker import Tracker
 
 QUALITY = {"good": 4, "same": 4, "bad": 400}  # the worst rank of each method

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from harness.board import SHORT, Board, Standing
+from harness.board.evidence import Assessed, Evidence
+from harness.board.published import beside
+from harness.board.standings import Board, Standing
 from harness.config.cards import MethodCard
 from harness.errors import StoreError
-from harness.evidence import Assessed, Evidence
 from harness.files import write_atomic
-from harness.published import beside
 from harness.trial.results import RECALLS
 
 Methods = Mapping[str, MethodCard]
-TEMPLATES = Path(__file__).parent / "templates"
 TIED = 0.05  # percent of queries from which ties are worth a note
-MARKS = re.compile(r"[&<>\\`*\[\]|~$\"']|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word means nothing
-
-
-class Verbatim(str):
-    """Text that stands in a code block, where nothing is escaped."""
 
 
 def write(pages: Mapping[str, str | bytes], folder: Path) -> list[Path]:
@@ -95,13 +86,21 @@ def unranked(board: Board) -> list[str]:
 
 
 SETTINGS = "settings from"  # a column where any are from a search
+
+
 HEADER = (
     *("#", "method", "n", "rsum", "95 %", "group"),
     *(name.replace("_r", " R@") for name in RECALLS),
     *("val rsum", "train pairs/s", "score pairs/s", "parameters", "notes"),
 )
+
+
 PUBLISHED = "published"  # a column where any paper's number compares
+
+
 LEFT = ("method", "rsum", "group", "notes", SETTINGS, PUBLISHED)
+
+
 UNSHOWN = ("95 %", "val rsum", "parameters", "notes", SETTINGS)  # in the terminal, so that a table fits 80 columns
 
 
@@ -229,35 +228,3 @@ def rate(value: float) -> str:
 def millions(value: float) -> str:
     """A count in millions."""
     return "–" if isnan(value) else f"{value / 1e6:.2f} M"
-
-
-def escaped(value: Any) -> Any:
-    """Text as markdown shows it unchanged: on one line, and without a mark that would be read as layout."""
-    if not isinstance(value, str) or isinstance(value, Verbatim):
-        return value
-    line = " ".join(re.sub(r"[^\S ]|[\x00-\x1f\x7f-\x9f]", " ", value).split())
-    return MARKS.sub(lambda mark: f"&#{ord(mark[0])};", line)
-
-
-def fenced(text: str) -> Verbatim:
-    """A block of code that nothing within can end."""
-    marks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return Verbatim(f"{marks}\n{text}\n{marks}")
-
-
-@cache
-def template(name: str) -> Any:
-    """A template of a page: every value it prints is escaped, no place of it has to remember that."""
-    made = environment(finalize=escaped)
-    made.filters |= {"verbatim": Verbatim, "fenced": fenced, "linked": lambda path: Verbatim(quote(path))}
-    return made.get_template(name)
-
-
-def environment(finalize: Callable[[Any], Any], **options: Any) -> Environment:
-    """What reads the templates of one form; `finalize` escapes, as jinja's own `autoescape` knows HTML alone."""
-    settings: dict[str, Any] = {"finalize": finalize, "undefined": StrictUndefined, "autoescape": False}
-    settings |= {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    made = Environment(loader=FileSystemLoader(TEMPLATES), **settings | options)
-    filters: dict[str, Any] = {"short": lambda text: text[:SHORT], "label": label, "tenths": tenths}
-    made.filters |= filters
-    return made

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from harness.axes import EDGE, GLYPH, SCALE, TALL, WIDTH, Axis, Name, Spot, counting, linear, logarithmic, spread
-from harness.board import Board, Standing
-from harness.charts import shortened
+from harness.board.axes import EDGE, GLYPH, SCALE, TALL, WIDTH, Axis, Name, Spot, counting, linear, logarithmic, spread
+from harness.board.cells import label, tenths
+from harness.board.evidence import Assessed, Curve, Evidence
+from harness.board.intervals import shortened
+from harness.board.standings import Board, Standing
 from harness.evaluation.queries import LONGEST, WAYS
-from harness.evidence import Assessed, Curve, Evidence
-from harness.report import label, tenths
 
 MOST = 8  # rows that colour, shape and dash tell apart
 MARKED = (1, 2, 5, 10, 20, 50, 100)  # K with a mark

@@ -14,19 +14,20 @@ from hypothesis import strategies as st
 from rich.console import Console
 from sample_results import folder_of, reports_of, result_of, spec_of
 
-from harness.board import boards_of
+from harness.board.cells import HEADER, tables, write
+from harness.board.evidence import assessed
+from harness.board.markup import escaped
+from harness.board.standings import boards_of
 from harness.config.cards import MethodCard
 from harness.config.project import Config, built_in, load
 from harness.config.registry import discover, settings_for
 from harness.errors import ConfigError, StoreError
-from harness.evidence import assessed
-from harness.report import HEADER, escaped, tables, write
 from harness.tracking.columns import epoch_metrics
 from harness.tracking.frame import typed
 from harness.tracking.tracker import Tracker
 from harness.trial.results import Failure, State
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_methods_are_ranked_by_mean_rsum_over_seeds_with_n_and_standard_deviation() -> None:

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from math import isnan
 from typing import NamedTuple
 
-from harness.board import Board, Standing, Trial, mean
+from harness.board.cells import file_name, label, millions, notes, origin, published, rate, search_name, tenths
+from harness.board.evidence import Assessed
+from harness.board.lines import Lines, own_curve
+from harness.board.markup import template
+from harness.board.standings import Board, Standing, Trial, mean
 from harness.config.cards import MethodCard
 from harness.config.project import built_in
 from harness.config.registry import training_for
 from harness.evaluation.queries import Hardest
-from harness.evidence import Assessed
-from harness.lines import Lines, own_curve
-from harness.report import file_name, label, millions, notes, origin, published, rate, search_name, template, tenths
 from harness.tracking.columns import described_settings, described_training
 from harness.trial.external import is_external
 from harness.trial.results import RECALLS

@@ -9,9 +9,8 @@ import pytest
 from boards import Page, html_tables, one_of, only_board, only_page, row
 from sample_results import result_of, spec_of
 
-from harness.forms import as_json
-from harness.more_measures import all_measures, heading, more_measures, set_of
-from harness.webpage import webpage
+from harness.board.forms import as_json, webpage
+from harness.board.tables import all_measures, heading, more_measures, set_of
 
 OTHERS = {"cxc.i2t_r1": 50.0, "cxc.rsum": 333.0, "eccv.i2t_map_r": 21.0, "i2t_ndcg": 70.0, "t2i_mean_rank": 1234.5}
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from harness.board import Board
-from harness.charts import excuse, intervals, told, tradeoff
-from harness.evidence import Assessed, Evidence
-from harness.lines import Lines, learning, own_curve, recall
-from harness.markup import markup
-from harness.report import label
+from harness.board.cells import label
+from harness.board.evidence import Assessed, Evidence
+from harness.board.intervals import excuse, intervals, told, tradeoff
+from harness.board.lines import Lines, learning, own_curve, recall
+from harness.board.markup import markup
+from harness.board.standings import Board
 
 ORDER, COST = "How sure the order is", "What accuracy costs"
 DEPTH, TRAINING = "How far down matches stand", "How training went"

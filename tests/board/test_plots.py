@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_results import log_ranked, result_of, spec_of
 
-from harness.axes import LEADING, counting, spread
-from harness.board_plots import drawn, plots
-from harness.evidence import Assessed, Curve, Evidence, assessed
-from harness.lines import MOST, Lines, learning, means, recall
+from harness.board.axes import LEADING, counting, spread
+from harness.board.evidence import Assessed, Curve, Evidence, assessed
+from harness.board.forms import webpage
+from harness.board.lines import MOST, Lines, learning, means, recall
+from harness.board.plots import drawn, plots
 from harness.tracking.tracker import Tracker
-from harness.webpage import webpage
 
 SVG = "{http://www.w3.org/2000/svg}"
 EVERY = ["rsum.svg", "tradeoff.svg", "recall.svg", "curves.svg"]

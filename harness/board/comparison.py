@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import RenderableType
 
-from harness.board import Board
+from harness.board.cells import label, probability, tenths
+from harness.board.evidence import Load
+from harness.board.standings import Board
 from harness.errors import DataError, UsageError, unknown
 from harness.evaluation.statistics import LEVEL, Hits, differences, recalls, resampled
-from harness.evidence import Load
 from harness.output import table
-from harness.report import label, probability, tenths
 from harness.tracking.frame import SHORTEST, name_of, run_of
 from harness.trial.results import RECALLS
 

@@ -9,17 +9,15 @@ from pathlib import Path
 
 from rich.table import Table
 
-from harness import forms, report
 from harness.archive import Archived, read_studies
+from harness.board import cells, forms
+from harness.board.evidence import Assessed, assessed
 from harness.config.project import STUDIES, TRIALS
 from harness.config.registry import Registry
-from harness.evaluation.statistics import Hits, hits_of
-from harness.evidence import Assessed, assessed
 from harness.figures import Comparison, Figure
 from harness.planning import Plan
 from harness.plots import drawn
 from harness.search_report import Page, page
-from harness.tracking.artifacts import ranks
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import read_epochs
 from harness.trial.results import EpochReport
@@ -53,7 +51,7 @@ def publish(
     changed = _write(files, folder)
     own = tuple(folder / name for name in files if "/" not in name)
     beside = {file.parent.with_name(f"{file.parent.name}.md") for file in changed if file.parent != folder}
-    return Published(own, changed | beside, tuple(report.tables(found)))
+    return Published(own, changed | beside, tuple(cells.tables(found)))
 
 
 def boards_of_store(tracker: Tracker, registry: Registry, only: Boards | None = None) -> list[Assessed]:
@@ -62,15 +60,6 @@ def boards_of_store(tracker: Tracker, registry: Registry, only: Boards | None = 
     if only is not None:
         frame = frame[[board in only for board in zip(frame["dataset"], frame["protocol"], strict=True)]]
     return assessed(frame, registry.methods, tracker.artifact)
-
-
-def hits(tracker: Tracker, run_id: str) -> Hits | None:
-    """What a run has found, from the ranks that the store has of it; None where they are gone or damaged."""
-    arrays = ranks(tracker.artifact, run_id)
-    try:
-        return hits_of(arrays) if arrays else None
-    except KeyError:
-        return None
 
 
 def publish_searches(results: Path, folder: Path, campaign: str | None = None) -> Published:
@@ -124,7 +113,7 @@ def boards_in(plan: Plan) -> frozenset[tuple[str, str]]:
 
 def files_of(plan: Plan, folder: Path) -> list[Path]:
     """The files of those boards, written or not."""
-    return [folder / report.file_name(dataset, protocol) for dataset, protocol in sorted(boards_in(plan))]
+    return [folder / cells.file_name(dataset, protocol) for dataset, protocol in sorted(boards_in(plan))]
 
 
 def _figures(page: Page, folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -137,7 +126,7 @@ def _figures(page: Page, folder: Path) -> Iterator[tuple[str, bytes]]:
 def _write(files: Mapping[str, bytes], folder: Path) -> frozenset[Path]:
     """Write those that are not the same already."""
     changed = {name: data for name, data in files.items() if not _is(folder / name, data)}
-    return frozenset(report.write(changed, folder))
+    return frozenset(cells.write(changed, folder))
 
 
 def _is(file: Path, data: bytes) -> bool:

@@ -7,28 +7,32 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import cache
 from math import isnan
 from typing import Any
 
-from harness import board_page
-from harness.board import SECTIONS, Standing
+from harness.board.cells import LEFT, file_name, folder_name, header, label, notes, pairs, published, rows
+from harness.board.evidence import Assessed, Evidence
+from harness.board.intervals import SPEED, intervals, tradeoff
+from harness.board.lines import learning, recall
+from harness.board.markup import markup, template, tex_escaped
+from harness.board.plots import curve, drawn, plots
+from harness.board.published import beside
+from harness.board.row_page import SEEDS, curve_name, facts, file_stem, method_page
+from harness.board.standings import SECTIONS, Standing
+from harness.board.tables import all_measures, grid, more_measures
 from harness.config.cards import MethodCard
 from harness.errors import ConfigError
 from harness.evaluation.queries import WAYS
-from harness.evidence import Assessed, Evidence
-from harness.more_measures import all_measures
-from harness.published import beside
-from harness.report import environment, file_name, header, label, notes, rows
 from harness.trial.results import RECALLS
-from harness.webpage import webpage
 
 Methods = Mapping[str, MethodCard]
-TEX = {
-    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"},
-}
 ASIDE = ("val rsum", "parameters", "notes", "score pairs/s")  # columns that a paper has no room for
+SUFFIXES = {"latex": "tex"}
+MEASURES = {
+    **{"rsum": "rsum", **{name.replace("_r", " R@"): name for name in RECALLS}, "val rsum": "best_val_rsum"},
+    **{"train pairs/s": "train_pairs_per_second", "score pairs/s": SPEED, "parameters": "parameters"},
+}  # columns, and what they are the means of
+NUMBERS = (*MEASURES, "n", "95 %")  # columns that are sorted with the largest first
 
 
 def files(found: Sequence[Assessed], methods: Methods, forms: Sequence[str] = ("md",)) -> dict[str, bytes]:
@@ -40,7 +44,7 @@ def files(found: Sequence[Assessed], methods: Methods, forms: Sequence[str] = ("
             if name in made:
                 raise ConfigError(f"two boards would be written to {name}: rename the protocol {one.board.protocol!r}")
             made[name] = FORMS[form](one, methods).encode()
-        made |= dict(board_page.beside(one, methods)) if "md" in forms else {}
+        made |= dict(attachments(one, methods)) if "md" in forms else {}
     return made
 
 
@@ -82,17 +86,7 @@ def as_latex(one: Assessed, methods: Methods) -> str:
     shown = [place for place, name in enumerate(names) if name not in ASIDE]
     cells = [[row[place] for place in shown] for row in rows(board, evidence, methods)]
     heads = [names[place] for place in shown]
-    return str(_tex().render(board=board, evidence=evidence, heads=heads, rows=cells))
-
-
-FORMS: dict[str, Callable[[Assessed, Methods], str]] = {
-    "md": board_page.board_page,
-    "csv": as_csv,
-    "json": as_json,
-    "latex": as_latex,
-    "html": webpage,
-}
-SUFFIXES = {"latex": "tex"}
+    return str(tex_escaped().render(board=board, evidence=evidence, heads=heads, rows=cells))
 
 
 def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
@@ -131,16 +125,68 @@ def _plain(value: Any) -> Any:
     return None if isinstance(plain, float) and isnan(plain) else plain
 
 
-def tex(value: Any) -> Any:
-    """Text as LaTeX sets it unchanged."""
-    if not isinstance(value, str):
-        return value
-    return "".join(TEX.get(mark, mark) for mark in " ".join(value.split()))
+def board_page(one: Assessed, methods: Methods) -> str:
+    """A board as markdown."""
+    board, evidence = one
+    folder = folder_name(board)
+    made = template("board.md.j2").render(
+        **{"board": board, "evidence": evidence, "methods": methods, "left": LEFT},
+        **{"header": header(board, methods), "rows": rows(board, evidence, methods), "pairs": pairs(board, evidence)},
+        **{
+            "published": published(board, methods),
+            "measures": more_measures(board, evidence.lists),
+            "grid": grid(board),
+        },
+        plots={f"{folder}/{name}": plot for name, plot in plots(one).items()},
+        pages=[f"{folder}/{file_stem(board, place)}.md" for place in range(len(board.ranked))],
+    )
+    return str(made)
 
 
-@cache
-def _tex() -> Any:
-    """The template of a LaTeX table: every value it prints is escaped."""
-    marks = {"block_start_string": "<%", "block_end_string": "%>", "comment_start_string": "<#"}
-    marks |= {"variable_start_string": "<<", "variable_end_string": ">>", "comment_end_string": "#>"}
-    return environment(finalize=tex, **marks).get_template("board.tex.j2")
+def attachments(one: Assessed, methods: Methods) -> Iterator[tuple[str, bytes]]:
+    """The files that the page shows and links to, by their paths from it."""
+    board, evidence = one
+    folder = folder_name(board)
+    for name, data in drawn(one).items():
+        yield f"{folder}/{name}", data
+    for place in range(len(board.ranked)):
+        stem = file_stem(board, place)
+        yield f"{folder}/{stem}.md", method_page(one, methods, place).encode()
+        if place in evidence.curves:
+            yield f"{folder}/{curve_name(stem)}", curve(board, evidence, place)
+
+
+def webpage(one: Assessed, methods: Mapping[str, MethodCard]) -> str:
+    """A board as HTML."""
+    board, evidence = one
+    made = markup("board.html.j2").render(
+        **{"board": board, "evidence": evidence, "header": header(board, methods), "left": LEFT},
+        **{"rows": sortable(one, methods), "pairs": pairs(board, evidence), "published": published(board, methods)},
+        **{"facts": [facts(one, methods, place) for place in range(len(board.ranked))], "seeds": SEEDS},
+        **{"measures": more_measures(board, evidence.lists), "grid": grid(board)},
+        **{"intervals": intervals(board, evidence), "tradeoff": tradeoff(board)},
+        **{"recall": recall(one), "learning": learning(one), "numbers": NUMBERS},
+    )
+    return str(made)
+
+
+def sortable(one: Assessed, methods: Mapping[str, MethodCard]) -> list[list[tuple[str, float | None]]]:
+    """The ranked rows as cells, with numbers in full; an interval counts as its lower end."""
+    board, evidence = one
+    found = []
+    for place, texts in enumerate(rows(board, evidence, methods)):
+        row = board.ranked[place]
+        known: dict[str, float] = {column: row.means[name] for column, name in MEASURES.items()}
+        known |= {"#": place + 1, "n": row.n} | dict(zip(["95 %"], evidence.intervals.get(place, ()), strict=False))
+        cells = zip(header(board, methods), texts, strict=True)
+        found.append([(text, None if text == "–" else known.get(name)) for name, text in cells])
+    return found
+
+
+FORMS: dict[str, Callable[[Assessed, Methods], str]] = {
+    "md": board_page,
+    "csv": as_csv,
+    "json": as_json,
+    "latex": as_latex,
+    "html": webpage,
+}

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from harness.axes import EDGE, GLYPH, SCALE, TALL, WIDTH, Axis, Name, Spot, linear, logarithmic, named
-from harness.board import Board, Standing
-from harness.evidence import Evidence
-from harness.report import label, rate, rsum, tenths
+from harness.board.axes import EDGE, GLYPH, SCALE, TALL, WIDTH, Axis, Name, Spot, linear, logarithmic, named
+from harness.board.cells import label, rate, rsum, tenths
+from harness.board.evidence import Evidence
+from harness.board.standings import Board, Standing
 
 LINE, PAD = 30.0, 12.0  # of the intervals: height of a row, above the first and below the last
 ASIDE = 112.0  # right of the intervals, for numbers; letters lie beyond

@@ -15,7 +15,8 @@ import pytest
 from sample_results import log_ranked, two_methods
 from tiny_project import Call
 
-from harness.forms import FORMS, tex
+from harness.board.forms import FORMS
+from harness.board.markup import tex
 from harness.tracking.tracker import Tracker
 
 Captured = pytest.CaptureFixture[str]

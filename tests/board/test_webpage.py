@@ -17,19 +17,18 @@ from hypothesis import strategies as st
 from sample_results import log_ranked, result_of, spec_of
 from tiny_project import Call
 
-from harness.axes import TALL, WIDTH, Axis, box, linear, logarithmic, named
-from harness.charts import front, intervals, steps, tradeoff
+from harness.board.axes import TALL, WIDTH, Axis, box, linear, logarithmic, named
+from harness.board.cells import header, published, rows
+from harness.board.cells import pairs as differences
+from harness.board.evidence import Assessed, Evidence
+from harness.board.forms import files, sortable, webpage
+from harness.board.intervals import front, intervals, steps, tradeoff
+from harness.board.markup import readable
 from harness.config.cards import Reported
 from harness.config.project import Config
 from harness.config.registry import discover
-from harness.evidence import Assessed, Evidence
-from harness.forms import files
-from harness.markup import readable
-from harness.report import header, published, rows
-from harness.report import pairs as differences
 from harness.tracking.tracker import Tracker
 from harness.trial.results import Failure, State
-from harness.webpage import sortable, webpage
 
 
 def failed(method: str, seed: int, message: str, **changes: Any) -> dict[str, Any]:
@@ -38,7 +37,7 @@ def failed(method: str, seed: int, message: str, **changes: Any) -> dict[str, An
 
 
 def test_the_page_says_all_that_the_tables_of_the_markdown_say() -> None:
-    known = discover(Config(root=Path(__file__).parents[1])).methods
+    known = discover(Config(root=Path(__file__).parents[2])).methods
     number = {"dataset": "scenes", "protocol": "full", "i2t": (1, 2, 3), "t2i": (4, 5, 6), "rsum": 280.0}
     reported = Reported.model_validate({**number, "source": "table 1", "note": "quoted"})
     methods = {**known, "caan": known["caan"].model_copy(update={"reported": (reported,)})}
@@ -79,7 +78,7 @@ def test_a_number_that_is_missing_is_no_value_to_sort_by() -> None:
 
 
 def test_the_page_asks_no_one_for_anything() -> None:
-    text = webpage(one_of(four()), discover(Config(root=Path(__file__).parents[1])).methods)
+    text = webpage(one_of(four()), discover(Config(root=Path(__file__).parents[2])).methods)
     page = Page(text)
     links = [value for _, found, _ in page.elements for name, value in found.items() if name in ("href", "src")]
     assert links and all(value and value.startswith("#row-") for value in links)
