@@ -27,7 +27,7 @@ import psutil
 from places import EPOCHS_EACH, Clock, Places
 from rich.console import Console
 
-from harness.campaign import carry_out
+from harness.campaign.driver import carry_out
 from harness.config.project import built_in
 from harness.config.registry import discover
 from harness.config.sections import Failures, Search, Training, Tunable

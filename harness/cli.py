@@ -19,10 +19,10 @@ from harness.flags import CONFIG, CONFIRMING, FAILURES, MACHINE, OUTPUT, RETRY, 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from harness.campaign.plan import Plan
     from harness.config.project import Config
     from harness.config.registry import Registry
     from harness.output import Output
-    from harness.planning import Plan
 
 INTERRUPTED, TERMINATED = 130, 143
 KINDS = ("methods", "datasets", "protocols")
@@ -92,7 +92,7 @@ def cli() -> None:
 @click.option("--force", is_flag=True, help="Run done trials anew; their old folders are kept beside.")
 def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
     """Train, evaluate and rank; what is done already is not done again."""
-    from harness.planning import plan as make_plan
+    from harness.campaign.plan import plan as make_plan
 
     config, registry, out = flags.open()
     plan = make_plan(config, registry, **flags.selection, force=force, retry=flags.retry)
@@ -103,8 +103,8 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
     """Run what is left of a plan, publish its boards, say how it went."""
     from harness import summary
     from harness.board import publishing
-    from harness.campaign import choose_books, choose_executor, execute
-    from harness.resume import remember
+    from harness.campaign.driver import choose_books, choose_executor, execute
+    from harness.campaign.last_command import remember
     from harness.tracking.tracker import Tracker
 
     here = here or not plan.todo
@@ -138,8 +138,8 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; test stays closed."""
     from harness import search_summary
     from harness.board import publishing
-    from harness.campaign import carry_out, choose_books, choose_executor, only_driver
-    from harness.resume import remember
+    from harness.campaign.driver import carry_out, choose_books, choose_executor, only_driver
+    from harness.campaign.last_command import remember
     from harness.searching import Searched, check_startable, outlines
     from harness.tracking.store import default_uri
 
@@ -188,7 +188,7 @@ def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool)
 @click.argument("campaign", required=False, default="")
 def resume(flags: Flags, campaign: str) -> int:
     """Go on with a campaign, the last one where none is named: its last command, given again."""
-    from harness.resume import remembered
+    from harness.campaign.last_command import remembered
 
     config, _, out = flags.open()
     words = remembered(config.results, campaign)
@@ -236,7 +236,7 @@ def describe(flags: Flags, name: str) -> int:
 @click.option("--watch", is_flag=True, help="Stay, and look again every two seconds while a driver is at work.")
 def status(flags: Flags, campaign: str, watch: bool) -> int:
     """Where a search campaign stands, or the trials that `harness run` means; starts nothing."""
-    from harness.status import is_busy
+    from harness.campaign.status import is_busy
 
     config, registry, out = flags.open()
     if watch and flags.as_json:
@@ -268,8 +268,8 @@ def standing(
             raise UsageError(unknown("search campaign", campaign, campaigns(config.results)))
         return search_status.as_json(campaign, found, busy), [*search_status.page(campaign, found, busy)]
     from harness import summary
-    from harness.planning import selected
-    from harness.status import statuses
+    from harness.campaign.plan import selected
+    from harness.campaign.status import statuses
 
     plan = selected(config, registry, **flags.selection)
     trials = list(statuses(plan.trials, plan.uri, busy))

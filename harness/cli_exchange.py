@@ -24,21 +24,22 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
 
     Higher is better. They are ranked as the scores of our own trials are, under the dataset's protocol.
     """
-    from harness import scoring, summary
+    from harness import summary
     from harness.board import publishing
     from harness.board.standings import boards_of
+    from harness.campaign import external_scores
 
     config, registry, out = flags.open()
-    asked = scoring.wanted(config, registry, file, dataset, flags.protocol, name, seed, note)
-    tracker, found = scoring.ranked(config, asked)
+    asked = external_scores.wanted(config, registry, file, dataset, flags.protocol, name, seed, note)
+    tracker, found = external_scores.ranked(config, asked)
     for warning in found.warnings:
         click.echo(f"harness: warning: {warning}", err=True)
     boards = {(asked.spec.dataset, asked.spec.protocol)}
     published = publishing.publish(tracker, registry, config.reports, boards)
-    place = scoring.place_of(boards_of(tracker.frame(), registry.methods), asked.spec.key)
+    place = external_scores.place_of(boards_of(tracker.frame(), registry.methods), asked.spec.key)
     out.note(*published.tables)
-    data = {**scoring.as_json(found, place), "reports": [str(file) for file in published.files]}
-    out.answer(data, *scoring.page(found, place), *summary.files_page(published))
+    data = {**external_scores.as_json(found, place), "reports": [str(file) for file in published.files]}
+    out.answer(data, *external_scores.page(found, place), *summary.files_page(published))
     return 0
 
 

@@ -107,7 +107,7 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
 @click.option("-n", "--dry-run", is_flag=True, help="Say what has changed since the run; train nothing.")
 def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     """Run a trial of the store again from its spec: what has changed since, and whether the result comes back."""
-    from harness import reproduction
+    from harness.campaign import reproduction
     from harness.tracking.store import default_uri
     from harness.tracking.tracker import open_store
 

@@ -20,8 +20,8 @@ def validate(flags: Flags) -> int:
     from rich.progress import Progress
 
     from harness import validate_page
+    from harness.campaign.plan import check_writable
     from harness.config.project import CACHE
-    from harness.planning import check_writable
     from harness.preparation.validation import validated
 
     config, registry, out = flags.open()

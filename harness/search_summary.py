@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.board.publishing import Published
-from harness.campaign import Outcome
+from harness.campaign.driver import Outcome
 from harness.config.sections import Scalar, Search
 from harness.config.toml import literal
 from harness.output import table

@@ -8,12 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from harness.campaign.plan import Plan, assignments, check_data, check_numbers, check_room, check_writable, stand
 from harness.config.cards import SELECTION, DatasetCard, protocol_of
 from harness.config.project import STUDIES, TRIALS, Config
 from harness.config.registry import Registry
 from harness.config.sections import Scalar, Tunable
 from harness.errors import UsageError, unknown
-from harness.planning import Plan, assignments, check_data, check_numbers, check_room, check_writable, stand
 from harness.search import Study, open_storage, study_names
 from harness.space import check_search, default_point, points_for, space_for
 from harness.subject import Subject

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.board.publishing import Published
-from harness.campaign import Outcome
+from harness.campaign.driver import Outcome
+from harness.campaign.plan import Plan
+from harness.campaign.status import Status, counts
 from harness.output import table
-from harness.planning import Plan
-from harness.status import Status, counts
 from harness.tracking.store import without_password
 from harness.trial.folder import TRACEBACK, read_result
 from harness.trial.results import Assignment, Failure, State, TrialSpec

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.campaign.plan import Plan, selected
 from harness.config.project import TRIALS, Config
 from harness.config.registry import Registry
 from harness.errors import DataError, UsageError
-from harness.planning import Plan, selected
 from harness.trial.folder import CHECKPOINT, RESULT, read_result
 from harness.trial.results import State, TrialResult, TrialSpec
 

@@ -137,6 +137,7 @@ def misplaced(module: str, imported: str) -> str:
     return ""
 
 
+@when_all_is_moved
 @each_module
 def test_imports_run_one_way_and_through_doors(module: str) -> None:
     faults = [fault for imported in sorted(modules(MODULES[module])) if (fault := misplaced(module, imported))]

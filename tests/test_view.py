@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from toy_trials import toy_assignment
 
-from harness.planning import Plan, Planned
+from harness.campaign.plan import Plan, Planned
 from harness.trial.results import EpochReport, Failure, State, TrialResult
 from harness.view import Lines, Picture, Totals, clock
 

@@ -12,10 +12,10 @@ from rich.table import Table
 from harness.archive import Archived, read_studies
 from harness.board import cells, forms
 from harness.board.evidence import Assessed, assessed
+from harness.campaign.plan import Plan
 from harness.config.project import STUDIES, TRIALS
 from harness.config.registry import Registry
 from harness.figures import Comparison, Figure
-from harness.planning import Plan
 from harness.plots import drawn
 from harness.search_report import Page, page
 from harness.tracking.tracker import Tracker

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_project import Call
 
+from harness.campaign.external_scores import ranked, wanted
 from harness.config.project import load
 from harness.config.registry import discover
 from harness.data.split import Split
@@ -24,7 +25,6 @@ from harness.evaluation.rankings import Run, asked_of, falling, heads_of, names_
 from harness.evaluation.records import evaluation, of_shortlists
 from harness.evaluation.shortlists import shortlists
 from harness.layouts.opening import open_dataset
-from harness.scoring import ranked, wanted
 from harness.trial.results import TrialSpec
 
 Captured = pytest.CaptureFixture[str]

@@ -16,6 +16,7 @@ import torch
 from folds import pytrec_eval, slow_map_r, success
 
 import methods
+from harness.campaign.plan import check_data
 from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.registry import Registry
 from harness.config.sections import Training
@@ -31,7 +32,6 @@ from harness.evaluation.ranks import rank, ways
 from harness.evaluation.records import RANKS
 from harness.evaluation.scoring import rank_split
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.planning import check_data
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult, TrialSpec
 from harness.trial.steps import build_method, steps
 

@@ -34,9 +34,9 @@ def carried(assignment: Assignment, epochs: int = 99) -> Parcel:
 @pytest.fixture
 def trial(project: Path) -> Assignment:
     """A real trial on the tiny dataset of a project."""
+    from harness.campaign.plan import plan
     from harness.config.project import load
     from harness.config.registry import discover
-    from harness.planning import plan
 
     config = load(project / "harness.toml", ["training.epochs=4"])
     return plan(config, discover(config)).trials[0].assignment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sample_results import reports_of, spec_of
 
-from harness.recording import Recorder
+from harness.campaign.recorder import Recorder
 from harness.tracking.log import Logbook
 from harness.tracking.tracker import Tracker
 from harness.trial.results import EpochReport, TrialSpec

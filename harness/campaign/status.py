@@ -9,8 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from harness.campaign import LOCK
-from harness.planning import Planned
+from harness.campaign.driver import LOCK
+from harness.campaign.plan import Planned
 from harness.tracking.store import is_logged
 from harness.trial.folder import SPEC, read_epochs, read_result
 from harness.trial.results import State

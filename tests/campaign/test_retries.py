@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from toy_trials import counting, toy_assignment
 
-from harness.attempts import Attempts
+from harness.campaign.retries import Attempts
 from harness.config.sections import Failures, Resources
 from harness.executors.executor import Executor, InProcess, lost
 from harness.executors.ray_cluster import RayExecutor

@@ -14,7 +14,9 @@ from rich.console import RenderableType
 from scipy.special import stdtrit
 
 from harness.board.cells import tenths
-from harness.campaign import only_driver
+from harness.campaign.driver import only_driver
+from harness.campaign.plan import assignment
+from harness.campaign.recorder import View
 from harness.config.cards import protocol_of
 from harness.config.project import CACHE, Config
 from harness.config.registry import Registry
@@ -24,8 +26,6 @@ from harness.evaluation.statistics import LEVEL
 from harness.executors.executor import InProcess
 from harness.layouts.opening import fingerprint
 from harness.output import table
-from harness.planning import assignment
-from harness.recording import View
 from harness.tracking.frame import labelled, run_of
 from harness.tracking.tracker import Tracker
 from harness.trial.external import is_external

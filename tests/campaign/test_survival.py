@@ -24,13 +24,13 @@ import torch
 from tiny_project import Call
 from toy_trials import counting, toy_assignment
 
-from harness.campaign import execute
+from harness.campaign.driver import execute
+from harness.campaign.plan import Planned, plan
 from harness.config.project import load
 from harness.config.registry import discover
 from harness.executors.executor import InProcess
 from harness.executors.ray_cluster import RayExecutor
 from harness.output import Output
-from harness.planning import Planned, plan
 from harness.tracking.log import Logbook
 from harness.tracking.tracker import Tracker
 from harness.trial.checkpoint import load_checkpoint
@@ -75,7 +75,7 @@ def place(project: Path) -> Path:
     place = project / "place"
     place.mkdir()
     (project / "cards" / "troubled.toml").write_text(CARD.format(place=place, at=12))
-    shutil.copy(Path(__file__).parent / "support" / "troubled.py", project / "cards")
+    shutil.copy(Path(__file__).parents[1] / "support" / "troubled.py", project / "cards")
     return place
 
 
@@ -262,7 +262,7 @@ def test_waiting_for_a_place_takes_nothing_from_the_time_that_a_trial_has(local_
 @contextlib.contextmanager
 def ray_nodes(count: int) -> Iterator[tuple[str, Callable[[], None]]]:
     """The address of a Ray of several nodes, and how to add one more."""
-    command = [sys.executable, str(Path(__file__).parent / "support" / "ray_nodes.py"), str(count)]
+    command = [sys.executable, str(Path(__file__).parents[1] / "support" / "ray_nodes.py"), str(count)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, text=True, bufsize=1, **pipes) as process:  # type: ignore[call-overload]
         try:

@@ -28,7 +28,7 @@ from harness.trial.results import RECALLS
 
 Captured = pytest.CaptureFixture[str]
 Array = np.ndarray[Any, Any]
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

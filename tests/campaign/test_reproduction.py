@@ -11,7 +11,7 @@ import pytest
 from sample_results import result_of, spec_of
 from tiny_project import CARD, Call
 
-from harness.reproduction import Again, Case, noise
+from harness.campaign.reproduction import Again, Case, noise
 from harness.tracking.tracker import Tracker
 from harness.trial.results import Assignment, Failure, State
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_trials import toy_assignment
 
-from harness.shares import CONTEXT_MB, HEADROOM, MOST, Shares, share_for
+from harness.campaign.gpu_shares import CONTEXT_MB, HEADROOM, MOST, Shares, share_for
 from harness.trial.results import Assignment, Failure, State, TrialResult
 
 

@@ -13,7 +13,8 @@ from rich.console import RenderableType
 
 from harness.board.cells import label, rsum, tenths
 from harness.board.standings import SECTIONS, Board, Standing
-from harness.campaign import only_driver
+from harness.campaign.driver import only_driver
+from harness.campaign.plan import check_numbers, check_protocol, check_writable
 from harness.config.cards import DatasetCard, ProtocolCard, find_protocol
 from harness.config.project import CACHE, TRIALS, Config
 from harness.config.registry import Registry
@@ -28,7 +29,6 @@ from harness.evaluation.shortlists import shortlists
 from harness.files import npz, sha256, write_atomic
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.output import table
-from harness.planning import check_numbers, check_protocol, check_writable
 from harness.tracking.store import default_uri
 from harness.tracking.tracker import Tracker
 from harness.trial.external import FILE, PREFIX, file_name, method_of, recipe_of, spec_of

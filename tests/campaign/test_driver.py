@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from harness.campaign import LOCK, Outcome, choose_executor, execute
+from harness.campaign.driver import LOCK, Outcome, choose_executor, execute
+from harness.campaign.plan import Plan, check_room, plan
 from harness.config.cards import DatasetCard, Request, read_card
 from harness.config.project import Config, load
 from harness.config.registry import discover
@@ -28,7 +29,6 @@ from harness.executors.ray_cluster import RayExecutor
 from harness.files import write_atomic
 from harness.interruption import held_back
 from harness.layouts.scenes import Scenes
-from harness.planning import Plan, check_room, plan
 from harness.tracking.log import Logbook
 from harness.tracking.store import is_logged
 from harness.tracking.tracker import Tracker
@@ -247,7 +247,7 @@ def test_a_results_folder_that_cannot_be_written_is_refused(config: Config, tmp_
 
 def test_a_disk_that_is_nearly_full_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = shutil.disk_usage(tmp_path).free
-    monkeypatch.setattr("harness.planning.LEAST_FREE_BYTES", free * 2)
+    monkeypatch.setattr("harness.campaign.plan.LEAST_FREE_BYTES", free * 2)
     with pytest.raises(StoreError, match=r"MB left"):
         check_room(tmp_path)
 
@@ -262,7 +262,7 @@ def test_what_is_done_is_not_done_again_and_needs_no_heavy_library(config: Confi
     assert again.idle
     assert standing(again) == ["done", "done"]
     code = (
-        "import sys; from harness.config.project import Config; from harness.planning import plan;"
+        "import sys; from harness.config.project import Config; from harness.campaign.plan import plan;"
         "from harness.config.registry import discover; config = Config.model_validate_json(sys.stdin.read());"
         f"config = config.model_copy(update={{'root': __import__('pathlib').Path({str(config.root)!r})}});"
         "assert plan(config, discover(config), methods=['vsepp', 'chance']).idle;"

@@ -18,7 +18,10 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from harness.attempts import Attempts
+from harness.campaign.gpu_shares import Shares
+from harness.campaign.plan import Plan
+from harness.campaign.recorder import Recorder, View
+from harness.campaign.retries import Attempts
 from harness.config.project import TRIALS, Config
 from harness.config.sections import Failures
 from harness.errors import ResourceError, StoreError, TrialError
@@ -26,9 +29,6 @@ from harness.executors.executor import Executor, InProcess
 from harness.executors.ray_cluster import RayExecutor
 from harness.files import write_atomic
 from harness.interruption import sigterm_raises
-from harness.planning import Plan
-from harness.recording import Recorder, View
-from harness.shares import Shares
 from harness.tracking.log import Books, Ended, Logbook
 from harness.tracking.log_process import Scribe
 from harness.tracking.tracker import Tracker
