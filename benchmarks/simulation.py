@@ -33,7 +33,7 @@ from harness.config.registry import discover
 from harness.config.sections import Failures, Search, Training, Tunable
 from harness.executors.placement import this_machine
 from harness.files import write_atomic
-from harness.searching import Searched, outlines
+from harness.search.campaign import Searched, outlines
 from harness.tracking.log import Ended
 from harness.tracking.log_process import Scribe
 from harness.tracking.store import default_uri

@@ -137,10 +137,10 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; test stays closed."""
     from harness import search_summary
-    from harness.board import publishing
     from harness.campaign.driver import carry_out, choose_books, choose_executor, only_driver
     from harness.campaign.last_command import remember
-    from harness.searching import Searched, check_startable, outlines
+    from harness.search.campaign import Searched, check_startable, outlines
+    from harness.search.publishing import publish_searches
     from harness.tracking.store import default_uri
 
     config, registry, out = flags.open()
@@ -153,14 +153,14 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     check_startable(config, registry, found)
     with only_driver(config.results), Searched(config, config.campaign.name, found, flags.retry) as work:
         if work.idle:
-            reports = publishing.publish_searches(config.results, config.reports, work.name)
+            reports = publish_searches(config.results, config.reports, work.name)
             out.answer(search_summary.as_json(work, reports), *search_summary.idle_page(work, reports))
             return TrialError.exit_code if work.failed_before else 0
         remember(config.results, work.name, click.get_current_context().obj)
         out.note(f"{work.name}: {search_summary.budget_line(config.search, len(found))} · {executor.description}")
         with choose_books(default_uri(config), here) as books, out.view() as view:
             outcome = carry_out(work, executor, books, view, config.failures)
-        reports = publishing.publish_searches(config.results, config.reports, work.name)
+        reports = publish_searches(config.results, config.reports, work.name)
         out.answer(search_summary.as_json(work, reports), *search_summary.page(work, outcome, reports))
     if outcome.store_error:
         raise StoreError(outcome.store_error)
@@ -175,7 +175,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
 @click.option("--force", is_flag=True, help="Run done trials anew; their old folders are kept beside.")
 def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool) -> int:
     """Train the winners of a search anew with other seeds and score them on test, once."""
-    from harness.searching import confirmation
+    from harness.search.campaign import confirmation
 
     config, registry, out = flags.open()
     seeds = flags.seeds or config.campaign.seeds
@@ -261,9 +261,10 @@ def standing(
     """Where things stand, as JSON and for people."""
     if campaign:
         from harness import search_status
-        from harness.searching import campaigns
+        from harness.search.campaign import campaigns
+        from harness.search.status import standings
 
-        found = search_status.standings(config.results, campaign)
+        found = standings(config.results, campaign)
         if not found:
             raise UsageError(unknown("search campaign", campaign, campaigns(config.results)))
         return search_status.as_json(campaign, found, busy), [*search_status.page(campaign, found, busy)]

@@ -32,6 +32,7 @@ def report(flags: Flags, said: str, check: bool) -> int:
     """
     from harness import summary
     from harness.board import forms, publishing
+    from harness.search.publishing import publish_searches, search_files
     from harness.tracking.store import default_uri
     from harness.tracking.tracker import open_store
 
@@ -42,10 +43,10 @@ def report(flags: Flags, said: str, check: bool) -> int:
     pages = examples(tracker, config, registry, out) if EXAMPLES in asked else {}
     if check:
         files = forms.files(publishing.boards_of_store(tracker, registry), registry.methods, chosen)
-        files |= publishing.search_files(config.results, config.reports) | pages
+        files |= search_files(config.results, config.reports) | pages
         return outdated([*publishing.outdated(files, config.reports)], len(files), out)
     published = publishing.publish(tracker, registry, config.reports, chosen=chosen)
-    published += publishing.publish_searches(config.results, config.reports)
+    published += publish_searches(config.results, config.reports)
     published += publishing.written(pages, config.reports)
     out.answer(summary.published_json(published), *summary.published_page(published))
     return 0

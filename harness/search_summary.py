@@ -14,9 +14,9 @@ from harness.campaign.driver import Outcome
 from harness.config.sections import Scalar, Search
 from harness.config.toml import literal
 from harness.output import table
-from harness.searching import COSTS, Outline, Searched
-from harness.space import described
-from harness.subject import Subject
+from harness.search.campaign import COSTS, Outline, Searched
+from harness.search.method_search import Subject
+from harness.search.space import described
 from harness.summary import count, counts_line, failures_page, files_page
 from harness.trial.results import shortfalls
 from harness.view import clock

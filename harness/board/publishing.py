@@ -9,18 +9,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from harness.archive import Archived, read_studies
 from harness.board import cells, forms
 from harness.board.evidence import Assessed, assessed
 from harness.campaign.plan import Plan
-from harness.config.project import STUDIES, TRIALS
 from harness.config.registry import Registry
-from harness.figures import Comparison, Figure
-from harness.plots import drawn
-from harness.search_report import Page, page
 from harness.tracking.tracker import Tracker
-from harness.trial.folder import read_epochs
-from harness.trial.results import EpochReport
 
 PICTURES = (".svg", ".html")  # files whose lines tell people nothing
 Boards = Collection[tuple[str, str]]  # (dataset, protocol)
@@ -62,26 +55,9 @@ def boards_of_store(tracker: Tracker, registry: Registry, only: Boards | None = 
     return assessed(frame, registry.methods, tracker.artifact)
 
 
-def publish_searches(results: Path, folder: Path, campaign: str | None = None) -> Published:
-    """Write the page and the figures of every search campaign of a results folder, or of one."""
-    return written(search_files(results, folder, campaign), folder)
-
-
 def written(files: Mapping[str, bytes], folder: Path) -> Published:
     """Write files by name; those that are the same already are left alone."""
     return Published(tuple(folder / name for name in files), _write(files, folder))
-
-
-def search_files(results: Path, folder: Path, campaign: str | None = None) -> dict[str, bytes]:
-    """The page and the figures of every search campaign of a results folder, or of one, by file name."""
-    campaigns: dict[str, list[Archived]] = {}
-    for study in read_studies(results / STUDIES, campaign):
-        campaigns.setdefault(study.campaign, []).append(study)
-    files: dict[str, bytes] = {}
-    for studies in campaigns.values():
-        made = page(studies, epochs_of(studies, results))
-        files |= {made.name: made.text.encode(), **dict(_figures(made, folder))}
-    return files
 
 
 def outdated(files: Mapping[str, bytes], folder: Path) -> Iterator[str]:
@@ -99,13 +75,6 @@ def outdated(files: Mapping[str, bytes], folder: Path) -> Iterator[str]:
             yield from unified_diff(old, new, f"{file}, as it is", f"{file}, from the store", n=1, lineterm="")
 
 
-def epochs_of(studies: Sequence[Archived], results: Path) -> dict[str, list[EpochReport]]:
-    """The epochs that the folders of their trials have, by key."""
-    keys = {trial.notes["key"] for study in studies for trial in study.trials if "key" in trial.notes}
-    epochs = {key: read_epochs(results / TRIALS / key) for key in sorted(keys)}
-    return {key: found for key, found in epochs.items() if found}
-
-
 def boards_in(plan: Plan) -> frozenset[tuple[str, str]]:
     """The boards that a plan's trials stand on."""
     return frozenset((trial.spec.dataset, trial.spec.protocol) for trial in plan.trials)
@@ -114,13 +83,6 @@ def boards_in(plan: Plan) -> frozenset[tuple[str, str]]:
 def files_of(plan: Plan, folder: Path) -> list[Path]:
     """The files of those boards, written or not."""
     return [folder / cells.file_name(dataset, protocol) for dataset, protocol in sorted(boards_in(plan))]
-
-
-def _figures(page: Page, folder: Path) -> Iterator[tuple[str, bytes]]:
-    figures: dict[str, Figure | Comparison] = {**page.comparisons, **page.studies}
-    for name, data in figures.items():
-        old = folder / name
-        yield name, drawn(data, old.read_bytes() if old.is_file() else b"")
 
 
 def _write(files: Mapping[str, bytes], folder: Path) -> frozenset[Path]:

@@ -17,19 +17,10 @@ from harness.config.project import Config, load
 from harness.config.registry import Registry, discover, settings_for
 from harness.config.sections import Scalar, Search, Training, Tunable
 from harness.errors import ConfigError, UsageError
-from harness.space import (
-    applied,
-    check_search,
-    default_point,
-    described,
-    ordered,
-    points_for,
-    space_for,
-    within,
-)
-from harness.studies import cells_of, check_sampler, difference, grid_of, identity
+from harness.search.space import applied, check_search, default_point, described, ordered, points_for, space_for, within
+from harness.search.studies import cells_of, check_sampler, difference, grid_of, identity
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DEFAULTS = {"dim": 8, "scale": 0.5, "pooling": "avg", "deep": False}
 WIDE = {"type": "float", "low": 0.1, "high": 0.9}
 LR = {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}
@@ -357,7 +348,7 @@ TWO = ranges(scale=WIDE, dim={"type": "int", "low": 4, "high": 16})
 
 @pytest.mark.parametrize("sampler", ["grid", "gp", "cmaes"])
 def test_samplers_that_know_no_conditions_are_refused_for_them(sampler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.studies.NEEDS", {})
+    monkeypatch.setattr("harness.search.studies.NEEDS", {})
     with pytest.raises(ConfigError, match=f"main/mine.*{sampler}.*tpe or random"):
         check_sampler("main/mine", CONDITIONAL, Search(sampler=sampler))
     check_sampler("main/mine", TWO, Search(sampler=sampler))
@@ -377,13 +368,13 @@ def test_tpe_and_random_search_everything(sampler: Any) -> None:
 def test_cmaes_is_refused_what_it_cannot_search(
     space: dict[str, Tunable], objective: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.studies.NEEDS", {})
+    monkeypatch.setattr("harness.search.studies.NEEDS", {})
     with pytest.raises(ConfigError, match=r"two or more ranges.*tpe or gp"):
         check_sampler("main/mine", space, Search(sampler="cmaes", objective=objective))
 
 
 def test_a_sampler_whose_package_is_absent_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.studies.NEEDS", {"cmaes": ("no_such_package",)})
+    monkeypatch.setattr("harness.search.studies.NEEDS", {"cmaes": ("no_such_package",)})
     with pytest.raises(UsageError, match=r"cmaes.*pip install no_such_package"):
         check_sampler("main/mine", TWO, Search(sampler="cmaes"))
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from harness.archive import ENOUGH, Archived, value_text
 from harness.board.cells import hours, safe, search_name
 from harness.board.markup import template
-from harness.figures import Comparison, Curves, Figure, comparison, figure, label
-from harness.searching import COSTS
-from harness.studies import Ended
-from harness.subject import Spent, spent_on, superseding
+from harness.search.campaign import COSTS
+from harness.search.figures import Comparison, Curves, Figure, comparison, figure, label
+from harness.search.method_search import Spent, spent_on, superseding
+from harness.search.studies import Ended
+from harness.search.study_records import ENOUGH, Archived, value_text
 from harness.trial.results import shortfalls
 
 BEST = 10  # trials in a table

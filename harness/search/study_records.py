@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.sections import Scalar, Tunable
-from harness.search import IDENTITY, NOTES, TOTAL, ended_of, open_storage, store_errors
-from harness.studies import Ended
+from harness.search.optuna_study import IDENTITY, NOTES, TOTAL, ended_of, open_storage, store_errors
+from harness.search.studies import Ended
 
 if TYPE_CHECKING:
     import optuna

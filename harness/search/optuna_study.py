@@ -20,14 +20,24 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.sections import Scalar, Search, Tunable
 from harness.errors import StoreError, UsageError
-from harness.space import asked, ends, ordered
-from harness.studies import Ended, Outcome, Proposal, cells_of, check_sampler, connect, difference, identity, trouble
+from harness.search.space import asked, ends, ordered
+from harness.search.studies import (
+    Ended,
+    Outcome,
+    Proposal,
+    cells_of,
+    check_sampler,
+    connect,
+    difference,
+    identity,
+    trouble,
+)
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial, TrialState
 
-    from harness.ledger import Ledger
+    from harness.search.ledger import Ledger
 
 OUTCOMES: dict[str, Outcome] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}  # optuna's and ours
 IDENTITY = "identity"  # user attribute of a study: what it was begun with
@@ -59,7 +69,7 @@ def open_storage(file: Path) -> Storage:
     """
     import optuna
 
-    from harness.ledger import Ledger
+    from harness.search.ledger import Ledger
 
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what goes wrong is told once, by StoreError
     file = file.absolute()

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from harness.config.sections import Scalar, Search, Tunable
 from harness.config.toml import literal
 from harness.errors import ConfigError, UsageError
-from harness.space import described, ends, ordered
+from harness.search.space import described, ends, ordered
 
 NEEDS = {"gp": ("scipy", "torch"), "cmaes": ("cmaes",)}  # packages that a sampler imports
 STEPS = 5  # values of a range in a grid

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.figures import Comparison, Figure, Step, in_units
+from harness.search.figures import Comparison, Figure, Step, in_units
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

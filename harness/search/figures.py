@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from harness.archive import Archived, value_text
 from harness.config.sections import Scalar, Tunable
-from harness.studies import Outcome
-from harness.subject import superseding
+from harness.search.method_search import superseding
+from harness.search.studies import Outcome
+from harness.search.study_records import Archived, value_text
 from harness.trial.results import RECALLS, EpochReport
 
 LABELS = {

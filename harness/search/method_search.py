@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.sections import Search
-from harness.search import Study
-from harness.space import applied
-from harness.studies import Ended, Outcome, Proposal
+from harness.search.optuna_study import Study
+from harness.search.space import applied
+from harness.search.studies import Ended, Outcome, Proposal
 from harness.trial.folder import read_result
 from harness.trial.results import Assignment, Budget, EpochReport, Failure, State, TrialResult
 

@@ -14,9 +14,9 @@ from harness.config.project import STUDIES, TRIALS, Config
 from harness.config.registry import Registry
 from harness.config.sections import Scalar, Tunable
 from harness.errors import UsageError, unknown
-from harness.search import Study, open_storage, study_names
-from harness.space import check_search, default_point, points_for, space_for
-from harness.subject import Subject
+from harness.search.method_search import Subject
+from harness.search.optuna_study import Study, open_storage, study_names
+from harness.search.space import check_search, default_point, points_for, space_for
 from harness.tracking.columns import described
 from harness.tracking.log import Ended
 from harness.tracking.store import default_uri, is_logged

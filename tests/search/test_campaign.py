@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from tiny_project import CARD, Call
 
-from harness.archive import read_studies
-from harness.search import open_storage, study_names
+from harness.search.optuna_study import open_storage, study_names
+from harness.search.study_records import read_studies
 from harness.tracking.tracker import Tracker
 
 Captured = pytest.CaptureFixture[str]

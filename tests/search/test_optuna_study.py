@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 
 from harness.config.sections import Scalar, Search, Tunable
 from harness.errors import ConfigError, StoreError, UsageError
-from harness.ledger import Ledger
-from harness.search import Storage, Study, open_storage, study_names
-from harness.space import asked, within
-from harness.studies import Ended, Proposal, grid_of
+from harness.search.ledger import Ledger
+from harness.search.optuna_study import Storage, Study, open_storage, study_names
+from harness.search.space import asked, within
+from harness.search.studies import Ended, Proposal, grid_of
 
 pytestmark = pytest.mark.filterwarnings("error")  # people are shown none of optuna's
 
@@ -511,9 +511,9 @@ def test_a_trial_of_a_driver_that_was_killed_is_found_by_the_next(make: Maker, f
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from harness.search import Study, open_storage
+from harness.search.optuna_study import Study, open_storage
 from harness.config.sections import Search
-from test_search import CONDITIONAL, NAME
+from test_optuna_study import CONDITIONAL, NAME
 study = Study(open_storage(Path({str(file)!r})), NAME, Search(startup=2), CONDITIONAL, 9, {{}})
 study.tell(study.ask().number, "failed")
 proposal = study.ask()
@@ -652,7 +652,7 @@ def test_a_file_of_another_optuna_is_refused(file: Path) -> None:
 
 
 def test_a_file_that_another_program_holds_is_named(file: Path, make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.studies.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("harness.search.studies.BUSY_SECONDS", 0.05)
     monkeypatch.setattr("time.sleep", lambda _seconds: None)  # between optuna's five attempts
     with closing(open_storage(file)) as opened, closing(sqlite3.connect(file)) as holder:
         study = make(on=opened)

@@ -18,14 +18,14 @@ from boards import html_tables
 from markdown_it import MarkdownIt
 from tiny_project import Call, in_a_new_process
 
-from harness import plots
-from harness.archive import ENOUGH, Archived, read_studies
 from harness.board.cells import safe
 from harness.config.sections import Scalar, Search, Tunable
-from harness.figures import comparison, figure, label, place, steps, ticks
-from harness.search import Study, open_storage
-from harness.search_report import page
-from harness.studies import Ended, Outcome
+from harness.search import plots
+from harness.search.figures import comparison, figure, label, place, steps, ticks
+from harness.search.optuna_study import Study, open_storage
+from harness.search.page import page
+from harness.search.studies import Ended, Outcome
+from harness.search.study_records import ENOUGH, Archived, read_studies
 from harness.trial.results import EpochReport
 
 Captured = pytest.CaptureFixture[str]

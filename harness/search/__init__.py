@@ -1,0 +1,1 @@
+"""Settings found by search: spaces, studies, the search campaign and its report. Only this folder imports Optuna."""
