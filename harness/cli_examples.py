@@ -12,7 +12,7 @@ from harness.errors import UsageError
 from harness.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
 
 if TYPE_CHECKING:
-    from harness.explain import Explanation
+    from harness.explain.explanation import Explanation
 
 SUFFIXES = (".svg", ".png")
 
@@ -39,8 +39,8 @@ def explain(
     file: Path | None,
 ) -> int:
     """Draw which regions of an image the words of a caption attend to, with the weights of a trained method."""
-    from harness import explain as explaining
-    from harness.weights import Wanted
+    from harness.explain import explanation as explaining
+    from harness.explain.weights import Wanted
 
     file = file or Path(re.sub(r"[^\w.-]", "_", f"explain-{method}-{image}") + ".svg")
     check_suffix(file)
@@ -64,8 +64,8 @@ def check_suffix(file: Path) -> None:
 
 def draw(found: Explanation, file: Path) -> None:
     """Write the picture; UsageError where it cannot be written."""
-    from harness.attention_map import sheet
-    from harness.attention_picture import png, svg
+    from harness.explain.picture import png, svg
+    from harness.explain.sheet import sheet
     from harness.files import write_atomic
 
     made = sheet(found)

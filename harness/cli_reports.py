@@ -55,7 +55,7 @@ def report(flags: Flags, said: str, check: bool) -> int:
 def examples(tracker: Tracker, config: Config, registry: Registry, out: Output) -> dict[str, bytes]:
     """The pages of examples, by file name; says which boards have none, and why."""
     from harness.board.standings import boards_of
-    from harness.examples_page import pages
+    from harness.explain.examples_page import pages
 
     made, notes = pages(boards_of(tracker.frame(), registry.methods), registry, config, tracker.artifact)
     out.note(*notes)

@@ -27,14 +27,14 @@ from harness.data.text_encoder import PretrainedTokenizer, load_model
 from harness.data.tokens import Tokens
 from harness.errors import ConfigError, DataError
 from harness.evaluation.scoring import score_split
-from harness.explain import Pair, explanation
+from harness.explain.explanation import Pair, explanation
+from harness.explain.weights import Wanted, best_weights, trained
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.method import Inputs, Method, Words
 from harness.trial.batches import hide_words
 from harness.trial.folder import CHECKPOINT, read_result
 from harness.trial.steps import build_method
 from harness.trial.training import Trainer
-from harness.weights import Wanted, best_weights, trained
 
 transformers = pytest.importorskip("transformers")
 load_file, save_file = (getattr(pytest.importorskip("safetensors.torch"), name) for name in ("load_file", "save_file"))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageFont
 
-from harness.explain import Explanation, Word, notes
+from harness.explain.explanation import Explanation, Word, notes
 
 PANEL, GAP, MARGIN = 176.0, 14.0, 22.0  # of a small picture, between two, around all; pixels
 HEAD = 24.0  # above a panel, for its word

@@ -20,10 +20,10 @@ from harness.data.tokens import Part, Tokens
 from harness.errors import UsageError, unknown
 from harness.evaluation.ranks import Ints
 from harness.evaluation.records import RANKS
+from harness.explain.weights import Trained, Wanted, best_weights, trained
 from harness.files import load_arrays
 from harness.layouts.opening import open_dataset
 from harness.layouts.previews import Looks
-from harness.weights import Trained, Wanted, best_weights, trained
 
 if TYPE_CHECKING:
     from harness.method import Method

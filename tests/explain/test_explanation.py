@@ -19,8 +19,6 @@ from boards import HOSTILE
 from PIL import Image
 from tiny_project import Call
 
-from harness.attention_map import TAGS, beside, font, measured, overlap, sheet, shortened, wrapped
-from harness.attention_picture import SCALE, png, svg
 from harness.cli import main
 from harness.config.project import CACHE, load
 from harness.config.registry import discover
@@ -28,10 +26,12 @@ from harness.data.content import Look
 from harness.data.tokens import words
 from harness.errors import UsageError
 from harness.evaluation.scoring import score_split
-from harness.explain import Explanation, Pair, Word, as_json, explanation
+from harness.explain.explanation import Explanation, Pair, Word, as_json, explanation
+from harness.explain.picture import SCALE, png, svg
+from harness.explain.sheet import TAGS, beside, font, measured, overlap, sheet, shortened, wrapped
+from harness.explain.weights import Wanted, best_weights, trained
 from harness.layouts.opening import open_dataset
 from harness.trial.folder import CHECKPOINT, read_result, write_result, write_spec
-from harness.weights import Wanted, best_weights, trained
 
 SVG = "{http://www.w3.org/2000/svg}"
 IMAGE = "test-0001b"

@@ -14,7 +14,7 @@ from harness.config.registry import Registry
 from harness.data.content import Look
 from harness.errors import DataError
 from harness.evaluation.queries import WAYS
-from harness.examples import FIRST, GROUPS, Examples, examples_of
+from harness.explain.examples import FIRST, GROUPS, Examples, examples_of
 from harness.layouts.opening import fingerprint
 from harness.layouts.previews import Looks, thumbnail
 from harness.tracking.artifacts import Read

@@ -6,8 +6,8 @@ import io
 
 from PIL import Image, ImageChops, ImageDraw
 
-from harness.attention_map import EDGE, Box, Light, Panel, Sheet, Text, font
 from harness.board.markup import markup, readable
+from harness.explain.sheet import EDGE, Box, Light, Panel, Sheet, Text, font
 from harness.layouts.previews import portrait
 
 SIDE = 480  # pixels of the picture inside an SVG, at most

@@ -28,8 +28,8 @@ from harness.evaluation.protocols import folds
 from harness.evaluation.ranks import rank
 from harness.evaluation.records import RANKINGS, RANKS, of_shortlists
 from harness.evaluation.shortlists import shortlists
-from harness.examples import ALL, FIRST, GROUPS, NONE, SAMPLE, SOME, examples_of, grouped, run_of, sampled
-from harness.examples_page import tags, webpage
+from harness.explain.examples import ALL, FIRST, GROUPS, NONE, SAMPLE, SOME, examples_of, grouped, run_of, sampled
+from harness.explain.examples_page import tags, webpage
 from harness.files import npz
 from harness.layouts.previews import Looks
 from harness.layouts.scenes import Scenes, picture
@@ -37,7 +37,7 @@ from harness.tracking.frame import typed
 
 IMAGES, EACH = 30, 2
 PAIRS = np.stack([np.repeat(np.arange(IMAGES), EACH), np.arange(IMAGES * EACH)], axis=1)
-SCENES = Path(__file__).parents[1] / "datasets" / "scenes" / "card.toml"
+SCENES = Path(__file__).parents[2] / "datasets" / "scenes" / "card.toml"
 
 
 def scores_of(seed: int, skill: float) -> np.ndarray:
@@ -118,7 +118,7 @@ def test_a_method_that_learns_nothing_has_no_say_unless_it_is_alone() -> None:
     from harness.config.project import Config
     from harness.config.registry import discover
 
-    methods = discover(Config(root=Path(__file__).parents[1])).methods
+    methods = discover(Config(root=Path(__file__).parents[2])).methods
     store = Store({"caan": 50.0, "chance": 0.0})
     runs = [run for row in store.board.ranked if (run := run_of(row, methods, store.read))]
     assert [run.is_trained for run in runs] == [True, False]

@@ -1,0 +1,1 @@
+"""What a trained method attends to, and example queries of a board."""
