@@ -28,6 +28,7 @@ from places import EPOCHS_EACH, Clock, Places
 from rich.console import Console
 
 from harness.campaign.driver import carry_out
+from harness.cli.view import Lines
 from harness.config.project import built_in
 from harness.config.registry import discover
 from harness.config.sections import Failures, Search, Training, Tunable
@@ -38,7 +39,6 @@ from harness.tracking.log import Ended
 from harness.tracking.log_process import Scribe
 from harness.tracking.store import default_uri
 from harness.trial.results import Assignment, EpochReport, State, TrialResult
-from harness.view import Lines
 
 ROOT = Path(__file__).parents[1]
 METHOD, DATASET = "caan", "scenes"

@@ -63,7 +63,7 @@ LIBRARIES = {
     "matplotlib": "search.plots",
     "jinja2": "board.markup",
     "click": "cli.*",
-    "rich": "cli.* preparation.* board.* campaign.* search.*",
+    "rich": "cli.* preparation.validation preparation.download",
     "transformers": "data.text_encoder preparation.vision_models",
     "torch": "method blocks.* trial.steps trial.training trial.batches trial.checkpoint trial.device"
     " trial.environment evaluation.scoring preparation.extractors preparation.vision_models explain.explanation",
@@ -88,8 +88,6 @@ def module_of(file: Path) -> str:
 
 HARNESS, METHODS = files("harness"), files("methods")
 MODULES = {module_of(file): file for file in HARNESS if file.stem != "__init__"}
-FLAT = {module for module in MODULES if "." not in module} - TOP  # not moved into its package yet
-when_all_is_moved = pytest.mark.skipif(bool(FLAT), reason="modules are being moved into packages")
 each_module = pytest.mark.parametrize("module", MODULES)
 each_file = pytest.mark.parametrize("file", [*HARNESS, *METHODS], ids=name_of)
 
@@ -126,8 +124,6 @@ def package_of(module: str) -> str:
 def misplaced(module: str, imported: str) -> str:
     """Why a module may not import another; empty where it may."""
     own, other = package_of(module), package_of(imported)
-    if {module, imported} & FLAT:
-        return ""
     if own == other or imported in GROUND:
         return ""
     if (other or imported) not in PACKAGES.get(own, "").split():
@@ -137,7 +133,6 @@ def misplaced(module: str, imported: str) -> str:
     return ""
 
 
-@when_all_is_moved
 @each_module
 def test_imports_run_one_way_and_through_doors(module: str) -> None:
     faults = [fault for imported in sorted(modules(MODULES[module])) if (fault := misplaced(module, imported))]
@@ -145,7 +140,6 @@ def test_imports_run_one_way_and_through_doors(module: str) -> None:
     assert "methods" not in libraries(MODULES[module]), f"{module} imports a method"
 
 
-@when_all_is_moved
 def test_a_planted_import_past_a_door_or_upward_is_seen() -> None:
     assert misplaced("config.cards", "board.cells") == "config may not import board"
     assert misplaced("trial.steps", "layouts.coco") == "layouts.coco is not a door of layouts"
@@ -153,7 +147,6 @@ def test_a_planted_import_past_a_door_or_upward_is_seen() -> None:
     assert misplaced("trial.steps", "layouts.opening") == misplaced("cli.main", "errors") == ""
 
 
-@when_all_is_moved
 def test_the_table_of_packages_has_no_circle_and_no_door_to_nowhere() -> None:
     for number, (package, allowed) in enumerate(PACKAGES.items()):
         above = [*PACKAGES][:number]
@@ -166,7 +159,6 @@ def test_modules_make_no_circle() -> None:
     graphlib.TopologicalSorter({module: modules(file) for module, file in MODULES.items()}).prepare()
 
 
-@when_all_is_moved
 def test_every_package_is_flat_small_and_begins_with_a_docstring_alone() -> None:
     assert {module for module in MODULES if not package_of(module)} == TOP
     assert {package_of(module) for module in MODULES} - {""} == set(PACKAGES)
@@ -176,7 +168,6 @@ def test_every_package_is_flat_small_and_begins_with_a_docstring_alone() -> None
         assert len(body) == 1 and isinstance(body[0], ast.Expr), f"{package}/__init__.py is a docstring"
 
 
-@when_all_is_moved
 def test_the_page_of_the_architecture_names_every_package_with_what_it_imports() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows = {
@@ -188,7 +179,7 @@ def test_the_page_of_the_architecture_names_every_package_with_what_it_imports()
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_each_heavy_library_has_its_door(library: str) -> None:
-    users = {module for module, file in MODULES.items() if library in libraries(file)} - FLAT
+    users = {module for module, file in MODULES.items() if library in libraries(file)}
     doors = LIBRARIES[library].split()
     assert not {user for user in users if user not in doors and f"{package_of(user)}.*" not in doors}
 
@@ -235,7 +226,7 @@ def test_dataset_folders_hold_no_python() -> None:
 
 def test_everything_but_training_is_imported_without_a_heavy_library() -> None:
     heavy = {*LIBRARIES["torch"].split(), *BEHIND}
-    light = sorted(name for name in MODULES.keys() - FLAT if not {name, f"{package_of(name)}.*"} & heavy)
+    light = sorted(name for name in MODULES if not {name, f"{package_of(name)}.*"} & heavy)
     check = f"import sys; heavy = set({HEAVY}) & set(sys.modules); assert not heavy, heavy"
     script = "\n".join([*(f"import harness.{name}" for name in light), check])
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import isnan
 from pathlib import Path
-from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
-
-from harness.board.evidence import Assessed, Evidence
+from harness.board.evidence import Evidence
 from harness.board.published import beside
 from harness.board.standings import Board, Standing
 from harness.config.cards import MethodCard
@@ -56,35 +51,6 @@ def safe(name: str) -> str:
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
-def tables(found: Sequence[Assessed]) -> list[Table]:
-    """The same boards for the terminal, one table each; what is not ranked stands in the caption."""
-    return [terminal_table(*each) for each in found]
-
-
-def terminal_table(board: Board, evidence: Evidence) -> Table:
-    """One board for the terminal: notes stand below, so that the numbers fit."""
-    title = Text(f"{board.dataset}, protocol {board.protocol}", style="bold")
-    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=0)
-    names = header(board, {})
-    shown = [place for place, name in enumerate(names) if name not in UNSHOWN]
-    for name in (names[place] for place in shown):
-        side: Any = "left" if name in LEFT else "right"
-        table.add_column(Text(name.replace(" ", "\n")), justify=side, no_wrap=name not in LEFT, overflow="fold")
-    found = rows(board, evidence, {})
-    for row in found:
-        table.add_row(*(Text(row[place]) for place in shown))
-    noted = [f"{row[0]}: {text}" for row in found if (text := told(row))]
-    machines = [f"machine {place}: {name}" for place, name in enumerate(board.machines, start=1)]
-    table.caption = Text("\n".join([*noted, *machines, *unranked(board)]), style="not italic")
-    return table
-
-
-def unranked(board: Board) -> list[str]:
-    """A line for each recipe that is not ranked."""
-    sections = {"incomplete": board.incomplete, "stale": board.stale, "never ranked (--limit)": board.limited}
-    return [f"{name}: {label(row)}  {row.reason}".rstrip() for name, part in sections.items() for row in part]
-
-
 SETTINGS = "settings from"  # a column where any are from a search
 
 
@@ -101,18 +67,10 @@ PUBLISHED = "published"  # a column where any paper's number compares
 LEFT = ("method", "rsum", "group", "notes", SETTINGS, PUBLISHED)
 
 
-UNSHOWN = ("95 %", "val rsum", "parameters", "notes", SETTINGS)  # in the terminal, so that a table fits 80 columns
-
-
 def header(board: Board, methods: Methods) -> tuple[str, ...]:
     """The columns of a board."""
     more = [SETTINGS] if board.is_searched else []
     return (*HEADER, *more, *([PUBLISHED] if compared(board, methods) else []))
-
-
-def told(row: Sequence[str]) -> str:
-    """What the terminal says of a row below its table: notes, and where its settings are from."""
-    return "; ".join(cell for cell in row[len(HEADER) - 1 :] if cell)
 
 
 def rows(board: Board, evidence: Evidence, methods: Methods) -> list[list[str]]:

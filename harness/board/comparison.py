@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import RenderableType
 
-from harness.board.cells import label, probability, tenths
+from harness.board.cells import label, tenths
 from harness.board.evidence import Load
 from harness.board.standings import Board
 from harness.errors import DataError, UsageError, unknown
 from harness.evaluation.statistics import LEVEL, Hits, differences, recalls, resampled
-from harness.output import table
 from harness.tracking.frame import SHORTEST, name_of, run_of
-from harness.trial.results import RECALLS
 
 if TYPE_CHECKING:
     import pandas
 
 SAME = ("dataset", "protocol", "protocol_version", "data_fingerprint", "limit")  # what two runs must share
-NAMES = (*RECALLS, "rsum")
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Comparison:
 
     board: str  # dataset/protocol
     sides: tuple[Side, Side]
-    means: tuple[tuple[float, ...], tuple[float, ...]]  # of NAMES
+    means: tuple[tuple[float, ...], tuple[float, ...]]  # of HEADLINE
     interval: tuple[float, float]  # of the difference of rsum, by image, 95 %
     p: float  # nan: nothing can be said
     least: float  # no smaller difference could have been told apart
@@ -133,35 +129,3 @@ def missing(boards: Sequence[Board], names: Sequence[str]) -> str:
         if name not in known:
             return f"{unknown('row', name, known)}, or the start of a run's id of {SHORTEST} characters or more"
     return f"{' and '.join(names)} are ranked on no common board"
-
-
-def page(found: Sequence[Comparison]) -> Iterator[RenderableType]:
-    """For people."""
-    for one in found:
-        first, second = one.sides
-        made = table(one.board, first.name, second.name, "difference", right=(first.name, second.name, "difference"))
-        for name, mine, other in zip(NAMES, *one.means, strict=True):
-            made.add_row(name.replace("_r", " R@"), tenths(mine), tenths(other), f"{mine - other:+.1f}")
-        yield made
-        low, high = one.interval
-        yield f"rsum {one.difference:+.1f}, 95 % by image {low:+.1f} to {high:+.1f}; p {probability(one.p)}"
-        yield f"{one.verdict}\n"
-
-
-def as_json(found: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """The same as JSON; what cannot be told is null."""
-    return [
-        {
-            "board": one.board,
-            "sides": [
-                {"name": side.name, "runs": side.runs, **dict(zip(NAMES, means, strict=True))}
-                for side, means in zip(one.sides, one.means, strict=True)
-            ],
-            "difference": one.difference,
-            "interval": one.interval,
-            "p": None if isnan(one.p) else one.p,
-            "least": None if isnan(one.least) else one.least,
-            "verdict": one.verdict,
-        }
-        for one in found
-    ]

@@ -14,7 +14,6 @@ from harness.evaluation.ranking_files import files_of, write_tables
 from harness.evaluation.rankings import OF_RANKINGS, OF_RANKS, Arrays, Run
 from harness.evaluation.records import IMAGE_IDS, RANKINGS, RANKS, arrays
 from harness.files import write_atomic
-from harness.summary import count, near
 from harness.tracking.frame import name_of, run_of
 from harness.tracking.tracker import Tracker
 
@@ -139,15 +138,3 @@ def write_trec(runs: Iterable[Run], folder: Path) -> list[Path]:
                 write_atomic(folder / name, text)
                 files[folder / name] = None
     return [*files]
-
-
-def page(found: Written) -> Iterator[str]:
-    """For people."""
-    yield from found.notes
-    yield from (f"{near(file)} written" for file in found.files)
-    yield f"{count(found.runs, 'run')} exported"
-
-
-def as_json(found: Written) -> dict[str, Any]:
-    """The same as JSON."""
-    return {"files": [str(file) for file in found.files], "runs": found.runs, "notes": found.notes}

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
 
-from rich.table import Table
-
 from harness.board import cells, forms
 from harness.board.evidence import Assessed, assessed
-from harness.campaign.plan import Plan
 from harness.config.registry import Registry
 from harness.tracking.tracker import Tracker
 
@@ -21,15 +18,15 @@ Boards = Collection[tuple[str, str]]  # (dataset, protocol)
 
 @dataclass(frozen=True)
 class Published:
-    """What was written, and the boards as tables."""
+    """What was written, and the boards that were."""
 
     files: tuple[Path, ...] = ()
     changed: frozenset[Path] = frozenset()
-    tables: tuple[Table, ...] = ()
+    boards: tuple[Assessed, ...] = ()
 
     def __add__(self, other: Published) -> Published:
         """Both."""
-        return Published(self.files + other.files, self.changed | other.changed, self.tables + other.tables)
+        return Published(self.files + other.files, self.changed | other.changed, self.boards + other.boards)
 
 
 def publish(
@@ -44,7 +41,7 @@ def publish(
     changed = _write(files, folder)
     own = tuple(folder / name for name in files if "/" not in name)
     beside = {file.parent.with_name(f"{file.parent.name}.md") for file in changed if file.parent != folder}
-    return Published(own, changed | beside, tuple(cells.tables(found)))
+    return Published(own, changed | beside, tuple(found))
 
 
 def boards_of_store(tracker: Tracker, registry: Registry, only: Boards | None = None) -> list[Assessed]:
@@ -73,16 +70,6 @@ def outdated(files: Mapping[str, bytes], folder: Path) -> Iterator[str]:
         else:
             old, new = (text.decode(errors="replace").splitlines() for text in (file.read_bytes(), data))
             yield from unified_diff(old, new, f"{file}, as it is", f"{file}, from the store", n=1, lineterm="")
-
-
-def boards_in(plan: Plan) -> frozenset[tuple[str, str]]:
-    """The boards that a plan's trials stand on."""
-    return frozenset((trial.spec.dataset, trial.spec.protocol) for trial in plan.trials)
-
-
-def files_of(plan: Plan, folder: Path) -> list[Path]:
-    """The files of those boards, written or not."""
-    return [folder / cells.file_name(dataset, protocol) for dataset, protocol in sorted(boards_in(plan))]
 
 
 def _write(files: Mapping[str, bytes], folder: Path) -> frozenset[Path]:

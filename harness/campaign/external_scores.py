@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import RenderableType
 
-from harness.board.cells import label, rsum, tenths
-from harness.board.standings import SECTIONS, Board, Standing
 from harness.campaign.driver import only_driver
 from harness.campaign.plan import check_numbers, check_protocol, check_writable
 from harness.config.cards import DatasetCard, ProtocolCard, find_protocol
@@ -28,7 +25,6 @@ from harness.evaluation.score_files import as_floats, hold_scores, open_scores
 from harness.evaluation.shortlists import shortlists
 from harness.files import npz, sha256, write_atomic
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.output import table
 from harness.tracking.store import default_uri
 from harness.tracking.tracker import Tracker
 from harness.trial.external import FILE, PREFIX, file_name, method_of, recipe_of, spec_of
@@ -42,7 +38,6 @@ CAMPAIGN = "external"
 FAR = 3.0  # times the rsum: from there on the reversed order is worth a warning
 CLEAR = 10.0  # points of rsum above a random order
 LARGEST = 600.0  # that an rsum can be
-COLUMNS = ("R@1", "R@5", "R@10", "median rank", "mean rank", "tied")
 
 
 @dataclass(frozen=True)
@@ -73,15 +68,6 @@ class Found(NamedTuple):
     result: TrialResult
     warnings: tuple[str, ...]
     again: bool  # it was ranked before
-
-
-class Place(NamedTuple):
-    """Where a trial stands on its board."""
-
-    section: str
-    place: int  # from 1
-    rows: int  # of the section
-    row: Standing
 
 
 def wanted(
@@ -175,7 +161,7 @@ def reversal(scores: Floats, parts: Sequence[Fold], found: float) -> str:
     if backwards < max(FAR * found, expected_at_random(parts)["rsum"] + CLEAR):
         return ""
     return (
-        f"in the reversed order these scores reach a rsum of {tenths(backwards)}, as they are {tenths(found)}: if they "
+        f"in the reversed order these scores reach a rsum of {backwards:.1f}, as they are {found:.1f}: if they "
         "are distances, lower is better in them; save -scores and give that file"
     )
 
@@ -202,47 +188,3 @@ def check_new(frame: pandas.DataFrame, spec: TrialSpec) -> None:
             f"this very file is seed {others[0]} of {spec.method} already; give seed {spec.seed} a file of its own, "
             "from a model that was trained anew"
         )
-
-
-def place_of(boards: Sequence[Board], key: str) -> Place:
-    """Where the trial of a key stands; every trial of the store stands somewhere."""
-    sections = [(name, getattr(board, name)) for board in boards for name in SECTIONS]
-    return next(
-        Place(name, number, len(rows), row)
-        for name, rows in sections
-        for number, row in enumerate(rows, start=1)
-        if any(trial["key"] == key for trial in row.trials)
-    )
-
-
-def page(of: Found, place: Place) -> Iterator[RenderableType]:
-    """The measures, and where they stand."""
-    found, spec = of.result.measures, of.result.spec
-    made = table(spec.label, *COLUMNS, right=COLUMNS)
-    for way in ("i2t", "t2i"):
-        names = ("r1", "r5", "r10", "median_rank", "mean_rank")
-        cells = (tenths(found[f"{way}_{name}"]) for name in names)
-        made.add_row(way, *cells, f"{tenths(found[f'{way}_tied'])} %")
-    yield made
-    yield f"rsum {tenths(found['rsum'])}{'; this file was ranked before' if of.again else ''}"
-    yield standing(place, f"{spec.dataset}/{spec.protocol}")
-
-
-def standing(place: Place, board: str) -> str:
-    """Where a row stands, in words."""
-    name = label(place.row)
-    if place.section != "ranked":
-        return f"{name} is not ranked on {board}, it is {place.section}: {place.row.reason}"
-    return f"{name} stands {place.place} of {place.rows} on {board}: rsum {rsum(place.row)}, n = {place.row.n}"
-
-
-def as_json(of: Found, place: Place) -> dict[str, Any]:
-    """The same as JSON."""
-    result = of.result
-    about = result.spec.model_dump(mode="json", include={"method", "dataset", "protocol", "seed", "source"})
-    stands = {"section": place.section, "place": place.place, "rows": place.rows, "n": place.row.n}
-    return {
-        **{"key": result.key, "label": result.spec.label, **about},
-        **{"measures": dict(result.measures), "gallery": dict(result.gallery)},
-        **{"board": {**stands, "row": label(place.row), "reason": place.row.reason}, "warnings": of.warnings},
-    }

@@ -7,13 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isnan, nan
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from rich.console import RenderableType
 from scipy.special import stdtrit
 
-from harness.board.cells import tenths
 from harness.campaign.driver import only_driver
 from harness.campaign.plan import assignment
 from harness.campaign.recorder import View
@@ -25,15 +22,13 @@ from harness.errors import DataError, UsageError, unknown
 from harness.evaluation.statistics import LEVEL
 from harness.executors.executor import InProcess
 from harness.layouts.opening import fingerprint
-from harness.output import table
 from harness.tracking.frame import labelled, run_of
 from harness.tracking.tracker import Tracker
 from harness.trial.external import is_external
 from harness.trial.folder import RESULT
-from harness.trial.results import RECALLS, Assignment, EpochReport, State, TrialResult
+from harness.trial.results import HEADLINE, Assignment, EpochReport, State, TrialResult
 
 REPRODUCED = "reproduced"
-NAMES = (*RECALLS, "rsum")
 MATTERS = ("harness", "commit", "python", "torch", "numpy", "device", "cuda", "cpu", "threads")  # of an environment
 
 
@@ -73,7 +68,7 @@ class Again:
     @property
     def is_identical(self) -> bool:
         """Whether every measure is the same number."""
-        return all(self.now.measures.get(name) == self.case.then.measures[name] for name in NAMES)
+        return all(self.now.measures.get(name) == self.case.then.measures[name] for name in HEADLINE)
 
     @property
     def is_reproduced(self) -> bool:
@@ -172,38 +167,3 @@ def again(case: Case, view: View) -> Again:
         (result,) = InProcess().run([case.assignment], answer)
     view.result(result)
     return Again(case, result)
-
-
-def drift_page(case: Case) -> Iterator[RenderableType]:
-    """What has changed, for people."""
-    if not case.drift:
-        yield f"{case.name}: code, data, versions and machine are as they were"
-        return
-    made = table("changed since", "then", "now")
-    for one in case.drift:
-        made.add_row(one.name, one.then, one.now)
-    yield made
-    yield f"{case.name}: its data and protocol are as they were"
-
-
-def drift_json(case: Case) -> dict[str, Any]:
-    """The same as JSON."""
-    return {"run": case.name, "key": case.then.key, "drift": [vars(one) for one in case.drift]}
-
-
-def page(found: Again) -> Iterator[RenderableType]:
-    """Both results, and the verdict."""
-    made = table("measure", "then", "now", right=("then", "now"))
-    for name in NAMES:
-        then, now = (result.measures.get(name, nan) for result in (found.case.then, found.now))
-        made.add_row(name.replace("_r", " R@") if name in RECALLS else name, tenths(then), tenths(now))
-    yield made
-    yield found.verdict
-
-
-def as_json(found: Again) -> dict[str, Any]:
-    """The same as JSON."""
-    then, now = found.case.then, found.now
-    measures = {"then": dict(then.measures), "now": dict(now.measures)}
-    folder = str(found.case.assignment.folder)
-    return {**drift_json(found.case), **measures, "verdict": found.verdict, "folder": folder}

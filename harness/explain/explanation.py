@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -195,24 +194,6 @@ def notes(one: Explanation) -> list[str]:
     found += [] if one.boxes else ["the dataset has no boxes: regions are shown by number, not by place"]
     limit = one.trial.spec.limit
     return found + ([f"trained with --limit {limit}"] if limit is not None else [])
-
-
-def as_json(one: Explanation, file: Path) -> dict[str, Any]:
-    """All of an explanation but the picture."""
-    spec = one.trial.spec
-    best = one.trial.result.best_epoch
-    return {
-        **{"method": spec.method, "dataset": spec.dataset, "protocol": spec.protocol, "split": one.split},
-        **{"trial": spec.key, "best_epoch": best, "image": one.image, "caption": one.caption},
-        "seed": spec.seed,
-        "score": one.score,
-        "rank": one.rank._asdict() if one.rank else None,
-        "boxes": one.boxes or None,
-        "labels": one.look.labels or None,
-        "words": [{"word": word.text, "known": word.is_known, "weights": word.weights} for word in one.words],
-        "notes": notes(one),
-        "file": str(file),
-    }
 
 
 def _silent(registry: Registry, method: str) -> str:

@@ -153,27 +153,6 @@ def _inline(value: Any) -> str:
     return literal(value)
 
 
-def as_json(asked: Request, found: Measured) -> dict[str, Any]:
-    """What was written, for programs."""
-    return {
-        **{"written": str(asked.file), "folder": str(asked.folder), "bytes": found.size},
-        **found.card.model_dump(mode="json", include={"name", "layout", "feature_width", "max_regions", "splits"}),
-    }
-
-
-def page(asked: Request, found: Measured) -> list[str]:
-    """The same for people."""
-    card = found.card
-    of_split = (f"{split} {size.images:,} images, {size.captions:,} captions" for split, size in card.splits.items())
-    return [
-        f"{asked.file} written: layout {card.layout}, {card.feature_width:,} numbers a region, at most "
-        f"{card.max_regions:,} regions an image, {found.size / 1e6:,.2f} MB in {len(card.files)} files",
-        " · ".join(of_split),
-        *found.remarks,
-        f"next: say title, licence and origin in it; harness run --datasets {card.name}",
-    ]
-
-
 def _below(asked: Request) -> str:
     """The dataset's folder as its card names it: below the data root, where it is there."""
     inside = asked.folder.is_relative_to(asked.data)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from rich.filesize import decimal
 
 from harness.data.content import first_twice
 from harness.data.region_store import Facts, Made, Watch, read_facts, unwatched
@@ -60,29 +57,6 @@ def open_source(paths: Sequence[Path]) -> RegionSource:
         return ArrayFolder(paths) if kinds == {True} else ButdTsv(paths)
     except OSError as error:
         raise DataError(f"a source cannot be read ({error}); see to the file and its rights") from error
-
-
-def page(made: Made) -> Iterator[str]:
-    """What there is now, in words."""
-    facts = made.facts
-    size = decimal(made.bytes)
-    yield (
-        f"{made.folder}: {facts.images:,} images, {facts.regions:,} regions of {facts.width:,} numbers, "
-        f"{facts.dtype}, {size}, in {made.seconds:,.1f} s"
-    )
-    if made.before == facts.images:
-        yield "all of it was there already, made of the same files; --force makes it anew"
-    elif made.before:
-        yield f"{made.before:,} of the images were there already"
-    if made.skipped:
-        yield f"{made.skipped:,} images stood in the sources once more, alike, and were left out"
-
-
-def as_json(made: Made) -> dict[str, Any]:
-    """What there is now, for programs."""
-    facts = made.facts.model_dump(include={"images", "regions", "width", "dtype", "boxes", "sizes"})
-    more = {"before": made.before, "skipped": made.skipped, "seconds": round(made.seconds, 3)}
-    return {"folder": str(made.folder), **facts, "bytes": made.bytes, **more}
 
 
 def _finished(source: RegionSource, folder: Path, dtype: Dtype) -> Facts | None:

@@ -123,27 +123,6 @@ def fetch(item: Item, tell: Tell, keep: bool = False) -> None:
             file.replace(item.whole) if keep or item.download.path else file.unlink()
 
 
-def page(card: DatasetCard, wanted: list[Item]) -> Iterator[str]:
-    """What is about to be loaded: from where, how much, under which licence, and what becomes of it."""
-    yield f"{card.title}; licence: {card.licence}"
-    for item in wanted:
-        have = item.download.bytes - item.left
-        rest = f", {decimal(have)} of them are here" if have else ""
-        yield f"{item.download.url}, {decimal(item.download.bytes)}{rest}"
-        for target in item.download.targets:
-            place = item.folder / target
-            yield f"  becomes {place}" + ", in place of the file there" * place.exists()
-
-
-def as_json(card: DatasetCard, all_items: list[Item], loaded: list[Item]) -> dict[str, Any]:
-    """What there is now, and which of it is new."""
-    files = {
-        key: [str(item.folder / target) for item in group for target in item.download.targets]
-        for key, group in (("files", all_items), ("loaded", loaded))
-    }
-    return {"dataset": card.name, **files}
-
-
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     """Make the folder; StoreError where it, or something in it, cannot be written."""

@@ -10,9 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich.filesize import decimal
+from typing import TYPE_CHECKING
 
 from harness.data.pictures import read_picture
 from harness.data.region_store import IDS, Facts, Made, Watch, read_facts, read_ids, unwatched
@@ -108,22 +106,3 @@ def prepared(file: Path, extractor: Extractor) -> Pixels:
     except (ValueError, ZeroDivisionError) as error:
         shape = "{} x {} pixels".format(*picture.size)
         raise DataError(f"{file} ({shape}) cannot be resized for the model ({error}); take it out") from error
-
-
-def page(made: Made) -> Iterator[str]:
-    """What there is now, in words."""
-    facts, origin = made.facts, made.facts.origin
-    yield (
-        f"{made.folder}: {facts.images:,} images, {facts.regions:,} regions of {facts.width:,} numbers, {facts.dtype}, "
-        f"{decimal(made.bytes)}, by {origin['class']} {origin['model']}, in {made.seconds:,.1f} s"
-    )
-    if made.before == facts.images:
-        yield "all of it was there already, of the same model and the same pictures' ids; --force makes it anew"
-    elif made.before:
-        yield f"{made.before:,} of the images were there already"
-
-
-def as_json(made: Made) -> dict[str, Any]:
-    """What there is now, for programs."""
-    facts = made.facts.model_dump(include={"images", "regions", "width", "dtype", "origin"})
-    return {"folder": str(made.folder), **facts, "bytes": made.bytes, "before": made.before, "seconds": made.seconds}

@@ -16,6 +16,7 @@ from harness.config.sections import Scalar, Training
 Phase = Literal["start", "train", "test"]
 EQUAL, UNEQUAL = ("trials", "epochs"), 0.1  # of a search's budget: what is to be alike, and the share it may differ by
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
+HEADLINE = (*RECALLS, "rsum")
 
 
 class State(StrEnum):

@@ -34,7 +34,7 @@ def tracker(project: Path) -> Tracker:
 def test_another_place_time_zone_and_locale_give_the_same_bytes(
     tracker: Tracker, project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    words = [sys.executable, "-c", "from harness.cli import main; main()", "report", "--format", ",".join(FORMS)]
+    words = [sys.executable, "-c", "from harness.cli.main import main; main()", "report", "--format", ",".join(FORMS)]
     found = []
     for zone, locale, seed in (("UTC", "C.UTF-8", "0"), ("Pacific/Kiritimati", "C", "77")):
         away = tmp_path_factory.mktemp("away")

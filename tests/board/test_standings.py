@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from sample_results import folder_of, reports_of, result_of, spec_of
 
-from harness.board.cells import HEADER, tables, write
+from harness.board.cells import HEADER, write
 from harness.board.evidence import assessed
 from harness.board.markup import escaped
 from harness.board.standings import boards_of
+from harness.cli.board_page import tables
 from harness.config.cards import MethodCard
 from harness.config.project import Config, built_in, load
 from harness.config.registry import discover, settings_for

@@ -419,7 +419,7 @@ def test_ctrl_c_on_the_command_line_answers_130_and_the_trial_ends_as_if_nothing
     config = load(tmp_path / "harness.toml")
     (trial,) = planned(config).trials
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    command = [sys.executable, "-c", "from harness.cli import main; main()", "run"]
+    command = [sys.executable, "-c", "from harness.cli.main import main; main()", "run"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

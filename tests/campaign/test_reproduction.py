@@ -48,7 +48,7 @@ def test_a_changed_method_is_told_before_it_is_run(trained: Path, call: Call, ca
     assert call("reproduce", "mean/tiny/s0", "-n", "--json") == 0
     assert [one["name"] for one in json.loads(capsys.readouterr().out)["drift"]] == ["source of the method"]
     assert not (trained / "runs" / "reproduced").exists()
-    command = [sys.executable, "-c", "from harness.cli import main; main()", "reproduce", "mean/tiny/s0"]
+    command = [sys.executable, "-c", "from harness.cli.main import main; main()", "reproduce", "mean/tiny/s0"]
     out = subprocess.run(command, cwd=trained, capture_output=True, text=True).stdout
     assert "source of the method" in out and "rsum differs by" in out
 

@@ -26,11 +26,11 @@ from toy_trials import counting, toy_assignment
 
 from harness.campaign.driver import execute
 from harness.campaign.plan import Planned, plan
+from harness.cli.output import Output
 from harness.config.project import load
 from harness.config.registry import discover
 from harness.executors.executor import InProcess
 from harness.executors.ray_cluster import RayExecutor
-from harness.output import Output
 from harness.tracking.log import Logbook
 from harness.tracking.tracker import Tracker
 from harness.trial.checkpoint import load_checkpoint
@@ -38,7 +38,7 @@ from harness.trial.folder import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, rea
 from harness.trial.results import Assignment, EpochReport, Failure, State
 
 Captured = pytest.CaptureFixture[str]
-HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
+HARNESS = [sys.executable, "-c", "from harness.cli.main import main; main()"]
 LONG = 120  # seconds in which even a busy machine gets anything done
 QUICK = ("-s", "failures.wait_seconds=0.1")
 TROUBLED = ("run", "--methods", "troubled", *QUICK)

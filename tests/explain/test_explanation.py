@@ -19,14 +19,15 @@ from boards import HOSTILE
 from PIL import Image
 from tiny_project import Call
 
-from harness.cli import main
+from harness.cli.explain import explain_json
+from harness.cli.main import main
 from harness.config.project import CACHE, load
 from harness.config.registry import discover
 from harness.data.content import Look
 from harness.data.tokens import words
 from harness.errors import UsageError
 from harness.evaluation.scoring import score_split
-from harness.explain.explanation import Explanation, Pair, Word, as_json, explanation
+from harness.explain.explanation import Explanation, Pair, Word, explanation
 from harness.explain.picture import SCALE, png, svg
 from harness.explain.sheet import TAGS, beside, font, measured, overlap, sheet, shortened, wrapped
 from harness.explain.weights import Wanted, best_weights, trained
@@ -138,7 +139,7 @@ def test_any_caption_can_be_asked_and_its_unknown_words_are_told(trials: Path) -
         ("zeppelin", False),
         ("red", True),
     ]
-    data = as_json(found, Path("x.svg"))
+    data = explain_json(found, Path("x.svg"))
     assert data["notes"][0].endswith("zeppelin") and data["rank"] is None
     assert [len(word["weights"]) for word in data["words"]] == [len(data["boxes"])] * len(found.words)
 
@@ -226,7 +227,7 @@ def test_the_command_writes_the_picture_and_tells_all_as_json(
     capsys.readouterr()
     assert call("explain", "--method", "scan_t2i", "--image", IMAGE, "--seed", "1", "--json") == 0
     data = json.loads(capsys.readouterr().out)
-    assert data == json.loads(json.dumps(as_json(one, Path(data["file"]))))
+    assert data == json.loads(json.dumps(explain_json(one, Path(data["file"]))))
     file = trained_project / f"explain-scan_t2i-{IMAGE}.svg"
     assert data["file"] == file.name and file.read_bytes() == svg(sheet(one))
     code, text = said(call, capsys, "--method", "scan_t2i", "--image", IMAGE, "--seed", "1", "-o", "new/a.PNG")

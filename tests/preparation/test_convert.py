@@ -21,12 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from harness.cli import cli, main
-from harness.cli_data import data
+from harness.cli.dataset_page import convert_json
+from harness.cli.datasets import data
+from harness.cli.main import cli, main
 from harness.data.region_store import RegionStore, open_store
 from harness.data.region_writer import RegionWriter, discard
 from harness.errors import DataError, StoreError, UsageError
-from harness.preparation.convert import as_json, convert
+from harness.preparation.convert import convert
 from harness.preparation.source import ImageRegions
 from harness.preparation.tsv import parse
 
@@ -35,8 +36,8 @@ WIDTH = 5
 SIZE = (64, 48)
 cli.add_command(data)
 HARNESS = """
-from harness.cli import cli, main
-from harness.cli_data import data
+from harness.cli.main import cli, main
+from harness.cli.datasets import data
 cli.add_command(data)
 main()
 """
@@ -628,7 +629,7 @@ def test_the_command_answers_in_words_and_as_json(tmp_path: Path, capsys: Captur
     assert harness(*words, "--json") == 0
     said = capsys.readouterr()
     answer, made = json.loads(said.out), convert([tmp_path / "a.tsv"], tmp_path / "store", "float16")
-    assert {**answer, "seconds": 0} == {**as_json(made), "seconds": 0} and answer["before"] == 6
+    assert {**answer, "seconds": 0} == {**convert_json(made), "seconds": 0} and answer["before"] == 6
     assert said.err == ""
 
 

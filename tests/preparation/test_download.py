@@ -28,7 +28,7 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.cli_data import data
+from harness.cli.datasets import data
 from harness.config.cards import DatasetCard
 from harness.config.registry import discover
 from harness.errors import ConfigError, DataError, HarnessError, ResourceError, StoreError, UsageError
@@ -222,7 +222,7 @@ def test_what_arrives_is_the_file_or_nothing_whatever_breaks(cuts: list[int], ra
 def test_a_killed_process_leaves_a_part_that_the_next_one_goes_on_from(site: Site, tmp_path: Path) -> None:
     site.stall = 2 * fetch.PIECE + 10
     project(site)
-    command = [sys.executable, "-c", "from harness.cli_data import data; data(['fetch', 'tiny', '--yes'])"]
+    command = [sys.executable, "-c", "from harness.cli.datasets import data; data(['fetch', 'tiny', '--yes'])"]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     part = tmp_path / "data" / "tiny set" / "thing.bin.part"
     end = time.monotonic() + 60
@@ -444,9 +444,7 @@ def test_the_command_never_loads_without_being_told_to(site: Site, tmp_path: Pat
 @pytest.mark.parametrize(("answer", "code", "asked"), [("n", 2, []), ("", 2, []), ("y", 0, [""])])
 def test_at_a_terminal_the_command_asks(site: Site, answer: str, code: int, asked: list[str]) -> None:
     project(site)
-    script = (
-        "from harness import cli_data, cli; cli.cli.add_command(cli_data.data); cli.main(['data', 'fetch', 'tiny'])"
-    )
+    script = "from harness.cli import main; main.main(['data', 'fetch', 'tiny'])"
     ours, theirs = pty.openpty()
     child = subprocess.Popen([sys.executable, "-c", script], stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)

@@ -22,8 +22,8 @@ from tiny_vision import SHAPES, SMALL, images, models
 
 pytest.importorskip("transformers")
 
-from harness.cli import cli
-from harness.cli_data import data
+from harness.cli.datasets import data
+from harness.cli.main import cli
 from harness.data.pictures import find_pictures
 from harness.data.region_store import RegionStore, open_store
 from harness.errors import ConfigError, DataError, StoreError

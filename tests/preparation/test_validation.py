@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_project import Call
 
+from harness.cli.dataset_page import last_line, told
 from harness.config.cards import ProtocolCard
 from harness.data.regions import Ragged
 from harness.data.split import Split
@@ -25,7 +26,6 @@ from harness.preparation.caption_checks import in_two_splits, unknown_only
 from harness.preparation.findings import Finding, Severity
 from harness.preparation.image_checks import copies, scan
 from harness.preparation.protocol_checks import Played, faults, play
-from harness.validate_page import last_line, told
 
 __all__ = ["coco", "precomp"]  # fixtures
 

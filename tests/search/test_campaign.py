@@ -244,7 +244,15 @@ def test_status_of_a_search_that_runs_shows_its_trials_and_watching_ends_with_it
     searchable: Path, call: Call, capsys: Captured
 ) -> None:
     search_also(searchable, "slow")
-    command = [sys.executable, "-c", "from harness.cli import main; main()", "search", "--methods", "slow", "--here"]
+    command = [
+        sys.executable,
+        "-c",
+        "from harness.cli.main import main; main()",
+        "search",
+        "--methods",
+        "slow",
+        "--here",
+    ]
     process = subprocess.Popen([*command, "-s", "training.epochs=9"], cwd=searchable, stdout=subprocess.DEVNULL)
     try:
         while not any((searchable / "runs").glob("trials/*/epochs.jsonl")) and process.poll() is None:
@@ -296,7 +304,7 @@ def test_resume_is_refused_where_the_words_would_mean_something_else(
 
 def killed_search(project: Path, moments: random.Random, kills: int, *words: str) -> None:
     """Run a search again and again until it ends by itself; the first so many drivers are killed at random moments."""
-    command = [sys.executable, "-c", "from harness.cli import main; main()", "search", *words]
+    command = [sys.executable, "-c", "from harness.cli.main import main; main()", "search", *words]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     for _ in range(kills):
         before = progress(project)

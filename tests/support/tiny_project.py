@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli.main import main
 from harness.config.cards import DatasetCard, read_card
 from harness.data.content import Place
 from harness.layouts.scenes import Scenes
@@ -181,7 +181,7 @@ def in_a_new_process(*words: str) -> tuple[str, set[str]]:
     """stdout of a command in a fresh Python, and the heavy libraries that it imported."""
     script = f"""
 import sys
-from harness.cli import main
+from harness.cli.main import main
 try:
     main({words!r})
 except SystemExit as end:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import click
 
-from harness.errors import UsageError, unknown
-from harness.flags import CONFIG, FILE, OUTPUT, Device, Flags, takes
+from harness.cli.flags import CONFIG, FILE, OUTPUT, Device, Flags, Names, takes
+from harness.errors import DataError, UsageError, unknown
 
 SLOW = 600  # seconds over which the time left is estimated: a batch may take minutes
 
@@ -29,6 +29,7 @@ def data() -> None:
 @click.option("--keep", is_flag=True, help="Keep the archive once its files are taken out.")
 def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
     """Download what a dataset's card allows, after asking; what was cut goes on, what is there is not loaded again."""
+    from harness.cli.dataset_page import fetch_json, fetch_page
     from harness.preparation import download
 
     config, registry, out = flags.open()
@@ -37,7 +38,7 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
         raise UsageError(unknown("dataset", name, registry.datasets))
     items = download.items(card, config.data)
     wanted = [item for item in items if not item.is_done]
-    out.note(*(download.page(card, wanted) if wanted else ()))
+    out.note(*(fetch_page(card, wanted) if wanted else ()))
     if left := sum(item.left for item in wanted):
         download.check_room(config.data / card.folder, left)
         agree(f"Load {left / 1e6:,.1f} MB into {config.data / card.folder}?", yes)
@@ -46,7 +47,7 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
         with bar(item.download.file, total, total - item.left, shown=not flags.quiet) as tell:
             download.fetch(item, tell, keep)
     place = f"all files of {name} that its card can download are in {config.data / card.folder}"
-    out.answer(download.as_json(card, items, wanted), f"{place}; next: harness run --datasets {name}")
+    out.answer(fetch_json(card, items, wanted), f"{place}; next: harness run --datasets {name}")
     return 0
 
 
@@ -63,13 +64,14 @@ def convert(
 
     SOURCE: bottom-up-attention TSV files, parts of one release in their order, or folders of IMAGE_ID.npy or .npz.
     """
+    from harness.cli.dataset_page import convert_json, convert_page
     from harness.interruption import sigterm_raises
     from harness.preparation import convert
 
     out, shown = flags.out(), not (flags.quiet or flags.as_json)
     with sigterm_raises():
         made = convert.convert(sources, folder, dtype, force, lambda total, done: bar("converting", total, done, shown))
-    out.answer(convert.as_json(made), *convert.page(made))
+    out.answer(convert_json(made), *convert_page(made))
     return 0
 
 
@@ -101,6 +103,7 @@ def extract(
 
     IMAGES: a folder of .jpg, .png or .webp files; an image's id is its file's name without the suffix.
     """
+    from harness.cli.dataset_page import extract_json, extract_page
     from harness.data.pictures import find_pictures
     from harness.interruption import sigterm_raises
     from harness.preparation import extract, vision_models
@@ -114,7 +117,7 @@ def extract(
         made = extract.extract(
             found.files, extractor, folder, dtype, batch_size, force, lambda total, done: counter(total, done, shown)
         )
-    out.answer(extract.as_json(made), *extract.page(made))
+    out.answer(extract_json(made), *extract_page(made))
     return 0
 
 
@@ -164,3 +167,77 @@ def counter(total: int, done: int, shown: bool) -> Iterator[Callable[[int], None
             progress.update(task, completed=now, rate=f"{rate:,.1f} pictures/s")
 
         yield tell
+
+
+@click.group(
+    invoke_without_command=True,
+    subcommand_metavar="[dataset NAME]",
+    short_help="Write harness.toml, or the card of a dataset of your own.",
+)
+@takes(OUTPUT)
+@click.option("--force", is_flag=True, help="Replace the harness.toml that is there.")
+def init(flags: Flags, force: bool) -> int:
+    """Write a commented harness.toml into this folder, or the card of a dataset of your own."""
+    if click.get_current_context().invoked_subcommand:
+        if force or flags.as_json:
+            raise UsageError("give flags behind the dataset's name: harness init dataset NAME --force")
+        return 0
+    from harness.config.template import write_template
+
+    file = write_template(Path.cwd(), force)
+    flags.out().answer({"written": str(file)}, f"{file.name} written; next: harness run")
+    return 0
+
+
+@init.command(short_help="Write the measured card of a folder of files.")
+@takes(CONFIG, OUTPUT)
+@click.argument("name")
+@click.option("--folder", type=FILE, metavar="DIR", help="Where its files lie; default: NAME below [paths] data.")
+@click.option("--force", is_flag=True, help="Replace the card that is there.")
+def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
+    """Write the card of a folder of files, measured: layout, counts, widths, hashes.
+
+    Where something is missing, it says what, and which command makes it.
+
+    \b
+    A folder holds one of
+      captions.jsonl, split.json, regions/             your own
+      dataset_NAME.json, regions/                      Karpathy's captions and splits
+      train_ims.npy, train_caps.txt, dev_…, test_…     the field's precomputed regions
+    """
+    from harness.cli.dataset_page import card_json, card_page
+    from harness.config.project import CACHE
+    from harness.preparation import card
+
+    config, registry, out = flags.open()
+    asked = card.request(config, registry.datasets, name, folder, config.results / CACHE)
+    found = card.write_card(asked, out.note, force)
+    out.answer(card_json(asked, found), *card_page(asked, found))
+    return 0
+
+
+@click.command(short_help="Look at a dataset from all sides before it is scored.")
+@takes(CONFIG, OUTPUT)
+@click.option("--dataset", "--datasets", "datasets", type=Names(), help="Names or globs; default: [campaign] datasets.")
+def validate(flags: Flags) -> int:
+    """Look at a dataset from all sides and say what is wrong, with file and line; nothing is scored.
+
+    Errors end with exit code 3. Warnings and notes do not: what they mean for results is said with each.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from harness.campaign.plan import check_writable
+    from harness.cli import dataset_page
+    from harness.config.project import CACHE
+    from harness.preparation.validation import validated
+
+    config, registry, out = flags.open()
+    names = registry.select_datasets(flags.datasets or config.campaign.datasets)
+    check_writable(config.results)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=flags.quiet or not console.is_terminal) as progress:
+        cache = config.results / CACHE
+        reports = [validated(registry.datasets[name], config.data, cache, progress) for name in names]
+    out.answer(dataset_page.validation_json(reports), *dataset_page.validation_page(reports))
+    return 0 if all(report.is_sound for report in reports) else DataError.exit_code

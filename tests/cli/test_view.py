@@ -10,8 +10,8 @@ from rich.console import Console
 from toy_trials import toy_assignment
 
 from harness.campaign.plan import Plan, Planned
+from harness.cli.view import Lines, Picture, Totals, clock
 from harness.trial.results import EpochReport, Failure, State, TrialResult
-from harness.view import Lines, Picture, Totals, clock
 
 EPOCHS = 10
 

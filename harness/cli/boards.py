@@ -1,24 +1,84 @@
-"""The commands that read the tracking store: leaderboards, comparisons, reproductions."""
+"""The commands about boards: report, compare, reproduce, score, export."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
 from harness.errors import UsageError, unknown
-from harness.flags import CONFIG, OUTPUT, Flags, takes
 
 if TYPE_CHECKING:
+    from harness.cli.output import Output
     from harness.config.project import Config
     from harness.config.registry import Registry
-    from harness.output import Output
     from harness.tracking.tracker import Tracker
 
+FORMATS = ("trec", "csv", "parquet")
 EXAMPLES = "examples"  # a form that needs the dataset beside the store
 OUTDATED, DIFFERENT = 5, 4
+
+
+@click.command()
+@takes((PROTOCOL,), CONFIG, OUTPUT)
+@click.argument("file", type=FILE)
+@click.option("--dataset", required=True, metavar="NAME", help="Whose images and captions the scores are of.")
+@click.option("--name", required=True, metavar="MODEL", help="What the model is called on the leaderboard.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Files of several seeds are one row.")
+@click.option("--note", default="", metavar="TEXT", help="What else a reader must know; another note is another row.")
+def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: str) -> int:
+    """Rank somebody else's scores, an .npy file of images by captions, and list them as external.
+
+    Higher is better. They are ranked as the scores of our own trials are, under the dataset's protocol.
+    """
+    from harness.board import publishing
+    from harness.board.standings import boards_of
+    from harness.campaign import external_scores
+    from harness.cli import board_page, campaign_page
+    from harness.cli.board_page import place_of, score_json, score_page
+
+    config, registry, out = flags.open()
+    asked = external_scores.wanted(config, registry, file, dataset, flags.protocol, name, seed, note)
+    tracker, found = external_scores.ranked(config, asked)
+    for warning in found.warnings:
+        click.echo(f"harness: warning: {warning}", err=True)
+    boards = {(asked.spec.dataset, asked.spec.protocol)}
+    published = publishing.publish(tracker, registry, config.reports, boards)
+    place = place_of(boards_of(tracker.frame(), registry.methods), asked.spec.key)
+    out.note(*board_page.tables(published.boards))
+    data = {**score_json(found, place), "reports": [str(file) for file in published.files]}
+    out.answer(data, *score_page(found, place), *campaign_page.files_page(published))
+    return 0
+
+
+@click.command()
+@takes((PROTOCOL,), CONFIG, OUTPUT)
+@click.argument("names", nargs=-1, metavar="[ROW_OR_RUN ...]")
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="TREC run files, or tables.")
+@click.option("--dataset", default="", metavar="NAME", help="Only of this dataset; default: all.")
+@click.option("-o", "--output", "folder", type=FILE, default=Path("export"), show_default=True, metavar="FOLDER")
+def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: Path) -> int:
+    """Rankings and ranks of every query, from the tracking store: of rows of the boards, or of runs by their ids.
+
+    None named: all ranked rows.
+    """
+    from harness.board import export
+    from harness.board.standings import boards_of
+    from harness.cli.board_page import export_json, export_page
+    from harness.tracking.store import default_uri
+    from harness.tracking.tracker import open_store
+
+    config, registry, out = flags.open()
+    tracker = open_store(default_uri(config))
+    frame = export.within(tracker.frame(), dataset, flags.protocol)
+    runs = export.chosen(frame, boards_of(frame, registry.methods), names)
+    written = export.written(runs, tracker, form, folder)
+    out.answer(export_json(written), *export_page(written))
+    return 0
 
 
 @click.command()
@@ -30,8 +90,8 @@ def report(flags: Flags, said: str, check: bool) -> int:
 
     The form `examples` is a page of sampled queries, with what each method found first.
     """
-    from harness import summary
     from harness.board import forms, publishing
+    from harness.cli import campaign_page
     from harness.search.publishing import publish_searches, search_files
     from harness.tracking.store import default_uri
     from harness.tracking.tracker import open_store
@@ -48,7 +108,7 @@ def report(flags: Flags, said: str, check: bool) -> int:
     published = publishing.publish(tracker, registry, config.reports, chosen=chosen)
     published += publish_searches(config.results, config.reports)
     published += publishing.written(pages, config.reports)
-    out.answer(summary.published_json(published), *summary.published_page(published))
+    out.answer(campaign_page.published_json(published), *campaign_page.published_page(published))
     return 0
 
 
@@ -73,7 +133,7 @@ def named(said: str, kind: str, known: Collection[str]) -> tuple[str, ...]:
 
 def outdated(lines: Sequence[str], files: int, out: Output) -> int:
     """Say how reports differ from the store."""
-    from harness.summary import count
+    from harness.cli.output import count
 
     data = {"files": files, "difference": lines}
     out.answer(
@@ -90,6 +150,7 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
     from harness.board import comparison
     from harness.board.evidence import hits
     from harness.board.standings import boards_of
+    from harness.cli.board_page import compare_json, compare_page
     from harness.tracking.store import default_uri
     from harness.tracking.tracker import open_store
 
@@ -98,7 +159,7 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
     frame = tracker.frame()
     load = partial(hits, tracker)
     found = comparison.comparisons(frame, boards_of(frame, registry.methods), names, load)
-    out.answer(comparison.as_json(found), *comparison.page(found))
+    out.answer(compare_json(found), *compare_page(found))
     return 0
 
 
@@ -109,16 +170,17 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
 def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     """Run a trial of the store again from its spec: what has changed since, and whether the result comes back."""
     from harness.campaign import reproduction
+    from harness.cli.board_page import drift_json, drift_page, reproduction_json, reproduction_page
     from harness.tracking.store import default_uri
     from harness.tracking.tracker import open_store
 
     config, registry, out = flags.open()
     tracker = open_store(default_uri(config))
     case = reproduction.case_of(tracker, config, registry, run)
-    out.note(*reproduction.drift_page(case))
+    out.note(*drift_page(case))
     if dry_run:
-        out.answer(reproduction.drift_json(case))
+        out.answer(drift_json(case))
         return 0
     again = reproduction.again(case, out.view())
-    out.answer(reproduction.as_json(again), *reproduction.page(again))
+    out.answer(reproduction_json(again), *reproduction_page(again))
     return 0 if again.is_reproduced else DIFFERENT

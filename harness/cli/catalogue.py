@@ -10,12 +10,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.output import table
 from harness.config.cards import DatasetCard, MethodCard
 from harness.config.project import Config
 from harness.config.registry import Registry, settings_for
 from harness.config.sections import Scalar
 from harness.config.toml import override_value
-from harness.output import table
 
 COUNTS = ("version", "images", "captions", "folds")  # columns of numbers
 

@@ -16,9 +16,9 @@ import click
 from harness.errors import HarnessError, unknown
 
 if TYPE_CHECKING:
+    from harness.cli.output import Output
     from harness.config.project import Config
     from harness.config.registry import Registry
-    from harness.output import Output
     from harness.trial.results import Failure
 
 Command = Callable[..., int]
@@ -77,7 +77,7 @@ class Flags:
 
     def out(self) -> Output:
         """Where this command speaks."""
-        from harness.output import Output
+        from harness.cli.output import Output
 
         return Output(self.as_json, self.quiet)
 
@@ -165,20 +165,36 @@ class Classes(click.ParamType["frozenset[Failure]"]):
 
 
 NUMBER = click.FloatRange(min=0)
+
+
 FILE = click.Path(path_type=Path)
+
 
 CONFIG: tuple[Option, ...] = (
     click.option("-c", "--config", "config_file", type=FILE, metavar="FILE", help="Default: the nearest harness.toml."),
     click.option("-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of harness.toml; repeatable."),
     click.option("--plugin", "plugins", type=FILE, multiple=True, metavar="FILE", help="A method card; repeatable."),
 )
+
+
 METHODS = click.option("--methods", type=Names(), help="Names or globs; default: [campaign] methods.")
+
+
 DATASETS = click.option("--datasets", type=Names(), help="Names or globs; default: [campaign] datasets.")
+
+
 SEEDS = click.option("--seeds", type=Seeds(), help="One trial a method, dataset and seed.")
+
+
 PROTOCOL = click.option("--protocol", default="", metavar="NAME", help="Default: the first of the dataset's card.")
+
+
 LIMIT = click.option("--limit", type=int, metavar="N", help="Only the first N images a split; marked, never ranked.")
 
+
 SELECTION: tuple[Option, ...] = (METHODS, DATASETS, SEEDS, PROTOCOL, LIMIT)
+
+
 SEARCHING: tuple[Option, ...] = (
     METHODS,
     DATASETS,
@@ -186,20 +202,30 @@ SEARCHING: tuple[Option, ...] = (
     click.option("--campaign", "campaign_name", metavar="NAME", help="Default: [campaign] name."),
     LIMIT,
 )
+
+
 CONFIRMING: tuple[Option, ...] = (SEEDS, PROTOCOL, LIMIT)
+
+
 MACHINE: tuple[Option, ...] = (
     click.option("--device", type=Device(), help="Where a trial computes."),
     click.option("--gpus-per-trial", type=NUMBER, metavar="X", help="A fraction is allowed."),
     click.option("--cpus-per-trial", type=NUMBER, metavar="X", help="Also the number of torch threads."),
     click.option("--max-concurrent", type=click.IntRange(min=0), metavar="N", help="Trials at a time; 0: what fits."),
 )
+
+
 RETRY = click.option("--retry", type=Classes(), default=frozenset(), help="Run failed trials of these classes again.")
+
+
 FAILURES: tuple[Option, ...] = (
     RETRY,
     click.option("--fail-fast", is_flag=True, help="Stop at the first failed trial."),
     click.option("--max-failures", type=click.IntRange(min=0), metavar="N", help="Stop after N failed trials."),
     click.option("--trial-seconds", type=NUMBER, metavar="S", help="The longest that an attempt may take."),
 )
+
+
 OUTPUT: tuple[Option, ...] = (
     click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout; everything else on stderr."),
     click.option("-q", "--quiet", is_flag=True, help="A line a result, no live view."),

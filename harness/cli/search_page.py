@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,15 +13,17 @@ from rich.text import Text
 
 from harness.board.publishing import Published
 from harness.campaign.driver import Outcome
+from harness.cli.campaign_page import counts_line, failures_page, files_page
+from harness.cli.output import count, table
+from harness.cli.view import clock
 from harness.config.sections import Scalar, Search
 from harness.config.toml import literal
-from harness.output import table
 from harness.search.campaign import COSTS, Outline, Searched
 from harness.search.method_search import Subject
 from harness.search.space import described
-from harness.summary import count, counts_line, failures_page, files_page
+from harness.search.status import Standing, left
+from harness.search.studies import Ended
 from harness.trial.results import shortfalls
-from harness.view import clock
 
 
 def plan_page(found: Sequence[Outline], search: Search, place: str) -> Iterator[RenderableType]:
@@ -76,7 +80,7 @@ def plan_json(found: Sequence[Outline], search: Search, place: str) -> dict[str,
     }
 
 
-def page(work: Searched, outcome: Outcome, reports: Published) -> Iterator[RenderableType]:
+def search_page(work: Searched, outcome: Outcome, reports: Published) -> Iterator[RenderableType]:
     """How a search ended: the best of every method, its budget, what failed, and the files of its report."""
     yield subjects_table(work.subjects)
     yield from unequal(work.subjects)
@@ -91,7 +95,7 @@ def page(work: Searched, outcome: Outcome, reports: Published) -> Iterator[Rende
 
 def idle_page(work: Searched, reports: Published) -> Iterator[RenderableType]:
     """The same where there was nothing to do."""
-    yield from page(work, Outcome(), reports)
+    yield from search_page(work, Outcome(), reports)
 
 
 def trials(work: Searched) -> list[Any]:
@@ -134,7 +138,7 @@ def unequal(subjects: Sequence[Subject]) -> Iterator[str]:
             yield f"{subject.label}: {mine} {name} against {most}: a smaller search budget than others"
 
 
-def as_json(work: Searched, reports: Published) -> dict[str, Any]:
+def search_json(work: Searched, reports: Published) -> dict[str, Any]:
     """The same as JSON."""
     searches = [
         {
@@ -149,3 +153,62 @@ def as_json(work: Searched, reports: Published) -> dict[str, Any]:
         for subject in work.subjects
     ]
     return {"campaign": work.name, "searches": searches, "reports": [str(file) for file in reports.files]}
+
+
+def status_page(campaign: str, found: Sequence[Standing], busy: bool) -> Iterator[RenderableType]:
+    """What `harness status CAMPAIGN` says of a search."""
+    right = ("done", "running", "waiting", "pruned", "failed", "time", "best")
+    made = table("method", "dataset", *right, "settings of the best", right=right)
+    for standing in found:
+        study, counts = standing.study, {name: str(count) for name, count in standing.counts.items()}
+        bests: list[Ended | None] = [*study.front]
+        for best in bests or [None]:
+            value = ", ".join(map(measured, study.objective, best.objective)) if best else "–"
+            row = (study.method, study.dataset, *counts.values(), clock(sum(standing.seconds)), value)
+            made.add_row(*row, Text(shown(best.values) if best else ""))
+    yield made
+    for going in (going for standing in found for going in standing.going):
+        state = "running" if busy else "interrupted"
+        val = f", val rsum {going.rsum:.1f}" if going.rsum is not None else ""
+        yield f"{going.label}  {state} after epoch {going.epoch}/{going.epochs}{val}"
+    yield from failure_lines(found)
+    yield f"\n{campaign}: {status_end(campaign, found, busy)}"
+
+
+def failure_lines(found: Sequence[Standing]) -> Iterator[str]:
+    """How many trials of each search failed, and why."""
+    for standing in found:
+        why = Counter(trial.notes.get("failure", "") for trial in standing.study.trials if trial.state == "failed")
+        classes = ", ".join(f"{count} {name or 'unknown'}" for name, count in sorted(why.items()))
+        if classes:
+            yield f"{standing.study.method}/{standing.study.dataset}: failed: {classes}"
+
+
+def status_end(campaign: str, found: Sequence[Standing], busy: bool) -> str:
+    """What happens next, or what to do next."""
+    open_ = any(standing.counts["waiting"] or standing.going for standing in found)
+    if busy:
+        seconds = left(found)
+        return "a driver is at work" + (f", about {clock(seconds)} left" if seconds is not None else "")
+    if open_:
+        return "no driver is at work; `harness resume` goes on"
+    return f"its trials have ended; `harness confirm {shlex.quote(campaign)}` trains the best anew (how far: -n)"
+
+
+def status_json(campaign: str, found: Sequence[Standing], busy: bool) -> dict[str, Any]:
+    """The same as JSON."""
+    searches = [
+        {
+            "method": standing.study.method,
+            "dataset": standing.study.dataset,
+            "counts": standing.counts,
+            "seconds": sum(standing.seconds),
+            "best": [
+                {"trial": best.number, "objective": best.objective, "settings": best.values}
+                for best in standing.study.front
+            ],
+            "running": [vars(going) for going in standing.going],
+        }
+        for standing in found
+    ]
+    return {"campaign": campaign, "busy": busy, "seconds_left": left(found), "searches": searches}

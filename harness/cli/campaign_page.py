@@ -16,7 +16,7 @@ from harness.board.publishing import Published
 from harness.campaign.driver import Outcome
 from harness.campaign.plan import Plan
 from harness.campaign.status import Status, counts
-from harness.output import table
+from harness.cli.output import count, near, table
 from harness.tracking.store import without_password
 from harness.trial.folder import TRACEBACK, read_result
 from harness.trial.results import Assignment, Failure, State, TrialSpec
@@ -184,14 +184,3 @@ def rsum_of(status: Status) -> str:
 def counts_line(counts: Mapping[str, int]) -> str:
     """Trials by state."""
     return " · ".join(f"{number} {state}" for state, number in counts.items())
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def near(file: Path) -> str:
-    """A path as it is typed from here."""
-    here = Path.cwd()
-    return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)

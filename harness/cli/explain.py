@@ -1,15 +1,15 @@
-"""The command that shows what a trained method attends to."""
+"""The command that explains what a trained method attends to."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
 from harness.errors import UsageError
-from harness.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
 
 if TYPE_CHECKING:
     from harness.explain.explanation import Explanation
@@ -52,7 +52,7 @@ def explain(
     out.note(*explaining.notes(found))
     spec = found.trial.spec
     page = f"{file} written: {spec.label}, trial {spec.key}, score {found.score:.3f}"
-    out.answer(explaining.as_json(found, file), page)
+    out.answer(explain_json(found, file), page)
     return 0
 
 
@@ -73,3 +73,23 @@ def draw(found: Explanation, file: Path) -> None:
         write_atomic(file, (png if file.suffix.lower() == ".png" else svg)(made))
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error}; name another with -o") from error
+
+
+def explain_json(one: Explanation, file: Path) -> dict[str, Any]:
+    """All of an explanation but the picture."""
+    from harness.explain.explanation import notes
+
+    spec = one.trial.spec
+    best = one.trial.result.best_epoch
+    return {
+        **{"method": spec.method, "dataset": spec.dataset, "protocol": spec.protocol, "split": one.split},
+        **{"trial": spec.key, "best_epoch": best, "image": one.image, "caption": one.caption},
+        "seed": spec.seed,
+        "score": one.score,
+        "rank": one.rank._asdict() if one.rank else None,
+        "boxes": one.boxes or None,
+        "labels": one.look.labels or None,
+        "words": [{"word": word.text, "known": word.is_known, "weights": word.weights} for word in one.words],
+        "notes": notes(one),
+        "file": str(file),
+    }

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from harness.view import Lines, Picture
+    from harness.cli.view import Lines, Picture
 
 WATCH_SECONDS = 2.0  # between two looks
 PIPE_WIDTH = 160  # columns of a table where there is no terminal to measure
@@ -61,7 +62,7 @@ class Output:
 
     def view(self) -> Lines | Picture:
         """Who watches a campaign: the live picture on a terminal, lines elsewhere."""
-        from harness.view import Lines, Picture  # plans and data come along, which most commands do without
+        from harness.cli.view import Lines, Picture  # plans and data come along, which most commands do without
 
         if self._quiet or self._as_json or not self._console.is_terminal:
             return Lines(self._console, self._quiet)
@@ -74,3 +75,14 @@ def table(*columns: str, right: Iterable[str] = ()) -> Table:
     for name in columns:
         made.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
     return made
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def near(file: Path) -> str:
+    """A path as it is typed from here."""
+    here = Path.cwd()
+    return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)

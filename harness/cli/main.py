@@ -1,0 +1,126 @@
+"""The command line: argv -> one call each. A command reads as a summary of what it does.
+
+What a command needs is imported inside it, so that `harness --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from harness import __version__
+from harness.cli import boards, campaigns, datasets, explain
+from harness.cli.flags import CONFIG, OUTPUT, Flags, takes
+from harness.errors import HarnessError, UsageError, unknown
+
+INTERRUPTED, TERMINATED = 130, 143
+KINDS = ("methods", "datasets", "protocols")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command and leave with its exit code; an error meant for people is told on stderr."""
+    try:
+        words = list(sys.argv[1:] if argv is None else argv)
+        code = cli(words, prog_name="harness", standalone_mode=False, obj=words)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        code = complain(error.format_message(), error.exit_code)
+    except HarnessError as error:
+        code = complain(str(error), error.exit_code)
+    except click.Abort:  # click's name for Ctrl-C
+        code = interrupted(INTERRUPTED)
+    except SystemExit as end:
+        code = interrupted(TERMINATED) if end.code == TERMINATED else end.code
+    sys.exit(code)
+
+
+def complain(message: str, code: int) -> int:
+    """Say what is wrong."""
+    click.echo(f"harness: error: {message}", err=True)
+    return code
+
+
+def interrupted(code: int) -> int:
+    """Say that nothing is lost."""
+    click.echo("harness: interrupted: state saved; the same command continues", err=True)
+    return code
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="harness %(version)s")
+def cli() -> None:
+    """Train, evaluate and rank image-text matching methods under one data and evaluation API.
+
+    \b
+    harness init             write a commented harness.toml here, or the card of a dataset of your own
+    harness run              run the campaign in it; the same command continues it
+    harness search           search settings by val, with one budget for all methods
+    harness confirm NAME     train a search's winners anew and score them on test
+    harness resume           go on with what was interrupted
+    harness report           leaderboards from the tracking store, in several forms
+    harness compare A B      whether one row of a leaderboard is better than another
+    harness reproduce RUN    run a trial of the store again and compare
+    harness explain          draw which regions the words of a caption attend to
+    harness score FILE.npy   rank somebody else's scores and list them as external
+    harness export           rankings and ranks of queries: TREC, CSV, parquet
+    harness list             what there is: methods, datasets, protocols
+    harness validate         look at a dataset from all sides before anything is scored
+    harness data fetch       download what a dataset's card allows, after asking; also convert and extract
+
+    Exit codes: 0 all well, 2 usage or environment, 3 data, 4 some trials failed, 5 reports out of date,
+    6 store unreachable, 130 and 143 interrupted.
+    """
+
+
+@cli.command("list")
+@takes(CONFIG, OUTPUT)
+@click.argument("kind", required=False, type=click.Choice(KINDS))
+def list_(flags: Flags, kind: str | None) -> int:
+    """What there is: methods, datasets, protocols, or all of them."""
+    from harness.cli import catalogue
+
+    _, registry, out = flags.open()
+    kinds = [kind] if kind else KINDS
+    found = {name: catalogue.listing(registry, name) for name in kinds}
+    out.answer(found[kind] if kind else found, *(catalogue.TABLES[name](registry) for name in kinds))
+    return 0
+
+
+@cli.command()
+@takes(CONFIG, OUTPUT)
+@click.argument("name")
+def describe(flags: Flags, name: str) -> int:
+    """The card of a method or dataset: what it is, its settings, what its paper reported."""
+    from harness.cli import catalogue
+
+    config, registry, out = flags.open()
+    if method := registry.methods.get(name):
+        out.answer(catalogue.as_json(method), *catalogue.method_page(method, config))
+    elif dataset := registry.datasets.get(name):
+        out.answer(catalogue.as_json(dataset), *catalogue.dataset_page(dataset))
+    else:
+        raise UsageError(unknown("method or dataset", name, [*registry.methods, *registry.datasets]))
+    return 0
+
+
+for command in (
+    campaigns.run,
+    campaigns.search,
+    campaigns.confirm,
+    campaigns.resume,
+    campaigns.status,
+    datasets.init,
+    datasets.validate,
+    datasets.data,
+    boards.report,
+    boards.compare,
+    boards.reproduce,
+    boards.score,
+    boards.export,
+    explain.explain,
+):
+    cli.add_command(command)
