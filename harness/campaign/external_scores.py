@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from harness.campaign.driver import only_driver
 from harness.campaign.plan import check_numbers, check_protocol, check_writable
 from harness.config.cards import DatasetCard, ProtocolCard, find_protocol
-from harness.config.project import CACHE, TRIALS, Config
+from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.errors import UsageError, unknown
 from harness.evaluation import positives
@@ -88,10 +88,10 @@ def wanted(
     card = registry.datasets[dataset]
     found = find_protocol(card, protocol)
     open_scores(file)
-    cache = config.results / CACHE
+    cache = config.cache
     about = (found.name, found.identity), seed, note, fingerprint(card, config.data, cache), sha256(file)
     spec = spec_of(method, dataset, *about)
-    return Wanted(file, card, found, spec, config.results / TRIALS / spec.key, config.data, cache)
+    return Wanted(file, card, found, spec, config.trials / spec.key, config.data, cache)
 
 
 def ranked(config: Config, asked: Wanted) -> tuple[Tracker, Found]:

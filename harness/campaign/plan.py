@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.config.cards import SELECTION, DatasetCard, MethodCard, find_protocol, protocol_of
-from harness.config.project import CACHE, TRIALS, Config
+from harness.config.project import Config
 from harness.config.registry import Registry, settings_for, training_for
 from harness.config.sections import Campaign
 from harness.config.sources import source_hash
@@ -144,7 +144,7 @@ def assignments(
     """One trial a seed and method on one dataset; with the protocol `val`, trials that never open test."""
     config = config.for_dataset(dataset.name)
     name, version = protocol_of(dataset, campaign.protocol)
-    data = fingerprint(dataset, config.data, config.results / CACHE)
+    data = fingerprint(dataset, config.data, config.cache)
     methods = [registry.methods[name] for name in registry.select_methods(campaign.methods)]
     sources = {method.name: source_hash(method) for method in methods}
     for seed, method in itertools.product(dict.fromkeys(campaign.seeds), methods):
@@ -172,8 +172,8 @@ def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: Dat
         method_card=method.path,
         dataset_card=dataset.path,
         data=config.data,
-        folder=config.results / TRIALS / spec.key,
-        cache=config.results / CACHE,
+        folder=config.trials / spec.key,
+        cache=config.cache,
         device=asked.device,
         threads=max(1, int(cpus)),
         cpus=cpus,

@@ -15,7 +15,7 @@ from harness.campaign.driver import only_driver
 from harness.campaign.plan import assignment
 from harness.campaign.recorder import View
 from harness.config.cards import protocol_of
-from harness.config.project import CACHE, Config
+from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.sources import source_hash
 from harness.errors import DataError, UsageError, unknown
@@ -119,7 +119,7 @@ def planned(config: Config, registry: Registry, then: TrialResult) -> Assignment
             raise UsageError(unknown(kind, name, known))
     method, dataset = registry.methods[spec.method], registry.datasets[spec.dataset]
     found = {
-        "data_fingerprint": fingerprint(dataset, config.data, config.results / CACHE),
+        "data_fingerprint": fingerprint(dataset, config.data, config.cache),
         "protocol_version": protocol_of(dataset, spec.protocol)[1],
     }
     for name, value in found.items():

@@ -206,11 +206,10 @@ def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
       train_ims.npy, train_caps.txt, dev_…, test_…     the field's precomputed regions
     """
     from harness.cli.dataset_page import card_json, card_page
-    from harness.config.project import CACHE
     from harness.preparation import card
 
     config, registry, out = flags.open()
-    asked = card.request(config, registry.datasets, name, folder, config.results / CACHE)
+    asked = card.request(config, registry.datasets, name, folder, config.cache)
     found = card.write_card(asked, out.note, force)
     out.answer(card_json(asked, found), *card_page(asked, found))
     return 0
@@ -229,7 +228,6 @@ def validate(flags: Flags) -> int:
 
     from harness.campaign.plan import check_writable
     from harness.cli import dataset_page
-    from harness.config.project import CACHE
     from harness.preparation.validation import validated
 
     config, registry, out = flags.open()
@@ -237,7 +235,7 @@ def validate(flags: Flags) -> int:
     check_writable(config.results)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=flags.quiet or not console.is_terminal) as progress:
-        cache = config.results / CACHE
+        cache = config.cache
         reports = [validated(registry.datasets[name], config.data, cache, progress) for name in names]
     out.answer(dataset_page.validation_json(reports), *dataset_page.validation_page(reports))
     return 0 if all(report.is_sound for report in reports) else DataError.exit_code

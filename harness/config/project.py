@@ -81,6 +81,21 @@ class Config(Section):
         return self.path(self.paths.results)
 
     @property
+    def trials(self) -> Path:
+        """Where each trial has its folder."""
+        return self.results / TRIALS
+
+    @property
+    def cache(self) -> Path:
+        """Generated data, fingerprints, captions of large sets."""
+        return self.results / CACHE
+
+    @property
+    def studies(self) -> Path:
+        """Optuna's file of studies."""
+        return self.results / STUDIES
+
+    @property
     def reports(self) -> Path:
         """Folder of generated leaderboards."""
         return self.path(self.paths.reports)

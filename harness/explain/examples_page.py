@@ -9,7 +9,7 @@ from harness.board.cells import file_name
 from harness.board.markup import markup
 from harness.board.standings import Board
 from harness.config.cards import MethodCard
-from harness.config.project import CACHE, Config
+from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.data.content import Look
 from harness.errors import DataError
@@ -65,7 +65,7 @@ def page_of(board: Board, registry: Registry, config: Config, read: Read) -> byt
     card = registry.datasets.get(board.dataset)
     if card is None:
         raise DataError("the dataset has no card here")
-    cache = config.results / CACHE
+    cache = config.cache
     if fingerprint(card, config.data, cache) != board.data:
         raise DataError("the dataset here is another than that of the board")
     found = examples_of(board, registry.methods, read)

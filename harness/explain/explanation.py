@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from harness.config.cards import SELECTION, find_protocol
-from harness.config.project import CACHE, Config
+from harness.config.project import Config
 from harness.config.registry import Registry, load_class
 from harness.data.content import Look
 from harness.data.regions import Ragged
@@ -82,7 +82,7 @@ def explanation(config: Config, registry: Registry, wanted: Wanted, pair: Pair) 
     check_names(registry, wanted)
     check_attends(registry, wanted.method)
     trial = trained(config, registry, wanted)
-    card, cache = registry.datasets[wanted.dataset], config.results / CACHE
+    card, cache = registry.datasets[wanted.dataset], config.cache
     dataset = open_dataset(card, config.data, cache)
     ranked = "val" if trial.spec.protocol == SELECTION else find_protocol(card, trial.spec.protocol).split
     if pair.split and pair.split not in card.splits:

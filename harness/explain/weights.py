@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.campaign.plan import Plan, selected
-from harness.config.project import TRIALS, Config
+from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.errors import DataError, UsageError
 from harness.trial.folder import CHECKPOINT, RESULT, read_result
@@ -52,7 +52,7 @@ def trained(config: Config, registry: Registry, wanted: Wanted) -> Trained:
     """
     seeds = None if wanted.seed is None else [wanted.seed]
     plan = selected(config, registry, [wanted.method], [wanted.dataset], seeds, wanted.protocol)
-    found = list(finished(config.results / TRIALS))
+    found = list(finished(config.trials))
     if wanted.key:
         return checked(named(found, wanted), plan)
     spec = plan.trials[0].spec

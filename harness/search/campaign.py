@@ -111,7 +111,7 @@ class Searched:
         """StoreError where the studies cannot be opened, UsageError where they are of another search."""
         self.name, self.results = name, config.results
         self._uri = default_uri(config)
-        self._storage = open_storage(config.results / STUDIES)
+        self._storage = open_storage(config.studies)
         self.subjects = [self._subject(config, outline, retry) for outline in found]
         self._of: dict[str, Subject] = {}  # trials under way, by key
         self.specs: Sequence[TrialSpec] = ()  # a search expects nothing by name
@@ -223,4 +223,4 @@ def seeded(config: Config, trial: Assignment, dataset: DatasetCard, protocol: st
     """A winner as a trial of its own: with another seed, under a protocol of its dataset."""
     name, version = protocol_of(dataset, protocol)
     spec = trial.spec.model_copy(update={"protocol": name, "protocol_version": version, "seed": seed})
-    return trial.model_copy(update={"spec": spec, "folder": config.results / TRIALS / spec.key})
+    return trial.model_copy(update={"spec": spec, "folder": config.trials / spec.key})

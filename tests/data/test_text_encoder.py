@@ -19,7 +19,7 @@ from tiny_project import Call
 
 from harness.blocks.encoders import TextEncoder
 from harness.config.cards import MethodCard, read_card
-from harness.config.project import CACHE, load
+from harness.config.project import load
 from harness.config.registry import discover
 from harness.config.sections import Training
 from harness.data.dataset import Dataset
@@ -427,7 +427,7 @@ def test_a_trial_trains_an_encoder_and_its_weights_are_explained(encoder_project
     trial = trained(config, registry, Wanted("caan", "tiny"))
     result = read_result(trial.folder)
     assert result and result.measures["rsum"] > 0
-    dataset = open_dataset(registry.datasets["tiny"], config.data, config.results / CACHE)
+    dataset = open_dataset(registry.datasets["tiny"], config.data, config.cache)
     method = best_weights(trial, registry, dataset)
     kept = torch.load(trial.folder / CHECKPOINT, weights_only=True)["best"]["method"]
     assert all(torch.equal(value, kept[key]) for key, value in method.state_dict().items())

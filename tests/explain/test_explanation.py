@@ -21,7 +21,7 @@ from tiny_project import Call
 
 from harness.cli.explain import explain_json
 from harness.cli.main import main
-from harness.config.project import CACHE, load
+from harness.config.project import load
 from harness.config.registry import discover
 from harness.data.content import Look
 from harness.data.tokens import words
@@ -106,7 +106,7 @@ def test_weights_score_and_ranks_are_those_of_the_method_on_the_whole_split(tria
     config = load(trials / "harness.toml", [])
     registry = discover(config)
     trial = trained(config, registry, Wanted("scan_t2i", "tiny", seed=1))
-    dataset = open_dataset(registry.datasets["tiny"], config.data, config.results / CACHE)
+    dataset = open_dataset(registry.datasets["tiny"], config.data, config.cache)
     split, method = dataset.split("test"), best_weights(trial, registry, dataset).eval()
     row = split.image_ids.index(IMAGE)
     caption = int(split.pairs[split.pairs[:, 0] == row, 1][0])
