@@ -32,11 +32,11 @@ class Batch(NamedTuple):
 
 
 class Words(NamedTuple):
-    """What is known of words before training, as the dataset's card says; `blocks.WordEncoder` makes use of it."""
+    """Pretrained knowledge of words, as the dataset's card names it; `blocks.encoders.WordEncoder` uses it."""
 
-    vectors: Tensor | None = None  # (V, E) float, one a token id
+    vectors: Tensor | None = None  # (V, E) float, a row per token id
     known: Tensor | None = None  # (V,) bool, whether that id has a vector
-    encoder: Callable[[], nn.Module] | None = None  # makes a pretrained `blocks.TextEncoder`
+    encoder: Callable[[], nn.Module] | None = None  # returns a pretrained `blocks.encoders.TextEncoder`
 
 
 class Inputs(NamedTuple):
@@ -79,19 +79,19 @@ class Method(nn.Module, ABC):
         return 1.0
 
     def image_side(self, images: Encoded) -> Any:
-        """What all tiles of a row of images share, worked out once; the sets themselves where nothing is."""
+        """What every tile of a row of images shares, computed once; by default the sets themselves."""
         return images
 
     def caption_side(self, captions: Encoded) -> Any:
-        """The same for a column of captions."""
+        """What every tile of a column of captions shares, computed once; by default the sets themselves."""
         return captions
 
     def score_sides(self, images: Any, captions: Any) -> Tensor:
-        """`score`, from the two sides."""
+        """Scores (n, m) from what `image_side` and `caption_side` returned."""
         return self.score(images, captions)
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor | None:
-        """How much each word has to do with each region in a pair, (n, m, T, R), for people to look at.
+        """How strongly each word of a pair relates to each region, (n, m, T, R), for `harness explain`.
 
         At least zero, zero for padding. A word's weights over the regions where words attend; where regions attend to
         words, each region's share for the word. None for a method without attention.
@@ -100,4 +100,4 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
-        """A batch -> scalar; shared losses live in `blocks`."""
+        """A batch -> scalar; shared losses live in `blocks.losses`."""

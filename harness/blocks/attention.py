@@ -25,8 +25,8 @@ from torch.nn.functional import leaky_relu
 from harness.method import Encoded
 
 EPS = 1e-8
-STRIP = 300_000  # numbers of a tile that a CPU works through at a time, to keep what is made of them in its cache
-BOUNDED = 12.0  # weights exp(t a), |a| <= 1, need no largest one taken off: their squares are far above EPS^2
+STRIP = 300_000  # numbers of a tile that a CPU processes at once, so that what follows from them stays in its cache
+BOUNDED = 12.0  # up to this temperature exp(t a), |a| <= 1, needs no largest logit subtracted
 
 
 class Context(NamedTuple):
@@ -37,7 +37,7 @@ class Context(NamedTuple):
     gram: Tensor  # (C, L, L)
 
     def split(self, size: int) -> list[Context]:
-        """Consecutive contexts, so many at a time."""
+        """Parts of `size` consecutive contexts."""
         masks = self.mask.split(size) if self.mask is not None else itertools.repeat(None)
         return [Context(*part) for part in zip(self.vectors.split(size), masks, self.gram.split(size))]  # noqa: B905
 
@@ -50,14 +50,14 @@ class Queries(NamedTuple):
 
 
 def as_context(sets: Encoded) -> Context:
-    """Sets in the place of contexts."""
+    """Sets as contexts, with their Gram matrices."""
     vectors = real_vectors(sets)
     mask = None if vectors is sets.vectors else sets.mask[:, :, None, None]
     return Context(vectors, mask, gram(vectors))
 
 
 def as_queries(sets: Encoded) -> Queries:
-    """Sets in the place of queries."""
+    """Sets as queries, the sets last."""
     return Queries(real_vectors(sets).transpose(0, 1).contiguous(), sets.mask.T.to(sets.vectors.dtype))
 
 
@@ -78,7 +78,7 @@ def products(context: Tensor, queries: Tensor) -> Tensor:
 
 
 def in_full(product: Tensor) -> Tensor:
-    """A product under autocast back in float32, in which scores are summed."""
+    """A product in float32, in which scores are summed; autocast may have made it half precision."""
     return product.float() if product.dtype in (torch.bfloat16, torch.float16) else product
 
 
@@ -105,7 +105,7 @@ def relevance(
 
 
 def strip(one: Tensor) -> int:
-    """How many things of this size a CPU should work through at a time."""
+    """How many tensors of this size a CPU should process at once, so that they stay in its cache."""
     return max(1, STRIP // one.numel()) if one.device.type == "cpu" else 2**31
 
 
@@ -122,8 +122,8 @@ def stacked_weights(product: Tensor, context: Context, temperature: float | Tens
 
 def unit(vectors: Tensor, axis: int) -> Tensor:
     """Vectors along an axis over their L2 norm; zeros stay zeros, and pass no gradient through the norm."""
-    made: Tensor = _Unit.apply(vectors, axis)  # type: ignore[no-untyped-call]
-    return made
+    units: Tensor = _Unit.apply(vectors, axis)  # type: ignore[no-untyped-call]
+    return units
 
 
 def softmax_weights(logits: Tensor, context: Context) -> Tensor:
@@ -156,10 +156,10 @@ def length(vectors: Tensor, axis: int) -> Tensor:
     return vectors.square().sum(axis, keepdim=True).sqrt_()
 
 
-def through_unit(gradient: Tensor, made: Tensor, norm: Tensor, axis: int) -> Tensor:
-    """The gradient of vectors from that of `made` = vectors / (norm + EPS); in the place of `gradient`."""
-    along = (gradient * made).sum(axis, keepdim=True) / norm.clamp_min(torch.finfo(norm.dtype).tiny)
-    return gradient.div_(norm + EPS).addcmul_(made, along, value=-1)
+def through_unit(gradient: Tensor, units: Tensor, norm: Tensor, axis: int) -> Tensor:
+    """The gradient of vectors from that of `units` = vectors / (norm + EPS), written into `gradient`."""
+    along = (gradient * units).sum(axis, keepdim=True) / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+    return gradient.div_(norm + EPS).addcmul_(units, along, value=-1)
 
 
 class _Unit(torch.autograd.Function):
@@ -168,15 +168,15 @@ class _Unit(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, f: Tensor, axis: int) -> Tensor:
         norm = length(f, axis)
-        made = f / (norm + EPS)
-        ctx.save_for_backward(made, norm)
+        units = f / (norm + EPS)
+        ctx.save_for_backward(units, norm)
         ctx.axis = axis
-        return made
+        return units
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        made, norm = ctx.saved_tensors
-        return through_unit(gradient.clone(), made, norm, ctx.axis), None
+        units, norm = ctx.saved_tensors
+        return through_unit(gradient.clone(), units, norm, ctx.axis), None
 
 
 class _StackedWeights(torch.autograd.Function):

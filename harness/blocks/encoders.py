@@ -1,4 +1,4 @@
-"""Layers and losses that papers share; the score algebra is in `attention`, the tiles in `tiles`."""
+"""Encoders of regions and words that papers share."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Many sets against many, in tiles: sorted by length so that they carry little padding, sized to the machine.
 
-A tile has so many vectors on either side that its products run at full speed and, on a GPU, take a bounded share of the
-free memory. What a tile's row or column shares is worked out once (`Method.image_side`, `Method.caption_side`).
+The vectors on either side of a tile are enough for products at full speed and, on a GPU, take a bounded share of the
+free memory. What a row or column of tiles shares is computed once (`Method.image_side`, `Method.caption_side`).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ GPU_SHARE = 1 / 64  # of the free memory, for one tensor of a tile: a step holds
 
 
 class Tile(NamedTuple):
-    """Some sets of about equal length, and the rows they belong to."""
+    """Sets of about equal length, and their rows in the whole batch."""
 
     places: Tensor  # (n,)
     sets: Encoded
 
 
 def side(method: Method, device: torch.device) -> int:
-    """How many vectors a side of a tile has."""
+    """Vectors on each side of a tile."""
     if device.type != "cuda":
         return CPU_VECTORS
     floats = torch.cuda.mem_get_info(device)[0] * GPU_SHARE / 4
@@ -38,7 +38,7 @@ def side(method: Method, device: torch.device) -> int:
 
 
 def by_length(sets: Encoded, vectors: int, places: Tensor | None = None) -> list[Tile]:
-    """Sets cut into tiles of at most so many vectors, padding included; at least one set each."""
+    """Sets cut into tiles of at most `vectors` vectors, padding included, and of at least one set."""
     lengths = sets.mask.sum(1)
     order = lengths.argsort(stable=True)
     places = torch.arange(len(lengths)) if places is None else places
