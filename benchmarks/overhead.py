@@ -5,7 +5,7 @@
 Commands are timed as whole processes, in a folder of their own. A trial's share comes from `chance` on the embedded
 data, which has nothing to train: the seconds that further trials add, times the trials that run side by side. Workers
 start once a place, which the whole command with a single trial shows. Stored trials are made up. Writes
-reports/overhead.md.
+reports/measurements/overhead.md.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def main() -> None:
         table = rows(args.runs, args.stored, Path(folder))
     machine = f"{this_machine().cpus:g} CPUs, {args.runs} runs"
     write_atomic(
-        ROOT / "reports" / "overhead.md", HEAD.format(machine=machine) + "".join(f"{line}\n" for line in table)
+        ROOT / "reports" / "measurements" / "overhead.md", HEAD.format(machine=machine) + "".join(f"{line}\n" for line in table)
     )
     Console(width=150, highlight=False).print("\n".join(table))
 

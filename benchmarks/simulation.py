@@ -6,7 +6,7 @@ One search a sampler, with as many trials as stand in its place, each in a proce
 store, attempts, retries and the trials' folders are real; the clock of the places is not, and a trial trains nothing:
 its seconds and its val rsum are drawn from its key and settings. Some attempts lose their process and are repeated,
 some trials become nonfinite. What the trials write is their workers' work and is not counted as the driver's. Writes
-reports/simulation.md.
+reports/measurements/simulation.md.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def main() -> None:
     args = parser.parse_args()
     searches = zip(args.sampler.split(","), map(int, args.trials.split(",")), strict=True)
     text = page([in_a_process(sampler, trials, args.slots, args.pruner) for sampler, trials in searches])
-    write_atomic(ROOT / "reports" / "simulation.md", text)
+    write_atomic(ROOT / "reports" / "measurements" / "simulation.md", text)
     print(text)
 
 

@@ -5,8 +5,8 @@
 
 The three run in turn in one process, so that a noisy machine is noisy for all: in each repeat the textbook once, and
 ours and the products, a tenth of its time and less, three times. Times are medians. Peak memory is that of a process of
-its own, beyond what held the encoded sets; the textbook's is measured for steps. Rows go into reports/speed.json, in
-the place of earlier ones of the same method, task, shape and device, and reports/speed.md is drawn from it. --quick is
+its own, beyond what held the encoded sets; the textbook's is measured for steps. Rows go into reports/measurements/speed.json, in
+the place of earlier ones of the same method, task, shape and device, and reports/measurements/speed.md is drawn from it. --quick is
 a try: small shapes, nothing written.
 """
 
@@ -196,10 +196,10 @@ def main() -> None:
         console.print(line(rows[-1]))
     if args.quick:
         return
-    kept = ROOT / "reports" / "speed.json"
+    kept = ROOT / "reports" / "measurements" / "speed.json"
     rows = merged(json.loads(kept.read_text()) if kept.is_file() else [], rows)
     write_atomic(kept, json.dumps(rows, indent=1) + "\n")
-    write_atomic(ROOT / "reports" / "speed.md", HEAD + "\n".join([*titles(), *map(line, rows)]) + "\n")
+    write_atomic(ROOT / "reports" / "measurements" / "speed.md", HEAD + "\n".join([*titles(), *map(line, rows)]) + "\n")
 
 
 if __name__ == "__main__":
