@@ -39,7 +39,7 @@ from harness.method import Inputs
 from harness.trial.batches import Held, read
 from harness.trial.training import Trainer
 
-ROOT = Path(__file__).parents[1]
+MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"
 BATCH, REGIONS, WIDTH = 128, 36, 2048
 WORDS = 1000  # of the vocabulary
 TYPES = ("float32", "float16")
@@ -167,7 +167,7 @@ def main() -> None:
                 waits.append(waiting_row(dtype, method, split, torch.device(args.device), args.epochs))
     head = HEAD.format(images=args.images, cpus=f"{this_machine().cpus:g}", runs=args.runs)
     middle = WAITS.format(steps=args.steps, batch=BATCH, device=args.device)
-    write_atomic(ROOT / "reports" / "measurements" / "loading.md", "\n".join([head + "\n".join(reads), middle + "\n".join(waits), ""]))
+    write_atomic(MEASUREMENTS / "loading.md", "\n".join([head + "\n".join(reads), middle + "\n".join(waits), ""]))
     Console(width=150, highlight=False).print("\n".join([*reads, *waits]))
 
 
