@@ -3,7 +3,7 @@
     python benchmarks/loading.py [--images 4000] [--runs 40] [--device cpu]
 
 A file of random values is written once as float32 and once as float16 and lies in the page cache. Each batch is 128
-images of 36 x 2048 numbers, drawn anew for every reading; all ways read in turn, times are medians. The bare read is
+images of 36 x 2048 numbers, drawn again for every reading; all ways read in turn, times are medians. The bare read is
 the faster of np.take and fancy indexing of whole images; ours works out the batch's places besides. Where regions are
 hidden at random, as training does, ours reads region by region: here in random order. Then the real trainer runs epochs
 on the file. Writes reports/measurements/loading.md.

@@ -105,7 +105,7 @@ class DataFile(Table):
 
 
 class Download(Table):
-    """A file that may be downloaded, once somebody asks for it, and what it becomes in the dataset's folder."""
+    """A file to download on request, and what it becomes in the dataset's folder."""
 
     url: str = Field(pattern=r"^https?://[^/\s]+/\S+$", description="http or https address")
     bytes: int = Field(gt=0, description="size of what the address gives")
@@ -185,7 +185,7 @@ class Positives(Table):
     captions: str = Field("", description="official captions json; where it lies there, its words are compared")
     outside: int = Field(0, ge=0, description="entries known to name what is not in the gallery; left out")
     sha256: dict[str, str] = Field(default_factory=dict, description="of files that must be one release")
-    origin: str = Field(description="where to get it, told when files are absent")
+    origin: str = Field(description="where to get it, shown when files are absent")
 
     @property
     def files(self) -> tuple[str, ...]:
