@@ -12,11 +12,11 @@ SHELL := /bin/sh
 # --no-compile: Python compiles what it imports anyway; compiling everything would double the time
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-# Where it is set, every worker would compile torch, ray and mlflow anew, ten seconds each.
+# Where it is set, every worker would compile torch, ray and mlflow again, ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench report soak wheel clean
+.PHONY: help run test check docs bench report soak wheel clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST)
@@ -35,17 +35,20 @@ check: $(VENV)/for-dev ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/for-run ## write the generated pages of docs/reference
+	$(BIN)/python -m harness.cli.reference docs/reference
+
 bench: $(VENV)/for-run ## speed and memory against the textbook algorithm
 	$(BIN)/python benchmarks/ranking.py
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/opening.py
 	$(BIN)/python benchmarks/converting.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/side_by_side.py
-	$(BIN)/python benchmarks/simulation.py
+	$(BIN)/python benchmarks/search_simulation.py
 
-report: $(VENV)/for-run ## write the leaderboards anew from the tracking store
+report: $(VENV)/for-run ## write the leaderboards from the tracking store
 	$(BIN)/harness report
 
 wheel: $(VENV)/for-dev ## build a wheel into dist/

@@ -5,7 +5,7 @@
 A TSV of random values, 36 x 2048 an image, is written once and lies in the page cache. Every way is a process of its
 own; all run in turn, times are medians without the start of Python, memory is the process's peak. Decoding alone reads
 the lines and decodes their base64, which a converter cannot do without. The textbook reads with csv.DictReader, keeps
-all images in a list, and saves them as one array. Writes reports/converting.md.
+all images in a list, and saves them as one array. Writes reports/measurements/converting.md.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from harness.executors.placement import this_machine
 from harness.files import write_atomic
 from harness.preparation.convert import convert
 
-ROOT = Path(__file__).parents[1]
+MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"
 REGIONS, WIDTH, SIZE = 36, 2048, (640, 480)
 NAMES = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
 LONGEST = 1 << 26  # the csv module's limit of a cell
@@ -151,7 +151,7 @@ def main() -> None:
         size = tsv.stat().st_size / 1e6
     cpus = f"{this_machine().cpus:g}"
     head = HEAD.format(images=args.images, size=size, cpus=cpus, runs=args.runs, bare=bare)
-    write_atomic(ROOT / "reports" / "converting.md", head + "\n".join([*lines, ""]))
+    write_atomic(MEASUREMENTS / "converting.md", head + "\n".join([*lines, ""]))
     say("\n".join(lines))
 
 

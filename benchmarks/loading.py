@@ -3,10 +3,10 @@
     python benchmarks/loading.py [--images 4000] [--runs 40] [--device cpu]
 
 A file of random values is written once as float32 and once as float16 and lies in the page cache. Each batch is 128
-images of 36 x 2048 numbers, drawn anew for every reading; all ways read in turn, times are medians. The bare read is
+images of 36 x 2048 numbers, drawn again for every reading; all ways read in turn, times are medians. The bare read is
 the faster of np.take and fancy indexing of whole images; ours works out the batch's places besides. Where regions are
 hidden at random, as training does, ours reads region by region: here in random order. Then the real trainer runs epochs
-on the file. Writes reports/loading.md.
+on the file. Writes reports/measurements/loading.md.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from harness.method import Inputs
 from harness.trial.batches import Held, read
 from harness.trial.training import Trainer
 
-ROOT = Path(__file__).parents[1]
+MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"
 BATCH, REGIONS, WIDTH = 128, 36, 2048
 WORDS = 1000  # of the vocabulary
 TYPES = ("float32", "float16")
@@ -167,7 +167,7 @@ def main() -> None:
                 waits.append(waiting_row(dtype, method, split, torch.device(args.device), args.epochs))
     head = HEAD.format(images=args.images, cpus=f"{this_machine().cpus:g}", runs=args.runs)
     middle = WAITS.format(steps=args.steps, batch=BATCH, device=args.device)
-    write_atomic(ROOT / "reports" / "loading.md", "\n".join([head + "\n".join(reads), middle + "\n".join(waits), ""]))
+    write_atomic(MEASUREMENTS / "loading.md", "\n".join([head + "\n".join(reads), middle + "\n".join(waits), ""]))
     Console(width=150, highlight=False).print("\n".join([*reads, *waits]))
 
 

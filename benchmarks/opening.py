@@ -8,7 +8,7 @@ vocabulary and tokens, in a new process each time. **First**: nothing is known, 
 sha256 and for numbers that are not finite. **Cold**: these facts are remembered, and nothing else. **Warm**: what was
 worked out is in the cache. Then 100 batches of 128 images are gathered. Private memory is what no other process can
 share, anonymous pages. Pages of a mapped file are the page cache's; while one process alone has mapped them, its unique
-set (USS) counts them too. Writes reports/opening.md.
+set (USS) counts them too. Writes reports/measurements/opening.md.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from harness.data.region_store import FACTS, IDS, OFFSETS, REGIONS, Facts
 from harness.executors.placement import this_machine
 from harness.files import write_atomic
 
-ROOT = Path(__file__).parents[1]
+MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"
 SIZES = {"train": 29_000, "val": 1_014, "test": 1_000}
 EACH, R, F = 5, 36, 2048
 BATCH, BATCHES = 128, 100
@@ -232,9 +232,7 @@ def main() -> None:
             opened += opening_rows(root, layout, args.runs)
             gathered += gathered_rows(root, layout)
     head = HEAD.format(cpus=f"{this_machine().cpus:g}", runs=args.runs)
-    write_atomic(
-        ROOT / "reports" / "opening.md", "\n".join([head + "\n".join(opened), GATHERED + "\n".join(gathered), ""])
-    )
+    write_atomic(MEASUREMENTS / "opening.md", "\n".join([head + "\n".join(opened), GATHERED + "\n".join(gathered), ""]))
     Console(width=150, highlight=False).print("\n".join([*opened, *gathered]))
 
 

@@ -5,7 +5,7 @@
 Commands are timed as whole processes, in a folder of their own. A trial's share comes from `chance` on the embedded
 data, which has nothing to train: the seconds that further trials add, times the trials that run side by side. Workers
 start once a place, which the whole command with a single trial shows. Stored trials are made up. Writes
-reports/overhead.md.
+reports/measurements/overhead.md.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from harness.tracking.tracker import Tracker
 from harness.trial.results import State
 
 ROOT = Path(__file__).parents[1]
+MEASUREMENTS = ROOT / "reports" / "measurements"
 COMMAND = (str(Path(sys.executable).parent / "harness"),)
 FEW, MORE = 4, 44  # trials; no fewer than places, so that both start as many workers
 HEAD = """# What the harness itself costs
@@ -119,9 +120,7 @@ def main() -> None:
         seconds(["init"], Path(folder))
         table = rows(args.runs, args.stored, Path(folder))
     machine = f"{this_machine().cpus:g} CPUs, {args.runs} runs"
-    write_atomic(
-        ROOT / "reports" / "overhead.md", HEAD.format(machine=machine) + "".join(f"{line}\n" for line in table)
-    )
+    write_atomic(MEASUREMENTS / "overhead.md", HEAD.format(machine=machine) + "".join(f"{line}\n" for line in table))
     Console(width=150, highlight=False).print("\n".join(table))
 
 

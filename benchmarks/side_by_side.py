@@ -5,7 +5,7 @@
 A trial is real arithmetic and no more: matrix products of one torch thread, a few seconds long. Throughput is epochs a
 second from the moment when every worker is at its first trial. Both ways take the same trials in turn, so that what
 else the machine does meets both; of every way the median run counts. Beside them the same trials run in bare processes
-without the harness and Ray: what the machine itself gives at that time. Writes reports/side-by-side.md.
+without the harness and Ray: what the machine itself gives at that time. Writes reports/measurements/side-by-side.md.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from harness.files import write_atomic
 from harness.trial.folder import write_result
 from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 
-ROOT = Path(__file__).parents[1]
+MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"
 BAR = 1.8
 EPOCHS = 6
 HEAD = """# Two trials side by side
@@ -170,7 +170,7 @@ def main() -> None:
     cpus = f"{this_machine().cpus:g}"
     after = os.getloadavg()[0]
     head = HEAD.format(cpus=cpus, runs=given.runs, trials=given.trials, before=before, after=after)
-    write_atomic(ROOT / "reports" / "side-by-side.md", head + "\n".join(rows) + "\n")
+    write_atomic(MEASUREMENTS / "side-by-side.md", head + "\n".join(rows) + "\n")
     print("\n".join(rows))
 
 

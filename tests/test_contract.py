@@ -1,4 +1,4 @@
-"""The contract of a method, held by every card that is found and by the example of docs/adding-a-method.md.
+"""The contract of a method, held by every card that is found and by the example of docs/guide/adding-a-method.md.
 
 HARNESS_CONTRACT=path/to/card.toml adds a card of your own.
 """
@@ -44,7 +44,7 @@ from harness.layouts.scenes import Scenes
 from harness.method import Inputs
 from harness.trial.training import Trainer
 
-GUIDE = Path(__file__).parents[1] / "docs" / "adding-a-method.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "guide" / "adding-a-method.md"
 EXAMPLE = "bag"  # the method of the guide
 FOUND = discover(Config(), [Path(path) for path in os.environ.get("HARNESS_CONTRACT", "").split(os.pathsep) if path])
 

@@ -31,7 +31,7 @@ OUTDATED, DIFFERENT = 5, 4
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Files of several seeds are one row.")
 @click.option("--note", default="", metavar="TEXT", help="What else a reader must know; another note is another row.")
 def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: str) -> int:
-    """Rank somebody else's scores, an .npy file of images by captions, and list them as external.
+    """Rank scores computed elsewhere, an .npy file of images by captions, and list them as external.
 
     Higher is better. They are ranked as the scores of our own trials are, under the dataset's protocol.
     """
@@ -86,7 +86,7 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
 @click.option("--format", "said", default="md", help="Forms, with commas: md, html, csv, json, latex, examples.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 5 with the difference where a file is out of date.")
 def report(flags: Flags, said: str, check: bool) -> int:
-    """Write leaderboards anew from the tracking store, and the pages of searches from their studies.
+    """Write leaderboards from the tracking store, and the pages of searches from their studies.
 
     The form `examples` is a page of sampled queries, with what each method found first.
     """

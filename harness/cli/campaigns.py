@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @takes(SELECTION, MACHINE, FAILURES, CONFIG, OUTPUT)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
-@click.option("--force", is_flag=True, help="Run done trials anew; their old folders are kept beside.")
+@click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
 def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
     """Train, evaluate and rank; what is done already is not done again."""
     from harness.campaign.plan import plan as make_plan
@@ -72,7 +72,7 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be searched; run nothing.")
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
-    """Search settings of methods, all with the same budget, by their measures on val; test stays closed."""
+    """Search settings of methods, all with the same budget, by their measures on val; the test split is not used."""
     from harness.campaign.driver import carry_out, choose_books, choose_executor, only_driver
     from harness.campaign.last_command import remember
     from harness.cli import search_page
@@ -109,9 +109,9 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
 @click.argument("campaign")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
-@click.option("--force", is_flag=True, help="Run done trials anew; their old folders are kept beside.")
+@click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
 def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool) -> int:
-    """Train the winners of a search anew with other seeds and score them on test, once."""
+    """Train the winners of a search with other seeds and score them on test, once."""
     from harness.search.campaign import confirmation
 
     config, registry, out = flags.open()

@@ -56,7 +56,7 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
 @click.argument("sources", type=FILE, nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Where the region store goes.")
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
-@click.option("--force", is_flag=True, help="Begin anew, in place of the store or the unfinished work there.")
+@click.option("--force", is_flag=True, help="Start again, in place of the store or the unfinished work there.")
 def convert(
     flags: Flags, sources: Sequence[Path], folder: Path, dtype: Literal["float32", "float16"], force: bool
 ) -> int:
@@ -89,7 +89,7 @@ def convert(
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, metavar="N")
 @click.option("--device", type=Device(), default="auto", show_default=True, help="Where the model computes.")
-@click.option("--force", is_flag=True, help="Begin anew, in place of the store or the unfinished work there.")
+@click.option("--force", is_flag=True, help="Start again, in place of the store or the unfinished work there.")
 def extract(
     flags: Flags,
     images: Path,

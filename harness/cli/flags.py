@@ -183,13 +183,15 @@ METHODS = click.option("--methods", type=Names(), help="Names or globs; default:
 DATASETS = click.option("--datasets", type=Names(), help="Names or globs; default: [campaign] datasets.")
 
 
-SEEDS = click.option("--seeds", type=Seeds(), help="One trial a method, dataset and seed.")
+SEEDS = click.option("--seeds", type=Seeds(), help="One trial per method, dataset and seed.")
 
 
 PROTOCOL = click.option("--protocol", default="", metavar="NAME", help="Default: the first of the dataset's card.")
 
 
-LIMIT = click.option("--limit", type=int, metavar="N", help="Only the first N images a split; marked, never ranked.")
+LIMIT = click.option(
+    "--limit", type=int, metavar="N", help="Only the first N images of each split; marked, never ranked."
+)
 
 
 SELECTION: tuple[Option, ...] = (METHODS, DATASETS, SEEDS, PROTOCOL, LIMIT)
@@ -198,7 +200,7 @@ SELECTION: tuple[Option, ...] = (METHODS, DATASETS, SEEDS, PROTOCOL, LIMIT)
 SEARCHING: tuple[Option, ...] = (
     METHODS,
     DATASETS,
-    click.option("--trials", type=click.IntRange(min=1), metavar="N", help="A method and dataset, in total."),
+    click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Per method and dataset, in total."),
     click.option("--campaign", "campaign_name", metavar="NAME", help="Default: [campaign] name."),
     LIMIT,
 )
@@ -228,6 +230,6 @@ FAILURES: tuple[Option, ...] = (
 
 OUTPUT: tuple[Option, ...] = (
     click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout; everything else on stderr."),
-    click.option("-q", "--quiet", is_flag=True, help="A line a result, no live view."),
-    click.option("-v", "--verbose", is_flag=True, help="The traceback of an error, too."),
+    click.option("-q", "--quiet", is_flag=True, help="One line per result, no live view."),
+    click.option("-v", "--verbose", is_flag=True, help="With the traceback of an error."),
 )

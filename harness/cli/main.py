@@ -59,13 +59,13 @@ def cli() -> None:
     harness init             write a commented harness.toml here, or the card of a dataset of your own
     harness run              run the campaign in it; the same command continues it
     harness search           search settings by val, with one budget for all methods
-    harness confirm NAME     train a search's winners anew and score them on test
+    harness confirm NAME     train a search's winners with other seeds, score them on test
     harness resume           go on with what was interrupted
     harness report           leaderboards from the tracking store, in several forms
     harness compare A B      whether one row of a leaderboard is better than another
     harness reproduce RUN    run a trial of the store again and compare
     harness explain          draw which regions the words of a caption attend to
-    harness score FILE.npy   rank somebody else's scores and list them as external
+    harness score FILE.npy   rank scores computed elsewhere, list them as external
     harness export           rankings and ranks of queries: TREC, CSV, parquet
     harness list             what there is: methods, datasets, protocols
     harness validate         look at a dataset from all sides before anything is scored

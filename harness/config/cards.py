@@ -24,26 +24,26 @@ class Table(BaseModel):
 class Paper(Table):
     """Where a method comes from."""
 
-    title: str
-    authors: str
-    venue: str
-    year: int
-    doi: str = ""
-    url: str = ""
+    title: str = Field(description="as printed")
+    authors: str = Field(description="separated by commas")
+    venue: str = Field(description="conference or journal")
+    year: int = Field(description="of publication")
+    doi: str = Field("", description="without https://doi.org/")
+    url: str = Field("", description="of the paper, where it has no doi")
 
 
 class Reported(Table):
     """The paper's own numbers, with the table they stand in."""
 
-    dataset: str
-    protocol: str
-    i2t: tuple[float, float, float]
-    t2i: tuple[float, float, float]
-    rsum: float
-    ensemble: bool = False
+    dataset: str = Field(description="name of a dataset's card")
+    protocol: str = Field(description="name of one of its protocols")
+    i2t: tuple[float, float, float] = Field(description="R@1, R@5, R@10 of images as queries, in percent")
+    t2i: tuple[float, float, float] = Field(description="R@1, R@5, R@10 of captions as queries, in percent")
+    rsum: float = Field(description="the six added, as printed or as added")
+    ensemble: bool = Field(False, description="scores of several models averaged; not compared with a single one")
     differs: str = Field("", description="why it does not compare with our runs: other features, another split")
-    source: str
-    note: str = ""
+    source: str = Field(description="the table that the numbers stand in")
+    note: str = Field("", description="what else a reader should know")
 
     @property
     def apart(self) -> str:
@@ -59,50 +59,56 @@ class Reported(Table):
 class Request(Table):
     """What a trial of a method asks of a node where harness.toml and flags leave it open."""
 
-    cpus: float = Field(1.0, gt=0)
+    cpus: float = Field(1.0, gt=0, description="CPU cores, and torch threads")
     gpus: float = Field(-1.0, ge=-1, description="-1: one where there is a GPU, else none")
 
 
 class MethodCard(Table):
     """One method: the card is its registration."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    title: str
-    class_: str = Field(alias="class", pattern=r"^[\w.]+:\w+$", description="module:Class")
-    summary: str
-    scoring: Literal["embedding", "fragment"]
-    fidelity: Literal["paper", "reconstruction", "baseline"]
-    trainable: bool = True
-    resources: Request = Request()
-    paper: Paper | None = None
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="as in --methods; the file is NAME.toml")
+    title: str = Field(description="the name to read")
+    class_: str = Field(
+        alias="class", pattern=r"^[\w.]+:\w+$", description="module:Class; a module beside the card is taken from there"
+    )
+    summary: str = Field(description="one sentence")
+    scoring: Literal["embedding", "fragment"] = Field(
+        description="one vector per image and caption, or sets of vectors"
+    )
+    fidelity: Literal["paper", "reconstruction", "baseline"] = Field(
+        description="whether the code follows the paper, fills gaps in it, or follows none"
+    )
+    trainable: bool = Field(True, description="false where there is nothing to train")
+    resources: Request = Field(Request(), description="what a trial asks of a node")
+    paper: Paper | None = Field(None, description="where the method comes from; required unless fidelity is baseline")
     choices: tuple[str, ...] = Field(description="what the paper leaves open, and what was chosen here")
-    defaults: dict[str, Scalar]
-    tunable: dict[str, Tunable] = {}
-    reported: tuple[Reported, ...] = ()
+    defaults: dict[str, Scalar] = Field(description="every setting of the class with its default, which gives its type")
+    tunable: dict[str, Tunable] = Field({}, description="the range that a setting may be searched in")
+    reported: tuple[Reported, ...] = Field((), description="the paper's own numbers")
     path: Path = Field(exclude=True, description="the file this card was read from")
 
 
 class SplitSize(Table):
     """How many images and captions a split must have."""
 
-    images: int
-    captions: int
+    images: int = Field(description="number of images")
+    captions: int = Field(description="number of captions")
 
 
 class DataFile(Table):
     """One file of a dataset, relative to its folder."""
 
-    path: str
-    sha256: str = ""
-    bytes: int | None = None
+    path: str = Field(description="in the dataset's folder")
+    sha256: str = Field("", description="another file is refused; empty: any is taken")
+    bytes: int | None = Field(None, description="its size")
     origin: str = Field("", description="where it comes from")
 
 
 class Download(Table):
-    """A file that may be downloaded, once somebody asks for it, and what it becomes in the dataset's folder."""
+    """A file to download on request, and what it becomes in the dataset's folder."""
 
-    url: str = Field(pattern=r"^https?://[^/\s]+/\S+$")
-    bytes: int = Field(gt=0)
+    url: str = Field(pattern=r"^https?://[^/\s]+/\S+$", description="http or https address")
+    bytes: int = Field(gt=0, description="size of what the address gives")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of what the address gives, an archive's own")
     path: str = Field("", description="of the file itself, in the dataset's folder")
     members: dict[str, str] = Field(default_factory=dict, description="of a zip instead: {name in it: path}")
@@ -133,12 +139,12 @@ class Download(Table):
 class ProtocolCard(Table):
     """Which queries meet which gallery: a named, versioned declaration with its expected sizes."""
 
-    name: str
-    version: int = 1
-    split: str = "test"
+    name: str = Field(description="as in --protocol; `val` is reserved")
+    version: int = Field(1, description="raised when the meaning changes; two versions never share a table")
+    split: str = Field("test", description="whose images and captions")
     folds: int = Field(1, ge=1, description="contiguous folds of the images, averaged")
-    images: int
-    captions: int
+    images: int = Field(description="number of images in the split or gallery, all folds together")
+    captions: int = Field(description="number of captions, likewise")
     gallery: str = Field("", description="json list of image ids, in the dataset's folder: these alone are scored")
     gallery_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="of that file; needed with one")
 
@@ -179,7 +185,7 @@ class Positives(Table):
     captions: str = Field("", description="official captions json; where it lies there, its words are compared")
     outside: int = Field(0, ge=0, description="entries known to name what is not in the gallery; left out")
     sha256: dict[str, str] = Field(default_factory=dict, description="of files that must be one release")
-    origin: str = Field(description="where to get it, told when files are absent")
+    origin: str = Field(description="where to get it, shown when files are absent")
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -190,9 +196,9 @@ class Positives(Table):
 class Known(Table):
     """A caption that is known to stand at one line: what tells exchanged, shifted and sorted files."""
 
-    split: str
+    split: str = Field(description="name of the split")
     line: int = Field(ge=1, description="its number in the split, from 1")
-    caption: str
+    caption: str = Field(description="its text")
 
 
 class Text(Table):
@@ -200,7 +206,7 @@ class Text(Table):
 
     min_count: int = Field(4, ge=1, description="a word seen less often in the vocabulary's captions is <unk>")
     vocabulary: str = Field("", description="a word2idx json to read instead, relative to the dataset's folder")
-    vocabulary_splits: tuple[str, ...] = ("train",)
+    vocabulary_splits: tuple[str, ...] = Field(("train",), description="splits whose captions make the vocabulary")
     vectors: str = Field(
         "", description="text file of word vectors to start from, in the dataset's folder or below the data root"
     )
@@ -218,23 +224,25 @@ class Text(Table):
 
 
 class DatasetCard(Table):
-    """One dataset: its layout, its files and the counts it is held to."""
+    """One dataset: its layout, its files and the counts that are checked when a split is opened."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
-    title: str
-    summary: str
-    layout: Literal["scenes", "coco", "entities", "precomp", "karpathy", "folder"]
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="as in --datasets; the folder is datasets/NAME")
+    title: str = Field(description="the name to read")
+    summary: str = Field(description="one sentence")
+    layout: Literal["scenes", "coco", "entities", "precomp", "karpathy", "folder"] = Field(
+        description="kind of files, and the reader for them"
+    )
     folder: str = Field("", description="below the data root; empty for generated data")
-    licence: str
+    licence: str = Field(description="of the data")
     origin: str = Field(description="where to get it, shown when files are absent")
-    feature_width: int
-    max_regions: int
-    splits: dict[str, SplitSize]
-    protocols: tuple[ProtocolCard, ...] = Field(min_length=1)
+    feature_width: int = Field(description="F, numbers per region")
+    max_regions: int = Field(description="most regions of an image")
+    splits: dict[str, SplitSize] = Field(description="train, val and test with their sizes")
+    protocols: tuple[ProtocolCard, ...] = Field(min_length=1, description="the first one is the default")
     positives: tuple[Positives, ...] = Field((), description="named sets beside the dataset's own pairs")
     order: tuple[Known, ...] = Field((), description="captions at known lines, looked at whenever a split is opened")
-    text: Text = Text()
-    files: tuple[DataFile, ...] = ()
+    text: Text = Field(Text(), description="how captions become tokens")
+    files: tuple[DataFile, ...] = Field((), description="files with size and hash to check")
     downloads: tuple[Download, ...] = Field((), description="what `harness data fetch` may load")
     options: dict[str, Scalar] = Field(default_factory=dict, description="of its layout")
     path: Path = Field(exclude=True, description="the file this card was read from")

@@ -40,9 +40,9 @@ class Config(Section):
     training: Training = Training()
     settings: dict[str, dict[str, Scalar]] = Field(
         default_factory=dict,
-        description='a table a method, or a glob such as "*" for every method that has the setting',
+        description='a table per method, or per glob such as "*" for every method that has the setting',
     )
-    per_dataset: dict[str, PerDataset] = Field(default_factory=dict, description="a table a dataset")
+    per_dataset: dict[str, PerDataset] = Field(default_factory=dict, description="a table per dataset")
     resources: Resources = Resources()
     failures: Failures = Failures()
     search: Search = Search()

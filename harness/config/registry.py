@@ -159,7 +159,7 @@ def _card_files(place: Path) -> list[Path]:
 
 def _plugin(path: Path) -> Path:
     if not path.is_file():
-        raise ConfigError(f"--plugin {path}: no such file; name a method card (docs/adding-a-method.md)")
+        raise ConfigError(f"--plugin {path}: no such file; name a method card (docs/guide/adding-a-method.md)")
     return path
 
 

@@ -33,7 +33,7 @@ class Campaign(Section):
     name: str = Field("main", description="the parent run in MLflow")
     methods: tuple[str, ...] = Field(("*",), description="names or globs")
     datasets: tuple[str, ...] = Field(("scenes",), description="names or globs")
-    seeds: tuple[int, ...] = Field((0, 1, 2), description="one trial a method, dataset and seed")
+    seeds: tuple[int, ...] = Field((0, 1, 2), description="one trial per method, dataset and seed")
     protocol: str = Field("", description="empty: the first protocol of the dataset's card")
 
 
@@ -51,8 +51,8 @@ class Training(Section):
     """One recipe for every method; all of it is part of a trial's identity."""
 
     epochs: int = Field(12, ge=0, description="passes over all training pairs")
-    batch_size: int = Field(128, ge=2, description="pairs a step; hard negatives depend on it, so it is never shrunk")
-    optimizer: Literal["adam", "adamw"] = "adam"
+    batch_size: int = Field(128, ge=2, description="pairs per step; hard negatives depend on it, so it is never shrunk")
+    optimizer: Literal["adam", "adamw"] = Field("adam", description="how weights are updated")
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.0, ge=0, description="of the optimizer")
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up from zero")
@@ -107,11 +107,11 @@ class Failures(Section):
 class Tunable(Section):
     """The range that a setting may be searched in."""
 
-    type: Literal["float", "int", "categorical"]
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    choices: tuple[Scalar, ...] = ()
+    type: Literal["float", "int", "categorical"] = Field(description="a number, a whole number, or one of `choices`")
+    low: float | None = Field(None, description="lowest value; of a number or whole number")
+    high: float | None = Field(None, description="highest value; of a number or whole number")
+    log: bool = Field(False, description="sample the logarithm uniformly; low must be above 0")
+    choices: tuple[Scalar, ...] = Field((), description="the values of a categorical range")
     when: dict[str, Scalar] = Field({}, description="only where these other settings have these values")
 
     @model_validator(mode="after")
@@ -134,11 +134,11 @@ class Tunable(Section):
 class Search(Section):
     """What `harness search` does when no flag says otherwise; every method gets the same budget on a dataset."""
 
-    trials: int = Field(40, ge=1, description="a method and dataset, in total: the same command again adds none")
+    trials: int = Field(40, ge=1, description="per method and dataset, in total: the same command again adds none")
     epochs: int = Field(0, ge=0, description="of all trials of a method and dataset, then no more begin; 0 is no bound")
     seconds: float = Field(0.0, ge=0, description="the same in seconds of training and validation; 0 is no bound")
-    sampler: Literal["tpe", "random", "grid", "gp", "cmaes"] = "tpe"
-    pruner: Literal["median", "halving", "hyperband", "none"] = "median"
+    sampler: Literal["tpe", "random", "grid", "gp", "cmaes"] = Field("tpe", description="proposes settings")
+    pruner: Literal["median", "halving", "hyperband", "none"] = Field("median", description="stops poor trials early")
     objective: tuple[str, ...] = Field(
         ("rsum",), description="a measure on val or a cost; -name is minimised; several are never pruned"
     )
@@ -149,9 +149,9 @@ class Search(Section):
     fixed: tuple[str, ...] = Field(
         ("dim", "width"), description="as configured although cards have ranges: equal sizes"
     )
-    points: dict[str, tuple[dict[str, Scalar], ...]] = Field({}, description="settings to try first, a list a method")
+    points: dict[str, tuple[dict[str, Scalar], ...]] = Field({}, description="settings to try first, a list per method")
     space: dict[str, dict[str, Tunable]] = Field(
-        {}, description="over the cards' ranges: a table a method or glob, keys are settings or training.KEY"
+        {}, description="over the cards' ranges: a table per method or glob, keys are settings or training.KEY"
     )
 
     @field_validator("space", "points", mode="before")
@@ -177,8 +177,10 @@ class Tracking(Section):
 class PerDataset(Section):
     """What one dataset wants otherwise: keys of [training], tables of [settings]."""
 
-    training: dict[str, Any] = Field(default_factory=dict)
-    settings: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict, description="keys of [training], over those above")
+    settings: dict[str, dict[str, Scalar]] = Field(
+        default_factory=dict, description="a table for each method or glob, over those of [settings]"
+    )
 
 
 def _flattened(table: Any) -> Any:

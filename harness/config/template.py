@@ -51,14 +51,14 @@ def _section(name: str, field: FieldInfo) -> str:
 
 def _key(key: str, field: FieldInfo) -> list[str]:
     """A key with its default and a comment, beside it where there is room, else above."""
-    setting, comment = f"{key} = {literal(field.default)}", _meaning(field)
+    setting, comment = f"{key} = {literal(field.default)}", meaning(field)
     setting = f"# {setting}" if isinstance(field.default, dict) else setting  # or no table of this name could follow
     line = f"{setting:<{COMMENT_AT - 1}} # {comment}" if comment else setting
     return [line] if len(line) <= WIDTH else [f"# {comment}", setting]
 
 
-def _meaning(field: FieldInfo) -> str:
-    """The field's description, and its choices where it has any."""
+def meaning(field: FieldInfo) -> str:
+    """The description of a key, followed by its choices where it has any."""
     choices = [str(choice) for choice in get_args(field.annotation)] if _is_choice(field.annotation) else []
     return "; ".join(part for part in (field.description, " or ".join(choices)) if part)
 

@@ -1,6 +1,6 @@
 """What single queries came to, over the runs of a row: R@K for every K, and those that are hardest.
 
-From the arrays of ranks.npz and of rankings.npz (docs/protocols.md). NumPy only.
+From the arrays of ranks.npz and of rankings.npz (docs/reference/protocols.md). NumPy only.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def of_positives(ranked: Iterable[SetRanks]) -> dict[str, NDArray[Any]]:
 def evaluation(
     card: ProtocolCard, pairs: Ints, parts: Sequence[Fold], ranks: Sequence[Ranks]
 ) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
-    """Measures averaged over the folds, and the arrays that are kept of a trial (docs/protocols.md names them)."""
+    """Measures averaged over the folds, and the arrays to keep of a trial (docs/reference/protocols.md)."""
     each = [measures(of) | list_measures(*ways(of)) for of in ranks]
     means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
     return means, _fold_arrays(card, pairs, parts, ranks)

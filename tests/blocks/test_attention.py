@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import textbook
 import torch
+from textbook.formula import formula, scores
 
 import methods
 from harness.blocks.attention import as_context, as_queries, attended_cosine, products, stacked_weights
@@ -58,12 +58,12 @@ def test_scores_and_gradients_equal_the_formula(name: str, changes: dict[str, ob
     method = build(name, changes)
     weight = torch.randn(4, 5, dtype=torch.float64)
     found = {}
-    for who, scores in (
+    for who, call in (
         ("ours", lambda: in_tiles(method, *encoded(method), vectors)),
-        ("textbook", lambda: textbook.scores(textbook.formula(name, method), *encoded(method))),
+        ("textbook", lambda: scores(formula(name, method), *encoded(method))),
     ):
         method.zero_grad()
-        matrix = scores()
+        matrix = call()
         (matrix * weight).sum().backward()
         found[who] = matrix.detach(), {key: value.grad for key, value in method.named_parameters()}
     torch.testing.assert_close(found["ours"][0], found["textbook"][0], rtol=1e-9, atol=1e-12)
@@ -105,7 +105,7 @@ def test_a_context_that_no_query_likes_still_has_its_cosine(temperature: float) 
     vectors = torch.nn.functional.normalize(torch.randn(1, 3, 12), dim=-1)
     against = torch.nn.functional.normalize(-vectors.sum(1, keepdim=True), dim=-1)  # every product is below zero
     sets = Encoded(vectors, torch.ones(1, 3, dtype=torch.bool)), Encoded(against, torch.ones(1, 1, dtype=torch.bool))
-    torch.testing.assert_close(method.score(*sets), textbook.scores(textbook.formula("scan_t2i", method), *sets))
+    torch.testing.assert_close(method.score(*sets), scores(formula("scan_t2i", method), *sets))
 
 
 @pytest.mark.parametrize("name", ["scan_t2i", "scan_i2t", "bssan", "caan"])

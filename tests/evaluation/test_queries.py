@@ -34,7 +34,7 @@ def run(seed: int, parts: int = 1) -> tuple[dict[str, float], Arrays, Arrays]:
 
 
 def best_ranks(ranks: Arrays, way: str) -> dict[tuple[int, int], int]:
-    """The rank of each query in its fold, as docs/protocols.md says it, pair by pair."""
+    """The rank of each query in its fold, as docs/reference/protocols.md says it, pair by pair."""
     best: dict[tuple[int, int], int] = {}
     for fold, pair, rank in zip(ranks["fold"], ranks["pairs"], ranks[f"{way}_rank"], strict=True):
         at = (int(fold), int(pair[WAYS.index(way)]))

@@ -1,12 +1,12 @@
 """A search at the scale of a cluster, without one: made-up trials on made-up places, through the real driver.
 
-    python benchmarks/simulation.py [--trials 10000,1500] [--slots 500] [--sampler random,tpe] [--pruner median]
+    python benchmarks/search_simulation.py [--trials 10000,1500] [--slots 500] [--sampler random,tpe] [--pruner median]
 
 One search a sampler, with as many trials as stand in its place, each in a process of its own. The studies, the tracking
 store, attempts, retries and the trials' folders are real; the clock of the places is not, and a trial trains nothing:
 its seconds and its val rsum are drawn from its key and settings. Some attempts lose their process and are repeated,
 some trials become nonfinite. What the trials write is their workers' work and is not counted as the driver's. Writes
-reports/simulation.md.
+reports/measurements/simulation.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from harness.tracking.log_process import Scribe
 from harness.tracking.store import default_uri
 from harness.trial.results import Assignment, EpochReport, State, TrialResult
 
-ROOT = Path(__file__).parents[1]
+MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"
 METHOD, DATASET = "caan", "scenes"
 TENTHS = 10
 BARE = 200  # trials whose entries are written once more
@@ -50,7 +50,7 @@ SPACE = {
 }
 HEAD = """# A search at the scale of a cluster
 
-Written by `python benchmarks/simulation.py`, which says how it measures; {machine}.
+Written by `python benchmarks/search_simulation.py`, which says how it measures; {machine}.
 The bar: 10,000 trials in less than 10 minutes of the driver's time and 1 GB. **Driver**: CPU time of the driver's
 process beside what the trials write themselves, **Optuna** a trial's share of the study in it. **Writer**: CPU time a
 trial of the process that writes to the tracking store (`harness/scribe.py`); **bare**: what MLflow's own calls cost for
@@ -231,7 +231,7 @@ def main() -> None:
     args = parser.parse_args()
     searches = zip(args.sampler.split(","), map(int, args.trials.split(",")), strict=True)
     text = page([in_a_process(sampler, trials, args.slots, args.pruner) for sampler, trials in searches])
-    write_atomic(ROOT / "reports" / "simulation.md", text)
+    write_atomic(MEASUREMENTS / "simulation.md", text)
     print(text)
 
 

@@ -1,13 +1,13 @@
 """Scores and training steps of each fragment method: ours, the textbook's, and the bare products that nobody can avoid.
 
-    python benchmarks/speed.py [--methods scan_t2i,caan] [--tasks score,step] [--device cpu] [--threads 2] [--repeats 3]
-                               [--quick]
+    python benchmarks/attention.py [--methods scan_t2i,caan] [--tasks score,step] [--device cpu] [--threads 2]
+                                   [--repeats 3] [--quick]
 
 The three run in turn in one process, so that a noisy machine is noisy for all: in each repeat the textbook once, and
 ours and the products, a tenth of its time and less, three times. Times are medians. Peak memory is that of a process of
-its own, beyond what held the encoded sets; the textbook's is measured for steps. Rows go into reports/speed.json, in
-the place of earlier ones of the same method, task, shape and device, and reports/speed.md is drawn from it. --quick is
-a try: small shapes, nothing written.
+its own, beyond what held the encoded sets; the textbook's is measured for steps. Rows go into speed.json in
+reports/measurements/, in the place of earlier ones of the same method, task, shape and device, and speed.md beside it
+is drawn from them. --quick is a try: small shapes, nothing written.
 """
 
 from __future__ import annotations
@@ -19,26 +19,35 @@ import multiprocessing
 import re
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from cases import METHODS, Case
 from rich.console import Console
+from textbook.formula import formula, scores
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+import methods
+from harness.blocks.losses import hinge
+from harness.blocks.tiles import Tile, in_tiles
+from harness.config.cards import MethodCard, read_card
+from harness.config.registry import load_class
+from harness.evaluation.scoring import score_encoded
 from harness.files import write_atomic
+from harness.method import Batch, Encoded, Inputs
 
-ROOT = Path(__file__).parents[1]
+MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"
 IDENTITY = ("method", "task", "shape", "dtype", "threads", "device")
 HEAD = """# Speed
 
-Written by `python benchmarks/speed.py`, which says how it measures. **Floor**: the matrix products that the scores
+Written by `python benchmarks/attention.py`, which says how it measures. **Floor**: the matrix products that the scores
 need, bare, over real words only. **Textbook**: the papers' formulas, one caption at a time against all images, attended
-vectors built (`benchmarks/textbook.py`). `score` is n images against m captions, from encoded sets; `step` is scores,
+vectors built (`benchmarks/textbook/`). `score` is n images against m captions, from encoded sets; `step` is scores,
 hinge and gradients of a batch. In products: the share of our time that matrix products take. Memory is the peak of one
 call.
 
@@ -46,6 +55,109 @@ call.
 PRODUCTS = ("mm", "bmm", "addmm", "baddbmm")
 COLUMNS = "method,task,shape,type,device,ours,textbook,floor,against the textbook,of the floor,in products"
 COLUMNS += ",floor at,memory,textbook's memory"
+
+
+METHODS = ("scan_t2i", "scan_i2t", "bssan", "caan")
+REGIONS = 36
+WORDS = (12.5, 2.4, 7, 30)  # mean, deviation, least and most of a COCO caption with <start> and <end>
+FEATURES = 64  # width of the raw regions: encoding them is not timed
+
+
+@dataclass(frozen=True)
+class Case:
+    """One method, task and shape on one device."""
+
+    method: str
+    task: str  # score: n images against m captions; step: scores, loss and backward of a batch of n = m pairs
+    images: int
+    captions: int
+    dim: int
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+
+    @property
+    def shape(self) -> str:
+        """For people."""
+        return f"{self.images} x {self.captions}, {REGIONS} regions, D {self.dim}"
+
+    @cached_property
+    def model(self) -> Any:
+        """The method with its card's defaults, at this case's D."""
+        card = read_card(MethodCard, Path(methods.__path__[0]) / f"{self.method}.toml")
+        kind = load_class(card)
+        torch.manual_seed(0)
+        return kind(kind.Settings(**{**card.defaults, "dim": self.dim}), Inputs(FEATURES, 1000)).to(self.device)
+
+    @cached_property
+    def sets(self) -> tuple[Encoded, Encoded]:
+        """Encoded images and captions, on the device."""
+        torch.manual_seed(1)
+        mean, deviation, least, most = WORDS
+        lengths = (mean + deviation * torch.randn(self.captions)).round().clamp(least, most).int()
+        tokens = torch.randint(4, 1000, (self.captions, int(lengths.max())))
+        mask = torch.arange(tokens.shape[1]) < lengths[:, None]
+        full = torch.ones(self.images, REGIONS, dtype=torch.bool)
+        with torch.no_grad():
+            images = self.model.encode_images(
+                torch.randn(self.images, REGIONS, FEATURES).to(self.device), full.to(self.device)
+            )
+            captions = self.model.encode_captions(tokens.to(self.device), mask.to(self.device))
+        return Encoded(images.vectors.to(self.dtype), images.mask), Encoded(
+            captions.vectors.to(self.dtype), captions.mask
+        )
+
+    def calls(self) -> dict[str, Callable[[], Any]]:
+        """The three things to time, by name."""
+        of_paper = formula(self.method, self.model)
+        if self.task == "score":
+            return {
+                "ours": self._scored,
+                "textbook": torch.no_grad()(lambda: scores(of_paper, *self.sets)),
+                "floor": torch.no_grad()(lambda: self._products(1)),
+            }
+        return {
+            "ours": lambda: self._step(lambda i, c: in_tiles(self.model, i, c)),
+            "textbook": lambda: self._step(lambda i, c: scores(of_paper, i, c)),
+            "floor": torch.no_grad()(lambda: self._products(3)),
+        }
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of those products."""
+        once = sum(2 * left.numel() * right.shape[1] for left, right in self._factors)
+        return once * (1 if self.task == "score" else 3)
+
+    def _scored(self) -> Tensor:
+        images, captions = ([Tile(torch.arange(len(of.mask)), of)] for of in self.sets)
+        return score_encoded(self.model, images, captions, torch.device(self.device))
+
+    def _step(self, score: Callable[[Encoded, Encoded], Tensor]) -> Tensor:
+        """Scores, the hinge with hardest negatives, gradients of the sets and of the method's parameters."""
+        leaves = [Encoded(of.vectors.detach().requires_grad_(), of.mask) for of in self.sets]
+        self.model.zero_grad()
+        matching = torch.eye(self.images, dtype=torch.bool, device=self.device)
+        nothing = torch.empty(0)
+        loss = hinge(score(*leaves), Batch(nothing, nothing, nothing, nothing, matching), 0.2)
+        loss.backward()
+        return loss.detach()
+
+    def _products(self, times: int) -> None:
+        """The matrix products that the scores need, bare, over real words; a step needs each three times."""
+        for left, right in self._factors:
+            for _ in range(times):
+                left @ right
+
+    @cached_property
+    def _factors(self) -> list[tuple[Tensor, Tensor]]:
+        """All regions with all words, once an affinity and once a cosine; for CAAN the four with k columns besides."""
+        images, captions = self.sets
+        regions, words = images.vectors[..., : self.dim].flatten(0, 1), captions.vectors[captions.mask].T
+        if self.method != "caan":
+            return [(regions, words)] * (4 if self.method == "bssan" else 1)
+        width = self.model.settings.width
+        a = torch.rand(len(words.T), REGIONS, dtype=self.dtype, device=self.device)
+        x = torch.rand(REGIONS, width, dtype=self.dtype, device=self.device)
+        return [(regions, words)] * 2 + [(a, x)] * (4 * self.images)
 
 
 def measure(case: Case, repeats: int) -> dict[str, Any]:
@@ -123,7 +235,7 @@ def peak_bytes(case: Case, who: str, threads: int) -> int:
         call()
         return torch.cuda.max_memory_allocated(case.device) - before
     ctypes.CDLL(None).malloc_trim(0)  # else memory that was freed before is used again, and not seen
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted again from what is resident
     before = status("VmRSS")
     call()
     return status("VmHWM") - before
@@ -196,10 +308,10 @@ def main() -> None:
         console.print(line(rows[-1]))
     if args.quick:
         return
-    kept = ROOT / "reports" / "speed.json"
+    kept = MEASUREMENTS / "speed.json"
     rows = merged(json.loads(kept.read_text()) if kept.is_file() else [], rows)
     write_atomic(kept, json.dumps(rows, indent=1) + "\n")
-    write_atomic(ROOT / "reports" / "speed.md", HEAD + "\n".join([*titles(), *map(line, rows)]) + "\n")
+    write_atomic(MEASUREMENTS / "speed.md", HEAD + "\n".join([*titles(), *map(line, rows)]) + "\n")
 
 
 if __name__ == "__main__":

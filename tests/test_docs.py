@@ -1,0 +1,121 @@
+"""The documentation: every link leads somewhere, every file it names exists, generated pages are fresh."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from harness.cli import reference
+from harness.config.cards import DatasetCard, MethodCard
+from harness.config.project import Config
+from harness.config.sections import Tunable
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("docs", "reports", "methods", "datasets", "benchmarks")
+PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
+SOURCES = sorted(
+    file
+    for folder in ("harness", "methods", "datasets", "benchmarks", "tests")
+    for kind in ("*.py", "*.toml", "*.j2")
+    for file in (ROOT / folder).rglob(kind)
+)
+LINK = re.compile(r"\]\(<?([^()\s>]+(?:\([^()\s]*\)[^()\s>]*)*)>?(?:\s+\"[^\"]*\")?\)")
+FENCE = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def prose(page: Path) -> str:
+    """A page without its code blocks."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub names them."""
+    made: dict[str, int] = {}
+    for title in re.findall(r"^#{1,6} +(.*?)#*\s*$", prose(page), re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).strip().lower()
+        anchor = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        made[anchor] = made.get(anchor, -1) + 1
+        if made[anchor]:
+            made[f"{anchor}-{made[anchor]}"] = 0
+    return set(made)
+
+
+def broken_links(page: Path, text: str) -> Iterator[str]:
+    """Relative links of a page that lead to no file, or to no heading of one."""
+    for link in LINK.findall(re.sub(r"`[^`\n]*`", "", text)):
+        if re.match(r"[a-z][a-z0-9+.-]*:", link):
+            continue
+        path, _, anchor = unquote(link).partition("#")
+        target = (page.parent / path) if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            yield link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_relative_link_of_a_page_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
+    broken = list(broken_links(page, prose(page)))
+    assert not broken, f"{name_of(page)}: {broken}"
+
+
+def test_a_link_to_no_file_and_one_to_no_heading_are_seen() -> None:
+    page, text = ROOT / "docs" / "architecture.md", "[a](nowhere.md) [b](#packages) [c](#nothing) [d](https://x.org/y)"
+    assert list(broken_links(page, text)) == ["nowhere.md", "#nothing"]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not {"decisions", "reports"} & {*page.parts}], ids=name_of)
+def test_every_source_file_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(r"\b(?:harness|methods|benchmarks|tests|docs|datasets)/[\w./-]+\.(?:py|toml|md)\b", prose(page))
+    missing = {name for name in named if not (ROOT / name).exists()}
+    assert not missing, f"{name_of(page)} names {missing}"
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_every_page_that_the_code_names_exists(file: Path) -> None:
+    named = re.findall(r"\bdocs/[\w./-]+\.md\b", file.read_text(encoding="utf-8"))
+    missing = {name for name in named if not (ROOT / name).exists()}
+    assert not missing, f"{name_of(file)} names {missing}"
+
+
+@pytest.mark.parametrize("name", reference.pages())
+def test_a_generated_page_is_what_the_code_says_now(name: str) -> None:
+    file = ROOT / "docs" / "reference" / name
+    assert file.read_text(encoding="utf-8") == reference.pages()[name], f"{name_of(file)} is out of date: make docs"
+
+
+def test_the_generated_pages_are_written_into_a_folder(tmp_path: Path) -> None:
+    reference.write(tmp_path)
+    assert {file.name: file.read_text(encoding="utf-8") for file in tmp_path.iterdir()} == reference.pages()
+
+
+def keys(model: Any) -> Iterator[tuple[str, str]]:
+    """Every key of a model and of the tables in it, with its description."""
+    for name, field in model.model_fields.items():
+        if inner := reference.model_in(field.annotation):
+            yield from keys(inner)
+        elif not field.exclude:
+            yield f"{model.__name__}.{name}", field.description or ""
+
+
+@pytest.mark.parametrize("model", [Config, MethodCard, DatasetCard, Tunable])
+def test_every_key_of_the_configuration_and_of_the_cards_says_what_it_means(model: Any) -> None:
+    assert not [name for name, description in keys(model) if not description]
+
+
+def test_a_row_of_a_generated_table_escapes_what_would_end_the_cell_or_begin_a_tag() -> None:
+    assert reference.row("a|b", "<unk>") == r"| a\|b | &lt;unk> |"
+
+
+def test_the_page_of_commands_has_every_command_with_its_options() -> None:
+    page = reference.pages()["commands.md"]
+    for command in ("harness run", "harness data convert", "harness init", "harness explain"):
+        assert f"\n## {command}" in page
+    assert "| `-n, --dry-run` |" in page and "## harness data\n" not in page
