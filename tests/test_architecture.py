@@ -63,13 +63,15 @@ LIBRARIES = {
     "matplotlib": "search.plots",
     "jinja2": "board.markup",
     "click": "cli.*",
-    "rich": "cli.* preparation.validation preparation.download",
+    "rich": "cli.*",
+    "pooch": "preparation.download",
+    "requests": "preparation.download",
     "transformers": "data.text_encoder preparation.vision_models",
     "torch": "method blocks.* trial.steps trial.training trial.batches trial.checkpoint trial.device"
     " trial.environment evaluation.scoring preparation.extractors preparation.vision_models explain.explanation",
 }
 BEHIND = {"search.ledger"}  # a class of Optuna's with more to it: optuna_study imports it when it opens a file
-HEAVY = ("transformers", "torch", "ray", "mlflow", "optuna", "matplotlib", "pandas")
+HEAVY = ("transformers", "torch", "ray", "mlflow", "optuna", "matplotlib", "pandas", "pooch", "requests")
 FEW = 0.04  # the share of functions that may be longer than 30 lines
 
 

@@ -163,9 +163,8 @@ def fetch_page(card: DatasetCard, wanted: list[Item]) -> Iterator[str]:
     """What is about to be loaded: from where, how much, under which licence, and what becomes of it."""
     yield f"{card.title}; licence: {card.licence}"
     for item in wanted:
-        have = item.download.bytes - item.left
-        rest = f", {decimal(have)} of them are here" if have else ""
-        yield f"{item.download.url}, {decimal(item.download.bytes)}{rest}"
+        here = ", which is here already" * (not item.left)
+        yield f"{item.download.url}, {decimal(item.download.bytes)}{here}"
         for target in item.download.targets:
             place = item.folder / target
             yield f"  becomes {place}" + ", in place of the file there" * place.exists()

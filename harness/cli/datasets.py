@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +29,9 @@ def data() -> None:
 @click.option("--yes", is_flag=True, help="Load without asking; needed where there is no terminal.")
 @click.option("--keep", is_flag=True, help="Keep the archive once its files are taken out.")
 def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
-    """Download what a dataset's card allows, after asking; what was cut goes on, what is there is not loaded again."""
+    """Download what a dataset's card allows, after asking; what is there is not loaded again."""
     from harness.cli.dataset_page import fetch_json, fetch_page
+    from harness.interruption import sigterm_raises
     from harness.preparation import download
 
     config, registry, out = flags.open()
@@ -43,8 +45,7 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
         download.check_room(config.data / card.folder, left)
         agree(f"Load {left / 1e6:,.1f} MB into {config.data / card.folder}?", yes)
     for item in wanted:
-        total = item.download.bytes
-        with bar(item.download.file, total, total - item.left, shown=not flags.quiet) as tell:
+        with sigterm_raises(), bar(item.download.file, item.download.bytes, 0, shown=not flags.quiet) as tell:
             download.fetch(item, tell, keep)
     place = f"all files of {name} that its card can download are in {config.data / card.folder}"
     out.answer(fetch_json(card, items, wanted), f"{place}; next: harness run --datasets {name}")
@@ -169,6 +170,18 @@ def counter(total: int, done: int, shown: bool) -> Iterator[Callable[[int], None
         yield tell
 
 
+@contextmanager
+def passing_bar(what: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr that is gone afterwards; what it yields is told how many steps more are done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda steps: progress.advance(task, steps)
+
+
 @click.group(
     invoke_without_command=True,
     subcommand_metavar="[dataset NAME]",
@@ -223,9 +236,6 @@ def validate(flags: Flags) -> int:
 
     Errors end with exit code 3. Warnings and notes do not: what they mean for results is said with each.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from harness.campaign.plan import check_writable
     from harness.cli import dataset_page
     from harness.preparation.validation import validated
@@ -233,9 +243,7 @@ def validate(flags: Flags) -> int:
     config, registry, out = flags.open()
     names = registry.select_datasets(flags.datasets or config.campaign.datasets)
     check_writable(config.results)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=flags.quiet or not console.is_terminal) as progress:
-        cache = config.cache
-        reports = [validated(registry.datasets[name], config.data, cache, progress) for name in names]
+    steps = partial(passing_bar, shown=not flags.quiet)
+    reports = [validated(registry.datasets[name], config.data, config.cache, steps) for name in names]
     out.answer(dataset_page.validation_json(reports), *dataset_page.validation_page(reports))
     return 0 if all(report.is_sound for report in reports) else DataError.exit_code

@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.data.regions import Bools
 from harness.data.tokens import Marks, Part
-from harness.errors import ConfigError, DataError
+from harness.errors import ConfigError, DataError, first_line
 
 VERSION = 1  # of what is made of the files; part of the fingerprint
 CONFIG = "config.json"
@@ -201,6 +201,7 @@ class Reading:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         # the readers of tokenizers and of safetensors, which are not written in Python, raise plain exceptions
         foreign = kind is Exception or getattr(kind, "__module__", "").startswith("safetensors")
-        if foreign or isinstance(error, OSError | ValueError | LookupError | TypeError | RuntimeError | ImportError):
-            said = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-            raise DataError(f"{self._folder} cannot be read ({said}); {how_to_get(self._folder)}") from error
+        named = OSError | ValueError | LookupError | TypeError | RuntimeError | ImportError
+        if error is not None and (foreign or isinstance(error, named)):
+            why = f"{self._folder} cannot be read ({first_line(error)})"
+            raise DataError(f"{why}; {how_to_get(self._folder)}") from error

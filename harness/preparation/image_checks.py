@@ -65,7 +65,7 @@ def has_pictures(folder: Path) -> bool:
 
 
 def of_pictures(
-    card: DatasetCard, data: Path, cache: Path, contents: Mapping[str, Content], advance: Callable[[int], None]
+    card: DatasetCard, data: Path, cache: Path, contents: Mapping[str, Content], advance: Callable[[int], object]
 ) -> Iterator[Finding]:
     """Pictures that cannot be read, that are of another size than the dataset says, and images without one."""
     looks = Looks(card, data, cache)
@@ -101,7 +101,7 @@ class Scan(NamedTuple):
     marks: list[bytes]  # N, of the first region of every image
 
 
-def scan(images: Regions, advance: Callable[[int], None]) -> Scan:
+def scan(images: Regions, advance: Callable[[int], object]) -> Scan:
     """Look at every region once; `advance` is told how many images were read."""
     each = max(1, PIECE // max(1, 4 * images.width * int(images.counts.max(initial=1))))
     bad, dead, marks = [], [], []

@@ -25,7 +25,7 @@ from harness.preparation.findings import Finding, Severity
 BLOCK = 2**24  # scores held together
 FAR = 6.0  # standard deviations of a recall
 SEED = 0
-Advance = Callable[[int], None]
+Advance = Callable[[int], object]
 
 
 class Played(NamedTuple):

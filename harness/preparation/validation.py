@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from harness.config.cards import DatasetCard
 from harness.data.cache import broken_link, checked_sha256, present
@@ -23,10 +24,8 @@ from harness.preparation import caption_checks, image_checks, protocol_checks
 from harness.preparation.findings import Finding, Report, Severity, found, in_order
 from harness.preparation.image_checks import Scan, copies, scan
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
 Value = TypeVar("Value")
+Steps = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]  # a bar: what for, of how many images
 ENTRY = re.compile(
     r"[,:]?\s*((?:line|rows?|entry|index|caption|image|annotation|id)\s+'?[\w/.-]+(?:\s+to\s+\d+)?'?|\w+\[\d+\])"
 )
@@ -36,8 +35,8 @@ TEXT_FILES = (".txt", ".jsonl")
 class Validation:
     """One dataset, as far as it can be opened, and what was found so far."""
 
-    def __init__(self, card: DatasetCard, data: Path, cache: Path, progress: Progress) -> None:
-        self.card, self.data, self.cache, self.progress = card, data, cache, progress
+    def __init__(self, card: DatasetCard, data: Path, cache: Path, steps: Steps) -> None:
+        self.card, self.data, self.cache, self.steps = card, data, cache, steps
         self.contents: dict[str, Content] = {}
         self.report = Report(card.name, str(data / card.folder))
 
@@ -122,21 +121,16 @@ class Validation:
 
     def scanned(self, split: str, content: Content) -> Scan:
         """The pass over one split."""
-        task = self.progress.add_task(f"{self.card.name}: regions of {split}", total=len(content.images))
-        seen = scan(content.images, lambda images: self.progress.advance(task, images))
-        self.progress.remove_task(task)
-        return seen
+        with self.steps(f"{self.card.name}: regions of {split}", len(content.images)) as advance:
+            return scan(content.images, advance)
 
     def look_at_pictures(self, place: Place) -> None:
         """The folder of pictures, where there is one."""
         if not image_checks.has_pictures(place.folder):
             return
         total = sum(len(content.images) for content in self.contents.values())
-        task = self.progress.add_task(f"{self.card.name}: pictures", total=total)
-        self.report.findings += image_checks.of_pictures(
-            self.card, self.data, self.cache, self.contents, lambda images: self.progress.advance(task, images)
-        )
-        self.progress.remove_task(task)
+        with self.steps(f"{self.card.name}: pictures", total) as advance:
+            self.report.findings += image_checks.of_pictures(self.card, self.data, self.cache, self.contents, advance)
 
     def score(self) -> None:
         """The dataset opened as a trial opens it: words, protocols and sets of positives."""
@@ -163,9 +157,8 @@ class Validation:
             for card in cards
             if self.tried("protocol-refused", lambda card=card: split_folds(card, split), name)  # type: ignore[misc]
         ]
-        task = self.progress.add_task(f"{self.card.name}: protocols of {name}", total=4 * len(split.images))
-        played = protocol_checks.play(fitting, split, lambda images: self.progress.advance(task, images))
-        self.progress.remove_task(task)
+        with self.steps(f"{self.card.name}: protocols of {name}", 4 * len(split.images)) as advance:
+            played = protocol_checks.play(fitting, split, advance)
         self.report.findings += protocol_checks.faults(played)
         for one in played:
             self.report.protocols[one.protocol.name] = outcome(one)
@@ -175,9 +168,9 @@ class Validation:
                 self.report.findings.append(Finding(Severity.NOTE, "positives-absent", note, about, split=name))
 
 
-def validated(card: DatasetCard, data: Path, cache: Path, progress: Progress) -> Report:
+def validated(card: DatasetCard, data: Path, cache: Path, steps: Steps) -> Report:
     """All that is to be said of a dataset below the data root. Nothing is written but what `cache` remembers."""
-    return Validation(card, data, cache, progress).run()
+    return Validation(card, data, cache, steps).run()
 
 
 def file_names(place: Place) -> list[str]:

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from harness.data.text_encoder import KEPT, Silent, how_to_convert
-from harness.errors import ConfigError, DataError, ResourceError, UsageError
-from harness.files import first_line, lfs_hint, sha256
+from harness.errors import ConfigError, DataError, ResourceError, UsageError, first_line
+from harness.files import lfs_hint, sha256
 from harness.preparation.extractors import Detector, Extractor, PatchGrid
 
 CONFIG = "config.json"
