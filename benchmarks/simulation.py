@@ -32,6 +32,7 @@ from harness.cli.view import Lines
 from harness.config.project import built_in
 from harness.config.registry import discover
 from harness.config.sections import Failures, Search, Training, Tunable
+from harness.config.selection import Selection
 from harness.executors.placement import this_machine
 from harness.files import write_atomic
 from harness.search.campaign import Searched, outlines
@@ -160,7 +161,7 @@ def measured(sampler: str, trials: int, slots: int, pruner: str) -> Measured:
                 "training": Training(epochs=EPOCHS_EACH),
             }
         )
-        found = outlines(config, discover(config), [METHOD], [DATASET])
+        found = outlines(config, discover(config), Selection((METHOD,), (DATASET,)))
         places = Places(slots)
         with Watched(config, "simulated", found) as work, Weighed(default_uri(config)) as books:
             work.watch(places)

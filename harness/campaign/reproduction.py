@@ -14,11 +14,10 @@ from scipy.special import stdtrit
 from harness.campaign.driver import only_driver
 from harness.campaign.plan import assignment
 from harness.campaign.recorder import View
-from harness.config.cards import protocol_of
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.sources import source_hash
-from harness.errors import DataError, UsageError, unknown
+from harness.errors import DataError, UsageError
 from harness.evaluation.statistics import LEVEL
 from harness.executors.executor import InProcess
 from harness.layouts.opening import fingerprint
@@ -114,15 +113,12 @@ def planned(config: Config, registry: Registry, then: TrialResult) -> Assignment
             f"{spec.label} is ranked from a file of scores, which nothing here can make again; its row on the board "
             "has the `harness score` command"
         )
-    for kind, name, known in (("method", spec.method, registry.methods), ("dataset", spec.dataset, registry.datasets)):
-        if name not in known:
-            raise UsageError(unknown(kind, name, known))
-    method, dataset = registry.methods[spec.method], registry.datasets[spec.dataset]
-    found = {
+    method, dataset = registry.method(spec.method), registry.dataset(spec.dataset)
+    identity = {
         "data_fingerprint": fingerprint(dataset, config.data, config.cache),
-        "protocol_version": protocol_of(dataset, spec.protocol)[1],
+        "protocol_version": dataset.protocol_identity(spec.protocol)[1],
     }
-    for name, value in found.items():
+    for name, value in identity.items():
         if value != getattr(spec, name):
             what = name.replace("_", " ")
             raise DataError(f"{what} was {getattr(spec, name)} and is {value} now; nothing was run")

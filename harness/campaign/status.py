@@ -13,7 +13,7 @@ from harness.campaign.driver import LOCK
 from harness.campaign.plan import Planned
 from harness.tracking.store import is_logged
 from harness.trial.folder import SPEC, read_epochs, read_result
-from harness.trial.results import State
+from harness.trial.results import State, best_rsum
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,13 @@ def statuses(trials: Iterable[Planned], uri: str, busy: bool) -> Iterator[Status
         result, epochs = read_result(trial.folder), read_epochs(trial.folder)
         begun = State.RUNNING if busy else State.INTERRUPTED
         state = result.state if result else begun if (trial.folder / SPEC).is_file() else State.WAITING
-        val = max((report.val["rsum"] for report in epochs if "rsum" in report.val), default=None)
         yield Status(
             key=trial.spec.key,
             label=trial.spec.label,
             state=state,
             epoch=len(epochs),
             epochs=trial.spec.training.epochs,
-            rsum=result.measures.get("rsum") if result else val,
+            rsum=result.measures.get("rsum") if result else best_rsum(epochs),
             logged=is_logged(trial.folder, uri),
             message=f"{result.failure or ''} {result.message}".strip() if result else "",
         )

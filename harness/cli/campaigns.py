@@ -30,7 +30,7 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
     from harness.campaign.plan import plan as make_plan
 
     config, registry, out = flags.open()
-    plan = make_plan(config, registry, **flags.selection, force=force, retry=flags.retry)
+    plan = make_plan(config, registry, flags.selection, force=force, retry=flags.retry)
     return finish(plan, config, registry, out, here, dry_run)
 
 
@@ -81,7 +81,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     from harness.tracking.store import default_uri
 
     config, registry, out = flags.open()
-    found = outlines(config, registry, flags.methods, flags.datasets, flags.limit)
+    found = outlines(config, registry, flags.selection)
     executor = choose_executor(config, here)
     if dry_run:
         data = search_page.plan_json(found, config.search, executor.description)
@@ -115,8 +115,7 @@ def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool)
     from harness.search.campaign import confirmation
 
     config, registry, out = flags.open()
-    seeds = flags.seeds or config.campaign.seeds
-    plan = confirmation(config, registry, campaign, seeds, flags.protocol, flags.limit, force=force, retry=flags.retry)
+    plan = confirmation(config, registry, campaign, flags.selection, force=force, retry=flags.retry)
     return finish(plan, config, registry, out, here, dry_run)
 
 
@@ -179,7 +178,7 @@ def standing(
     from harness.campaign.status import statuses
     from harness.cli import campaign_page
 
-    plan = selected(config, registry, **flags.selection)
+    plan = selected(config, registry, flags.selection)
     trials = list(statuses(plan.trials, plan.uri, busy))
     return campaign_page.status_json(plan, trials), [*campaign_page.status_page(plan, trials)]
 

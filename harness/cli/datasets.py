@@ -12,7 +12,7 @@ from typing import Any, Literal
 import click
 
 from harness.cli.flags import CONFIG, FILE, OUTPUT, Device, Flags, Names, takes
-from harness.errors import DataError, UsageError, unknown
+from harness.errors import DataError, UsageError
 
 SLOW = 600  # seconds over which the time left is estimated: a batch may take minutes
 
@@ -33,9 +33,7 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
     from harness.preparation import download
 
     config, registry, out = flags.open()
-    card = registry.datasets.get(name)
-    if card is None:
-        raise UsageError(unknown("dataset", name, registry.datasets))
+    card = registry.dataset(name)
     items = download.items(card, config.data)
     wanted = [item for item in items if not item.is_done]
     out.note(*(fetch_page(card, wanted) if wanted else ()))

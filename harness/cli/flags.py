@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.config.selection import Selection
 from harness.errors import HarnessError, unknown
 
 if TYPE_CHECKING:
@@ -59,10 +60,9 @@ class Flags:
     verbose: bool = False
 
     @property
-    def selection(self) -> dict[str, Any]:
-        """What the flags select, as `planning.plan` takes it."""
-        names = ("methods", "datasets", "seeds", "protocol", "limit")
-        return {name: getattr(self, name) for name in names}
+    def selection(self) -> Selection:
+        """Which trials the flags mean."""
+        return Selection(self.methods or (), self.datasets or (), self.protocol, self.seeds or (), self.limit)
 
     def open(self) -> tuple[Config, Registry, Output]:
         """The configuration with all overrides, every card there is, and where to speak."""

@@ -272,28 +272,22 @@ class DatasetCard(Table):
                 raise ValueError(f"caption {one.line} of split {one.split!r}, which has {size} on this card")
         return value
 
-    def protocol(self, name: str = "") -> ProtocolCard | None:
-        """The protocol of this name; the first one where no name is given."""
-        return next((p for p in self.protocols if not name or p.name == name), None)
+    def protocol(self, name: str = "") -> ProtocolCard:
+        """The protocol of this name, the first one where no name is given; UsageError with the nearest names."""
+        named = [protocol for protocol in self.protocols if not name or protocol.name == name]
+        if not named:
+            known = (protocol.name for protocol in self.protocols)
+            raise UsageError(f"dataset {self.name}: {unknown('protocol', name, known)}")
+        return named[0]
+
+    def protocol_identity(self, name: str = "") -> tuple[str, int]:
+        """Name and version of a protocol; `val`, which is no protocol of a dataset, has version 0."""
+        if name == SELECTION:
+            return SELECTION, 0
+        protocol = self.protocol(name)
+        return protocol.name, protocol.identity
 
 
 def read_card(kind: type[Model], path: Path) -> Model:
     """A card from its file; ConfigError names the file and the field."""
     return validate(kind, {**read_toml(path), "path": path.resolve()}, str(path))
-
-
-def protocol_of(dataset: DatasetCard, name: str) -> tuple[str, int]:
-    """Name and version of a protocol; `val` is none of the dataset's and has no version."""
-    if name == SELECTION:
-        return SELECTION, 0
-    found = find_protocol(dataset, name)
-    return found.name, found.identity
-
-
-def find_protocol(dataset: DatasetCard, name: str) -> ProtocolCard:
-    """The dataset's protocol of this name, its first where none is named."""
-    protocol = dataset.protocol(name)
-    if protocol is None:
-        known = (p.name for p in dataset.protocols)
-        raise UsageError(f"dataset {dataset.name}: {unknown('protocol', name, known)}")
-    return protocol

@@ -7,7 +7,7 @@ import importlib.metadata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.project import Config
@@ -18,6 +18,7 @@ from harness.errors import ConfigError, UsageError, unknown
 if TYPE_CHECKING:
     from harness.method import Method
 
+Card = TypeVar("Card", MethodCard, DatasetCard)
 ENTRY_POINTS = "harness.methods"
 HERE = Path(__file__).parents[1]  # the package harness
 DATASETS = (HERE / "dataset_cards", HERE.parent / "datasets")  # as installed, and in a checkout
@@ -26,10 +27,18 @@ BUILT_IN = HERE.parent / "methods"  # both packages lie side by side, in the rep
 
 @dataclass(frozen=True)
 class Registry:
-    """Every card that was found, by name."""
+    """All method and dataset cards, by name."""
 
     methods: Mapping[str, MethodCard]
     datasets: Mapping[str, DatasetCard]
+
+    def method(self, name: str) -> MethodCard:
+        """The card of a method; UsageError with the nearest names where there is none."""
+        return _card("method", name, self.methods)
+
+    def dataset(self, name: str) -> DatasetCard:
+        """The card of a dataset; UsageError with the nearest names where there is none."""
+        return _card("dataset", name, self.datasets)
 
     def select_methods(self, patterns: Sequence[str]) -> tuple[str, ...]:
         """Method names for names and globs, in the order asked for; UsageError where one matches nothing."""
@@ -117,6 +126,12 @@ def _check_per_dataset(config: Config, methods: Mapping[str, MethodCard], datase
         if name not in datasets:
             raise ConfigError(f"[per_dataset.{name}]: " + unknown("dataset", name, datasets))
         _check_settings(config.for_dataset(name), methods)
+
+
+def _card(kind: str, name: str, cards: Mapping[str, Card]) -> Card:
+    if name not in cards:
+        raise UsageError(unknown(kind, name, cards))
+    return cards[name]
 
 
 def _select(kind: str, patterns: Sequence[str], known: Mapping[str, object]) -> tuple[str, ...]:

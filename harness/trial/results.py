@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.config.cards import DatasetCard, MethodCard
 from harness.config.sections import Scalar, Training
 
 Phase = Literal["start", "train", "test"]
@@ -105,11 +106,11 @@ def shortfalls(mine: Mapping[str, float], all_: Iterable[Mapping[str, float]]) -
 
 
 class Assignment(Record):
-    """What a worker is handed: a spec and the places it needs, none of which changes the result."""
+    """What a worker is handed: a spec, the cards that it was planned from, and where to work; only the spec decides."""
 
     spec: TrialSpec
-    method_card: Path
-    dataset_card: Path
+    method_card: MethodCard
+    dataset_card: DatasetCard
     data: Path = Field(description="root below which datasets lie")
     folder: Path = Field(description="the trial's own folder, runs/trials/<key>")
     cache: Path = Field(description="where generated data and fingerprints may be kept")
@@ -142,6 +143,11 @@ class EpochReport(Record):
     data_wait: float = Field(0.0, description="share of training in which a step waited for its batch")
     phase: Phase = "train"
     note: str = Field("", description="something to be told to people, once")
+
+
+def best_rsum(reports: Iterable[EpochReport]) -> float | None:
+    """The highest rsum on val; None where no epoch has one."""
+    return max((report.val["rsum"] for report in reports if "rsum" in report.val), default=None)
 
 
 class TrialResult(Record):

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from harness.blocks.encoders import TextEncoder
-from harness.config.cards import SELECTION, DatasetCard, MethodCard, ProtocolCard, read_card
+from harness.config.cards import SELECTION, MethodCard, ProtocolCard
 from harness.config.registry import load_class
 from harness.config.sections import Scalar
 from harness.config.sources import source_hash
 from harness.data.dataset import Dataset
 from harness.data.text_encoder import load_model
-from harness.errors import DataError, TrialError
+from harness.errors import ConfigError, DataError, TrialError
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
 from harness.evaluation.protocols import gallery, split_folds
@@ -75,16 +75,11 @@ class Trial:
         cap_memory(self.device, assignment.gpus)
         forget_peak(self.device)
         self.environment = environment(self.device)  # now: the checkout may change while the trial runs
-        card = read_card(DatasetCard, assignment.dataset_card)
+        card, method_card = assignment.dataset_card, assignment.method_card
         self.dataset = open_dataset(card, assignment.data, assignment.cache, self.spec.limit)
-        if self.dataset.fingerprint != self.spec.data_fingerprint:
-            raise DataError(f"the files of {card.name} changed since the trial was planned; run the command again")
-        self.protocol = None if self.spec.protocol == SELECTION else find_protocol(card, self.spec.protocol)
-        method_card = read_card(MethodCard, assignment.method_card)
-        if source_hash(method_card) != self.spec.source:
-            raise DataError(
-                f"the source of {method_card.name} changed since the trial was planned; run the command again"
-            )
+        check_fingerprint(self.dataset, self.spec.data_fingerprint)
+        check_source(method_card, self.spec.source)
+        self.protocol = None if self.spec.protocol == SELECTION else card.protocol(self.spec.protocol)
         self.method = build_method(method_card, self.spec.settings, self.dataset, self.spec.seed).to(self.device)
         self.reports: list[EpochReport] = []
         self.best: dict[str, Any] = {"epoch": 0, "rsum": -math.inf, "method": None}
@@ -237,12 +232,28 @@ def known_words(dataset: Dataset) -> Words:
     return Words(torch.from_numpy(vectors.numbers), torch.from_numpy(vectors.known)) if vectors else Words()
 
 
-def find_protocol(card: DatasetCard, name: str) -> ProtocolCard:
-    """The protocol of a card."""
-    protocol = card.protocol(name)
-    if protocol is None:
-        raise DataError(f"{card.path}: no protocol {name!r}")
-    return protocol
+def check_fingerprint(dataset: Dataset, planned: str) -> None:
+    """DataError where the files that this worker sees are not those that were planned."""
+    if dataset.fingerprint != planned:
+        raise DataError(
+            f"the files of {dataset.card.name} changed since the trial was planned, or are others on this node; "
+            "run the command again"
+        )
+
+
+def check_source(card: MethodCard, planned: str) -> None:
+    """DataError where the code that this worker would run is absent or not the code that was planned."""
+    try:
+        source = source_hash(card)
+    except ConfigError as error:
+        raise DataError(
+            f"the source of {card.name} is not on this node; install its package there, or use a shared folder: {error}"
+        ) from error
+    if source != planned:
+        raise DataError(
+            f"the source of {card.name} changed since the trial was planned, or is another on this node; "
+            "run the command again"
+        )
 
 
 def failed(assignment: Assignment, error: Exception) -> TrialResult:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sample_results import result_of, spec_of
 from tiny_project import CARD, Call
+from toy_trials import any_cards
 
 from harness.campaign.reproduction import Again, Case, noise
 from harness.tracking.tracker import Tracker
@@ -68,8 +69,8 @@ def test_an_unknown_run_is_refused_with_its_neighbours(trained: Path, call: Call
 
 def again(rsum: float, width: float, **changes: object) -> Again:
     then = result_of(spec_of(), 270.0)
-    places = dict.fromkeys(("method_card", "dataset_card", "data", "cache", "folder"), Path())
-    case = Case("caan", then, Assignment(spec=then.spec, **places), (), width, Path())
+    places = dict.fromkeys(("data", "cache", "folder"), Path())
+    case = Case("caan", then, Assignment(spec=then.spec, **any_cards(), **places), (), width, Path())
     return Again(case, result_of(spec_of(), rsum, **changes))
 
 
