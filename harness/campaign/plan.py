@@ -105,7 +105,7 @@ def plan(
     """
     check_writable(config.results)
     inputs = PlanInputs(config, registry, selection.limit)
-    campaign = planned(config, registry, selection, inputs, force, retry)
+    campaign = plan_of(config, registry, selection, inputs, force, retry)
     if campaign.todo:
         check_room(config.results)
         check_data([trial.assignment for trial in campaign.todo], inputs)
@@ -114,10 +114,10 @@ def plan(
 
 def selected(config: Config, registry: Registry, selection: Selection = CONFIGURED) -> Plan:
     """A plan without a look at the splits: enough to tell how far each trial is."""
-    return planned(config, registry, selection, PlanInputs(config, registry, selection.limit))
+    return plan_of(config, registry, selection, PlanInputs(config, registry, selection.limit))
 
 
-def planned(
+def plan_of(
     config: Config,
     registry: Registry,
     selection: Selection,
@@ -167,9 +167,9 @@ def assignments(config: Config, registry: Registry, selection: Selection, inputs
 
 
 def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: DatasetCard) -> Assignment:
-    """A spec with the places that a worker needs, every path absolute."""
-    asked, card = config.resources, method.resources
-    cpus = asked.cpus_per_trial if asked.cpus_per_trial > 0 else card.cpus
+    """A spec with its cards, and the paths and resources that a worker needs; every path is absolute."""
+    resources, card = config.resources, method.resources
+    cpus = resources.cpus_per_trial if resources.cpus_per_trial > 0 else card.cpus
     return Assignment(
         spec=spec,
         method_card=method,
@@ -177,11 +177,11 @@ def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: Dat
         data=config.data,
         folder=config.trials / spec.key,
         cache=config.cache,
-        device=asked.device,
+        device=resources.device,
         threads=max(1, int(cpus)),
         cpus=cpus,
-        gpus=asked.gpus_per_trial if asked.gpus_per_trial >= 0 else card.gpus,
-        custom=asked.custom,
+        gpus=resources.gpus_per_trial if resources.gpus_per_trial >= 0 else card.gpus,
+        custom=resources.custom,
         seconds=config.failures.trial_seconds,
     )
 
@@ -193,8 +193,8 @@ def state_of(assignment: Assignment, force: bool = False, retry: frozenset[Failu
         return Planned(assignment, "retry" if result.failure in retry else "failed")
     if result is not None and result.state is State.DONE:
         return Planned(assignment, "done", result.cost.get("seconds", 0.0))
-    begun = not force and (assignment.folder / CHECKPOINT).is_file()
-    return Planned(assignment, "resume" if begun else "new")
+    has_begun = not force and (assignment.folder / CHECKPOINT).is_file()
+    return Planned(assignment, "resume" if has_begun else "new")
 
 
 def check_numbers(seeds: Sequence[int], limit: int | None) -> None:

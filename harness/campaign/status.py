@@ -1,4 +1,4 @@
-"""Where a campaign stands, read from the trial folders alone: nothing is opened, imported or started."""
+"""The state of a campaign's trials, read from their folders alone: nothing is opened, imported or started."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.trial.results import State, best_rsum
 
 @dataclass(frozen=True)
 class Status:
-    """One trial."""
+    """The state of one trial."""
 
     key: str
     label: str
@@ -31,11 +31,11 @@ class Status:
 
 
 def statuses(trials: Iterable[Planned], uri: str, busy: bool) -> Iterator[Status]:
-    """Every trial of a plan; `busy`: a driver is at work, so what was begun is running."""
+    """The status of every trial of a plan; with `busy` a driver is at work, and unfinished trials are running."""
     for trial in trials:
         result, epochs = read_result(trial.folder), read_epochs(trial.folder)
-        begun = State.RUNNING if busy else State.INTERRUPTED
-        state = result.state if result else begun if (trial.folder / SPEC).is_file() else State.WAITING
+        unfinished = State.RUNNING if busy else State.INTERRUPTED
+        state = result.state if result else unfinished if (trial.folder / SPEC).is_file() else State.WAITING
         yield Status(
             key=trial.spec.key,
             label=trial.spec.label,
@@ -48,10 +48,10 @@ def statuses(trials: Iterable[Planned], uri: str, busy: bool) -> Iterator[Status
         )
 
 
-def counts(found: Iterable[Status]) -> dict[str, int]:
-    """Trials by state, every state named."""
-    counted = Counter(status.state for status in found)
-    return {state.value: counted[state] for state in State if counted[state] or state is not State.PRUNED}
+def counts(statuses: Iterable[Status]) -> dict[str, int]:
+    """Trials by state; states without a trial are there too, but for pruned."""
+    states = Counter(status.state for status in statuses)
+    return {state.value: states[state] for state in State if states[state] or state is not State.PRUNED}
 
 
 def is_busy(results: Path) -> bool:

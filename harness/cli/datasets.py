@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import click
 
-from harness.cli.flags import CONFIG, FILE, OUTPUT, Device, Flags, Names, takes
+from harness.cli.flags import CONFIG, FILE, OUTPUT, DeviceName, Flags, NameList, takes
 from harness.errors import DataError, UsageError
 
 SLOW = 600  # seconds over which the time left is estimated: a batch may take minutes
@@ -86,7 +86,7 @@ def convert(
 @click.option("--pool", type=click.IntRange(min=1), metavar="N", help="Of an encoder: average its patches to N x N.")
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, metavar="N")
-@click.option("--device", type=Device(), default="auto", show_default=True, help="Where the model computes.")
+@click.option("--device", type=DeviceName(), default="auto", show_default=True, help="Where the model computes.")
 @click.option("--force", is_flag=True, help="Begin anew, in place of the store or the unfinished work there.")
 def extract(
     flags: Flags,
@@ -215,7 +215,9 @@ def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
 
 @click.command(short_help="Look at a dataset from all sides before it is scored.")
 @takes(CONFIG, OUTPUT)
-@click.option("--dataset", "--datasets", "datasets", type=Names(), help="Names or globs; default: [campaign] datasets.")
+@click.option(
+    "--dataset", "--datasets", "datasets", type=NameList(), help="Names or globs; default: [campaign] datasets."
+)
 def validate(flags: Flags) -> int:
     """Look at a dataset from all sides and say what is wrong, with file and line; nothing is scored.
 

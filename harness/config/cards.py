@@ -22,7 +22,7 @@ class Table(BaseModel):
 
 
 class Paper(Table):
-    """Where a method comes from."""
+    """The paper of a method."""
 
     title: str
     authors: str
@@ -47,17 +47,17 @@ class Reported(Table):
 
     @property
     def apart(self) -> str:
-        """Why it does not compare with a run of the method alone; empty where it does."""
+        """Why the numbers are not comparable with a run of the method alone; empty where they are."""
         return self.differs or ("an ensemble of models" if self.ensemble else "")
 
     @property
     def remarks(self) -> str:
-        """Where it is from, and what is to be known of it."""
+        """The source of the numbers, why they are not comparable, and a note."""
         return "; ".join(filter(None, (self.source, self.apart, self.note)))
 
 
-class Request(Table):
-    """What a trial of a method asks of a node where harness.toml and flags leave it open."""
+class ResourceRequest(Table):
+    """CPUs and GPUs for a trial of a method, where harness.toml and flags leave them open."""
 
     cpus: float = Field(1.0, gt=0)
     gpus: float = Field(-1.0, ge=-1, description="-1: one where there is a GPU, else none")
@@ -73,7 +73,7 @@ class MethodCard(Table):
     scoring: Literal["embedding", "fragment"]
     fidelity: Literal["paper", "reconstruction", "baseline"]
     trainable: bool = True
-    resources: Request = Request()
+    resources: ResourceRequest = ResourceRequest()
     paper: Paper | None = None
     choices: tuple[str, ...] = Field(description="what the paper leaves open, and what was chosen here")
     defaults: dict[str, Scalar]
@@ -99,7 +99,7 @@ class DataFile(Table):
 
 
 class Download(Table):
-    """A file that may be downloaded, once somebody asks for it, and what it becomes in the dataset's folder."""
+    """A file that may be downloaded on request, and its paths in the dataset's folder."""
 
     url: str = Field(pattern=r"^https?://[^/\s]+/\S+$")
     bytes: int = Field(gt=0)
@@ -114,7 +114,7 @@ class Download(Table):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What there is in the dataset's folder once it was loaded."""
+        """The files in the dataset's folder once it is downloaded."""
         return (self.path,) if self.path else tuple(self.members.values())
 
     @model_validator(mode="after")
@@ -179,24 +179,24 @@ class Positives(Table):
     captions: str = Field("", description="official captions json; where it lies there, its words are compared")
     outside: int = Field(0, ge=0, description="entries known to name what is not in the gallery; left out")
     sha256: dict[str, str] = Field(default_factory=dict, description="of files that must be one release")
-    origin: str = Field(description="where to get it, told when files are absent")
+    origin: str = Field(description="where to get it, shown when files are absent")
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Those that it cannot do without."""
+        """The files that must be there."""
         return self.image_to_caption, self.caption_to_image, self.caption_ids, self.image_ids
 
 
-class Known(Table):
-    """A caption that is known to stand at one line: what tells exchanged, shifted and sorted files."""
+class KnownCaption(Table):
+    """A caption with its line in a split: shows files that are exchanged, shifted or sorted."""
 
     split: str
     line: int = Field(ge=1, description="its number in the split, from 1")
     caption: str
 
 
-class Text(Table):
-    """How captions become tokens, and what is known of words before training."""
+class TextSettings(Table):
+    """How captions become tokens, and pretrained word vectors or a pretrained encoder."""
 
     min_count: int = Field(4, ge=1, description="a word seen less often in the vocabulary's captions is <unk>")
     vocabulary: str = Field("", description="a word2idx json to read instead, relative to the dataset's folder")
@@ -218,7 +218,7 @@ class Text(Table):
 
 
 class DatasetCard(Table):
-    """One dataset: its layout, its files and the counts it is held to."""
+    """One dataset: its layout, its files, and the counts that its splits are checked against."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     title: str
@@ -232,8 +232,8 @@ class DatasetCard(Table):
     splits: dict[str, SplitSize]
     protocols: tuple[ProtocolCard, ...] = Field(min_length=1)
     positives: tuple[Positives, ...] = Field((), description="named sets beside the dataset's own pairs")
-    order: tuple[Known, ...] = Field((), description="captions at known lines, looked at whenever a split is opened")
-    text: Text = Text()
+    order: tuple[KnownCaption, ...] = Field((), description="captions at known lines, checked when a split is opened")
+    text: TextSettings = TextSettings()
     files: tuple[DataFile, ...] = ()
     downloads: tuple[Download, ...] = Field((), description="what `harness data fetch` may load")
     options: dict[str, Scalar] = Field(default_factory=dict, description="of its layout")
@@ -242,21 +242,19 @@ class DatasetCard(Table):
     @field_validator("positives")
     @classmethod
     def _of_one_gallery(cls, value: tuple[Positives, ...], info: ValidationInfo) -> tuple[Positives, ...]:
-        names = [one.name for one in value]
+        names = [positives.name for positives in value]
         known = [protocol.name for protocol in info.data.get("protocols", ()) if protocol.is_whole]
-        for one in value:
-            if names.count(one.name) > 1:
-                raise ValueError(f"{one.name!r} is there twice; give each set a name of its own")
-            if one.protocol not in known:
-                raise ValueError(
-                    f"{one.name!r}: no protocol {one.protocol!r} of one fold; known: {', '.join(known) or 'none'}"
-                )
+        for name, protocol in ((positives.name, positives.protocol) for positives in value):
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is there twice; give each set a name of its own")
+            if protocol not in known:
+                raise ValueError(f"{name!r}: no protocol {protocol!r} of one fold; known: {', '.join(known) or 'none'}")
         return value
 
     @field_validator("downloads")
     @classmethod
     def _apart(cls, value: tuple[Download, ...]) -> tuple[Download, ...]:
-        targets = [target for one in value for target in one.targets]
+        targets = [target for download in value for target in download.targets]
         for target in targets:
             if targets.count(target) > 1:
                 raise ValueError(f"two downloads become {target!r}; give each a path of its own")
@@ -264,12 +262,12 @@ class DatasetCard(Table):
 
     @field_validator("order")
     @classmethod
-    def _within_splits(cls, value: tuple[Known, ...], info: ValidationInfo) -> tuple[Known, ...]:
+    def _within_splits(cls, value: tuple[KnownCaption, ...], info: ValidationInfo) -> tuple[KnownCaption, ...]:
         splits = info.data.get("splits", {})
-        for one in value:
-            size = splits.get(one.split, SplitSize(images=0, captions=0)).captions
-            if one.line > size:
-                raise ValueError(f"caption {one.line} of split {one.split!r}, which has {size} on this card")
+        for caption in value:
+            size = splits.get(caption.split, SplitSize(images=0, captions=0)).captions
+            if caption.line > size:
+                raise ValueError(f"caption {caption.line} of split {caption.split!r}, which has {size} on this card")
         return value
 
     def protocol(self, name: str = "") -> ProtocolCard:

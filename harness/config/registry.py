@@ -74,14 +74,14 @@ def load_class(card: MethodCard) -> type[Method]:
     from harness.method import Method
 
     name = card.class_.partition(":")[2]
-    found = getattr(load_module(card), name, None)
-    if found is None:
+    method = getattr(load_module(card), name, None)
+    if method is None:
         raise ConfigError(f"{card.path}: class = {card.class_!r}: {source_file(card)} has no {name}")
-    if not (isinstance(found, type) and issubclass(found, Method)):
+    if not (isinstance(method, type) and issubclass(method, Method)):
         raise ConfigError(f"{card.path}: class = {card.class_!r} is not a subclass of harness.method.Method")
-    if not hasattr(found, "Settings"):
+    if not hasattr(method, "Settings"):
         raise ConfigError(f"{card.path}: class = {card.class_!r} has no Settings dataclass (see harness.method.Method)")
-    return found
+    return method
 
 
 def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
@@ -104,7 +104,7 @@ def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
 
 
 def training_for(card: MethodCard, config: Config) -> Training:
-    """The recipe; without epochs for a method that has nothing to train."""
+    """The training recipe; without epochs for a method that has nothing to train."""
     return config.training if card.trainable else config.training.model_copy(update={"epochs": 0})
 
 
@@ -146,11 +146,11 @@ def _select(kind: str, patterns: Sequence[str], known: Mapping[str, object]) -> 
 
 def _like_default(card: MethodCard, where: str, key: str, value: Scalar) -> Scalar:
     """The value as the default's type, or ConfigError."""
-    wanted = type(card.defaults[key])
-    if wanted is float and type(value) is int:
+    kind = type(card.defaults[key])
+    if kind is float and type(value) is int:
         return float(value)
-    if type(value) is not wanted:
-        raise ConfigError(f"{where}: expected {wanted.__name__} as in {card.path.name}, got {value!r}")
+    if type(value) is not kind:
+        raise ConfigError(f"{where}: expected {kind.__name__} as in {card.path.name}, got {value!r}")
     return value
 
 

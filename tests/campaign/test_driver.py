@@ -20,7 +20,7 @@ from filelock import FileLock
 from harness.campaign import plan as campaign_plan
 from harness.campaign.driver import LOCK, Outcome, choose_executor, execute
 from harness.campaign.plan import Plan, check_room, plan, selected
-from harness.config.cards import DatasetCard, Request, read_card
+from harness.config.cards import DatasetCard, ResourceRequest, read_card
 from harness.config.project import Config, load
 from harness.config.registry import discover
 from harness.config.sections import Campaign, Paths, Resources, Training
@@ -192,7 +192,9 @@ def test_another_recipe_setting_or_source_is_another_trial_and_other_resources_a
 
 def test_a_card_says_what_its_trials_ask_for_and_the_configuration_wins(config: Config) -> None:
     registry = discover(config)
-    registry.methods["vsepp"] = registry.methods["vsepp"].model_copy(update={"resources": Request(cpus=2, gpus=0.5)})
+    registry.methods["vsepp"] = registry.methods["vsepp"].model_copy(
+        update={"resources": ResourceRequest(cpus=2, gpus=0.5)}
+    )
     asked = plan(config, registry).trials[0].assignment
     assert (asked.cpus, asked.threads, asked.gpus) == (2, 2, 0.5)
     config = changed(config, resources=Resources(cpus_per_trial=1, gpus_per_trial=0))
