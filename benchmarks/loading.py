@@ -36,7 +36,7 @@ from harness.executors.placement import this_machine
 from harness.files import write_atomic
 from harness.layouts.precomp import AXES
 from harness.method import Inputs
-from harness.trial.batches import Held, read
+from harness.trial.batches import DeviceRegions, read
 from harness.trial.training import Trainer
 
 MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"
@@ -142,7 +142,7 @@ def waiting_row(dtype: str, method: str, split: Split, device: torch.device, epo
     costs = [trainer.run_epoch() for _ in range(epochs + 1)][1:]
     step = statistics.median(cost.seconds for cost in costs) / len(trainer.batches)
     waited = statistics.median(cost.waited / cost.seconds for cost in costs)
-    where = "held" if isinstance(trainer.batches.source, Held) else "read"
+    where = "held" if isinstance(trainer.batches.source, DeviceRegions) else "read"
     return f"| {dtype} | {method} | {where} | {step * 1e3:.0f} ms | {waited:.1%} |"
 
 

@@ -28,10 +28,11 @@ from places import EPOCHS_EACH, Clock, Places
 from rich.console import Console
 
 from harness.campaign.driver import carry_out
-from harness.cli.view import Lines
+from harness.cli.view import LineView
 from harness.config.project import built_in
 from harness.config.registry import discover
 from harness.config.sections import Failures, Search, Training, Tunable
+from harness.config.selection import Selection
 from harness.executors.placement import this_machine
 from harness.files import write_atomic
 from harness.search.campaign import Searched, outlines
@@ -160,12 +161,12 @@ def measured(sampler: str, trials: int, slots: int, pruner: str) -> Measured:
                 "training": Training(epochs=EPOCHS_EACH),
             }
         )
-        found = outlines(config, discover(config), [METHOD], [DATASET])
+        found = outlines(config, discover(config), Selection((METHOD,), (DATASET,)))
         places = Places(slots)
         with Watched(config, "simulated", found) as work, Weighed(default_uri(config)) as books:
             work.watch(places)
             began = time.perf_counter()
-            carry_out(work, places, books, Lines(Console(file=nowhere, width=150)), Failures(wait_seconds=0))
+            carry_out(work, places, books, LineView(Console(file=nowhere, width=150)), Failures(wait_seconds=0))
             driver = work.driver_seconds
             wall = time.perf_counter() - began
             megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

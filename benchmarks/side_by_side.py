@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.sections import Resources, Training
 from harness.executors.placement import this_machine
 from harness.executors.ray_cluster import RayExecutor
@@ -30,7 +31,8 @@ from harness.files import write_atomic
 from harness.trial.folder import write_result
 from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 
-MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"
+ROOT = Path(__file__).parents[1]
+MEASUREMENTS = ROOT / "reports" / "measurements"
 BAR = 1.8
 EPOCHS = 6
 HEAD = """# Two trials side by side
@@ -90,8 +92,9 @@ def assignments(folder: Path, count: int, products: int) -> list[Assignment]:
         )
         for seed in range(count)
     )
-    paths = dict.fromkeys(("method_card", "dataset_card", "data", "cache"), folder)
-    return [Assignment(spec=spec, folder=folder / spec.key, **paths) for spec in specs]
+    method, dataset = ROOT / "methods" / "chance.toml", ROOT / "datasets" / "scenes" / "card.toml"  # never read
+    cards = {"method_card": read_card(MethodCard, method), "dataset_card": read_card(DatasetCard, dataset)}
+    return [Assignment(spec=spec, folder=folder / spec.key, data=folder, cache=folder, **cards) for spec in specs]
 
 
 class Rate:

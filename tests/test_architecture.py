@@ -37,7 +37,7 @@ PACKAGES = {
     "cli": "config data trial tracking preparation board campaign search explain",
 }
 FRONT = {
-    "config": "cards project registry sections sources template toml",
+    "config": "cards project registry sections selection sources template toml",
     "blocks": "attention encoders families losses pooling tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens",
     "layouts": "detection opening previews",

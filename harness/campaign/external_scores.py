@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from harness.campaign.driver import only_driver
 from harness.campaign.plan import check_numbers, check_protocol, check_writable
-from harness.config.cards import DatasetCard, ProtocolCard, find_protocol
+from harness.config.cards import DatasetCard, ProtocolCard
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.errors import UsageError, unknown
+from harness.errors import UsageError
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
 from harness.evaluation.protocols import Fold, expected_at_random, gallery, rank_folds, split_folds
@@ -83,10 +83,8 @@ def wanted(
     method = method_of(name)
     if method.removeprefix(PREFIX) in registry.methods:
         raise UsageError(f"--name {name}: a method here has this name; choose one that tells the two apart")
-    if dataset not in registry.datasets:
-        raise UsageError(unknown("dataset", dataset, registry.datasets))
-    card = registry.datasets[dataset]
-    found = find_protocol(card, protocol)
+    card = registry.dataset(dataset)
+    found = card.protocol(protocol)
     open_scores(file)
     cache = config.cache
     about = (found.name, found.identity), seed, note, fingerprint(card, config.data, cache), sha256(file)

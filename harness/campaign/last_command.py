@@ -1,4 +1,4 @@
-"""The last command of every campaign, kept in the results folder: `harness resume` gives it again."""
+"""The last command of every campaign, stored in the results folder: `harness resume` repeats it."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ COMMANDS = "commands.json"
 
 
 def remember(results: Path, campaign: str, words: Sequence[str]) -> None:
-    """Keep the words of a command that works on a campaign, and the folder that they were said in."""
-    known = _read(results)
-    known.pop(campaign, None)  # to the end: the last one is what `harness resume` means
-    known[campaign] = {"words": list(words), "folder": str(Path.cwd())}
-    write_atomic(results / COMMANDS, json.dumps(known, indent=2))
+    """Store the words of a campaign's command, and the folder in which it was given."""
+    commands = _read(results)
+    commands.pop(campaign, None)  # to the end: the last one is what `harness resume` means
+    commands[campaign] = {"words": list(words), "folder": str(Path.cwd())}
+    write_atomic(results / COMMANDS, json.dumps(commands, indent=2))
 
 
 def remembered(results: Path, campaign: str = "") -> list[str]:
     """The words of a campaign's last command, of the last of all where none is named; UsageError where there is none.
 
-    They mean the same in the folder that they were said in alone, because paths among them may be relative.
+    Only in the folder where they were given do they mean the same, because paths among them may be relative.
     """
-    known = _read(results)
-    name = campaign or next(reversed(known), "")
-    if name not in known:
-        raise UsageError(unknown("campaign", name, known) if known else f"no campaign was begun in {results} yet")
-    if known[name]["folder"] != str(Path.cwd()):
-        raise UsageError(f"the campaign {name!r} was begun in {known[name]['folder']}; resume it there")
-    return [str(word) for word in known[name]["words"]]
+    commands = _read(results)
+    name = campaign or next(reversed(commands), "")
+    if name not in commands:
+        raise UsageError(unknown("campaign", name, commands) if commands else f"no campaign was begun in {results} yet")
+    if commands[name]["folder"] != str(Path.cwd()):
+        raise UsageError(f"the campaign {name!r} was begun in {commands[name]['folder']}; resume it there")
+    return [str(word) for word in commands[name]["words"]]
 
 
 def _read(results: Path) -> dict[str, dict[str, str | list[str]]]:
     try:
-        found: dict[str, dict[str, str | list[str]]] = json.loads((results / COMMANDS).read_text(encoding="utf-8"))
+        commands: dict[str, dict[str, str | list[str]]] = json.loads((results / COMMANDS).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):  # a torn file is as good as none: the command itself still works
         return {}
-    return found
+    return commands

@@ -1,39 +1,40 @@
-"""A campaign's plan: which trials, where each stands, and whether they can run. No torch, Ray or MLflow."""
+"""A campaign's plan: which trials, how far each is, and whether they can run. No torch, Ray or MLflow."""
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from harness.config.cards import SELECTION, DatasetCard, MethodCard, find_protocol, protocol_of
+from harness.config.cards import SELECTION, DatasetCard, MethodCard
 from harness.config.project import Config
 from harness.config.registry import Registry, settings_for, training_for
-from harness.config.sections import Campaign
+from harness.config.selection import CONFIGURED, Selection
 from harness.config.sources import source_hash
 from harness.errors import StoreError, UsageError
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import split_folds
-from harness.layouts.opening import fingerprint, open_dataset
+from harness.layouts.opening import open_dataset
 from harness.tracking.store import default_uri, is_logged
 from harness.trial.folder import CHECKPOINT, read_result
 from harness.trial.results import Assignment, Failure, State, TrialSpec
 
-Standing = Literal["done", "resume", "failed", "retry", "new"]
+Progress = Literal["done", "resume", "failed", "retry", "new"]
 ENDED = ("done", "failed")
 LEAST_FREE_BYTES = 200_000_000
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One trial of a plan and where it stands."""
+    """One trial of a plan and how far it is."""
 
     assignment: Assignment
-    state: Standing
+    state: Progress
     seconds: float = 0.0  # of training, where it is done
 
     @property
@@ -43,7 +44,7 @@ class Planned:
 
     @property
     def folder(self) -> Path:
-        """Its durable truth."""
+        """Where its files are."""
         return self.assignment.folder
 
 
@@ -60,7 +61,7 @@ class Plan:
 
     @property
     def todo(self) -> tuple[Planned, ...]:
-        """What is to be run: what was begun first, then seed by seed, of each seed what is known to be short first."""
+        """Trials to run: first those begun, then by seed, and of each seed those known to be short first."""
         took = {(done.spec.method, done.spec.dataset): done.seconds for done in self.trials if done.state == "done"}
         seeds = {seed: place for place, seed in enumerate(dict.fromkeys(t.spec.seed for t in self.trials))}
 
@@ -87,111 +88,113 @@ class Plan:
 
     def refreshed(self) -> Plan:
         """The same plan as the folders stand now."""
-        return replace(self, trials=tuple(stand(t.assignment, self.force, self.retry) for t in self.trials))
+        return replace(self, trials=tuple(state_of(t.assignment, self.force, self.retry) for t in self.trials))
 
 
 def plan(
     config: Config,
     registry: Registry,
-    methods: Sequence[str] | None = None,
-    datasets: Sequence[str] | None = None,
-    seeds: Sequence[int] | None = None,
-    protocol: str = "",
-    limit: int | None = None,
+    selection: Selection = CONFIGURED,
     force: bool = False,
     retry: frozenset[Failure] = frozenset(),
 ) -> Plan:
-    """What a campaign consists of and what of it is done; arguments override [campaign]; `retry` is tried again.
+    """The trials of a campaign and how far each is; with `force` all are run, failures in `retry` are tried again.
 
-    Every split of a dataset with something to do is opened and held to its card, so that nothing starts that cannot
-    be scored: UsageError, ConfigError, DataError, or StoreError where the results folder has no room.
+    Every split of a dataset with something to do is opened and compared with its card, so that nothing starts that
+    cannot be scored: UsageError, ConfigError, DataError, or StoreError where the results folder has no room.
     """
     check_writable(config.results)
-    made = selected(config, registry, methods, datasets, seeds, protocol, limit, force, retry)
-    if made.todo:
+    inputs = PlanInputs(config, registry, selection.limit)
+    campaign = plan_of(config, registry, selection, inputs, force, retry)
+    if campaign.todo:
         check_room(config.results)
-        check_data(registry, [trial.assignment for trial in made.todo])
-    return made
+        check_data([trial.assignment for trial in campaign.todo], inputs)
+    return campaign
 
 
-def selected(
+def selected(config: Config, registry: Registry, selection: Selection = CONFIGURED) -> Plan:
+    """A plan without a look at the splits: enough to tell how far each trial is."""
+    return plan_of(config, registry, selection, PlanInputs(config, registry, selection.limit))
+
+
+def plan_of(
     config: Config,
     registry: Registry,
-    methods: Sequence[str] | None = None,
-    datasets: Sequence[str] | None = None,
-    seeds: Sequence[int] | None = None,
-    protocol: str = "",
-    limit: int | None = None,
+    selection: Selection,
+    inputs: PlanInputs,
     force: bool = False,
     retry: frozenset[Failure] = frozenset(),
 ) -> Plan:
-    """The same plan without a look at the data: enough to tell how things stand."""
-    said = {"methods": methods, "datasets": datasets, "seeds": seeds, "protocol": protocol}
-    campaign = config.campaign.model_copy(update={name: value for name, value in said.items() if value})
-    check_numbers(campaign.seeds, limit)
-    check_protocol(campaign.protocol)
-    trials = [
-        stand(trial, force, retry)
-        for dataset in registry.select_datasets(campaign.datasets)
-        for trial in assignments(config, campaign, registry, registry.datasets[dataset], limit)
-    ]
-    return Plan(campaign.name, config.results, default_uri(config), tuple(trials), force, retry)
+    """The plan of a selection, completed from [campaign]; UsageError for seeds, a limit or names that do not exist."""
+    selection = selection.completed(config.campaign)
+    check_numbers(selection.seeds, selection.limit)
+    check_protocol(selection.protocol)
+    trials = (state_of(trial, force, retry) for trial in assignments(config, registry, selection, inputs))
+    return Plan(config.campaign.name, config.results, default_uri(config), tuple(trials), force, retry)
 
 
-def assignments(
-    config: Config, campaign: Campaign, registry: Registry, dataset: DatasetCard, limit: int | None
-) -> Iterator[Assignment]:
-    """One trial a seed and method on one dataset; with the protocol `val`, trials that never open test."""
-    config = config.for_dataset(dataset.name)
-    name, version = protocol_of(dataset, campaign.protocol)
-    data = fingerprint(dataset, config.data, config.cache)
-    methods = [registry.methods[name] for name in registry.select_methods(campaign.methods)]
-    sources = {method.name: source_hash(method) for method in methods}
-    for seed, method in itertools.product(dict.fromkeys(campaign.seeds), methods):
-        spec = TrialSpec(
-            method=method.name,
-            dataset=dataset.name,
-            protocol=name,
-            seed=seed,
-            settings=settings_for(method, config),
-            training=training_for(method, config),
-            limit=limit,
-            data_fingerprint=data,
-            protocol_version=version,
-            source=sources[method.name],
-        )
-        yield assignment(config, spec, method, dataset)
+class PlanInputs:
+    """What trials are made of: each dataset is opened once, the source of each method hashed once."""
+
+    def __init__(self, config: Config, registry: Registry, limit: int | None) -> None:
+        self.dataset = cache(lambda name: open_dataset(registry.dataset(name), config.data, config.cache, limit))
+        self.source = cache(lambda name: source_hash(registry.method(name)))
+
+
+def assignments(config: Config, registry: Registry, selection: Selection, inputs: PlanInputs) -> Iterator[Assignment]:
+    """One trial per dataset, seed and method of a completed selection; under protocol `val` test is never opened."""
+    methods = [registry.method(name) for name in registry.select_methods(selection.methods)]
+    for name in registry.select_datasets(selection.datasets):
+        dataset, own = registry.dataset(name), config.for_dataset(name)
+        protocol, version = dataset.protocol_identity(selection.protocol)
+        specs = [
+            TrialSpec(
+                method=method.name,
+                dataset=name,
+                protocol=protocol,
+                seed=0,
+                settings=settings_for(method, own),
+                training=training_for(method, own),
+                limit=selection.limit,
+                data_fingerprint=inputs.dataset(name).fingerprint,
+                protocol_version=version,
+                source=inputs.source(method.name),
+            )
+            for method in methods
+        ]
+        for seed, (spec, method) in product(dict.fromkeys(selection.seeds), zip(specs, methods, strict=True)):
+            yield assignment(own, spec.model_copy(update={"seed": seed}), method, dataset)
 
 
 def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: DatasetCard) -> Assignment:
-    """A spec with the places that a worker needs, every path absolute."""
-    asked, card = config.resources, method.resources
-    cpus = asked.cpus_per_trial if asked.cpus_per_trial > 0 else card.cpus
+    """A spec with its cards, and the paths and resources that a worker needs; every path is absolute."""
+    resources, card = config.resources, method.resources
+    cpus = resources.cpus_per_trial if resources.cpus_per_trial > 0 else card.cpus
     return Assignment(
         spec=spec,
-        method_card=method.path,
-        dataset_card=dataset.path,
+        method_card=method,
+        dataset_card=dataset,
         data=config.data,
         folder=config.trials / spec.key,
         cache=config.cache,
-        device=asked.device,
+        device=resources.device,
         threads=max(1, int(cpus)),
         cpus=cpus,
-        gpus=asked.gpus_per_trial if asked.gpus_per_trial >= 0 else card.gpus,
-        custom=asked.custom,
+        gpus=resources.gpus_per_trial if resources.gpus_per_trial >= 0 else card.gpus,
+        custom=resources.custom,
         seconds=config.failures.trial_seconds,
     )
 
 
-def stand(assignment: Assignment, force: bool = False, retry: frozenset[Failure] = frozenset()) -> Planned:
-    """Where a trial stands, read from its folder; with `force` everything is new, `retry` is what is tried again."""
+def state_of(assignment: Assignment, force: bool = False, retry: frozenset[Failure] = frozenset()) -> Planned:
+    """A trial with its progress, read from its folder; with `force` it is new, failures in `retry` are tried again."""
     result = None if force else read_result(assignment.folder)
     if result is not None and result.failure is not None:
         return Planned(assignment, "retry" if result.failure in retry else "failed")
     if result is not None and result.state is State.DONE:
         return Planned(assignment, "done", result.cost.get("seconds", 0.0))
-    begun = not force and (assignment.folder / CHECKPOINT).is_file()
-    return Planned(assignment, "resume" if begun else "new")
+    has_begun = not force and (assignment.folder / CHECKPOINT).is_file()
+    return Planned(assignment, "resume" if has_begun else "new")
 
 
 def check_numbers(seeds: Sequence[int], limit: int | None) -> None:
@@ -229,17 +232,20 @@ def check_room(results: Path) -> None:
         )
 
 
-def check_data(registry: Registry, todo: Sequence[Assignment]) -> None:
-    """Open every split that is about to be used and hold it to its card and protocol: DataError with both numbers."""
-    for trial in {trial.spec.dataset: trial for trial in todo}.values():
-        card, limit = registry.datasets[trial.spec.dataset], trial.spec.limit
-        dataset = open_dataset(card, trial.data, trial.cache, limit)
+def check_data(trials: Sequence[Assignment], inputs: PlanInputs) -> None:
+    """Open every split that is about to be used and compare it with its card and protocol: DataError with both numbers.
+
+    Trials of one dataset use the same splits; of trials under `val` these are train and val.
+    """
+    for trial in {trial.spec.dataset: trial for trial in trials}.values():
+        card, limit = trial.dataset_card, trial.spec.limit
+        dataset = inputs.dataset(card.name)
         if trial.spec.protocol == SELECTION:
             for name in ("train", "val"):
                 dataset.split(name)
             continue
         splits = {name: dataset.split(name) for name in card.splits}
-        protocol = find_protocol(card, trial.spec.protocol)
+        protocol = card.protocol(trial.spec.protocol)
         scored = splits.get(protocol.split) or dataset.split(protocol.split)
         split_folds(protocol, scored, limited=limit is not None)
         open_sets(card, protocol.name, trial.data, scored, limit)

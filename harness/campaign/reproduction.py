@@ -1,4 +1,4 @@
-"""One trial of the store run again from its spec: what has changed since, and whether the result comes back."""
+"""Run a trial of the store again from its spec: what has changed since, and whether the result is the same."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from scipy.special import stdtrit
 from harness.campaign.driver import only_driver
 from harness.campaign.plan import assignment
 from harness.campaign.recorder import View
-from harness.config.cards import protocol_of
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.sources import source_hash
-from harness.errors import DataError, UsageError, unknown
+from harness.errors import DataError, UsageError
 from harness.evaluation.statistics import LEVEL
 from harness.executors.executor import InProcess
 from harness.layouts.opening import fingerprint
@@ -34,7 +33,7 @@ MATTERS = ("harness", "commit", "python", "torch", "numpy", "device", "cuda", "c
 
 @dataclass(frozen=True)
 class Drift:
-    """Something that has changed since the run."""
+    """A difference between the run's circumstances and those of now."""
 
     name: str
     then: str
@@ -43,7 +42,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class Case:
-    """A run, and what it takes to run it again."""
+    """A recorded run, and the assignment that runs it again."""
 
     name: str
     then: TrialResult
@@ -54,7 +53,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Again:
+class Repetition:
     """A run and its repetition."""
 
     case: Case
@@ -77,7 +76,7 @@ class Again:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """Whether the result came back, in words."""
         if self.now.state is not State.DONE:
             return f"not reproduced: it {self.now.state.value} ({self.now.failure}): {self.now.message}"
         if self.is_identical:
@@ -89,24 +88,24 @@ class Again:
 
 
 def case_of(tracker: Tracker, config: Config, registry: Registry, name: str) -> Case:
-    """The finished trial that the start of a run's id or key, or its label, means.
+    """The finished trial whose run id or key begins with `name`, or whose label it is.
 
-    UsageError where there is none or its method or dataset is gone; DataError where its data or its protocol have
-    changed, as no result could come back then.
+    UsageError where there is none, or where its method or dataset no longer exists; DataError where its data or its
+    protocol have changed, because the result cannot be the same then.
     """
     frame = tracker.frame()
     run = run_of(frame, name) or labelled(frame, name)
-    kept = tracker.artifact(run["run_id"], RESULT)
-    if kept is None:
+    stored = tracker.artifact(run["run_id"], RESULT)
+    if stored is None:
         raise DataError(f"the tracking store has lost the result of {name}, and its spec with it; nothing was run")
-    then = TrialResult.model_validate_json(kept)
-    again = planned(config, registry, then)
+    then = TrialResult.model_validate_json(stored)
+    assigned = assignment_now(config, registry, then)
     sums = frame[(frame["recipe"] == run["recipe"]) & (frame["state"] == State.DONE)]["rsum"].tolist()
-    changed = drift(then, again)
-    return Case(then.spec.label, then, again, tuple(changed), noise(sums), config.results)
+    changes = tuple(drift(then, assigned))
+    return Case(then.spec.label, then, assigned, changes, noise(sums), config.results)
 
 
-def planned(config: Config, registry: Registry, then: TrialResult) -> Assignment:
+def assignment_now(config: Config, registry: Registry, then: TrialResult) -> Assignment:
     """The trial as it would be run now, in a folder of its own."""
     spec = then.spec
     if is_external(spec.method):
@@ -114,31 +113,28 @@ def planned(config: Config, registry: Registry, then: TrialResult) -> Assignment
             f"{spec.label} is ranked from a file of scores, which nothing here can make again; its row on the board "
             "has the `harness score` command"
         )
-    for kind, name, known in (("method", spec.method, registry.methods), ("dataset", spec.dataset, registry.datasets)):
-        if name not in known:
-            raise UsageError(unknown(kind, name, known))
-    method, dataset = registry.methods[spec.method], registry.datasets[spec.dataset]
-    found = {
+    method, dataset = registry.method(spec.method), registry.dataset(spec.dataset)
+    identity = {
         "data_fingerprint": fingerprint(dataset, config.data, config.cache),
-        "protocol_version": protocol_of(dataset, spec.protocol)[1],
+        "protocol_version": dataset.protocol_identity(spec.protocol)[1],
     }
-    for name, value in found.items():
+    for name, value in identity.items():
         if value != getattr(spec, name):
             what = name.replace("_", " ")
             raise DataError(f"{what} was {getattr(spec, name)} and is {value} now; nothing was run")
     now = spec.model_copy(update={"source": source_hash(method)})
-    made = assignment(config.for_dataset(spec.dataset), now, method, dataset)
-    return made.model_copy(update={"folder": config.results / REPRODUCED / spec.key})
+    assigned = assignment(config.for_dataset(spec.dataset), now, method, dataset)
+    return assigned.model_copy(update={"folder": config.results / REPRODUCED / spec.key})
 
 
-def drift(then: TrialResult, again: Assignment) -> Iterator[Drift]:
+def drift(then: TrialResult, assigned: Assignment) -> Iterator[Drift]:
     """What has changed since: the method's source, versions, machine."""
     from harness.trial.device import choose_device
     from harness.trial.environment import environment
 
-    if then.spec.source != again.spec.source:
-        yield Drift("source of the method", then.spec.source[:12], again.spec.source[:12])
-    now = {**environment(choose_device(again.device)), "threads": str(again.threads)}
+    if then.spec.source != assigned.spec.source:
+        yield Drift("source of the method", then.spec.source[:12], assigned.spec.source[:12])
+    now = {**environment(choose_device(assigned.device)), "threads": str(assigned.threads)}
     for name in MATTERS:
         if then.environment.get(name, "") != now.get(name, ""):
             yield Drift(name, then.environment.get(name) or "–", now.get(name) or "–")
@@ -151,8 +147,8 @@ def noise(sums: list[float]) -> float:
     return float(stdtrit(len(sums) - 1, 1 - LEVEL / 2) * np.std(sums, ddof=1) * np.sqrt(2))
 
 
-def again(case: Case, view: View) -> Again:
-    """Run it, in this process; one that was cut off goes on."""
+def repeat(case: Case, view: View) -> Repetition:
+    """Run the trial in this process; a repetition that was interrupted continues."""
     folder = case.assignment.folder
     with only_driver(case.results):
         if (folder / RESULT).is_file():
@@ -166,4 +162,4 @@ def again(case: Case, view: View) -> Again:
 
         (result,) = InProcess().run([case.assignment], answer)
     view.result(result)
-    return Again(case, result)
+    return Repetition(case, result)

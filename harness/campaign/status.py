@@ -1,4 +1,4 @@
-"""Where a campaign stands, read from the trial folders alone: nothing is opened, imported or started."""
+"""The state of a campaign's trials, read from their folders alone: nothing is opened, imported or started."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from harness.campaign.driver import LOCK
 from harness.campaign.plan import Planned
 from harness.tracking.store import is_logged
 from harness.trial.folder import SPEC, read_epochs, read_result
-from harness.trial.results import State
+from harness.trial.results import State, best_rsum
 
 
 @dataclass(frozen=True)
 class Status:
-    """One trial."""
+    """The state of one trial."""
 
     key: str
     label: str
@@ -31,28 +31,27 @@ class Status:
 
 
 def statuses(trials: Iterable[Planned], uri: str, busy: bool) -> Iterator[Status]:
-    """Every trial of a plan; `busy`: a driver is at work, so what was begun is running."""
+    """The status of every trial of a plan; with `busy` a driver is at work, and unfinished trials are running."""
     for trial in trials:
         result, epochs = read_result(trial.folder), read_epochs(trial.folder)
-        begun = State.RUNNING if busy else State.INTERRUPTED
-        state = result.state if result else begun if (trial.folder / SPEC).is_file() else State.WAITING
-        val = max((report.val["rsum"] for report in epochs if "rsum" in report.val), default=None)
+        unfinished = State.RUNNING if busy else State.INTERRUPTED
+        state = result.state if result else unfinished if (trial.folder / SPEC).is_file() else State.WAITING
         yield Status(
             key=trial.spec.key,
             label=trial.spec.label,
             state=state,
             epoch=len(epochs),
             epochs=trial.spec.training.epochs,
-            rsum=result.measures.get("rsum") if result else val,
+            rsum=result.measures.get("rsum") if result else best_rsum(epochs),
             logged=is_logged(trial.folder, uri),
             message=f"{result.failure or ''} {result.message}".strip() if result else "",
         )
 
 
-def counts(found: Iterable[Status]) -> dict[str, int]:
-    """Trials by state, every state named."""
-    counted = Counter(status.state for status in found)
-    return {state.value: counted[state] for state in State if counted[state] or state is not State.PRUNED}
+def counts(statuses: Iterable[Status]) -> dict[str, int]:
+    """Trials by state; states without a trial are there too, but for pruned."""
+    states = Counter(status.state for status in statuses)
+    return {state.value: states[state] for state in State if states[state] or state is not State.PRUNED}
 
 
 def is_busy(results: Path) -> bool:

@@ -42,16 +42,16 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
     from harness.cli.board_page import place_of, score_json, score_page
 
     config, registry, out = flags.open()
-    asked = external_scores.wanted(config, registry, file, dataset, flags.protocol, name, seed, note)
-    tracker, found = external_scores.ranked(config, asked)
-    for warning in found.warnings:
+    request = external_scores.wanted(config, registry, file, dataset, flags.protocol, name, seed, note)
+    tracker, scores = external_scores.ranked(config, request)
+    for warning in scores.warnings:
         click.echo(f"harness: warning: {warning}", err=True)
-    boards = {(asked.spec.dataset, asked.spec.protocol)}
+    boards = {(request.spec.dataset, request.spec.protocol)}
     published = publishing.publish(tracker, registry, config.reports, boards)
-    place = place_of(boards_of(tracker.frame(), registry.methods), asked.spec.key)
+    place = place_of(boards_of(tracker.frame(), registry.methods), request.spec.key)
     out.note(*board_page.tables(published.boards))
-    data = {**score_json(found, place), "reports": [str(file) for file in published.files]}
-    out.answer(data, *score_page(found, place), *campaign_page.files_page(published))
+    data = {**score_json(scores, place), "reports": [str(file) for file in published.files]}
+    out.answer(data, *score_page(scores, place), *campaign_page.files_page(published))
     return 0
 
 
@@ -62,9 +62,9 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
 @click.option("--dataset", default="", metavar="NAME", help="Only of this dataset; default: all.")
 @click.option("-o", "--output", "folder", type=FILE, default=Path("export"), show_default=True, metavar="FOLDER")
 def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: Path) -> int:
-    """Rankings and ranks of every query, from the tracking store: of rows of the boards, or of runs by their ids.
+    """Write rankings and ranks of every query, of rows of the boards or of runs by their ids.
 
-    None named: all ranked rows.
+    Without names: of all ranked rows.
     """
     from harness.board import export
     from harness.board.standings import boards_of
@@ -83,9 +83,9 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
 
 @click.command()
 @takes(CONFIG, OUTPUT)
-@click.option("--format", "said", default="md", help="Forms, with commas: md, html, csv, json, latex, examples.")
+@click.option("--format", "formats", default="md", help="Forms, with commas: md, html, csv, json, latex, examples.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 5 with the difference where a file is out of date.")
-def report(flags: Flags, said: str, check: bool) -> int:
+def report(flags: Flags, formats: str, check: bool) -> int:
     """Write leaderboards from the tracking store, and the pages of searches from their studies.
 
     The form `examples` is a page of sampled queries, with what each method found first.
@@ -97,10 +97,10 @@ def report(flags: Flags, said: str, check: bool) -> int:
     from harness.tracking.tracker import open_store
 
     config, registry, out = flags.open()
-    asked = named(said, "format", [*forms.FORMS, EXAMPLES])
-    chosen = [form for form in asked if form != EXAMPLES]
+    names = listed(formats, "format", [*forms.FORMS, EXAMPLES])
+    chosen = [form for form in names if form != EXAMPLES]
     tracker = open_store(default_uri(config))
-    pages = examples(tracker, config, registry, out) if EXAMPLES in asked else {}
+    pages = examples(tracker, config, registry, out) if EXAMPLES in names else {}
     if check:
         files = forms.files(publishing.boards_of_store(tracker, registry), registry.methods, chosen)
         files |= search_files(config.results, config.reports) | pages
@@ -113,18 +113,18 @@ def report(flags: Flags, said: str, check: bool) -> int:
 
 
 def examples(tracker: Tracker, config: Config, registry: Registry, out: Output) -> dict[str, bytes]:
-    """The pages of examples, by file name; says which boards have none, and why."""
+    """The pages of examples, by file name; prints which boards have none, and why."""
     from harness.board.standings import boards_of
     from harness.explain.examples_page import pages
 
-    made, notes = pages(boards_of(tracker.frame(), registry.methods), registry, config, tracker.artifact)
+    files, notes = pages(boards_of(tracker.frame(), registry.methods), registry, config, tracker.artifact)
     out.note(*notes)
-    return made
+    return files
 
 
-def named(said: str, kind: str, known: Collection[str]) -> tuple[str, ...]:
-    """Names with commas between them; UsageError for one that is not known."""
-    names = tuple(dict.fromkeys(name.strip() for name in said.split(",")))
+def listed(text: str, kind: str, known: Collection[str]) -> tuple[str, ...]:
+    """The names in a text with commas between them; UsageError for an unknown one."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in known:
             raise UsageError(unknown(kind, name, known))
@@ -132,7 +132,7 @@ def named(said: str, kind: str, known: Collection[str]) -> tuple[str, ...]:
 
 
 def outdated(lines: Sequence[str], files: int, out: Output) -> int:
-    """Say how reports differ from the store."""
+    """Print how reports differ from the store; the exit code."""
     from harness.cli.output import count
 
     data = {"files": files, "difference": lines}
@@ -146,7 +146,7 @@ def outdated(lines: Sequence[str], files: int, out: Output) -> int:
 @takes(CONFIG, OUTPUT)
 @click.argument("names", nargs=2, metavar="A B")
 def compare(flags: Flags, names: Sequence[str]) -> int:
-    """Whether A is better than B: a paired test of two rows of the boards, or of two runs by their ids."""
+    """Test whether A is better than B: two rows of the boards, or two runs by their ids, paired by query."""
     from harness.board import comparison
     from harness.board.evidence import hits
     from harness.board.standings import boards_of
@@ -158,8 +158,8 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
     tracker = open_store(default_uri(config))
     frame = tracker.frame()
     load = partial(hits, tracker)
-    found = comparison.comparisons(frame, boards_of(frame, registry.methods), names, load)
-    out.answer(compare_json(found), *compare_page(found))
+    comparisons = comparison.comparisons(frame, boards_of(frame, registry.methods), names, load)
+    out.answer(compare_json(comparisons), *compare_page(comparisons))
     return 0
 
 
@@ -168,7 +168,7 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
 @click.argument("run")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what has changed since the run; train nothing.")
 def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
-    """Run a trial of the store again from its spec: what has changed since, and whether the result comes back."""
+    """Run a trial of the store again from its spec, say what has changed, and whether the result is the same."""
     from harness.campaign import reproduction
     from harness.cli.board_page import drift_json, drift_page, reproduction_json, reproduction_page
     from harness.tracking.store import default_uri
@@ -181,6 +181,6 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     if dry_run:
         out.answer(drift_json(case))
         return 0
-    again = reproduction.again(case, out.view())
-    out.answer(reproduction_json(again), *reproduction_page(again))
-    return 0 if again.is_reproduced else DIFFERENT
+    repetition = reproduction.repeat(case, out.view())
+    out.answer(reproduction_json(repetition), *reproduction_page(repetition))
+    return 0 if repetition.is_reproduced else DIFFERENT

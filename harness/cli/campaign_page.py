@@ -1,4 +1,4 @@
-"""A campaign in words and tables: what `run`, `--dry-run`, `status` and `report` say, and the same as JSON."""
+"""Pages and JSON answers of `run`, `--dry-run`, `status` and `report`."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ STYLES = {
 
 
 def plan_page(plan: Plan, place: str) -> Iterator[RenderableType]:
-    """What --dry-run says."""
+    """The plan as a table, and in one line."""
     yield plan_table(plan)
     yield f"\n{plan_line(plan, place)}"
 
 
 def plan_table(plan: Plan) -> Table:
     """Every trial of a plan, in the order in which they run."""
-    made = table("trial", "protocol", "epochs", "state", "key", right=("epochs",))
+    grid = table("trial", "protocol", "epochs", "state", "key", right=("epochs",))
     for trial in plan.trials:
         protocol = trial.spec.protocol + (f", first {trial.spec.limit} images" if trial.spec.limit else "")
         state = Text(trial.state, style=STYLES[trial.state])
-        made.add_row(trial.spec.label, protocol, str(trial.spec.training.epochs), state, trial.spec.key)
-    return made
+        grid.add_row(trial.spec.label, protocol, str(trial.spec.training.epochs), state, trial.spec.key)
+    return grid
 
 
 def plan_line(plan: Plan, place: str) -> str:
@@ -56,7 +56,7 @@ def plan_line(plan: Plan, place: str) -> str:
 
 
 def plan_json(plan: Plan, place: str) -> dict[str, Any]:
-    """The same as JSON."""
+    """The plan as JSON: counts by progress, and every trial."""
     return {
         "campaign": plan.name,
         "executor": place,
@@ -67,13 +67,13 @@ def plan_json(plan: Plan, place: str) -> dict[str, Any]:
 
 
 def about(spec: TrialSpec) -> dict[str, Any]:
-    """Which trial it is."""
+    """The key, the label and the identity of a trial as JSON."""
     names = {"method", "dataset", "protocol", "seed", "limit"}
     return {"key": spec.key, "label": spec.label, **spec.model_dump(mode="json", include=names)}
 
 
 def nothing_to_do(plan: Plan, files: Iterable[Path]) -> str:
-    """Everything is done: how much, and where it stands."""
+    """The line of a campaign that is done: how many trials, and where their boards are."""
     reports = ", ".join(near(file) for file in files)
     done = f"{count(len(plan.trials) - len(plan.failed), 'trial')} done"
     return f"{plan.name}: nothing to do: {done}, leaderboard in {reports}"
@@ -89,18 +89,18 @@ def run_page(plan: Plan, outcome: Outcome, published: Published) -> Iterator[Ren
 
 
 def failures_page(trials: Iterable[Assignment]) -> Iterator[RenderableType]:
-    """What failed and why, where its traceback lies, and how it is run again."""
-    found = [(trial, read_result(trial.folder)) for trial in trials]
-    failed = [(trial, result) for trial, result in found if result and result.state is State.FAILED]
+    """Failed trials: why, where the traceback lies, and how they are run again."""
+    ends = [(trial, read_result(trial.folder)) for trial in trials]
+    failed = [(trial, result) for trial, result in ends if result and result.state is State.FAILED]
     if not failed:
         return
-    made = table("failed", "why", "epoch", "attempts", "message", right=("epoch", "attempts"))
+    grid = table("failed", "why", "epoch", "attempts", "message", right=("epoch", "attempts"))
     for trial, result in failed:
         trace = trial.folder / TRACEBACK
-        told = f"\n{near(trace)}" if result.failure is Failure.BUG and trace.is_file() else ""
+        note = f"\n{near(trace)}" if result.failure is Failure.BUG and trace.is_file() else ""
         why = result.failure.value if result.failure else ""
-        made.add_row(trial.name, why, str(result.epochs), str(result.attempts), Text(result.message + told))
-    yield made
+        grid.add_row(trial.name, why, str(result.epochs), str(result.attempts), Text(result.message + note))
+    yield grid
     classes = ",".join(sorted({result.failure.value for _, result in failed if result.failure}))
     yield f"the same command with --retry {classes} runs them again"
 
@@ -120,38 +120,38 @@ def run_json(plan: Plan, files: Iterable[Path]) -> dict[str, Any]:
 
 
 def files_page(published: Published) -> Iterator[str]:
-    """Which reports were written."""
+    """A line per report: whether it was written or is unchanged."""
     for file in published.files:
         yield f"{near(file)} {'written' if file in published.changed else 'unchanged'}"
 
 
 def published_page(published: Published) -> Iterator[RenderableType]:
-    """What `harness report` says."""
+    """The reports of `harness report`, or what makes the first one."""
     if not published.files:
         yield "no trials in the tracking store yet; `harness run` makes them"
     yield from files_page(published)
 
 
 def published_json(published: Published) -> dict[str, Any]:
-    """The same as JSON."""
+    """The files that were written, and those that are unchanged."""
     return {
         "written": [str(file) for file in published.files if file in published.changed],
         "unchanged": [str(file) for file in published.files if file not in published.changed],
     }
 
 
-def status_page(plan: Plan, found: Sequence[Status]) -> Iterator[RenderableType]:
-    """What `harness status` says."""
-    yield status_table(found)
-    logged = sum(status.logged for status in found)
-    yield f"\n{plan.name}: {counts_line(counts(found))} · {logged} in the store {without_password(plan.uri)}"
+def status_page(plan: Plan, statuses: Sequence[Status]) -> Iterator[RenderableType]:
+    """A table of trials, and their counts in one line."""
+    yield status_table(statuses)
+    logged = sum(status.logged for status in statuses)
+    yield f"\n{plan.name}: {counts_line(counts(statuses))} · {logged} in the store {without_password(plan.uri)}"
 
 
-def status_table(found: Sequence[Status]) -> Table:
-    """A line a trial."""
-    made = table("trial", "state", "epoch", "rsum", "in store", "key", right=("epoch", "rsum"))
-    for status in found:
-        made.add_row(
+def status_table(statuses: Sequence[Status]) -> Table:
+    """One row per trial, its message below."""
+    grid = table("trial", "state", "epoch", "rsum", "in store", "key", right=("epoch", "rsum"))
+    for status in statuses:
+        grid.add_row(
             status.label,
             Text(status.state.value, style=STYLES.get(status.state.value, "")),
             f"{status.epoch}/{status.epochs}",
@@ -160,27 +160,27 @@ def status_table(found: Sequence[Status]) -> Table:
             status.key,
         )
         if status.message:
-            made.add_row(Text(f"  {status.message}", style="dim"))
-    return made
+            grid.add_row(Text(f"  {status.message}", style="dim"))
+    return grid
 
 
-def status_json(plan: Plan, found: Sequence[Status]) -> dict[str, Any]:
-    """The same as JSON."""
+def status_json(plan: Plan, statuses: Sequence[Status]) -> dict[str, Any]:
+    """The counts by state, and every trial."""
     return {
         "campaign": plan.name,
         "store": without_password(plan.uri),
-        "counts": counts(found),
-        "trials": [asdict(status) for status in found],
+        "counts": counts(statuses),
+        "trials": [asdict(status) for status in statuses],
     }
 
 
 def rsum_of(status: Status) -> str:
-    """On test where there is a result, else the best on val, marked so."""
+    """The rsum on test where the trial is done, else the best on val, marked so."""
     if status.rsum is None:
         return "–"
     return f"{status.rsum:.1f}" if status.state is State.DONE else f"val {status.rsum:.1f}"
 
 
 def counts_line(counts: Mapping[str, int]) -> str:
-    """Trials by state."""
+    """Trials by state in one line."""
     return " · ".join(f"{number} {state}" for state, number in counts.items())

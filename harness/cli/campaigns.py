@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 @click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
 def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
-    """Train, evaluate and rank; what is done already is not done again."""
+    """Train, evaluate and rank; trials that are done are not run again."""
     from harness.campaign.plan import plan as make_plan
 
     config, registry, out = flags.open()
-    plan = make_plan(config, registry, **flags.selection, force=force, retry=flags.retry)
+    plan = make_plan(config, registry, flags.selection, force=force, retry=flags.retry)
     return finish(plan, config, registry, out, here, dry_run)
 
 
 def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:
-    """Run what is left of a plan, publish its boards, say how it went."""
+    """Run the trials that a plan has left, publish its boards, print how it ended; the exit code."""
     from harness.board import publishing
     from harness.campaign.driver import choose_books, choose_executor, execute
     from harness.campaign.last_command import remember
@@ -81,20 +81,20 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     from harness.tracking.store import default_uri
 
     config, registry, out = flags.open()
-    found = outlines(config, registry, flags.methods, flags.datasets, flags.limit)
+    plans = outlines(config, registry, flags.selection)
     executor = choose_executor(config, here)
     if dry_run:
-        data = search_page.plan_json(found, config.search, executor.description)
-        out.answer(data, *search_page.plan_page(found, config.search, executor.description))
+        data = search_page.plan_json(plans, config.search, executor.description)
+        out.answer(data, *search_page.plan_page(plans, config.search, executor.description))
         return 0
-    check_startable(config, registry, found)
-    with only_driver(config.results), Searched(config, config.campaign.name, found, flags.retry) as work:
+    check_startable(config, registry, plans)
+    with only_driver(config.results), Searched(config, config.campaign.name, plans, flags.retry) as work:
         if work.idle:
             reports = publish_searches(config.results, config.reports, work.name)
             out.answer(search_page.search_json(work, reports), *search_page.idle_page(work, reports))
             return TrialError.exit_code if work.failed_before else 0
         remember(config.results, work.name, click.get_current_context().obj)
-        out.note(f"{work.name}: {search_page.budget_line(config.search, len(found))} · {executor.description}")
+        out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {executor.description}")
         with choose_books(default_uri(config), here) as books, out.view() as view:
             outcome = carry_out(work, executor, books, view, config.failures)
         reports = publish_searches(config.results, config.reports, work.name)
@@ -115,8 +115,7 @@ def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool)
     from harness.search.campaign import confirmation
 
     config, registry, out = flags.open()
-    seeds = flags.seeds or config.campaign.seeds
-    plan = confirmation(config, registry, campaign, seeds, flags.protocol, flags.limit, force=force, retry=flags.retry)
+    plan = confirmation(config, registry, campaign, flags.selection, force=force, retry=flags.retry)
     return finish(plan, config, registry, out, here, dry_run)
 
 
@@ -124,7 +123,7 @@ def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool)
 @takes((RETRY,), CONFIG, OUTPUT)
 @click.argument("campaign", required=False, default="")
 def resume(flags: Flags, campaign: str) -> int:
-    """Go on with a campaign, the last one where none is named: its last command, given again."""
+    """Continue a campaign, the last one where none is named, by repeating its last command."""
     from harness.campaign.last_command import remembered
 
     config, _, out = flags.open()
@@ -142,7 +141,7 @@ def resume(flags: Flags, campaign: str) -> int:
 @click.argument("campaign", required=False, default="")
 @click.option("--watch", is_flag=True, help="Stay, and look again every two seconds while a driver is at work.")
 def status(flags: Flags, campaign: str, watch: bool) -> int:
-    """Where a search campaign stands, or the trials that `harness run` means; starts nothing."""
+    """Show the progress of a search campaign, or of the trials of `harness run`; starts nothing."""
     from harness.campaign.status import is_busy
 
     config, registry, out = flags.open()
@@ -151,7 +150,7 @@ def status(flags: Flags, campaign: str, watch: bool) -> int:
 
     def look() -> tuple[bool, Any, list[RenderableType]]:
         busy = is_busy(config.results)
-        data, page = standing(flags, config, registry, campaign, busy)
+        data, page = progress(flags, config, registry, campaign, busy)
         return busy, data, page
 
     if watch:
@@ -162,35 +161,35 @@ def status(flags: Flags, campaign: str, watch: bool) -> int:
     return 0
 
 
-def standing(
+def progress(
     flags: Flags, config: Config, registry: Registry, campaign: str, busy: bool
 ) -> tuple[Any, list[RenderableType]]:
-    """Where things stand, as JSON and for people."""
+    """The progress of a search campaign, or of the trials of a plan: as JSON and as a page."""
     if campaign:
         from harness.cli import search_page
         from harness.search.campaign import campaigns
         from harness.search.status import standings
 
-        found = standings(config.results, campaign)
-        if not found:
+        searches = standings(config.results, campaign)
+        if not searches:
             raise UsageError(unknown("search campaign", campaign, campaigns(config.results)))
-        return search_page.status_json(campaign, found, busy), [*search_page.status_page(campaign, found, busy)]
+        return search_page.status_json(campaign, searches, busy), [*search_page.status_page(campaign, searches, busy)]
     from harness.campaign.plan import selected
     from harness.campaign.status import statuses
     from harness.cli import campaign_page
 
-    plan = selected(config, registry, **flags.selection)
+    plan = selected(config, registry, flags.selection)
     trials = list(statuses(plan.trials, plan.uri, busy))
     return campaign_page.status_json(plan, trials), [*campaign_page.status_page(plan, trials)]
 
 
 def boards_in(plan: Plan) -> frozenset[tuple[str, str]]:
-    """The boards that a plan's trials stand on."""
+    """The dataset and protocol of each board that a plan's trials are on."""
     return frozenset((trial.spec.dataset, trial.spec.protocol) for trial in plan.trials)
 
 
 def files_of(plan: Plan, folder: Path) -> list[Path]:
-    """The files of those boards, written or not."""
+    """The Markdown files of a plan's boards, written or not."""
     from harness.board.cells import file_name
 
     return [folder / file_name(dataset, protocol) for dataset, protocol in sorted(boards_in(plan))]

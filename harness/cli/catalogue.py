@@ -1,4 +1,4 @@
-"""Cards as they are read: what `harness list` and `harness describe` show."""
+"""Cards in words and as JSON: what `harness list` and `harness describe` show."""
 
 from __future__ import annotations
 
@@ -21,47 +21,47 @@ COUNTS = ("version", "images", "captions", "folds")  # columns of numbers
 
 
 def methods_table(registry: Registry) -> Table:
-    """A line a method."""
-    made = table("method", "scoring", "fidelity", "paper", "summary")
+    """All methods, one row each."""
+    grid = table("method", "scoring", "fidelity", "paper", "summary")
     for card in registry.methods.values():
         paper = f"{card.paper.venue} {card.paper.year}" if card.paper else "–"
-        made.add_row(Text(card.name, style="bold"), card.scoring, card.fidelity, paper, card.summary)
-    return made
+        grid.add_row(Text(card.name, style="bold"), card.scoring, card.fidelity, paper, card.summary)
+    return grid
 
 
 def datasets_table(registry: Registry) -> Table:
-    """A line a dataset."""
-    made = table("dataset", "images a split", "protocols", "title")
+    """All datasets, one row each."""
+    grid = table("dataset", "images a split", "protocols", "title")
     for card in registry.datasets.values():
         sizes = " · ".join(f"{name} {size.images:,}" for name, size in card.splits.items())
         protocols = ", ".join(protocol.name for protocol in card.protocols)
-        made.add_row(Text(card.name, style="bold"), sizes, protocols, card.title)
-    return made
+        grid.add_row(Text(card.name, style="bold"), sizes, protocols, card.title)
+    return grid
 
 
 def protocols_table(registry: Registry) -> Table:
-    """A line a dataset and protocol."""
-    made = table("dataset", "protocol", "version", "split", "gallery", "images", "captions", "folds", right=COUNTS)
+    """All protocols, one row per dataset and protocol."""
+    grid = table("dataset", "protocol", "version", "split", "gallery", "images", "captions", "folds", right=COUNTS)
     for card in registry.datasets.values():
         for p in card.protocols:
             sizes = (str(p.version), p.split, p.gallery or "all", f"{p.images:,}", f"{p.captions:,}", str(p.folds))
-            made.add_row(card.name, Text(p.name, style="bold"), *sizes)
-    return made
+            grid.add_row(card.name, Text(p.name, style="bold"), *sizes)
+    return grid
 
 
 TABLES = {"methods": methods_table, "datasets": datasets_table, "protocols": protocols_table}
 
 
 def listing(registry: Registry, kind: str) -> list[dict[str, Any]]:
-    """The same as JSON."""
+    """The cards of a kind as JSON; of protocols, each with the name of its dataset."""
     if kind == "protocols":
         cards = registry.datasets.values()
         return [{"dataset": card.name, **p.model_dump(mode="json")} for card in cards for p in card.protocols]
-    return [as_json(card) for card in (registry.methods if kind == "methods" else registry.datasets).values()]
+    return [card_json(card) for card in (registry.methods if kind == "methods" else registry.datasets).values()]
 
 
-def as_json(card: MethodCard | DatasetCard) -> dict[str, Any]:
-    """A card as its file has it, and where that file lies."""
+def card_json(card: MethodCard | DatasetCard) -> dict[str, Any]:
+    """A card as its file has it, with the path of that file."""
     return {**card.model_dump(mode="json", by_alias=True), "card": str(card.path)}
 
 
@@ -113,25 +113,25 @@ def head(name: str, title: str, summary: str) -> Iterator[Text]:
 
 
 def part(title: str, body: RenderableType) -> Iterator[RenderableType]:
-    """A titled part of a page."""
+    """A part of a page under its title."""
     yield Text(f"\n{title}", style="bold")
     yield Padding(body, (0, 0, 0, 2))
 
 
 def facts(pairs: Mapping[str, str]) -> Padding:
-    """Names and values."""
-    made = Table.grid(padding=(0, 2))
+    """Names and values side by side."""
+    grid = Table.grid(padding=(0, 2))
     for name, value in pairs.items():
-        made.add_row(Text(name, style="dim"), Text(value, overflow="fold"))
-    return Padding(made, (1, 0, 0, 2))
+        grid.add_row(Text(name, style="dim"), Text(value, overflow="fold"))
+    return Padding(grid, (1, 0, 0, 2))
 
 
 def bullets(lines: Iterable[str]) -> Table:
-    """A list; long lines are indented under their mark."""
-    made = Table.grid(padding=(0, 1))
+    """A bulleted list; long lines are indented under their bullet."""
+    grid = Table.grid(padding=(0, 1))
     for line in lines:
-        made.add_row("·", Text(line))
-    return made
+        grid.add_row("·", Text(line))
+    return grid
 
 
 def paper_of(card: MethodCard) -> str:
@@ -144,20 +144,20 @@ def paper_of(card: MethodCard) -> str:
 
 
 def settings_here(card: MethodCard, config: Config) -> dict[str, dict[str, Scalar]]:
-    """The settings of a run here; and those on each dataset for which [per_dataset] wants them otherwise."""
+    """The settings of a run here, and those on each dataset where [per_dataset] changes them."""
     here = settings_for(card, config)
     own = {name: settings_for(card, config.for_dataset(name)) for name in config.per_dataset}
     return {"here": here, **{f"on {name}": settings for name, settings in own.items() if settings != here}}
 
 
-def settings_table(card: MethodCard, taken: Mapping[str, Mapping[str, Scalar]]) -> Table:
-    """Each setting with the card's default, the values that runs take, and its range for a search."""
-    made = table("setting", "default", *taken, "tunable")
+def settings_table(card: MethodCard, columns: Mapping[str, Mapping[str, Scalar]]) -> Table:
+    """Each setting with its default, its value in each column of runs, and its range for a search."""
+    grid = table("setting", "default", *columns, "tunable")
     for name, default in card.defaults.items():
-        values = (settings[name] for settings in taken.values())
-        shown = (Text(override_value(value), style="bold" if value != default else "") for value in values)
-        made.add_row(name, override_value(default), *shown, range_of(card, name))
-    return made
+        values = (settings[name] for settings in columns.values())
+        cells = (Text(override_value(value), style="bold" if value != default else "") for value in values)
+        grid.add_row(name, override_value(default), *cells, range_of(card, name))
+    return grid
 
 
 def range_of(card: MethodCard, name: str) -> str:
@@ -172,8 +172,8 @@ def range_of(card: MethodCard, name: str) -> str:
 
 def reported_table(card: MethodCard) -> Table:
     """The paper's own numbers with the table they stand in; no number of this project."""
-    made = table("dataset", "protocol", "i2t R@1/5/10", "t2i R@1/5/10", "rsum", "source", right=("rsum",))
+    grid = table("dataset", "protocol", "i2t R@1/5/10", "t2i R@1/5/10", "rsum", "source", right=("rsum",))
     for row in card.reported:
-        i2t, t2i = (" ".join(f"{value:.1f}" for value in way) for way in (row.i2t, row.t2i))
-        made.add_row(row.dataset, row.protocol, i2t, t2i, f"{row.rsum:.1f}", row.remarks)
-    return made
+        i2t, t2i = (" ".join(f"{value:.1f}" for value in recalls) for recalls in (row.i2t, row.t2i))
+        grid.add_row(row.dataset, row.protocol, i2t, t2i, f"{row.rsum:.1f}", row.remarks)
+    return grid

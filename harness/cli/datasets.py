@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import click
 
-from harness.cli.flags import CONFIG, FILE, OUTPUT, Device, Flags, Names, takes
-from harness.errors import DataError, UsageError, unknown
+from harness.cli.flags import CONFIG, FILE, OUTPUT, DeviceName, Flags, NameList, takes
+from harness.errors import DataError, UsageError
 
 SLOW = 600  # seconds over which the time left is estimated: a batch may take minutes
 
@@ -35,9 +35,7 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
     from harness.preparation import download
 
     config, registry, out = flags.open()
-    card = registry.datasets.get(name)
-    if card is None:
-        raise UsageError(unknown("dataset", name, registry.datasets))
+    card = registry.dataset(name)
     items = download.items(card, config.data)
     wanted = [item for item in items if not item.is_done]
     out.note(*(fetch_page(card, wanted) if wanted else ()))
@@ -89,7 +87,7 @@ def convert(
 @click.option("--pool", type=click.IntRange(min=1), metavar="N", help="Of an encoder: average its patches to N x N.")
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, metavar="N")
-@click.option("--device", type=Device(), default="auto", show_default=True, help="Where the model computes.")
+@click.option("--device", type=DeviceName(), default="auto", show_default=True, help="Where the model computes.")
 @click.option("--force", is_flag=True, help="Start again, in place of the store or the unfinished work there.")
 def extract(
     flags: Flags,
@@ -230,7 +228,9 @@ def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
 
 @click.command(short_help="Look at a dataset from all sides before it is scored.")
 @takes(CONFIG, OUTPUT)
-@click.option("--dataset", "--datasets", "datasets", type=Names(), help="Names or globs; default: [campaign] datasets.")
+@click.option(
+    "--dataset", "--datasets", "datasets", type=NameList(), help="Names or globs; default: [campaign] datasets."
+)
 def validate(flags: Flags) -> int:
     """Look at a dataset from all sides and say what is wrong, with file and line; nothing is scored.
 

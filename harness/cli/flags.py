@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.config.selection import Selection
 from harness.errors import HarnessError, unknown
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ OVERRIDES = {  # flags that are another way to say a key of harness.toml
 
 @dataclass(frozen=True)
 class Flags:
-    """What was said on the command line; a flag that a command does not take keeps its default."""
+    """Values of the shared flags; one that a command does not take keeps its default."""
 
     config_file: Path | None = None
     overrides: tuple[str, ...] = ()
@@ -59,31 +60,30 @@ class Flags:
     verbose: bool = False
 
     @property
-    def selection(self) -> dict[str, Any]:
-        """What the flags select, as `planning.plan` takes it."""
-        names = ("methods", "datasets", "seeds", "protocol", "limit")
-        return {name: getattr(self, name) for name in names}
+    def selection(self) -> Selection:
+        """Which trials the flags mean."""
+        return Selection(self.methods or (), self.datasets or (), self.protocol, self.seeds or (), self.limit)
 
     def open(self) -> tuple[Config, Registry, Output]:
-        """The configuration with all overrides, every card there is, and where to speak."""
+        """The configuration with all overrides, all cards, and where to print."""
         from harness.config.project import load
         from harness.config.registry import discover
 
-        said = {key: getattr(self, name) for key, name in OVERRIDES.items()}
-        chosen = [f"{key}={value}" for key, value in said.items() if value is not None]
-        chosen += ["failures.max_failures=1"] * self.fail_fast
-        config = load(self.config_file, [*self.overrides, *chosen])
+        values = {key: getattr(self, name) for key, name in OVERRIDES.items()}
+        overrides = [f"{key}={value}" for key, value in values.items() if value is not None]
+        overrides += ["failures.max_failures=1"] * self.fail_fast
+        config = load(self.config_file, [*self.overrides, *overrides])
         return config, discover(config, self.plugins), self.out()
 
     def out(self) -> Output:
-        """Where this command speaks."""
+        """Where this command prints."""
         from harness.cli.output import Output
 
         return Output(self.as_json, self.quiet)
 
 
 def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
-    """Give a command groups of flags: it is called with one `Flags` first, then with its own options."""
+    """Add groups of flags to a command: it is called with one `Flags`, then with its own options."""
     names = {field.name for field in fields(Flags)}
 
     def decorate(command: Command) -> Command:
@@ -105,7 +105,7 @@ def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
     return decorate
 
 
-class Names(click.ParamType[tuple[str, ...]]):
+class NameList(click.ParamType[tuple[str, ...]]):
     """Names or globs, separated by commas."""
 
     name = "a,b"
@@ -118,7 +118,7 @@ class Names(click.ParamType[tuple[str, ...]]):
         return names or self.fail("give at least one name, for example a,b or 'scan_*'", param, ctx)
 
 
-class Seeds(click.ParamType[tuple[int, ...]]):
+class SeedList(click.ParamType[tuple[int, ...]]):
     """Whole numbers, separated by commas."""
 
     name = "0,1,2"
@@ -133,7 +133,7 @@ class Seeds(click.ParamType[tuple[int, ...]]):
         return tuple(int(part) for part in parts)
 
 
-class Device(click.ParamType[str]):
+class DeviceName(click.ParamType[str]):
     """auto, cpu, cuda or cuda:N."""
 
     name = "auto|cpu|cuda:0"
@@ -145,7 +145,7 @@ class Device(click.ParamType[str]):
         return str(value)
 
 
-class Classes(click.ParamType["frozenset[Failure]"]):
+class FailureClasses(click.ParamType["frozenset[Failure]"]):
     """Failure classes, separated by commas; `failed` is all of them."""
 
     name = "failed|oom|…"
@@ -177,13 +177,13 @@ CONFIG: tuple[Option, ...] = (
 )
 
 
-METHODS = click.option("--methods", type=Names(), help="Names or globs; default: [campaign] methods.")
+METHODS = click.option("--methods", type=NameList(), help="Names or globs; default: [campaign] methods.")
 
 
-DATASETS = click.option("--datasets", type=Names(), help="Names or globs; default: [campaign] datasets.")
+DATASETS = click.option("--datasets", type=NameList(), help="Names or globs; default: [campaign] datasets.")
 
 
-SEEDS = click.option("--seeds", type=Seeds(), help="One trial per method, dataset and seed.")
+SEEDS = click.option("--seeds", type=SeedList(), help="One trial per method, dataset and seed.")
 
 
 PROTOCOL = click.option("--protocol", default="", metavar="NAME", help="Default: the first of the dataset's card.")
@@ -210,14 +210,16 @@ CONFIRMING: tuple[Option, ...] = (SEEDS, PROTOCOL, LIMIT)
 
 
 MACHINE: tuple[Option, ...] = (
-    click.option("--device", type=Device(), help="Where a trial computes."),
+    click.option("--device", type=DeviceName(), help="Where a trial computes."),
     click.option("--gpus-per-trial", type=NUMBER, metavar="X", help="A fraction is allowed."),
     click.option("--cpus-per-trial", type=NUMBER, metavar="X", help="Also the number of torch threads."),
     click.option("--max-concurrent", type=click.IntRange(min=0), metavar="N", help="Trials at a time; 0: what fits."),
 )
 
 
-RETRY = click.option("--retry", type=Classes(), default=frozenset(), help="Run failed trials of these classes again.")
+RETRY = click.option(
+    "--retry", type=FailureClasses(), default=frozenset(), help="Run failed trials of these classes again."
+)
 
 
 FAILURES: tuple[Option, ...] = (

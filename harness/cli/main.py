@@ -20,7 +20,7 @@ KINDS = ("methods", "datasets", "protocols")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command and leave with its exit code; an error meant for people is told on stderr."""
+    """Run a command and leave with its exit code; errors meant for people are printed on stderr."""
     try:
         words = list(sys.argv[1:] if argv is None else argv)
         code = cli(words, prog_name="harness", standalone_mode=False, obj=words)
@@ -39,13 +39,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def complain(message: str, code: int) -> int:
-    """Say what is wrong."""
+    """Print an error on stderr; its exit code."""
     click.echo(f"harness: error: {message}", err=True)
     return code
 
 
 def interrupted(code: int) -> int:
-    """Say that nothing is lost."""
+    """Print that state was saved; the exit code of the signal."""
     click.echo("harness: interrupted: state saved; the same command continues", err=True)
     return code
 
@@ -80,13 +80,13 @@ def cli() -> None:
 @takes(CONFIG, OUTPUT)
 @click.argument("kind", required=False, type=click.Choice(KINDS))
 def list_(flags: Flags, kind: str | None) -> int:
-    """What there is: methods, datasets, protocols, or all of them."""
+    """List methods, datasets, protocols, or all of them."""
     from harness.cli import catalogue
 
     _, registry, out = flags.open()
     kinds = [kind] if kind else KINDS
-    found = {name: catalogue.listing(registry, name) for name in kinds}
-    out.answer(found[kind] if kind else found, *(catalogue.TABLES[name](registry) for name in kinds))
+    lists = {name: catalogue.listing(registry, name) for name in kinds}
+    out.answer(lists[kind] if kind else lists, *(catalogue.TABLES[name](registry) for name in kinds))
     return 0
 
 
@@ -99,9 +99,9 @@ def describe(flags: Flags, name: str) -> int:
 
     config, registry, out = flags.open()
     if method := registry.methods.get(name):
-        out.answer(catalogue.as_json(method), *catalogue.method_page(method, config))
+        out.answer(catalogue.card_json(method), *catalogue.method_page(method, config))
     elif dataset := registry.datasets.get(name):
-        out.answer(catalogue.as_json(dataset), *catalogue.dataset_page(dataset))
+        out.answer(catalogue.card_json(dataset), *catalogue.dataset_page(dataset))
     else:
         raise UsageError(unknown("method or dataset", name, [*registry.methods, *registry.datasets]))
     return 0

@@ -1,4 +1,4 @@
-"""Where a command speaks: to people on a console, or JSON alone on stdout and people on stderr."""
+"""Where a command prints: pages on a console, or JSON alone on stdout and everything else on stderr."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from harness.cli.view import Lines, Picture
+    from harness.cli.view import LineView, LiveView
 
 WATCH_SECONDS = 2.0  # between two looks
 PIPE_WIDTH = 160  # columns of a table where there is no terminal to measure
 
 
 class Output:
-    """The two outlets of a command."""
+    """Where a command prints: its answer, and notes beside it."""
 
     def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
         self._as_json = as_json
@@ -34,14 +34,14 @@ class Output:
             self._console.width = PIPE_WIDTH
 
     def answer(self, data: Any, *page: RenderableType) -> None:
-        """What the command found: `data` where JSON is asked for, else `page` for people."""
+        """Print the answer of a command: `data` with --json, else `page`."""
         if self._as_json:
             click.echo(json.dumps(data, indent=2, ensure_ascii=False))
         else:
             self._print(page)
 
     def note(self, *page: RenderableType) -> None:
-        """Something beside the answer, for people; left out with --quiet."""
+        """Print something beside the answer; left out with --quiet."""
         if not self._quiet:
             self._print(page)
 
@@ -50,7 +50,7 @@ class Output:
             self._console.print(part, soft_wrap=isinstance(part, str))
 
     def watch(self, look: Callable[[], tuple[bool, list[RenderableType]]]) -> None:
-        """Draw what `look` gives again and again, for as long as it says that more is to come, or until Ctrl-C."""
+        """Redraw the page that `look` returns until it says that no more is to come, or until Ctrl-C."""
         page: list[RenderableType] = []
         with suppress(KeyboardInterrupt), Live(console=self._console, transient=True, auto_refresh=False) as live:
             more = True
@@ -60,29 +60,29 @@ class Output:
                 time.sleep(WATCH_SECONDS if more else 0)
         self._print(page)
 
-    def view(self) -> Lines | Picture:
-        """Who watches a campaign: the live picture on a terminal, lines elsewhere."""
-        from harness.cli.view import Lines, Picture  # plans and data come along, which most commands do without
+    def view(self) -> LineView | LiveView:
+        """The view of a campaign: live on a terminal, lines elsewhere."""
+        from harness.cli.view import LineView, LiveView  # plans and data come along, which most commands do without
 
         if self._quiet or self._as_json or not self._console.is_terminal:
-            return Lines(self._console, self._quiet)
-        return Picture(self._console)
+            return LineView(self._console, self._quiet)
+        return LiveView(self._console)
 
 
 def table(*columns: str, right: Iterable[str] = ()) -> Table:
     """An empty table with a light head; columns of numbers are aligned to the right."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
     for name in columns:
-        made.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
-    return made
+        grid.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
+    return grid
 
 
-def count(number: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{number} {noun}{'s' * (number != 1)}"
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun, in the plural unless it is 1; `plural` where that is not the noun with an s."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def near(file: Path) -> str:
-    """A path as it is typed from here."""
+    """A path relative to the working folder, where it lies below."""
     here = Path.cwd()
     return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)

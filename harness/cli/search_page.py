@@ -57,7 +57,7 @@ def budget_line(search: Search, subjects: int) -> str:
     bounds += [f"{clock(search.seconds)} of training"] if search.seconds else []
     each = " or ".join(bounds)
     how = f"sampler {search.sampler}, pruner {search.pruner}, objective {', '.join(search.objective)} on val"
-    return f"{count(subjects, 'search')}, {each} each: {how}".replace("searchs", "searches")
+    return f"{count(subjects, 'search', 'searches')}, {each} each: {how}"
 
 
 def plan_json(found: Sequence[Outline], search: Search, place: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A campaign as it is watched: a live picture on a terminal, plain lines elsewhere."""
+"""Views of a running campaign: redrawn in place on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FRAMES = 4  # a second
 
 
 @dataclass
-class Row:
-    """A trial under way."""
+class RunningRow:
+    """A running trial."""
 
     label: str
     report: EpochReport
@@ -33,13 +33,13 @@ class Row:
     spent: float = 0.0  # seconds of the epochs that this run has finished
 
     def update(self, report: EpochReport, now: float) -> None:
-        """Take in a further report."""
+        """Take the next report."""
         self.report, self.seen = report, now
         self.spent += report.seconds if report.phase == "train" else 0.0
 
     @property
     def stage(self) -> str:
-        """What it is at."""
+        """Epochs done of all, or that it is being tested."""
         if self.report.phase == "test":
             return "testing"
         return f"{self.report.epoch}/{self.report.epochs}"
@@ -55,7 +55,7 @@ class Row:
 
 
 class Totals:
-    """What is known of a campaign while it runs: counts, and the time it still takes."""
+    """Counts of a running campaign, and an estimate of the time that is left."""
 
     def __init__(self, total: int, before: int, now: float) -> None:
         self.labels: dict[str, str] = {}
@@ -63,7 +63,7 @@ class Totals:
         self.began = now
         self.before = before
         self.total = total - before
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, RunningRow] = {}
         self.ended: list[State] = []
         self.seconds: list[float] = []  # of the trials that this run has done
 
@@ -78,11 +78,11 @@ class Totals:
         self.widest = max(self.widest, len(assignment.name))
         self.rows.pop(assignment.spec.key, None)
 
-    def epoch(self, report: EpochReport, now: float) -> Row:
+    def epoch(self, report: EpochReport, now: float) -> RunningRow:
         """A trial reports."""
         row = self.rows.get(report.key)
         if row is None:
-            row = self.rows[report.key] = Row(self.labels[report.key], report, now, report.epoch)
+            row = self.rows[report.key] = RunningRow(self.labels[report.key], report, now, report.epoch)
         row.update(report, now)
         return row
 
@@ -94,7 +94,7 @@ class Totals:
             self.seconds.append(result.cost["seconds"])
 
     def left(self, now: float) -> float | None:
-        """Seconds until all is done: what runs and what waits, spread over the places in use."""
+        """Seconds until all trials are done, those that wait spread over the slots in use; None if unknown."""
         known = [left for row in self.rows.values() if (left := row.left(now)) is not None]
         waiting = self.total - len(self.ended) - len(self.rows)
         guesses = self.seconds or [row.spent + (row.left(now) or 0.0) for row in self.rows.values() if row.spent]
@@ -104,7 +104,7 @@ class Totals:
         return max([(sum(known) + waiting * mean) / max(1, len(self.rows)), *known])
 
     def line(self, now: float) -> str:
-        """The counts in words."""
+        """Counts and times in one line."""
         parts = [f"{len(self.ended)}/{self.total} trials", clock(now - self.began)]
         if self.before:
             parts.insert(1, f"{self.before} were done before")
@@ -115,8 +115,8 @@ class Totals:
         return " · ".join(parts)
 
 
-class Lines:
-    """A line a report and a line a result, for logs and pipes; with `quiet` results alone."""
+class LineView:
+    """One line per report and per result, for logs and pipes; with `quiet` results alone."""
 
     def __init__(self, console: Console, quiet: bool = False) -> None:
         self._console = console
@@ -152,15 +152,15 @@ class Lines:
         self._print(result_line(result, self._totals.labels.get(result.key, ""), self._totals.widest))
 
     def warn(self, message: str) -> None:
-        """Something to be told once."""
+        """Print a warning."""
         self._print(Text(f"warning: {message}", style="yellow"))
 
     def _print(self, line: Text) -> None:
         self._console.print(line, soft_wrap=True)
 
 
-class Picture:
-    """On a terminal: results scroll by above, below them a line a running trial and the totals, redrawn in place."""
+class LiveView:
+    """For a terminal: results scroll by, below them one line per running trial and the totals are redrawn in place."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -196,11 +196,11 @@ class Picture:
         self._console.print(result_line(result, self._totals.labels.get(result.key, ""), self._totals.widest))
 
     def warn(self, message: str) -> None:
-        """Something to be told once."""
+        """Print a warning."""
         self._console.print(Text(f"warning: {message}", style="yellow"))
 
     def draw(self) -> RenderableType:
-        """The running trials, as many as the screen holds, and the totals."""
+        """The running trials, as many as fit the screen, and the totals."""
         if self._totals is None:
             return Text("")
         now, rows = time.monotonic(), list(self._totals.rows.values())
@@ -212,8 +212,8 @@ class Picture:
         return Group(*parts, self._spinner)
 
 
-def trial_rows(rows: list[Row], now: float, width: int) -> Table:
-    """A line a trial: label, epoch bar, val rsum, pairs a second, time left; and its loss where there is room."""
+def trial_rows(rows: list[RunningRow], now: float, width: int) -> Table:
+    """One row per trial: label, epochs, val rsum, pairs per second, time left; its loss where there is room."""
     table = Table.grid(padding=(0, 1), expand=False)
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(16, width - 56))
     for _ in range(5 + (width >= WIDE)):
@@ -234,7 +234,7 @@ def trial_rows(rows: list[Row], now: float, width: int) -> Table:
     return table
 
 
-def epoch_line(row: Row) -> str:
+def epoch_line(row: RunningRow) -> str:
     """A report as a plain line."""
     report = row.report
     if report.phase == "start":
@@ -250,7 +250,7 @@ def epoch_line(row: Row) -> str:
 
 
 def result_line(result: TrialResult, label: str = "", width: int = 0) -> Text:
-    """How a trial ended, as a line; labels are filled up to a width, so that lines stand in columns."""
+    """One line on how a trial ended; labels are padded to a width, so that lines align."""
     mark, style = MARKS.get(result.state, ("·", ""))
     line = Text.assemble((mark, style), f" {label or result.spec.label:<{width}}  ")
     if result.state is State.FAILED:

@@ -22,7 +22,7 @@ class Table(BaseModel):
 
 
 class Paper(Table):
-    """Where a method comes from."""
+    """The paper of a method."""
 
     title: str = Field(description="as printed")
     authors: str = Field(description="separated by commas")
@@ -47,17 +47,17 @@ class Reported(Table):
 
     @property
     def apart(self) -> str:
-        """Why it does not compare with a run of the method alone; empty where it does."""
+        """Why the numbers are not comparable with a run of the method alone; empty where they are."""
         return self.differs or ("an ensemble of models" if self.ensemble else "")
 
     @property
     def remarks(self) -> str:
-        """Where it is from, and what is to be known of it."""
+        """The source of the numbers, why they are not comparable, and a note."""
         return "; ".join(filter(None, (self.source, self.apart, self.note)))
 
 
-class Request(Table):
-    """What a trial of a method asks of a node where harness.toml and flags leave it open."""
+class ResourceRequest(Table):
+    """CPUs and GPUs for a trial of a method, where harness.toml and flags leave them open."""
 
     cpus: float = Field(1.0, gt=0, description="CPU cores, and torch threads")
     gpus: float = Field(-1.0, ge=-1, description="-1: one where there is a GPU, else none")
@@ -79,7 +79,7 @@ class MethodCard(Table):
         description="whether the code follows the paper, fills gaps in it, or follows none"
     )
     trainable: bool = Field(True, description="false where there is nothing to train")
-    resources: Request = Field(Request(), description="what a trial asks of a node")
+    resources: ResourceRequest = Field(ResourceRequest(), description="what a trial asks of a node")
     paper: Paper | None = Field(None, description="where the method comes from; required unless fidelity is baseline")
     choices: tuple[str, ...] = Field(description="what the paper leaves open, and what was chosen here")
     defaults: dict[str, Scalar] = Field(description="every setting of the class with its default, which gives its type")
@@ -120,7 +120,7 @@ class Download(Table):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What there is in the dataset's folder once it was loaded."""
+        """The files in the dataset's folder once it is downloaded."""
         return (self.path,) if self.path else tuple(self.members.values())
 
     @model_validator(mode="after")
@@ -189,20 +189,20 @@ class Positives(Table):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Those that it cannot do without."""
+        """The files that must be there."""
         return self.image_to_caption, self.caption_to_image, self.caption_ids, self.image_ids
 
 
-class Known(Table):
-    """A caption that is known to stand at one line: what tells exchanged, shifted and sorted files."""
+class KnownCaption(Table):
+    """A caption with its line in a split: shows files that are exchanged, shifted or sorted."""
 
     split: str = Field(description="name of the split")
     line: int = Field(ge=1, description="its number in the split, from 1")
     caption: str = Field(description="its text")
 
 
-class Text(Table):
-    """How captions become tokens, and what is known of words before training."""
+class TextSettings(Table):
+    """How captions become tokens, and pretrained word vectors or a pretrained encoder."""
 
     min_count: int = Field(4, ge=1, description="a word seen less often in the vocabulary's captions is <unk>")
     vocabulary: str = Field("", description="a word2idx json to read instead, relative to the dataset's folder")
@@ -240,8 +240,10 @@ class DatasetCard(Table):
     splits: dict[str, SplitSize] = Field(description="train, val and test with their sizes")
     protocols: tuple[ProtocolCard, ...] = Field(min_length=1, description="the first one is the default")
     positives: tuple[Positives, ...] = Field((), description="named sets beside the dataset's own pairs")
-    order: tuple[Known, ...] = Field((), description="captions at known lines, looked at whenever a split is opened")
-    text: Text = Field(Text(), description="how captions become tokens")
+    order: tuple[KnownCaption, ...] = Field(
+        (), description="captions at known lines, looked at whenever a split is opened"
+    )
+    text: TextSettings = Field(TextSettings(), description="how captions become tokens")
     files: tuple[DataFile, ...] = Field((), description="files with size and hash to check")
     downloads: tuple[Download, ...] = Field((), description="what `harness data fetch` may load")
     options: dict[str, Scalar] = Field(default_factory=dict, description="of its layout")
@@ -250,21 +252,19 @@ class DatasetCard(Table):
     @field_validator("positives")
     @classmethod
     def _of_one_gallery(cls, value: tuple[Positives, ...], info: ValidationInfo) -> tuple[Positives, ...]:
-        names = [one.name for one in value]
+        names = [positives.name for positives in value]
         known = [protocol.name for protocol in info.data.get("protocols", ()) if protocol.is_whole]
-        for one in value:
-            if names.count(one.name) > 1:
-                raise ValueError(f"{one.name!r} is there twice; give each set a name of its own")
-            if one.protocol not in known:
-                raise ValueError(
-                    f"{one.name!r}: no protocol {one.protocol!r} of one fold; known: {', '.join(known) or 'none'}"
-                )
+        for name, protocol in ((positives.name, positives.protocol) for positives in value):
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is there twice; give each set a name of its own")
+            if protocol not in known:
+                raise ValueError(f"{name!r}: no protocol {protocol!r} of one fold; known: {', '.join(known) or 'none'}")
         return value
 
     @field_validator("downloads")
     @classmethod
     def _apart(cls, value: tuple[Download, ...]) -> tuple[Download, ...]:
-        targets = [target for one in value for target in one.targets]
+        targets = [target for download in value for target in download.targets]
         for target in targets:
             if targets.count(target) > 1:
                 raise ValueError(f"two downloads become {target!r}; give each a path of its own")
@@ -272,36 +272,30 @@ class DatasetCard(Table):
 
     @field_validator("order")
     @classmethod
-    def _within_splits(cls, value: tuple[Known, ...], info: ValidationInfo) -> tuple[Known, ...]:
+    def _within_splits(cls, value: tuple[KnownCaption, ...], info: ValidationInfo) -> tuple[KnownCaption, ...]:
         splits = info.data.get("splits", {})
-        for one in value:
-            size = splits.get(one.split, SplitSize(images=0, captions=0)).captions
-            if one.line > size:
-                raise ValueError(f"caption {one.line} of split {one.split!r}, which has {size} on this card")
+        for caption in value:
+            size = splits.get(caption.split, SplitSize(images=0, captions=0)).captions
+            if caption.line > size:
+                raise ValueError(f"caption {caption.line} of split {caption.split!r}, which has {size} on this card")
         return value
 
-    def protocol(self, name: str = "") -> ProtocolCard | None:
-        """The protocol of this name; the first one where no name is given."""
-        return next((p for p in self.protocols if not name or p.name == name), None)
+    def protocol(self, name: str = "") -> ProtocolCard:
+        """The protocol of this name, the first one where no name is given; UsageError with the nearest names."""
+        named = [protocol for protocol in self.protocols if not name or protocol.name == name]
+        if not named:
+            known = (protocol.name for protocol in self.protocols)
+            raise UsageError(f"dataset {self.name}: {unknown('protocol', name, known)}")
+        return named[0]
+
+    def protocol_identity(self, name: str = "") -> tuple[str, int]:
+        """Name and version of a protocol; `val`, which is no protocol of a dataset, has version 0."""
+        if name == SELECTION:
+            return SELECTION, 0
+        protocol = self.protocol(name)
+        return protocol.name, protocol.identity
 
 
 def read_card(kind: type[Model], path: Path) -> Model:
     """A card from its file; ConfigError names the file and the field."""
     return validate(kind, {**read_toml(path), "path": path.resolve()}, str(path))
-
-
-def protocol_of(dataset: DatasetCard, name: str) -> tuple[str, int]:
-    """Name and version of a protocol; `val` is none of the dataset's and has no version."""
-    if name == SELECTION:
-        return SELECTION, 0
-    found = find_protocol(dataset, name)
-    return found.name, found.identity
-
-
-def find_protocol(dataset: DatasetCard, name: str) -> ProtocolCard:
-    """The dataset's protocol of this name, its first where none is named."""
-    protocol = dataset.protocol(name)
-    if protocol is None:
-        known = (p.name for p in dataset.protocols)
-        raise UsageError(f"dataset {dataset.name}: {unknown('protocol', name, known)}")
-    return protocol

@@ -56,7 +56,7 @@ class Config(Section):
         return value.resolve()
 
     def for_dataset(self, name: str) -> Config:
-        """With [training] and [settings] as this dataset wants them."""
+        """The configuration with [training] and [settings] of [per_dataset] for this dataset."""
         own = self.per_dataset.get(name, PerDataset())
         training = {**self.training.model_dump(), **own.training}
         return self.model_copy(
@@ -67,7 +67,7 @@ class Config(Section):
         )
 
     def path(self, place: Path) -> Path:
-        """A configured place, absolute."""
+        """A configured path, made absolute."""
         return (self.root / place.expanduser()).resolve()
 
     @property
@@ -141,7 +141,7 @@ def put(table: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def put_everywhere(table: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a dotted key, and over what single datasets want: an override from the command line always wins."""
+    """Set a dotted key, in the tables of [per_dataset] too: an override from the command line always wins."""
     put(table, dotted, value)
     if dotted.split(".")[0] in PerDataset.model_fields:
         for own in table.get("per_dataset", {}).values():

@@ -7,7 +7,7 @@ import importlib.metadata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.project import Config
@@ -18,6 +18,7 @@ from harness.errors import ConfigError, UsageError, unknown
 if TYPE_CHECKING:
     from harness.method import Method
 
+Card = TypeVar("Card", MethodCard, DatasetCard)
 ENTRY_POINTS = "harness.methods"
 HERE = Path(__file__).parents[1]  # the package harness
 DATASETS = (HERE / "dataset_cards", HERE.parent / "datasets")  # as installed, and in a checkout
@@ -26,10 +27,18 @@ BUILT_IN = HERE.parent / "methods"  # both packages lie side by side, in the rep
 
 @dataclass(frozen=True)
 class Registry:
-    """Every card that was found, by name."""
+    """All method and dataset cards, by name."""
 
     methods: Mapping[str, MethodCard]
     datasets: Mapping[str, DatasetCard]
+
+    def method(self, name: str) -> MethodCard:
+        """The card of a method; UsageError with the nearest names where there is none."""
+        return _card("method", name, self.methods)
+
+    def dataset(self, name: str) -> DatasetCard:
+        """The card of a dataset; UsageError with the nearest names where there is none."""
+        return _card("dataset", name, self.datasets)
 
     def select_methods(self, patterns: Sequence[str]) -> tuple[str, ...]:
         """Method names for names and globs, in the order asked for; UsageError where one matches nothing."""
@@ -65,14 +74,14 @@ def load_class(card: MethodCard) -> type[Method]:
     from harness.method import Method
 
     name = card.class_.partition(":")[2]
-    found = getattr(load_module(card), name, None)
-    if found is None:
+    method = getattr(load_module(card), name, None)
+    if method is None:
         raise ConfigError(f"{card.path}: class = {card.class_!r}: {source_file(card)} has no {name}")
-    if not (isinstance(found, type) and issubclass(found, Method)):
+    if not (isinstance(method, type) and issubclass(method, Method)):
         raise ConfigError(f"{card.path}: class = {card.class_!r} is not a subclass of harness.method.Method")
-    if not hasattr(found, "Settings"):
+    if not hasattr(method, "Settings"):
         raise ConfigError(f"{card.path}: class = {card.class_!r} has no Settings dataclass (see harness.method.Method)")
-    return found
+    return method
 
 
 def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
@@ -95,7 +104,7 @@ def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
 
 
 def training_for(card: MethodCard, config: Config) -> Training:
-    """The recipe; without epochs for a method that has nothing to train."""
+    """The training recipe; without epochs for a method that has nothing to train."""
     return config.training if card.trainable else config.training.model_copy(update={"epochs": 0})
 
 
@@ -119,6 +128,12 @@ def _check_per_dataset(config: Config, methods: Mapping[str, MethodCard], datase
         _check_settings(config.for_dataset(name), methods)
 
 
+def _card(kind: str, name: str, cards: Mapping[str, Card]) -> Card:
+    if name not in cards:
+        raise UsageError(unknown(kind, name, cards))
+    return cards[name]
+
+
 def _select(kind: str, patterns: Sequence[str], known: Mapping[str, object]) -> tuple[str, ...]:
     chosen: dict[str, None] = {}
     for pattern in patterns:
@@ -131,11 +146,11 @@ def _select(kind: str, patterns: Sequence[str], known: Mapping[str, object]) -> 
 
 def _like_default(card: MethodCard, where: str, key: str, value: Scalar) -> Scalar:
     """The value as the default's type, or ConfigError."""
-    wanted = type(card.defaults[key])
-    if wanted is float and type(value) is int:
+    kind = type(card.defaults[key])
+    if kind is float and type(value) is int:
         return float(value)
-    if type(value) is not wanted:
-        raise ConfigError(f"{where}: expected {wanted.__name__} as in {card.path.name}, got {value!r}")
+    if type(value) is not kind:
+        raise ConfigError(f"{where}: expected {kind.__name__} as in {card.path.name}, got {value!r}")
     return value
 
 

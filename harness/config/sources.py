@@ -1,4 +1,4 @@
-"""Where the code of a method lies, what it is, and how it is loaded."""
+"""The source files of a method: where they are, their hash, and how its module is loaded."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def imports(file: Path, module: str) -> Iterator[str]:
     try:
         tree = ast.parse(file.read_bytes())
     except SyntaxError:
-        return  # it is told where the file is loaded
+        return  # loading the file says so
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -92,9 +92,9 @@ def module_file(name: str) -> Path | None:
 def load_module(card: MethodCard) -> ModuleType:
     """The card's module: by name where `import` finds this very file, else from the file beside the card."""
     name = module_of(card)
-    file, found = source_file(card), module_file(name)
+    file, importable = source_file(card), module_file(name)
     try:
-        if found is not None and found.samefile(file):
+        if importable is not None and importable.samefile(file):
             return importlib.import_module(name)
         return _load_file(file)
     except (ImportError, SyntaxError) as error:

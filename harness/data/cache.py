@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from harness.data.content import Place
 from harness.errors import DataError, StoreError
@@ -96,11 +98,19 @@ def _recalled(cache: Path, key: str, work_out: Callable[[], str]) -> str:
 
 def _memory(cache: Path) -> dict[str, str]:
     """What is remembered; nothing where the file is absent or damaged, for all of it can be worked out again."""
+    file = cache / MEMORY
     try:
-        memory = json.loads((cache / MEMORY).read_text(encoding="utf-8"))
+        status = file.stat()
+        memory = _parsed(file, status.st_ino, status.st_mtime_ns)
     except (FileNotFoundError, ValueError):
         return {}
     return memory if isinstance(memory, dict) else {}
+
+
+@lru_cache(maxsize=4)
+def _parsed(file: Path, inode: int, changed: int) -> Any:
+    """The content of a JSON file that is replaced as a whole: parsed once per replacement."""
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def keep(path: Path, content: str | bytes) -> None:

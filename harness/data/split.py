@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.config.cards import DatasetCard, Known
+from harness.config.cards import DatasetCard, KnownCaption
 from harness.data.content import NOWHERE, SHOWN, Content, Kind, Spot
 from harness.data.regions import Ints
 from harness.data.tokens import Tokens
@@ -101,7 +101,7 @@ def _disorder(card: DatasetCard, name: str, content: Content) -> Iterator[Proble
             return
 
 
-def _whereabouts(card: DatasetCard, known: Known, found: str, captions: tuple[str, ...]) -> str:
+def _whereabouts(card: DatasetCard, known: KnownCaption, found: str, captions: tuple[str, ...]) -> str:
     """What a caption out of its place says of its file."""
     others = [one for one in card.order if one.split != known.split and one.caption.strip() == found]
     if others:

@@ -8,12 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.config.registry import BUILT_IN, DATASETS
-from harness.errors import DataError, HarnessError
-from harness.executors.executor import Worker, lost
+from harness.executors.executor import Worker
 from harness.files import write_atomic
 from harness.trial.folder import RESULT
-from harness.trial.results import Assignment, EpochReport, Failure, TrialResult
+from harness.trial.results import Assignment, EpochReport, TrialResult
 
 Files = dict[str, bytes]  # of a trial's folder, by name
 CACHE = "itm-cache"  # below the node's temporary folder: generated data, fingerprints
@@ -38,10 +36,7 @@ class Courier(Worker):
         unpack(files, self._folder)
         self._sent = changes(self._folder)
         local = assignment.model_copy(update={"folder": self._folder})
-        try:
-            return self._parcel(self.begin(at_home(local)))
-        except HarnessError as error:  # before the trial could begin: it says so as any other failure does
-            return self._parcel(lost(local, Failure.DATA, str(error)))
+        return self._parcel(self.begin(at_home(local)))
 
     def answer(self, go: bool) -> Parcel:
         """Go on with the answer to the last report."""
@@ -75,17 +70,6 @@ def changes(folder: Path) -> dict[str, int]:
 
 
 def at_home(assignment: Assignment) -> Assignment:
-    """An assignment with this node's own data, cache and cards; DataError where a card is not here."""
+    """An assignment with this node's own data and cache."""
     data = Path(os.environ.get("HARNESS_DATA", assignment.data))
-    places = {"data": data, "cache": Path(tempfile.gettempdir()) / CACHE}
-    cards = {name: card_here(getattr(assignment, name)) for name in ("method_card", "dataset_card")}
-    return assignment.model_copy(update={**places, **cards})
-
-
-def card_here(card: Path) -> Path:
-    """A card's file on this node: at the same path, or the installed one of that name."""
-    installed = (folder / card.parent.name / card.name for folder in DATASETS)
-    found = next((file for file in (card, BUILT_IN / card.name, *installed) if file.is_file()), None)
-    if found is None:
-        raise DataError(f"{card} is not on this node; install its package there, or use a shared folder")
-    return found
+    return assignment.model_copy(update={"data": data, "cache": Path(tempfile.gettempdir()) / CACHE})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from harness.config.cards import SELECTION, find_protocol
+from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry, load_class
 from harness.data.content import Look
@@ -79,12 +79,11 @@ def explanation(config: Config, registry: Registry, wanted: Wanted, pair: Pair) 
     UsageError for a method without attention or without weights, for an unknown image and for a caption without a known
     word.
     """
-    check_names(registry, wanted)
+    card, cache = registry.dataset(wanted.dataset), config.cache
     check_attends(registry, wanted.method)
     trial = trained(config, registry, wanted)
-    card, cache = registry.datasets[wanted.dataset], config.cache
     dataset = open_dataset(card, config.data, cache)
-    ranked = "val" if trial.spec.protocol == SELECTION else find_protocol(card, trial.spec.protocol).split
+    ranked = "val" if trial.spec.protocol == SELECTION else card.protocol(trial.spec.protocol).split
     if pair.split and pair.split not in card.splits:
         raise UsageError(f"--split: {unknown('split', pair.split, card.splits)}")
     split = dataset.split(pair.split or ranked)
@@ -107,21 +106,11 @@ def explanation(config: Config, registry: Registry, wanted: Wanted, pair: Pair) 
     )
 
 
-def check_names(registry: Registry, wanted: Wanted) -> None:
-    """UsageError for a method or dataset that has no card."""
-    for kind, name, known in (
-        ("method", wanted.method, registry.methods),
-        ("dataset", wanted.dataset, registry.datasets),
-    ):
-        if name not in known:
-            raise UsageError(unknown(kind, name, known))
-
-
 def check_attends(registry: Registry, method: str) -> None:
-    """UsageError for a method that has no attention to show."""
+    """UsageError for a method that is unknown or has no attention to show."""
     from harness.method import Method
 
-    if load_class(registry.methods[method]).regions_of_words is Method.regions_of_words:
+    if load_class(registry.method(method)).regions_of_words is Method.regions_of_words:
         raise UsageError(_silent(registry, method))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.campaign.plan import Plan, selected
 from harness.config.project import Config
 from harness.config.registry import Registry
+from harness.config.selection import Selection
 from harness.errors import DataError, UsageError
 from harness.trial.folder import CHECKPOINT, RESULT, read_result
 from harness.trial.results import State, TrialResult, TrialSpec
@@ -50,8 +51,8 @@ def trained(config: Config, registry: Registry, wanted: Wanted) -> Trained:
 
     UsageError where there is none, or where its source or its data are no longer here.
     """
-    seeds = None if wanted.seed is None else [wanted.seed]
-    plan = selected(config, registry, [wanted.method], [wanted.dataset], seeds, wanted.protocol)
+    seeds = () if wanted.seed is None else (wanted.seed,)
+    plan = selected(config, registry, Selection((wanted.method,), (wanted.dataset,), wanted.protocol, seeds))
     found = list(finished(config.trials))
     if wanted.key:
         return checked(named(found, wanted), plan)

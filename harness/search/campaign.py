@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.campaign.plan import Plan, assignments, check_data, check_numbers, check_room, check_writable, stand
-from harness.config.cards import SELECTION, DatasetCard, protocol_of
+from harness.campaign.plan import (
+    Plan,
+    PlanInputs,
+    assignments,
+    check_data,
+    check_numbers,
+    check_room,
+    check_writable,
+    state_of,
+)
+from harness.config.cards import SELECTION, DatasetCard
 from harness.config.project import STUDIES, TRIALS, Config
 from harness.config.registry import Registry
 from harness.config.sections import Scalar, Tunable
+from harness.config.selection import CONFIGURED, Selection
 from harness.errors import UsageError, unknown
 from harness.search.method_search import Subject
 from harness.search.optuna_study import Study, open_storage, study_names
@@ -54,23 +64,19 @@ class Outline:
         return {name: text for name, text in flat.items() if name not in {*names, "key", "recipe", "label", "seed"}}
 
 
-def outlines(
-    config: Config,
-    registry: Registry,
-    methods: Sequence[str] | None = None,
-    datasets: Sequence[str] | None = None,
-    limit: int | None = None,
-) -> list[Outline]:
-    """One a dataset and method; UsageError, ConfigError or DataError for what cannot be searched."""
+def outlines(config: Config, registry: Registry, selection: Selection = CONFIGURED) -> list[Outline]:
+    """One per dataset and method; the seeds and the protocol are those of searches, whatever the selection says.
+
+    UsageError, ConfigError or DataError for what cannot be searched.
+    """
     check_objective(config.search.objective)
     check_search(config, registry)
-    said = {"methods": methods, "datasets": datasets, "protocol": SELECTION, "seeds": (config.search.seed,)}
-    campaign = config.campaign.model_copy(update={name: value for name, value in said.items() if value})
-    check_numbers(campaign.seeds, limit)
+    selection = replace(selection, protocol=SELECTION, seeds=(config.search.seed,)).completed(config.campaign)
+    check_numbers(selection.seeds, selection.limit)
+    inputs = PlanInputs(config, registry, selection.limit)
     return [
-        outline(trial, config.for_dataset(dataset), registry)
-        for dataset in registry.select_datasets(campaign.datasets)
-        for trial in assignments(config, campaign, registry, registry.datasets[dataset], limit)
+        outline(trial, config.for_dataset(trial.spec.dataset), registry)
+        for trial in assignments(config, registry, selection, inputs)
     ]
 
 
@@ -99,7 +105,8 @@ def check_startable(config: Config, registry: Registry, found: Sequence[Outline]
     """StoreError or DataError before anything starts; only train and val are opened."""
     check_writable(config.results)
     check_room(config.results)
-    check_data(registry, [outline.base for outline in found])
+    trials = [outline.base for outline in found]
+    check_data(trials, PlanInputs(config, registry, trials[0].spec.limit))
 
 
 class Searched:
@@ -173,22 +180,21 @@ def confirmation(
     config: Config,
     registry: Registry,
     name: str,
-    seeds: Sequence[int],
-    protocol: str = "",
-    limit: int | None = None,
+    selection: Selection = CONFIGURED,
     force: bool = False,
     retry: frozenset[Failure] = frozenset(),
 ) -> Plan:
-    """The winners of a search campaign, each to be trained anew with further seeds and scored on test.
+    """The winners of a search campaign, each to be trained with further seeds and scored on test.
 
     UsageError where there is no such campaign or none of its trials has ended well, and for the search's own seed.
     """
-    check_numbers(seeds, limit)
+    seeds = selection.seeds or config.campaign.seeds
+    check_numbers(seeds, selection.limit)
     if config.search.seed in seeds:
         raise UsageError(f"--seeds {config.search.seed}: the search has used this seed (search.seed); give others")
-    best = winners(config, registry, name, limit)
+    best = winners(config, registry, name, selection.limit)
     trials = [
-        stand(seeded(config, trial, registry.datasets[trial.spec.dataset], protocol, seed), force, retry)
+        state_of(seeded(config, trial, registry.dataset(trial.spec.dataset), selection.protocol, seed), force, retry)
         for seed in dict.fromkeys(seeds)
         for trial in best
     ]
@@ -202,7 +208,7 @@ def winners(config: Config, registry: Registry, name: str, limit: int | None = N
         raise UsageError(unknown("search campaign", name, known))
     pairs = known[name]
     methods, datasets = (tuple(dict.fromkeys(part)) for part in zip(*pairs, strict=True))
-    found = [o for o in outlines(config, registry, methods, datasets, limit) if o.pair in pairs]
+    found = [o for o in outlines(config, registry, Selection(methods, datasets, limit=limit)) if o.pair in pairs]
     with Searched(config, name, found) as work:
         best = [trial for subject in work.subjects for trial in subject.winners(name)]
     if not best:
@@ -221,6 +227,6 @@ def campaigns(results: Path) -> dict[str, list[tuple[str, str]]]:
 
 def seeded(config: Config, trial: Assignment, dataset: DatasetCard, protocol: str, seed: int) -> Assignment:
     """A winner as a trial of its own: with another seed, under a protocol of its dataset."""
-    name, version = protocol_of(dataset, protocol)
+    name, version = dataset.protocol_identity(protocol)
     spec = trial.spec.model_copy(update={"protocol": name, "protocol_version": version, "seed": seed})
     return trial.model_copy(update={"spec": spec, "folder": config.trials / spec.key})

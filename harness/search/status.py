@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.config.project import STUDIES, TRIALS
 from harness.search.study_records import Archived, read_studies
 from harness.trial.folder import read_epochs, read_spec
-from harness.trial.results import EpochReport
+from harness.trial.results import best_rsum
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,7 @@ def _going(results: Path, study: Archived) -> Iterator[Going]:
     for number, key in study.under_way.items():
         spec, reports = read_spec(results / TRIALS / key), read_epochs(results / TRIALS / key)
         epochs = spec.training.epochs if spec else 0
-        yield Going(f"{study.method}/{study.dataset} #{number}", len(reports), epochs, _best(reports))
-
-
-def _best(reports: Sequence[EpochReport]) -> float | None:
-    return max((report.val["rsum"] for report in reports if "rsum" in report.val), default=None)
+        yield Going(f"{study.method}/{study.dataset} #{number}", len(reports), epochs, best_rsum(reports))
 
 
 def left(found: Sequence[Standing]) -> float | None:

@@ -1,4 +1,4 @@
-"""Batches: which pairs, what is hidden of them, and their regions, read one batch ahead or held on the device."""
+"""Batches: their pairs, what is hidden of them, and their regions, read one batch ahead or kept on the device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Source = Callable[[Ints], Tensor]  # places (B, R) -> regions (B, R, F) float32 
 
 
 class Batches:
-    """A split's batches on a device, `source` giving their regions; what they share is worked out once."""
+    """A split's batches on a device; `source` reads their regions."""
 
     def __init__(self, split: Split, training: Training, source: Source, device: torch.device) -> None:
         self.split = split
@@ -58,18 +58,18 @@ class Batches:
 
     def matches(self, pairs: Ints) -> Bools:
         """(B, B): whether the image of row i matches the caption of row j, in the split and not in the batch alone."""
-        asked = self._numbers(pairs[:, :1], pairs[None, :, 1])
-        place = np.searchsorted(self.known, asked).clip(max=len(self.known) - 1)
-        found: Bools = self.known[place] == asked
-        return found
+        numbers = self._numbers(pairs[:, :1], pairs[None, :, 1])
+        place = np.searchsorted(self.known, numbers).clip(max=len(self.known) - 1)
+        matches: Bools = self.known[place] == numbers
+        return matches
 
     def _numbers(self, images: Ints, captions: Ints) -> Ints:
         """A number for each pair of an image and a caption."""
         return images * len(self.split.captions) + captions
 
 
-class Ahead:
-    """Items of an iterator, each made in a thread while the one before is in use, always in the same order."""
+class ReadAhead:
+    """Iterate in order, the next item computed in a thread while the current one is in use."""
 
     def __init__(self, items: Iterator[Batch]) -> None:
         self.waited = 0.0  # seconds
@@ -88,8 +88,8 @@ class Ahead:
                 yield item
 
 
-class Held:
-    """All regions of a split, as they are stored, in a device's memory; batches are gathered there."""
+class DeviceRegions:
+    """All regions of a split in a device's memory, in their stored type; batches are gathered there."""
 
     def __init__(self, regions: Regions, device: torch.device) -> None:
         places = np.arange(regions.offsets[-1])
@@ -99,33 +99,33 @@ class Held:
             self.rows[part] = stored(regions, device, places[part])
 
     def __call__(self, places: Ints) -> Tensor:
-        """As `Source`."""
+        """Gather regions on the device; see `Source`."""
         chosen = to_device(places, self.rows.device)
         return self.rows[chosen.clamp(min=0)].float().masked_fill_((chosen < 0)[..., None], 0.0)
 
 
 def source(regions: Regions, device: torch.device, free: int) -> Source:
-    """Regions for a device with so many free bytes: held there where they take a small share of them, else read."""
+    """The source of regions for a device with `free` bytes: its memory if they take a small share, else the file."""
     size = regions.offsets[-1] * regions.width * regions.dtype.itemsize
-    return Held(regions, device) if size <= free * HELD_SHARE else partial(read, regions, device)
+    return DeviceRegions(regions, device) if size <= free * HELD_SHARE else partial(read, regions, device)
 
 
 def free_bytes(device: torch.device) -> int:
-    """What a GPU could still hold; 0 of a CPU, which finds files in its memory anyway."""
+    """Bytes that a GPU can still hold; 0 for a CPU, where files are in the page cache anyway."""
     if device.type != "cuda":
         return 0
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + kept
+    reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + reserve
 
 
 def read(regions: Regions, device: torch.device, places: Ints) -> Tensor:
-    """As `Source`, from the file; float16 becomes float32 on the device."""
+    """Read regions from the file, see `Source`; float16 becomes float32 on the device."""
     values = stored(regions, device, places)
     return values.float() if device.type == "cuda" else widened(values)
 
 
 def stored(regions: Regions, device: torch.device, places: Ints) -> Tensor:
-    """The regions at some places on a device, of the type in which they are stored."""
+    """The regions at some places on a device, in their stored type."""
     shape = (*places.shape, regions.width)
     if device.type != "cuda":
         # of NumPy, whose large arrays lie in large pages: half the time of torch.empty
@@ -170,9 +170,9 @@ def shuffled(pairs: int, batch_size: int, rng: np.random.Generator) -> Iterator[
 def hide_regions(places: Ints, mask: Bools, share: float, rng: np.random.Generator) -> tuple[Ints, Bools]:
     """A random subset of each image's regions, moved to the front; at least one stays."""
     draw = np.where(mask, rng.random(mask.shape), 2.0)
-    kept = mask & ((draw >= share) | (draw == draw.min(1, keepdims=True)))
-    order = np.argsort(~kept, axis=1, kind="stable")[:, : kept.sum(1).max()]
-    return np.take_along_axis(places, order, 1), np.take_along_axis(kept, order, 1)
+    visible = mask & ((draw >= share) | (draw == draw.min(1, keepdims=True)))
+    order = np.argsort(~visible, axis=1, kind="stable")[:, : visible.sum(1).max()]
+    return np.take_along_axis(places, order, 1), np.take_along_axis(visible, order, 1)
 
 
 def hide_words(tokens: Ints, marks: Marks, share: float, rng: np.random.Generator) -> Ints:

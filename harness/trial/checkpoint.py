@@ -15,7 +15,7 @@ DIGEST = 32  # bytes of sha256 that end the file; the rest is what torch.save wr
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Tensors and plain values only, replaced atomically; loads with weights_only=True."""
+    """Save tensors and plain values, replacing the file atomically; it loads with weights_only=True."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
@@ -23,7 +23,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """What was saved, on a device; None where there is nothing, or nothing whole: then the trial begins anew."""
+    """The saved state, on a device; None where the file is absent or damaged: the trial then begins again."""
     if not path.is_file():
         return None
     data = path.read_bytes()

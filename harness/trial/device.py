@@ -1,4 +1,4 @@
-"""The most memory that a trial held, although the process that it ran in has done others before."""
+"""The choice of a device, and the peak memory of a trial in a process that has run others before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESET_PEAK = "5"  # of resident memory, see proc_pid_clear_refs(5)
 
 
 def forget_peak(device: torch.device) -> None:
-    """Give back what earlier trials left, and begin to measure anew; without /proc the process's whole life counts."""
+    """Free what earlier trials left, and reset the peak; without /proc the peak is of the process's whole life."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -29,13 +29,13 @@ def forget_peak(device: torch.device) -> None:
 
 
 def cap_memory(device: torch.device, gpus: float) -> None:
-    """Let a trial with a share of a GPU take no more than that share of its memory: Ray divides by name alone."""
+    """Limit a trial with a share of a GPU to that share of its memory: Ray divides GPUs by name alone."""
     if device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(min(1.0, gpus) if gpus > 0 else 1.0, device)
 
 
 def peak_mb(device: torch.device) -> float:
-    """The most memory held since then, MiB: on the GPU where the trial computes on one, else resident."""
+    """The peak memory since `forget_peak`, MiB: on the GPU where the trial computes on one, else resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     if STATUS.exists():

@@ -1,4 +1,4 @@
-"""What a result was made with: versions, machine, commit. Recorded with every trial, never part of its identity."""
+"""Versions, machine and commit of a result: recorded with every trial, never part of its identity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECORDED = ("torch", "numpy", "ray", "mlflow", "optuna", "pillow", "transformers
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """Names and values for the record; no host name, user or path."""
+    """Versions, machine and commit by name; without host name, user or path."""
     commit, dirty = commit_of(Path(harness.__file__).parent)
     return {
         "harness": harness.__version__,
@@ -62,7 +62,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def cpu_model() -> str:
-    """The processor's name as the kernel gives it."""
+    """The processor's name from /proc/cpuinfo, else from the platform."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():

@@ -1,7 +1,7 @@
-"""Models that are known by their scores alone: their names, what identifies a file of scores, how a board tells it.
+"""Models of which only a file of scores is known: their names, their specs, and their notes on a board.
 
-`TrialSpec` holds them as it holds every trial. Its method has a colon, which no method of ours can have, so that
-nothing collides with it and nothing can run it; its source is the sha256 of the file.
+Their method is `external:NAME`; no method with a card can have a colon, so that the names never collide and nothing
+can run them. Their source is the sha256 of the file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NOTE = "note"
 
 
 def is_external(method: str) -> bool:
-    """Whether a trial's method is the name of somebody else's model."""
+    """Whether a trial's method is a model of which only scores are known."""
     return method.startswith(PREFIX)
 
 
@@ -44,7 +44,7 @@ def one_line(flag: str, text: str, longest: int) -> str:
 def spec_of(
     method: str, dataset: str, protocol: tuple[str, int], seed: int, note: str, fingerprint: str, source: str
 ) -> TrialSpec:
-    """All that decides what a file's scores are ranked to; `protocol` is its name and version."""
+    """The spec of a file of scores; `protocol` is a name and a version, `source` the file's sha256."""
     return TrialSpec(
         method=method,
         dataset=dataset,
@@ -60,7 +60,7 @@ def spec_of(
 
 
 def recipe_of(spec: TrialSpec) -> str:
-    """What the repetitions over seeds share; a model's seeds come in files of their own, so its file is not in it."""
+    """The recipe that repetitions over seeds share; without the file of external scores, as each seed has its own."""
     return spec.model_copy(update={"source": ""}).recipe if is_external(spec.method) else spec.recipe
 
 
@@ -70,13 +70,13 @@ def file_name(file: Path) -> str:
 
 
 def note_of(trial: Mapping[str, Any]) -> str:
-    """What was noted of a model; `trial` is a row of the store's frame."""
+    """The note on a model; `trial` is a row of the store's frame."""
     text = trial.get(f"settings.{NOTE}")
     return str(parse_override(f"{NOTE}={text}")[1]) if text else ""
 
 
 def remark(trial: Mapping[str, Any]) -> str:
-    """What a board says of such a row; empty where the trial is of a method of ours."""
+    """The remark on a board; empty where the trial is of a method with a card."""
     if not is_external(trial["method"]):
         return ""
     note = note_of(trial)
@@ -84,7 +84,7 @@ def remark(trial: Mapping[str, Any]) -> str:
 
 
 def command(trial: Mapping[str, Any]) -> str:
-    """The command that ranks a trial's file again, with the start of the sha256 that tells whether it is the file."""
+    """The command that ranks a trial's file again, with the start of the file's sha256 to recognise it."""
     words = ["harness", "score", trial.get(f"env.{FILE}") or "FILE.npy", "--dataset", trial["dataset"]]
     words += ["--protocol", trial["protocol"], "--name", trial["method"].removeprefix(PREFIX)]
     words += ["--seed", str(trial["seed"])]

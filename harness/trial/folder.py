@@ -1,4 +1,4 @@
-"""A trial's folder, the durable truth of one trial: what lies in it and how it is written."""
+"""A trial's folder, the durable record of one trial: its files, and how they are written and read."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ ATTEMPTS = "attempts.jsonl"
 
 
 def write_spec(folder: Path, spec: TrialSpec) -> None:
-    """What was asked, beside what comes back."""
+    """Write the spec that the trial's result will belong to."""
     write_atomic(folder / SPEC, spec.model_dump_json(indent=2))
 
 
 def write_epochs(folder: Path, reports: Sequence[EpochReport]) -> None:
-    """The trial's finished epochs, one JSON a line."""
+    """Write the reports of the finished epochs, one JSON object per line."""
     write_atomic(folder / EPOCHS, "".join(report.model_dump_json() + "\n" for report in reports))
 
 
 def write_result(folder: Path, result: TrialResult) -> None:
-    """How the trial ended; written last, so that its presence means that all else is there."""
+    """Write the result, after all other files: its presence means that they are there."""
     write_atomic(folder / RESULT, result.model_dump_json(indent=2))
 
 
 def add_attempt(folder: Path, failed: TrialResult) -> None:
-    """Keep in mind that an attempt failed, and how: its result gives way to that of the next one."""
+    """Note how an attempt failed, because its result is replaced by that of the next one."""
     attempt = failed.model_dump_json(include={"failure", "message", "epochs"})
     write_atomic(folder / ATTEMPTS, "".join(f"{line}\n" for line in [*_attempt_lines(folder), attempt]))
 
@@ -67,12 +67,12 @@ def _attempt_lines(folder: Path) -> list[str]:
 
 
 def _read(path: Path, parse: Callable[[str], T]) -> T | None:
-    """What a file holds; None where it is absent or torn, which is as good: whoever needs it makes it again."""
+    """The parsed file; None where it is absent or damaged: whoever needs it writes it again."""
     try:
         return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
         reason = str(error).splitlines()[0]
-        logging.getLogger(__name__).warning("%s is damaged (%s) and is made again", path, reason)
+        logging.getLogger(__name__).warning("%s is damaged (%s) and is written again", path, reason)
         return None

@@ -1,4 +1,4 @@
-"""What was asked and what came back: TrialSpec, Assignment, EpochReport, TrialResult. No torch."""
+"""The records of a trial: TrialSpec, Assignment, EpochReport, TrialResult. No torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.config.cards import DatasetCard, MethodCard
 from harness.config.sections import Scalar, Training
 
 Phase = Literal["start", "train", "test"]
@@ -20,7 +21,7 @@ HEADLINE = (*RECALLS, "rsum")
 
 
 class State(StrEnum):
-    """Where a trial stands."""
+    """The state of a trial."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -48,13 +49,13 @@ class Failure(StrEnum):
         return self in (Failure.OOM_HOST, Failure.KILLED, Failure.NODE_LOST)
 
 
-class Record(BaseModel):
+class TrialRecord(BaseModel):
     """A frozen record that goes to and from JSON unchanged."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class TrialSpec(Record):
+class TrialSpec(TrialRecord):
     """All that decides a result and nothing else."""
 
     method: str
@@ -76,7 +77,7 @@ class TrialSpec(Record):
 
     @property
     def recipe(self) -> str:
-        """What its repetitions over seeds share: the key without the seed."""
+        """The key without the seed, which repetitions over seeds share."""
         return self.model_copy(update={"seed": 0}).key
 
     @property
@@ -85,8 +86,8 @@ class TrialSpec(Record):
         return f"{self.method}/{self.dataset}/s{self.seed}"
 
 
-class Budget(Record):
-    """What the search cost that found a trial's settings."""
+class Budget(TrialRecord):
+    """The cost of the search that found a trial's settings."""
 
     campaign: str
     trials: int
@@ -96,7 +97,7 @@ class Budget(Record):
 
 
 def shortfalls(mine: Mapping[str, float], all_: Iterable[Mapping[str, float]]) -> Iterator[tuple[str, float, float]]:
-    """What of a search's budget is over a tenth smaller than the largest: its name, how much it is, and the largest."""
+    """The parts of a search's budget that are over a tenth below the largest: name, amount, and the largest."""
     all_ = list(all_)
     for name in EQUAL:
         most = max(budget[name] for budget in all_)
@@ -104,12 +105,12 @@ def shortfalls(mine: Mapping[str, float], all_: Iterable[Mapping[str, float]]) -
             yield name, mine[name], most
 
 
-class Assignment(Record):
-    """What a worker is handed: a spec and the places it needs, none of which changes the result."""
+class Assignment(TrialRecord):
+    """What a worker is handed: a spec, the cards that it was planned from, and where to work; only the spec decides."""
 
     spec: TrialSpec
-    method_card: Path
-    dataset_card: Path
+    method_card: MethodCard
+    dataset_card: DatasetCard
     data: Path = Field(description="root below which datasets lie")
     folder: Path = Field(description="the trial's own folder, runs/trials/<key>")
     cache: Path = Field(description="where generated data and fingerprints may be kept")
@@ -119,16 +120,16 @@ class Assignment(Record):
     gpus: float = 0.0
     custom: dict[str, float] = Field(default_factory=dict, description="of Ray's custom resources")
     seconds: float = Field(0.0, description="the longest that an attempt may take; 0 is no limit")
-    search: Budget | None = Field(None, description="what found its settings, if a search did")
-    label: str = Field("", description="how people are told of it, where not by the spec's label")
+    search: Budget | None = Field(None, description="the search that found its settings, if any")
+    label: str = Field("", description="its name for people, where not the spec's label")
 
     @property
     def name(self) -> str:
-        """How people are told of it."""
+        """Its name for people."""
         return self.label or self.spec.label
 
 
-class EpochReport(Record):
+class EpochReport(TrialRecord):
     """One epoch of one trial, or its start (epoch 0, before any training)."""
 
     key: str
@@ -141,11 +142,16 @@ class EpochReport(Record):
     pairs_per_second: float = 0.0
     data_wait: float = Field(0.0, description="share of training in which a step waited for its batch")
     phase: Phase = "train"
-    note: str = Field("", description="something to be told to people, once")
+    note: str = Field("", description="shown to people, once")
 
 
-class TrialResult(Record):
-    """What came back: measures from ranks, cost, environment; or the reason why not."""
+def best_rsum(reports: Iterable[EpochReport]) -> float | None:
+    """The highest rsum on val; None where no epoch has one."""
+    return max((report.val["rsum"] for report in reports if "rsum" in report.val), default=None)
+
+
+class TrialResult(TrialRecord):
+    """The result of a trial: measures from ranks, cost, environment; or why it failed."""
 
     spec: TrialSpec
     state: State
@@ -159,7 +165,7 @@ class TrialResult(Record):
     best_epoch: int = 0
     epochs: int = 0
     attempts: int = Field(1, description="this one, and those that failed before it")
-    search: Budget | None = Field(None, description="what found its settings, if a search did")
+    search: Budget | None = Field(None, description="the search that found its settings, if any")
     gallery: dict[str, int] = Field(default_factory=dict, description="images, captions, folds")
     cost: dict[str, float] = Field(
         default_factory=dict,

@@ -1,4 +1,4 @@
-"""One trial, start to end: train, select on val, score test once. Knows no Ray, no MLflow, no Optuna."""
+"""One trial from start to end: train, select on val, score test once. Imports no Ray, MLflow or Optuna."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from harness.blocks.encoders import TextEncoder
-from harness.config.cards import SELECTION, DatasetCard, MethodCard, ProtocolCard, read_card
+from harness.config.cards import SELECTION, MethodCard, ProtocolCard
 from harness.config.registry import load_class
 from harness.config.sections import Scalar
 from harness.config.sources import source_hash
 from harness.data.dataset import Dataset
 from harness.data.text_encoder import load_model
-from harness.errors import DataError, TrialError
+from harness.errors import ConfigError, DataError, TrialError
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
 from harness.evaluation.protocols import gallery, split_folds
@@ -50,9 +50,9 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no room, or no more allowed
 
 
 def steps(assignment: Assignment) -> Steps:
-    """The life of a trial: yields a report an epoch, is sent go on (True) or stop (False), returns the result.
+    """Run a trial: yields a report per epoch, is sent go on (True) or stop (False), returns the result.
 
-    Never raises but for an interruption: whatever else goes wrong becomes a FAILED result, its traceback in the folder.
+    Raises on an interruption only: any other error becomes a FAILED result, its traceback in the folder.
     """
     try:
         result = yield from Trial(assignment).run()
@@ -63,7 +63,7 @@ def steps(assignment: Assignment) -> Steps:
 
 
 class Trial:
-    """One assignment under way."""
+    """A running trial."""
 
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
@@ -75,23 +75,18 @@ class Trial:
         cap_memory(self.device, assignment.gpus)
         forget_peak(self.device)
         self.environment = environment(self.device)  # now: the checkout may change while the trial runs
-        card = read_card(DatasetCard, assignment.dataset_card)
+        card, method_card = assignment.dataset_card, assignment.method_card
         self.dataset = open_dataset(card, assignment.data, assignment.cache, self.spec.limit)
-        if self.dataset.fingerprint != self.spec.data_fingerprint:
-            raise DataError(f"the files of {card.name} changed since the trial was planned; run the command again")
-        self.protocol = None if self.spec.protocol == SELECTION else find_protocol(card, self.spec.protocol)
-        method_card = read_card(MethodCard, assignment.method_card)
-        if source_hash(method_card) != self.spec.source:
-            raise DataError(
-                f"the source of {method_card.name} changed since the trial was planned; run the command again"
-            )
+        check_fingerprint(self.dataset, self.spec.data_fingerprint)
+        check_source(method_card, self.spec.source)
+        self.protocol = None if self.spec.protocol == SELECTION else card.protocol(self.spec.protocol)
         self.method = build_method(method_card, self.spec.settings, self.dataset, self.spec.seed).to(self.device)
         self.reports: list[EpochReport] = []
         self.best: dict[str, Any] = {"epoch": 0, "rsum": -math.inf, "method": None}
         self.positives, self.note = positives.present(card, self.spec.protocol, assignment.data, self.spec.limit)
 
     def run(self) -> Steps:
-        """Epochs from where they stood, then the best weights on test."""
+        """The epochs that are left, then test with the best weights."""
         trainer = self._trainer()
         go = yield self._report(phase="start", val=self.reports[-1].val if self.reports else None)
         while go is not False and trainer is not None and not self._finished(trainer):
@@ -116,8 +111,8 @@ class Trial:
             self.reports = reports[: trainer.epoch]
         elif (self.folder / CHECKPOINT).is_file():
             damaged = EPOCHS if state else CHECKPOINT
-            anew = f"{self.assignment.name}: {damaged} is damaged; the trial begins anew"
-            self.note = f"{anew}. {self.note}" if self.note else anew
+            restart = f"{self.assignment.name}: {damaged} is damaged; the trial begins again"
+            self.note = f"{restart}. {self.note}" if self.note else restart
         return trainer
 
     def _finished(self, trainer: Trainer) -> bool:
@@ -144,12 +139,12 @@ class Trial:
         return measures(rank(score_split(self.method, split, self.device).scores, split.pairs))
 
     def _selected(self) -> TrialResult:
-        """The best epoch on val; test stays closed."""
+        """The result of the best epoch on val; test is not opened."""
         val = self.reports[self.best["epoch"] - 1].val if self.best["epoch"] else self._validate()
         return self._result(State.DONE, val)
 
     def _test(self, protocol: ProtocolCard) -> TrialResult:
-        """The best weights of val on the protocol's gallery, once."""
+        """The result of the weights that are best on val, scored once on the protocol's gallery."""
         if self.best["method"] is not None:
             self.method.load_state_dict(self.best["method"])
         split = self.dataset.split(protocol.split)
@@ -230,23 +225,39 @@ def build_method(card: MethodCard, settings: dict[str, Scalar], dataset: Dataset
 
 
 def known_words(dataset: Dataset) -> Words:
-    """What the dataset's card says that is known of words before training."""
+    """The pretrained word vectors or the pretrained encoder that the dataset's card names."""
     vectors, folder, ids = dataset.vectors, dataset.encoder, len(dataset.vocabulary)
     if folder:
         return Words(encoder=lambda: TextEncoder(load_model(folder, ids)))
     return Words(torch.from_numpy(vectors.numbers), torch.from_numpy(vectors.known)) if vectors else Words()
 
 
-def find_protocol(card: DatasetCard, name: str) -> ProtocolCard:
-    """The protocol of a card."""
-    protocol = card.protocol(name)
-    if protocol is None:
-        raise DataError(f"{card.path}: no protocol {name!r}")
-    return protocol
+def check_fingerprint(dataset: Dataset, planned: str) -> None:
+    """DataError where the files that this worker sees are not those that were planned."""
+    if dataset.fingerprint != planned:
+        raise DataError(
+            f"the files of {dataset.card.name} changed since the trial was planned, or are others on this node; "
+            "run the command again"
+        )
+
+
+def check_source(card: MethodCard, planned: str) -> None:
+    """DataError where the code that this worker would run is absent or not the code that was planned."""
+    try:
+        source = source_hash(card)
+    except ConfigError as error:
+        raise DataError(
+            f"the source of {card.name} is not on this node; install its package there, or use a shared folder: {error}"
+        ) from error
+    if source != planned:
+        raise DataError(
+            f"the source of {card.name} changed since the trial was planned, or is another on this node; "
+            "run the command again"
+        )
 
 
 def failed(assignment: Assignment, error: Exception) -> TrialResult:
-    """The result of a trial that went wrong; its traceback is kept in the folder."""
+    """The result of a trial that raised an error; writes the traceback into its folder."""
     write_atomic(assignment.folder / TRACEBACK, "".join(traceback.format_exception(error)))
     return TrialResult(
         spec=assignment.spec,
@@ -274,7 +285,7 @@ def classify(error: Exception) -> Failure:
 
 
 def explain(error: Exception) -> str:
-    """One line for people."""
+    """An exception in one line, with what to do where that is known."""
     if classify(error) is Failure.OOM:
         return (
             "out of GPU memory in training; the batch is never shrunk, so lower training.batch_size or the method's "

@@ -16,13 +16,13 @@ from harness.config.sections import Training
 from harness.data.split import Split
 from harness.errors import NonFiniteError
 from harness.method import Batch, Method
-from harness.trial.batches import Ahead, Batches, free_bytes, source
+from harness.trial.batches import Batches, ReadAhead, free_bytes, source
 
 
 class EpochCost(NamedTuple):
-    """What one epoch of training gave and took."""
+    """Loss, learning rate and time of one epoch of training."""
 
-    loss: float  # a pair
+    loss: float  # per pair
     lr: float  # of the last step
     seconds: float
     pairs: int
@@ -54,7 +54,7 @@ class Trainer:
         for encoder in self.frozen:
             encoder.eval()  # without dropout
         start, total, pairs = time.perf_counter(), 0.0, 0
-        batches = Ahead(self.batches.epoch(rng))
+        batches = ReadAhead(self.batches.epoch(rng))
         for step, batch in enumerate(batches):
             total += self._step(batch, self.epoch * len(self.batches) + step)
             pairs += len(batch.positives)
@@ -81,7 +81,7 @@ class Trainer:
         return value
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on, as tensors and plain values."""
+        """The state that the next epoch depends on, as tensors and plain values."""
         return {"epoch": self.epoch, "method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:
@@ -97,14 +97,14 @@ def encoders(method: nn.Module) -> list[TextEncoder]:
 
 
 def parameter_groups(method: nn.Module, share: float) -> Iterable[Any]:
-    """What an optimizer is given: all parameters alike, or those of text encoders at a share of the learning rate.
+    """The parameters for an optimizer: all alike, or those of text encoders at a share of the learning rate.
 
     A share of 0 leaves them out.
     """
     theirs = [part for encoder in encoders(method) for part in encoder.parameters()]
     if not theirs:
         return method.parameters()
-    others = [part for part in method.parameters() if all(part is not one for one in theirs)]
+    others = [part for part in method.parameters() if all(part is not other for other in theirs)]
     groups = [{"params": others, "share": 1.0}, {"params": theirs, "share": share}]
     return groups if share else groups[:1]
 

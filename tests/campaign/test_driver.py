@@ -12,22 +12,27 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
+from harness.campaign import plan as campaign_plan
 from harness.campaign.driver import LOCK, Outcome, choose_executor, execute
-from harness.campaign.plan import Plan, check_room, plan
-from harness.config.cards import DatasetCard, Request, read_card
+from harness.campaign.plan import Plan, check_room, plan, selected
+from harness.config.cards import DatasetCard, ResourceRequest, read_card
 from harness.config.project import Config, load
 from harness.config.registry import discover
 from harness.config.sections import Campaign, Paths, Resources, Training
+from harness.config.selection import Selection
+from harness.config.sources import source_hash
 from harness.data.content import Place
 from harness.errors import DataError, ResourceError, StoreError, UsageError
 from harness.executors.executor import InProcess
 from harness.executors.ray_cluster import RayExecutor
 from harness.files import write_atomic
 from harness.interruption import held_back
+from harness.layouts.opening import open_dataset
 from harness.layouts.scenes import Scenes
 from harness.tracking.log import Logbook
 from harness.tracking.store import is_logged
@@ -109,11 +114,12 @@ def config(tiny: Path, tmp_path: Path, store: str) -> Config:
     )
 
 
-def planned(config: Config, **flags: object) -> Plan:
-    return plan(config, discover(config), **flags)  # type: ignore[arg-type]
+def planned(config: Config, force: bool = False, retry: frozenset[Failure] = frozenset(), **flags: Any) -> Plan:
+    selection = Selection(**{name: tuple(flag) if isinstance(flag, list) else flag for name, flag in flags.items()})
+    return plan(config, discover(config), selection, force, retry)
 
 
-def carry_out(config: Config, view: Watcher | None = None, **flags: object) -> Outcome:
+def carry_out(config: Config, view: Watcher | None = None, **flags: Any) -> Outcome:
     made = planned(config, **flags)
     return execute(made, InProcess(), Logbook(Tracker(made.uri)), view or Watcher())
 
@@ -186,12 +192,31 @@ def test_another_recipe_setting_or_source_is_another_trial_and_other_resources_a
 
 def test_a_card_says_what_its_trials_ask_for_and_the_configuration_wins(config: Config) -> None:
     registry = discover(config)
-    registry.methods["vsepp"] = registry.methods["vsepp"].model_copy(update={"resources": Request(cpus=2, gpus=0.5)})
+    registry.methods["vsepp"] = registry.methods["vsepp"].model_copy(
+        update={"resources": ResourceRequest(cpus=2, gpus=0.5)}
+    )
     asked = plan(config, registry).trials[0].assignment
     assert (asked.cpus, asked.threads, asked.gpus) == (2, 2, 0.5)
     config = changed(config, resources=Resources(cpus_per_trial=1, gpus_per_trial=0))
     told = plan(config, registry).trials[0].assignment
     assert (told.cpus, told.threads, told.gpus) == (1, 1, 0)
+
+
+def test_a_plan_opens_each_dataset_once_and_hashes_each_method_once(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    opened: list[str] = []
+    monkeypatch.setattr(campaign_plan, "source_hash", lambda card: hashed.append(card.name) or source_hash(card))
+    monkeypatch.setattr(
+        campaign_plan, "open_dataset", lambda card, *places: opened.append(card.name) or open_dataset(card, *places)
+    )
+    assert len(planned(config, methods=["vsepp", "chance"], seeds=[0, 1]).todo) == 4
+    assert (sorted(hashed), opened) == (["chance", "vsepp"], ["tiny"])
+    hashed.clear(), opened.clear()
+    both = Selection(methods=("chance", "vsepp"), datasets=("tiny", "scenes"), seeds=(0, 1))
+    assert len(selected(config, discover(config), both).trials) == 8
+    assert (sorted(hashed), opened) == (["chance", "vsepp"], ["tiny", "scenes"])
 
 
 def with_method(config: Config, source: str) -> Config:
@@ -221,7 +246,7 @@ def test_a_changed_source_of_a_method_is_another_trial(config: Config) -> None:
         ({"limit": 0}, "--limit 0"),
     ],
 )
-def test_what_does_not_exist_is_refused(config: Config, flags: dict[str, object], words: str) -> None:
+def test_what_does_not_exist_is_refused(config: Config, flags: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         planned(config, **flags)
 
@@ -263,9 +288,10 @@ def test_what_is_done_is_not_done_again_and_needs_no_heavy_library(config: Confi
     assert standing(again) == ["done", "done"]
     code = (
         "import sys; from harness.config.project import Config; from harness.campaign.plan import plan;"
-        "from harness.config.registry import discover; config = Config.model_validate_json(sys.stdin.read());"
+        "from harness.config.registry import discover; from harness.config.selection import Selection;"
+        "config = Config.model_validate_json(sys.stdin.read());"
         f"config = config.model_copy(update={{'root': __import__('pathlib').Path({str(config.root)!r})}});"
-        "assert plan(config, discover(config), methods=['vsepp', 'chance']).idle;"
+        "assert plan(config, discover(config), Selection(methods=('vsepp', 'chance'))).idle;"
         "assert not {'torch', 'ray', 'mlflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], input=config.model_dump_json(), text=True, check=True)

@@ -321,7 +321,6 @@ def test_a_name_with_marks_is_shown_as_it_is_in_every_form(split: Split, call: C
 def test_scores_of_one_fold_of_a_split_are_told_from_the_whole() -> None:
     card = read_card(DatasetCard, ROOT / "datasets" / "coco" / "card.toml")
     protocol = card.protocol("5k")
-    assert protocol
     hint, other = hints_of((1000, 5000), (5000, 25000), card, protocol)
     assert (
         other == "split 'val' has this size"

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from sample_results import result_of, spec_of
 from tiny_project import CARD, Call
+from toy_trials import any_cards
 
-from harness.campaign.reproduction import Again, Case, noise
+from harness.campaign.reproduction import Case, Repetition, noise
 from harness.tracking.tracker import Tracker
 from harness.trial.results import Assignment, Failure, State
 
@@ -66,11 +67,11 @@ def test_an_unknown_run_is_refused_with_its_neighbours(trained: Path, call: Call
     assert "did you mean mean/tiny/s" in capsys.readouterr().err
 
 
-def again(rsum: float, width: float, **changes: object) -> Again:
+def again(rsum: float, width: float, **changes: object) -> Repetition:
     then = result_of(spec_of(), 270.0)
-    places = dict.fromkeys(("method_card", "dataset_card", "data", "cache", "folder"), Path())
-    case = Case("caan", then, Assignment(spec=then.spec, **places), (), width, Path())
-    return Again(case, result_of(spec_of(), rsum, **changes))
+    places = dict.fromkeys(("data", "cache", "folder"), Path())
+    case = Case("caan", then, Assignment(spec=then.spec, **any_cards(), **places), (), width, Path())
+    return Repetition(case, result_of(spec_of(), rsum, **changes))
 
 
 def test_the_verdict_is_in_words() -> None:

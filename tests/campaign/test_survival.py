@@ -29,6 +29,7 @@ from harness.campaign.plan import Planned, plan
 from harness.cli.output import Output
 from harness.config.project import load
 from harness.config.registry import discover
+from harness.config.selection import Selection
 from harness.executors.executor import InProcess
 from harness.executors.ray_cluster import RayExecutor
 from harness.tracking.log import Logbook
@@ -87,7 +88,7 @@ def calm(place: Path) -> None:
 def planned(*overrides: str, method: str = "troubled", seeds: Sequence[int] = (0,)) -> list[Planned]:
     """The trials of a method as the working folder's project plans them."""
     config = load(None, overrides)
-    return list(plan(config, discover(config), methods=[method], seeds=seeds).trials)
+    return list(plan(config, discover(config), Selection(methods=(method,), seeds=tuple(seeds))).trials)
 
 
 def undisturbed(assignment: Assignment, folder: Path) -> Path:

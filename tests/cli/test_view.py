@@ -10,7 +10,7 @@ from rich.console import Console
 from toy_trials import toy_assignment
 
 from harness.campaign.plan import Plan, Planned
-from harness.cli.view import Lines, Picture, Totals, clock
+from harness.cli.view import LineView, LiveView, Totals, clock
 from harness.trial.results import EpochReport, Failure, State, TrialResult
 
 EPOCHS = 10
@@ -54,7 +54,7 @@ def ended(plan: Plan, trial: int, state: State = State.DONE) -> TrialResult:
     )
 
 
-def start(view: Lines | Picture, plan: Plan) -> None:
+def start(view: LineView | LiveView, plan: Plan) -> None:
     """The campaign begins, and every trial that is left is handed out."""
     view.start(len(plan.trials), len(plan.trials) - len(plan.todo))
     for trial in plan.todo:
@@ -72,7 +72,7 @@ def screen(width: int, height: int) -> Console:
     return Console(file=io.StringIO(), force_terminal=True, width=width, height=height, color_system=None)
 
 
-def drawn(picture: Picture, console: Console) -> list[str]:
+def drawn(picture: LiveView, console: Console) -> list[str]:
     """The picture's lines, on a screen of the same size that nothing else writes to."""
     other = screen(console.width, console.height)
     with other.capture() as capture:
@@ -84,7 +84,7 @@ def drawn(picture: Picture, console: Console) -> list[str]:
 @pytest.mark.parametrize("running", [0, 2, 60])
 def test_the_picture_never_overflows_the_screen(tmp_path: Path, width: int, height: int, running: int) -> None:
     plan, console = make_plan(tmp_path, 80), screen(width, height)
-    with Picture(console) as picture:
+    with LiveView(console) as picture:
         start(picture, plan)
         for trial in range(running):
             picture.epoch(report(plan, trial, 0, "start"))
@@ -98,7 +98,7 @@ def test_the_picture_never_overflows_the_screen(tmp_path: Path, width: int, heig
 
 def test_a_running_trial_shows_epoch_val_rsum_speed_and_time_left(tmp_path: Path) -> None:
     plan, console = make_plan(tmp_path, 3, done=1), screen(80, 24)
-    with Picture(console) as picture:
+    with LiveView(console) as picture:
         start(picture, plan)
         picture.epoch(report(plan, 1, 0, "start"))
         picture.epoch(report(plan, 1, 4, seconds=60.0))
@@ -110,7 +110,7 @@ def test_a_running_trial_shows_epoch_val_rsum_speed_and_time_left(tmp_path: Path
 
 def test_results_scroll_by_and_leave_the_picture(tmp_path: Path) -> None:
     plan, console = make_plan(tmp_path, 2), screen(80, 24)
-    with Picture(console) as picture:
+    with LiveView(console) as picture:
         start(picture, plan)
         for trial in range(2):
             picture.epoch(report(plan, trial, 0, "start"))
@@ -158,7 +158,7 @@ def replace_seconds(result: TrialResult, seconds: float) -> TrialResult:
 @pytest.mark.parametrize(("quiet", "count"), [(False, 5), (True, 2)])
 def test_lines_are_plain_and_one_a_report_or_result(tmp_path: Path, quiet: bool, count: int) -> None:
     plan, file = make_plan(tmp_path, 1), io.StringIO()
-    with Lines(Console(file=file, width=80), quiet) as lines:
+    with LineView(Console(file=file, width=80), quiet) as lines:
         start(lines, plan)
         lines.epoch(report(plan, 0, 0, "start"))
         lines.epoch(report(plan, 0, 1))

@@ -93,7 +93,6 @@ def test_the_five_folds_are_runs_of_a_thousand_images(tmp_path: Path) -> None:
     card = narrow("coco")
     content = read(tmp_path, card, "test")
     protocol = card.protocol("1k-fold5")
-    assert protocol is not None
     parts = folds(protocol, len(content.images), content.pairs)
     assert [(fold.images[0], fold.images[-1], len(fold.images), len(fold.captions)) for fold in parts] == [
         (1000 * k, 1000 * k + 999, 1000, 5000) for k in range(5)

@@ -168,6 +168,25 @@ def test_a_place_that_does_not_exist_is_named(tmp_path: Path) -> None:
         discover(config(tmp_path), [tmp_path / "absent.toml"])
 
 
+def test_a_card_is_found_by_its_name_or_refused_with_the_nearest_names(tmp_path: Path) -> None:
+    registry = discover(config(tmp_path))
+    assert registry.method("vsepp") is registry.methods["vsepp"]
+    assert registry.dataset("scenes") is registry.datasets["scenes"]
+    with pytest.raises(UsageError, match="unknown method 'vsep'; did you mean vsepp"):
+        registry.method("vsep")
+    with pytest.raises(UsageError, match="unknown dataset 'scene'; did you mean scenes"):
+        registry.dataset("scene")
+
+
+def test_a_protocol_is_found_by_its_name_the_first_without_one_or_refused(tmp_path: Path) -> None:
+    card = discover(config(tmp_path)).dataset("coco")
+    assert card.protocol() is card.protocols[0] and card.protocol(card.protocols[1].name) is card.protocols[1]
+    assert card.protocol_identity("val") == ("val", 0)
+    assert card.protocol_identity("5k") == ("5k", card.protocol("5k").version)
+    with pytest.raises(UsageError, match=r"dataset coco: unknown protocol '5kk'; did you mean 5k"):
+        card.protocol("5kk")
+
+
 def test_the_source_hash_follows_the_code_and_nothing_else(tmp_path: Path) -> None:
     first = write_card(tmp_path / "a", "mine", code=CODE.format(name="Mine"))
     second = write_card(tmp_path / "b", "mine", code=CODE.format(name="Mine").replace("\n", "\r\n"))

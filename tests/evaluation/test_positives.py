@@ -16,10 +16,11 @@ import torch
 from folds import pytrec_eval, slow_map_r, success
 
 import methods
-from harness.campaign.plan import check_data
+from harness.campaign.plan import PlanInputs, check_data
 from harness.config.cards import DatasetCard, MethodCard, read_card
+from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.config.sections import Training
+from harness.config.sections import Paths, Training
 from harness.config.sources import source_hash
 from harness.config.toml import validate
 from harness.data.split import Split
@@ -371,7 +372,7 @@ def assigned(data: Path, protocol: str = "all", limit: int | None = None) -> Ass
         source=source_hash(method),
     )
     folder = data / "trials" / spec.key
-    return Assignment(spec=spec, method_card=method.path, dataset_card=place, data=data, folder=folder, cache=cache)
+    return Assignment(spec=spec, method_card=method, dataset_card=card(), data=data, folder=folder, cache=cache)
 
 
 def run(data: Path, protocol: str = "all", limit: int | None = None) -> tuple[list[EpochReport], TrialResult, Path]:
@@ -439,12 +440,16 @@ def test_a_trial_with_a_damaged_set_fails_for_its_data(data: Path) -> None:
 
 
 def test_a_damaged_set_is_refused_before_anything_runs(data: Path) -> None:
-    registry = Registry({}, {"tiny": card()})
-    check_data(registry, [assigned(data)])
+    config, registry = Config(root=data, paths=Paths(data=Path(), results=Path())), Registry({}, {"tiny": card()})
+
+    def check(trials: list[Assignment]) -> None:
+        check_data(trials, PlanInputs(config, registry, limit=None))
+
+    check([assigned(data)])
     write(data / "sets" / "i2c.json", {"902": [12]})
     with pytest.raises(DataError, match="image 902 is not of the split"):
-        check_data(registry, [assigned(data)])
-    check_data(registry, [assigned(data, protocol="halves")])
+        check([assigned(data)])
+    check([assigned(data, protocol="halves")])
 
 
 def test_sets_on_more_scores_than_can_be_held_are_refused_before_scoring(data: Path) -> None:

@@ -8,12 +8,10 @@ import pytest
 import torch
 from toy_trials import counting, toy_assignment
 
-from harness.config.registry import BUILT_IN
 from harness.config.sections import Cluster
-from harness.errors import DataError
 from harness.executors import file_transfer
 from harness.executors.executor import InProcess
-from harness.executors.file_transfer import Courier, Parcel, card_here, pack, unpack
+from harness.executors.file_transfer import Courier, Parcel, pack, unpack
 from harness.executors.ray_cluster import RayExecutor
 from harness.trial.checkpoint import load_checkpoint
 from harness.trial.folder import CHECKPOINT, RESULT, read_epochs, read_result
@@ -82,22 +80,28 @@ def test_a_result_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert written[-1] == RESULT and "spec.json" in written, "and nothing leaves the folder"
 
 
-def test_a_card_that_is_not_there_is_the_installed_one_or_fails_the_trial(trial: Assignment, tmp_path: Path) -> None:
-    assert card_here(Path("/nowhere/methods/vsepp.toml")) == BUILT_IN / "vsepp.toml"
-    assert card_here(Path("/nowhere/datasets/scenes/card.toml")).is_file()
-    with pytest.raises(DataError, match="not on this node"):
-        card_here(Path("/nowhere/mine.toml"))
-    gone = trial.model_copy(update={"method_card": tmp_path / "mine.toml"})
-    outcome = carried(gone).outcome
+def elsewhere(trial: Assignment, class_: str) -> Assignment:
+    """The trial with cards from another machine, whose files this one does not have."""
+    method = trial.method_card.model_copy(update={"path": Path("/nowhere/mine.toml"), "class_": class_})
+    dataset = trial.dataset_card.model_copy(update={"path": Path("/nowhere/tiny/card.toml")})
+    return trial.model_copy(update={"method_card": method, "dataset_card": dataset})
+
+
+def test_cards_travel_with_the_assignment_and_need_no_file_on_the_node(trial: Assignment) -> None:
+    outcome = carried(elsewhere(trial, trial.method_card.class_)).outcome
+    assert outcome.state is State.DONE and outcome.failure is None  # type: ignore[union-attr]
+
+
+def test_a_method_whose_code_is_not_on_the_node_fails_its_trial(trial: Assignment) -> None:
+    outcome = carried(elsewhere(trial, "mine:Mine")).outcome
     assert outcome.state is State.FAILED and outcome.failure is Failure.DATA  # type: ignore[union-attr]
+    assert "is not on this node; install its package there" in outcome.message  # type: ignore[union-attr]
     assert read_result(trial.folder) == outcome
 
 
 def test_rays_workers_bring_their_files_to_the_driver(local_ray: None, tmp_path: Path) -> None:
     executor = RayExecutor(Cluster(shared=False), steps=counting)
     trials = [toy_assignment(tmp_path, seed, epochs=3) for seed in range(3)]
-    for card in (trials[0].method_card, trials[0].dataset_card):
-        card.touch()
     results = list(executor.run(trials, lambda report: report.key != trials[2].spec.key or report.epoch < 2))
     assert {result.spec.seed: (result.state, result.epochs) for result in results} == {
         0: (State.DONE, 3),

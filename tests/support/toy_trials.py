@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator
+from functools import cache
 from pathlib import Path
 
+from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.sections import Training
 from harness.files import write_atomic
 from harness.trial.folder import write_epochs, write_result
 from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 
+ROOT = Path(__file__).parents[2]
 ToySteps = Generator[EpochReport, bool | None, TrialResult]
 
 
@@ -61,5 +64,12 @@ def toy_assignment(folder: Path, seed: int = 0, epochs: int = 2, pause: float = 
         protocol_version=1,
         source="",
     )
-    paths = {name: folder / name for name in ("method_card", "dataset_card", "data", "cache")}
-    return Assignment.model_validate({"spec": spec, "folder": folder / "trials" / spec.key, **paths, **places})
+    about = {**any_cards(), "data": folder / "data", "cache": folder / "cache"}
+    return Assignment.model_validate({"spec": spec, "folder": folder / "trials" / spec.key, **about, **places})
+
+
+@cache
+def any_cards() -> dict[str, MethodCard | DatasetCard]:
+    """Cards for assignments that no real trial reads."""
+    method, dataset = ROOT / "methods" / "chance.toml", ROOT / "datasets" / "scenes" / "card.toml"
+    return {"method_card": read_card(MethodCard, method), "dataset_card": read_card(DatasetCard, dataset)}

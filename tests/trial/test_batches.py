@@ -18,9 +18,9 @@ from harness.data.regions import PaddedArray, Ragged, Regions, offsets
 from harness.data.tokens import UNKNOWN
 from harness.trial.batches import (
     PIECE,
-    Ahead,
     Batches,
-    Held,
+    DeviceRegions,
+    ReadAhead,
     batches_per_epoch,
     free_bytes,
     hide_regions,
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 
 def batches(of: Any, training: Training, held: bool = False) -> Batches:
-    return Batches(of, training, Held(of.images, CPU) if held else source(of.images, CPU, 0), CPU)
+    return Batches(of, training, DeviceRegions(of.images, CPU) if held else source(of.images, CPU, 0), CPU)
 
 
 def layout(name: str, dtype: str) -> Regions:
@@ -89,24 +89,24 @@ def test_words_hidden_and_matches_are_the_same_whether_regions_are_read_or_held(
 def test_only_regions_in_use_are_held_and_as_they_are_stored() -> None:
     repeated = layout("a row a caption", "float16")
     assert len(repeated.rows) == IMAGES * EACH * 4
-    held = Held(repeated.first(5), CPU).rows
+    held = DeviceRegions(repeated.first(5), CPU).rows
     assert held.shape == (5 * 4, 5) and held.dtype == torch.float16
     few = layout("ragged", "float32").first(2)
-    assert len(Held(few, CPU).rows) == few.counts.sum() < len(few.rows)
+    assert len(DeviceRegions(few, CPU).rows) == few.counts.sum() < len(few.rows)
 
 
 def test_regions_are_held_from_a_third_of_the_free_memory_downwards_and_never_on_a_cpu() -> None:
     images = layout("padded", "float16")
     needed = 2 * images.rows.size
-    assert isinstance(source(images, CPU, 3 * needed), Held)
-    assert not isinstance(source(images, CPU, 3 * needed - 3), Held)
-    assert not isinstance(source(images, CPU, free_bytes(CPU)), Held)
+    assert isinstance(source(images, CPU, 3 * needed), DeviceRegions)
+    assert not isinstance(source(images, CPU, 3 * needed - 3), DeviceRegions)
+    assert not isinstance(source(images, CPU, free_bytes(CPU)), DeviceRegions)
 
 
 def test_more_regions_than_are_taken_to_a_device_at_a_time_are_all_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.trial.batches.HELD_ROWS", 7)
     images = layout("padded", "float32")
-    assert np.array_equal(Held(images, CPU).rows, images.rows)
+    assert np.array_equal(DeviceRegions(images, CPU).rows, images.rows)
 
 
 def test_every_float16_is_read_as_the_float32_of_its_value() -> None:
@@ -124,7 +124,7 @@ def test_every_float16_is_read_as_the_float32_of_its_value() -> None:
 def test_a_gpu_gets_the_batches_of_the_cpu(name: str, dtype: str) -> None:
     of, training, gpu = split(layout(name, dtype)), Training(batch_size=8, drop_regions=0.5), torch.device("cuda")
     for regions in (source(of.images, gpu, 0), source(of.images, gpu, free_bytes(gpu))):
-        found = Ahead(Batches(of, training, regions, gpu).epoch(np.random.default_rng(7)))
+        found = ReadAhead(Batches(of, training, regions, gpu).epoch(np.random.default_rng(7)))
         expected = batches(of, training).epoch(np.random.default_rng(7))
         for ours, theirs in zip(found, expected, strict=True):
             assert all(
@@ -204,7 +204,7 @@ def test_batches_are_made_ahead_in_order_and_only_one_of_them() -> None:
             made.append(number)
             yield number
 
-    ahead = Ahead(items())  # type: ignore[arg-type]
+    ahead = ReadAhead(items())  # type: ignore[arg-type]
     taken = []
     for item in ahead:
         deadline = time.monotonic() + 5
@@ -222,6 +222,6 @@ def test_a_batch_that_cannot_be_made_fails_the_step_that_needs_it() -> None:
 
     taken = []
     with pytest.raises(OSError, match="the disk is gone"):
-        for item in Ahead(items()):  # type: ignore[arg-type]
+        for item in ReadAhead(items()):  # type: ignore[arg-type]
             taken.append(item)
     assert taken == [0]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import methods
-from harness.config.cards import DatasetCard, MethodCard, read_card
+from harness.config.cards import MethodCard, read_card
 from harness.config.project import Config
 from harness.config.registry import discover, settings_for
 from harness.config.sections import Training
@@ -58,9 +58,7 @@ def assign(cache: Path, tmp_path: Path):
             source=source_hash(card),
         )
         place = tmp_path / (folder or spec.key)
-        return Assignment(
-            spec=spec, method_card=card.path, dataset_card=scenes.path, data=tmp_path, folder=place, cache=cache
-        )
+        return Assignment(spec=spec, method_card=card, dataset_card=scenes, data=tmp_path, folder=place, cache=cache)
 
     return make
 
@@ -237,6 +235,31 @@ def test_data_that_changed_since_planning_is_refused(assign) -> None:
     assert result.failure is Failure.DATA and "changed" in result.message
 
 
+@pytest.mark.parametrize("when", ["planned", "changed", "absent"])
+def test_a_source_that_is_not_the_planned_one_is_refused(assign, tmp_path: Path, when: str) -> None:
+    assignment = assign()
+    code = tmp_path / "mine.py"
+    code.write_text("from methods.vsepp import VSEpp as Mine\n")
+    mine = {"path": tmp_path / "mine.toml", "class_": "mine:Mine"}
+    card = assignment.method_card.model_copy(update=mine)
+    spec = assignment.spec.model_copy(update={"source": source_hash(card)})
+    if when == "changed":
+        code.write_text("from methods.vsepp import VSEpp as Mine  # another\n")
+    elif when == "absent":
+        code.unlink()
+    result = run(assignment.model_copy(update={"spec": spec, "method_card": card}))
+    words = {"planned": "", "changed": "the source of vsepp changed", "absent": "vsepp is not on this node"}
+    assert words[when] in result.message
+    assert result.failure is (None if when == "planned" else Failure.DATA)
+
+
+def test_a_trial_needs_no_file_of_its_cards(assign, tmp_path: Path) -> None:
+    assignment = assign()
+    gone = {"path": tmp_path / "gone" / "card.toml"}
+    cards = {name: getattr(assignment, name).model_copy(update=gone) for name in ("method_card", "dataset_card")}
+    assert run(assignment.model_copy(update=cards)).state is State.DONE
+
+
 def test_another_seed_gives_other_weights_and_the_same_seed_the_same(assign) -> None:
     first = run(assign(folder="a"))
     again = run(assign(folder="b"))
@@ -263,8 +286,8 @@ def test_a_package_inside_a_foreign_repository_has_no_commit(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["scan_t2i", "bssan"])
 def test_a_split_whose_scores_are_too_many_to_hold_has_the_same_ranks(assign, name: str) -> None:
     plan = assign(name)
-    dataset = open_dataset(read_card(DatasetCard, plan.dataset_card), plan.data, plan.cache, plan.spec.limit)
-    method = build_method(read_card(MethodCard, plan.method_card), plan.spec.settings, dataset, seed=0)
+    dataset = open_dataset(plan.dataset_card, plan.data, plan.cache, plan.spec.limit)
+    method = build_method(plan.method_card, plan.spec.settings, dataset, seed=0)
     split = dataset.split("test")
     parts = folds(dataset.card.protocols[0], len(split.images), split.pairs, limited=True)
     held = rank_split(method, split, torch.device("cpu"), parts)

@@ -1,0 +1,33 @@
+"""Which trials a command means, on its way from the flags to the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.config.sections import Campaign
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Methods, datasets, protocol, seeds and limit; whatever is empty is taken from [campaign] of harness.toml."""
+
+    methods: tuple[str, ...] = ()  # names or globs
+    datasets: tuple[str, ...] = ()  # names or globs
+    protocol: str = ""  # empty in [campaign] too: the first of the dataset's card
+    seeds: tuple[int, ...] = ()
+    limit: int | None = None  # only the first images of each split; never ranked
+
+    def completed(self, campaign: Campaign) -> Selection:
+        """Fill what is empty from [campaign]."""
+        return replace(
+            self,
+            methods=self.methods or campaign.methods,
+            datasets=self.datasets or campaign.datasets,
+            protocol=self.protocol or campaign.protocol,
+            seeds=self.seeds or campaign.seeds,
+        )
+
+
+CONFIGURED = Selection()  # all as [campaign] says
