@@ -12,7 +12,7 @@ from sample_results import result_of, spec_of
 from tiny_project import CARD, Call
 
 from harness.campaign.reproduction import Again, Case, noise
-from harness.tracking.tracker import Tracker
+from harness.tracking.result_store import ResultStore
 from harness.trial.results import Assignment, Failure, State
 
 Captured = pytest.CaptureFixture[str]
@@ -30,7 +30,7 @@ def trained(project: Path, call: Call, capsys: Captured) -> Path:
 def test_a_trial_comes_back_to_the_last_digit_and_the_store_is_not_touched(
     trained: Path, call: Call, capsys: Captured
 ) -> None:
-    store = Tracker(f"sqlite:///{trained / 'runs' / 'mlflow.db'}")
+    store = ResultStore(f"sqlite:///{trained / 'runs' / 'mlflow.db'}")
     before = store.frame()
     assert call("reproduce", "mean/tiny/s1", "--json") == 0
     found = json.loads(capsys.readouterr().out)
