@@ -6,60 +6,51 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 from harness.config.registry import BUILT_IN, DATASETS
 from harness.errors import DataError, HarnessError
-from harness.executors.executor import Worker, lost
+from harness.executors.executor import Files, Reply, Worker, lost
 from harness.files import write_atomic
 from harness.trial.folder import RESULT
 from harness.trial.results import Assignment, EpochReport, Failure, TrialResult
 
-Files = dict[str, bytes]  # of a trial's folder, by name
 CACHE = "itm-cache"  # below the node's temporary folder: generated data, fingerprints
 
 
-class Parcel(NamedTuple):
-    """What a trial reports, with the files that it has written since."""
-
-    outcome: EpochReport | TrialResult
-    files: Files
-
-
-class Courier(Worker):
-    """A worker that works in a folder of its node, from files that it is handed, and hands back what changes there."""
+class RemoteWorker(Worker):
+    """A worker without the results folder: a trial works in a folder of its node, and its files travel both ways."""
 
     _folder: Path | None = None
     _sent: dict[str, int]  # name -> ns of the last change
 
-    def start(self, assignment: Assignment, files: Files) -> Parcel:
-        """Begin a trial with the files of its folder."""
+    @staticmethod
+    def files_for(folder: Path) -> Files:
+        """The files of a trial's folder, none where it has not begun."""
+        return {name: (folder / name).read_bytes() for name in changes(folder)}
+
+    def begin(self, assignment: Assignment, files: Files) -> Reply:
+        """Start a trial in a folder of this node with the files that travelled."""
         self._folder = Path(tempfile.mkdtemp(prefix="itm-trial-"))
         unpack(files, self._folder)
         self._sent = changes(self._folder)
         local = assignment.model_copy(update={"folder": self._folder})
         try:
-            return self._parcel(self.begin(at_home(local)))
-        except HarnessError as error:  # before the trial could begin: it says so as any other failure does
-            return self._parcel(lost(local, Failure.DATA, str(error)))
+            return super().begin(on_node(local), files)
+        except HarnessError as error:  # before the trial could begin: a failure as any other
+            return self._reply(lost(local, Failure.DATA, str(error)))
 
-    def answer(self, go: bool) -> Parcel:
-        """Go on with the answer to the last report."""
-        return self._parcel(self.step(go))
+    def _advance(self, go: bool | None) -> Reply:
+        return self._reply(super()._advance(go).outcome)
 
-    def _parcel(self, outcome: EpochReport | TrialResult) -> Parcel:
+    def _reply(self, outcome: EpochReport | TrialResult) -> Reply:
+        """An outcome with the files that have changed since the last one."""
         assert self._folder is not None, "no trial has begun"
         now = changes(self._folder)
         files = {name: (self._folder / name).read_bytes() for name in now if self._sent.get(name) != now[name]}
         self._sent = now
         if isinstance(outcome, TrialResult):
             shutil.rmtree(self._folder, ignore_errors=True)
-        return Parcel(outcome, files)
-
-
-def pack(folder: Path) -> Files:
-    """The files of a trial's folder, none where it has not begun."""
-    return {name: (folder / name).read_bytes() for name in changes(folder)}
+        return Reply(outcome, files)
 
 
 def unpack(files: Files, folder: Path) -> None:
@@ -70,22 +61,22 @@ def unpack(files: Files, folder: Path) -> None:
 
 def changes(folder: Path) -> dict[str, int]:
     """When each file of a folder was changed last, ns."""
-    found = folder.iterdir() if folder.is_dir() else ()
-    return {file.name: file.stat().st_mtime_ns for file in found if file.is_file() and not file.name.startswith(".")}
+    files = folder.iterdir() if folder.is_dir() else ()
+    return {file.name: file.stat().st_mtime_ns for file in files if file.is_file() and not file.name.startswith(".")}
 
 
-def at_home(assignment: Assignment) -> Assignment:
-    """An assignment with this node's own data, cache and cards; DataError where a card is not here."""
+def on_node(assignment: Assignment) -> Assignment:
+    """An assignment with the data, cache and cards of this node; DataError where a card is missing."""
     data = Path(os.environ.get("HARNESS_DATA", assignment.data))
     places = {"data": data, "cache": Path(tempfile.gettempdir()) / CACHE}
-    cards = {name: card_here(getattr(assignment, name)) for name in ("method_card", "dataset_card")}
+    cards = {name: card_on_node(getattr(assignment, name)) for name in ("method_card", "dataset_card")}
     return assignment.model_copy(update={**places, **cards})
 
 
-def card_here(card: Path) -> Path:
+def card_on_node(card: Path) -> Path:
     """A card's file on this node: at the same path, or the installed one of that name."""
     installed = (folder / card.parent.name / card.name for folder in DATASETS)
-    found = next((file for file in (card, BUILT_IN / card.name, *installed) if file.is_file()), None)
-    if found is None:
+    file = next((file for file in (card, BUILT_IN / card.name, *installed) if file.is_file()), None)
+    if file is None:
         raise DataError(f"{card} is not on this node; install its package there, or use a shared folder")
-    return found
+    return file
