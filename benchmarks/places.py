@@ -23,18 +23,18 @@ Trial = Generator[EpochReport, bool, TrialResult]
 
 
 class Clock:
-    """CPU time of this process that went by inside of it; entered twice, it counts once."""
+    """CPU time of this thread that went by inside of it; entered twice, it counts once."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._began: list[float] = []
 
     def __enter__(self) -> None:
-        self._began.append(time.process_time())
+        self._began.append(time.thread_time())
 
     def __exit__(self, *error: object) -> None:
         began = self._began.pop()
-        self.seconds += 0.0 if self._began else time.process_time() - began
+        self.seconds += 0.0 if self._began else time.thread_time() - began
 
 
 class Places:

@@ -17,17 +17,16 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 from places import EPOCHS_EACH, Clock, Places
 from rich.console import Console
 
-from harness.campaign.driver import carry_out
+from harness.campaign.driver import run_all
 from harness.cli.view import LineView
 from harness.config.project import built_in
 from harness.config.registry import discover
@@ -36,10 +35,9 @@ from harness.config.selection import Selection
 from harness.executors.placement import this_machine
 from harness.files import write_atomic
 from harness.search.campaign import Searched, outlines
-from harness.tracking.log import Ended
-from harness.tracking.log_process import Scribe
 from harness.tracking.store import default_uri
-from harness.trial.results import Assignment, EpochReport, State, TrialResult
+from harness.tracking.tracker import Tracker
+from harness.trial.results import Assignment, EpochReport, TrialResult, TrialSpec
 
 MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"
 METHOD, DATASET = "caan", "scenes"
@@ -52,15 +50,14 @@ SPACE = {
 HEAD = """# A search at the scale of a cluster
 
 Written by `python benchmarks/search_simulation.py`, which says how it measures; {machine}.
-The bar: 10,000 trials in less than 10 minutes of the driver's time and 1 GB. **Driver**: CPU time of the driver's
-process beside what the trials write themselves, **Optuna** a trial's share of the study in it. **Writer**: CPU time a
-trial of the process that writes to the tracking store (`harness/scribe.py`); **bare**: what MLflow's own calls cost for
-the same entries, three calls for each of the last {bare} trials, with nothing of ours around them. **Wall** is of both
-processes side by side, memory of each. The clock of the places runs a thousand times too fast, so that a trial's epochs
-are written to the tracking store together (`tracking.EPOCH_SECONDS`); slow ones cost a write each.
+The bar: 10,000 trials in less than 30 minutes and 1 GB. **Driver**: CPU time of the driver's process beside what the
+trials write themselves; of it **Optuna**, a trial's share of the study, and **log**, a trial's share of the tracking
+store. **Bare**: what MLflow's own calls cost for the same entries, three calls for each of the last {bare} trials, with
+nothing of ours around them. **Wall** is the clock's time, **MB** the most memory. The clock of the places runs a
+thousand times too fast: a real campaign has minutes for what is done here in a tenth of a second.
 
-| search | trials | places | epochs | again | driver | each | epoch | Optuna | writer | bare | wall | MB | writer |
-|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+| search | trials | places | epochs | again | driver | each | epoch | Optuna | log | bare | wall | MB |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
 {searches}
 CPU time a trial of each tenth of the search in turn; where it grows, something looks at all trials before.
 
@@ -80,11 +77,10 @@ class Measured(NamedTuple):
     repeated: int
     driver: float  # seconds, of which
     studies: float
-    tracking: float  # seconds of the process that writes
+    tracking: float
     bare: float  # seconds a trial
     wall: float
     megabytes: float
-    tracking_megabytes: float
     marks: tuple[float, ...]  # the driver's seconds at the end of each tenth
 
 
@@ -125,29 +121,25 @@ class Watched(Searched):
         return time.process_time() - self._began - self._places.clock.seconds
 
 
-class Weighed(Scribe):
-    """The process that writes to the tracking store, looked at while it does."""
+class TimedTracker(Tracker):
+    """A tracker that keeps its own time, in the thread that it is used from."""
 
-    seconds, megabytes, _count = 0.0, 0.0, 0
+    clock = Clock()
 
-    def log(self, ended: Iterable[Ended]) -> None:
-        """As `Books`; a hundred trials are as good as the last of them."""
-        super().log(ended)
-        self._count += 1
-        if self._count % 100 == 0:
-            self.look()
+    def begin(self, spec: TrialSpec) -> None:
+        """Open the trial's run."""
+        with self.clock:
+            super().begin(spec)
 
-    def close(self, state: State) -> str:
-        """As `Books`."""
-        self.look()
-        return super().close(state)
+    def epoch(self, report: EpochReport) -> None:
+        """Log an epoch."""
+        with self.clock:
+            super().epoch(report)
 
-    def look(self) -> None:
-        """Its CPU time and memory so far."""
-        process = psutil.Process(self._process.pid)
-        times = process.cpu_times()
-        self.seconds = times.user + times.system
-        self.megabytes = max(self.megabytes, process.memory_info().rss / 2**20)
+    def result(self, result: TrialResult, folder: Path) -> None:
+        """Log a result."""
+        with self.clock:
+            super().result(result, folder)
 
 
 def measured(sampler: str, trials: int, slots: int, pruner: str) -> Measured:
@@ -163,17 +155,18 @@ def measured(sampler: str, trials: int, slots: int, pruner: str) -> Measured:
         )
         found = outlines(config, discover(config), Selection((METHOD,), (DATASET,)))
         places = Places(slots)
-        with Watched(config, "simulated", found) as work, Weighed(default_uri(config)) as books:
+        tracker = TimedTracker(default_uri(config))
+        with Watched(config, "simulated", found) as work:
             work.watch(places)
             began = time.perf_counter()
-            carry_out(work, places, books, LineView(Console(file=nowhere, width=150)), Failures(wait_seconds=0))
+            run_all(work, places, tracker, LineView(Console(file=nowhere, width=150)), Failures(wait_seconds=0))
             driver = work.driver_seconds
             wall = time.perf_counter() - began
             megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             floor = bare(default_uri(config), Path(folder))
     counts = (trials, slots, places.epochs, places.repeated)
-    seconds = (driver, work.clock.seconds, books.seconds, floor, wall)
-    return Measured(sampler, pruner, *counts, *seconds, megabytes, books.megabytes, tuple(work.marks))
+    seconds = (driver, work.clock.seconds, tracker.clock.seconds, floor, wall)
+    return Measured(sampler, pruner, *counts, *seconds, megabytes, tuple(work.marks))
 
 
 def bare(uri: str, folder: Path) -> float:
@@ -210,8 +203,7 @@ def page(searches: Sequence[Measured]) -> str:
         each = (f"{1000 * one.driver / one.trials:.0f} ms", f"{1000 * one.driver / one.epochs:.1f} ms")
         shares = (one.studies / one.trials, one.tracking / one.trials, one.bare)
         parts = (f"{1000 * part:.0f} ms" for part in shares)
-        memory = (f"{one.megabytes:.0f}", f"{one.tracking_megabytes:.0f}")
-        cost = (f"{one.driver:.0f} s", *each, *parts, f"{one.wall:.0f} s", *memory)
+        cost = (f"{one.driver:.0f} s", *each, *parts, f"{one.wall:.0f} s", f"{one.megabytes:.0f}")
         rows.append(f"| {' | '.join([f'{one.sampler}, {one.pruner}', *counts, *cost])} |\n")
         spans = [after - before for before, after in itertools.pairwise([0.0, *one.marks])]
         cells = (f"{1000 * TENTHS * span / one.trials:.0f} ms" for span in spans)

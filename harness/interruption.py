@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: both unwind, and neither cuts a write in two."""
+"""Ctrl-C and SIGTERM: both unwind."""
 
 from __future__ import annotations
 
@@ -35,26 +35,3 @@ def sigterm_raises() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Hold an interruption back until a write is whole: half a transaction would lock the store. Twice is let in."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-
-    def hold(number: int, _frame: FrameType | None) -> None:
-        if came:
-            raise KeyboardInterrupt
-        came.append(number)
-
-    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])

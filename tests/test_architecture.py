@@ -45,7 +45,7 @@ FRONT = {
     " shortlists statistics streaming",
     "trial": "checkpoint device environment external folder results steps",
     "executors": "executor ray_cluster",
-    "tracking": "artifacts columns frame log log_process store tracker",
+    "tracking": "artifacts columns frame log result_store store tracker",
     "preparation": "card convert download extract findings validation vision_models",
     "board": "cells comparison evidence export forms markup publishing standings",
     "campaign": "driver external_scores last_command plan reproduction status",
@@ -58,7 +58,7 @@ TOP = {*GROUND, "method"}  # the modules of harness/ itself
 MOST = 15  # modules of a package
 LIBRARIES = {
     "ray": "executors.ray_cluster",
-    "mlflow": "tracking.tracker",
+    "mlflow": "tracking.connection",
     "optuna": "search.optuna_study search.study_records search.ledger",
     "matplotlib": "search.plots",
     "jinja2": "board.markup",

@@ -15,7 +15,7 @@ from harness.evaluation.queries import WAYS, Floats, Hardest, Queries, hardest, 
 from harness.evaluation.statistics import Difference, Hits, all_intervals, differences, hits_of, letters
 from harness.tracking import artifacts
 from harness.tracking.artifacts import Read, ranks
-from harness.tracking.tracker import Tracker
+from harness.tracking.result_store import ResultStore
 
 if TYPE_CHECKING:
     import pandas
@@ -144,9 +144,9 @@ def curves_of(board: Board, place: int, read: Read) -> tuple[Curve, ...]:
     return tuple(found) if common else ()
 
 
-def hits(tracker: Tracker, run_id: str) -> Hits | None:
+def hits(store: ResultStore, run_id: str) -> Hits | None:
     """What a run has found, from the ranks that the store has of it; None where they are gone or damaged."""
-    arrays = ranks(tracker.artifact, run_id)
+    arrays = ranks(store.artifact, run_id)
     try:
         return hits_of(arrays) if arrays else None
     except KeyError:

@@ -15,7 +15,7 @@ from harness.evaluation.rankings import OF_RANKINGS, OF_RANKS, Arrays, Run
 from harness.evaluation.records import IMAGE_IDS, RANKINGS, RANKS, arrays
 from harness.files import write_atomic
 from harness.tracking.frame import name_of, run_of
-from harness.tracking.tracker import Tracker
+from harness.tracking.result_store import ResultStore
 
 if TYPE_CHECKING:
     import pandas
@@ -68,13 +68,13 @@ def named(frame: pandas.DataFrame, boards: Sequence[Board], name: str) -> Sequen
     return [run for side in rows for run in side.runs]
 
 
-def written(trials: Sequence[Trial], tracker: Tracker, form: str, folder: Path) -> Written:
+def written(trials: Sequence[Trial], store: ResultStore, form: str, folder: Path) -> Written:
     """Write what the store has of some trials.
 
     DataError where it has nothing of any of them that this form could hold, StoreError where the folder cannot be
     written.
     """
-    runs = Available(trials, tracker, form)
+    runs = Available(trials, store, form)
     try:
         files = write_trec(runs, folder) if form == TREC else write_tables(runs, folder, form)
     except OSError as error:
@@ -87,15 +87,15 @@ def written(trials: Sequence[Trial], tracker: Tracker, form: str, folder: Path) 
 class Available:
     """The trials that can be written in a form, one at a time, as their arrays are large, and what others lack."""
 
-    def __init__(self, trials: Sequence[Trial], tracker: Tracker, form: str) -> None:
-        self.trials, self.tracker, self.form = trials, tracker, form
+    def __init__(self, trials: Sequence[Trial], store: ResultStore, form: str) -> None:
+        self.trials, self.store, self.form = trials, store, form
         self.notes: list[str] = []
         self.count = 0
 
     def __iter__(self) -> Iterator[Run]:
         for trial in self.trials:
-            ranks = arrays_of(self.tracker, trial, RANKS, OF_RANKS)
-            rankings = arrays_of(self.tracker, trial, RANKINGS, OF_RANKINGS)
+            ranks = arrays_of(self.store, trial, RANKS, OF_RANKS)
+            rankings = arrays_of(self.store, trial, RANKINGS, OF_RANKINGS)
             if lack := lacking(ranks, rankings, self.form):
                 self.notes.append(f"{name_of(trial)}: {lack}")
             if ranks and (rankings or self.form != TREC):
@@ -103,9 +103,9 @@ class Available:
                 yield run_with(trial, ranks, rankings)
 
 
-def arrays_of(tracker: Tracker, trial: Trial, name: str, needed: set[str]) -> Arrays:
+def arrays_of(store: ResultStore, trial: Trial, name: str, needed: set[str]) -> Arrays:
     """The arrays of a file that the store keeps of a trial; none where it is gone, damaged or lacks one of them."""
-    found = arrays(tracker.artifact(trial["run_id"], name)) or {}
+    found = arrays(store.artifact(trial["run_id"], name)) or {}
     return found if needed <= found.keys() else {}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.board import cells, forms
 from harness.board.evidence import Assessed, assessed
 from harness.config.registry import Registry
-from harness.tracking.tracker import Tracker
+from harness.tracking.result_store import ResultStore
 
 PICTURES = (".svg", ".html")  # files whose lines tell people nothing
 Boards = Collection[tuple[str, str]]  # (dataset, protocol)
@@ -30,13 +30,13 @@ class Published:
 
 
 def publish(
-    tracker: Tracker, registry: Registry, folder: Path, only: Boards | None = None, chosen: Sequence[str] = ("md",)
+    store: ResultStore, registry: Registry, folder: Path, only: Boards | None = None, chosen: Sequence[str] = ("md",)
 ) -> Published:
     """Write every board of the store, or those in `only`; a file that is the same already is left alone.
 
     Told are the boards' own files; one counts as changed where only what lies beside it was.
     """
-    found = boards_of_store(tracker, registry, only)
+    found = boards_of_store(store, registry, only)
     files = forms.files(found, registry.methods, chosen)
     changed = _write(files, folder)
     own = tuple(folder / name for name in files if "/" not in name)
@@ -44,12 +44,12 @@ def publish(
     return Published(own, changed | beside, tuple(found))
 
 
-def boards_of_store(tracker: Tracker, registry: Registry, only: Boards | None = None) -> list[Assessed]:
+def boards_of_store(store: ResultStore, registry: Registry, only: Boards | None = None) -> list[Assessed]:
     """The boards of a store, or those in `only`, with what the ranks of their runs say."""
-    frame = tracker.frame()
+    frame = store.frame()
     if only is not None:
         frame = frame[[board in only for board in zip(frame["dataset"], frame["protocol"], strict=True)]]
-    return assessed(frame, registry.methods, tracker.artifact)
+    return assessed(frame, registry.methods, store.artifact)
 
 
 def written(files: Mapping[str, bytes], folder: Path) -> Published:

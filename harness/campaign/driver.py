@@ -1,4 +1,4 @@
-"""A campaign: hand its trials out, record what comes back. Running the same again does what is left."""
+"""A campaign: hand its trials out and record what comes back. The same command again does what is left."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import shlex
 import socket
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from harness.campaign.gpu_shares import Shares
+from harness.campaign.gpu_shares import GpuShares
 from harness.campaign.plan import Plan
 from harness.campaign.recorder import Recorder, View
-from harness.campaign.retries import Attempts
+from harness.campaign.retries import Retries
 from harness.config.project import TRIALS, Config
 from harness.config.sections import Failures
 from harness.errors import ResourceError, StoreError, TrialError
@@ -29,8 +29,7 @@ from harness.executors.executor import Executor, InProcess
 from harness.executors.ray_cluster import RayExecutor
 from harness.files import write_atomic
 from harness.interruption import sigterm_raises
-from harness.tracking.log import Books, Ended, Logbook
-from harness.tracking.log_process import Scribe
+from harness.tracking.log import Ended
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import read_result
 from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
@@ -67,8 +66,8 @@ class Outcome:
         return TrialError.exit_code if self.failed or self.failed_before else 0
 
 
-class Work(Protocol):
-    """What a campaign hands out: a list of trials, or a search that thinks of them as it goes."""
+class Workload(Protocol):
+    """What a campaign hands out: the trials of a plan, or those that a search proposes as it goes."""
 
     name: str
     results: Path
@@ -80,33 +79,33 @@ class Work(Protocol):
     failed_before: int
 
     def assignments(self) -> Iterator[Assignment | None]:
-        """Trials as places free up; None while the next one cannot be told yet."""
+        """Yield the next trial when a slot is free; None while the sampler has no proposal."""
 
     def answer(self, report: EpochReport) -> bool:
         """Whether a trial is to go on."""
 
     def ended(self, result: TrialResult) -> None:
-        """A trial has ended for good."""
+        """Take in a trial's result, after its last attempt."""
 
 
-class Listed:
+class PlannedTrials:
     """The trials of a plan."""
 
     def __init__(self, plan: Plan) -> None:
         self.name, self.results = plan.name, plan.results
         self.specs: Sequence[TrialSpec] = [trial.spec for trial in plan.trials]
         self.requests: Sequence[Assignment] = [trial.assignment for trial in plan.todo]
-        found = ((read_result(trial.folder), trial.folder) for trial in plan.unlogged)
-        self.unlogged: Sequence[Ended] = [(result, folder) for result, folder in found if result]
+        results = ((read_result(trial.folder), trial.folder) for trial in plan.unlogged)
+        self.unlogged: Sequence[Ended] = [(result, folder) for result, folder in results if result]
         self.total, self.before = len(plan.trials), len(plan.trials) - len(plan.todo)
         self.failed_before = len(plan.failed)
         self._plan = plan
 
     def assignments(self) -> Iterator[Assignment]:
-        """What is to be run; `force` moves a folder aside at the last moment."""
+        """Yield what is to be run; `force` renames a trial's old folder when its turn has come."""
         for trial in self._plan.todo:
             if self._plan.force and trial.folder.exists():
-                trial.folder.rename(aside(trial.folder))
+                trial.folder.rename(backup_of(trial.folder))
             yield trial.assignment
 
     def answer(self, report: EpochReport) -> bool:
@@ -114,7 +113,7 @@ class Listed:
         return True
 
     def ended(self, result: TrialResult) -> None:
-        """Its folder says it all."""
+        """Nothing: the result lies in the trial's folder."""
 
 
 def choose_executor(config: Config, here: bool = False) -> Executor:
@@ -122,73 +121,88 @@ def choose_executor(config: Config, here: bool = False) -> Executor:
     return InProcess() if here else RayExecutor(config.cluster, config.resources)
 
 
-def choose_books(uri: str, here: bool = False) -> AbstractContextManager[Books]:
-    """The tracking store's books, kept by a process of its own; with `here` in this process."""
-    return nullcontext(Logbook(Tracker(uri))) if here else Scribe(uri)
-
-
-def execute(plan: Plan, executor: Executor, books: Books, view: View, failures: Failures | None = None) -> Outcome:
+def execute(plan: Plan, executor: Executor, tracker: Tracker, view: View, failures: Failures | None = None) -> Outcome:
     """Run what is left of a plan and record it; finished trials that the store lacks are logged too."""
     with only_driver(plan.results):
-        return carry_out(Listed(plan.refreshed()), executor, books, view, failures)
+        return run_all(PlannedTrials(plan.refreshed()), executor, tracker, view, failures)
 
 
-def carry_out(work: Work, executor: Executor, books: Books, view: View, failures: Failures | None = None) -> Outcome:
-    """Do a campaign's work, under the lock of its results folder.
+def run_all(
+    workload: Workload, executor: Executor, tracker: Tracker, view: View, failures: Failures | None = None
+) -> Outcome:
+    """Run all trials of a workload and record them, under the lock of its results folder.
 
     An interruption ends the workers, marks the campaign and goes on to the caller: finished trials and epochs are kept,
     and the same command continues them.
     """
     try:
-        if work.requests:
-            executor.check(work.requests)
-        books.open(work.name, work.specs, {"executor": executor.description}, view.warn)
-        view.start(work.total, work.before)
+        if workload.requests:
+            executor.check(workload.requests)
+        recorder = Recorder(tracker, view)
+        recorder.open(workload.name, workload.specs, {"executor": executor.description})
+        view.start(workload.total, workload.before)
         with sigterm_raises():
-            return record(work, executor, Recorder(books, view), failures or Failures())
+            return record(workload, executor, recorder, failures or Failures())
     finally:
         executor.close()
 
 
-def record(work: Work, executor: Executor, recorder: Recorder, failures: Failures) -> Outcome:
-    """Hand the trials out, log each as it ends, close the campaign as it went."""
-    outcome, state = Outcome(failed_before=work.failed_before), State.INTERRUPTED
-    shares = Shares(recorder.view.warn)
-    attempts = Attempts(work.assignments(), failures, recorder.view.warn)
+def record(workload: Workload, executor: Executor, recorder: Recorder, failures: Failures) -> Outcome:
+    """Hand trials out, record what they report, repeat lost attempts, and close the campaign."""
+    outcome = Outcome(failed_before=workload.failed_before)
+    shares = GpuShares(recorder.view.warn)
+    retries = Retries(workload.assignments(), failures, recorder.view.warn)
+    state = State.INTERRUPTED  # unless the loop comes to its end
 
     def answer(report: EpochReport) -> bool:
+        # Recorded first: the epoch after which a trial is stopped counts as well.
         recorder.epoch(report)
-        return work.answer(report)
+        return workload.answer(report)
 
     try:
-        recorder.log(work.unlogged)
-        for result in executor.run(announced(attempts, recorder, shares), answer):
-            if not attempts.ended(result, excused=shares.excuses(result)):
+        # Before any trial begins: one that is repeated overwrites the folder that its result is logged from.
+        recorder.catch_up(workload.unlogged)
+
+        for result in executor.run(handed_out(retries, recorder, shares), answer):
+            # Shares before retries: out of memory is repeated where the share that was given here was too small.
+            forgiven = shares.is_forgiven(result)
+
+            # A lost attempt is no result: it is handed out again, and neither search nor store hears of it.
+            if not retries.ended(result, forgiven):
                 continue
+
+            # The search before the next trial: it is proposed when the executor is asked to go on.
             outcome.results.append(result)
-            work.ended(result)
-            recorder.result(result, work.results / TRIALS / result.key)
+            workload.ended(result)
+
+            # The store last: what a crash keeps from it, the next run finds in the trial's folder.
+            recorder.result(result, workload.results / TRIALS / result.key)
+
+            # Only then may the campaign stop, so that the failure that stops it is recorded, too.
             if failures.max_failures and len(outcome.failed) >= failures.max_failures:
                 outcome.stopped = f"stopped after {len(outcome.failed)} failed trials (failures.max_failures)"
                 break
         else:
             state = State.FAILED if outcome.failed else State.DONE
     finally:
+        # After an interruption, too: trials under way are marked, and what was recorded reaches the store.
         outcome.store_error = recorder.close(state)
     return outcome
 
 
-def announced(
-    assignments: Iterable[Assignment | None], recorder: Recorder, shares: Shares
-) -> Iterator[Assignment | None]:
-    """Assignments as they are handed out, each with its share of a GPU and told to the view and the store."""
-    for assignment in assignments:
-        if assignment is not None:
-            recorder.begin(assignment)
-        yield shares.placed(assignment) if assignment else None
+def handed_out(retries: Retries, recorder: Recorder, shares: GpuShares) -> Iterator[Assignment | None]:
+    """Record each assignment as it is handed out, and give it its share of a GPU."""
+    for assignment in retries:
+        if assignment is None:
+            yield None
+            continue
+        # Recorded before its first report can come; the run of a repeated attempt is still open and goes on.
+        recorder.begin(assignment)
+        # The share is decided now and not in the plan: by now other trials have shown what their method needs.
+        yield shares.with_share(assignment)
 
 
-def aside(folder: Path) -> Path:
+def backup_of(folder: Path) -> Path:
     """The first free name beside a trial's folder: KEY.old-1, KEY.old-2, …"""
     names = (folder.with_name(f"{folder.name}.old-{number}") for number in itertools.count(1))
     return next(name for name in names if not name.exists())

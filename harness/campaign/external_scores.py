@@ -25,6 +25,7 @@ from harness.evaluation.score_files import as_floats, hold_scores, open_scores
 from harness.evaluation.shortlists import shortlists
 from harness.files import npz, sha256, write_atomic
 from harness.layouts.opening import fingerprint, open_dataset
+from harness.tracking.result_store import ResultStore
 from harness.tracking.store import default_uri
 from harness.tracking.tracker import Tracker
 from harness.trial.external import FILE, PREFIX, file_name, method_of, recipe_of, spec_of
@@ -92,7 +93,7 @@ def wanted(
     return Wanted(file, card, found, spec, config.trials / spec.key, config.data, cache)
 
 
-def ranked(config: Config, asked: Wanted) -> tuple[Tracker, Found]:
+def ranked(config: Config, asked: Wanted) -> tuple[ResultStore, Found]:
     """Rank a file, unless that was done before, and see that its result is in the folder and in the store.
 
     Raises as `scored` does; UsageError where the same file is another seed already, StoreError, ResourceError where
@@ -102,14 +103,14 @@ def ranked(config: Config, asked: Wanted) -> tuple[Tracker, Found]:
     with only_driver(config.results):
         before = read_result(asked.folder)
         made = Scored(before, {}, {}, ()) if before else scored(asked)
-        tracker = Tracker(default_uri(config))
-        check_new(tracker.frame(), asked.spec)
+        tracker, store = Tracker(default_uri(config)), ResultStore(default_uri(config))
+        check_new(store.frame(), asked.spec)
         if not before:
             keep(asked, made)
         tracker.open_campaign(CAMPAIGN, [])  # nothing is expected: what was never ranked is not missing
         tracker.result(made.result, asked.folder)
         tracker.close_campaign(State.DONE)
-    return tracker, Found(made.result, made.warnings, before is not None)
+    return store, Found(made.result, made.warnings, before is not None)
 
 
 def scored(asked: Wanted) -> Scored:

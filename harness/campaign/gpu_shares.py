@@ -13,20 +13,20 @@ MOST = 16  # trials on one GPU: a GPU is divided into no smaller parts
 Pair = tuple[str, str]  # method and dataset
 
 
-class Shares:
-    """Gives trials whose share is left open (gpus -1) the share that their method was seen to need on their dataset.
+class GpuShares:
+    """Gives trials whose share is left open (gpus -1) the share that their method has needed on their dataset.
 
-    A method's first trial has a whole GPU. Where a trial runs out of memory in the share given here, it is not at
-    fault: its method gets whole GPUs from then on, and the trial another attempt.
+    A method's first trial has a whole GPU. A trial that runs out of memory in the share given here is not at fault: its
+    method gets whole GPUs from then on, and the trial another attempt.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        """`say` is told of every share, before the first trial gets it."""
-        self._say = say
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        """`warn` is called with every share, before the first trial gets it."""
+        self._warn = warn
         self._known: dict[Pair, float] = {}
         self._given: dict[str, float] = {}  # by key: what a trial under way was given here
 
-    def placed(self, assignment: Assignment) -> Assignment:
+    def with_share(self, assignment: Assignment) -> Assignment:
         """The assignment with its method's share, where that is left open and known."""
         share = self._known.get(pair(assignment), 1.0)
         if assignment.gpus >= 0 or assignment.device == "cpu" or share == 1.0:
@@ -34,13 +34,13 @@ class Shares:
         self._given[assignment.spec.key] = share
         return assignment.model_copy(update={"gpus": share})
 
-    def excuses(self, result: TrialResult) -> bool:
-        """Take note of a trial's end; whether it failed for the share that it was given here."""
+    def is_forgiven(self, result: TrialResult) -> bool:
+        """Learn from a trial's end; whether it failed because of the share that it was given here."""
         given = self._given.pop(result.key, None)
         of = (result.spec.method, result.spec.dataset)
         if result.failure is Failure.OOM and given:
             self._known[of] = 1.0
-            self._say(f"{'/'.join(of)}: out of memory in {given:g} of a GPU; its trials get a whole one from now on")
+            self._warn(f"{'/'.join(of)}: out of memory in {given:g} of a GPU; its trials get a whole one from now on")
             return True
         if result.state is State.DONE and of not in self._known:
             self._learn(of, result)
@@ -53,7 +53,7 @@ class Shares:
         peak = result.cost["peak_memory_mb"]
         share = self._known[of] = share_for(peak, total)
         if share < 1:
-            self._say(
+            self._warn(
                 f"{'/'.join(of)}: {peak:,.0f} of {total:,.0f} MiB of its GPU held; its further trials get {share:g} of "
                 "one (--gpus-per-trial says otherwise)"
             )

@@ -1,17 +1,19 @@
-"""What a campaign's trials report goes to the view and to the tracking store, which may be away for a while."""
+"""What a campaign's trials report goes to the view and to the tracking store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from harness.tracking.log import Books, Ended
-from harness.trial.results import Assignment, EpochReport, State, TrialResult
+from harness.tracking.log import Ended, ResultLog
+from harness.tracking.tracker import Tracker
+from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 
 
 class View(Protocol):
-    """Who watches a campaign."""
+    """Shows a campaign to the person at the terminal."""
 
     def start(self, total: int, before: int) -> None:
         """The campaign begins: so many trials in all, so many ended before."""
@@ -26,39 +28,46 @@ class View(Protocol):
         """A trial has ended."""
 
     def warn(self, message: str) -> None:
-        """Something to be told once, while the campaign goes on."""
+        """Show a warning while the campaign goes on; may be called from another thread."""
 
 
 class Recorder:
-    """Hands everything to the view and the books."""
+    """Shows each event of a campaign and logs it to the tracking store, which may be away for a while."""
 
-    def __init__(self, books: Books, view: View) -> None:
+    def __init__(self, tracker: Tracker, view: View) -> None:
         self.view = view
-        self._books = books
-        self._notes: set[str] = set()  # that were told: trials of one campaign have much the same to say
+        self._tracker = tracker
+        self._log = ResultLog(view.warn)
+        self._notes: set[str] = set()  # shown already: trials of one campaign have much the same to say
+
+    def open(self, name: str, specs: Sequence[TrialSpec], note: Mapping[str, str]) -> None:
+        """Open the campaign's run; StoreError where the store cannot be used from the start."""
+        self._tracker.open_campaign(name, specs, note)
 
     def begin(self, assignment: Assignment) -> None:
-        """A trial is handed out."""
-        self._books.begin(assignment.spec)
+        """Record that a trial is handed out."""
+        self._log.write(partial(self._tracker.begin, assignment.spec), must_arrive=True)
         self.view.begin(assignment)
 
     def epoch(self, report: EpochReport) -> None:
-        """A trial's report."""
-        self._books.epoch(report)
+        """Record a trial's report, and show its note unless another trial had the same."""
+        self._log.write(partial(self._tracker.epoch, report))
         if report.note and report.note not in self._notes:
             self._notes.add(report.note)
             self.view.warn(report.note)
         self.view.epoch(report)
 
     def result(self, result: TrialResult, folder: Path) -> None:
-        """A trial's end."""
-        self._books.log([(result, folder)])
+        """Record a trial's end."""
+        self._log.write(partial(self._tracker.result, result, folder), must_arrive=True)
         self.view.result(result)
 
-    def log(self, ended: Iterable[Ended]) -> None:
-        """Results of an earlier run, which nobody waits to see."""
-        self._books.log(ended)
+    def catch_up(self, ended: Iterable[Ended]) -> None:
+        """Log results of an earlier run, and wait for it: a trial that is repeated overwrites its folder."""
+        for result, folder in ended:
+            self._log.write(partial(self._tracker.result, result, folder), must_arrive=True)
+        self._log.wait()
 
     def close(self, state: State) -> str:
-        """The campaign's end; why results wait in their folders for the store, empty where none does."""
-        return self._books.close(state)
+        """Record the campaign's end; why results wait in their folders for the store, empty where none does."""
+        return self._log.close(partial(self._tracker.close_campaign, state))

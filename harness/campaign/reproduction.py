@@ -22,7 +22,7 @@ from harness.evaluation.statistics import LEVEL
 from harness.executors.executor import InProcess
 from harness.layouts.opening import fingerprint
 from harness.tracking.frame import labelled, run_of
-from harness.tracking.tracker import Tracker
+from harness.tracking.result_store import ResultStore
 from harness.trial.external import is_external
 from harness.trial.folder import RESULT
 from harness.trial.results import HEADLINE, Assignment, EpochReport, State, TrialResult
@@ -87,15 +87,15 @@ class Repetition:
         return f"{inside}: rsum differs by {self.difference:+.1f}, two seeds of its row by up to {self.case.noise:.1f}"
 
 
-def case_of(tracker: Tracker, config: Config, registry: Registry, name: str) -> Case:
+def case_of(store: ResultStore, config: Config, registry: Registry, name: str) -> Case:
     """The finished trial whose run id or key begins with `name`, or whose label it is.
 
     UsageError where there is none, or where its method or dataset no longer exists; DataError where its data or its
     protocol have changed, because the result cannot be the same then.
     """
-    frame = tracker.frame()
+    frame = store.frame()
     run = run_of(frame, name) or labelled(frame, name)
-    stored = tracker.artifact(run["run_id"], RESULT)
+    stored = store.artifact(run["run_id"], RESULT)
     if stored is None:
         raise DataError(f"the tracking store has lost the result of {name}, and its spec with it; nothing was run")
     then = TrialResult.model_validate_json(stored)

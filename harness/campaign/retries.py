@@ -12,47 +12,47 @@ from harness.trial.folder import RESULT, add_attempt
 from harness.trial.results import Assignment, TrialResult
 
 
-class Attempts:
-    """Assignments in their order, and between them those whose time for another attempt has come."""
+class Retries:
+    """Yields assignments in their order, and between them those whose time for another attempt has come."""
 
     def __init__(
-        self, assignments: Iterable[Assignment | None], failures: Failures, say: Callable[[str], None]
+        self, assignments: Iterable[Assignment | None], failures: Failures, warn: Callable[[str], None]
     ) -> None:
-        """`say` is told of every attempt that is to be repeated."""
+        """`warn` is called with every attempt that is to be repeated."""
         self._assignments = assignments
         self._failures = failures
-        self._say = say
+        self._warn = warn
         self._under_way: dict[str, Assignment] = {}
         self._waiting: list[tuple[float, Assignment]] = []  # from when on, by the monotonic clock
         self._lost: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Assignment | None]:
-        """None while there is nothing to hand out at the moment; the end when nothing can come back any more."""
-        over = object()
-        for fresh in itertools.chain(self._assignments, itertools.repeat(over)):
+        """Yield the next assignment, None while there is none; end when no attempt is under way or waiting."""
+        end = object()
+        for assignment in itertools.chain(self._assignments, itertools.repeat(end)):
             while again := self._due():
-                yield self._handed(again)
-            if isinstance(fresh, Assignment):
-                yield self._handed(fresh)
-            elif fresh is over and not self._under_way and not self._waiting:
+                yield self._handed_out(again)
+            if isinstance(assignment, Assignment):
+                yield self._handed_out(assignment)
+            elif assignment is end and not self._under_way and not self._waiting:
                 return
             else:
                 yield None
 
-    def ended(self, result: TrialResult, excused: bool = False) -> bool:
-        """Take note of how an attempt ended; whether that is the trial's end. `excused`: its failure is not its own."""
+    def ended(self, result: TrialResult, forgiven: bool = False) -> bool:
+        """Take in how an attempt ended; whether that is the trial's end. `forgiven`: its failure is not its own."""
         assignment = self._under_way.pop(result.key)
         if result.failure is None:
             return True
         add_attempt(assignment.folder, result)
         self._lost[result.key] += 1
         count = self._lost[result.key]
-        if not (result.failure.is_lost or excused) or count >= self._failures.attempts:
+        if not (result.failure.is_lost or forgiven) or count >= self._failures.attempts:
             return True
         wait = self._failures.wait_seconds * 2 ** (count - 1)
         self._waiting.append((time.monotonic() + wait, assignment))
         why = f"{result.failure.value}: {result.message}"
-        self._say(f"{assignment.name}: {why}; attempt {count + 1} of {self._failures.attempts} in {wait:g} s")
+        self._warn(f"{assignment.name}: {why}; attempt {count + 1} of {self._failures.attempts} in {wait:g} s")
         return False
 
     def _due(self) -> Assignment | None:
@@ -63,7 +63,7 @@ class Attempts:
         self._waiting.remove(due)
         return due[1]
 
-    def _handed(self, assignment: Assignment) -> Assignment:
+    def _handed_out(self, assignment: Assignment) -> Assignment:
         (assignment.folder / RESULT).unlink(missing_ok=True)  # of the attempt before
         self._under_way[assignment.spec.key] = assignment
         return assignment

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.cli.output import Output
     from harness.config.project import Config
     from harness.config.registry import Registry
-    from harness.tracking.tracker import Tracker
+    from harness.tracking.result_store import ResultStore
 
 FORMATS = ("trec", "csv", "parquet")
 EXAMPLES = "examples"  # a form that needs the dataset beside the store
@@ -43,12 +43,12 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
 
     config, registry, out = flags.open()
     request = external_scores.wanted(config, registry, file, dataset, flags.protocol, name, seed, note)
-    tracker, scores = external_scores.ranked(config, request)
+    store, scores = external_scores.ranked(config, request)
     for warning in scores.warnings:
         click.echo(f"harness: warning: {warning}", err=True)
     boards = {(request.spec.dataset, request.spec.protocol)}
-    published = publishing.publish(tracker, registry, config.reports, boards)
-    place = place_of(boards_of(tracker.frame(), registry.methods), request.spec.key)
+    published = publishing.publish(store, registry, config.reports, boards)
+    place = place_of(boards_of(store.frame(), registry.methods), request.spec.key)
     out.note(*board_page.tables(published.boards))
     data = {**score_json(scores, place), "reports": [str(file) for file in published.files]}
     out.answer(data, *score_page(scores, place), *campaign_page.files_page(published))
@@ -69,14 +69,14 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
     from harness.board import export
     from harness.board.standings import boards_of
     from harness.cli.board_page import export_json, export_page
+    from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
-    from harness.tracking.tracker import open_store
 
     config, registry, out = flags.open()
-    tracker = open_store(default_uri(config))
-    frame = export.within(tracker.frame(), dataset, flags.protocol)
+    store = open_store(default_uri(config))
+    frame = export.within(store.frame(), dataset, flags.protocol)
     runs = export.chosen(frame, boards_of(frame, registry.methods), names)
-    written = export.written(runs, tracker, form, folder)
+    written = export.written(runs, store, form, folder)
     out.answer(export_json(written), *export_page(written))
     return 0
 
@@ -93,31 +93,31 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     from harness.board import forms, publishing
     from harness.cli import campaign_page
     from harness.search.publishing import publish_searches, search_files
+    from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
-    from harness.tracking.tracker import open_store
 
     config, registry, out = flags.open()
     names = listed(formats, "format", [*forms.FORMS, EXAMPLES])
     chosen = [form for form in names if form != EXAMPLES]
-    tracker = open_store(default_uri(config))
-    pages = examples(tracker, config, registry, out) if EXAMPLES in names else {}
+    store = open_store(default_uri(config))
+    pages = examples(store, config, registry, out) if EXAMPLES in names else {}
     if check:
-        files = forms.files(publishing.boards_of_store(tracker, registry), registry.methods, chosen)
+        files = forms.files(publishing.boards_of_store(store, registry), registry.methods, chosen)
         files |= search_files(config.results, config.reports) | pages
         return outdated([*publishing.outdated(files, config.reports)], len(files), out)
-    published = publishing.publish(tracker, registry, config.reports, chosen=chosen)
+    published = publishing.publish(store, registry, config.reports, chosen=chosen)
     published += publish_searches(config.results, config.reports)
     published += publishing.written(pages, config.reports)
     out.answer(campaign_page.published_json(published), *campaign_page.published_page(published))
     return 0
 
 
-def examples(tracker: Tracker, config: Config, registry: Registry, out: Output) -> dict[str, bytes]:
+def examples(store: ResultStore, config: Config, registry: Registry, out: Output) -> dict[str, bytes]:
     """The pages of examples, by file name; prints which boards have none, and why."""
     from harness.board.standings import boards_of
     from harness.explain.examples_page import pages
 
-    files, notes = pages(boards_of(tracker.frame(), registry.methods), registry, config, tracker.artifact)
+    files, notes = pages(boards_of(store.frame(), registry.methods), registry, config, store.artifact)
     out.note(*notes)
     return files
 
@@ -151,13 +151,13 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
     from harness.board.evidence import hits
     from harness.board.standings import boards_of
     from harness.cli.board_page import compare_json, compare_page
+    from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
-    from harness.tracking.tracker import open_store
 
     config, registry, out = flags.open()
-    tracker = open_store(default_uri(config))
-    frame = tracker.frame()
-    load = partial(hits, tracker)
+    store = open_store(default_uri(config))
+    frame = store.frame()
+    load = partial(hits, store)
     comparisons = comparison.comparisons(frame, boards_of(frame, registry.methods), names, load)
     out.answer(compare_json(comparisons), *compare_page(comparisons))
     return 0
@@ -171,12 +171,12 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     """Run a trial of the store again from its spec, say what has changed, and whether the result is the same."""
     from harness.campaign import reproduction
     from harness.cli.board_page import drift_json, drift_page, reproduction_json, reproduction_page
+    from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
-    from harness.tracking.tracker import open_store
 
     config, registry, out = flags.open()
-    tracker = open_store(default_uri(config))
-    case = reproduction.case_of(tracker, config, registry, run)
+    store = open_store(default_uri(config))
+    case = reproduction.case_of(store, config, registry, run)
     out.note(*drift_page(case))
     if dry_run:
         out.answer(drift_json(case))

@@ -37,9 +37,10 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
 def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:
     """Run the trials that a plan has left, publish its boards, print how it ended; the exit code."""
     from harness.board import publishing
-    from harness.campaign.driver import choose_books, choose_executor, execute
+    from harness.campaign.driver import choose_executor, execute
     from harness.campaign.last_command import remember
     from harness.cli import board_page, campaign_page
+    from harness.tracking.result_store import ResultStore
     from harness.tracking.tracker import Tracker
 
     here = here or not plan.todo
@@ -54,14 +55,14 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
         failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
         out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
         return TrialError.exit_code if plan.failed else 0
-    with choose_books(plan.uri, here) as books:
-        remember(config.results, plan.name, click.get_current_context().obj)
-        out.note(campaign_page.plan_line(plan, executor.description))
-        with out.view() as view:
-            outcome = execute(plan, executor, books, view, config.failures)
+    remember(config.results, plan.name, click.get_current_context().obj)
+    out.note(campaign_page.plan_line(plan, executor.description))
+    tracker = Tracker(plan.uri)
+    with out.view() as view:
+        outcome = execute(plan, executor, tracker, view, config.failures)
     if outcome.store_error:
         raise StoreError(outcome.store_error)
-    published = publishing.publish(Tracker(plan.uri), registry, config.reports, boards_in(plan))
+    published = publishing.publish(ResultStore(plan.uri), registry, config.reports, boards_in(plan))
     out.note(*board_page.tables(published.boards))
     out.answer(campaign_page.run_json(plan, published.files), *campaign_page.run_page(plan, outcome, published))
     return outcome.exit_code
@@ -73,12 +74,13 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; the test split is not used."""
-    from harness.campaign.driver import carry_out, choose_books, choose_executor, only_driver
+    from harness.campaign.driver import choose_executor, only_driver, run_all
     from harness.campaign.last_command import remember
     from harness.cli import search_page
     from harness.search.campaign import Searched, check_startable, outlines
     from harness.search.publishing import publish_searches
     from harness.tracking.store import default_uri
+    from harness.tracking.tracker import Tracker
 
     config, registry, out = flags.open()
     plans = outlines(config, registry, flags.selection)
@@ -95,8 +97,9 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
             return TrialError.exit_code if work.failed_before else 0
         remember(config.results, work.name, click.get_current_context().obj)
         out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {executor.description}")
-        with choose_books(default_uri(config), here) as books, out.view() as view:
-            outcome = carry_out(work, executor, books, view, config.failures)
+        tracker = Tracker(default_uri(config))
+        with out.view() as view:
+            outcome = run_all(work, executor, tracker, view, config.failures)
         reports = publish_searches(config.results, config.reports, work.name)
         out.answer(search_page.search_json(work, reports), *search_page.search_page(work, outcome, reports))
     if outcome.store_error:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from harness.errors import StoreError
 from harness.trial.folder import attempts, read_epochs, write_result, write_spec
@@ -15,6 +15,7 @@ from harness.trial.results import Assignment, EpochReport, Failure, State, Trial
 POLL_SECONDS = 0.25  # between two looks; Ctrl-C is noticed there
 Answer = Callable[[EpochReport], bool]
 Steps = Callable[[Assignment], Generator[EpochReport, bool | None, TrialResult]]
+Files = dict[str, bytes]  # of a trial's folder, by name
 
 
 class Executor(Protocol):
@@ -28,39 +29,53 @@ class Executor(Protocol):
         """Refuse, before anything starts, what can never run here: ResourceError with the request and the largest."""
 
     def run(self, assignments: Iterable[Assignment | None], answer: Answer) -> Iterator[TrialResult]:
-        """Results as trials end; assignments are taken as places free up, every report is answered go on or stop.
+        """Yield results as trials end; take assignments as slots become free, answer every report with go on or stop.
 
         None among the assignments means that there is nothing to hand out at the moment, and that more may come.
         """
 
     def close(self) -> None:
-        """Let go of whatever was started."""
+        """Stop all workers."""
+
+
+class Reply(NamedTuple):
+    """What a worker sends: a report or the result, and the files that it wrote where the driver cannot see them."""
+
+    outcome: EpochReport | TrialResult
+    files: Files
 
 
 class Worker:
-    """Advances a trial from report to report, then the next one; the same in this process and in one of Ray's."""
+    """Advances a trial from report to report, then the next one, in this process or in one of Ray's."""
 
     def __init__(self, steps: Steps | None = None) -> None:
         self._steps = steps or trial_steps()
         self._trial: Generator[EpochReport, bool | None, TrialResult] | None = None
 
+    @staticmethod
+    def files_for(folder: Path) -> Files:
+        """The files of a trial's folder that travel to the worker: none, as it sees the folder."""
+        return {}
+
     def arrive(self) -> None:
-        """Nothing: an answer says that the worker has its places and its process has begun."""
+        """Nothing: an answer says that the worker has its resources and its process has begun."""
 
-    def begin(self, assignment: Assignment) -> EpochReport | TrialResult:
-        """Start a trial; its first report, or the result."""
+    def begin(self, assignment: Assignment, files: Files) -> Reply:
+        """Start a trial with the files that travelled; its first report, or the result."""
         self._trial = self._steps(assignment)
-        return self.step(None)
+        return self._advance(None)
 
-    def step(self, go: bool | None) -> EpochReport | TrialResult:
+    def step(self, go: bool) -> Reply:
         """Send the answer to the last report; the next report, or the result."""
+        return self._advance(go)
+
+    def _advance(self, go: bool | None) -> Reply:
         assert self._trial is not None, "no trial has begun"
         try:
-            return self._trial.send(go)
+            return Reply(self._trial.send(go), {})
         except StopIteration as end:
             self._trial = None  # with its data and weights, before the next one brings its own
-            result: TrialResult = end.value
-            return result
+            return Reply(end.value, {})
 
 
 class InProcess:
@@ -87,14 +102,14 @@ class InProcess:
                 continue
             began = time.monotonic()
             with writing(assignment.folder):
-                outcome = worker.begin(assignment)
+                outcome = worker.begin(assignment, {}).outcome
             while isinstance(outcome, EpochReport):
                 if is_over(assignment, began):
                     outcome = overdue(assignment)
                     break
                 go = answer(outcome)
                 with writing(assignment.folder):
-                    outcome = worker.step(go)
+                    outcome = worker.step(go).outcome
             yield outcome
 
     def close(self) -> None:
@@ -117,7 +132,7 @@ def overdue(assignment: Assignment) -> TrialResult:
 
 
 def lost(assignment: Assignment, failure: Failure, message: str) -> TrialResult:
-    """The result of a trial that cannot speak for itself, written into its folder in its place; StoreError."""
+    """Write the result of a trial whose worker is gone into its folder; StoreError where that fails."""
     folder = assignment.folder
     result = TrialResult(
         spec=assignment.spec,

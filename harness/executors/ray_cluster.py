@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from harness.config.sections import Cluster, Resources
 from harness.errors import ResourceError
-from harness.executors.executor import POLL_SECONDS, Answer, Steps, Worker, is_over, lost, overdue, writing
-from harness.executors.file_transfer import Courier, Parcel, pack, unpack
+from harness.executors.executor import POLL_SECONDS, Answer, Reply, Steps, Worker, is_over, lost, overdue, writing
+from harness.executors.file_transfer import RemoteWorker, unpack
 from harness.executors.placement import (
     Node,
     Places,
@@ -33,7 +33,7 @@ from harness.executors.placement import (
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
 LAST = object()  # there are no more assignments
-KNOCK_SECONDS = 5
+PING_SECONDS = 5
 OBJECT_STORE_BYTES = 80 * 2**20  # reports are small; Ray takes no less than 75 MiB
 SOCKET_FOLDER = Path("/tmp")  # Ray's socket paths end at 107 bytes, so not below a long TMPDIR
 ENVIRONMENT = {
@@ -92,24 +92,24 @@ class RayExecutor:
         """Results as trials end, in any order; a trial whose process or node is lost comes back FAILED."""
         self._start()
         waiting = iter(assignments)
-        crew, room = Crew(self._steps, self._cluster.shared), 1
+        workers, room = Workers(Worker if self._cluster.shared else RemoteWorker, self._steps), 1
         assignment: Assignment | object | None = None
         try:
             while True:
-                while len(crew) < room and isinstance(assignment := next(waiting, LAST), Assignment):
-                    nodes = self._nodes()  # anew: nodes come and go
+                while len(workers) < room and isinstance(assignment := next(waiting, LAST), Assignment):
+                    nodes = self._nodes()  # asked each time: nodes come and go
                     placed = place(assignment, nodes)
-                    crew.start(placed)
+                    workers.start(placed)
                     room = max(1, self._room(places_of(placed), nodes))  # none now: Ray waits for a node to come back
-                crew.let_go()
-                if crew:
-                    yield from crew.advance(answer)
+                workers.release()
+                if workers:
+                    yield from workers.advance(answer)
                 elif assignment is LAST:
                     return
                 else:
                     time.sleep(POLL_SECONDS)
         finally:
-            crew.dismiss()
+            workers.stop()
 
     def close(self) -> None:
         """Stop the Ray that was started here, or leave the cluster that was joined; the actors end with it."""
@@ -138,7 +138,7 @@ class RayExecutor:
         if self._started:
             return
         os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
-        self._knock()
+        self._ping()
         if not library().is_initialized():
             try:
                 with own_sigterm():
@@ -148,13 +148,13 @@ class RayExecutor:
             self._owned = True
         self._started = True
 
-    def _knock(self) -> None:
+    def _ping(self) -> None:
         """ResourceError where nobody listens at the cluster's address: Ray itself would wait for minutes."""
         host, colon, port = self._address.removeprefix("ray://").rpartition(":")
         if not colon or not port.isdigit():
             return  # a name that Ray resolves itself, such as `auto`
         try:
-            socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+            socket.create_connection((host, int(port)), timeout=PING_SECONDS).close()
         except OSError as error:
             raise ResourceError(self._cannot_start(error)) from error
 
@@ -181,110 +181,107 @@ class RayExecutor:
         return f"a local Ray cannot be started: {reason}; run with --here to do without"
 
 
-class Post(NamedTuple):
-    """A worker at a trial."""
+class Slot(NamedTuple):
+    """A worker, and the trial that it works at."""
 
     worker: Any
     assignment: Assignment
     began: float  # this attempt, seconds of the monotonic clock; infinite until the worker is there
 
 
-class Crew:
-    """The workers: those at a trial, each with the step that is awaited from it, and those that wait for the next one.
+class Workers:
+    """Actors: those at a trial, each with the reply that is awaited from it, and those that wait for the next trial.
 
     A worker whose trial ended well takes another that asks for the same places, because a new process imports for three
     seconds; after any failure a new process is started.
     """
 
-    def __init__(self, steps: Steps | None, shared: bool = True) -> None:
-        """`shared`: the workers see the trials' folders; else the files travel with what is sent."""
+    def __init__(self, kind: type[Worker], steps: Steps | None) -> None:
+        """`kind`: a `RemoteWorker` where nodes do not see the trials' folders."""
         self._ray = library()
+        self._kind = kind
+        self._actor = self._ray.remote(kind)
         self._steps = steps
-        self._shared = shared
-        self._worker_class = self._ray.remote(Worker if shared else Courier)
-        self._awaited: dict[Any, Post] = {}
+        self._awaited: dict[Any, Slot] = {}
         self._free: list[tuple[Any, Places]] = []
 
     def __len__(self) -> int:
         return len(self._awaited)
 
     def start(self, assignment: Assignment) -> None:
-        """A worker for one trial, with the places that it asks for."""
+        """Start or reuse a worker for a trial, with the resources that it asks for."""
         worker = self._free_worker(places_of(assignment)) or self._new_worker(places_of(assignment))
-        self._awaited[worker.arrive.remote()] = Post(worker, assignment, math.inf)
+        self._awaited[worker.arrive.remote()] = Slot(worker, assignment, math.inf)
 
     def advance(self, answer: Answer) -> Iterator[TrialResult]:
         """Wait a moment; answer the reports that came, give out the results, end what takes too long."""
         ready, _ = self._ray.wait(list(self._awaited), timeout=POLL_SECONDS)
         for step in ready:
-            post = self._awaited[step]
-            outcome = self._outcome(step, post.assignment)
+            slot = self._awaited[step]
+            outcome = self._outcome(step, slot.assignment)
             if outcome is None:
-                self._begin(post)
+                self._begin(slot)
                 del self._awaited[step]
             elif isinstance(outcome, EpochReport):
-                step_on = post.worker.step if self._shared else post.worker.answer
-                following = step_on.remote(answer(outcome))
+                following = slot.worker.step.remote(answer(outcome))
                 del self._awaited[step]  # not before the answer: an interruption in it must find the worker here
-                self._awaited[following] = post
+                self._awaited[following] = slot
             else:
                 del self._awaited[step]
-                self._release(post, outcome)
+                self._finish(slot, outcome)
                 yield outcome
-        for step, post in [*self._awaited.items()]:
-            if is_over(post.assignment, post.began):
+        for step, slot in [*self._awaited.items()]:
+            if is_over(slot.assignment, slot.began):
                 del self._awaited[step]
-                self._ray.kill(post.worker)
-                yield overdue(post.assignment)
+                self._ray.kill(slot.worker)
+                yield overdue(slot.assignment)
 
-    def _begin(self, post: Post) -> None:
-        """Hand a worker that has arrived its trial; only now, because waiting for places costs the trial no time."""
-        if self._shared:
-            begun = post.worker.begin.remote(post.assignment)
-        else:
-            begun = post.worker.start.remote(post.assignment, pack(post.assignment.folder))
-        self._awaited[begun] = post._replace(began=time.monotonic())
+    def _begin(self, slot: Slot) -> None:
+        """Hand a worker that has arrived its trial; only now, because waiting for resources costs the trial no time."""
+        files = self._kind.files_for(slot.assignment.folder)
+        begun = slot.worker.begin.remote(slot.assignment, files)
+        self._awaited[begun] = slot._replace(began=time.monotonic())
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """End the workers that no trial took: another may be waiting for their places."""
         for worker, _ in self._free:
             self._ray.kill(worker)
         self._free.clear()
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """End every worker at once; the last finished epoch of each trial is in its checkpoint."""
-        for post in self._awaited.values():
-            self._ray.kill(post.worker)
+        for slot in self._awaited.values():
+            self._ray.kill(slot.worker)
         self._awaited.clear()
-        self.let_go()
+        self.release()
 
     def _free_worker(self, asked: Places) -> Any:
         """A worker that holds just these places, if one is free."""
-        found = next((free for free in self._free if free[1] == asked), None)
-        if found is None:
+        free = next((free for free in self._free if free[1] == asked), None)
+        if free is None:
             return None
-        self._free.remove(found)
-        return found[0]
+        self._free.remove(free)
+        return free[0]
 
     def _new_worker(self, asked: Places) -> Any:
         amounts = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "resources": dict(asked.custom)}
-        return self._worker_class.options(**amounts, max_restarts=0, scheduling_strategy="SPREAD").remote(self._steps)
+        return self._actor.options(**amounts, max_restarts=0, scheduling_strategy="SPREAD").remote(self._steps)
 
-    def _release(self, post: Post, result: TrialResult) -> None:
+    def _finish(self, slot: Slot, result: TrialResult) -> None:
         if result.state is State.FAILED:
-            self._ray.kill(post.worker)
+            self._ray.kill(slot.worker)
         else:
-            self._free.append((post.worker, places_of(post.assignment)))
+            self._free.append((slot.worker, places_of(slot.assignment)))
 
     def _outcome(self, step: Any, assignment: Assignment) -> EpochReport | TrialResult | None:
-        """What a step brought; None of a worker that has just arrived."""
+        """A worker's report or result, its files written; None of a worker that has just arrived."""
         try:
-            sent: EpochReport | TrialResult | Parcel | None = self._ray.get(step)
-            if isinstance(sent, Parcel):
-                with writing(assignment.folder):
-                    unpack(sent.files, assignment.folder)
-                return sent.outcome
-            return sent
+            reply: Reply | None = self._ray.get(step)
+            if reply is None:
+                return None
+            with writing(assignment.folder):
+                unpack(reply.files, assignment.folder)
+            return reply.outcome
         except self._ray.exceptions.RayError as error:
             return lost(assignment, *cause(error))
 

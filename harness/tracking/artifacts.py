@@ -21,18 +21,18 @@ ARTIFACTS = (SPEC, RESULT, EPOCHS, RANKS, RANKINGS, TRACEBACK)
 Read = Callable[[str, str], bytes | None]  # the bytes of a run's file, by the run's id and the file's name
 
 
-def gather(result: TrialResult, folder: Path, place: Path) -> None:
-    """Copy what is kept of a trial into one folder."""
-    place.mkdir(parents=True, exist_ok=True)
+def collect(result: TrialResult, folder: Path, destination: Path) -> None:
+    """Copy the files of a trial's folder that the store keeps into another folder."""
+    destination.mkdir(parents=True, exist_ok=True)
     for path in (folder / name for name in ARTIFACTS):
         if path.is_file():
-            shutil.copyfile(path, place / path.name)
-    (place / ENVIRONMENT).write_text(json.dumps(result.environment, indent=2), encoding="utf-8")
+            shutil.copyfile(path, destination / path.name)
+    (destination / ENVIRONMENT).write_text(json.dumps(result.environment, indent=2), encoding="utf-8")
 
 
-def local_folder(place: str) -> Path | None:
-    """Where artifacts lie that are files of this machine: MLflow's own way takes a millisecond for each."""
-    return Path(url2pathname(urlsplit(place).path)) if place.startswith("file:") else None
+def local_folder(location: str) -> Path | None:
+    """The folder of artifacts that are files of this machine: through MLflow each file takes a millisecond more."""
+    return Path(url2pathname(urlsplit(location).path)) if location.startswith("file:") else None
 
 
 def ranks(read: Read, run: str) -> dict[str, NDArray[Any]] | None:
@@ -47,8 +47,8 @@ def rankings(read: Read, run: str) -> dict[str, NDArray[Any]] | None:
 
 def epochs(read: Read, run: str) -> tuple[EpochReport, ...]:
     """A run's epochs."""
-    kept = read(run, EPOCHS)
+    text = read(run, EPOCHS) or b""
     try:
-        return tuple(EpochReport.model_validate_json(line) for line in (kept or b"").splitlines())
+        return tuple(EpochReport.model_validate_json(line) for line in text.splitlines())
     except ValueError:
         return ()

@@ -58,13 +58,13 @@ def params_and_tags(spec: TrialSpec) -> tuple[dict[str, str], dict[str, str]]:
 def epoch_metrics(report: EpochReport) -> dict[str, float]:
     """What one epoch gave."""
     values = {
-        "epoch": report.epoch,
         "train_loss": report.loss,
         "lr": report.lr,
         "epoch_seconds": report.seconds,
         "epoch_pairs_per_second": report.pairs_per_second,
         "epoch_data_wait": report.data_wait,
         **{f"val_{name}": value for name, value in report.val.items()},
+        "epoch": report.epoch,  # the last one: where a run has it, it has all before it
     }
     return {name: float(value) for name, value in values.items() if value is not None}
 
@@ -110,5 +110,5 @@ def expected(tags: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def cell(row: Mapping[str, str]) -> tuple[str | None, ...]:
-    """What a plan replaces when it is made anew: everything planned before for the same place on the same board."""
+    """Method, dataset, protocol and limit: plans that share them replace each other."""
     return tuple(row.get(name) for name in ("method", "dataset", "protocol", "limit"))

@@ -1,94 +1,77 @@
-"""The log of results: written to the tracking store as trials report."""
+"""The log of results: a campaign's writes to the tracking store, in their order and in a thread."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 from harness.errors import StoreError
-from harness.interruption import held_back
-from harness.tracking.tracker import Tracker
-from harness.trial.results import EpochReport, State, TrialResult, TrialSpec
+from harness.trial.results import TrialResult
 
-AWAY_SECONDS = 30.0  # until a store that was away is tried again: each attempt may hold up the trials for a moment
+AWAY_SECONDS = 30.0  # until a store that was away is tried again: each attempt may take that long itself
+LONGEST_QUEUE = 1000  # writes; a campaign that is further ahead of its store waits
 Ended = tuple[TrialResult, Path]  # with the trial's folder
-Warn = Callable[[str], None]
+Write = Callable[[], None]
 
 
-class Books(Protocol):
-    """The tracking store as a campaign writes to it; when it is away, that is told once and stops no training."""
+class ResultLog:
+    """Carries out writes one after another in a thread of their own, so that no trial waits for a server.
 
-    def open(self, name: str, specs: Sequence[TrialSpec], note: Mapping[str, str], warn: Warn) -> None:
-        """Open a campaign's parent run; StoreError where the store cannot be used from the start."""
-
-    def begin(self, spec: TrialSpec) -> None:
-        """A trial is handed out."""
-
-    def epoch(self, report: EpochReport) -> None:
-        """A trial's report."""
-
-    def log(self, ended: Iterable[Ended]) -> None:
-        """Results that lie in their folders and not yet in the store."""
-
-    def close(self, state: State) -> str:
-        """The campaign's end; why results wait in their folders for the store, empty where none does."""
-
-
-class Logbook:
-    """Books kept through a tracker, in this process.
-
-    What a store that was away missed is logged from the trials' folders as soon as it is back, or by the next run.
+    While the store is away, which is told once, writes are left out; those that must arrive are repeated as soon as it
+    is back. An interruption of the campaign reaches only the main thread, so it never cuts a write in two.
     """
 
-    def __init__(self, tracker: Tracker) -> None:
-        self.away = ""  # why the store cannot be reached
-        self._warn: Warn | None = None  # until it was used
-        self._try_at = 0.0  # seconds of the monotonic clock
-        self._missed: dict[str, Ended] = {}
-        self._tracker = tracker
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        """`warn` is called from the thread, at most once."""
+        self._warn: Callable[[str], None] | None = warn
+        self._away = ""  # why the store cannot be reached
+        self._next_try = 0.0  # seconds of the monotonic clock
+        self._due: deque[Write] = deque()  # those that must arrive, in their order
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="result-log")
+        self._queue: deque[Future[None]] = deque()
 
-    def open(self, name: str, specs: Sequence[TrialSpec], note: Mapping[str, str], warn: Warn) -> None:
-        """As `Books`."""
-        self._tracker.open_campaign(name, specs, note)
-        self._warn = warn
+    def write(self, action: Write, must_arrive: bool = False) -> None:
+        """Put a write at the end of the queue; raises what an earlier one met that was no StoreError."""
+        self._queue.append(self._thread.submit(self._carry_out, action, must_arrive))
+        while self._queue and (self._queue[0].done() or len(self._queue) > LONGEST_QUEUE):
+            self._queue.popleft().result()
 
-    def begin(self, spec: TrialSpec) -> None:
-        """As `Books`."""
-        self._store(self._tracker.begin, spec)
+    def wait(self) -> None:
+        """Wait until the queue is empty."""
+        while self._queue:
+            self._queue.popleft().result()
 
-    def epoch(self, report: EpochReport) -> None:
-        """As `Books`."""
-        self._store(self._tracker.epoch, report)
+    def close(self, last: Write) -> str:
+        """Wait for everything, try once more what is due, then the last write; why the store is away, else empty."""
+        self.wait()
+        self._next_try = 0.0
+        self.write(last)
+        self.wait()
+        self._thread.shutdown()
+        return self._away
 
-    def log(self, ended: Iterable[Ended]) -> None:
-        """As `Books`, with those that the store has missed."""
-        self._missed |= {result.key: (result, folder) for result, folder in ended}
-        for key, (result, folder) in [*self._missed.items()]:
-            if not self._store(self._tracker.result, result, folder):
-                return
-            del self._missed[key]
+    def _carry_out(self, action: Write, must_arrive: bool) -> None:
+        if must_arrive:
+            self._due.append(action)
+        while self._due and self._succeeds(self._due[0]):
+            self._due.popleft()
+        if not must_arrive and not self._due:
+            self._succeeds(action)
 
-    def close(self, state: State) -> str:
-        """As `Books`, with one more attempt to log what the store has missed."""
-        self._try_at = 0.0
-        self.log([])
-        self._store(self._tracker.close_campaign, state)
-        return self.away
-
-    def _store(self, write: Callable[..., None], *record: object) -> bool:
-        """Write, unless the store was away a moment ago; whether that went well."""
-        if self.away and time.monotonic() < self._try_at:
+    def _succeeds(self, action: Write) -> bool:
+        """Carry a write out, unless the store was away a moment ago; whether it has arrived."""
+        if self._away and time.monotonic() < self._next_try:
             return False
         try:
-            with held_back():
-                write(*record)
+            action()
         except StoreError as error:
-            self.away, self._try_at = str(error), time.monotonic() + AWAY_SECONDS
-            if self._warn is not None:
-                self._warn(self.away)
+            self._away, self._next_try = str(error), time.monotonic() + AWAY_SECONDS
+            if self._warn:
+                self._warn(self._away)
                 self._warn = None
             return False
-        self.away = ""
+        self._away = ""
         return True

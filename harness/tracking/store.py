@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,7 +15,7 @@ from harness.trial.results import TrialResult
 
 LOGGED = "logged.json"
 SQLITE = "sqlite:///"
-MANNERS = {  # of MLflow, where the environment does not say otherwise
+ENVIRONMENT = {  # of MLflow, where the user has set nothing else
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -65,15 +63,3 @@ def create_sqlite(file: Path) -> Path:
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     return file.parent / "artifacts"
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the collector of cyclic garbage, which walks over a store's rows again and again while they are read."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()

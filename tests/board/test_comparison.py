@@ -9,6 +9,7 @@ import pytest
 from sample_results import log_ranked, two_methods
 from tiny_project import Call
 
+from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
 
 Captured = pytest.CaptureFixture[str]
@@ -48,7 +49,7 @@ def test_a_row_of_one_seed_is_taken_to_spread_as_the_other(tracker: Tracker, cal
 
 
 def test_two_runs_are_compared_as_they_were_trained(tracker: Tracker, call: Call, capsys: Captured) -> None:
-    frame = tracker.frame()
+    frame = ResultStore(tracker.uri).frame()
     runs = [frame.query(f"method == '{method}' and protocol == 'full'").iloc[0] for method in ("alone", "worse")]
     (found,) = compared(call, capsys, runs[0]["run_id"][:12], runs[1]["key"][:8])
     assert found["verdict"].endswith("as they were trained; other seeds may differ")
@@ -56,7 +57,7 @@ def test_two_runs_are_compared_as_they_were_trained(tracker: Tracker, call: Call
 
 
 def test_what_cannot_be_compared_is_refused_with_the_reason(tracker: Tracker, call: Call, capsys: Captured) -> None:
-    frame = tracker.frame()
+    frame = ResultStore(tracker.uri).frame()
     full, half = (frame.query(f"method == 'alone' and protocol == '{name}'").iloc[0] for name in ("full", "half"))
     for names, words in (
         (("good", "wors"), "unknown row 'wors'; did you mean worse"),

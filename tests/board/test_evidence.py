@@ -14,6 +14,7 @@ from harness.board.forms import files
 from harness.board.publishing import publish
 from harness.config.registry import Registry
 from harness.errors import StoreError
+from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
 
 QUALITY = {"good": 4, "same": 4, "bad": 400}  # the worst rank of each method
@@ -32,7 +33,7 @@ def tracker(store: str, tmp_path: Path) -> Tracker:
 
 def page(tracker: Tracker) -> tuple[str, Evidence]:
     """The only board of a store, and its evidence."""
-    (one,) = found = assessed(tracker.frame(), {}, tracker.artifact)
+    (one,) = found = assessed(ResultStore(tracker.uri).frame(), {}, ResultStore(tracker.uri).artifact)
     return files(found, {})["scenes-full.md"].decode(), one.evidence
 
 
@@ -51,12 +52,12 @@ def test_rows_that_are_alike_share_a_letter_and_one_that_is_worse_has_its_own(tr
 
 
 def means(tracker: Tracker) -> list[float]:
-    frame = tracker.frame()
+    frame = ResultStore(tracker.uri).frame()
     return sorted(frame.groupby("method")["rsum"].mean(), reverse=True)
 
 
 def test_a_row_whose_ranks_are_gone_stays_on_the_board_and_says_so(tracker: Tracker) -> None:
-    (lost, *_) = tracker.frame().query("method == 'same'")["run_id"]
+    (lost, *_) = ResultStore(tracker.uri).frame().query("method == 'same'")["run_id"]
     for folder in (Path(tracker.uri.removeprefix("sqlite:///")).parents[1] / "artifacts").rglob(lost):
         shutil.rmtree(folder)
     text, evidence = page(tracker)
@@ -73,7 +74,7 @@ def test_ranks_that_are_damaged_are_as_good_as_gone(tracker: Tracker, tmp_path: 
 
 
 def test_ranks_of_other_queries_are_left_out_and_the_others_compared(tracker: Tracker, tmp_path: Path) -> None:
-    frame = tracker.frame()
+    frame = ResultStore(tracker.uri).frame()
     (run, *_) = frame.query("method == 'good'")["run_id"]
     (file,) = (tmp_path / "artifacts").rglob(f"{run}/**/ranks.npz")
     np.savez(file, **ranks_of(spec_of(), images=59))
@@ -111,14 +112,14 @@ def test_ranks_that_are_there_and_cannot_be_read_are_a_store_error(tracker: Trac
 
 def test_a_published_board_is_the_same_bytes_again(tracker: Tracker, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
-    first = publish(tracker, NOTHING, reports)
+    first = publish(ResultStore(tracker.uri), NOTHING, reports)
     assert first.files == (reports / "scenes-full.md",) and len(first.changed) == 1 + 4 + 2 * 3
-    assert not publish(Tracker(tracker.uri), NOTHING, reports).changed
+    assert not publish(ResultStore(tracker.uri), NOTHING, reports).changed
 
 
 def test_a_board_counts_as_written_where_only_the_page_of_a_row_was(tracker: Tracker, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
-    publish(tracker, NOTHING, reports)
+    publish(ResultStore(tracker.uri), NOTHING, reports)
     (reports / "scenes-full" / "good.md").write_text("another")
-    again = publish(tracker, NOTHING, reports)
+    again = publish(ResultStore(tracker.uri), NOTHING, reports)
     assert again.changed == {reports / "scenes-full.md", reports / "scenes-full" / "good.md"}

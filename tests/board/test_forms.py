@@ -17,6 +17,7 @@ from tiny_project import Call
 
 from harness.board.forms import FORMS
 from harness.board.markup import tex
+from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
 
 Captured = pytest.CaptureFixture[str]
@@ -53,7 +54,7 @@ def test_another_place_time_zone_and_locale_give_the_same_bytes(
 def test_csv_has_a_line_a_trial_with_its_run_and_all_its_numbers(tracker: Tracker, call: Call) -> None:
     assert call(*EVERY) == 0
     lines = list(csv.DictReader(io.StringIO(Path("reports/scenes-full.csv").read_text())))
-    frame = tracker.frame().set_index("run_id")
+    frame = ResultStore(tracker.uri).frame().set_index("run_id")
     assert {line["run_id"] for line in lines} == {*frame.index} and len(lines) == 7
     for line in lines:
         assert float(line["rsum"]) == frame.loc[line["run_id"], "rsum"]

@@ -18,6 +18,7 @@ from harness.board.evidence import Assessed, Curve, Evidence, assessed
 from harness.board.forms import webpage
 from harness.board.lines import MOST, Lines, learning, means, recall
 from harness.board.plots import drawn, plots
+from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -105,10 +106,10 @@ def test_a_row_without_epochs_is_named_below_and_the_others_are_drawn(store: str
     tracker = Tracker(store, tmp_path / "artifacts")
     for method in ("kept", "gone"):
         log_ranked(tracker, tmp_path, method, 0, worst=4)
-    (run,) = tracker.frame().query("method == 'gone'")["run_id"]
+    (run,) = ResultStore(tracker.uri).frame().query("method == 'gone'")["run_id"]
     for file in (tmp_path / "artifacts").rglob(f"{run}/**/epochs.jsonl"):
         file.unlink()
-    (one,) = assessed(tracker.frame(), {}, tracker.artifact)
+    (one,) = assessed(ResultStore(tracker.uri).frame(), {}, ResultStore(tracker.uri).artifact)
     chart = lines_of(learning(one))
     assert [line.detail.split(":")[0] for line in chart.panels[0].lines] == ["kept"]
     assert chart.left_out == "gone (no epochs in the store)"

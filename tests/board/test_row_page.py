@@ -22,6 +22,7 @@ from harness.config.project import Config
 from harness.config.registry import discover
 from harness.evaluation.records import RANKINGS, of_shortlists
 from harness.evaluation.shortlists import shortlists
+from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +61,7 @@ def one(store: str, tmp_path: Path, known: dict[str, MethodCard]) -> Assessed:
         folder = folder_of(tmp_path, result, ranks)
         np.savez(folder / RANKINGS, **heads(ranks))
         tracker.result(result, folder)
-    (found,) = assessed(tracker.frame(), known, tracker.artifact)
+    (found,) = assessed(ResultStore(tracker.uri).frame(), known, ResultStore(tracker.uri).artifact)
     return found
 
 

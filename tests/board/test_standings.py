@@ -25,6 +25,7 @@ from harness.config.registry import discover, settings_for
 from harness.errors import ConfigError, StoreError
 from harness.tracking.columns import epoch_metrics
 from harness.tracking.frame import typed
+from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
 from harness.trial.results import Failure, State
 
@@ -230,12 +231,13 @@ def test_two_reports_from_one_store_are_byte_identical(store: str, tmp_path: Pat
     tracker = Tracker(store)
     results = [result_of(spec_of(method, seed), 250 + seed) for seed in (2, 0, 1) for method in ("vsepp", "caan")]
     tracker.open_campaign("main", [*(result.spec for result in results), spec_of("bssan")])
+    tracker.begin(spec_of("bssan"))
     tracker.epoch(reports_of(spec_of("bssan"))[0])
     for result in results:
         tracker.result(result, folder_of(tmp_path, result))
     tracker.close_campaign(State.INTERRUPTED)
-    first = write(pages_of(tracker.frame()), tmp_path / "reports")[0].read_bytes()
-    again = write(pages_of(Tracker(store).frame()), tmp_path / "reports")[0].read_bytes()
+    first = write(pages_of(ResultStore(tracker.uri).frame()), tmp_path / "reports")[0].read_bytes()
+    again = write(pages_of(ResultStore(store).frame()), tmp_path / "reports")[0].read_bytes()
     assert first == again
     assert b"| bssan | 0 | seed 0: interrupted after epoch 1 |" in first
     assert str(tmp_path).encode() not in first
@@ -245,7 +247,7 @@ def test_a_row_of_the_store_is_the_row_that_these_tests_use(store: str, tmp_path
     result = result_of(spec_of())
     tracker = Tracker(store)
     tracker.result(result, folder_of(tmp_path, result))
-    logged = tracker.frame().iloc[0].dropna().to_dict()
+    logged = ResultStore(tracker.uri).frame().iloc[0].dropna().to_dict()
     written = typed([row(result, **epoch_metrics(reports_of(result.spec)[-1]))]).iloc[0].dropna().to_dict()
     own = {"run_id", "started", "ended", "result", "kind", "mlflow.source.git.commit"}
     assert {name for name in logged.keys() | written.keys() if logged.get(name) != written.get(name)} <= own

@@ -31,10 +31,8 @@ from harness.errors import DataError, ResourceError, StoreError, UsageError
 from harness.executors.executor import InProcess
 from harness.executors.ray_cluster import RayExecutor
 from harness.files import write_atomic
-from harness.interruption import held_back
 from harness.layouts.opening import open_dataset
 from harness.layouts.scenes import Scenes
-from harness.tracking.log import Logbook
 from harness.tracking.store import is_logged
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import read_epochs, read_result
@@ -119,9 +117,9 @@ def planned(config: Config, force: bool = False, retry: frozenset[Failure] = fro
     return plan(config, discover(config), selection, force, retry)
 
 
-def carry_out(config: Config, view: Watcher | None = None, **flags: Any) -> Outcome:
+def run_plan(config: Config, view: Watcher | None = None, **flags: Any) -> Outcome:
     made = planned(config, **flags)
-    return execute(made, InProcess(), Logbook(Tracker(made.uri)), view or Watcher())
+    return execute(made, InProcess(), Tracker(made.uri), view or Watcher())
 
 
 def changed(config: Config, **sections: object) -> Config:
@@ -281,7 +279,7 @@ def test_a_disk_that_is_nearly_full_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_what_is_done_is_not_done_again_and_needs_no_heavy_library(config: Config) -> None:
-    first = carry_out(config, methods=["vsepp", "chance"])
+    first = run_plan(config, methods=["vsepp", "chance"])
     assert (first.exit_code, first.counts) == (0, {"done": 2})
     again = planned(config, methods=["vsepp", "chance"])
     assert again.idle
@@ -298,10 +296,10 @@ def test_what_is_done_is_not_done_again_and_needs_no_heavy_library(config: Confi
 
 
 def test_force_runs_anew_and_keeps_the_old_folder_beside(config: Config) -> None:
-    carry_out(config, methods=["chance"])
+    run_plan(config, methods=["chance"])
     (trial,) = planned(config, methods=["chance"]).trials
     before = (trial.folder / "result.json").read_bytes()
-    assert carry_out(config, methods=["chance"], force=True).counts == {"done": 1}
+    assert run_plan(config, methods=["chance"], force=True).counts == {"done": 1}
     assert (trial.folder.with_name(f"{trial.folder.name}.old-1") / "result.json").read_bytes() == before
     assert is_logged(trial.folder, planned(config).uri)
 
@@ -310,7 +308,7 @@ def test_a_trial_that_meets_nan_fails_and_the_others_go_on(config: Config) -> No
     source = "class Mine(VSEpp):\n    def loss(self, batch):\n        return super().loss(batch) * float('nan')\n"
     broken = with_method(config, source)
     view = Watcher()
-    outcome = carry_out(broken, view, methods=["mine", "chance"])
+    outcome = run_plan(broken, view, methods=["mine", "chance"])
     assert (outcome.exit_code, outcome.counts) == (4, {"failed": 1, "done": 1})
     assert view.results[0].failure is Failure.NONFINITE
     assert standing(planned(broken, methods=["mine", "chance"])) == ["failed", "done"]
@@ -324,9 +322,9 @@ def test_a_failed_trial_is_run_again_when_asked_and_its_old_result_is_gone_meanw
     seen: list[TrialResult | None] = []
     view = Watcher()
     view.at = lambda report: seen.append(read_result(trial.folder))  # type: ignore[method-assign]
-    assert carry_out(config).exit_code == 4, "a trial that failed before still counts"
-    assert carry_out(config, view, retry=frozenset({Failure.TIMEOUT})).counts == {}
-    assert carry_out(config, view, retry=frozenset({Failure.KILLED})).counts == {"done": 1}
+    assert run_plan(config).exit_code == 4, "a trial that failed before still counts"
+    assert run_plan(config, view, retry=frozenset({Failure.TIMEOUT})).counts == {}
+    assert run_plan(config, view, retry=frozenset({Failure.KILLED})).counts == {"done": 1}
     assert seen
     assert all(result is None for result in seen)
 
@@ -334,21 +332,21 @@ def test_a_failed_trial_is_run_again_when_asked_and_its_old_result_is_gone_meanw
 def test_a_request_that_no_node_can_meet_is_refused_before_anything_starts(config: Config) -> None:
     made = planned(changed(config, resources=Resources(cpus_per_trial=4096)))
     with pytest.raises(ResourceError, match="4096 CPUs"):
-        execute(made, choose_executor(config), Logbook(Tracker(made.uri)), Watcher())
+        execute(made, choose_executor(config), Tracker(made.uri), Watcher())
     assert not (config.results / "trials").exists()
 
 
 def test_a_second_driver_is_refused(config: Config) -> None:
     made = planned(config)
     with FileLock(config.results / LOCK), pytest.raises(ResourceError, match="another harness is running"):
-        execute(made, InProcess(), Logbook(Tracker(made.uri)), Watcher())
+        execute(made, InProcess(), Tracker(made.uri), Watcher())
 
 
 def test_ray_and_this_process_give_the_same_result(config: Config, local_ray: None) -> None:
-    carry_out(config)
+    run_plan(config)
     made = planned(config, force=True)
     (trial,) = made.trials
-    execute(made, RayExecutor(), Logbook(Tracker(made.uri)), Watcher())
+    execute(made, RayExecutor(), Tracker(made.uri), Watcher())
     here, there = trial.folder.with_name(f"{trial.folder.name}.old-1"), trial.folder
     assert read_result(here).measures == read_result(there).measures  # type: ignore[union-attr]
     assert losses(here) == losses(there)
@@ -371,14 +369,14 @@ def test_a_store_that_goes_away_stops_no_training_and_is_told_once(config: Confi
     first, _ = planned(config, seeds=[0, 1]).trials
     view = Watcher()
     view.at = break_store  # type: ignore[method-assign]
-    outcome = carry_out(config, view, seeds=[0, 1])
+    outcome = run_plan(config, view, seeds=[0, 1])
     assert (outcome.exit_code, outcome.counts) == (6, {"done": 2})
     assert len(view.warnings) == 1
 
     rename_table(database, "lost", "metrics")
     waiting = planned(config, seeds=[0, 1])
     assert (len(waiting.todo), len(waiting.unlogged)) == (0, 2)
-    assert carry_out(config, seeds=[0, 1]).exit_code == 0
+    assert run_plan(config, seeds=[0, 1]).exit_code == 0
     assert planned(config, seeds=[0, 1]).idle
 
 
@@ -406,7 +404,7 @@ def test_an_interruption_keeps_what_is_finished_and_the_same_plan_continues(
     view.at = interrupt  # type: ignore[method-assign]
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(error) as raised:
-        carry_out(config, view, seeds=[0, 1])
+        run_plan(config, view, seeds=[0, 1])
     assert name is signal.SIGINT or raised.value.code == 143  # type: ignore[attr-defined]
     assert signal.getsignal(signal.SIGTERM) == handler
     again = planned(config, seeds=[0, 1])
@@ -414,19 +412,8 @@ def test_an_interruption_keeps_what_is_finished_and_the_same_plan_continues(
     assert is_logged(first.folder, again.uri)
 
     view = Watcher()
-    assert carry_out(config, view, seeds=[0, 1]).counts == {"done": 1}
+    assert run_plan(config, view, seeds=[0, 1]).counts == {"done": 1}
     assert [(report.phase, report.epoch) for report in view.reports] == [("start", 1), ("train", 2), ("test", 2)]
-
-
-@pytest.mark.parametrize("times", [1, 2])
-def test_an_interruption_waits_for_a_write_to_be_whole_unless_it_is_asked_twice(times: int) -> None:
-    written = []
-    with pytest.raises(KeyboardInterrupt), held_back():
-        for _ in range(times):
-            os.kill(os.getpid(), signal.SIGINT)
-        written.append("whole")
-    assert len(written) == (times == 1)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_on_the_command_line_answers_130_and_the_trial_ends_as_if_nothing_had_been(
@@ -459,7 +446,7 @@ def test_ctrl_c_on_the_command_line_answers_130_and_the_trial_ends_as_if_nothing
     assert standing(made) == ["resume"]
     begun = len(read_epochs(trial.folder))
     view = Watcher()
-    execute(made, InProcess(), Logbook(Tracker(made.uri)), view)
+    execute(made, InProcess(), Tracker(made.uri), view)
     assert 1 <= begun == view.reports[0].epoch < 6
 
     unbroken = trial.assignment.model_copy(update={"folder": tmp_path / "unbroken"})

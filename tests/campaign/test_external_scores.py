@@ -21,7 +21,7 @@ from harness.data.split import Split
 from harness.evaluation.records import RANKINGS, RANKS
 from harness.evaluation.score_files import hints_of
 from harness.layouts.opening import open_dataset
-from harness.tracking.tracker import Tracker
+from harness.tracking.result_store import ResultStore
 from harness.trial.external import is_external, note_of
 from harness.trial.folder import read_result, read_spec
 from harness.trial.results import RECALLS
@@ -61,7 +61,7 @@ def scored(call: Call, capsys: Captured, file: str, *more: str, name: str = "CLI
 
 
 def board() -> Board:
-    (found,) = boards_of(Tracker(f"sqlite:///{Path('runs/mlflow.db').absolute()}").frame(), {})
+    (found,) = boards_of(ResultStore(f"sqlite:///{Path('runs/mlflow.db').absolute()}").frame(), {})
     return found
 
 
@@ -132,7 +132,7 @@ def test_a_store_that_lacks_a_file_gets_it_without_its_being_ranked_again(
     shutil.copy(migrated_store, "other.db")
     found = scored(call, capsys, "scores.npy", "-s", "tracking.uri=sqlite:///other.db")
     assert (found["key"], found["board"]["n"]) == (key, 1) and file.stat().st_mtime_ns == before
-    frame = Tracker(f"sqlite:///{Path('other.db').absolute()}").frame()
+    frame = ResultStore(f"sqlite:///{Path('other.db').absolute()}").frame()
     assert frame["key"].tolist() == [key] and frame["rsum"].tolist() == [found["measures"]["rsum"]]
 
 

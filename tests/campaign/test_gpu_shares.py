@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_trials import toy_assignment
 
-from harness.campaign.gpu_shares import CONTEXT_MB, HEADROOM, MOST, Shares, share_for
+from harness.campaign.gpu_shares import CONTEXT_MB, HEADROOM, MOST, GpuShares, share_for
 from harness.trial.results import Assignment, Failure, State, TrialResult
 
 
@@ -34,11 +34,11 @@ def test_as_many_trials_as_share_a_gpu_fit_its_memory(peak: float, total: float)
 
 def test_the_first_trial_has_what_it_asks_for_and_the_others_the_share_that_it_needed(tmp_path: Path) -> None:
     said: list[str] = []
-    shares = Shares(said.append)
+    shares = GpuShares(said.append)
     first, second = (toy_assignment(tmp_path, seed, gpus=-1.0) for seed in range(2))
-    assert shares.placed(first) == first
-    assert not shares.excuses(ended(first, peak=15_000))
-    assert shares.placed(second).gpus == 0.25
+    assert shares.with_share(first) == first
+    assert not shares.is_forgiven(ended(first, peak=15_000))
+    assert shares.with_share(second).gpus == 0.25
     assert said == [
         "toy/none: 15,000 of 80,000 MiB of its GPU held; its further trials get 0.25 of one (--gpus-per-trial says "
         "otherwise)"
@@ -47,24 +47,24 @@ def test_the_first_trial_has_what_it_asks_for_and_the_others_the_share_that_it_n
 
 @pytest.mark.parametrize("places", [{"gpus": 1.0}, {"gpus": 0.5}, {"gpus": 0.0}, {"gpus": -1.0, "device": "cpu"}])
 def test_what_was_asked_for_is_left_alone(tmp_path: Path, places: dict[str, object]) -> None:
-    shares = Shares(lambda _line: None)
-    assert not shares.excuses(ended(toy_assignment(tmp_path, gpus=-1.0), peak=100))
+    shares = GpuShares(lambda _line: None)
+    assert not shares.is_forgiven(ended(toy_assignment(tmp_path, gpus=-1.0), peak=100))
     asked = toy_assignment(tmp_path, 1, **places)
-    assert shares.placed(asked) == asked
+    assert shares.with_share(asked) == asked
 
 
 def test_without_a_gpu_nothing_is_learned(tmp_path: Path) -> None:
-    shares = Shares(lambda _line: pytest.fail("there is nothing to say"))
+    shares = GpuShares(lambda _line: pytest.fail("there is nothing to say"))
     trial = toy_assignment(tmp_path, gpus=-1.0)
-    assert not shares.excuses(ended(trial, peak=100, total=0))
-    assert shares.placed(trial) == trial
+    assert not shares.is_forgiven(ended(trial, peak=100, total=0))
+    assert shares.with_share(trial) == trial
 
 
-def test_a_trial_that_does_not_fit_its_share_is_excused_once_and_its_method_gets_whole_gpus(tmp_path: Path) -> None:
-    shares = Shares(lambda _line: None)
+def test_a_trial_that_does_not_fit_its_share_is_forgiven_once_and_its_method_gets_whole_gpus(tmp_path: Path) -> None:
+    shares = GpuShares(lambda _line: None)
     first, second, third = (toy_assignment(tmp_path, seed, gpus=-1.0) for seed in range(3))
-    shares.excuses(ended(first, peak=100))
-    assert shares.placed(second).gpus < 1
-    assert shares.excuses(ended(second, peak=0, failure=Failure.OOM))
-    assert shares.placed(second) == second and shares.placed(third) == third
-    assert not shares.excuses(ended(second, peak=0, failure=Failure.OOM)), "a whole GPU was its own affair"
+    shares.is_forgiven(ended(first, peak=100))
+    assert shares.with_share(second).gpus < 1
+    assert shares.is_forgiven(ended(second, peak=0, failure=Failure.OOM))
+    assert shares.with_share(second) == second and shares.with_share(third) == third
+    assert not shares.is_forgiven(ended(second, peak=0, failure=Failure.OOM)), "a whole GPU was its own affair"

@@ -13,7 +13,7 @@ from tiny_project import CARD, Call
 from toy_trials import any_cards
 
 from harness.campaign.reproduction import Case, Repetition, noise
-from harness.tracking.tracker import Tracker
+from harness.tracking.result_store import ResultStore
 from harness.trial.results import Assignment, Failure, State
 
 Captured = pytest.CaptureFixture[str]
@@ -31,7 +31,7 @@ def trained(project: Path, call: Call, capsys: Captured) -> Path:
 def test_a_trial_comes_back_to_the_last_digit_and_the_store_is_not_touched(
     trained: Path, call: Call, capsys: Captured
 ) -> None:
-    store = Tracker(f"sqlite:///{trained / 'runs' / 'mlflow.db'}")
+    store = ResultStore(f"sqlite:///{trained / 'runs' / 'mlflow.db'}")
     before = store.frame()
     assert call("reproduce", "mean/tiny/s1", "--json") == 0
     found = json.loads(capsys.readouterr().out)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from toy_trials import counting, toy_assignment
 
-from harness.campaign.retries import Attempts
+from harness.campaign.retries import Retries
 from harness.config.sections import Failures, Resources
 from harness.executors.executor import Executor, InProcess, lost
 from harness.executors.ray_cluster import RayExecutor
@@ -25,7 +25,7 @@ def failed(assignment: Assignment, failure: Failure) -> TrialResult:
     return lost(assignment, failure, "so it is")
 
 
-def handed(repeated: Attempts) -> Iterator[Assignment]:
+def handed(repeated: Retries) -> Iterator[Assignment]:
     """What is handed out, without the moments in which there is nothing."""
     for assignment in repeated:
         if assignment is not None:
@@ -38,7 +38,7 @@ def handed(repeated: Attempts) -> Iterator[Assignment]:
 def test_what_the_machine_did_is_tried_again_and_what_the_trial_did_is_not(tmp_path: Path, failure: Failure) -> None:
     said: list[str] = []
     trial = toy_assignment(tmp_path)
-    repeated = Attempts([trial], QUICK, said.append)
+    repeated = Retries([trial], QUICK, said.append)
     ends = [repeated.ended(failed(assignment, failure)) for assignment in handed(repeated)]
     lost_ones = {Failure.KILLED, Failure.NODE_LOST, Failure.OOM_HOST}
     assert ends == ([False, False, True] if failure in lost_ones else [True])
@@ -49,7 +49,7 @@ def test_what_the_machine_did_is_tried_again_and_what_the_trial_did_is_not(tmp_p
 
 
 def test_another_attempt_waits_and_each_further_one_twice_as_long(tmp_path: Path) -> None:
-    repeated = Attempts([toy_assignment(tmp_path)], Failures(attempts=3, wait_seconds=0.2), lambda _line: None)
+    repeated = Retries([toy_assignment(tmp_path)], Failures(attempts=3, wait_seconds=0.2), lambda _line: None)
     starts = []
     for assignment in handed(repeated):
         starts.append(time.monotonic())
@@ -61,7 +61,7 @@ def test_another_attempt_waits_and_each_further_one_twice_as_long(tmp_path: Path
 
 def test_while_one_waits_for_its_next_attempt_the_others_are_handed_out(tmp_path: Path) -> None:
     first, second = toy_assignment(tmp_path, 0), toy_assignment(tmp_path, 1)
-    repeated = Attempts([first, second], Failures(wait_seconds=60), lambda _line: None)
+    repeated = Retries([first, second], Failures(wait_seconds=60), lambda _line: None)
     taken = iter(repeated)
     assert next(taken) == first
     assert not repeated.ended(failed(first, Failure.NODE_LOST))
@@ -83,7 +83,7 @@ def test_a_trial_that_takes_longer_than_it_may_is_ended(tmp_path: Path, ray: boo
 
 def test_a_killed_process_costs_an_attempt_and_the_trial_ends_well(local_ray: None, tmp_path: Path) -> None:
     trial = toy_assignment(tmp_path, epochs=3, pause=0.1)
-    repeated = Attempts([trial], QUICK, lambda _line: None)
+    repeated = Retries([trial], QUICK, lambda _line: None)
 
     def kill_once(report: EpochReport) -> bool:
         if report.epoch == 1 and not attempts(trial.folder):

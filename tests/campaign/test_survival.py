@@ -32,7 +32,6 @@ from harness.config.registry import discover
 from harness.config.selection import Selection
 from harness.executors.executor import InProcess
 from harness.executors.ray_cluster import RayExecutor
-from harness.tracking.log import Logbook
 from harness.tracking.tracker import Tracker
 from harness.trial.checkpoint import load_checkpoint
 from harness.trial.folder import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_epochs, read_result
@@ -504,7 +503,7 @@ def test_data_that_changes_between_plan_and_trial_fails_it_and_the_next_plan_tak
     made = plan(config, discover(config))
     features = np.load(filed / "train_ims.npy", allow_pickle=False)
     np.save(filed / "train_ims.npy", features + 1)
-    outcome = execute(made, InProcess(), Logbook(Tracker(made.uri)), Output(quiet=True).view(), config.failures)
+    outcome = execute(made, InProcess(), Tracker(made.uri), Output(quiet=True).view(), config.failures)
     (result,) = outcome.results
     assert (outcome.exit_code, result.failure) == (4, Failure.DATA)
     assert "changed since the trial was planned" in result.message

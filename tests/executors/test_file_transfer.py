@@ -10,23 +10,23 @@ from toy_trials import counting, toy_assignment
 
 from harness.config.sections import Cluster
 from harness.executors import file_transfer
-from harness.executors.executor import InProcess
-from harness.executors.file_transfer import Courier, Parcel, pack, unpack
+from harness.executors.executor import InProcess, Reply
+from harness.executors.file_transfer import RemoteWorker, unpack
 from harness.executors.ray_cluster import RayExecutor
 from harness.trial.checkpoint import load_checkpoint
 from harness.trial.folder import CHECKPOINT, RESULT, read_epochs, read_result
 from harness.trial.results import Assignment, EpochReport, Failure, State
 
 
-def carried(assignment: Assignment, epochs: int = 99) -> Parcel:
-    """A trial by courier, its files kept in the assignment's folder: to its end, or lost after an epoch."""
-    worker = Courier()
-    parcel = worker.start(assignment, pack(assignment.folder))
+def carried(assignment: Assignment, epochs: int = 99) -> Reply:
+    """A trial on a node of its own, its files kept in the assignment's folder: to its end, or lost after an epoch."""
+    worker = RemoteWorker()
+    reply = worker.begin(assignment, worker.files_for(assignment.folder))
     while True:
-        unpack(parcel.files, assignment.folder)
-        if not isinstance(parcel.outcome, EpochReport) or (parcel.outcome.epoch == epochs):
-            return parcel
-        parcel = worker.answer(True)
+        unpack(reply.files, assignment.folder)
+        if not isinstance(reply.outcome, EpochReport) or (reply.outcome.epoch == epochs):
+            return reply
+        reply = worker.step(True)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def trial(project: Path) -> Assignment:
     return plan(config, discover(config)).trials[0].assignment
 
 
-def test_a_trial_by_courier_gives_the_same_files_and_leaves_nothing_on_its_node(
+def test_a_trial_on_another_node_gives_the_same_files_and_leaves_nothing_on_its_node(
     trial: Assignment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "node"))
@@ -58,7 +58,7 @@ def test_a_trial_whose_node_is_lost_goes_on_elsewhere_from_its_last_epoch(trial:
     whole = trial.model_copy(update={"folder": tmp_path / "whole"})
     expected = carried(whole).outcome
     carried(trial, epochs=2)
-    first = Courier().start(trial, pack(trial.folder)).outcome
+    first = RemoteWorker().begin(trial, RemoteWorker.files_for(trial.folder)).outcome
     assert isinstance(first, EpochReport) and (first.phase, first.epoch) == ("start", 2)
     assert carried(trial).outcome.measures == expected.measures  # type: ignore[union-attr]
     weights = [load_checkpoint(t.folder / CHECKPOINT, torch.device("cpu"))["trainer"]["method"] for t in (trial, whole)]
@@ -66,9 +66,9 @@ def test_a_trial_whose_node_is_lost_goes_on_elsewhere_from_its_last_epoch(trial:
 
 
 def test_only_what_has_changed_travels(trial: Assignment) -> None:
-    worker = Courier()
-    first = worker.start(trial, pack(trial.folder))
-    second = worker.answer(True)
+    worker = RemoteWorker()
+    first = worker.begin(trial, worker.files_for(trial.folder))
+    second = worker.step(True)
     assert set(first.files) == {"spec.json"}
     assert set(second.files) == {"epochs.jsonl", CHECKPOINT}
 

@@ -17,7 +17,7 @@ from tiny_project import CARD, Call
 
 from harness.search.optuna_study import open_storage, study_names
 from harness.search.study_records import read_studies
-from harness.tracking.tracker import Tracker
+from harness.tracking.result_store import ResultStore
 
 Captured = pytest.CaptureFixture[str]
 SPACE = """
@@ -88,7 +88,7 @@ def test_every_method_gets_its_trials_and_a_second_search_does_nothing(
     before = results(searchable)
     assert answer(call, capsys, *words) == found
     assert results(searchable) == before
-    frame = Tracker(f"sqlite:///{searchable / 'runs' / 'mlflow.db'}").frame()
+    frame = ResultStore(f"sqlite:///{searchable / 'runs' / 'mlflow.db'}").frame()
     assert sorted(frame["key"]) == sorted(folder.name for folder in (searchable / "runs" / "trials").iterdir())
     assert set(frame["state"]) <= {"done", "pruned"} and set(frame["protocol"]) == {"val"}
 
@@ -332,7 +332,7 @@ def check_killed(project: Path, whole: Path, kills: int, *words: str) -> None:
     killed_search(project, random.Random(1), kills, *words)
     assert results(project) == results(whole)
     assert asked_and_told(project) == asked_and_told(whole)
-    frame = Tracker(f"sqlite:///{project / 'runs' / 'mlflow.db'}").frame()
+    frame = ResultStore(f"sqlite:///{project / 'runs' / 'mlflow.db'}").frame()
     assert len(frame) == len(results(project)) and not frame["key"].duplicated().any()
     assert set(frame["state"]) <= {"done", "pruned"}
 

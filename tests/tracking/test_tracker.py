@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import json
 import math
 import os
@@ -25,8 +24,10 @@ from harness.config.sections import Training
 from harness.config.toml import override_value, parse_override
 from harness.errors import StoreError
 from harness.tracking.columns import described
-from harness.tracking.store import default_uri, is_logged, uncollected, without_password
-from harness.tracking.tracker import EPOCH_SECONDS, EXPERIMENT, Tracker
+from harness.tracking.connection import EXPERIMENT
+from harness.tracking.result_store import ResultStore
+from harness.tracking.store import default_uri, is_logged, without_password
+from harness.tracking.tracker import Tracker
 from harness.trial.folder import write_epochs
 from harness.trial.results import Failure, State
 
@@ -42,6 +43,7 @@ def test_a_trial_is_a_child_of_its_campaign_with_params_measures_tags_and_artifa
     result = result_of(spec)
     tracker = Tracker(store)
     tracker.open_campaign("main", [spec], {"executor": "in this process"})
+    tracker.begin(spec)
     for report in reports_of(spec):
         tracker.epoch(report)
     tracker.result(result, folder_of(tmp_path, result))
@@ -90,11 +92,13 @@ def test_the_run_that_a_killed_driver_left_open_is_continued_without_double_epoc
     first, second, third = reports_of(spec)
     killed = Tracker(store)
     killed.open_campaign("main", [spec])
+    killed.begin(spec)
     killed.epoch(first)
     killed.epoch(second)
 
     tracker = Tracker(store)
     tracker.open_campaign("main", [spec])
+    tracker.begin(spec)
     tracker.epoch(second)  # resumed from the checkpoint before it
     tracker.epoch(third)
     tracker.result(result_of(spec), folder_of(tmp_path, result_of(spec)))
@@ -107,6 +111,7 @@ def test_an_interrupted_trial_is_marked_and_continued_in_the_same_run(store: str
     spec = spec_of()
     tracker = Tracker(store)
     tracker.open_campaign("main", [spec])
+    tracker.begin(spec)
     tracker.epoch(reports_of(spec)[0])
     tracker.close_campaign(State.INTERRUPTED)
     (child,), (parent,) = runs(store), runs(store, "campaign")
@@ -129,6 +134,7 @@ def test_a_result_logged_later_from_its_folder_is_the_same_as_one_logged_live(st
     live, late = Tracker(store), Tracker(other)
     for tracker in (live, late):
         tracker.open_campaign("main", [spec])
+    live.begin(spec)
     for report in reports_of(spec):
         live.epoch(report)
     live.result(result, folder)
@@ -137,7 +143,12 @@ def test_a_result_logged_later_from_its_folder_is_the_same_as_one_logged_live(st
     late.result(result, folder)
 
     changing = ["run_id", "started", "ended"]
-    assert live.frame().drop(columns=changing).equals(late.frame().drop(columns=changing))
+    assert (
+        ResultStore(live.uri)
+        .frame()
+        .drop(columns=changing)
+        .equals(ResultStore(late.uri).frame().drop(columns=changing))
+    )
     assert history(store, runs(store)[0], "train_loss") == history(other, runs(other)[0], "train_loss")
 
 
@@ -145,53 +156,74 @@ def test_epochs_that_the_store_missed_come_from_the_folder(store: str, tmp_path:
     spec = spec_of()
     tracker = Tracker(store)
     tracker.open_campaign("main", [spec])
+    tracker.begin(spec)
     tracker.epoch(reports_of(spec)[1])
     tracker.result(result_of(spec), folder_of(tmp_path, result_of(spec)))
     assert history(store, runs(store)[0], "val_rsum") == [(1, 101.0), (2, 102.0), (3, 103.0)]
 
 
-def test_epochs_that_come_fast_are_written_together_and_slow_ones_at_once(
-    store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_epoch_is_in_the_store_as_soon_as_it_is_logged(store: str) -> None:
     spec = spec_of()
     tracker = Tracker(store)
     tracker.open_campaign("main", [spec])
-    first, second, third = reports_of(spec)
-    tracker.epoch(first)
-    assert history(store, runs(store)[0], "val_rsum") == []
-    monkeypatch.setattr("time.monotonic", lambda now=time.monotonic: now() + EPOCH_SECONDS)
-    tracker.epoch(second)
-    assert history(store, runs(store)[0], "val_rsum") == [(1, 101.0), (2, 102.0)]
-    tracker.epoch(third)
-    tracker.close_campaign(State.INTERRUPTED)
+    tracker.begin(spec)
+    for number, report in enumerate(reports_of(spec), start=1):
+        tracker.epoch(report)
+        assert [step for step, _ in history(store, runs(store)[0], "val_rsum")] == [*range(1, number + 1)]
+
+
+def test_an_epoch_whose_arrival_was_not_confirmed_is_not_logged_again(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server took it, and the answer was lost on its way."""
+    spec = spec_of()
+    tracker = Tracker(store)
+    tracker.open_campaign("main", [spec])
+    tracker.begin(spec)
+    log_batch = MlflowClient.log_batch
+
+    def unconfirmed(*args: object, **more: object) -> None:
+        log_batch(*args, **more)
+        raise ConnectionError("no answer")
+
+    with monkeypatch.context() as patched, pytest.raises(StoreError):
+        patched.setattr(MlflowClient, "log_batch", unconfirmed)
+        tracker.epoch(reports_of(spec)[0])
+    time.sleep(0.002)  # else the entries may be the same ones
+    tracker.result(result_of(spec), folder_of(tmp_path, result_of(spec)))
     assert history(store, runs(store)[0], "val_rsum") == [(1, 101.0), (2, 102.0), (3, 103.0)]
 
 
-def test_the_more_trials_are_under_way_the_longer_the_epochs_of_each_are_held_back(
+def test_a_run_that_was_killed_before_it_had_its_parameters_gets_them_when_it_is_continued(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    specs = [spec_of(seed=seed) for seed in range(3)]
-    monkeypatch.setattr("harness.tracking.tracker.WRITE_SECONDS", EPOCH_SECONDS / 2)
+    spec = spec_of()
+    killed = Tracker(store)
+    killed.open_campaign("main", [spec])
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(MlflowClient, "log_batch", interrupt)
+        killed.begin(spec)
+    assert not runs(store)[0].data.params
     tracker = Tracker(store)
-    tracker.open_campaign("main", specs)
-    for spec in specs:
-        tracker.begin(spec)
-    monkeypatch.setattr("time.monotonic", lambda now=time.monotonic: now() + EPOCH_SECONDS)
-    for spec in specs:
-        tracker.epoch(reports_of(spec)[0])
-    written = {run.data.tags["harness.key"]: history(store, run, "val_rsum") for run in runs(store)}
-    assert [written[spec.key] for spec in specs] == [[(1, 101.0)], [(1, 101.0)], []]
+    tracker.open_campaign("main", [spec])
+    tracker.begin(spec)
+    (run,) = runs(store)
+    assert run.data.params["settings.dim"] == "256"
+
+
+def interrupt(*_args: object, **_more: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_trial_that_has_just_begun_is_known_by_all_that_it_is_to_be(store: str) -> None:
     spec = spec_of()
     first = Tracker(store)
     first.begin(spec)
-    assert list(first.frame()["method"]) == [spec.method], "without a plan by its tags"
+    assert list(ResultStore(first.uri).frame()["method"]) == [spec.method], "without a plan by its tags"
     first.open_campaign("main", [spec])
-    begun = first.frame().iloc[0]
+    begun = ResultStore(first.uri).frame().iloc[0]
     first.close_campaign(State.INTERRUPTED)
-    ended = first.frame().iloc[0]
+    ended = ResultStore(first.uri).frame().iloc[0]
     assert begun["state"] == "running" and ended["state"] == "interrupted"
     chosen = [name for name in begun.index if name.startswith(("settings.", "training."))]
     assert chosen and all(begun[name] == ended[name] for name in chosen)
@@ -231,7 +263,7 @@ def test_the_latest_finished_run_of_a_key_stands_for_it(store: str, tmp_path: Pa
         tracker.open_campaign("main", [spec])
         tracker.result(result, folder_of(tmp_path, result))
     tracker.begin(spec)  # and a third one is under way
-    frame = tracker.frame()
+    frame = ResultStore(tracker.uri).frame()
     assert len(runs(store)) == 3
     assert list(frame["seconds"]) == [50.0]
     assert list(frame["state"]) == ["done"]
@@ -245,7 +277,7 @@ def test_a_failed_trial_says_why_and_its_retry_is_a_run_of_its_own(store: str, t
     tracker = Tracker(store)
     tracker.open_campaign("main", [spec])
     tracker.result(failed, folder)
-    row = tracker.frame().iloc[0]
+    row = ResultStore(tracker.uri).frame().iloc[0]
     assert (row["state"], row["failure"]) == ("failed", "oom")
     assert row["message"] == "out of memory lower training.batch_size"
     (run,) = runs(store)
@@ -254,7 +286,7 @@ def test_a_failed_trial_says_why_and_its_retry_is_a_run_of_its_own(store: str, t
 
     tracker.result(result_of(spec), folder_of(tmp_path, result_of(spec)))
     assert {run.info.status for run in runs(store)} == {"FAILED", "FINISHED"}
-    assert list(tracker.frame()["state"]) == ["done"]
+    assert list(ResultStore(tracker.uri).frame()["state"]) == ["done"]
 
 
 def test_a_folder_whose_result_is_new_is_not_logged_yet(store: str, tmp_path: Path) -> None:
@@ -275,24 +307,24 @@ def test_trials_that_never_began_are_expected_until_their_plan_is_made_anew(stor
     tracker.open_campaign("main", [spec_of("caan", seed) for seed in (0, 1, 2)] + [spec_of("vsepp", 7)])
     tracker.begin(spec_of("caan", 1))
     tracker.open_campaign("main", [spec_of("caan", 0)])
-    frame = tracker.frame()
+    frame = ResultStore(tracker.uri).frame()
     found = list(zip(frame["method"], frame["seed"], frame["state"], strict=True))
     assert found == [("caan", 0, "waiting"), ("caan", 1, "running"), ("vsepp", 7, "waiting")]
 
 
 def test_the_columns_of_a_frame_keep_their_types_when_it_is_empty(store: str) -> None:
-    frame = Tracker(store).frame()
+    frame = ResultStore(store).frame()
     assert len(frame) == 0
     assert {str(frame[name].dtype) for name in ("seed", "limit", "ended")} == {"Int64"}
     assert {str(frame[name].dtype) for name in ("rsum", "i2t_r1")} == {"float64"}
 
 
 def test_a_frame_reads_every_page_of_a_long_store(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.tracking.tracker.PAGE", 2)
+    monkeypatch.setattr("harness.tracking.connection.PAGE", 2)
     tracker = Tracker(store)
     for seed in range(5):
         tracker.begin(spec_of(seed=seed))
-    assert list(tracker.frame()["seed"]) == [0, 1, 2, 3, 4]
+    assert list(ResultStore(tracker.uri).frame()["seed"]) == [0, 1, 2, 3, 4]
 
 
 def test_numbers_that_are_not_finite_are_left_out_and_named(store: str, tmp_path: Path) -> None:
@@ -329,7 +361,7 @@ def test_a_store_whose_folder_was_moved_is_read_but_not_written(store: str, tmp_
     tracker.open_campaign("main", [spec_of()])
     shutil.copytree(tmp_path / "runs", tmp_path / "moved")
     moved = Tracker(f"sqlite:///{tmp_path / 'moved' / 'mlflow.db'}")
-    assert len(moved.frame()) == 1
+    assert len(ResultStore(moved.uri).frame()) == 1
     with pytest.raises(StoreError, match="moved"):
         moved.open_campaign("main", [spec_of()])
 
@@ -347,6 +379,7 @@ def test_a_store_that_cannot_be_used_is_one_store_error(uri: str) -> None:
 def test_a_store_that_becomes_unwritable_is_a_store_error(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = Tracker(store)
     tracker.open_campaign("main", [spec_of()])
+    tracker.begin(spec_of())
     with closing(sqlite3.connect(store.removeprefix("sqlite:///"))) as connection:
         connection.execute("DROP TABLE metrics")
     with pytest.raises(StoreError, match="no such table"):
@@ -419,7 +452,7 @@ def test_a_real_server_takes_and_shows_the_same_runs(tmp_path: Path) -> None:
         tracker.open_campaign("main", [result.spec, spec_of(seed=1)])
         tracker.result(result, folder)
         tracker.close_campaign(State.DONE)
-        assert list(tracker.frame()["state"]) == ["done", "waiting"]
+        assert list(ResultStore(tracker.uri).frame()["state"]) == ["done", "waiting"]
         assert is_logged(folder, uri)
         (run,) = runs(uri)
         spec = MlflowClient(tracking_uri=uri).download_artifacts(run.info.run_id, "spec.json", str(tmp_path))
@@ -436,12 +469,3 @@ def when_up(uri: str) -> Tracker:
         except StoreError:
             time.sleep(1)
     raise AssertionError("the server did not start")
-
-
-def test_reading_a_store_leaves_the_collector_of_garbage_as_it_was(store: str) -> None:
-    assert gc.isenabled()
-    Tracker(store).frame()
-    assert gc.isenabled()
-    with pytest.raises(StoreError), uncollected():
-        raise StoreError("away")
-    assert gc.isenabled()

@@ -1,0 +1,85 @@
+"""The connection to a tracking store. The only module that imports MLflow."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.errors import StoreError
+from harness.tracking.store import ENVIRONMENT, SQLITE, create_sqlite, sqlite_file, without_password
+
+EXPERIMENT = "harness"
+PAGE = 1000  # runs that the store is asked for at a time
+
+
+class Connection:
+    """MLflow's client for one store, its experiment, and a StoreError for whatever goes wrong there."""
+
+    def __init__(self, uri: str, artifacts: Path | None = None) -> None:
+        """Connect, and make the store where it is a file that is not there; StoreError where it cannot be used."""
+        os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+        import mlflow
+        import sqlalchemy.exc
+
+        for name in ("alembic", "mlflow", "urllib3"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told once, by StoreError
+        self.uri = uri
+        self.entities = mlflow.entities
+        self._exceptions = (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
+        with self.errors():
+            if uri.startswith(SQLITE):
+                artifacts = artifacts or create_sqlite(sqlite_file(uri))
+            self.client = mlflow.MlflowClient(tracking_uri=uri)
+            location = artifacts.absolute().as_uri() if artifacts else None
+            experiment = self.client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                experiment = self.client.get_experiment(self.client.create_experiment(EXPERIMENT, location))
+        if experiment.lifecycle_stage != "active":
+            raise StoreError(f"the experiment {EXPERIMENT!r} was deleted in {without_password(uri)}; restore it")
+        self.experiment = str(experiment.experiment_id)
+        self.moved_from = experiment.artifact_location if location and location != experiment.artifact_location else ""
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn any error of the store into a StoreError that says what to do."""
+        try:
+            yield
+        except self._exceptions as error:
+            line = (str(self._root(error)).strip().splitlines() or [type(error).__name__])[0]
+            shown = without_password(self.uri)
+            raise StoreError(
+                f"the tracking store {shown} cannot be used: {line.replace(self.uri, shown)[:300]}; finished trials "
+                "are kept in their folders and logged by the next `harness run` once it is back ([tracking] uri)"
+            ) from error
+
+    def _root(self, error: BaseException) -> BaseException:
+        """The error that the others were raised for: it says what is wrong in the fewest words."""
+        below = error.__cause__ or error.__context__
+        return self._root(below) if isinstance(below, self._exceptions) else error
+
+    def runs(self, filter_string: str) -> list[Any]:
+        """All runs that a filter of MLflow's matches."""
+        runs: list[Any] = []
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment], filter_string, max_results=PAGE, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def artifacts(self, location: str) -> Any:
+        """MLflow's repository of the artifacts that lie at a location."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(location, tracking_uri=self.uri)
+
+
+def age(run: Any) -> tuple[bool, int, str]:
+    """Sorts runs of one key: the latest finished one is the last, else the latest."""
+    return run.info.status == "FINISHED", run.info.start_time, run.info.run_id
