@@ -35,7 +35,7 @@ check: $(VENV)/for-dev ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/for-run ## speed and memory against the textbook algorithm
+bench: $(VENV)/for-test ## speed and memory against the textbook algorithm
 	$(BIN)/python benchmarks/ranking.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/loading.py
