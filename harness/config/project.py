@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from harness.config.sections import (
     Campaign,
@@ -48,7 +49,9 @@ class Config(Section):
     search: Search = Search()
     cluster: Cluster = Cluster()
     tracking: Tracking = Tracking()
-    root: Path = Field(Path(), description="folder of harness.toml; every path is relative to it", exclude=True)
+    root: SkipJsonSchema[Path] = Field(
+        Path(), description="folder of harness.toml; every path is relative to it", exclude=True
+    )
 
     @field_validator("root")
     @classmethod

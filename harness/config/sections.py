@@ -18,7 +18,7 @@ def one_value(value: object) -> object:
     return value
 
 
-Scalar = Annotated[bool | int | float | str, PlainValidator(one_value)]
+Scalar = Annotated[bool | int | float | str, PlainValidator(one_value, json_schema_input_type=bool | int | float | str)]
 
 
 class Section(BaseModel):
