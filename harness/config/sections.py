@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validat
 
 
 def one_value(value: object) -> object:
-    """A setting as it was written; ValueError for what is no value of TOML or no finite number."""
+    """A setting, unconverted; ValueError for anything but a number, text or truth value, and for infinite numbers."""
     if not isinstance(value, bool | int | float | str):
         raise ValueError("give one number, text, true or false")
     if isinstance(value, float) and not math.isfinite(value):
@@ -33,12 +33,12 @@ class Campaign(Section):
     name: str = Field("main", description="the parent run in MLflow")
     methods: tuple[str, ...] = Field(("*",), description="names or globs")
     datasets: tuple[str, ...] = Field(("scenes",), description="names or globs")
-    seeds: tuple[int, ...] = Field((0, 1, 2), description="one trial a method, dataset and seed")
+    seeds: tuple[int, ...] = Field((0, 1, 2), description="one trial per method, dataset and seed")
     protocol: str = Field("", description="empty: the first protocol of the dataset's card")
 
 
 class Paths(Section):
-    """Places, relative to the folder of this file."""
+    """Folders, relative to the folder of this file."""
 
     data: Path = Field(Path("data"), description="root of datasets on disk; HARNESS_DATA overrides it")
     results: Path = Field(Path("runs"), description="trials, tracking store, caches")
@@ -75,7 +75,7 @@ class Training(Section):
 
 
 class Resources(Section):
-    """What one trial asks of a machine."""
+    """The device, CPUs and GPUs of one trial."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:0")
     cpus_per_trial: float = Field(
@@ -96,7 +96,7 @@ class Resources(Section):
 
 
 class Failures(Section):
-    """What becomes of trials that fail."""
+    """How failed trials are handled."""
 
     attempts: int = Field(3, ge=1, description="of a trial that lost its process, node or the host's memory")
     wait_seconds: float = Field(5.0, ge=0, description="before the second attempt; doubled before every further one")
@@ -134,7 +134,7 @@ class Tunable(Section):
 class Search(Section):
     """What `harness search` does when no flag says otherwise; every method gets the same budget on a dataset."""
 
-    trials: int = Field(40, ge=1, description="a method and dataset, in total: the same command again adds none")
+    trials: int = Field(40, ge=1, description="per method and dataset, in total: repeating the command adds none")
     epochs: int = Field(0, ge=0, description="of all trials of a method and dataset, then no more begin; 0 is no bound")
     seconds: float = Field(0.0, ge=0, description="the same in seconds of training and validation; 0 is no bound")
     sampler: Literal["tpe", "random", "grid", "gp", "cmaes"] = "tpe"
@@ -149,9 +149,9 @@ class Search(Section):
     fixed: tuple[str, ...] = Field(
         ("dim", "width"), description="as configured although cards have ranges: equal sizes"
     )
-    points: dict[str, tuple[dict[str, Scalar], ...]] = Field({}, description="settings to try first, a list a method")
+    points: dict[str, tuple[dict[str, Scalar], ...]] = Field({}, description="settings to try first, a list per method")
     space: dict[str, dict[str, Tunable]] = Field(
-        {}, description="over the cards' ranges: a table a method or glob, keys are settings or training.KEY"
+        {}, description="over the cards' ranges: a table per method or glob, keys are settings or training.KEY"
     )
 
     @field_validator("space", "points", mode="before")
@@ -175,7 +175,7 @@ class Tracking(Section):
 
 
 class PerDataset(Section):
-    """What one dataset wants otherwise: keys of [training], tables of [settings]."""
+    """Keys of [training] and tables of [settings] that differ on one dataset."""
 
     training: dict[str, Any] = Field(default_factory=dict)
     settings: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
