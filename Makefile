@@ -38,7 +38,7 @@ check: $(VENV)/for-dev ## ruff and mypy
 docs: $(VENV)/for-run ## write the generated pages of docs/reference
 	$(BIN)/python -m harness.cli.reference docs/reference
 
-bench: $(VENV)/for-run ## speed and memory against the textbook algorithm
+bench: $(VENV)/for-test ## speed and memory against the textbook algorithm
 	$(BIN)/python benchmarks/ranking.py
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/loading.py

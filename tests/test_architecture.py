@@ -7,6 +7,7 @@ import graphlib
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -192,6 +193,13 @@ def test_a_method_imports_only_its_interface_the_shared_blocks_torch_and_the_sta
         top = name.partition(".")[0]
         ours = name.startswith(("harness.method.", "harness.blocks."))
         assert ours or top == "torch" or top in sys.stdlib_module_names, f"{file.name} imports {name}"
+
+
+def test_every_dependency_is_imported_by_the_harness_or_a_method() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}  # type: ignore[index]
+    imported = set().union(*(libraries(file) for file in (*HARNESS, *METHODS)))
+    assert not {{"pillow": "PIL"}.get(name, name) for name in names} - imported
 
 
 def test_no_test_imports_another() -> None:

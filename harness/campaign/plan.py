@@ -207,7 +207,7 @@ def check_numbers(seeds: Sequence[int], limit: int | None) -> None:
 
 
 def check_protocol(name: str) -> None:
-    """UsageError for the protocol that a search alone uses."""
+    """UsageError for `val`, which only searches use."""
     if name == SELECTION:
         raise UsageError(f"protocol {SELECTION!r} is kept for `harness search`, whose trials never open test")
 

@@ -146,7 +146,7 @@ def outdated(lines: Sequence[str], files: int, out: Output) -> int:
 @takes(CONFIG, OUTPUT)
 @click.argument("names", nargs=2, metavar="A B")
 def compare(flags: Flags, names: Sequence[str]) -> int:
-    """Test whether A is better than B: two rows of the boards, or two runs by their ids, paired by query."""
+    """Test whether A is better than B, in a paired test: two rows of the boards, or two runs by their ids."""
     from harness.board import comparison
     from harness.board.evidence import hits
     from harness.board.standings import boards_of

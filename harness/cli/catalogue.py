@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from pydantic import BaseModel
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -63,6 +65,12 @@ def listing(registry: Registry, kind: str) -> list[dict[str, Any]]:
 def card_json(card: MethodCard | DatasetCard) -> dict[str, Any]:
     """A card as its file has it, with the path of that file."""
     return {**card.model_dump(mode="json", by_alias=True), "card": str(card.path)}
+
+
+def schema_text(kind: str) -> str:
+    """The JSON schema of the card of a method or a dataset, or of harness.toml."""
+    models: dict[str, type[BaseModel]] = {"method": MethodCard, "dataset": DatasetCard, "harness.toml": Config}
+    return json.dumps(models[kind].model_json_schema(), indent=2, ensure_ascii=False)
 
 
 def method_page(card: MethodCard, config: Config) -> Iterator[RenderableType]:

@@ -17,6 +17,7 @@ from harness.errors import HarnessError, UsageError, unknown
 
 INTERRUPTED, TERMINATED = 130, 143
 KINDS = ("methods", "datasets", "protocols")
+SCHEMAS = ("method", "dataset", "harness.toml")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -92,11 +93,18 @@ def list_(flags: Flags, kind: str | None) -> int:
 
 @cli.command()
 @takes(CONFIG, OUTPUT)
-@click.argument("name")
-def describe(flags: Flags, name: str) -> int:
-    """The card of a method or dataset: what it is, its settings, what its paper reported."""
+@click.argument("name", required=False)
+@click.option("--schema", type=click.Choice(SCHEMAS), help="Instead, the JSON schema of such a file, for editors.")
+def describe(flags: Flags, name: str | None, schema: str | None) -> int:
+    """Show the card of a method or dataset: what it is, its settings, what its paper reported."""
     from harness.cli import catalogue
 
+    if (name is None) == (schema is None):
+        raise UsageError("give the name of a method or dataset, or --schema method, dataset or harness.toml")
+    if schema:
+        click.echo(catalogue.schema_text(schema))
+        return 0
+    assert name
     config, registry, out = flags.open()
     if method := registry.methods.get(name):
         out.answer(catalogue.card_json(method), *catalogue.method_page(method, config))

@@ -19,7 +19,7 @@ from harness.trial.results import Assignment, EpochReport, State, TrialResult
 
 MARKS = {State.DONE: ("✓", "green"), State.FAILED: ("✗", "red"), State.PRUNED: ("■", "yellow")}
 WIDE = 100  # columns from which a running trial also shows its loss
-FRAMES = 4  # a second
+FRAMES = 4  # per second
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Totals:
         return self.ended.count(State.FAILED)
 
     def begin(self, assignment: Assignment) -> None:
-        """A trial is handed out, for the first time or again."""
+        """Note that a trial is handed out, for the first time or again."""
         self.labels[assignment.spec.key] = assignment.name
         self.widest = max(self.widest, len(assignment.name))
         self.rows.pop(assignment.spec.key, None)

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from harness.config.sections import Scalar, Tunable
 from harness.config.toml import Model, read_toml, validate
@@ -85,7 +86,7 @@ class MethodCard(Table):
     defaults: dict[str, Scalar] = Field(description="every setting of the class with its default, which gives its type")
     tunable: dict[str, Tunable] = Field({}, description="the range that a setting may be searched in")
     reported: tuple[Reported, ...] = Field((), description="the paper's own numbers")
-    path: Path = Field(exclude=True, description="the file this card was read from")
+    path: SkipJsonSchema[Path] = Field(exclude=True, description="the file this card was read from")
 
 
 class SplitSize(Table):
@@ -247,7 +248,7 @@ class DatasetCard(Table):
     files: tuple[DataFile, ...] = Field((), description="files with size and hash to check")
     downloads: tuple[Download, ...] = Field((), description="what `harness data fetch` may load")
     options: dict[str, Scalar] = Field(default_factory=dict, description="of its layout")
-    path: Path = Field(exclude=True, description="the file this card was read from")
+    path: SkipJsonSchema[Path] = Field(exclude=True, description="the file this card was read from")
 
     @field_validator("positives")
     @classmethod

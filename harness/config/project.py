@@ -1,4 +1,4 @@
-"""harness.toml, environment and -s overrides -> one frozen, validated Config."""
+"""The configuration: harness.toml, environment and -s overrides as one frozen, validated Config."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from harness.config.sections import (
     Campaign,
@@ -48,7 +49,9 @@ class Config(Section):
     search: Search = Search()
     cluster: Cluster = Cluster()
     tracking: Tracking = Tracking()
-    root: Path = Field(Path(), description="folder of harness.toml; every path is relative to it", exclude=True)
+    root: SkipJsonSchema[Path] = Field(
+        Path(), description="folder of harness.toml; every path is relative to it", exclude=True
+    )
 
     @field_validator("root")
     @classmethod
@@ -72,22 +75,22 @@ class Config(Section):
 
     @property
     def data(self) -> Path:
-        """Root of the datasets on disk."""
+        """The root folder of the datasets."""
         return self.path(self.paths.data)
 
     @property
     def results(self) -> Path:
-        """Results root, `runs/`."""
+        """The root folder of results, `runs/` by default."""
         return self.path(self.paths.results)
 
     @property
     def trials(self) -> Path:
-        """Where each trial has its folder."""
+        """The folder that holds the trials' folders."""
         return self.results / TRIALS
 
     @property
     def cache(self) -> Path:
-        """Generated data, fingerprints, captions of large sets."""
+        """The folder of generated data, fingerprints and tokens."""
         return self.results / CACHE
 
     @property
@@ -97,7 +100,7 @@ class Config(Section):
 
     @property
     def reports(self) -> Path:
-        """Folder of generated leaderboards."""
+        """The folder of generated leaderboards."""
         return self.path(self.paths.reports)
 
 
@@ -149,7 +152,7 @@ def put_everywhere(table: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables, the second laid over the first."""
+    """Merge nested tables; the second wins."""
     both = {
         key: merged(under[key], over[key])
         for key in over

@@ -1,4 +1,4 @@
-"""Names -> cards -> classes. Everything is listed without importing it; a class is loaded when it is used."""
+"""From names to cards to classes. Cards are listed without importing methods; a class is loaded when it is used."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Registry:
         return _card("dataset", name, self.datasets)
 
     def select_methods(self, patterns: Sequence[str]) -> tuple[str, ...]:
-        """Method names for names and globs, in the order asked for; UsageError where one matches nothing."""
+        """Method names for names and globs, in their order; UsageError where one matches nothing."""
         return _select("method", patterns, self.methods)
 
     def select_datasets(self, patterns: Sequence[str]) -> tuple[str, ...]:
-        """Dataset names for names and globs, in the order asked for; UsageError where one matches nothing."""
+        """Dataset names for names and globs, in their order; UsageError where one matches nothing."""
         return _select("dataset", patterns, self.datasets)
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validat
 
 
 def one_value(value: object) -> object:
-    """A setting as it was written; ValueError for what is no value of TOML or no finite number."""
+    """A setting, unconverted; ValueError for anything but a number, text or truth value, and for infinite numbers."""
     if not isinstance(value, bool | int | float | str):
         raise ValueError("give one number, text, true or false")
     if isinstance(value, float) and not math.isfinite(value):
@@ -18,7 +18,7 @@ def one_value(value: object) -> object:
     return value
 
 
-Scalar = Annotated[bool | int | float | str, PlainValidator(one_value)]
+Scalar = Annotated[bool | int | float | str, PlainValidator(one_value, json_schema_input_type=bool | int | float | str)]
 
 
 class Section(BaseModel):
@@ -38,7 +38,7 @@ class Campaign(Section):
 
 
 class Paths(Section):
-    """Places, relative to the folder of this file."""
+    """Folders, relative to the folder of this file."""
 
     data: Path = Field(Path("data"), description="root of datasets on disk; HARNESS_DATA overrides it")
     results: Path = Field(Path("runs"), description="trials, tracking store, caches")
@@ -75,7 +75,7 @@ class Training(Section):
 
 
 class Resources(Section):
-    """What one trial asks of a machine."""
+    """The device, CPUs and GPUs of one trial."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:0")
     cpus_per_trial: float = Field(
@@ -96,7 +96,7 @@ class Resources(Section):
 
 
 class Failures(Section):
-    """What becomes of trials that fail."""
+    """How failed trials are handled."""
 
     attempts: int = Field(3, ge=1, description="of a trial that lost its process, node or the host's memory")
     wait_seconds: float = Field(5.0, ge=0, description="before the second attempt; doubled before every further one")
@@ -134,7 +134,7 @@ class Tunable(Section):
 class Search(Section):
     """What `harness search` does when no flag says otherwise; every method gets the same budget on a dataset."""
 
-    trials: int = Field(40, ge=1, description="per method and dataset, in total: the same command again adds none")
+    trials: int = Field(40, ge=1, description="per method and dataset, in total: repeating the command adds none")
     epochs: int = Field(0, ge=0, description="of all trials of a method and dataset, then no more begin; 0 is no bound")
     seconds: float = Field(0.0, ge=0, description="the same in seconds of training and validation; 0 is no bound")
     sampler: Literal["tpe", "random", "grid", "gp", "cmaes"] = Field("tpe", description="proposes settings")
@@ -175,7 +175,7 @@ class Tracking(Section):
 
 
 class PerDataset(Section):
-    """What one dataset wants otherwise: keys of [training], tables of [settings]."""
+    """Keys of [training] and tables of [settings] that differ on one dataset."""
 
     training: dict[str, Any] = Field(default_factory=dict, description="keys of [training], over those above")
     settings: dict[str, dict[str, Scalar]] = Field(

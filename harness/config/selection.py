@@ -1,4 +1,4 @@
-"""Which trials a command means, on its way from the flags to the plan."""
+"""The selection of trials, which goes from the flags to the plan."""
 
 from __future__ import annotations
 

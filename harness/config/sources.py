@@ -30,7 +30,7 @@ def source_file(card: MethodCard) -> Path:
 
 
 def source_files(card: MethodCard) -> list[Path]:
-    """The method's file, and every file that it reaches by imports of its own package and of what methods share."""
+    """The method's file, and all that it imports, directly or not, of its own package and of what methods share."""
     module, own = module_of(card), source_file(card)
     package = module.partition(".")[0]
     names, waiting = {own: module}, [own]
@@ -50,7 +50,7 @@ def decides(name: str, package: str) -> bool:
 
 
 def source_hash(card: MethodCard) -> str:
-    """sha256 over all files that a method's result depends on, itself among them."""
+    """The sha256 over all source files that a method's result depends on."""
     digest = hashlib.sha256()
     for path in source_files(card):
         digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
@@ -102,7 +102,7 @@ def load_module(card: MethodCard) -> ModuleType:
 
 
 def _load_file(file: Path) -> ModuleType:
-    """A module from its file, once a process, under a name that no other module has."""
+    """Load a module from its file, once per process, under a name that no other module has."""
     name = f"harness_plugin_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}_{file.stem}"
     if name in sys.modules:
         return sys.modules[name]

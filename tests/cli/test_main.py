@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
+import jsonschema
 import pytest
 from tiny_project import Call, in_a_new_process
 
 from harness import __version__
 
+ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "ray", "mlflow", "optuna", "pandas")
 
 
@@ -220,6 +223,34 @@ def test_describe_shows_what_a_dataset_wants_otherwise(call: Call, capsys: pytes
     assert next(row for row in rows if row[:1] == ["setting"])[-3:] == ["on", "coco-objects", "tunable"]
     dim = next(row for row in rows if row[:1] == ["dim"])
     assert (dim[1], dim[2], dim[-2]) == ("1024", "64", "48")
+
+
+FILES = {
+    "method": [*(ROOT / "methods").glob("*.toml")],
+    "dataset": [*(ROOT / "datasets").glob("*/card.toml")],
+    "harness.toml": [ROOT / "harness.toml", ROOT / "harness" / "config" / "defaults.toml"],
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_the_schema_of_a_kind_of_file_accepts_every_file_here_and_no_unknown_key(
+    call: Call, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    assert call("describe", "--schema", kind) == 0
+    schema = json.loads(capsys.readouterr().out)
+    for file in FILES[kind]:
+        table = tomllib.loads(file.read_text())
+        jsonschema.validate(table, schema)
+        with pytest.raises(jsonschema.ValidationError, match="sumary"):
+            jsonschema.validate({**table, "sumary": ""}, schema)
+
+
+@pytest.mark.parametrize("words", [(), ("caan", "--schema", "method"), ("--schema", "card")])
+def test_describe_wants_one_name_or_one_kind_of_file(
+    call: Call, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert call("describe", *words) == 2
+    assert "method" in capsys.readouterr().err
 
 
 def test_describe_shows_a_dataset(project: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
