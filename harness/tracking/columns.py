@@ -56,7 +56,7 @@ def params_and_tags(spec: TrialSpec) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def epoch_metrics(report: EpochReport) -> dict[str, float]:
-    """What one epoch gave."""
+    """The metrics of one epoch."""
     values = {
         "train_loss": report.loss,
         "lr": report.lr,
@@ -87,7 +87,7 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def final_tags(result: TrialResult, digest: str) -> dict[str, str]:
-    """How a trial ended, and with what it was made."""
+    """How a trial ended, on which machine and with which versions."""
     metrics = final_metrics(result)
     search = result.search.model_dump() if result.search else {}
     tags = {

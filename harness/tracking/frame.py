@@ -35,7 +35,7 @@ def row_of(run: Any) -> dict[str, Any]:
 
 
 def typed(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
-    """Rows as a frame whose columns keep their types however few rows there are; sorted."""
+    """A frame of rows, sorted; its columns have the same types however few rows there are."""
     import pandas
 
     frame = pandas.DataFrame(list(rows))
@@ -54,22 +54,22 @@ def run_of(frame: pandas.DataFrame, name: str) -> Mapping[str, Any] | None:
     """The finished trial that the start of an MLflow run's id or of a trial's key means; None where there is none."""
     if len(name) < SHORTEST:
         return None
-    done = frame[frame["state"] == "done"]
-    found = done[done["run_id"].str.startswith(name) | done["key"].str.startswith(name)]
-    if len(found) > 1:
-        raise UsageError(f"{name} is the start of {len(found)} runs; give more of it")
-    return dict(found.astype(object).where(found.notna(), None).iloc[0]) if len(found) else None
+    done = frame[frame["state"] == State.DONE]
+    runs = done[done["run_id"].str.startswith(name) | done["key"].str.startswith(name)]
+    if len(runs) > 1:
+        raise UsageError(f"{name} is the start of {len(runs)} runs; give more of it")
+    return dict(runs.astype(object).where(runs.notna(), None).iloc[0]) if len(runs) else None
 
 
 def name_of(run: Mapping[str, Any]) -> str:
-    """A run for people."""
+    """A short name of a run: method, seed, start of its key."""
     return f"{run['method']}/s{run['seed']} {run['key'][:SHORTEST]}"
 
 
 def labelled(frame: pandas.DataFrame, label: str) -> Mapping[str, Any]:
     """The latest finished trial of a label, such as caan/scenes/s0."""
     done = frame[frame["state"] == State.DONE].sort_values("ended")
-    found = done[done["label"] == label]
-    if not len(found):
+    runs = done[done["label"] == label]
+    if not len(runs):
         raise UsageError(f"{unknown('run', label, set(done['label']))}; a run's id or key will do as well")
-    return dict(found.iloc[-1])
+    return dict(runs.iloc[-1])

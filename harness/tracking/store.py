@@ -33,7 +33,7 @@ def default_uri(config: Config) -> str:
 
 
 def is_logged(folder: Path, uri: str) -> bool:
-    """Whether the result that lies in a trial's folder is in the store at `uri`."""
+    """Whether the store at `uri` has the result that lies in a trial's folder."""
     mark, result = folder / LOGGED, read_result(folder)
     if result is None or not mark.is_file():
         return False
@@ -42,12 +42,12 @@ def is_logged(folder: Path, uri: str) -> bool:
 
 
 def digest(result: TrialResult) -> str:
-    """What tells one result from another of the same key, such as one made again with --force."""
+    """Differs between two results of one key, such as after --force."""
     return hashlib.sha256(result.model_dump_json().encode()).hexdigest()[:16]
 
 
 def without_password(uri: str) -> str:
-    """A uri as it may be shown and kept."""
+    """A uri without its password, to be shown and kept."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.username else uri
 

@@ -117,9 +117,9 @@ class Tracker:
         with self._writing():
             logged = None if result.key in self._runs else self._run_with(result)
             run_id = logged or self._log(result, folder)
-        if result.state in STATUS:
-            mark = {"uri": without_password(self.uri), "run_id": run_id, "result": digest(result)}
-            write_atomic(folder / LOGGED, json.dumps(mark, indent=2))
+            if result.state in STATUS:
+                mark = {"uri": without_password(self.uri), "run_id": run_id, "result": digest(result)}
+                write_atomic(folder / LOGGED, json.dumps(mark, indent=2))
 
     def close_campaign(self, state: State) -> None:
         """End the parent run; runs still open are marked interrupted, to be continued under the same key."""

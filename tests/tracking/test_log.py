@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from sample_results import folder_of, reports_of, result_of, spec_of
 
 from harness.campaign.recorder import Recorder
@@ -126,6 +127,28 @@ def test_a_store_that_is_away_is_left_alone_for_a_while_and_tried_again_at_the_e
     assert store.tries == 1
     assert results.close(partial(store.write, 6)) == "the store is away"
     assert store.tries == 2 and not store.written and len(warned) == 1
+
+
+def test_a_trial_that_began_while_the_store_was_away_is_in_it_with_its_next_epoch(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_args: object, **_more: object) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(log, "AWAY_SECONDS", 0.0)
+    spec, warned = spec_of(), list[str]()
+    first, second, _ = reports_of(spec)
+    tracker, results = Tracker(store), ResultLog(warned.append)
+    tracker.open_campaign("search", [])  # which knows no trial beforehand
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "create_run", unreachable)
+        results.write(partial(tracker.begin, spec), must_arrive=True)
+        results.write(partial(tracker.epoch, first))
+        results.wait()
+    results.write(partial(tracker.epoch, second))
+    results.wait()
+    (row,) = ResultStore(store).frame().to_dict("records")
+    assert (row["state"], row["epoch"], len(warned)) == ("running", 2, 1)
 
 
 def test_what_is_no_matter_of_the_store_ends_the_campaign() -> None:
