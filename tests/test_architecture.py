@@ -41,8 +41,8 @@ FRONT = {
     "blocks": "attention encoders families losses pooling tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens",
     "layouts": "detection opening previews",
-    "evaluation": "measures positives protocols queries ranking_files rankings ranks records score_files scoring"
-    " shortlists statistics streaming",
+    "evaluation": "measures outcome positives protocols queries ranking_files rankings ranks records score_files"
+    " scoring shortlists statistics streaming",
     "trial": "checkpoint device environment external folder results steps",
     "executors": "executor ray_cluster",
     "tracking": "artifacts columns frame log log_process store tracker",

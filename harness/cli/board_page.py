@@ -16,7 +16,7 @@ from harness.board.comparison import Comparison
 from harness.board.evidence import Assessed, Evidence
 from harness.board.export import Written
 from harness.board.standings import SECTIONS, Board, Standing
-from harness.campaign.external_scores import Found
+from harness.campaign.external_scores import RankedScores
 from harness.campaign.reproduction import Again, Case
 from harness.cli.output import count, near, table
 from harness.trial.results import HEADLINE, RECALLS
@@ -123,7 +123,7 @@ def place_of(boards: Sequence[Board], key: str) -> Place:
     )
 
 
-def score_page(of: Found, place: Place) -> Iterator[RenderableType]:
+def score_page(of: RankedScores, place: Place) -> Iterator[RenderableType]:
     """The measures, and where they stand."""
     found, spec = of.result.measures, of.result.spec
     made = table(spec.label, *COLUMNS, right=COLUMNS)
@@ -144,7 +144,7 @@ def standing(place: Place, board: str) -> str:
     return f"{name} stands {place.place} of {place.rows} on {board}: rsum {rsum(place.row)}, n = {place.row.n}"
 
 
-def score_json(of: Found, place: Place) -> dict[str, Any]:
+def score_json(of: RankedScores, place: Place) -> dict[str, Any]:
     """The same as JSON."""
     result = of.result
     about = result.spec.model_dump(mode="json", include={"method", "dataset", "protocol", "seed", "source"})

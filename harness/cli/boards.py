@@ -42,13 +42,13 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
     from harness.cli.board_page import place_of, score_json, score_page
 
     config, registry, out = flags.open()
-    asked = external_scores.wanted(config, registry, file, dataset, flags.protocol, name, seed, note)
-    tracker, found = external_scores.ranked(config, asked)
+    request = external_scores.score_request(config, registry, file, dataset, flags.protocol, name, seed, note)
+    tracker, found = external_scores.rank_file(config, request)
     for warning in found.warnings:
         click.echo(f"harness: warning: {warning}", err=True)
-    boards = {(asked.spec.dataset, asked.spec.protocol)}
+    boards = {(request.spec.dataset, request.spec.protocol)}
     published = publishing.publish(tracker, registry, config.reports, boards)
-    place = place_of(boards_of(tracker.frame(), registry.methods), asked.spec.key)
+    place = place_of(boards_of(tracker.frame(), registry.methods), request.spec.key)
     out.note(*board_page.tables(published.boards))
     data = {**score_json(found, place), "reports": [str(file) for file in published.files]}
     out.answer(data, *score_page(found, place), *campaign_page.files_page(published))
