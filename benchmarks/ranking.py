@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.evaluation.ranks import best, check_finite, rank
+from harness.evaluation.ranks import best_ranks, check_finite, directed, rank
 
 
 def textbook_i2t(scores: np.ndarray, captions_each: int = 5) -> np.ndarray:
@@ -79,7 +79,8 @@ def main() -> None:
     print(line("counting, both, ties and checks", counting, reference))
     print(line("  of it: finite check (one reading)", reading, reference))
 
-    differences = [int((ours != theirs).sum()) for ours, theirs in zip(best(ranks), (by_rows, by_columns), strict=True)]
+    ours = map(best_ranks, directed(ranks))
+    differences = [int((a != b).sum()) for a, b in zip(ours, (by_rows, by_columns), strict=True)]
     print(f"queries whose best rank differs (a tie, which sorting breaks by chance): i2t, t2i = {differences}")
 
 

@@ -35,15 +35,15 @@ PACKAGES = {
     "campaign": "config layouts evaluation trial executors tracking",
     "search": "config trial tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
-    "cli": "config data trial tracking preparation board campaign search explain",
+    "cli": "config data evaluation trial tracking preparation board campaign search explain",
 }
 FRONT = {
     "config": "cards project registry sections selection sources template toml",
     "blocks": "attention encoders families losses pooling tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens",
     "layouts": "detection opening previews",
-    "evaluation": "measures positives protocols queries ranking_files rankings ranks records score_files scoring"
-    " shortlists statistics streaming",
+    "evaluation": "measures outcome positives protocols queries ranking_files rankings ranks records score_files"
+    " scoring shortlists statistics streaming",
     "trial": "checkpoint device environment external folder results steps",
     "executors": "executor ray_cluster",
     "tracking": "artifacts columns frame log result_store store tracker",

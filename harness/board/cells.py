@@ -13,6 +13,7 @@ from harness.board.published import beside
 from harness.board.standings import Board, Standing
 from harness.config.cards import MethodCard
 from harness.errors import StoreError
+from harness.evaluation.measures import title
 from harness.files import write_atomic
 from harness.trial.results import RECALLS
 
@@ -56,7 +57,7 @@ SETTINGS = "settings from"  # a column where any are from a search
 
 HEADER = (
     *("#", "method", "n", "rsum", "95 %", "group"),
-    *(name.replace("_r", " R@") for name in RECALLS),
+    *map(title, RECALLS),
     *("val rsum", "train pairs/s", "score pairs/s", "parameters", "notes"),
 )
 

@@ -11,10 +11,12 @@ import numpy as np
 
 from harness.board.standings import Board, Standing, boards_of
 from harness.config.cards import MethodCard
-from harness.evaluation.queries import WAYS, Floats, Hardest, Queries, hardest, lists, profile, queries
-from harness.evaluation.statistics import Difference, Hits, all_intervals, differences, hits_of, letters
+from harness.evaluation.queries import Floats, Hardest, hardest, lists, profile, queries
+from harness.evaluation.ranks import DIRECTIONS
+from harness.evaluation.records import TrialRanks
+from harness.evaluation.statistics import Difference, Hits, differences, hits_of, intervals, letters
 from harness.tracking import artifacts
-from harness.tracking.artifacts import Read, ranks
+from harness.tracking.artifacts import Read
 from harness.tracking.result_store import ResultStore
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ Load = Callable[[str], Hits | None]  # of a run, by its id in the store
 Ends = tuple[float, float]
 
 
-class Curve(NamedTuple):
-    """The learning curve of one run."""
+class LearningCurve(NamedTuple):
+    """Val rsum of one run, epoch by epoch."""
 
     seed: int
     points: tuple[tuple[int, float], ...]  # epoch, val rsum
@@ -37,23 +39,23 @@ class Evidence:
     """Of the ranked rows of a board, by their place from 0; a row whose ranks are gone has none."""
 
     intervals: Mapping[int, Ends] = field(default_factory=dict)  # of rsum, 95 %
-    letters: Mapping[int, str] = field(default_factory=dict)  # rows that share one are not told apart
+    letters: Mapping[int, str] = field(default_factory=dict)  # rows that share one do not differ significantly
     differences: Sequence[Difference] = ()
     lost: frozenset[int] = frozenset()  # rows that the store has no ranks of
     recalls: Mapping[int, tuple[Ends, ...]] = field(default_factory=dict)  # of the six, as RECALLS names them, 95 %
     profiles: Mapping[int, Floats] = field(default_factory=dict)  # (2, 100) i2t and t2i R@1 to R@100, mean over seeds
     lists: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # mAP@R and its like, where runs lack them
     hardest: Mapping[int, Hardest] = field(default_factory=dict)
-    curves: Mapping[int, tuple[Curve, ...]] = field(default_factory=dict)  # rows all of whose epochs are there
+    curves: Mapping[int, tuple[LearningCurve, ...]] = field(default_factory=dict)  # rows all of whose epochs are there
 
     @property
     def is_testable(self) -> bool:
-        """Whether any two rows could have been told apart: some row has several seeds."""
+        """Whether any difference can be tested: some row has several seeds."""
         return any(not isnan(difference.p) for difference in self.differences)
 
     @property
     def least(self) -> float:
-        """No smaller difference of rsum could have been told apart on this board; nan where none could."""
+        """The smallest difference of rsum that can be significant on this board; nan where none can."""
         return min((found.least for found in self.differences if not isnan(found.least)), default=float("nan"))
 
 
@@ -64,7 +66,7 @@ class Assessed(NamedTuple):
     evidence: Evidence
 
 
-class Ranked(NamedTuple):
+class RowEvidence(NamedTuple):
     """What the ranks of a row's runs say, each file read once."""
 
     hits: Sequence[Hits]  # of each run
@@ -79,20 +81,20 @@ def assessed(frame: pandas.DataFrame, methods: Mapping[str, MethodCard], read: R
 
 
 def evidence(board: Board, read: Read) -> Evidence:
-    """Intervals of a board's ranked rows, which of them are told apart, and what their runs have kept."""
-    runs = {place: said for place, row in enumerate(board.ranked) if (said := ranked(row, read))}
-    whole = comparable({place: row.hits for place, row in runs.items()})
-    lost = frozenset({*range(len(board.ranked))} - whole.keys())
-    curves = {place: found for place in range(len(board.ranked)) if (found := curves_of(board, place, read))}
-    if not whole:
+    """Intervals of a board's ranked rows, which of them differ significantly, and what their runs have kept."""
+    runs = {place: own for place, row in enumerate(board.ranked) if (own := row_evidence(row, read))}
+    rows = comparable({place: row.hits for place, row in runs.items()})
+    lost = frozenset({*range(len(board.ranked))} - rows.keys())
+    curves = {place: found for place, row in enumerate(board.ranked) if (found := curves_of(row, read))}
+    if not rows:
         return Evidence(lost=lost, curves=curves)
-    places, rows = [*whole], [*whole.values()]
-    bounds = [[(float(low), float(high)) for low, high in row] for row in all_intervals(rows)]
-    apart = differences(rows)
+    places, hits = [*rows], [*rows.values()]
+    bounds = [[(float(low), float(high)) for low, high in row] for row in intervals(hits)]
+    pairs = differences(hits)
     return Evidence(
         intervals={place: ends[-1] for place, ends in zip(places, bounds, strict=True)},
-        letters=dict(zip(places, letters(len(rows), apart), strict=True)),
-        differences=[one._replace(first=places[one.first], second=places[one.second]) for one in apart],
+        letters=dict(zip(places, letters(len(hits), pairs), strict=True)),
+        differences=[one._replace(first=places[one.first], second=places[one.second]) for one in pairs],
         lost=lost,
         recalls={place: tuple(ends[:-1]) for place, ends in zip(places, bounds, strict=True)},
         profiles={place: runs[place].profile for place in places},
@@ -112,42 +114,44 @@ def comparable(rows: Mapping[int, Sequence[Hits]]) -> dict[int, Sequence[Hits]]:
     return max(groups.values(), key=len, default={})
 
 
-def ranked(row: Standing, read: Read) -> Ranked | None:
+def row_evidence(row: Standing, read: Read) -> RowEvidence | None:
     """What the ranks of a row's runs say; None where those of any run are gone or damaged."""
-    runs, measured = row.runs, all(trial.get(LISTED) is not None for trial in row.trials)
-    hits: list[Hits] = []
-    found: list[Mapping[str, Queries]] = []
-    whole: list[Mapping[str, float]] = []
-    arrays = artifacts.ranks(read, runs[0]) or {}
-    try:
-        for place, run in enumerate(runs):
-            own = arrays if place == 0 else artifacts.ranks(read, run) or {}
-            hits.append(hits_of(own))
-            found.append({way: queries(own, way) for way in WAYS})
-            whole += [] if measured else [lists(own)]
-    except KeyError:
-        return None
-    shares = np.mean([[profile(run[way]) for way in WAYS] for run in found], axis=0)
-    alike = all(np.array_equal(run[way].numbers, found[0][way].numbers) for run in found for way in WAYS)
-    means = {name: float(np.mean([one[name] for one in whole])) for name in (whole[0] if whole else ())}
-    return Ranked(hits, shares, means, hardest(found, arrays, artifacts.rankings(read, runs[0])) if alike else None)
+    ranks: list[TrialRanks] = []
+    for run in row.runs:
+        if (own := artifacts.ranks(read, run)) is None:
+            return None
+        ranks.append(own)
+    runs = [{direction: queries(own, direction) for direction in DIRECTIONS} for own in ranks]
+    profiles = np.mean([[profile(run[direction]) for direction in DIRECTIONS] for run in runs], axis=0)
+    same = all(
+        np.array_equal(run[direction].numbers, runs[0][direction].numbers) for run in runs for direction in DIRECTIONS
+    )
+    is_measured = all(trial.get(LISTED) is not None for trial in row.trials)
+    return RowEvidence(
+        hits=[hits_of(own) for own in ranks],
+        profile=profiles,
+        lists={} if is_measured else mean_lists(ranks),
+        hardest=hardest(runs, ranks[0], artifacts.rankings(read, row.runs[0])) if same else None,
+    )
 
 
-def curves_of(board: Board, place: int, read: Read) -> tuple[Curve, ...]:
-    """The learning curves of a ranked row; none where those of any run are gone, or nothing was trained."""
-    row = board.ranked[place]
-    found = []
+def mean_lists(runs: Sequence[TrialRanks]) -> dict[str, float]:
+    """mAP@R, R-precision and nDCG, the mean over runs."""
+    each = [lists(ranks) for ranks in runs]
+    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+
+
+def curves_of(row: Standing, read: Read) -> tuple[LearningCurve, ...]:
+    """The learning curves of a row; none where those of any run are gone, or nothing was trained."""
+    curves = []
     for seed, run in zip(row.seeds, row.runs, strict=True):
         epochs = [one for one in artifacts.epochs(read, run) if one.epoch and "rsum" in one.val]
-        found.append(Curve(seed, tuple((one.epoch, one.val["rsum"]) for one in epochs)))
-    common = set.intersection(*({epoch for epoch, _ in curve.points} for curve in found))
-    return tuple(found) if common else ()
+        curves.append(LearningCurve(seed, tuple((one.epoch, one.val["rsum"]) for one in epochs)))
+    common = set.intersection(*({epoch for epoch, _ in curve.points} for curve in curves))
+    return tuple(curves) if common else ()
 
 
 def hits(store: ResultStore, run_id: str) -> Hits | None:
     """What a run has found, from the ranks that the store has of it; None where they are gone or damaged."""
-    arrays = ranks(store.artifact, run_id)
-    try:
-        return hits_of(arrays) if arrays else None
-    except KeyError:
-        return None
+    ranks = artifacts.ranks(store.artifact, run_id)
+    return hits_of(ranks) if ranks else None

@@ -11,9 +11,10 @@ from harness.board.comparison import missing, row_of
 from harness.board.standings import Board
 from harness.errors import DataError, StoreError, UsageError, unknown
 from harness.evaluation.ranking_files import files_of, write_tables
-from harness.evaluation.rankings import OF_RANKINGS, OF_RANKS, Arrays, Run
-from harness.evaluation.records import IMAGE_IDS, RANKINGS, RANKS, arrays
+from harness.evaluation.rankings import StoredRun
+from harness.evaluation.records import TrialRankings, TrialRanks
 from harness.files import write_atomic
+from harness.tracking import artifacts
 from harness.tracking.frame import name_of, run_of
 from harness.tracking.result_store import ResultStore
 
@@ -92,10 +93,10 @@ class Available:
         self.notes: list[str] = []
         self.count = 0
 
-    def __iter__(self) -> Iterator[Run]:
+    def __iter__(self) -> Iterator[StoredRun]:
         for trial in self.trials:
-            ranks = arrays_of(self.store, trial, RANKS, OF_RANKS)
-            rankings = arrays_of(self.store, trial, RANKINGS, OF_RANKINGS)
+            ranks = artifacts.ranks(self.store.artifact, trial["run_id"], ties=True)
+            rankings = artifacts.rankings(self.store.artifact, trial["run_id"], scores=True)
             if lack := lacking(ranks, rankings, self.form):
                 self.notes.append(f"{name_of(trial)}: {lack}")
             if ranks and (rankings or self.form != TREC):
@@ -103,13 +104,7 @@ class Available:
                 yield run_with(trial, ranks, rankings)
 
 
-def arrays_of(store: ResultStore, trial: Trial, name: str, needed: set[str]) -> Arrays:
-    """The arrays of a file that the store keeps of a trial; none where it is gone, damaged or lacks one of them."""
-    found = arrays(store.artifact(trial["run_id"], name)) or {}
-    return found if needed <= found.keys() else {}
-
-
-def lacking(ranks: Arrays, rankings: Arrays, form: str) -> str:
+def lacking(ranks: TrialRanks | None, rankings: TrialRankings | None, form: str) -> str:
     """What a trial cannot be exported for, in words; empty where it has all."""
     if not ranks:
         return "left out, as the store has no usable ranks of it"
@@ -118,22 +113,22 @@ def lacking(ranks: Arrays, rankings: Arrays, form: str) -> str:
             "left out; csv and parquet have its ranks" if form == TREC else "its ranks alone, by numbers in the split"
         )
         return f"{left}: the store has no rankings of it, or it is older than they are kept"
-    return "" if IMAGE_IDS in rankings else "by numbers in the split: it is older than image ids are kept"
+    return "" if rankings.image_ids else "by numbers in the split: it is older than image ids are kept"
 
 
-def run_with(trial: Trial, ranks: Arrays, rankings: Arrays) -> Run:
-    """A trial with its arrays."""
+def run_with(trial: Trial, ranks: TrialRanks, rankings: TrialRankings | None) -> StoredRun:
+    """A trial with what the store has kept of it."""
     names = ("key", "method", "recipe", "seed", "dataset", "protocol")
     limit = f"-first{trial['limit']}" if trial["limit"] else ""
     data = f"v{trial['protocol_version']}-{trial['data_fingerprint'][:DIGITS]}{limit}"
-    return Run(**{name: trial[name] for name in names}, data=data, ranks=ranks, rankings=rankings)
+    return StoredRun(**{name: trial[name] for name in names}, data=data, ranks=ranks, rankings=rankings)
 
 
-def write_trec(runs: Iterable[Run], folder: Path) -> list[Path]:
-    """Write the TREC files of runs; qrels that several share once."""
+def write_trec(runs: Iterable[StoredRun], folder: Path) -> list[Path]:
+    """Write the TREC files of runs that have rankings; qrels that several share once."""
     files: dict[Path, None] = {}
     for run in runs:
-        for name, text in files_of(run):
+        for name, text in files_of(run, run.rankings) if run.rankings else ():
             if folder / name not in files:
                 write_atomic(folder / name, text)
                 files[folder / name] = None

@@ -22,14 +22,15 @@ from harness.board.standings import SECTIONS, Standing
 from harness.board.tables import all_measures, grid, more_measures
 from harness.config.cards import MethodCard
 from harness.errors import ConfigError
-from harness.evaluation.queries import WAYS
+from harness.evaluation.measures import title
+from harness.evaluation.ranks import DIRECTIONS
 from harness.trial.results import RECALLS
 
 Methods = Mapping[str, MethodCard]
 ASIDE = ("val rsum", "parameters", "notes", "score pairs/s")  # columns that a paper has no room for
 SUFFIXES = {"latex": "tex"}
 MEASURES = {
-    **{"rsum": "rsum", **{name.replace("_r", " R@"): name for name in RECALLS}, "val rsum": "best_val_rsum"},
+    **{"rsum": "rsum", **{title(name): name for name in RECALLS}, "val rsum": "best_val_rsum"},
     **{"train pairs/s": "train_pairs_per_second", "score pairs/s": SPEED, "parameters": "parameters"},
 }  # columns, and what they are the means of
 NUMBERS = (*MEASURES, "n", "95 %")  # columns that are sorted with the largest first
@@ -110,7 +111,7 @@ def _measured(evidence: Evidence, about: Mapping[str, Any], row: Standing) -> di
     return {
         "measures": all_measures(row, evidence.lists.get(place, {})),
         "intervals": dict(zip(RECALLS, evidence.recalls.get(place, ()), strict=False)),
-        "recall": {} if profile is None else dict(zip(WAYS, profile.tolist(), strict=True)),
+        "recall": {} if profile is None else dict(zip(DIRECTIONS, profile.tolist(), strict=True)),
         "curves": [{"seed": curve.seed, "val_rsum": dict(curve.points)} for curve in curves],
     }
 

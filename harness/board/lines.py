@@ -8,10 +8,11 @@ from statistics import fmean
 
 from harness.board.axes import EDGE, GLYPH, SCALE, TALL, WIDTH, Axis, Name, Spot, counting, linear, logarithmic, spread
 from harness.board.cells import label, tenths
-from harness.board.evidence import Assessed, Curve, Evidence
+from harness.board.evidence import Assessed, Evidence, LearningCurve
 from harness.board.intervals import shortened
 from harness.board.standings import Board, Standing
-from harness.evaluation.queries import LONGEST, WAYS
+from harness.evaluation.queries import LONGEST
+from harness.evaluation.ranks import DIRECTIONS
 
 MOST = 8  # rows that colour, shape and dash tell apart
 MARKED = (1, 2, 5, 10, 20, 50, 100)  # K with a mark
@@ -78,7 +79,7 @@ def recall(one: Assessed) -> Lines | None:
     for way, start in enumerate(starts):
         x, y = logarithmic([1, LONGEST], start + 6, start + wide), linear([0, high], TALL, TOP)
         drawn = [profile_line(one, place, way, x, y) for place in places]
-        panels.append(Panel(WAYS[way], x, y, tuple(drawn)))
+        panels.append(Panel(DIRECTIONS[way], x, y, tuple(drawn)))
     panels[-1] = labelled(panels[-1], names)
     return Lines(tuple(panels), "K", left_out(board, evidence.profiles, "usable ranks"))
 
@@ -87,7 +88,7 @@ def profile_line(one: Assessed, place: int, way: int, x: Axis, y: Axis) -> Line:
     """A row's R@K of one direction."""
     values = one.evidence.profiles[place][way]
     said = {k: f"R@{k} {tenths(float(values[k - 1]))}" for k in MARKED}
-    whole = f"{label(one.board.ranked[place])}, {WAYS[way]}: "
+    whole = f"{label(one.board.ranked[place])}, {DIRECTIONS[way]}: "
     points = [(float(k), float(value)) for k, value in enumerate(values, start=1)]
     dots = tuple(Dot(x.at(k), y.at(float(values[k - 1])), whole + text) for k, text in said.items())
     return Line(place, whole + ", ".join(said.values()), path(points, x, y), (), dots, None, "")
@@ -121,7 +122,7 @@ def curve_panel(board: Board, evidence: Evidence, places: Sequence[int], room: f
     return Panel("val rsum", x, y, tuple(drawn))
 
 
-def curve_line(name: str, place: int, seeds: Sequence[Curve], x: Axis, y: Axis) -> Line:
+def curve_line(name: str, place: int, seeds: Sequence[LearningCurve], x: Axis, y: Axis) -> Line:
     """A row's learning curve: the mean over seeds as far as all of them go, and each seed."""
     mean = means(seeds)
     best, epoch = max((value, -epoch) for epoch, value in mean)
@@ -137,7 +138,7 @@ def curve_line(name: str, place: int, seeds: Sequence[Curve], x: Axis, y: Axis) 
     return Line(place, detail, path(mean, x, y), thin, tuple(dots), None, "")
 
 
-def means(seeds: Sequence[Curve]) -> list[tuple[float, float]]:
+def means(seeds: Sequence[LearningCurve]) -> list[tuple[float, float]]:
     """The mean curve, over the epochs that every seed has."""
     each = [dict(curve.points) for curve in seeds]
     common = sorted(set.intersection(*(set(one) for one in each)))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import isnan, nan, sqrt
+from math import isnan
 
-from scipy.special import stdtrit
-
-from harness.board.standings import Board, Standing
+from harness.board.standings import Board
 from harness.config.cards import MethodCard, Reported
-from harness.evaluation.statistics import LEVEL
+from harness.evaluation.statistics import run_noise
 
 ROUNDING = 0.3  # six printed recalls, each rounded to a tenth
 
@@ -47,11 +45,5 @@ def beside(board: Board, methods: Mapping[str, MethodCard]) -> Iterator[Beside]:
         card = methods.get(row.method)
         for reported in card.reported if card else ():
             if (reported.dataset, reported.protocol) == (board.dataset, board.protocol):
-                yield Beside(place, reported, row.means["rsum"], noise(row))
-
-
-def noise(row: Standing) -> float:
-    """Half the width in which 95 % of single further runs lie, and what rounding adds."""
-    if row.n < 2:
-        return nan
-    return float(stdtrit(row.n - 1, 1 - LEVEL / 2)) * row.sd * sqrt(1 + 1 / row.n) + ROUNDING
+                noise = run_noise(row.sd, row.n, mean_of=row.n) + ROUNDING
+                yield Beside(place, reported, row.means["rsum"], noise)

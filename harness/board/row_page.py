@@ -16,6 +16,7 @@ from harness.board.standings import Board, Standing, Trial, mean
 from harness.config.cards import MethodCard
 from harness.config.project import built_in
 from harness.config.registry import training_for
+from harness.evaluation.measures import title
 from harness.evaluation.queries import Hardest
 from harness.tracking.columns import described_settings, described_training
 from harness.trial.external import is_external
@@ -24,7 +25,7 @@ from harness.trial.results import RECALLS
 DIGITS = 8  # of a recipe, in a file's name
 LONGEST = 40  # characters of a method in a file's name
 SEEDS = (
-    *("seed", "rsum", *(name.replace("_r", " R@") for name in RECALLS), "val rsum", "best epoch", "epochs"),
+    *("seed", "rsum", *map(title, RECALLS), "val rsum", "best epoch", "epochs"),
     *("trial", "run"),
 )
 Format = Callable[[float], str]
@@ -54,8 +55,8 @@ class Choice(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Facts:
-    """One ranked row."""
+class RowFacts:
+    """All that a page says of one ranked row."""
 
     row: Standing
     place: int  # from 0
@@ -71,11 +72,11 @@ class Facts:
     lacks: list[str]  # what the store has lost of it, and what follows
 
 
-def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> Facts:
+def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFacts:
     """All that is known of the ranked row at a place."""
     board, evidence = one
     row = board.ranked[place]
-    return Facts(
+    return RowFacts(
         row=row,
         place=place,
         card=methods.get(row.method),
@@ -154,7 +155,7 @@ def recalls(one: Assessed, place: int) -> list[tuple[str, str, str]]:
     ends = [*ends, evidence.intervals[place]] if place in evidence.intervals and ends else []
     texts = [f"{tenths(low)} to {tenths(high)}" for low, high in ends] or ["–"] * (len(RECALLS) + 1)
     names = [*RECALLS, "rsum"]
-    return [(name.replace("_r", " R@"), tenths(means[name]), text) for name, text in zip(names, texts, strict=True)]
+    return [(title(name), tenths(means[name]), text) for name, text in zip(names, texts, strict=True)]
 
 
 def costs(row: Standing) -> Iterator[tuple[str, str]]:
@@ -173,7 +174,7 @@ def lacks(one: Assessed, place: int) -> Iterator[str]:
         yield "The store has no usable ranks of its runs: no intervals, no hardest queries."
     elif not found:
         yield "Its runs have not answered the same queries: no hardest queries."
-    elif not found.is_told:
+    elif not found.is_named:
         yield "Its runs keep no rankings.npz, as older ones do not: queries have numbers for names."
     if place not in evidence.curves and not all(trial.get("epochs") == 0 for trial in row.trials):
         yield "The store has no epochs of its runs: no learning curve."

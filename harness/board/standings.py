@@ -206,8 +206,31 @@ def reasons(recipe: Iterable[Trial]) -> str:
     return "; ".join(f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {text}" for text, seeds in missing.items())
 
 
+def state_of(board: Board, section: str, trial: Trial) -> str:
+    """The state of one trial of a section in a few words; a result that is not ranked says why."""
+    if is_done(trial):
+        if section == "limited":
+            return f"limited to {trial['limit']}"
+        return f"stale {changed_since(board, trial)}" if section == "stale" else "done"
+    match trial["state"]:
+        case State.WAITING:
+            return "not run"
+        case State.FAILED:
+            return f"failed: {trial['failure'] or 'no reason in the store'}"
+        case State.DONE:
+            return "no rsum"
+    return str(trial["state"])
+
+
+def changed_since(board: Board, trial: Trial) -> str:
+    """What has changed since a trial was run: the data, the protocol or the method's source."""
+    if trial["data_fingerprint"] != board.data:
+        return "data"
+    return "protocol" if trial["protocol_version"] != board.version else "source"
+
+
 def reason(trial: Trial) -> str:
-    """Why one trial has no result."""
+    """Why one trial has no result, in full."""
     match trial["state"]:
         case State.WAITING:
             return "not run"

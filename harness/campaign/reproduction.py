@@ -9,7 +9,6 @@ from math import isnan, nan
 from pathlib import Path
 
 import numpy as np
-from scipy.special import stdtrit
 
 from harness.campaign.driver import only_driver
 from harness.campaign.plan import assignment
@@ -18,7 +17,7 @@ from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.sources import source_hash
 from harness.errors import DataError, UsageError
-from harness.evaluation.statistics import LEVEL
+from harness.evaluation.statistics import run_noise
 from harness.executors.executor import InProcess
 from harness.layouts.opening import fingerprint
 from harness.tracking.frame import labelled, run_of
@@ -101,8 +100,9 @@ def case_of(store: ResultStore, config: Config, registry: Registry, name: str) -
     then = TrialResult.model_validate_json(stored)
     assigned = assignment_now(config, registry, then)
     sums = frame[(frame["recipe"] == run["recipe"]) & (frame["state"] == State.DONE)]["rsum"].tolist()
+    noise = run_noise(float(np.std(sums, ddof=1)), len(sums)) if len(sums) > 1 else nan
     changes = tuple(drift(then, assigned))
-    return Case(then.spec.label, then, assigned, changes, noise(sums), config.results)
+    return Case(then.spec.label, then, assigned, changes, noise, config.results)
 
 
 def assignment_now(config: Config, registry: Registry, then: TrialResult) -> Assignment:
@@ -138,13 +138,6 @@ def drift(then: TrialResult, assigned: Assignment) -> Iterator[Drift]:
     for name in MATTERS:
         if then.environment.get(name, "") != now.get(name, ""):
             yield Drift(name, then.environment.get(name) or "–", now.get(name) or "–")
-
-
-def noise(sums: list[float]) -> float:
-    """How far 95 % of pairs of single runs lie apart at most, by the t distribution over a row's seeds."""
-    if len(sums) < 2:
-        return nan
-    return float(stdtrit(len(sums) - 1, 1 - LEVEL / 2) * np.std(sums, ddof=1) * np.sqrt(2))
 
 
 def repeat(case: Case, view: View) -> Repetition:

@@ -16,9 +16,10 @@ from harness.board.comparison import Comparison
 from harness.board.evidence import Assessed, Evidence
 from harness.board.export import Written
 from harness.board.standings import SECTIONS, Board, Standing
-from harness.campaign.external_scores import Found
+from harness.campaign.external_scores import RankedScores
 from harness.campaign.reproduction import Case, Repetition
 from harness.cli.output import count, near, table
+from harness.evaluation.ranks import DIRECTIONS
 from harness.trial.results import HEADLINE, RECALLS
 
 HIDDEN = ("95 %", "val rsum", "parameters", "notes", SETTINGS)  # in the terminal, so that a table fits 80 columns
@@ -126,11 +127,11 @@ def place_of(boards: Sequence[Board], key: str) -> BoardPlace:
     )
 
 
-def score_page(scores: Found, place: BoardPlace) -> Iterator[RenderableType]:
+def score_page(scores: RankedScores, place: BoardPlace) -> Iterator[RenderableType]:
     """The measures of external scores, and their place on the board."""
     measures, spec = scores.result.measures, scores.result.spec
     grid = table(spec.label, *COLUMNS, right=COLUMNS)
-    for direction in ("i2t", "t2i"):
+    for direction in DIRECTIONS:
         names = ("r1", "r5", "r10", "median_rank", "mean_rank")
         cells = (tenths(measures[f"{direction}_{name}"]) for name in names)
         grid.add_row(direction, *cells, f"{tenths(measures[f'{direction}_tied'])} %")
@@ -147,7 +148,7 @@ def standing(place: BoardPlace, board: str) -> str:
     return f"{name} stands {place.place} of {place.rows} on {board}: rsum {rsum(place.row)}, n = {place.row.n}"
 
 
-def score_json(scores: Found, place: BoardPlace) -> dict[str, Any]:
+def score_json(scores: RankedScores, place: BoardPlace) -> dict[str, Any]:
     """The measures of external scores, their place on the board, and warnings."""
     result = scores.result
     about = result.spec.model_dump(mode="json", include={"method", "dataset", "protocol", "seed", "source"})

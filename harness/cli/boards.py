@@ -42,8 +42,8 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
     from harness.cli.board_page import place_of, score_json, score_page
 
     config, registry, out = flags.open()
-    request = external_scores.wanted(config, registry, file, dataset, flags.protocol, name, seed, note)
-    store, scores = external_scores.ranked(config, request)
+    request = external_scores.score_request(config, registry, file, dataset, flags.protocol, name, seed, note)
+    store, scores = external_scores.rank_file(config, request)
     for warning in scores.warnings:
         click.echo(f"harness: warning: {warning}", err=True)
     boards = {(request.spec.dataset, request.spec.protocol)}

@@ -40,14 +40,14 @@ def explain(
 ) -> int:
     """Draw which regions of an image the words of a caption attend to, with the weights of a trained method."""
     from harness.explain import explanation as explaining
-    from harness.explain.weights import Wanted
+    from harness.explain.weights import TrialChoice
 
     file = file or Path(re.sub(r"[^\w.-]", "_", f"explain-{method}-{image}") + ".svg")
     check_suffix(file)
     config, registry, out = flags.open()
     chosen = dataset or registry.select_datasets(config.campaign.datasets)[0]
-    wanted = Wanted(method, chosen, flags.protocol, seed, key)
-    found = explaining.explanation(config, registry, wanted, explaining.Pair(image, caption, split))
+    choice = TrialChoice(method, chosen, flags.protocol, seed, key)
+    found = explaining.explanation(config, registry, choice, explaining.Pair(image, caption, split))
     draw(found, file)
     out.note(*explaining.notes(found))
     spec = found.trial.spec

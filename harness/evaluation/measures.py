@@ -1,55 +1,142 @@
-"""From ranks to measures: R@K, median and mean rank, rsum, and measures over lists."""
+"""From ranks to measures: R@K, median and mean rank, rsum, and measures over lists.
+
+R@K is the field's hit rate, not the recall of information retrieval: a query counts as soon as any one of its positives
+is among the first K, however many it has (docs/reference/protocols.md).
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluation.ranks import Ranks, Way, best_of, ways
+from harness.evaluation.ranks import DIRECTIONS, DirectedRanks, Direction, Ranks, best_ranks, directed, group
 
 CUTOFFS = (1, 5, 10)
+RECALL, RSUM, TIED = "r", "rsum", "tied"
+MEDIAN, MEAN = "median_rank", "mean_rank"
+MAP, PRECISION, NDCG = "map_r", "r_precision", "ndcg"
+KINDS = (RECALL, MEDIAN, MEAN, PRECISION, MAP, NDCG, TIED)  # of one direction, those that are read most often first
+TITLES = {
+    MEDIAN: "median rank",
+    MEAN: "mean rank",
+    MAP: "mAP@R",
+    PRECISION: "R-precision",
+    NDCG: "nDCG",
+    TIED: "ties %",
+}
+NAME = re.compile(
+    r"(?:(?P<of>[a-z][a-z0-9_]*)\.)?"
+    r"(?:(?P<direction>i2t|t2i)_(?:r(?P<k>[1-9][0-9]*)|(?P<kind>[a-z0-9_]+))|rsum)"
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that follows from ranks; it prints as the name it is stored under: `i2t_r1`, `cxc.t2i_map_r`, `rsum`."""
+
+    direction: Direction | None  # None: both together, as rsum is
+    kind: str
+    k: int | None = None  # of R@K
+    of: str = ""  # the named set of positives; empty: the split's own pairs
+
+    def __str__(self) -> str:
+        name = self.kind if self.direction is None else f"{self.direction}_{self.kind}{self.k or ''}"
+        return f"{self.of}.{name}" if self.of else name
+
+    @classmethod
+    def parse(cls, name: str) -> Measure | None:
+        """The measure that is stored under a name; None for the name of something else."""
+        parts = NAME.fullmatch(name)
+        if parts is None:
+            return None
+        of, direction, k = parts["of"] or "", cast(Direction | None, parts["direction"]), parts["k"]
+        if direction is None:
+            return cls(None, RSUM, of=of)
+        return cls(direction, RECALL, int(k), of) if k else cls(direction, parts["kind"], of=of)
+
+    @property
+    def title(self) -> str:
+        """The direction, and the measure as papers write it, without the set of positives: `i2t R@1`."""
+        if self.direction is None:
+            return self.kind
+        words = f"R@{self.k}" if self.k else TITLES.get(self.kind, self.kind.replace("_", " "))
+        return f"{self.direction} {words}"
+
+    @property
+    def is_rank(self) -> bool:
+        """Whether it is a rank, from 1, and not a percentage."""
+        return self.kind in (MEDIAN, MEAN)
+
+
+def title(name: str) -> str:
+    """The title of the measure stored under a name; what is no measure keeps its name."""
+    measure = Measure.parse(name)
+    return measure.title if measure else name
 
 
 def measures(ranks: Ranks) -> dict[str, float]:
-    """R@K (the share of queries with a positive in the first K, percent), rsum, median and mean rank, share of ties."""
-    return hit_measures(*ways(ranks))
+    """R@K in percent, rsum, median and mean rank, and the share of ties of one gallery."""
+    return hit_measures(*directed(ranks))
 
 
-def hit_measures(i2t: Way, t2i: Way) -> dict[str, float]:
-    """The same of two directions, whichever queries were asked."""
-    firsts = {"i2t": best_of(i2t), "t2i": best_of(t2i)}
-    recalls = {f"{way}_r{k}": _percent(first <= k) for way, first in firsts.items() for k in CUTOFFS}
-    return {
-        **recalls,
-        "rsum": sum(recalls.values()),
-        **{f"{way}_median_rank": float(np.median(first)) for way, first in firsts.items()},
-        **{f"{way}_mean_rank": float(first.mean()) for way, first in firsts.items()},
-        "i2t_tied": _percent(i2t.tied),
-        "t2i_tied": _percent(t2i.tied),
+def mean_measures(folds: Sequence[Ranks]) -> dict[str, float]:
+    """All measures of some galleries, each averaged over these."""
+    each = [measures(ranks) | list_measures(*directed(ranks)) for ranks in folds]
+    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+
+
+def hit_measures(i2t: DirectedRanks, t2i: DirectedRanks, of: str = "") -> dict[str, float]:
+    """What follows from each query's best positive: R@K, rsum, median and mean rank, share of ties.
+
+    `of` names the set of positives, where it is not the split's own.
+    """
+    best = {direction: best_ranks(ranks) for direction, ranks in zip(DIRECTIONS, (i2t, t2i), strict=True)}
+    recalls = {
+        Measure(direction, RECALL, k, of): _percent(ranks <= k) for direction, ranks in best.items() for k in CUTOFFS
     }
+    return _by_name(
+        {
+            **recalls,
+            Measure(None, RSUM, of=of): sum(recalls.values()),
+            **{Measure(direction, MEDIAN, of=of): float(np.median(ranks)) for direction, ranks in best.items()},
+            **{Measure(direction, MEAN, of=of): float(ranks.mean()) for direction, ranks in best.items()},
+            Measure("i2t", TIED, of=of): _percent(i2t.tied),
+            Measure("t2i", TIED, of=of): _percent(t2i.tied),
+        }
+    )
 
 
-def list_measures(i2t: Way, t2i: Way) -> dict[str, float]:
+def list_measures(i2t: DirectedRanks, t2i: DirectedRanks, of: str = "") -> dict[str, float]:
     """What all positives of a query give, not its best one alone: mAP@R, R-precision and nDCG, in percent."""
-    found = {way: _of_lists(of) for way, of in (("i2t", i2t), ("t2i", t2i))}
-    return {f"{way}_{name}": found[way][name] for name in found["i2t"] for way in found}
+    lists = dict(zip(DIRECTIONS, map(_of_lists, (i2t, t2i)), strict=True))
+    kinds = (MAP, PRECISION, NDCG)
+    return _by_name(
+        {Measure(direction, kind, of=of): means[kind] for kind in kinds for direction, means in lists.items()}
+    )
 
 
-def _of_lists(way: Way) -> dict[str, float]:
+def _of_lists(directed: DirectedRanks) -> dict[str, float]:
     """Each a mean over queries of a sum over the query's positives, the j-th of R at rank r."""
-    order = np.lexsort((way.ranks, way.queries))
-    queries, ranks = way.queries[order], way.ranks[order]
-    starts = np.flatnonzero(np.r_[True, np.diff(queries) != 0])
-    sizes = np.diff(np.r_[starts, len(queries)])
-    size, place = np.repeat(sizes, sizes), np.arange(len(queries)) - np.repeat(starts, sizes) + 1
+    lists = group(directed.queries, by=directed.ranks)
+    sizes, ranks = lists.sizes, directed.ranks[lists.order]
+    size, place = np.repeat(sizes, sizes), lists.positions + 1
     inside, gains = ranks <= size, 1 / np.log2(1 + ranks)
     ideal = np.cumsum(1 / np.log2(1 + np.arange(1, sizes.max() + 1)))[sizes - 1]
     parts = {
-        "map_r": inside * place / ranks / size,
-        "r_precision": inside / size,
-        "ndcg": gains / np.repeat(ideal, sizes),
+        MAP: inside * place / ranks / size,
+        PRECISION: inside / size,
+        NDCG: gains / np.repeat(ideal, sizes),
     }
-    return {name: 100.0 * float(np.add.reduceat(part, starts).mean()) for name, part in parts.items()}
+    return {kind: 100.0 * float(np.add.reduceat(part, lists.starts).mean()) for kind, part in parts.items()}
+
+
+def _by_name(values: Mapping[Measure, float]) -> dict[str, float]:
+    return {str(measure): value for measure, value in values.items()}
 
 
 def _percent(true: NDArray[np.bool_]) -> float:

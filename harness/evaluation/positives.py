@@ -19,7 +19,7 @@ from harness.data.tokens import words
 from harness.errors import DataError
 from harness.evaluation.measures import hit_measures, list_measures
 from harness.evaluation.positive_files import Lists, read_captions, read_ids, read_lists
-from harness.evaluation.ranks import Floats, Ints, Way, check_finite, rank_way
+from harness.evaluation.ranks import DirectedRanks, Floats, Ints, rank_direction
 from harness.files import sha256
 
 DIGITS = 12  # of the sha256 that tells releases apart
@@ -39,12 +39,12 @@ class SetRanks(NamedTuple):
     """The ranks of all positives of one set, in the order of its pairs."""
 
     positives: PositiveSet
-    i2t: Way
-    t2i: Way
+    i2t: DirectedRanks
+    t2i: DirectedRanks
 
 
-class Rows(NamedTuple):
-    """The row of every id of a split."""
+class RowsById(NamedTuple):
+    """The row in a split of every id."""
 
     images: Mapping[int, int]
     captions: Mapping[int, int]
@@ -83,7 +83,7 @@ def _listed(names: Iterable[str]) -> str:
 
 def read_sets(asked: Iterable[Positives], data: Path, content: Content) -> list[PositiveSet]:
     """The sets in numbers of a split; DataError names the file and the entry that is damaged or does not fit."""
-    known: dict[tuple[str, ...], Rows] = {}
+    known: dict[tuple[str, ...], RowsById] = {}
     found = []
     for one in asked:
         folder = data / one.folder
@@ -97,22 +97,17 @@ def read_sets(asked: Iterable[Positives], data: Path, content: Content) -> list[
 
 def rank_sets(scores: Floats, sets: Iterable[PositiveSet]) -> list[SetRanks]:
     """The ranks of all positives among the whole gallery; scores (N, M) of the whole split, finite."""
-    return [SetRanks(one, rank_way(scores, one.i2t, "i2t"), rank_way(scores, one.t2i, "t2i")) for one in sets]
+    return [
+        SetRanks(one, rank_direction(scores, one.i2t, "i2t"), rank_direction(scores, one.t2i, "t2i")) for one in sets
+    ]
 
 
-def measures_of(scores: Floats, sets: Iterable[PositiveSet]) -> dict[str, float]:
-    """All measures of some sets on the scores (N, M) of a split, by name.measure; NonFiniteError as in `ranking`."""
-    check_finite(scores)
-    return measures(rank_sets(scores, sets))
-
-
-def measures(ranked: Iterable[SetRanks]) -> dict[str, float]:
-    """The measures of a protocol, for each set under its name: `cxc.i2t_r1`, ..."""
-    return {
-        f"{one.positives.name}.{name}": value
-        for one in ranked
-        for name, value in (hit_measures(one.i2t, one.t2i) | list_measures(one.i2t, one.t2i)).items()
-    }
+def measures(sets: Iterable[SetRanks]) -> dict[str, float]:
+    """All measures of each set under its name: `cxc.i2t_r1`, …"""
+    found: dict[str, float] = {}
+    for positives, i2t, t2i in sets:
+        found |= hit_measures(i2t, t2i, positives.name) | list_measures(i2t, t2i, positives.name)
+    return found
 
 
 def releases(sets: Iterable[PositiveSet]) -> dict[str, str]:
@@ -132,7 +127,7 @@ def _release(one: Positives, folder: Path) -> str:
     return hashlib.sha256("".join(found.values()).encode()).hexdigest()[:DIGITS]
 
 
-def _rows(one: Positives, folder: Path, content: Content) -> Rows:
+def _rows(one: Positives, folder: Path, content: Content) -> RowsById:
     """Which row each id is; DataError where the order of the ids cannot be the split's."""
     path = folder / one.caption_ids
     ids = read_ids(path)
@@ -148,7 +143,7 @@ def _rows(one: Positives, folder: Path, content: Content) -> Rows:
     official = folder / one.captions
     if one.captions and official.is_file():
         _check_words(official, ids, content.captions)
-    return Rows(_image_rows(folder / one.image_ids, ids, content.pairs), captions)
+    return RowsById(_image_rows(folder / one.image_ids, ids, content.pairs), captions)
 
 
 def _image_rows(path: Path, ids: Sequence[int], pairs: Ints) -> dict[int, int]:
@@ -191,7 +186,7 @@ def _spoken(caption: str) -> list[str]:
     return [word for word in words(caption) if any(letter.isalnum() for letter in word)]
 
 
-def _pairs(one: Positives, folder: Path, rows: Rows) -> tuple[Ints, Ints]:
+def _pairs(one: Positives, folder: Path, rows: RowsById) -> tuple[Ints, Ints]:
     """The pairs of both directions, each in the order of its file."""
     files = folder / one.image_to_caption, folder / one.caption_to_image
     of_images, of_captions = (read_lists(file) for file in files)
@@ -201,7 +196,7 @@ def _pairs(one: Positives, folder: Path, rows: Rows) -> tuple[Ints, Ints]:
     return np.array(i2t, dtype=np.int64), np.array(t2i, dtype=np.int64)
 
 
-def _check_outside(one: Positives, files: tuple[Path, Path], rows: Rows, *lists: Lists) -> None:
+def _check_outside(one: Positives, files: tuple[Path, Path], rows: RowsById, *lists: Lists) -> None:
     """DataError unless all queries are of the split, and all positives but for those that the card knows of."""
     outside = [
         *_outside(files[0], lists[0], "image", rows.images, "caption", rows.captions),

@@ -14,8 +14,8 @@ from harness.config.cards import ProtocolCard
 from harness.data.regions import Bools
 from harness.data.split import Split
 from harness.errors import DataError
-from harness.evaluation.measures import CUTOFFS
-from harness.evaluation.ranks import Floats, Ints, Ranks, check_finite, rank
+from harness.evaluation.measures import CUTOFFS, RECALL, Measure
+from harness.evaluation.ranks import DIRECTIONS, Floats, Ints, Ranks, check_finite, rank
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def folds(
 
 
 def rank_folds(scores: Floats, parts: Sequence[Fold]) -> list[Ranks]:
-    """The ranks of every fold, from the scores (N, M) of the whole split. Raises as `ranking.rank` does."""
+    """The ranks of every fold, from the scores (N, M) of the whole split. Raises as `ranks.rank` does."""
     check_finite(scores)
     return [rank(block(scores, fold), fold.pairs) for fold in parts]
 
@@ -78,9 +78,10 @@ def gallery(parts: Sequence[Fold]) -> dict[str, int]:
 def expected_at_random(parts: Sequence[Fold]) -> dict[str, float]:
     """The six recalls and the rsum that a random order of every gallery is expected to reach, in percent."""
     recalls: dict[str, float] = {}
-    for column, way in enumerate(("i2t", "t2i")):
+    for column, direction in enumerate(DIRECTIONS):
         for k in CUTOFFS:
-            recalls[f"{way}_r{k}"] = float(np.mean([_expected(fold, column, k) for fold in parts]))
+            name = str(Measure(direction, RECALL, k))
+            recalls[name] = float(np.mean([_expected(fold, column, k) for fold in parts]))
     return {**recalls, "rsum": sum(recalls.values())}
 
 

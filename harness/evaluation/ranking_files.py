@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UsageError
-from harness.evaluation.rankings import WAYS, Run, asked_of, falling, heads_of, sides
-from harness.evaluation.ranks import Ints
+from harness.evaluation.rankings import StoredRun, answers_of, falling, judged
+from harness.evaluation.ranks import DIRECTIONS, Direction, Ints, sides
+from harness.evaluation.records import TrialRankings
 from harness.files import replacing
 
 if TYPE_CHECKING:
@@ -30,14 +31,15 @@ Append = Callable[["pandas.DataFrame"], None]
 Open = Callable[[Path, "pandas.DataFrame"], AbstractContextManager[Append]]
 
 
-def files_of(run: Run) -> Iterator[tuple[str, str]]:
-    """The files of a run with rankings, by name; qrels have the same name for all runs that answered the same."""
-    for way in WAYS:
-        yield f"{fit(run.method)}-{board_of(run)}-s{run.seed}-{run.key}-{way}.run", run_file(run, way)
-        yield f"{board_of(run)}-{run.data}-{way}.qrels", qrels(run, way)
+def files_of(run: StoredRun, rankings: TrialRankings) -> Iterator[tuple[str, str]]:
+    """The files of a run by name; qrels have the same name for all runs that answered the same queries."""
+    for direction in DIRECTIONS:
+        name = f"{fit(run.method)}-{board_of(run)}-s{run.seed}-{run.key}-{direction}.run"
+        yield name, run_file(run, rankings, direction)
+        yield f"{board_of(run)}-{run.data}-{direction}.qrels", qrels(run, direction)
 
 
-def board_of(run: Run) -> str:
+def board_of(run: StoredRun) -> str:
     """Its dataset and protocol as a part of a file's name."""
     return f"{fit(run.dataset)}-{fit(run.protocol)}"
 
@@ -47,41 +49,41 @@ def fit(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name)[:LONGEST]
 
 
-def tag(run: Run) -> str:
+def tag(run: StoredRun) -> str:
     """A run's name within its lines."""
     return f"{quote(run.method, safe=':')}-s{run.seed}-{run.key}"
 
 
-def run_file(run: Run, way: str) -> str:
+def run_file(run: StoredRun, rankings: TrialRankings, direction: Direction) -> str:
     """The rankings of one direction; scores fall strictly, so that every tool keeps their order."""
-    heads = heads_of(way, run.ranks, run.rankings)
-    _, found_names = run.names.of(way)
-    queries = query_names(run, way, heads.fold, heads.query)
-    row, place = np.nonzero(heads.found >= 0)
-    cells = queries[row], found_names[heads.found[row, place]], place + 1, falling(heads)[row, place]
+    top, _ = judged(direction, run.ranks, rankings.top[direction])
+    _, ids = run.ids.of(direction)
+    queries = query_ids(run, direction, top.folds, top.queries)
+    row, place = np.nonzero(top.results >= 0)
+    cells = queries[row], ids[top.results[row, place]], place + 1, falling(top.scores)[row, place]
     end = tag(run)
-    lines = (f"{one} Q0 {found} {at} {score:.9g} {end}\n" for one, found, at, score in zip(*cells, strict=True))
+    lines = (f"{query} Q0 {one} {rank} {score:.9g} {end}\n" for query, one, rank, score in zip(*cells, strict=True))
     return "".join(lines)
 
 
-def qrels(run: Run, way: str) -> str:
+def qrels(run: StoredRun, direction: Direction) -> str:
     """The positives of one direction, fold by fold."""
-    query, positive = sides(run.ranks["pairs"].astype(np.int64), way)
-    order = np.lexsort((positive, query, run.ranks["fold"]))
-    queries = query_names(run, way, run.ranks["fold"][order], query[order])
-    found = run.names.of(way)[1][positive[order]]
-    return "".join(f"{one} 0 {of} 1\n" for one, of in zip(queries, found, strict=True))
+    query, positive = sides(run.ranks.pairs, direction)
+    order = np.lexsort((positive, query, run.ranks.folds))
+    queries = query_ids(run, direction, run.ranks.folds[order], query[order])
+    positives = run.ids.of(direction)[1][positive[order]]
+    return "".join(f"{query} 0 {positive} 1\n" for query, positive in zip(queries, positives, strict=True))
 
 
-def query_names(run: Run, way: str, fold: Ints, query: Ints) -> NDArray[np.object_]:
+def query_ids(run: StoredRun, direction: Direction, folds: Ints, queries: Ints) -> NDArray[np.object_]:
     """Ids of queries (Q,), with their folds where there are several."""
-    names = run.names.of(way)[0][query]
+    ids = run.ids.of(direction)[0][queries]
     if run.folds == 1:
-        return names
-    return np.array([f"{name}@{number}" for name, number in zip(names, fold, strict=True)], dtype=object)
+        return ids
+    return np.array([f"{name}@{fold}" for name, fold in zip(ids, folds, strict=True)], dtype=object)
 
 
-def write_tables(runs: Iterable[Run], folder: Path, suffix: str) -> list[Path]:
+def write_tables(runs: Iterable[StoredRun], folder: Path, suffix: str) -> list[Path]:
     """Write both tables of some runs, replaced when all is written; `rankings` only where a run has some."""
     tables: dict[Path, Append] = {}
     with ExitStack() as stack:
@@ -94,47 +96,50 @@ def write_tables(runs: Iterable[Run], folder: Path, suffix: str) -> list[Path]:
     return [*tables]
 
 
-def frames_of(run: Run) -> Iterator[tuple[str, pandas.DataFrame]]:
+def frames_of(run: StoredRun) -> Iterator[tuple[str, pandas.DataFrame]]:
     """Its part of each table."""
-    for way in WAYS:
-        yield "ranks", ranks_of(run, way)
+    for direction in DIRECTIONS:
+        yield "ranks", ranks_of(run, direction)
         if run.rankings:
-            yield "rankings", rankings_of(run, way)
+            yield "rankings", rankings_of(run, run.rankings, direction)
 
 
-def rankings_of(run: Run, way: str) -> pandas.DataFrame:
-    """One line a query and place, of the first places that are kept."""
+def rankings_of(run: StoredRun, rankings: TrialRankings, direction: Direction) -> pandas.DataFrame:
+    """One line per query and place, of the first places that are kept."""
     import pandas
 
-    heads, (queries, found) = heads_of(way, run.ranks, run.rankings), run.names.of(way)
-    row, place = np.nonzero(heads.found >= 0)
+    (top, is_positive), (queries, results) = (
+        judged(direction, run.ranks, rankings.top[direction]),
+        run.ids.of(direction),
+    )
+    row, place = np.nonzero(top.results >= 0)
     columns = {
-        "fold": heads.fold[row],
-        "query": queries[heads.query[row]],
+        "fold": top.folds[row],
+        "query": queries[top.queries[row]],
         "rank": place + 1,
-        "found": found[heads.found[row, place]],
-        "score": heads.score[row, place],
-        "is_positive": heads.positive[row, place],
+        "found": results[top.results[row, place]],
+        "score": top.scores[row, place],
+        "is_positive": is_positive[row, place],
     }
-    return pandas.DataFrame({**about(run, len(row)), "direction": way, **columns})
+    return pandas.DataFrame({**about(run, len(row)), "direction": direction, **columns})
 
 
-def ranks_of(run: Run, way: str) -> pandas.DataFrame:
-    """One line a query: the rank of its best positive, and those of all of them."""
+def ranks_of(run: StoredRun, direction: Direction) -> pandas.DataFrame:
+    """One line per query: the rank of its best positive, and those of all of them."""
     import pandas
 
-    asked = asked_of(way, run.ranks)
+    answers = answers_of(direction, run.ranks)
     columns = {
-        "fold": asked.fold,
-        "query": run.names.of(way)[0][asked.query],
-        "rank": [int(ranks[0]) for ranks in asked.ranks],
-        "ranks": asked.ranks,
-        "tied": asked.tied,
+        "fold": answers.folds,
+        "query": run.ids.of(direction)[0][answers.queries],
+        "rank": [int(ranks[0]) for ranks in answers.ranks],
+        "ranks": answers.ranks,
+        "tied": answers.tied,
     }
-    return pandas.DataFrame({**about(run, len(asked.fold)), "direction": way, **columns})
+    return pandas.DataFrame({**about(run, len(answers.folds)), "direction": direction, **columns})
 
 
-def about(run: Run, lines: int) -> dict[str, list[str] | list[int]]:
+def about(run: StoredRun, lines: int) -> dict[str, list[str] | list[int]]:
     """Which run a line is of."""
     texts = {"run": run.key, "dataset": run.dataset, "protocol": run.protocol}
     texts |= {"method": run.method, "recipe": run.recipe}

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from harness.errors import DataError, NonFiniteError
 
+Direction = Literal["i2t", "t2i"]
+DIRECTIONS: tuple[Direction, Direction] = ("i2t", "t2i")  # images ask for captions, captions ask for images
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 Compare = Callable[[Any, Any], Any]  # operator.ge or operator.eq
@@ -28,20 +30,58 @@ class Ranks(NamedTuple):
     i2t: NDArray[np.int32]  # (P,) rank of the caption among all captions, for the pair's image
     t2i: NDArray[np.int32]  # (P,) rank of the image among all images, for the pair's caption
     i2t_tied: NDArray[np.bool_]  # (N,) a negative has the score of the image's best positive
-    t2i_tied: NDArray[np.bool_]  # (M,) the same for captions
+    t2i_tied: NDArray[np.bool_]  # (M,) a negative has the score of the caption's best positive
 
 
-class Way(NamedTuple):
-    """One direction of a ranking: its queries are those that have a positive, any number of them."""
+class DirectedRanks(NamedTuple):
+    """The ranks of one direction: its queries are those that have a positive, any number of them."""
 
     queries: Ints  # (P,) whose positive each one is
     ranks: NDArray[np.int32]  # (P,) of the positives, 1 is best
-    tied: NDArray[np.bool_]  # (Q,) of every query asked, in order of its number
+    tied: NDArray[np.bool_]  # (Q,) of every query, in order of its number
 
 
-def ways(ranks: Ranks) -> tuple[Way, Way]:
+class Groups(NamedTuple):
+    """Rows of arrays grouped by their keys, the groups in ascending order of these."""
+
+    order: Ints  # (P,) the rows, group by group
+    starts: Ints  # (G,) where each group begins in `order`
+
+    @property
+    def first(self) -> Ints:
+        """(G,) the first row of each group."""
+        return self.order[self.starts]
+
+    @property
+    def sizes(self) -> Ints:
+        """(G,) how many rows each group has."""
+        sizes: Ints = np.diff(np.r_[self.starts, len(self.order)])
+        return sizes
+
+    @property
+    def positions(self) -> Ints:
+        """(P,) how many rows of its group stand before each row of `order`."""
+        return np.arange(len(self.order)) - np.repeat(self.starts, self.sizes)
+
+
+def group(*keys: NDArray[Any], by: NDArray[Any] | None = None) -> Groups:
+    """Group rows whose keys (P,) are all equal; within a group they ascend in `by` (P,), equals as they stand."""
+    order = np.lexsort((*(() if by is None else (by,)), *keys[::-1]))
+    changes = [key[order][1:] != key[order][:-1] for key in keys]
+    return Groups(order, np.flatnonzero(np.r_[True, np.logical_or.reduce(changes)]))
+
+
+def sides(pairs: Ints, direction: Direction) -> tuple[Ints, Ints]:
+    """The queries (P,) and the positives (P,) of pairs (P, 2) in one direction."""
+    return (pairs[:, 0], pairs[:, 1]) if direction == "i2t" else (pairs[:, 1], pairs[:, 0])
+
+
+def directed(ranks: Ranks) -> tuple[DirectedRanks, DirectedRanks]:
     """Both directions, images to captions first."""
-    return Way(ranks.pairs[:, 0], ranks.i2t, ranks.i2t_tied), Way(ranks.pairs[:, 1], ranks.t2i, ranks.t2i_tied)
+    return (
+        DirectedRanks(ranks.pairs[:, 0], ranks.i2t, ranks.i2t_tied),
+        DirectedRanks(ranks.pairs[:, 1], ranks.t2i, ranks.t2i_tied),
+    )
 
 
 def rank(scores: Floats, pairs: Ints) -> Ranks:
@@ -61,30 +101,22 @@ def rank(scores: Floats, pairs: Ints) -> Ranks:
     return Ranks(pairs, i2t, t2i, i2t_tied, t2i_tied)
 
 
-def rank_way(scores: Floats, pairs: Ints, way: Literal["i2t", "t2i"]) -> Way:
-    """The same ranks in one direction, where pairs may leave queries out: these are not asked, but stay candidates.
+def rank_direction(scores: Floats, pairs: Ints, direction: Direction) -> DirectedRanks:
+    """Pessimistic ranks as `rank` gives them, in one direction; images and captions without a pair stay candidates.
 
     scores (N, M), finite (`check_finite` tells); pairs (P, 2) rows (image, caption), distinct. Raises DataError where
     pairs do not fit the scores.
     """
     _check_inside(pairs, scores.shape)
     _check_distinct(pairs, scores.shape)
-    queries = pairs[:, 0] if way == "i2t" else pairs[:, 1]
-    count = count_in_rows if way == "i2t" else count_in_columns
-    return Way(queries, *_direction(count, scores, queries, scores[pairs[:, 0], pairs[:, 1]]))
+    queries, _ = sides(pairs, direction)
+    count = count_in_rows if direction == "i2t" else count_in_columns
+    return DirectedRanks(queries, *_direction(count, scores, queries, scores[pairs[:, 0], pairs[:, 1]]))
 
 
-def best(ranks: Ranks) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The rank of every image's and of every caption's best positive: (N,) and (M,)."""
-    i2t, t2i = ways(ranks)
-    return best_of(i2t), best_of(t2i)
-
-
-def best_of(way: Way) -> NDArray[np.int32]:
-    """The rank of every asked query's best positive, (Q,) in order of its number."""
-    order, starts = _by_query(way.queries)
-    smallest: NDArray[np.int32] = np.minimum.reduceat(way.ranks[order], starts)
-    return smallest
+def best_ranks(ranks: DirectedRanks) -> NDArray[np.int32]:
+    """The rank of every query's best positive, (Q,) in order of the query's number."""
+    return ranks.ranks[group(ranks.queries, by=ranks.ranks).first]
 
 
 def check_finite(scores: Floats, images: Ints | None = None) -> None:
@@ -142,8 +174,7 @@ def _direction(
 
 def best_positive(queries: Ints, positives: Floats) -> Ints:
     """The pair of each query's highest score, the first of equals: (queries,) in order of the query."""
-    order = np.lexsort((-positives, queries))  # stable
-    return order[np.flatnonzero(np.r_[True, np.diff(queries[order]) != 0])]
+    return group(queries, by=-positives).first
 
 
 def from_counts(
@@ -158,13 +189,10 @@ def from_counts(
 
 def _tied_positives(queries: Ints, positives: Floats) -> tuple[Ints, Ints]:
     """For every pair, the pairs of the same query and score: those of a later row, and all of them with itself."""
-    order = np.lexsort((positives, queries))  # stable, so equal ones stay in the order of the pairs
-    query, score = queries[order], positives[order]
-    starts = np.flatnonzero(np.r_[True, (query[1:] != query[:-1]) | (score[1:] != score[:-1])])
-    sizes = np.diff(np.r_[starts, len(order)])
-    later, alike = np.empty((2, len(order)), dtype=np.int64)
-    later[order] = np.repeat(starts + sizes - 1, sizes) - np.arange(len(order))
-    alike[order] = np.repeat(sizes, sizes)
+    equals = group(queries, positives)
+    later, alike = np.empty((2, len(queries)), dtype=np.int64)
+    alike[equals.order] = sizes = np.repeat(equals.sizes, equals.sizes)
+    later[equals.order] = sizes - 1 - equals.positions
     return later, alike
 
 
@@ -190,10 +218,10 @@ def count_in_columns(scores: Floats, columns: Ints, thresholds: Floats, compare:
 
 def _turns(columns: Ints) -> Iterator[Ints]:
     """Positions of the columns in turns, in order of the column: the first of each column, the second of each, …"""
-    order, starts = _by_query(columns)
-    turn = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
-    for number in range(int(turn.max()) + 1):
-        yield order[turn == number]
+    groups = group(columns)
+    turns = groups.positions
+    for turn in range(int(turns.max()) + 1):
+        yield groups.order[turns == turn]
 
 
 def blocks(scores: Floats) -> Iterator[tuple[int, Floats]]:
@@ -201,9 +229,3 @@ def blocks(scores: Floats) -> Iterator[tuple[int, Floats]]:
     rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(1, scores.shape[1] * scores.itemsize)))
     for start in range(0, len(scores), rows):
         yield start, scores[start : start + rows]
-
-
-def _by_query(queries: Ints) -> tuple[Ints, Ints]:
-    """The order of the positives by query, and where each query begins in it."""
-    order = np.argsort(queries, kind="stable")
-    return order, np.flatnonzero(np.r_[True, np.diff(queries[order]) != 0])

@@ -1,117 +1,204 @@
-"""The arrays of ranks.npz and rankings.npz: the one module that knows their names."""
+"""ranks.npz and rankings.npz, what is kept of a trial's scores: the one module that knows the names of their arrays.
+
+docs/reference/protocols.md describes both files. A file that is damaged, or too old to have what is asked of it, reads as None.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import struct
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.config.cards import ProtocolCard
-from harness.evaluation.measures import list_measures, measures
+from harness.data.arrays import BROKEN
 from harness.evaluation.positives import SetRanks
 from harness.evaluation.protocols import Fold
-from harness.evaluation.ranks import Ints, Ranks, ways
+from harness.evaluation.ranks import DIRECTIONS, Direction, Ints, Ranks
 from harness.evaluation.shortlists import Shortlist
+from harness.files import save_arrays
 
 RANKS = "ranks.npz"
 RANKINGS = "rankings.npz"
-IMAGE_IDS, CAPTIONS = "image_ids", "captions"  # arrays of text
-MEASURED = ("pairs", "fold", "i2t_rank", "t2i_rank")
-HEADS = (IMAGE_IDS, CAPTIONS, *(f"{way}_{name}" for way in ("i2t", "t2i") for name in ("query", "fold", "found")))
+IMAGE_IDS, CAPTIONS = "image_ids", "captions"  # arrays of text, which early files lack
+UNREADABLE = (*BROKEN, OSError, EOFError, TypeError, RuntimeError, BadZipFile, zlib.error, struct.error)  # numpy, zip
+Bools = NDArray[np.bool_]
+Arrays = Mapping[str, NDArray[Any]]
 
 
-def arrays(kept: bytes | None, names: Collection[str] = ()) -> dict[str, NDArray[Any]] | None:
-    """The arrays of an .npz file, those of the names where some are given: reading one costs more than its file."""
-    if not kept:
+class TrialRanks(NamedTuple):
+    """The ranks of a trial, one row per pair of its folds, in the order of the pairs."""
+
+    pairs: Ints  # (P, 2) rows (image, caption) of the split
+    folds: Ints  # (P,) from 0
+    ranks: Mapping[Direction, NDArray[np.int32]]  # (P,) of the pair's positive in its fold, 1 is best
+    tied: Mapping[Direction, Bools]  # (P,) a negative has the score of the query's best positive; empty where not read
+
+
+class TopResults(NamedTuple):
+    """The head of every ranking of one direction: Q queries in order of fold and number, L results each."""
+
+    queries: Ints  # (Q,) as the split numbers them
+    folds: Ints  # (Q,) from 0
+    results: Ints  # (Q, L) as the split numbers them, best first; -1 where nothing is known to stand
+    scores: NDArray[np.float32]  # (Q, L) not finite there; all nan where not read
+
+
+class TrialRankings(NamedTuple):
+    """What every query of a trial found first, and the ids and texts behind the numbers."""
+
+    image_ids: Sequence[str]  # of the split; none in a file of an early version
+    captions: Sequence[str]  # likewise
+    top: Mapping[Direction, TopResults]
+
+    def names(self, direction: Direction) -> tuple[Sequence[str], Sequence[str]]:
+        """Ids and texts of a direction's queries, and those of its results."""
+        return (self.image_ids, self.captions) if direction == "i2t" else (self.captions, self.image_ids)
+
+
+class Records(NamedTuple):
+    """What is kept of a trial beside its result."""
+
+    protocol: ProtocolCard
+    ranks: TrialRanks
+    sets: Sequence[SetRanks]
+    rankings: TrialRankings
+
+    def save(self, folder: Path) -> None:
+        """Write both files into a trial's folder."""
+        ranks = _protocol_arrays(self.protocol) | rank_arrays(self.ranks) | _set_arrays(self.sets)
+        save_arrays(folder / RANKS, ranks)
+        save_arrays(folder / RANKINGS, ranking_arrays(self.rankings))
+
+
+def of_ranks(pairs: Ints, folds: Sequence[Fold], ranks: Sequence[Ranks]) -> TrialRanks:
+    """The ranks of all folds, from those of each; pairs (P, 2) are all of the split's."""
+    members = np.concatenate([fold.members for fold in folds])
+    order = np.argsort(members)
+    queries = zip(folds, ranks, strict=True)
+    i2t_tied, t2i_tied = zip(
+        *((own.i2t_tied[fold.pairs[:, 0]], own.t2i_tied[fold.pairs[:, 1]]) for fold, own in queries), strict=True
+    )
+    return TrialRanks(
+        pairs=pairs[members[order]],
+        folds=np.repeat(np.arange(len(folds)), [len(fold.members) for fold in folds])[order],
+        ranks={
+            direction: np.concatenate([getattr(own, direction) for own in ranks])[order] for direction in DIRECTIONS
+        },
+        tied={"i2t": np.concatenate(i2t_tied)[order], "t2i": np.concatenate(t2i_tied)[order]},
+    )
+
+
+def of_shortlists(shortlists: Sequence[Shortlist], image_ids: Sequence[str], captions: Sequence[str]) -> TrialRankings:
+    """The heads of all folds in numbers of the split, as wide as the widest; -1 and -inf where a fold ends."""
+    width = max(max(one.captions.shape[1], one.images.shape[1]) for one in shortlists)
+    i2t = [(one.fold.images, one.fold.captions, one.captions, one.caption_scores) for one in shortlists]
+    t2i = [(one.fold.captions, one.fold.images, one.images, one.image_scores) for one in shortlists]
+    return TrialRankings(image_ids, captions, {"i2t": _joined(i2t, width), "t2i": _joined(t2i, width)})
+
+
+def _joined(parts: Sequence[tuple[Ints, Ints, Any, Any]], width: int) -> TopResults:
+    """One direction of all folds, from the queries, the gallery, the results in it and the scores of each."""
+    return TopResults(
+        queries=np.concatenate([queries for queries, *_ in parts]),
+        folds=np.repeat(np.arange(len(parts)), [len(queries) for queries, *_ in parts]),
+        results=np.concatenate([_padded(gallery[results], width, -1) for _, gallery, results, _ in parts]),
+        scores=np.concatenate([_padded(scores, width, -np.inf) for *_, scores in parts]).astype(np.float32),
+    )
+
+
+def _padded(rows: NDArray[Any], width: int, value: float) -> NDArray[Any]:
+    return np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=value)
+
+
+def read_ranks(file: bytes | None, ties: bool = False) -> TrialRanks | None:
+    """The ranks in the bytes of a ranks.npz, with ties only where they are needed: reading costs more than fetching."""
+    if not file:
         return None
     try:
-        with np.load(BytesIO(kept), allow_pickle=False) as found:
-            return {name: found[name] for name in found.files if not names or name in names}
-    except (ValueError, OSError, BadZipFile):
+        with np.load(BytesIO(file), allow_pickle=False) as arrays:
+            pairs, folds = arrays["pairs"].astype(np.int64), arrays["fold"].astype(np.int64)
+            ranks = {direction: arrays[f"{direction}_rank"].astype(np.int32) for direction in DIRECTIONS}
+            tied = {direction: arrays[f"{direction}_tied"].astype(np.bool_) for direction in DIRECTIONS if ties}
+    except UNREADABLE:
         return None
+    is_whole = pairs.shape == (len(folds), 2) and len(folds) > 0
+    shapes = {array.shape for array in (folds, *ranks.values(), *tied.values())}
+    return TrialRanks(pairs, folds, ranks, tied) if is_whole and shapes == {(len(folds),)} else None
 
 
-def of_positives(ranked: Iterable[SetRanks]) -> dict[str, NDArray[Any]]:
-    """What ranks.npz has of the sets: pairs (P, 2) and ranks (P,) of each direction, int32."""
+def read_rankings(file: bytes | None, scores: bool = True) -> TrialRankings | None:
+    """The rankings in the bytes of a rankings.npz, without scores where they are not needed."""
+    if not file:
+        return None
+    try:
+        with np.load(BytesIO(file), allow_pickle=False) as arrays:
+            image_ids, captions = (_lines(arrays, name) for name in (IMAGE_IDS, CAPTIONS))
+            top = {direction: _top(arrays, direction, scores) for direction in DIRECTIONS}
+    except UNREADABLE:
+        return None
+    return TrialRankings(image_ids, captions, top)
+
+
+def _top(arrays: Arrays, direction: Direction, with_scores: bool) -> TopResults:
+    """One direction of a rankings.npz; ValueError where its arrays do not fit together."""
+    queries, folds, results = (arrays[f"{direction}_{name}"].astype(np.int64) for name in ("query", "fold", "found"))
+    scores = arrays[f"{direction}_score"].astype(np.float32) if with_scores else np.full_like(results, np.nan, "f4")
+    if results.ndim != 2 or 0 in results.shape or results.shape != scores.shape:
+        raise ValueError(f"results {results.shape}, scores {scores.shape}")
+    if not queries.shape == folds.shape == results.shape[:1]:
+        raise ValueError(f"queries {queries.shape}, folds {folds.shape}, results {results.shape}")
+    order = np.lexsort((queries, folds))
+    return TopResults(queries[order], folds[order], results[order], scores[order])
+
+
+def _lines(arrays: Arrays, name: str) -> Sequence[str]:
+    """An array of text; none where the file lacks it."""
+    return json.loads(arrays[name].tobytes()) if name in arrays else ()
+
+
+def _protocol_arrays(card: ProtocolCard) -> dict[str, NDArray[Any]]:
+    return {"protocol": np.array(card.name), "version": np.array(card.identity, dtype=np.int64)}
+
+
+def rank_arrays(ranks: TrialRanks) -> dict[str, NDArray[Any]]:
+    """What ranks.npz has of the split's own pairs, by name."""
+    return {
+        "pairs": ranks.pairs.astype(np.int32),
+        "fold": ranks.folds.astype(np.int32),
+        **{f"{direction}_rank": array for direction, array in ranks.ranks.items()},
+        **{f"{direction}_tied": array for direction, array in ranks.tied.items()},
+    }
+
+
+def _set_arrays(sets: Iterable[SetRanks]) -> dict[str, NDArray[Any]]:
+    """Of each set of positives the pairs (P, 2) and their ranks (P,) in each direction."""
     arrays: dict[str, NDArray[Any]] = {}
-    for one in ranked:
-        for way, pairs, of in (("i2t", one.positives.i2t, one.i2t), ("t2i", one.positives.t2i, one.t2i)):
-            arrays[f"{one.positives.name}.{way}_pairs"] = pairs.astype(np.int32)
-            arrays[f"{one.positives.name}.{way}_rank"] = of.ranks
+    for positives, i2t, t2i in sets:
+        for direction, pairs, ranks in (("i2t", positives.i2t, i2t.ranks), ("t2i", positives.t2i, t2i.ranks)):
+            arrays[f"{positives.name}.{direction}_pairs"] = pairs.astype(np.int32)
+            arrays[f"{positives.name}.{direction}_rank"] = ranks
     return arrays
 
 
-def evaluation(
-    card: ProtocolCard, pairs: Ints, parts: Sequence[Fold], ranks: Sequence[Ranks]
-) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
-    """Measures averaged over the folds, and the arrays to keep of a trial (docs/reference/protocols.md)."""
-    each = [measures(of) | list_measures(*ways(of)) for of in ranks]
-    means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-    return means, _fold_arrays(card, pairs, parts, ranks)
-
-
-def _fold_arrays(
-    card: ProtocolCard, pairs: Ints, parts: Sequence[Fold], ranks: Sequence[Ranks]
-) -> dict[str, NDArray[Any]]:
-    """The arrays of ranks.npz, one row a pair of the folds, in the order of the pairs."""
-    inside = np.sort(np.concatenate([fold.members for fold in parts]))  # of a gallery, not all of the split's
-    size = len(inside)
-    kept: dict[str, NDArray[Any]] = {
-        "protocol": np.array(card.name),
-        "version": np.array(card.identity, dtype=np.int64),
-        "pairs": pairs[inside].astype(np.int32),
-        "fold": np.zeros(size, dtype=np.int32),
-        "i2t_rank": np.zeros(size, dtype=np.int32),
-        "t2i_rank": np.zeros(size, dtype=np.int32),
-        "i2t_tied": np.zeros(size, dtype=np.bool_),
-        "t2i_tied": np.zeros(size, dtype=np.bool_),
-    }
-    for number, (fold, of) in enumerate(zip(parts, ranks, strict=True)):
-        own = np.searchsorted(inside, fold.members)
-        kept["fold"][own] = number
-        kept["i2t_rank"][own], kept["t2i_rank"][own] = of.i2t, of.t2i
-        kept["i2t_tied"][own] = of.i2t_tied[fold.pairs[:, 0]]
-        kept["t2i_tied"][own] = of.t2i_tied[fold.pairs[:, 1]]
-    return kept
-
-
-def texts(arrays: Mapping[str, NDArray[Any]], name: str) -> list[str]:
-    """An array of text of rankings.npz; KeyError where it is not there, ValueError where it is no text."""
-    found: list[str] = json.loads(arrays[name].tobytes())
-    return found
-
-
-def of_shortlists(
-    found: Sequence[Shortlist], image_ids: Sequence[str], captions: Sequence[str]
-) -> dict[str, NDArray[Any]]:
-    """The arrays of rankings.npz, one row a query and fold, in numbers of the split; -1 and -inf where a fold ends.
-
-    And what is behind the numbers, so that a report needs no dataset: image ids and captions, JSON as bytes.
-    """
-    width = max(max(one.captions.shape[1], one.images.shape[1]) for one in found)
-    ways = {
-        "i2t": [(one.fold.images, one.fold.captions, one.captions, one.caption_scores) for one in found],
-        "t2i": [(one.fold.captions, one.fold.images, one.images, one.image_scores) for one in found],
-    }
-    arrays: dict[str, NDArray[Any]] = {IMAGE_IDS: _bytes(image_ids), CAPTIONS: _bytes(captions)}
-    for way, parts in ways.items():
-        arrays[f"{way}_query"] = np.concatenate([queries for queries, *_ in parts]).astype(np.int32)
-        arrays[f"{way}_fold"] = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts]).astype(np.int32)
-        places = [_padded(gallery[places], width, -1) for _, gallery, places, _ in parts]
-        arrays[f"{way}_found"] = np.concatenate(places).astype(np.int32)
-        arrays[f"{way}_score"] = np.concatenate([_padded(scores, width, -np.inf) for *_, scores in parts])
+def ranking_arrays(rankings: TrialRankings) -> dict[str, NDArray[Any]]:
+    """All of rankings.npz, by name."""
+    arrays: dict[str, NDArray[Any]] = {IMAGE_IDS: _bytes(rankings.image_ids), CAPTIONS: _bytes(rankings.captions)}
+    for direction, top in rankings.top.items():
+        arrays[f"{direction}_query"] = top.queries.astype(np.int32)
+        arrays[f"{direction}_fold"] = top.folds.astype(np.int32)
+        arrays[f"{direction}_found"] = top.results.astype(np.int32)
+        arrays[f"{direction}_score"] = top.scores
     return arrays
 
 
 def _bytes(lines: Sequence[str]) -> NDArray[np.uint8]:
     """Text of any length as an array; NumPy's own text is as wide everywhere as its longest line."""
     return np.frombuffer(json.dumps([*lines], ensure_ascii=False).encode(), dtype=np.uint8)
-
-
-def _padded(rows: NDArray[Any], width: int, value: float) -> NDArray[Any]:
-    return np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=value)

@@ -18,16 +18,16 @@ from harness.data.regions import Regions
 from harness.data.split import Split
 from harness.data.tokens import Tokens
 from harness.errors import DataError
-from harness.evaluation.positives import PositiveSet, SetRanks, rank_sets
-from harness.evaluation.protocols import Fold, rank_folds
-from harness.evaluation.ranks import Ints, Ranks
-from harness.evaluation.shortlists import Shortlist, shortlists
+from harness.evaluation.outcome import SplitRanks, rank_scores
+from harness.evaluation.positives import PositiveSet
+from harness.evaluation.protocols import Fold
+from harness.evaluation.ranks import Ints
 from harness.evaluation.streaming import Rows, rank_streamed
 from harness.method import Encoded, Method
 
 BATCH_VECTORS = 2**12  # regions or words encoded at a time
 MATRIX_BYTES = 2**32  # of scores held together: COCO's 5,000 x 25,000 take an eighth of it
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 class Scored(NamedTuple):
@@ -37,13 +37,11 @@ class Scored(NamedTuple):
     cost: dict[str, float]  # encode_images_per_second, encode_captions_per_second, score_pairs_per_second
 
 
-class Ranked(NamedTuple):
-    """What became of a split's queries, fold by fold, and what that cost."""
+class RankedSplit(NamedTuple):
+    """The ranks of a split's queries, and what encoding and scoring cost."""
 
-    ranks: list[Ranks]
-    shortlists: list[Shortlist]
-    cost: dict[str, float]
-    sets: list[SetRanks]
+    ranks: SplitRanks
+    cost: dict[str, float]  # encode_images_per_second, encode_captions_per_second, score_pairs_per_second
 
 
 class Sets(NamedTuple):
@@ -71,14 +69,14 @@ def rank_split(
     folds: Sequence[Fold],
     sets: Sequence[PositiveSet] = (),
     matrix_bytes: int = MATRIX_BYTES,
-) -> Ranked:
+) -> RankedSplit:
     """The ranks of every fold of a split and of sets of positives on it, and what they cost.
 
     Scores beyond `matrix_bytes` are never held together; DataError where there are sets, which need all of them.
     """
     if 4 * len(split.images) * len(split.captions) <= matrix_bytes:
         scores, cost = score_split(method, split, device)
-        return Ranked(rank_folds(scores, folds), shortlists(scores, folds), cost, rank_sets(scores, sets))
+        return RankedSplit(rank_scores(scores, folds, sets), cost)
     if sets:
         raise DataError(
             f"{len(split.images)} x {len(split.captions)} scores are too many to hold, as the positives of "
@@ -87,14 +85,14 @@ def rank_split(
     with scoring(method):
         encoded = encode_split(method, split, device)
         start = time.perf_counter()
-        ranks, found = shrinking(
-            # both passes anew: their scores are the same to the bit only in tiles of one size
+        ranks, shortlists = shrinking(
+            # both passes again: their scores are the same to the bit only in tiles of one size
             lambda vectors: rank_streamed(partial(score_rows, method, encoded, split.pairs, vectors), folds),
             side(method, device),
         )
         pairs = len(split.images) * len(split.captions)
     cost = {**encoded.cost, "score_pairs_per_second": pairs / (time.perf_counter() - start)}
-    return Ranked(ranks, found, cost, [])
+    return RankedSplit(SplitRanks(ranks, shortlists, []), cost)
 
 
 @contextmanager
@@ -153,8 +151,8 @@ def score_encoded(
     return shrinking(scores, vectors or side(method, device))
 
 
-def shrinking(call: Callable[[int], Found], vectors: int) -> Found:
-    """What a call gives with tiles of so many vectors a side, halved for as long as they do not fit the memory."""
+def shrinking(call: Callable[[int], T], vectors: int) -> T:
+    """Call with tiles of at most so many vectors a side; halve the number and call again where memory runs out."""
     while vectors > 1:
         try:
             return call(vectors)

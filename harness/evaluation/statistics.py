@@ -7,18 +7,21 @@ was trained with: known from the spread over seeds alone, so that rows of single
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from math import nan, sqrt
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from harness.errors import DataError
 from harness.evaluation.measures import CUTOFFS
+from harness.evaluation.ranks import DIRECTIONS, Ints, group, sides
+from harness.evaluation.records import TrialRanks
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Row = Sequence["Hits"]  # the runs of one method with one recipe, one a seed
 LEVEL = 0.05
 RESAMPLES = 10_000
@@ -46,19 +49,21 @@ class Difference(NamedTuple):
     least: float  # no smaller difference of these two could have been told apart, whatever the other rows
 
 
-def hits_of(arrays: Mapping[str, NDArray[Any]]) -> Hits:
-    """From the arrays of ranks.npz. A caption of several images counts with the first of them."""
-    pairs, folds = arrays["pairs"].astype(np.int64), arrays["fold"].astype(np.int64)
-    images, first, of_image = np.unique(pairs[:, 0], return_index=True, return_inverse=True)
-    _, asked, of_caption = np.unique(pairs[:, 1], return_index=True, return_inverse=True)
-    owner = of_image[asked]
+def hits_of(ranks: TrialRanks) -> Hits:
+    """What a trial has found. A caption of several images counts with the first of them."""
+    images, first, of_image = np.unique(ranks.pairs[:, 0], return_index=True, return_inverse=True)
+    _, first_pair = np.unique(ranks.pairs[:, 1], return_index=True)
+    owner = of_image[first_pair]
     queries = np.stack([np.ones(len(images)), np.bincount(owner, minlength=len(images))], axis=1)
     found = np.zeros((len(images), 2, len(CUTOFFS)))
-    i2t, t2i = _best(arrays["i2t_rank"], of_image), _best(arrays["t2i_rank"], of_caption)
+    i2t, t2i = (
+        ranks.ranks[direction][group(sides(ranks.pairs, direction)[0], by=ranks.ranks[direction]).first]
+        for direction in DIRECTIONS
+    )
     for column, k in enumerate(CUTOFFS):
         found[:, 0, column] = i2t <= k
         found[:, 1, column] = np.bincount(owner, weights=t2i <= k, minlength=len(images))
-    return Hits(np.unique(folds[first], return_inverse=True)[1], queries, found)
+    return Hits(np.unique(ranks.folds[first], return_inverse=True)[1], queries, found)
 
 
 def recalls(hits: Hits) -> Floats:
@@ -76,18 +81,10 @@ def shares(hits: Hits) -> Floats:
 
 
 def intervals(rows: Sequence[Row], resamples: int = RESAMPLES, level: float = LEVEL) -> Floats:
-    """(rows, 2) where the rsum of each row lies with a probability of 1 - level: the percentile bootstrap by image.
+    """(rows, 7, 2) where the six recalls, in the order of `results.RECALLS`, and rsum lie with probability 1 - level.
 
-    Of the mean over a row's seeds, as they were trained: the spread over seeds is not in it. Raises DataError as
-    `resampled` does.
-    """
-    return all_intervals(rows, resamples, level)[:, -1]
-
-
-def all_intervals(rows: Sequence[Row], resamples: int = RESAMPLES, level: float = LEVEL) -> Floats:
-    """(rows, 7, 2) the same for the six recalls, in the order of `results.RECALLS`, and for rsum, on the same samples.
-
-    A few rows at a time, so that memory does not grow with them. Raises DataError as `resampled` does.
+    The percentile bootstrap by image, of the mean over a row's seeds as they were trained: the spread over seeds is not
+    in it. A few rows at a time, so that memory does not grow with them. Raises DataError as `resampled` does.
     """
     _check_same(rows)
     parts = [rows[start : start + TOGETHER] for start in range(0, len(rows), TOGETHER)]
@@ -202,11 +199,14 @@ def training_error(first: Spread, second: Spread) -> tuple[float, float]:
     return max(0.0, error) ** 0.5, total**2 / below if below else 1.0
 
 
-def _best(ranks: NDArray[Any], of: Ints) -> Ints:
-    """The best rank of each query, `of` being numbers from 0 that are all there."""
-    order = np.argsort(of, kind="stable")
-    best: Ints = np.minimum.reduceat(ranks[order].astype(np.int64), np.flatnonzero(np.r_[True, np.diff(of[order]) > 0]))
-    return best
+def run_noise(sd: float, runs: int, mean_of: int = 1) -> float:
+    """How far one more run lies at most from the mean of some others, 95 times in 100, by the t distribution.
+
+    `sd` is the standard deviation over `runs` runs; nan for fewer than two, from which it is not known.
+    """
+    if runs < 2:
+        return nan
+    return float(stdtrit(runs - 1, 1 - LEVEL / 2)) * sd * sqrt(1 + 1 / mean_of)
 
 
 def same_queries(first: Row, second: Row) -> bool:
@@ -219,7 +219,7 @@ def same_queries(first: Row, second: Row) -> bool:
 def _check_same(rows: Sequence[Row]) -> None:
     for row in rows:
         if not same_queries(rows[0], row):
-            raise DataError("the rows of a table have not answered the same queries; run them anew on the same data")
+            raise DataError("the rows of a table have not answered the same queries; run them again on the same data")
 
 
 def _drawn(hits: Hits, found: Floats, fold: int, resamples: int) -> Iterator[Floats]:

@@ -1,4 +1,4 @@
-"""Ranks of scores that are never held together: exactly those of the whole matrix, from blocks of its rows.
+"""Ranks of a score matrix of more than 4 GiB, which is never held whole: the same ranks, from blocks of its rows.
 
 Scores come twice. First only as far as positives lie in them, then all of them, to be counted against the positives.
 Both times they must be the same to the last bit, or a positive would not equal itself.
@@ -39,7 +39,7 @@ Source = Callable[[bool], Iterable[Rows]]  # all images once; told True, only sc
 
 def rank_streamed(source: Source, folds: Sequence[Fold]) -> tuple[list[Ranks], list[Shortlist]]:
     """The ranks of every fold, as `protocols.rank_folds` gives them, and the heads of its rankings."""
-    tallies, found = [Tally(fold) for fold in folds], [Shortlist(fold) for fold in folds]
+    tallies, shortlists = [Tally(fold) for fold in folds], [Shortlist(fold) for fold in folds]
     for rows in source(True):
         for tally in tallies:
             tally.take_positives(rows)
@@ -47,9 +47,9 @@ def rank_streamed(source: Source, folds: Sequence[Fold]) -> tuple[list[Ranks], l
         check_finite(rows.scores, rows.images)
         for tally in tallies:
             tally.count(rows)
-        for one in found:
-            one.take(rows.images, rows.scores)
-    return [tally.ranks() for tally in tallies], found
+        for shortlist in shortlists:
+            shortlist.take(rows.images, rows.scores)
+    return [tally.ranks() for tally in tallies], shortlists
 
 
 class Tally:

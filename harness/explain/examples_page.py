@@ -13,7 +13,7 @@ from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.data.content import Look
 from harness.errors import DataError
-from harness.evaluation.queries import WAYS
+from harness.evaluation.ranks import DIRECTIONS
 from harness.explain.examples import FIRST, GROUPS, Examples, examples_of
 from harness.layouts.opening import fingerprint
 from harness.layouts.previews import Looks, thumbnail
@@ -88,9 +88,9 @@ def webpage(one: Examples, methods: Mapping[str, MethodCard], pictures: Looks) -
 
 def images_of(one: Examples) -> list[int]:
     """The images that the page shows, as the split numbers them."""
-    asking, asked = (one.directions[way].queries for way in WAYS)
+    asking, asked = (one.directions[direction].queries for direction in DIRECTIONS)
     numbers = {query.number for query in asking} | {number for query in asked for number in query.matches}
-    numbers |= {found.number for query in asked for line in query.lines for found in line.found}
+    numbers |= {example.number for query in asked for answer in query.answers for example in answer.top}
     return sorted(numbers)
 
 

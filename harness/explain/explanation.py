@@ -17,10 +17,9 @@ from harness.data.regions import Ragged
 from harness.data.split import Split
 from harness.data.tokens import Part, Tokens
 from harness.errors import UsageError, unknown
-from harness.evaluation.ranks import Ints
-from harness.evaluation.records import RANKS
-from harness.explain.weights import Trained, Wanted, best_weights, trained
-from harness.files import load_arrays
+from harness.evaluation.ranks import DIRECTIONS, Ints
+from harness.evaluation.records import RANKS, read_ranks
+from harness.explain.weights import Trained, TrialChoice, best_weights, trained
 from harness.layouts.opening import open_dataset
 from harness.layouts.previews import Looks
 
@@ -73,15 +72,15 @@ class Explanation:
         return len(self.words[0].weights)
 
 
-def explanation(config: Config, registry: Registry, wanted: Wanted, pair: Pair) -> Explanation:
+def explanation(config: Config, registry: Registry, choice: TrialChoice, pair: Pair) -> Explanation:
     """The attention of a pair in a trained method.
 
     UsageError for a method without attention or without weights, for an unknown image and for a caption without a known
     word.
     """
-    card, cache = registry.dataset(wanted.dataset), config.cache
-    check_attends(registry, wanted.method)
-    trial = trained(config, registry, wanted)
+    card, cache = registry.dataset(choice.dataset), config.cache
+    check_attends(registry, choice.method)
+    trial = trained(config, registry, choice)
     dataset = open_dataset(card, config.data, cache)
     ranked = "val" if trial.spec.protocol == SELECTION else card.protocol(trial.spec.protocol).split
     if pair.split and pair.split not in card.splits:
@@ -170,10 +169,12 @@ def rank_of(trial: Trained, split: Split, row: int, caption: str) -> Rank | None
     file = trial.folder / RANKS
     if own is None or trial.spec.limit is not None or not file.is_file():
         return None
-    arrays = load_arrays(file)
-    place = _pair_at(arrays["pairs"], row, own)
+    ranks = read_ranks(file.read_bytes())
+    place = None if ranks is None else _pair_at(ranks.pairs, row, own)
+    if ranks is None or place is None:
+        return None
     sizes = (trial.result.gallery[name] for name in ("captions", "images"))
-    return None if place is None else Rank(*(int(arrays[f"{way}_rank"][place]) for way in ("i2t", "t2i")), *sizes)
+    return Rank(*(int(ranks.ranks[direction][place]) for direction in DIRECTIONS), *sizes)
 
 
 def notes(one: Explanation) -> list[str]:

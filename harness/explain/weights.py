@@ -23,8 +23,8 @@ SHORTEST = 4  # characters by which a trial may be named
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a trial must be of; an empty protocol is the dataset's first, no seed is any, a key may be its start."""
+class TrialChoice:
+    """Which trial is meant: an empty protocol is the dataset's first, no seed is any, a key may be its start."""
 
     method: str
     dataset: str
@@ -46,18 +46,18 @@ class Trained:
         return self.result.spec
 
 
-def trained(config: Config, registry: Registry, wanted: Wanted) -> Trained:
+def trained(config: Config, registry: Registry, choice: TrialChoice) -> Trained:
     """The trial with this key; without one that of the configuration as it is, its first seed first, else the newest.
 
     UsageError where there is none, or where its source or its data are no longer here.
     """
-    seeds = () if wanted.seed is None else (wanted.seed,)
-    plan = selected(config, registry, Selection((wanted.method,), (wanted.dataset,), wanted.protocol, seeds))
+    seeds = () if choice.seed is None else (choice.seed,)
+    plan = selected(config, registry, Selection((choice.method,), (choice.dataset,), choice.protocol, seeds))
     found = list(finished(config.trials))
-    if wanted.key:
-        return checked(named(found, wanted), plan)
+    if choice.key:
+        return checked(named(found, choice), plan)
     spec = plan.trials[0].spec
-    same = [one for one in found if _asked(one.spec, wanted.seed) == _asked(spec, wanted.seed)]
+    same = [one for one in found if _asked(one.spec, choice.seed) == _asked(spec, choice.seed)]
     usable = [one for one in same if not why_not(one, plan)]
     if not usable:
         raise UsageError(_absent(spec, same, plan))
@@ -73,15 +73,15 @@ def finished(trials: Path) -> Iterator[Trained]:
             yield Trained(file.parent, result)
 
 
-def named(found: Sequence[Trained], wanted: Wanted) -> Trained:
+def named(found: Sequence[Trained], choice: TrialChoice) -> Trained:
     """The trial whose key begins so; UsageError where it is not one, or of another method or dataset."""
-    matching = [one for one in found if one.spec.key.startswith(wanted.key)]
-    if len(wanted.key) < SHORTEST or not matching:
-        raise UsageError(f"no finished trial has a key that begins with {wanted.key!r} ({SHORTEST} characters or more)")
+    matching = [one for one in found if one.spec.key.startswith(choice.key)]
+    if len(choice.key) < SHORTEST or not matching:
+        raise UsageError(f"no finished trial has a key that begins with {choice.key!r} ({SHORTEST} characters or more)")
     if len(matching) > 1:
-        raise UsageError(f"{wanted.key} is the start of {len(matching)} keys; give more of it")
+        raise UsageError(f"{choice.key} is the start of {len(matching)} keys; give more of it")
     spec = matching[0].spec
-    if (spec.method, spec.dataset) != (wanted.method, wanted.dataset):
+    if (spec.method, spec.dataset) != (choice.method, choice.dataset):
         raise UsageError(f"trial {spec.key} is {spec.label}: give --method {spec.method} --dataset {spec.dataset}")
     return matching[0]
 

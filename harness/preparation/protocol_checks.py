@@ -16,8 +16,8 @@ from harness.config.cards import ProtocolCard
 from harness.data.content import Spot
 from harness.data.regions import Floats, Ints
 from harness.data.split import Split
+from harness.evaluation.measures import mean_measures
 from harness.evaluation.protocols import Fold, expected_at_random, gallery, split_folds
-from harness.evaluation.records import evaluation
 from harness.evaluation.streaming import Rows, Source, rank_streamed
 from harness.preparation.caption_checks import same
 from harness.preparation.findings import Finding, Severity
@@ -52,7 +52,7 @@ def play(protocols: Sequence[ProtocolCard], split: Split, advance: Advance = lam
     played, start = [], 0
     for card, own in zip(protocols, parts, strict=True):
         end = start + len(own)
-        reached = [evaluation(card, split.pairs, own, ranks[start:end])[0] for ranks in (oracle, random)]
+        reached = [mean_measures(ranks[start:end]) for ranks in (oracle, random)]
         shared = any(_is_shared(fold, text) for fold in own)
         played.append(Played(card, gallery(own), reached[0], reached[1], expected_at_random(own), shared))
         start = end

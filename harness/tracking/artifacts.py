@@ -6,13 +6,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from numpy.typing import NDArray
-
-from harness.evaluation.records import HEADS, MEASURED, RANKINGS, RANKS, arrays
+from harness.evaluation.records import RANKINGS, RANKS, TrialRankings, TrialRanks, read_rankings, read_ranks
 from harness.trial.folder import EPOCHS, RESULT, SPEC, TRACEBACK
 from harness.trial.results import EpochReport, TrialResult
 
@@ -35,14 +32,14 @@ def local_folder(location: str) -> Path | None:
     return Path(url2pathname(urlsplit(location).path)) if location.startswith("file:") else None
 
 
-def ranks(read: Read, run: str) -> dict[str, NDArray[Any]] | None:
-    """The arrays of a run's ranks.npz that measures follow from."""
-    return arrays(read(run, RANKS), MEASURED)
+def ranks(read: Read, run: str, ties: bool = False) -> TrialRanks | None:
+    """A run's ranks; None where they are gone, damaged, or lack the ties."""
+    return read_ranks(read(run, RANKS), ties)
 
 
-def rankings(read: Read, run: str) -> dict[str, NDArray[Any]] | None:
-    """The arrays of a run's rankings.npz, without scores."""
-    return arrays(read(run, RANKINGS), HEADS)
+def rankings(read: Read, run: str, scores: bool = False) -> TrialRankings | None:
+    """A run's rankings; None where they are gone, damaged, or lack the scores."""
+    return read_rankings(read(run, RANKINGS), scores)
 
 
 def epochs(read: Read, run: str) -> tuple[EpochReport, ...]:

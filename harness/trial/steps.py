@@ -22,11 +22,11 @@ from harness.data.text_encoder import load_model
 from harness.errors import ConfigError, DataError, TrialError
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
-from harness.evaluation.protocols import gallery, split_folds
+from harness.evaluation.outcome import outcome
+from harness.evaluation.protocols import split_folds
 from harness.evaluation.ranks import rank
-from harness.evaluation.records import RANKINGS, RANKS, evaluation, of_positives, of_shortlists
 from harness.evaluation.scoring import rank_split, score_split
-from harness.files import save_arrays, write_atomic
+from harness.files import write_atomic
 from harness.layouts.opening import open_dataset
 from harness.method import Inputs, Method, Words
 from harness.trial.checkpoint import load_checkpoint, save_checkpoint
@@ -148,34 +148,32 @@ class Trial:
         if self.best["method"] is not None:
             self.method.load_state_dict(self.best["method"])
         split = self.dataset.split(protocol.split)
-        parts = split_folds(protocol, split, limited=self.spec.limit is not None)
+        folds = split_folds(protocol, split, limited=self.spec.limit is not None)
         sets = positives.read_sets(self.positives, self.assignment.data, split)
-        self.environment |= positives.releases(sets)
-        ranked = rank_split(self.method, split, self.device, parts, sets)
-        found, arrays = evaluation(protocol, split.pairs, parts, ranked.ranks)
-        found |= positives.measures(ranked.sets)
-        save_arrays(self.folder / RANKS, arrays | of_positives(ranked.sets))
-        save_arrays(self.folder / RANKINGS, of_shortlists(ranked.shortlists, split.image_ids, split.captions))
-        return self._result(State.DONE, found, gallery(parts), self._cost(ranked.cost))
+        ranks, cost = rank_split(self.method, split, self.device, folds, sets)
+        test = outcome(protocol, split, folds, ranks)
+        self.environment |= test.releases
+        test.records.save(self.folder)
+        return self._result(State.DONE, test.measures, test.gallery, self._cost(cost))
 
     def _result(
         self,
         state: State,
-        found: dict[str, float] | None = None,
-        sizes: dict[str, int] | None = None,
+        measures: dict[str, float] | None = None,
+        gallery: dict[str, int] | None = None,
         cost: dict[str, float] | None = None,
     ) -> TrialResult:
         best = self.best["epoch"]
         return TrialResult(
             spec=self.spec,
             state=state,
-            measures=found or {},
+            measures=measures or {},
             val=self.reports[best - 1].val if best else {},
             best_epoch=best,
             epochs=len(self.reports),
             attempts=1 + attempts(self.folder),
             search=self.assignment.search,
-            gallery=sizes or {},
+            gallery=gallery or {},
             cost=cost or self._cost({}),
             environment=self.environment,
         )

@@ -15,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_project import Call
 
-from harness.campaign.external_scores import ranked, wanted
+from harness.campaign.external_scores import rank_file, score_request
 from harness.config.project import load
 from harness.config.registry import discover
 from harness.data.split import Split
+from harness.evaluation.measures import mean_measures
 from harness.evaluation.protocols import folds, rank_folds
 from harness.evaluation.ranking_files import files_of
-from harness.evaluation.rankings import Run, asked_of, falling, heads_of, names_of
-from harness.evaluation.records import evaluation, of_shortlists
+from harness.evaluation.rankings import StoredRun, answers_of, falling, ids_of, judged
+from harness.evaluation.records import of_ranks, of_shortlists
 from harness.evaluation.shortlists import shortlists
 from harness.layouts.opening import open_dataset
 from harness.trial.results import TrialSpec
@@ -40,14 +41,21 @@ def pairs_of(rng: np.random.Generator, images: int) -> Array:
     return np.concatenate([pairs, [shared]]).astype(np.int64)
 
 
-def run_of(scores: Array, pairs: Array, n_folds: int, ids: list[str]) -> tuple[Run, dict[str, float]]:
+def run_of(scores: Array, pairs: Array, n_folds: int, ids: list[str]) -> tuple[StoredRun, dict[str, float]]:
     """A run with these scores, and the measures of a trial that has them."""
     n, m = scores.shape
     protocol = card(n, m, folds=n_folds)
     parts = folds(protocol, n, pairs)
-    found, ranks = evaluation(protocol, pairs, parts, rank_folds(scores, parts))
+    ranked = rank_folds(scores, parts)
     rankings = of_shortlists(shortlists(scores, parts), ids, ["a caption"] * m)
-    return Run("a" * 16, "a method", "b" * 16, 0, "data", "all", "v1-cdef", ranks, rankings), found
+    ranks = of_ranks(pairs, parts, ranked)
+    run = StoredRun("a" * 16, "a method", "b" * 16, 0, "data", "all", "v1-cdef", ranks, rankings)
+    return run, mean_measures(ranked)
+
+
+def files(run: StoredRun) -> list[tuple[str, str]]:
+    assert run.rankings
+    return [*files_of(run, run.rankings)]
 
 
 def success(run: str, qrels: str) -> dict[int, float]:
@@ -71,8 +79,8 @@ def test_trec_files_have_our_recalls_for_other_tools_with_and_without_ties(level
     pairs = pairs_of(rng, images=36)
     scores = rng.integers(0, levels, (36, pairs[:, 1].max() + 1)).astype(np.float32)
     run, found = run_of(scores, pairs, n, [f"{number}.jpg" for number in range(36)])
-    files = [*files_of(run)]
-    for way, (_, lines), (_, qrels) in zip(("i2t", "t2i"), files[::2], files[1::2], strict=True):
+    written = files(run)
+    for way, (_, lines), (_, qrels) in zip(("i2t", "t2i"), written[::2], written[1::2], strict=True):
         assert success(lines, qrels) == pytest.approx({k: found[f"{way}_r{k}"] for k in CUTOFFS})
 
 
@@ -81,7 +89,7 @@ def test_a_query_finds_only_what_is_in_its_fold_in_order_of_falling_scores() -> 
     pairs = pairs_of(rng, images=36)
     scores = rng.integers(0, 3, (36, pairs[:, 1].max() + 1)).astype(np.float32)
     run, _ = run_of(scores, pairs, 3, [f"{number}" for number in range(36)])
-    (_, lines), *_ = files_of(run)
+    (_, lines), *_ = files(run)
     captions: dict[str, set[str]] = {}
     last: tuple[str, float] = ("", np.inf)
     for line in lines.splitlines():
@@ -98,28 +106,29 @@ def test_scores_that_only_float64_tells_apart_stay_in_their_order() -> None:
     pairs = np.array([[0, 0], [1, 1], [2, 2]])
     scores = 0.5 + 1e-12 * np.array([[3, 2, 1], [3, 2, 1], [3, 2, 1]])
     run, found = run_of(scores, pairs, 1, ["a", "b", "c"])
-    heads = heads_of("i2t", run.ranks, run.rankings)
-    assert np.array_equal(heads.found, [[0, 1, 2]] * 3) and found["i2t_r1"] == pytest.approx(100 / 3)
-    assert (np.diff(falling(heads), axis=1) < 0).all()
-    assert np.array_equal(heads.positive, np.eye(3, dtype=bool))
+    assert run.rankings
+    top, is_positive = judged("i2t", run.ranks, run.rankings.top["i2t"])
+    assert np.array_equal(top.results, [[0, 1, 2]] * 3) and found["i2t_r1"] == pytest.approx(100 / 3)
+    assert (np.diff(falling(top.scores), axis=1) < 0).all()
+    assert np.array_equal(is_positive, np.eye(3, dtype=bool))
 
 
 def test_ids_are_unique_and_without_blanks() -> None:
     pairs = np.array([[0, 0], [0, 2], [1, 1], [1, 0]])
     run, _ = run_of(np.ones((2, 3)), pairs, 1, ["a b#1/ü.jpg", "@b"])
-    assert run.names.images.tolist() == ["a%20b%231/%C3%BC.jpg", "%40b"]
-    assert run.names.captions.tolist() == ["a%20b%231/%C3%BC.jpg#0", "%40b#0", "a%20b%231/%C3%BC.jpg#1"]
+    assert run.ids.images.tolist() == ["a%20b%231/%C3%BC.jpg", "%40b"]
+    assert run.ids.captions.tolist() == ["a%20b%231/%C3%BC.jpg#0", "%40b#0", "a%20b%231/%C3%BC.jpg#1"]
     twice, _ = run_of(np.ones((2, 3)), pairs, 1, ["same", "same"])
-    assert twice.names.images.tolist() == ["0", "1"] == names_of(run.ranks, {}).images.tolist()
+    assert twice.ids.images.tolist() == ["0", "1"] == ids_of(run.ranks, None).images.tolist()
 
 
 def test_every_query_has_the_ranks_of_all_its_positives() -> None:
     pairs = np.array([[0, 0], [0, 2], [1, 1], [1, 0]])
     run, _ = run_of(np.array([[3.0, 2, 1], [1, 2, 2]]), pairs, 1, ["a", "b"])
-    asked = asked_of("i2t", run.ranks)
-    assert [ranks.tolist() for ranks in asked.ranks] == [[1, 3], [2, 3]] and asked.tied.tolist() == [False, True]
-    asked = asked_of("t2i", run.ranks)
-    assert [ranks.tolist() for ranks in asked.ranks] == [[1, 2], [2], [2]] and asked.tied.tolist() == [0, 1, 0]
+    answers = answers_of("i2t", run.ranks)
+    assert [ranks.tolist() for ranks in answers.ranks] == [[1, 3], [2, 3]] and answers.tied.tolist() == [False, True]
+    answers = answers_of("t2i", run.ranks)
+    assert [ranks.tolist() for ranks in answers.ranks] == [[1, 2], [2], [2]] and answers.tied.tolist() == [0, 1, 0]
 
 
 @pytest.fixture
@@ -131,8 +140,8 @@ def keys(project: Path) -> list[str]:
     config, found = load(), []
     for name, levels, protocol in (("many ties", 3, "all"), ("no ties", 10**6, "all"), ("no ties", 10**6, "halves")):
         np.save("scores.npy", np.random.default_rng(levels).integers(0, levels, shape()).astype(np.float32))
-        asked = wanted(config, discover(config), Path("scores.npy"), "tiny", protocol, name, 0, "")
-        found.append(ranked(config, asked)[1].result.key)
+        request = score_request(config, discover(config), Path("scores.npy"), "tiny", protocol, name, 0, "")
+        found.append(rank_file(config, request)[1].result.key)
     return found
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sample_results import log_ranked, result_of, spec_of
 
 from harness.board.axes import LEADING, counting, spread
-from harness.board.evidence import Assessed, Curve, Evidence, assessed
+from harness.board.evidence import Assessed, Evidence, LearningCurve, assessed
 from harness.board.forms import webpage
 from harness.board.lines import MOST, Lines, learning, means, recall
 from harness.board.plots import drawn, plots
@@ -98,7 +98,7 @@ def test_epochs_are_counted_in_whole_numbers_with_few_ticks(last: int) -> None:
 
 
 def test_a_mean_curve_goes_as_far_as_every_seed() -> None:
-    seeds = [Curve(0, ((1, 10.0), (2, 20.0), (3, 90.0))), Curve(1, ((1, 20.0), (2, 40.0)))]
+    seeds = [LearningCurve(0, ((1, 10.0), (2, 20.0), (3, 90.0))), LearningCurve(1, ((1, 20.0), (2, 40.0)))]
     assert means(seeds) == [(1.0, 15.0), (2.0, 30.0)]
 
 

@@ -20,7 +20,7 @@ from harness.board.row_page import facts, file_stem, method_page
 from harness.config.cards import MethodCard, Reported
 from harness.config.project import Config
 from harness.config.registry import discover
-from harness.evaluation.records import RANKINGS, of_shortlists
+from harness.evaluation.records import RANKINGS, of_shortlists, ranking_arrays
 from harness.evaluation.shortlists import shortlists
 from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
@@ -48,7 +48,8 @@ def heads(ranks: dict[str, Any]) -> dict[str, Any]:
     protocol = ProtocolCard(name="full", images=IMAGES, captions=2 * IMAGES)
     scores = np.random.default_rng(0).normal(size=(IMAGES, 2 * IMAGES))
     ids = [f"<id>{n}|" for n in range(IMAGES)]
-    return of_shortlists(shortlists(scores, folds(protocol, IMAGES, ranks["pairs"])), ids, TEXTS)
+    parts = folds(protocol, IMAGES, ranks["pairs"])
+    return ranking_arrays(of_shortlists(shortlists(scores, parts), ids, TEXTS))
 
 
 @pytest.fixture
@@ -99,11 +100,11 @@ def test_the_hardest_queries_stand_with_their_words_and_break_no_table(
     one: Assessed, known: dict[str, MethodCard]
 ) -> None:
     hard = one.evidence.hardest[0]
-    assert hard.is_told and len(hard.i2t) == len(hard.t2i) == 10
+    assert hard.is_named and len(hard.i2t) == len(hard.t2i) == 10
     *_, images, captions = html_tables(method_page(one, known, 0))
     assert images[0] == captions[0] == ["query", "mean rank", "match", "found first"]
     for table, found in ((images, hard.i2t), (captions, hard.t2i)):
-        assert table[1:] == [[each.query, f"{each.rank:.1f}", each.match, each.found] for each in found]
+        assert table[1:] == [[each.query, f"{each.rank:.1f}", each.match, each.first] for each in found]
     assert hard.t2i[0].query in TEXTS and hard.i2t[0].query.startswith("<id>")
 
 
@@ -115,7 +116,7 @@ def test_the_web_page_has_the_same_in_a_part_that_folds(one: Assessed, known: di
     for cells in (*found.seeds, *map(list, found.recalls), *map(list, found.costs), *found.published):
         assert cells in lines
     for hard in (*one.evidence.hardest[0].i2t, *one.evidence.hardest[0].t2i):
-        assert [hard.query, f"{hard.rank:.1f}", hard.match, hard.found] in lines
+        assert [hard.query, f"{hard.rank:.1f}", hard.match, hard.first] in lines
     assert ["margin", "0.3", "0.2"] in lines and "0.3" in page.texts("strong")
     assert set(known["caan"].choices) <= set(page.texts("li"))
 

@@ -10,7 +10,8 @@ from boards import Page, html_tables, one_of, only_board, only_page, row, three_
 from sample_results import result_of, spec_of
 
 from harness.board.forms import as_json, webpage
-from harness.board.tables import all_measures, grid, heading, more_measures, set_of
+from harness.board.tables import all_measures, grid, more_measures, set_of
+from harness.evaluation.measures import title
 
 OTHERS = {"cxc.i2t_r1": 50.0, "cxc.rsum": 333.0, "eccv.i2t_map_r": 21.0, "i2t_ndcg": 70.0, "t2i_mean_rank": 1234.5}
 
@@ -61,7 +62,7 @@ def test_only_measures_on_test_are_measures(name: str, of: str | None) -> None:
 def test_measures_are_named_as_papers_do() -> None:
     names = ("i2t_r50", "t2i_map_r", "i2t_r_precision", "t2i_ndcg", "cxc.t2i_r1", "cxc.rsum", "i2t_new_one")
     words = ["i2t R@50", "t2i mAP@R", "i2t R-precision", "t2i nDCG", "t2i R@1", "rsum", "i2t new one"]
-    assert [heading(name) for name in names] == words
+    assert [title(name) for name in names] == words
 
 
 def test_every_form_has_them() -> None:

@@ -18,6 +18,8 @@ from harness.config.cards import DatasetCard, read_card
 from harness.config.project import load
 from harness.config.registry import discover
 from harness.data.split import Split
+from harness.evaluation import scoring
+from harness.evaluation.outcome import SplitRanks, rank_scores
 from harness.evaluation.records import RANKINGS, RANKS
 from harness.evaluation.score_files import hints_of
 from harness.layouts.opening import open_dataset
@@ -93,6 +95,29 @@ def test_a_file_becomes_a_finished_trial_with_the_measures_of_the_textbook(
     heads = np.load(folder / RANKINGS, allow_pickle=False)
     assert np.array_equal(heads["i2t_found"], np.argsort(-scores, axis=1)[:, : heads["i2t_found"].shape[1]])
     assert call("report", "--check") == 0
+
+
+@pytest.mark.parametrize("folds", [1, 2])
+def test_a_trials_own_scores_saved_and_scored_give_its_measures_and_its_records_to_the_byte(
+    split: Split, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch, folds: int
+) -> None:
+    with Path("cards/tiny/card.toml").open("a") as file:
+        file.write(f"folds = {folds}\n")
+
+    def saving(scores: Array, *of: Any) -> SplitRanks:
+        np.save("own.npy", scores)
+        return rank_scores(scores, *of)
+
+    monkeypatch.setattr(scoring, "rank_scores", saving)
+    assert call("run", "--methods", "vsepp", "-s", "training.epochs=1", "--here", "-q") == 0
+    (folder,) = Path("runs/trials").iterdir()
+    capsys.readouterr()
+    other = Path("runs/trials") / scored(call, capsys, "own.npy", name="its scores")["key"]
+    ours, theirs = read_result(folder), read_result(other)
+    assert ours and theirs and ours.measures == theirs.measures and ours.gallery == theirs.gallery
+    assert ours.gallery["folds"] == folds
+    for name in (RANKS, RANKINGS):
+        assert (folder / name).read_bytes() == (other / name).read_bytes()
 
 
 def test_people_are_told_the_measures_the_place_and_the_files(split: Split, call: Call, capsys: Captured) -> None:

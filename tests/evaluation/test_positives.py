@@ -27,9 +27,10 @@ from harness.data.split import Split
 from harness.errors import ConfigError, DataError, NonFiniteError
 from harness.evaluation import positives
 from harness.evaluation.measures import list_measures, measures
-from harness.evaluation.positives import PositiveSet, measures_of, open_sets, present
+from harness.evaluation.outcome import rank_scores
+from harness.evaluation.positives import PositiveSet, open_sets, present, rank_sets
 from harness.evaluation.protocols import folds
-from harness.evaluation.ranks import rank, ways
+from harness.evaluation.ranks import directed, rank
 from harness.evaluation.records import RANKS
 from harness.evaluation.scoring import rank_split
 from harness.layouts.opening import fingerprint, open_dataset
@@ -123,7 +124,7 @@ def test_ids_become_rows_and_each_direction_keeps_its_own_pairs(data: Path) -> N
 def test_the_measures_of_a_set_agree_with_pytrec_eval_on_the_whole_gallery(data: Path, seed: int, levels: int) -> None:
     scores = (np.random.default_rng(seed).integers(0, levels, (IMAGES, IMAGES * EACH)) / 8).astype(np.float32)
     sets = sets_of(data)
-    found = measures_of(scores, sets)
+    found = positives.measures(rank_sets(scores, sets))
     for way, table, pairs in (("i2t", scores, sets[0].i2t), ("t2i", scores.T, sets[0].t2i[:, ::-1])):
         mask = np.zeros(table.shape, dtype=bool)
         mask[pairs[:, 0], pairs[:, 1]] = True
@@ -139,15 +140,17 @@ def test_a_set_that_holds_the_splits_own_pairs_gives_the_measures_of_the_split(d
     split, scores = split_of(data), np.random.default_rng(0).random((IMAGES, IMAGES * EACH))
     own = PositiveSet("own", split.pairs, split.pairs[::-1], "")
     ranks = rank(scores, split.pairs)
-    expected = measures(ranks) | list_measures(*ways(ranks))
-    assert measures_of(scores, [own]) == pytest.approx({f"own.{name}": value for name, value in expected.items()})
+    expected = measures(ranks) | list_measures(*directed(ranks))
+    assert positives.measures(rank_sets(scores, [own])) == pytest.approx(
+        {f"own.{name}": value for name, value in expected.items()}
+    )
 
 
 def test_a_score_that_is_not_finite_is_never_measured(data: Path) -> None:
     scores = np.zeros((IMAGES, IMAGES * EACH))
     scores[3, 0] = np.nan  # of no positive
     with pytest.raises(NonFiniteError, match="image 3 and caption 0"):
-        measures_of(scores, sets_of(data))
+        rank_scores(scores, folds(card().protocols[1], IMAGES, split_of(data).pairs), sets_of(data))
 
 
 def swapped(first: int, second: int) -> np.ndarray:
@@ -459,7 +462,7 @@ def test_sets_on_more_scores_than_can_be_held_are_refused_before_scoring(data: P
     parts, cpu = folds(dataset.card.protocols[1], IMAGES, split.pairs), torch.device("cpu")
     with pytest.raises(DataError, match="6 x 18 scores are too many to hold, as the positives of more need them"):
         rank_split(built, split, cpu, parts, sets_of(data), matrix_bytes=0)
-    assert rank_split(built, split, cpu, parts, matrix_bytes=0).sets == []
+    assert rank_split(built, split, cpu, parts, matrix_bytes=0).ranks.sets == []
 
 
 real = pytest.mark.skipif(not (SHARED / "eccv_caption").is_dir(), reason="the files of ECCV Caption are not here")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import subprocess
 import sys
@@ -21,19 +20,28 @@ from pydantic import ValidationError
 from harness.config.cards import ProtocolCard
 from harness.data.galleries import gallery_rows, read_gallery
 from harness.errors import DataError, NonFiniteError
-from harness.evaluation.measures import list_measures, measures
+from harness.evaluation.measures import list_measures, mean_measures, measures
 from harness.evaluation.protocols import block, expected_at_random, folds, gallery, rank_folds
-from harness.evaluation.ranks import rank, ways
-from harness.evaluation.records import evaluation
+from harness.evaluation.ranks import directed, rank
+from harness.evaluation.records import RANKS, Records, TrialRanks, of_ranks, of_shortlists
 from harness.evaluation.shortlists import shortlists
 from harness.evaluation.streaming import Rows, rank_streamed
 
 
 def evaluate_protocol(
     scores: np.ndarray, card: ProtocolCard, pairs: np.ndarray, limited: bool = False
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+) -> tuple[dict[str, float], TrialRanks]:
     parts = folds(card, len(scores), pairs, limited)
-    return evaluation(card, pairs, parts, rank_folds(scores, parts))
+    ranks = rank_folds(scores, parts)
+    return mean_measures(ranks), of_ranks(pairs, parts, ranks)
+
+
+def save(folder: Path, scores: np.ndarray, card: ProtocolCard, pairs: np.ndarray) -> dict[str, float]:
+    """Write what a trial keeps of scores, and return the measures."""
+    found, ranks = evaluate_protocol(scores, card, pairs)
+    rankings = of_shortlists(shortlists(scores, folds(card, len(scores), pairs)), [""] * 50, [""] * 250)
+    Records(card, ranks, [], rankings).save(folder)
+    return found
 
 
 @pytest.fixture
@@ -45,7 +53,7 @@ def test_folds_are_contiguous_diagonal_blocks_and_their_measures_are_averaged(sc
     pairs = five_each(50)
     found, _ = evaluate_protocol(scores, card(50, 250, folds=5), pairs)
     parts = [rank(scores[10 * k : 10 * k + 10, 50 * k : 50 * k + 50], five_each(10)) for k in range(5)]
-    each = [measures(ranks) | list_measures(*ways(ranks)) for ranks in parts]
+    each = [measures(ranks) | list_measures(*directed(ranks)) for ranks in parts]
     assert found == pytest.approx({name: np.mean([one[name] for one in each]) for name in each[0]})
     assert found["rsum"] == pytest.approx(
         sum(value for name, value in found.items() if "_r" in name and name[-1] in "150")
@@ -77,12 +85,9 @@ def test_a_caption_of_images_in_two_folds_is_a_query_in_both() -> None:
     assert evaluate_protocol(scores, card(4, 4, folds=2), pairs)[0]["rsum"] == 600
 
 
-def test_the_kept_arrays_give_the_measures_back(scores: np.ndarray) -> None:
-    found, kept = evaluate_protocol(scores, card(50, 250, folds=5), five_each(50))
-    file = io.BytesIO()
-    np.savez_compressed(file, **kept)
-    file.seek(0)
-    arrays = np.load(file, allow_pickle=False)
+def test_the_kept_arrays_give_the_measures_back(scores: np.ndarray, tmp_path: Path) -> None:
+    found = save(tmp_path, scores, card(50, 250, folds=5), five_each(50))
+    arrays = np.load(tmp_path / RANKS, allow_pickle=False)
     assert arrays["protocol"].item() == "small" and arrays["version"].item() == 2
     assert arrays["i2t_rank"].dtype == arrays["t2i_rank"].dtype == np.int32
     recalls = []
@@ -97,8 +102,7 @@ def test_the_kept_arrays_give_the_measures_back(scores: np.ndarray) -> None:
 def test_the_code_of_the_guide_gets_a_recall_back_from_the_kept_arrays(scores: np.ndarray, tmp_path: Path) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text()
     code = re.findall(r"^```python\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)[0]
-    found, kept = evaluate_protocol(scores, card(50, 250, folds=5), five_each(50))
-    np.savez_compressed(tmp_path / "ranks.npz", **kept)
+    found = save(tmp_path, scores, card(50, 250, folds=5), five_each(50))
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nprint(i2t_r1)"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -173,7 +177,8 @@ def test_a_gallery_is_ranked_as_its_own_submatrix(case: tuple[np.ndarray, np.nda
     captions = np.unique(pairs[np.isin(pairs[:, 0], images), 1])
     protocol = chosen(len(images), len(captions), n_folds)
     parts = folds(protocol, len(scores), pairs, gallery=images)
-    found, kept = evaluation(protocol, pairs, parts, rank_folds(scores, parts))
+    ranked = rank_folds(scores, parts)
+    found, kept = mean_measures(ranked), of_ranks(pairs, parts, ranked)
     each = []
     for run in np.split(images, n_folds):
         rows = sorted(run.tolist())
@@ -183,13 +188,13 @@ def test_a_gallery_is_ranked_as_its_own_submatrix(case: tuple[np.ndarray, np.nda
             np.array([[scores[i, c] for c in columns] for i in rows]),
             np.array([[rows.index(i), columns.index(c)] for i, c in inside]),
         )
-        each.append(measures(slow) | list_measures(*ways(slow)))
-        own = np.isin(kept["pairs"][:, 0], rows)
-        assert kept["pairs"][own].tolist() == [[i, c] for i, c in inside]
-        assert kept["i2t_rank"][own].tolist() == slow.i2t.tolist()
-        assert kept["t2i_rank"][own].tolist() == slow.t2i.tolist()
+        each.append(measures(slow) | list_measures(*directed(slow)))
+        own = np.isin(kept.pairs[:, 0], rows)
+        assert kept.pairs[own].tolist() == [[i, c] for i, c in inside]
+        assert kept.ranks["i2t"][own].tolist() == slow.i2t.tolist()
+        assert kept.ranks["t2i"][own].tolist() == slow.t2i.tolist()
     assert found == pytest.approx({name: np.mean([one[name] for one in each]) for name in each[0]})
-    assert set(kept["pairs"][:, 0].tolist()) == set(images.tolist())
+    assert set(kept.pairs[:, 0].tolist()) == set(images.tolist())
 
 
 @given(galleries(), st.integers(1, 4))

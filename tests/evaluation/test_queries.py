@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pytest
 import scipy.stats
 
 from harness.config.cards import ProtocolCard
+from harness.evaluation.measures import mean_measures
 from harness.evaluation.protocols import folds, rank_folds
-from harness.evaluation.queries import WAYS, hardest, lists, profile, queries
-from harness.evaluation.records import evaluation, of_shortlists
+from harness.evaluation.queries import hardest, lists, profile, queries
+from harness.evaluation.ranks import DIRECTIONS as WAYS
+from harness.evaluation.ranks import Direction
+from harness.evaluation.records import TrialRankings, TrialRanks, of_ranks, of_shortlists
 from harness.evaluation.shortlists import shortlists
-from harness.evaluation.statistics import SEED, all_intervals, hits_of, intervals
+from harness.evaluation.statistics import SEED, hits_of, intervals, resampled
 
-Arrays = Mapping[str, Any]
 IDS, CAPTIONS = [f"picture {n}" for n in range(40)], [f"a caption, number {n}" for n in range(150)]
 
 
-def run(seed: int, parts: int = 1) -> tuple[dict[str, float], Arrays, Arrays]:
+def run(seed: int, parts: int = 1) -> tuple[dict[str, float], TrialRanks, TrialRankings]:
     """Measures, ranks and heads of rankings of random scores, with captions spread unevenly over 40 images."""
     rng = np.random.default_rng(7)
     owners = np.sort(np.concatenate([np.arange(40), rng.integers(0, 40, 110)]))
@@ -29,14 +28,18 @@ def run(seed: int, parts: int = 1) -> tuple[dict[str, float], Arrays, Arrays]:
     chosen = folds(protocol, 40, pairs)
     scores = np.random.default_rng(seed).normal(size=(40, 150))
     scores[owners, np.arange(150)] += 1.0
-    measures, ranks = evaluation(protocol, pairs, chosen, rank_folds(scores, chosen))
-    return measures, ranks, of_shortlists(shortlists(scores, chosen), IDS, CAPTIONS)
+    ranks = rank_folds(scores, chosen)
+    return (
+        mean_measures(ranks),
+        of_ranks(pairs, chosen, ranks),
+        of_shortlists(shortlists(scores, chosen), IDS, CAPTIONS),
+    )
 
 
-def best_ranks(ranks: Arrays, way: str) -> dict[tuple[int, int], int]:
+def best_ranks(ranks: TrialRanks, way: Direction) -> dict[tuple[int, int], int]:
     """The rank of each query in its fold, as docs/reference/protocols.md says it, pair by pair."""
     best: dict[tuple[int, int], int] = {}
-    for fold, pair, rank in zip(ranks["fold"], ranks["pairs"], ranks[f"{way}_rank"], strict=True):
+    for fold, pair, rank in zip(ranks.folds, ranks.pairs, ranks.ranks[way], strict=True):
         at = (int(fold), int(pair[WAYS.index(way)]))
         best[at] = min(int(rank), best.get(at, 10**9))
     return best
@@ -45,7 +48,7 @@ def best_ranks(ranks: Arrays, way: str) -> dict[tuple[int, int], int]:
 @pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("way", WAYS)
 def test_recall_at_every_k_is_the_share_of_queries_in_each_fold_and_agrees_with_the_measures(
-    parts: int, way: str
+    parts: int, way: Direction
 ) -> None:
     measures, ranks, _ = run(0, parts)
     found = profile(queries(ranks, way))
@@ -69,7 +72,7 @@ def test_the_hardest_queries_have_the_worst_mean_rank_over_seeds(parts: int) -> 
     made = [run(seed, parts) for seed in range(3)]
     runs = [{way: queries(ranks, way) for way in WAYS} for _, ranks, _ in made]
     found = hardest(runs, made[0][1], made[0][2])
-    assert found.is_told
+    assert found.is_named
     for way, hard in (("i2t", found.i2t), ("t2i", found.t2i)):
         means = [best_ranks(ranks, way) for _, ranks, _ in made]
         worst = sorted((np.mean([of[at] for of in means]) for at in means[0]), reverse=True)
@@ -79,51 +82,49 @@ def test_the_hardest_queries_have_the_worst_mean_rank_over_seeds(parts: int) -> 
             number = names.index(one.query)
             assert np.mean([of[fold, at] for of in means for fold, at in of if at == number]) == pytest.approx(one.rank)
             assert number_of_match(made[0][1], way, number) == others.index(one.match)
-            assert first_found(made[0][2], way, number) == others.index(one.found)
+            assert first_found(made[0][2], way, number) == others.index(one.first)
 
 
-def number_of_match(ranks: Arrays, way: str, number: int) -> int:
+def number_of_match(ranks: TrialRanks, way: Direction, number: int) -> int:
     """The positive of a query that stands highest."""
     own = WAYS.index(way)
-    places = [place for place, pair in enumerate(ranks["pairs"]) if pair[own] == number]
-    return int(ranks["pairs"][min(places, key=lambda place: ranks[f"{way}_rank"][place])][1 - own])
+    places = [place for place, pair in enumerate(ranks.pairs) if pair[own] == number]
+    return int(ranks.pairs[min(places, key=lambda place: ranks.ranks[way][place])][1 - own])
 
 
-def first_found(rankings: Arrays, way: str, number: int) -> int:
-    return int(rankings[f"{way}_found"][[*rankings[f"{way}_query"]].index(number)][0])
+def first_found(rankings: TrialRankings, way: Direction, number: int) -> int:
+    top = rankings.top[way]
+    return int(top.results[[*top.queries].index(number)][0])
 
 
 def test_without_heads_of_rankings_queries_have_numbers_and_nothing_is_said_to_be_found() -> None:
     _, ranks, _ = run(0)
     found = hardest([{way: queries(ranks, way) for way in WAYS}], ranks, None)
-    assert not found.is_told and {one.found for one in (*found.i2t, *found.t2i)} == {""}
+    assert not found.is_named and {one.first for one in (*found.i2t, *found.t2i)} == {""}
     assert all(one.query.startswith("image ") and one.match.startswith("caption ") for one in found.i2t)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"captions": np.frombuffer(b"no json", dtype=np.uint8)},
-        {"captions": np.frombuffer(b'["one"]', dtype=np.uint8)},
-        {"i2t_query": np.arange(3, dtype=np.int32)},
-        {"i2t_found": np.zeros(40, dtype=np.int32)},
-    ],
-    ids=["torn text", "fewer captions", "other queries", "another shape"],
-)
-def test_heads_that_do_not_fit_the_ranks_are_as_good_as_none(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fault", ["fewer captions", "no texts", "other queries", "other folds"])
+def test_rankings_that_do_not_fit_the_ranks_are_as_good_as_none(fault: str) -> None:
     _, ranks, rankings = run(0)
+    top = rankings.top["i2t"]
+    changed = {
+        "fewer captions": rankings._replace(captions=["one"]),
+        "no texts": rankings._replace(image_ids=(), captions=()),
+        "other queries": rankings._replace(top={**rankings.top, "i2t": top._replace(queries=top.queries + 1)}),
+        "other folds": rankings._replace(top={**rankings.top, "i2t": top._replace(folds=top.folds + 1)}),
+    }
     runs = [{way: queries(ranks, way) for way in WAYS}]
-    assert not hardest(runs, ranks, {**rankings, **changes}).is_told
-    assert not hardest(runs, ranks, {}).is_told
+    assert hardest(runs, ranks, rankings).is_named and not hardest(runs, ranks, changed[fault]).is_named
 
 
 # --- intervals of the six recalls
 
 
-def by_hand(ranks: Arrays, images: list[int]) -> list[float]:
+def by_hand(ranks: TrialRanks, images: list[int]) -> list[float]:
     """The six recalls and rsum where each image stands as often as it was drawn, with its captions."""
     found: dict[str, list[int]] = {way: [] for way in WAYS}
-    owner = {int(caption): int(image) for image, caption in ranks["pairs"]}
+    owner = {int(caption): int(image) for image, caption in ranks.pairs}
     for way in WAYS:
         best = {at: rank for (_, at), rank in best_ranks(ranks, way).items()}
         for image in images:
@@ -138,7 +139,7 @@ def test_intervals_of_recalls_are_those_of_samples_counted_by_hand() -> None:
     draws = np.random.default_rng([SEED, 0]).integers(0, 40, (60, 40))
     samples = [np.mean([by_hand(ranks, [*draw]) for ranks in both], axis=0) for draw in draws.tolist()]
     theirs = np.quantile(samples, [0.025, 0.975], axis=0).T
-    (ours,) = all_intervals([[hits_of(ranks) for ranks in both]], resamples=60)
+    (ours,) = intervals([[hits_of(ranks) for ranks in both]], resamples=60)
     assert ours == pytest.approx(theirs)
 
 
@@ -149,12 +150,13 @@ def test_an_interval_of_a_recall_is_scipys_percentile_bootstrap_over_images() ->
     theirs = scipy.stats.bootstrap(
         (inside,), lambda values, axis: 100 * values.mean(axis=axis), n_resamples=5000, method="percentile", rng=1
     ).confidence_interval
-    low, high = all_intervals([[hits_of(ranks)]])[0, 2]
+    low, high = intervals([[hits_of(ranks)]])[0, 2]
     assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=2.6)  # a step of one image
 
 
 def test_the_last_interval_is_that_of_rsum_and_many_rows_are_the_same_as_few() -> None:
     rows = [[hits_of(run(seed)[1])] for seed in range(70)]
-    every = all_intervals(rows, resamples=300)
-    assert every.shape == (70, 7, 2) and every[66] == pytest.approx(all_intervals([rows[66]], resamples=300)[0])
-    assert every[:, -1] == pytest.approx(intervals(rows, resamples=300))
+    every = intervals(rows, resamples=300)
+    assert every.shape == (70, 7, 2) and every[66] == pytest.approx(intervals([rows[66]], resamples=300)[0])
+    sums = [resampled(rows[66:67], 300)[:, 0], resampled(rows[:1], 300)[:, 0]]
+    assert every[[66, 0], -1] == pytest.approx(np.quantile(sums, [0.025, 0.975], axis=1).T)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.errors import DataError, NonFiniteError
 from harness.evaluation.measures import hit_measures, list_measures, measures
-from harness.evaluation.ranks import Way, best, rank, rank_way, ways
+from harness.evaluation.ranks import DirectedRanks, best_ranks, directed, rank, rank_direction
 
 
 def oracle(scores: list[float], positives: list[int]) -> dict[int, int]:
@@ -82,8 +82,8 @@ def test_ranks_do_not_depend_on_the_order_of_the_gallery(case: tuple[np.ndarray,
 def test_the_best_rank_does_not_depend_on_the_order_of_the_pairs(case: tuple[np.ndarray, np.ndarray], random) -> None:
     scores, pairs = case
     shuffled = pairs[random.sample(range(len(pairs)), len(pairs))]
-    for one, other in zip(best(rank(scores, pairs)), best(rank(scores, shuffled)), strict=True):
-        assert np.array_equal(one, other)
+    for one, other in zip(directed(rank(scores, pairs)), directed(rank(scores, shuffled)), strict=True):
+        assert np.array_equal(best_ranks(one), best_ranks(other))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -108,7 +108,7 @@ def test_measures_of_whole_lists_agree_with_pytrec_eval_and_with_a_textbook_loop
     scores, pairs = case
     positive = np.zeros(scores.shape, dtype=bool)
     positive[pairs[:, 0], pairs[:, 1]] = True
-    ours = list_measures(*ways(rank(scores, pairs)))
+    ours = list_measures(*directed(rank(scores, pairs)))
     for way, table, mask in (("i2t", scores, positive), ("t2i", scores.T, positive.T)):
         theirs = pytrec_eval(table, mask, [ir_measures.nDCG, ir_measures.Rprec])
         assert ours[f"{way}_ndcg"] == pytest.approx(theirs["nDCG"])
@@ -117,7 +117,7 @@ def test_measures_of_whole_lists_agree_with_pytrec_eval_and_with_a_textbook_loop
 
 
 def test_measures_of_whole_lists_worked_by_hand() -> None:
-    way = Way(np.array([7, 2, 7, 7]), np.array([4, 1, 1, 2], dtype=np.int32), np.array([False, False]))
+    way = DirectedRanks(np.array([7, 2, 7, 7]), np.array([4, 1, 1, 2], dtype=np.int32), np.array([False, False]))
     found = list_measures(way, way)
     # query 2 is answered; query 7 has its positives at 1, 2 and 4: the first R = 3 places are right, right, wrong
     assert found["i2t_map_r"] == pytest.approx(100 * (1 + (1 / 1 + 2 / 2) / 3) / 2)
@@ -130,10 +130,10 @@ def test_measures_of_whole_lists_worked_by_hand() -> None:
 @settings(max_examples=200, deadline=None)
 def test_queries_left_out_are_not_asked_and_stay_candidates(case: tuple[np.ndarray, np.ndarray], random) -> None:
     scores, pairs = case
-    for way, column, full in zip(("i2t", "t2i"), (0, 1), ways(rank(scores, pairs)), strict=True):
+    for way, column, full in zip(("i2t", "t2i"), (0, 1), directed(rank(scores, pairs)), strict=True):
         asked = random.sample(sorted(set(pairs[:, column])), random.randint(1, len(set(pairs[:, column]))))
         chosen = np.isin(pairs[:, column], asked)
-        part = rank_way(scores, pairs[chosen], way)
+        part = rank_direction(scores, pairs[chosen], way)
         assert np.array_equal(part.ranks, full.ranks[chosen])
         assert np.array_equal(part.tied, full.tied[np.isin(np.unique(pairs[:, column]), asked)])
         assert hit_measures(part, part)["i2t_r1"] == pytest.approx(
@@ -146,7 +146,7 @@ def test_pairs_of_one_direction_that_do_not_fit_the_scores_are_refused(way: str)
     scores = np.zeros((2, 3), dtype=np.float32)
     for pairs, message in (([[0, 3]], "names caption 3"), ([[1, 1], [1, 1]], "is there twice"), ([], "expected")):
         with pytest.raises(DataError, match=message):
-            rank_way(scores, np.array(pairs, dtype=np.int64).reshape(-1, 2), way)
+            rank_direction(scores, np.array(pairs, dtype=np.int64).reshape(-1, 2), way)
 
 
 def test_the_names_given_to_pytrec_eval_do_decide_its_ties() -> None:
@@ -209,7 +209,7 @@ def test_more_rows_than_one_block_and_more_ties_than_a_byte_are_counted() -> Non
     scores = np.zeros((1000, 3), dtype=np.float32)
     pairs = np.stack([np.arange(1000), np.arange(1000) % 3], axis=1)
     ranks = rank(scores, pairs)
-    assert best(ranks)[1].tolist() == [1000 - 333, 1001 - 333, 1001 - 333]
+    assert best_ranks(directed(ranks)[1]).tolist() == [1000 - 333, 1001 - 333, 1001 - 333]
 
 
 def test_ranking_copies_no_score_matrix() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.evaluation.protocols import folds
-from harness.evaluation.records import CAPTIONS, IMAGE_IDS, of_shortlists, texts
+from harness.evaluation.records import of_shortlists, ranking_arrays
 from harness.evaluation.shortlists import Shortlist, leading, shortlists
 
 IDS, TEXTS = [f"image {n}" for n in range(50)], [f"grün {n}" for n in range(250)]
@@ -33,21 +33,23 @@ def test_rows_that_come_in_any_order_give_the_same_heads(size: int) -> None:
         for one in streamed:
             one.take(images, scores[images])
     for whole, other in zip(
-        *(of_shortlists(of, IDS, TEXTS).items() for of in (shortlists(scores, parts), streamed)), strict=True
+        *(ranking_arrays(of_shortlists(of, IDS, TEXTS)).items() for of in (shortlists(scores, parts), streamed)),
+        strict=True,
     ):
         assert whole[0] == other[0] and np.array_equal(whole[1], other[1])
 
 
 def test_a_query_finds_only_what_is_in_its_fold_in_numbers_of_the_split() -> None:
     scores = np.random.default_rng(1).normal(size=(50, 250)).astype(np.float32)
-    arrays = of_shortlists(shortlists(scores, folds(card(50, 250, folds=5), 50, five_each(50))), IDS, TEXTS)
-    for row, (image, fold) in enumerate(zip(arrays["i2t_query"], arrays["i2t_fold"], strict=True)):
+    rankings = of_shortlists(shortlists(scores, folds(card(50, 250, folds=5), 50, five_each(50))), IDS, TEXTS)
+    i2t, t2i = rankings.top["i2t"], rankings.top["t2i"]
+    for row, (image, fold) in enumerate(zip(i2t.queries, i2t.folds, strict=True)):
         inside = np.arange(50 * fold, 50 * fold + 50)
         best = inside[np.argsort(-scores[image, inside], kind="stable")][:20]
-        assert np.array_equal(arrays["i2t_found"][row], best)
-        assert np.array_equal(arrays["i2t_score"][row], scores[image, best])
-    assert arrays["t2i_found"].shape == (250, 20)
-    first = arrays["t2i_found"][:, :10]  # a fold has ten images
+        assert np.array_equal(i2t.results[row], best)
+        assert np.array_equal(i2t.scores[row], scores[image, best])
+    assert t2i.results.shape == (250, 20)
+    first = t2i.results[:, :10]  # a fold has ten images
     assert np.array_equal(np.sort(first // 10, axis=1), np.repeat(np.arange(5), 50)[:, None].repeat(10, axis=1))
-    assert (arrays["t2i_found"][:, 10:] == -1).all() and np.isneginf(arrays["t2i_score"][:, 10:]).all()
-    assert (texts(arrays, IMAGE_IDS), texts(arrays, CAPTIONS)) == (IDS, TEXTS)
+    assert (t2i.results[:, 10:] == -1).all() and np.isneginf(t2i.scores[:, 10:]).all()
+    assert (rankings.image_ids, rankings.captions) == (IDS, TEXTS)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from harness.config.cards import ProtocolCard
 from harness.errors import DataError
+from harness.evaluation.measures import mean_measures
 from harness.evaluation.protocols import folds, rank_folds
-from harness.evaluation.records import evaluation
+from harness.evaluation.records import TrialRanks, of_ranks
 from harness.evaluation.statistics import (
     Difference,
     Hits,
@@ -23,6 +24,7 @@ from harness.evaluation.statistics import (
     intervals,
     letters,
     recalls,
+    run_noise,
     shares,
 )
 
@@ -53,8 +55,8 @@ def test_hits_add_up_to_the_measures_of_the_trial_that_kept_the_ranks(parts: int
     pairs = np.stack([owners, np.arange(150)], axis=1)
     protocol = ProtocolCard(name="p", images=40, captions=150, folds=parts)
     chosen = folds(protocol, 40, pairs)
-    measures, kept = evaluation(protocol, pairs, chosen, rank_folds(rng.normal(size=(40, 150)), chosen))
-    found = recalls(hits_of(kept))
+    ranks = rank_folds(rng.normal(size=(40, 150)), chosen)
+    measures, found = mean_measures(ranks), recalls(hits_of(of_ranks(pairs, chosen, ranks)))
     for way, direction in enumerate(("i2t", "t2i")):
         for column, k in enumerate((1, 5, 10)):
             assert found[way, column] == pytest.approx(measures[f"{direction}_r{k}"])
@@ -62,8 +64,8 @@ def test_hits_add_up_to_the_measures_of_the_trial_that_kept_the_ranks(parts: int
 
 def test_a_caption_of_several_images_is_one_query() -> None:
     pairs = np.array([[0, 0], [1, 0], [1, 1]])
-    ranks = {"i2t_rank": np.array([1, 1, 2]), "t2i_rank": np.array([7, 1, 11])}
-    one = hits_of({"pairs": pairs, "fold": np.zeros(3, dtype=int), **ranks})
+    ranks = {"i2t": np.array([1, 1, 2]), "t2i": np.array([7, 1, 11])}
+    one = hits_of(TrialRanks(pairs, np.zeros(3, dtype=int), ranks, {}))
     assert one.queries.tolist() == [[1, 1], [1, 1]]
     assert one.found[:, 1].tolist() == [[1, 1, 1], [0, 0, 0]]
 
@@ -82,7 +84,7 @@ def test_an_interval_is_scipys_percentile_bootstrap_over_images() -> None:
     theirs = scipy.stats.bootstrap(
         (np.arange(60),), total, vectorized=False, n_resamples=4000, method="percentile", rng=np.random.default_rng(2)
     ).confidence_interval
-    ((low, high),) = intervals([[one]])
+    low, high = intervals([[one]])[0, -1]
     assert low == pytest.approx(theirs.low, abs=4) and high == pytest.approx(theirs.high, abs=4)
     assert high - low == pytest.approx(theirs.high - theirs.low, rel=0.05)
 
@@ -96,7 +98,7 @@ def test_an_interval_holds_the_truth_in_19_cases_of_20_and_one_that_ignores_imag
         one = drawn(rng, rng.normal(size=100), 0.2)
         kinds = {"images": one, "captions": as_if_every_caption_were_alone(one)}
         for kind, run in kinds.items():
-            ((low, high),) = intervals([[run]], resamples=400)
+            low, high = intervals([[run]], resamples=400)[0, -1]
             inside[kind] += bool(low <= truth <= high)
     assert 0.92 < inside["images"] / rounds < 0.975
     assert inside["captions"] / rounds < 0.9
@@ -114,7 +116,7 @@ def as_if_every_caption_were_alone(one: Hits) -> Hits:
 def test_images_are_drawn_within_their_fold() -> None:
     right, wrong = np.ones(20), np.zeros(20)
     answers = np.concatenate([right, wrong])
-    ((low, high),) = intervals([[hits(answers, np.repeat(answers[:, None], CAPTIONS, axis=1), parts=2)]])
+    low, high = intervals([[hits(answers, np.repeat(answers[:, None], CAPTIONS, axis=1), parts=2)]])[0, -1]
     assert low == high == pytest.approx(300), "each fold is all right or all wrong, however it is drawn"
 
 
@@ -200,8 +202,20 @@ def test_rows_that_answered_other_queries_are_refused() -> None:
 def test_one_row_has_an_interval_and_no_differences() -> None:
     rng = np.random.default_rng(11)
     row = [drawn(rng, rng.normal(size=50), 0.0)]
-    assert differences([row]) == [] and intervals([row], 100).shape == (1, 2)
+    assert differences([row]) == [] and intervals([row], 100).shape == (1, 7, 2)
     assert letters(1, []) == ["a"]
+
+
+@pytest.mark.parametrize("others", [1, 4])
+def test_one_more_run_lies_within_the_noise_of_the_others_in_19_cases_of_20(others: int) -> None:
+    """Four runs tell the spread; the further one is compared with one of them, or with their mean."""
+    runs = np.random.default_rng(12).normal(200, 3, (20_000, 5))
+    beyond = [
+        abs(more - np.mean(known[:others])) > run_noise(float(np.std(known, ddof=1)), 4, mean_of=others)
+        for *known, more in runs
+    ]
+    assert np.mean(beyond) == pytest.approx(0.05, abs=0.01 if others == 4 else 0.03)
+    assert np.isnan(run_noise(3.0, 1))
 
 
 # --- many pairs

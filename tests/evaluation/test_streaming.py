@@ -108,7 +108,7 @@ def many() -> tuple[Any, list[Fold]]:
 
 def streamed(method: Any) -> list[Ranks]:
     split, whole = many()
-    return rank_split(method, split, CPU, whole, matrix_bytes=0).ranks
+    return rank_split(method, split, CPU, whole, matrix_bytes=0).ranks.folds
 
 
 def in_tiles_of(vectors: int) -> list[Ranks]:

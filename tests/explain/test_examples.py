@@ -26,7 +26,7 @@ from harness.data.content import Look, Place
 from harness.errors import DataError
 from harness.evaluation.protocols import folds
 from harness.evaluation.ranks import rank
-from harness.evaluation.records import RANKINGS, RANKS, of_shortlists
+from harness.evaluation.records import RANKINGS, RANKS, of_ranks, of_shortlists, rank_arrays, ranking_arrays
 from harness.evaluation.shortlists import shortlists
 from harness.explain.examples import ALL, FIRST, GROUPS, NONE, SAMPLE, SOME, examples_of, grouped, run_of, sampled
 from harness.explain.examples_page import tags, webpage
@@ -51,9 +51,11 @@ def files_of(scores: np.ndarray, ids: Sequence[str], captions: Sequence[str]) ->
     """What the store keeps of a run with these scores."""
     ranks = rank(scores, PAIRS)
     parts = folds(card(IMAGES, IMAGES * EACH), IMAGES, PAIRS)
-    about = {"pairs": PAIRS.astype(np.int32), "fold": np.zeros(len(PAIRS), np.int32)}
-    arrays = {**about, "i2t_rank": ranks.i2t, "t2i_rank": ranks.t2i}
-    return {RANKS: npz(**arrays), RANKINGS: npz(**of_shortlists(shortlists(scores, parts), ids, captions))}
+    rankings = of_shortlists(shortlists(scores, parts), ids, captions)
+    return {
+        RANKS: npz(**rank_arrays(of_ranks(PAIRS, parts, [ranks]))),
+        RANKINGS: npz(**ranking_arrays(rankings)),
+    }
 
 
 class Store:
@@ -101,15 +103,15 @@ def test_examples_say_what_the_scores_say() -> None:
         assert len(about.queries) == SAMPLE
         for query in about.queries:
             answered = []
-            for row, line in zip(store.board.ranked, query.lines, strict=True):
+            for row, line in zip(store.board.ranked, query.answers, strict=True):
                 scores = store.scores[row.runs[0]]
                 own = scores[query.number] if way == "i2t" else scores[:, query.number]
                 order = np.argsort(-own, kind="stable")
-                assert [one.number for one in line.found] == order[:FIRST].tolist()
-                assert [one.score for one in line.found] == own[order[:FIRST]].tolist()
+                assert [one.number for one in line.top] == order[:FIRST].tolist()
+                assert [one.score for one in line.top] == own[order[:FIRST]].tolist()
                 first = next(place for place, number in enumerate(order, start=1) if number in query.matches)
                 assert line.rank == first
-                assert [one.is_match for one in line.found] == [n in query.matches for n in order[:FIRST]]
+                assert [one.is_match for one in line.top] == [n in query.matches for n in order[:FIRST]]
                 answered.append(first <= FIRST)
             assert query.group == (ALL if all(answered) else SOME if any(answered) else NONE)
 
@@ -174,9 +176,9 @@ def test_the_page_marks_matches_by_more_than_colour_and_tells_ranks_and_scores(l
     found = examples_of(store.board, {}, store.read)
     assert found
     page = Page(webpage(found, {}, looks))
-    lines = [line for about in found.directions.values() for query in about.queries for line in query.lines]
+    lines = [line for about in found.directions.values() for query in about.queries for line in query.answers]
     items = [" ".join("".join(text).split()) for tag, a, text in page.elements if a.get("class") in ("right", "wrong")]
-    places = [one for line in lines for one in line.found]
+    places = [one for line in lines for one in line.top]
     assert len(items) == len(places)
     for item, place in zip(items, places, strict=True):
         assert ("✓match" in item) is place.is_match and ("✗no match" in item) is not place.is_match

@@ -30,7 +30,7 @@ from harness.evaluation.scoring import score_split
 from harness.explain.explanation import Explanation, Pair, Word, explanation
 from harness.explain.picture import SCALE, png, svg
 from harness.explain.sheet import TAGS, beside, font, measured, overlap, sheet, shortened, wrapped
-from harness.explain.weights import Wanted, best_weights, trained
+from harness.explain.weights import TrialChoice, best_weights, trained
 from harness.layouts.opening import open_dataset
 from harness.trial.folder import CHECKPOINT, read_result, write_result, write_spec
 
@@ -65,10 +65,10 @@ def trained_project(trials: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture(scope="module")
 def one(trials: Path) -> Explanation:
     """An explanation by one of them."""
-    return explained(trials, Wanted("scan_t2i", "tiny", seed=1), Pair(IMAGE))
+    return explained(trials, TrialChoice("scan_t2i", "tiny", seed=1), Pair(IMAGE))
 
 
-def explained(folder: Path, wanted: Wanted, pair: Pair) -> Explanation:
+def explained(folder: Path, wanted: TrialChoice, pair: Pair) -> Explanation:
     config = load(folder / "harness.toml", [])
     return explanation(config, discover(config), wanted, pair)
 
@@ -105,7 +105,7 @@ def said(call: Call, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[in
 def test_weights_score_and_ranks_are_those_of_the_method_on_the_whole_split(trials: Path, one: Explanation) -> None:
     config = load(trials / "harness.toml", [])
     registry = discover(config)
-    trial = trained(config, registry, Wanted("scan_t2i", "tiny", seed=1))
+    trial = trained(config, registry, TrialChoice("scan_t2i", "tiny", seed=1))
     dataset = open_dataset(registry.datasets["tiny"], config.data, config.cache)
     split, method = dataset.split("test"), best_weights(trial, registry, dataset).eval()
     row = split.image_ids.index(IMAGE)
@@ -132,7 +132,7 @@ def test_weights_score_and_ranks_are_those_of_the_method_on_the_whole_split(tria
 
 
 def test_any_caption_can_be_asked_and_its_unknown_words_are_told(trials: Path) -> None:
-    found = explained(trials, Wanted("caan", "tiny", seed=1), Pair("val-0000c", "  A zeppelin,\nRED ", "val"))
+    found = explained(trials, TrialChoice("caan", "tiny", seed=1), Pair("val-0000c", "  A zeppelin,\nRED ", "val"))
     assert (found.caption, found.split, found.rank) == ("A zeppelin, RED", "val", None)
     assert [(word.text, word.is_known) for word in found.words if word.text != ","] == [
         ("a", True),
@@ -150,18 +150,18 @@ def test_the_trial_of_the_configuration_comes_first_then_its_first_seed_and_a_ke
     config = load(trained_project / "harness.toml", ["campaign.seeds=[2,0,1]"])
     registry = discover(config)
     (first,) = (key for key, about in keys(trained_project).items() if about == ("caan", 1, 2))
-    assert trained(config, registry, Wanted("caan", "tiny")).spec.key == first
+    assert trained(config, registry, TrialChoice("caan", "tiny")).spec.key == first
     longer, mine, last = another(trained_project, 0, epochs=9), another(trained_project, 0), another(trained_project, 2)
-    assert trained(config, registry, Wanted("caan", "tiny")).spec.key == last
-    assert trained(config, registry, Wanted("caan", "tiny", seed=0)).spec.key == mine
-    assert trained(config, registry, Wanted("caan", "tiny", key=longer[:6])).spec.key == longer
+    assert trained(config, registry, TrialChoice("caan", "tiny")).spec.key == last
+    assert trained(config, registry, TrialChoice("caan", "tiny", seed=0)).spec.key == mine
+    assert trained(config, registry, TrialChoice("caan", "tiny", key=longer[:6])).spec.key == longer
     other = load(trained_project / "harness.toml", ["training.epochs=7"])
     for key in (last, mine, longer, first):
         os.utime(trained_project / "runs" / "trials" / key / "result.json", (2e9, 2e9))
-        assert trained(other, registry, Wanted("caan", "tiny")).spec.key == key
+        assert trained(other, registry, TrialChoice("caan", "tiny")).spec.key == key
         (trained_project / "runs" / "trials" / key / CHECKPOINT).unlink()
     with pytest.raises(UsageError, match=r"no trial of caan on tiny can be used: \w+: its checkpoint.pt is gone"):
-        trained(other, registry, Wanted("caan", "tiny"))
+        trained(other, registry, TrialChoice("caan", "tiny"))
 
 
 @pytest.mark.parametrize(

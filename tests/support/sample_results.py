@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from harness.config.sections import Training
-from harness.evaluation.records import RANKS
+from harness.evaluation.records import RANKS, read_ranks
 from harness.evaluation.statistics import hits_of, recalls
-from harness.files import write_atomic
+from harness.files import npz, write_atomic
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import TRACEBACK, write_epochs, write_result, write_spec
 from harness.trial.results import RECALLS, EpochReport, State, TrialResult, TrialSpec
@@ -87,7 +87,9 @@ def log_ranked(tracker: Tracker, root: Path, method: str, seed: int, worst: int,
     """Log a result whose measures are those of its ranks."""
     spec = spec_of(method, seed, **changes)
     arrays = ranks_of(spec.model_copy(update={"seed": seed + 10 * len(method)}), images=60, worst=worst)
-    found = recalls(hits_of(arrays)).ravel()
+    ranks = read_ranks(npz(**arrays))
+    assert ranks
+    found = recalls(hits_of(ranks)).ravel()
     measures = dict(zip(RECALLS, map(float, found), strict=True)) | {"rsum": float(found.sum())}
     result = result_of(spec, measures=measures)
     tracker.result(result, folder_of(root, result, arrays))

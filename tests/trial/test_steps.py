@@ -293,7 +293,7 @@ def test_a_split_whose_scores_are_too_many_to_hold_has_the_same_ranks(assign, na
     held = rank_split(method, split, torch.device("cpu"), parts)
     streamed = rank_split(method, split, torch.device("cpu"), parts, matrix_bytes=0)
     assert streamed.cost["score_pairs_per_second"] > 0
-    assert all(np.array_equal(*both) for both in zip(held.ranks[0], streamed.ranks[0], strict=True))
-    for whole, parted in zip(held.shortlists, streamed.shortlists, strict=True):
+    assert all(np.array_equal(*both) for both in zip(held.ranks.folds[0], streamed.ranks.folds[0], strict=True))
+    for whole, parted in zip(held.ranks.shortlists, streamed.ranks.shortlists, strict=True):
         np.testing.assert_allclose(whole.image_scores, parted.image_scores, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(whole.caption_scores, parted.caption_scores, rtol=1e-4, atol=1e-5)
