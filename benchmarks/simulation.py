@@ -34,7 +34,8 @@ from harness.config.registry import discover
 from harness.config.sections import Failures, Search, Training, Tunable
 from harness.executors.placement import this_machine
 from harness.files import write_atomic
-from harness.search.campaign import Searched, outlines
+from harness.search.campaign import SearchTrials
+from harness.search.plan import search_plans
 from harness.tracking.log import Ended
 from harness.tracking.log_process import Scribe
 from harness.tracking.store import default_uri
@@ -87,7 +88,7 @@ class Measured(NamedTuple):
     marks: tuple[float, ...]  # the driver's seconds at the end of each tenth
 
 
-class Watched(Searched):
+class Watched(SearchTrials):
     """A search that keeps its own time, and the driver's as tenths of it end."""
 
     def watch(self, places: Places) -> None:
@@ -160,9 +161,9 @@ def measured(sampler: str, trials: int, slots: int, pruner: str) -> Measured:
                 "training": Training(epochs=EPOCHS_EACH),
             }
         )
-        found = outlines(config, discover(config), [METHOD], [DATASET])
-        places = Places(slots)
-        with Watched(config, "simulated", found) as work, Weighed(default_uri(config)) as books:
+        plans = search_plans(config, discover(config), [METHOD], [DATASET])
+        places, work = Places(slots), Watched(config, "simulated", plans)
+        with Weighed(default_uri(config)) as books:
             work.watch(places)
             began = time.perf_counter()
             carry_out(work, places, books, Lines(Console(file=nowhere, width=150)), Failures(wait_seconds=0))

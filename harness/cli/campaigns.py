@@ -76,28 +76,30 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     from harness.campaign.driver import carry_out, choose_books, choose_executor, only_driver
     from harness.campaign.last_command import remember
     from harness.cli import search_page
-    from harness.search.campaign import Searched, check_startable, outlines
+    from harness.search.campaign import SearchTrials
+    from harness.search.plan import check_startable, search_plans
     from harness.search.publishing import publish_searches
     from harness.tracking.store import default_uri
 
     config, registry, out = flags.open()
-    found = outlines(config, registry, flags.methods, flags.datasets, flags.limit)
+    plans = search_plans(config, registry, flags.methods, flags.datasets, flags.limit)
     executor = choose_executor(config, here)
     if dry_run:
-        data = search_page.plan_json(found, config.search, executor.description)
-        out.answer(data, *search_page.plan_page(found, config.search, executor.description))
+        data = search_page.plan_json(plans, config.search, executor.description)
+        out.answer(data, *search_page.plan_page(plans, config.search, executor.description))
         return 0
-    check_startable(config, registry, found)
-    with only_driver(config.results), Searched(config, config.campaign.name, found, flags.retry) as work:
+    check_startable(config, registry, plans)
+    with only_driver(config.results):
+        work = SearchTrials(config, config.campaign.name, plans, flags.retry)
         if work.idle:
-            reports = publish_searches(config.results, config.reports, work.name)
+            reports = publish_searches(config, work.name)
             out.answer(search_page.search_json(work, reports), *search_page.idle_page(work, reports))
             return TrialError.exit_code if work.failed_before else 0
         remember(config.results, work.name, click.get_current_context().obj)
-        out.note(f"{work.name}: {search_page.budget_line(config.search, len(found))} · {executor.description}")
+        out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {executor.description}")
         with choose_books(default_uri(config), here) as books, out.view() as view:
             outcome = carry_out(work, executor, books, view, config.failures)
-        reports = publish_searches(config.results, config.reports, work.name)
+        reports = publish_searches(config, work.name)
         out.answer(search_page.search_json(work, reports), *search_page.search_page(work, outcome, reports))
     if outcome.store_error:
         raise StoreError(outcome.store_error)
@@ -112,11 +114,15 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
 @click.option("--force", is_flag=True, help="Run done trials anew; their old folders are kept beside.")
 def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool) -> int:
     """Train the winners of a search anew with other seeds and score them on test, once."""
+    from harness.campaign.plan import Plan, stand
     from harness.search.campaign import confirmation
+    from harness.tracking.store import default_uri
 
     config, registry, out = flags.open()
     seeds = flags.seeds or config.campaign.seeds
-    plan = confirmation(config, registry, campaign, seeds, flags.protocol, flags.limit, force=force, retry=flags.retry)
+    trials = confirmation(config, registry, campaign, seeds, flags.protocol, flags.limit)
+    planned = tuple(stand(trial, force, flags.retry) for trial in trials)
+    plan = Plan(campaign, config.results, default_uri(config), planned, force, flags.retry)
     return finish(plan, config, registry, out, here, dry_run)
 
 
@@ -169,12 +175,12 @@ def standing(
     if campaign:
         from harness.cli import search_page
         from harness.search.campaign import campaigns
-        from harness.search.status import standings
+        from harness.search.status import study_statuses
 
-        found = standings(config.results, campaign)
-        if not found:
-            raise UsageError(unknown("search campaign", campaign, campaigns(config.results)))
-        return search_page.status_json(campaign, found, busy), [*search_page.status_page(campaign, found, busy)]
+        studies = study_statuses(config, campaign)
+        if not studies:
+            raise UsageError(unknown("search campaign", campaign, campaigns(config)))
+        return search_page.status_json(campaign, studies, busy), [*search_page.status_page(campaign, studies, busy)]
     from harness.campaign.plan import selected
     from harness.campaign.status import statuses
     from harness.cli import campaign_page
