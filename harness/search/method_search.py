@@ -71,7 +71,7 @@ class MethodSearch:
         return any([*enough, bool(budget.seconds) and spent.seconds >= budget.seconds])
 
     def unfinished(self) -> Iterator[Assignment]:
-        """Trials that an earlier driver left under way: those that have ended meanwhile are told, others go on."""
+        """Yield the trials that an earlier driver left under way; of those that have ended, the study is told."""
         for proposal in self.study.open():
             trial = self.assignment(proposal)
             result = read_result(trial.folder)

@@ -163,7 +163,7 @@ class Study:
         self._waiting, self._count = [*self._waiting, self._count], self._count + 1
 
     def open(self) -> list[Proposal]:
-        """The trials that were asked and not told: before the first `ask`, those that a dead driver left."""
+        """The trials that are not over: before the first `ask`, those that a dead driver left."""
         return [Proposal(number, running.values) for number, running in self._running.items()]
 
     def note(self, number: int, **notes: Any) -> None:

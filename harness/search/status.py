@@ -51,7 +51,7 @@ def study_statuses(config: Config, campaign: str) -> list[StudyStatus]:
 
 
 def seconds_left(statuses: Sequence[StudyStatus]) -> float | None:
-    """Seconds until all is done, if trials go on as they did; None where nothing can be said yet."""
+    """Seconds until all is done, if trials go on as they did; None where nothing is known yet."""
     seconds = [seconds for status in statuses for seconds in status.seconds]
     running = sum(len(status.running) for status in statuses)
     waiting = sum(status.counts["waiting"] for status in statuses)

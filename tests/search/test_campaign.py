@@ -192,9 +192,22 @@ def test_a_campaign_of_another_space_is_refused_with_the_difference(
     assert call(*words, "-s", "training.batch_size=4") == 2
     error = capsys.readouterr().err
     assert "training.batch_size" in error and "8" in error and "4" in error and "--campaign" in error
+    assert call("confirm", "main", "-s", "training.batch_size=4", "--here") == 2
+    assert "training.batch_size: 8 -> 4" in capsys.readouterr().err
     assert results(searchable) == before
     assert call(*words, "-s", "training.batch_size=4", "--campaign", "other") == 0
     assert study_names(searchable / "runs" / "studies.journal") == ["main/tiny/vsepp", "other/tiny/vsepp"]
+
+
+def test_studies_of_an_earlier_harness_are_refused_by_every_command_that_would_read_them(
+    searchable: Path, call: Call, capsys: Captured
+) -> None:
+    (searchable / "runs").mkdir(exist_ok=True)
+    (searchable / "runs" / "studies.db").write_bytes(b"SQLite format 3")
+    search = ("search", "--methods", "vsepp", "--here", "--trials", "1")
+    for words in (search, ("status", "main"), ("confirm", "main"), ("report",)):
+        assert call(*words) == 6
+        assert "studies.db" in (error := capsys.readouterr().err) and "move it away" in error
 
 
 def test_an_unknown_campaign_or_the_searchs_own_seed_cannot_be_confirmed(
