@@ -34,7 +34,8 @@ from harness.config.sections import Failures, Search, Training, Tunable
 from harness.config.selection import Selection
 from harness.executors.placement import this_machine
 from harness.files import write_atomic
-from harness.search.campaign import Searched, outlines
+from harness.search.campaign import SearchTrials
+from harness.search.plan import search_plans
 from harness.tracking.store import default_uri
 from harness.tracking.tracker import Tracker
 from harness.trial.results import Assignment, EpochReport, TrialResult, TrialSpec
@@ -84,7 +85,7 @@ class Measured(NamedTuple):
     marks: tuple[float, ...]  # the driver's seconds at the end of each tenth
 
 
-class Watched(Searched):
+class Watched(SearchTrials):
     """A search that keeps its own time, and the driver's as tenths of it end."""
 
     def watch(self, places: Places) -> None:
@@ -153,17 +154,16 @@ def measured(sampler: str, trials: int, slots: int, pruner: str) -> Measured:
                 "training": Training(epochs=EPOCHS_EACH),
             }
         )
-        found = outlines(config, discover(config), Selection((METHOD,), (DATASET,)))
-        places = Places(slots)
+        plans = search_plans(config, discover(config), Selection((METHOD,), (DATASET,)))
+        places, work = Places(slots), Watched(config, "simulated", plans)
         tracker = TimedTracker(default_uri(config))
-        with Watched(config, "simulated", found) as work:
-            work.watch(places)
-            began = time.perf_counter()
-            run_all(work, places, tracker, LineView(Console(file=nowhere, width=150)), Failures(wait_seconds=0))
-            driver = work.driver_seconds
-            wall = time.perf_counter() - began
-            megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            floor = bare(default_uri(config), Path(folder))
+        work.watch(places)
+        began = time.perf_counter()
+        run_all(work, places, tracker, LineView(Console(file=nowhere, width=150)), Failures(wait_seconds=0))
+        driver = work.driver_seconds
+        wall = time.perf_counter() - began
+        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        floor = bare(default_uri(config), Path(folder))
     counts = (trials, slots, places.epochs, places.repeated)
     seconds = (driver, work.clock.seconds, tracker.clock.seconds, floor, wall)
     return Measured(sampler, pruner, *counts, *seconds, megabytes, tuple(work.marks))

@@ -103,10 +103,10 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     pages = examples(store, config, registry, out) if EXAMPLES in names else {}
     if check:
         files = forms.files(publishing.boards_of_store(store, registry), registry.methods, chosen)
-        files |= search_files(config.results, config.reports) | pages
+        files |= search_files(config) | pages
         return outdated([*publishing.outdated(files, config.reports)], len(files), out)
     published = publishing.publish(store, registry, config.reports, chosen=chosen)
-    published += publish_searches(config.results, config.reports)
+    published += publish_searches(config)
     published += publishing.written(pages, config.reports)
     out.answer(campaign_page.published_json(published), *campaign_page.published_page(published))
     return 0

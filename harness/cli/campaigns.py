@@ -77,22 +77,24 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     from harness.campaign.driver import choose_executor, only_driver, run_all
     from harness.campaign.last_command import remember
     from harness.cli import search_page
-    from harness.search.campaign import Searched, check_startable, outlines
+    from harness.search.campaign import SearchTrials
+    from harness.search.plan import check_startable, search_plans
     from harness.search.publishing import publish_searches
     from harness.tracking.store import default_uri
     from harness.tracking.tracker import Tracker
 
     config, registry, out = flags.open()
-    plans = outlines(config, registry, flags.selection)
+    plans = search_plans(config, registry, flags.selection)
     executor = choose_executor(config, here)
     if dry_run:
         data = search_page.plan_json(plans, config.search, executor.description)
         out.answer(data, *search_page.plan_page(plans, config.search, executor.description))
         return 0
     check_startable(config, registry, plans)
-    with only_driver(config.results), Searched(config, config.campaign.name, plans, flags.retry) as work:
+    with only_driver(config.results):
+        work = SearchTrials(config, config.campaign.name, plans, flags.retry)
         if work.idle:
-            reports = publish_searches(config.results, config.reports, work.name)
+            reports = publish_searches(config, work.name)
             out.answer(search_page.search_json(work, reports), *search_page.idle_page(work, reports))
             return TrialError.exit_code if work.failed_before else 0
         remember(config.results, work.name, click.get_current_context().obj)
@@ -100,7 +102,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
         tracker = Tracker(default_uri(config))
         with out.view() as view:
             outcome = run_all(work, executor, tracker, view, config.failures)
-        reports = publish_searches(config.results, config.reports, work.name)
+        reports = publish_searches(config, work.name)
         out.answer(search_page.search_json(work, reports), *search_page.search_page(work, outcome, reports))
     if outcome.store_error:
         raise StoreError(outcome.store_error)
@@ -115,10 +117,14 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
 @click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
 def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool) -> int:
     """Train the winners of a search with other seeds and score them on test, once."""
+    from harness.campaign.plan import Plan, state_of
     from harness.search.campaign import confirmation
+    from harness.tracking.store import default_uri
 
     config, registry, out = flags.open()
-    plan = confirmation(config, registry, campaign, flags.selection, force=force, retry=flags.retry)
+    trials = confirmation(config, registry, campaign, flags.selection)
+    planned = tuple(state_of(trial, force, flags.retry) for trial in trials)
+    plan = Plan(campaign, config.results, default_uri(config), planned, force, flags.retry)
     return finish(plan, config, registry, out, here, dry_run)
 
 
@@ -171,12 +177,12 @@ def progress(
     if campaign:
         from harness.cli import search_page
         from harness.search.campaign import campaigns
-        from harness.search.status import standings
+        from harness.search.status import study_statuses
 
-        searches = standings(config.results, campaign)
-        if not searches:
-            raise UsageError(unknown("search campaign", campaign, campaigns(config.results)))
-        return search_page.status_json(campaign, searches, busy), [*search_page.status_page(campaign, searches, busy)]
+        studies = study_statuses(config, campaign)
+        if not studies:
+            raise UsageError(unknown("search campaign", campaign, campaigns(config)))
+        return search_page.status_json(campaign, studies, busy), [*search_page.status_page(campaign, studies, busy)]
     from harness.campaign.plan import selected
     from harness.campaign.status import statuses
     from harness.cli import campaign_page

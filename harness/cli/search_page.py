@@ -18,60 +18,59 @@ from harness.cli.output import count, table
 from harness.cli.view import clock
 from harness.config.sections import Scalar, Search
 from harness.config.toml import literal
-from harness.search.campaign import COSTS, Outline, Searched
-from harness.search.method_search import Subject
+from harness.search.campaign import SearchTrials
+from harness.search.method_search import MethodSearch
+from harness.search.plan import COSTS, SearchPlan
 from harness.search.space import described
-from harness.search.status import Standing, left
+from harness.search.status import StudyStatus, seconds_left
 from harness.search.studies import Ended
 from harness.trial.results import shortfalls
 
 
-def plan_page(found: Sequence[Outline], search: Search, place: str) -> Iterator[RenderableType]:
+def plan_page(plans: Sequence[SearchPlan], search: Search, place: str) -> Iterator[RenderableType]:
     """What --dry-run says: what is searched for each method and dataset, and what comes first."""
-    made = table("method", "dataset", "setting", "now", "range")
-    for outline in found:
-        spec = outline.base.spec
-        who = (spec.method, spec.dataset)
-        for key, text in described(outline.space).items() or {"": "nothing is searched: one trial"}.items():
-            made.add_row(*who, key, Text(now(outline, key)), Text(text))
-            who = ("", "")
-    yield made
-    for outline in found:
-        if outline.note:
-            yield f"{outline.base.spec.method}/{outline.base.spec.dataset}: {outline.note}"
-    yield f"\n{budget_line(search, len(found))} · {place}"
+    rows = table("method", "dataset", "setting", "now", "range")
+    for plan in plans:
+        names = (plan.method, plan.dataset)
+        for key, text in described(plan.design.space).items() or {"": "nothing is searched: one trial"}.items():
+            rows.add_row(*names, key, Text(configured(plan, key)), Text(text))
+            names = ("", "")
+    yield rows
+    yield from (f"{plan.label}: {plan.note}" for plan in plans if plan.note)
+    yield f"\n{budget_line(search, len(plans))} · {place}"
 
 
-def now(outline: Outline, key: str) -> str:
+def configured(plan: SearchPlan, key: str) -> str:
     """The configured value of what is searched."""
-    spec = outline.base.spec
+    spec = plan.base.spec
     if key.startswith("training."):
         return literal(getattr(spec.training, key.removeprefix("training.")))
     return literal(spec.settings[key]) if key else ""
 
 
-def budget_line(search: Search, subjects: int) -> str:
+def budget_line(search: Search, searches: int) -> str:
     """The budget of each, in one line."""
     bounds = [count(search.trials, "trial")]
     bounds += [f"{search.epochs} epochs"] if search.epochs else []
     bounds += [f"{clock(search.seconds)} of training"] if search.seconds else []
     each = " or ".join(bounds)
     how = f"sampler {search.sampler}, pruner {search.pruner}, objective {', '.join(search.objective)} on val"
-    return f"{count(subjects, 'search', 'searches')}, {each} each: {how}"
+    return f"{count(searches, 'search', 'searches')}, {each} each: {how}"
 
 
-def plan_json(found: Sequence[Outline], search: Search, place: str) -> dict[str, Any]:
-    """The same as JSON."""
+def plan_json(plans: Sequence[SearchPlan], search: Search, place: str) -> dict[str, Any]:
+    """What --dry-run says, as JSON."""
     searches = [
         {
-            "method": outline.base.spec.method,
-            "dataset": outline.base.spec.dataset,
+            "method": plan.method,
+            "dataset": plan.dataset,
             "space": {
-                key: range_.model_dump(mode="json", exclude_defaults=True) for key, range_ in outline.space.items()
+                key: tunable.model_dump(mode="json", exclude_defaults=True)
+                for key, tunable in plan.design.space.items()
             },
-            "first": list(outline.points),
+            "first": list(plan.design.points),
         }
-        for outline in found
+        for plan in plans
     ]
     return {
         "executor": place,
@@ -80,43 +79,43 @@ def plan_json(found: Sequence[Outline], search: Search, place: str) -> dict[str,
     }
 
 
-def search_page(work: Searched, outcome: Outcome, reports: Published) -> Iterator[RenderableType]:
+def search_page(work: SearchTrials, outcome: Outcome, reports: Published) -> Iterator[RenderableType]:
     """How a search ended: the best of every method, its budget, what failed, and the files of its report."""
-    yield subjects_table(work.subjects)
-    yield from unequal(work.subjects)
+    yield searches_table(work.searches)
+    yield from unequal(work.searches)
     yield from failures_page(trials(work))
     yield from files_page(reports)
     if outcome.stopped:
         yield outcome.stopped
     yield f"{work.name}: {counts_line(outcome.counts) or 'nothing to do'}"
-    if any(subject.study.best() for subject in work.subjects):
+    if any(search.study.best() for search in work.searches):
         yield f"next: harness confirm {work.name}"
 
 
-def idle_page(work: Searched, reports: Published) -> Iterator[RenderableType]:
-    """The same where there was nothing to do."""
+def idle_page(work: SearchTrials, reports: Published) -> Iterator[RenderableType]:
+    """The page of a search where there was nothing to do."""
     yield from search_page(work, Outcome(), reports)
 
 
-def trials(work: Searched) -> list[Any]:
+def trials(work: SearchTrials) -> list[Any]:
     """The failed trials of a search that were not run again."""
-    return [trial for subject in work.subjects for trial in subject.failed()]
+    return [trial for search in work.searches for trial in search.failed()]
 
 
-def subjects_table(subjects: Sequence[Subject]) -> Table:
-    """A line a method and dataset: what was spent, and the best on val."""
+def searches_table(searches: Sequence[MethodSearch]) -> Table:
+    """A line for each method and dataset: what was spent, and the best on val."""
     right = ("trials", "pruned", "failed", "epochs", "time", "best")
-    made = table("method", "dataset", *right, "trial", "settings", right=right)
-    for subject in subjects:
-        spent, spec = subject.spent, subject.base.spec
+    rows = table("method", "dataset", *right, "trial", "settings", right=right)
+    for search in searches:
+        spent, names = search.spent, (search.plan.method, search.plan.dataset)
         cost = (str(spent.trials), str(spent.pruned), str(spent.failed), str(spent.epochs), clock(spent.seconds))
-        best = subject.study.best()
+        best = search.study.best()
         for ended in best:
-            value = ", ".join(measured(*pair) for pair in zip(subject.search.objective, ended.objective, strict=True))
-            made.add_row(spec.method, spec.dataset, *cost, value, f"#{ended.number}", Text(shown(ended.values)))
+            value = ", ".join(map(measured, search.budget.objective, ended.objective))
+            rows.add_row(*names, *cost, value, f"#{ended.number}", Text(settings_line(ended.values)))
         if not best:
-            made.add_row(spec.method, spec.dataset, *cost, "–", "", "")
-    return made
+            rows.add_row(*names, *cost, "–", "", "")
+    return rows
 
 
 def measured(name: str, value: float) -> str:
@@ -124,91 +123,92 @@ def measured(name: str, value: float) -> str:
     return f"{value:.4g}" if name.removeprefix("-") in COSTS else f"{value:.1f}"
 
 
-def shown(values: dict[str, Scalar]) -> str:
+def settings_line(values: dict[str, Scalar]) -> str:
     """Settings in one line, numbers cut to what people read."""
     cut = {key: f"{value:.4g}" if isinstance(value, float) else literal(value) for key, value in values.items()}
     return ", ".join(f"{key} = {text}" for key, text in cut.items())
 
 
-def unequal(subjects: Sequence[Subject]) -> Iterator[str]:
+def unequal(searches: Sequence[MethodSearch]) -> Iterator[str]:
     """A line for every method that was searched with over a tenth less than the largest budget on its dataset."""
-    for subject in subjects:
-        rivals = [vars(other.spent) for other in subjects if other.base.spec.dataset == subject.base.spec.dataset]
-        for name, mine, most in shortfalls(vars(subject.spent), rivals):
-            yield f"{subject.label}: {mine} {name} against {most}: a smaller search budget than others"
+    for search in searches:
+        rivals = [vars(other.spent) for other in searches if other.plan.dataset == search.plan.dataset]
+        for name, own, most in shortfalls(vars(search.spent), rivals):
+            yield f"{search.label}: {own} {name} against {most}: a smaller search budget than others"
 
 
-def search_json(work: Searched, reports: Published) -> dict[str, Any]:
-    """The same as JSON."""
+def search_json(work: SearchTrials, reports: Published) -> dict[str, Any]:
+    """How a search ended, as JSON."""
     searches = [
         {
-            "method": subject.base.spec.method,
-            "dataset": subject.base.spec.dataset,
-            **vars(subject.spent),
+            "method": search.plan.method,
+            "dataset": search.plan.dataset,
+            **vars(search.spent),
             "best": [
                 {"trial": ended.number, "objective": ended.objective, "settings": ended.values}
-                for ended in subject.study.best()
+                for ended in search.study.best()
             ],
         }
-        for subject in work.subjects
+        for search in work.searches
     ]
     return {"campaign": work.name, "searches": searches, "reports": [str(file) for file in reports.files]}
 
 
-def status_page(campaign: str, found: Sequence[Standing], busy: bool) -> Iterator[RenderableType]:
+def status_page(campaign: str, statuses: Sequence[StudyStatus], busy: bool) -> Iterator[RenderableType]:
     """What `harness status CAMPAIGN` says of a search."""
     right = ("done", "running", "waiting", "pruned", "failed", "time", "best")
-    made = table("method", "dataset", *right, "settings of the best", right=right)
-    for standing in found:
-        study, counts = standing.study, {name: str(count) for name, count in standing.counts.items()}
+    rows = table("method", "dataset", *right, "settings of the best", right=right)
+    for status in statuses:
+        study, counts = status.study, {name: str(count) for name, count in status.counts.items()}
         bests: list[Ended | None] = [*study.front]
         for best in bests or [None]:
             value = ", ".join(map(measured, study.objective, best.objective)) if best else "–"
-            row = (study.method, study.dataset, *counts.values(), clock(sum(standing.seconds)), value)
-            made.add_row(*row, Text(shown(best.values) if best else ""))
-    yield made
-    for going in (going for standing in found for going in standing.going):
+            row = (study.method, study.dataset, *counts.values(), clock(sum(status.seconds)), value)
+            rows.add_row(*row, Text(settings_line(best.values) if best else ""))
+    yield rows
+    for trial in (trial for status in statuses for trial in status.running):
         state = "running" if busy else "interrupted"
-        val = f", val rsum {going.rsum:.1f}" if going.rsum is not None else ""
-        yield f"{going.label}  {state} after epoch {going.epoch}/{going.epochs}{val}"
-    yield from failure_lines(found)
-    yield f"\n{campaign}: {status_end(campaign, found, busy)}"
+        val = f", val rsum {trial.rsum:.1f}" if trial.rsum is not None else ""
+        yield f"{trial.label}  {state} after epoch {trial.epoch}/{trial.epochs}{val}"
+    yield from failure_lines(statuses)
+    yield f"\n{campaign}: {status_end(campaign, statuses, busy)}"
 
 
-def failure_lines(found: Sequence[Standing]) -> Iterator[str]:
+def failure_lines(statuses: Sequence[StudyStatus]) -> Iterator[str]:
     """How many trials of each search failed, and why."""
-    for standing in found:
-        why = Counter(trial.notes.get("failure", "") for trial in standing.study.trials if trial.state == "failed")
+    for status in statuses:
+        why = Counter(trial.notes.get("failure", "") for trial in status.study.trials if trial.state == "failed")
         classes = ", ".join(f"{count} {name or 'unknown'}" for name, count in sorted(why.items()))
         if classes:
-            yield f"{standing.study.method}/{standing.study.dataset}: failed: {classes}"
+            yield f"{status.study.method}/{status.study.dataset}: failed: {classes}"
 
 
-def status_end(campaign: str, found: Sequence[Standing], busy: bool) -> str:
+def status_end(campaign: str, statuses: Sequence[StudyStatus], busy: bool) -> str:
     """What happens next, or what to do next."""
-    open_ = any(standing.counts["waiting"] or standing.going for standing in found)
+    open_ = any(status.counts["waiting"] or status.running for status in statuses)
     if busy:
-        seconds = left(found)
+        seconds = seconds_left(statuses)
         return "a driver is at work" + (f", about {clock(seconds)} left" if seconds is not None else "")
     if open_:
         return "no driver is at work; `harness resume` goes on"
-    return f"its trials have ended; `harness confirm {shlex.quote(campaign)}` trains the best anew (how far: -n)"
+    command = f"harness confirm {shlex.quote(campaign)}"
+    return f"its trials have ended; `{command}` trains the best with further seeds (how far: -n)"
 
 
-def status_json(campaign: str, found: Sequence[Standing], busy: bool) -> dict[str, Any]:
-    """The same as JSON."""
+def status_json(campaign: str, statuses: Sequence[StudyStatus], busy: bool) -> dict[str, Any]:
+    """What `harness status CAMPAIGN` says of a search, as JSON."""
     searches = [
         {
-            "method": standing.study.method,
-            "dataset": standing.study.dataset,
-            "counts": standing.counts,
-            "seconds": sum(standing.seconds),
+            "method": status.study.method,
+            "dataset": status.study.dataset,
+            "counts": status.counts,
+            "seconds": sum(status.seconds),
             "best": [
                 {"trial": best.number, "objective": best.objective, "settings": best.values}
-                for best in standing.study.front
+                for best in status.study.front
             ],
-            "running": [vars(going) for going in standing.going],
+            "running": [vars(trial) for trial in status.running],
         }
-        for standing in found
+        for status in statuses
     ]
-    return {"campaign": campaign, "busy": busy, "seconds_left": left(found), "searches": searches}
+    return {"campaign": campaign, "busy": busy, "seconds_left": seconds_left(statuses), "searches": searches}

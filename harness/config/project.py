@@ -30,7 +30,7 @@ FILE = "harness.toml"
 DEFAULTS = Path(__file__).with_name("defaults.toml")
 TRIALS = "trials"
 CACHE = "cache"
-STUDIES = "studies.db"
+STUDIES = "studies.journal"
 
 
 class Config(Section):

@@ -1,6 +1,6 @@
 """ranks.npz and rankings.npz, what is kept of a trial's scores: the one module that knows the names of their arrays.
 
-docs/reference/protocols.md describes both files. A file that is damaged, or too old to have what is asked of it, reads as None.
+docs/reference/protocols.md describes both files. A file that is damaged, or too old for what is asked, reads as None.
 """
 
 from __future__ import annotations

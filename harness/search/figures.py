@@ -9,7 +9,7 @@ from typing import NamedTuple
 from harness.config.sections import Scalar, Tunable
 from harness.search.method_search import superseding
 from harness.search.studies import Outcome
-from harness.search.study_records import Archived, value_text
+from harness.search.study_records import StudyRecord, value_text
 from harness.trial.results import RECALLS, EpochReport
 
 LABELS = {
@@ -86,7 +86,7 @@ class Comparison(NamedTuple):
     lines: tuple[tuple[str, tuple[Step, ...]], ...]  # by method
 
 
-def figure(study: Archived, epochs: Curves) -> Figure:
+def figure(study: StudyRecord, epochs: Curves) -> Figure:
     """What is drawn of a study."""
     measure = measure_of(study, epochs)
     axes, shades = coordinates(study)
@@ -103,7 +103,7 @@ def figure(study: Archived, epochs: Curves) -> Figure:
     )
 
 
-def comparison(studies: Sequence[Archived]) -> Comparison | None:
+def comparison(studies: Sequence[StudyRecord]) -> Comparison | None:
     """The methods of one dataset against each other; None where there are not two, or no one objective of all."""
     objectives = {study.objective for study in studies}
     lines = tuple((study.method, found) for study in studies if (found := tuple(steps(study))))
@@ -119,7 +119,7 @@ def label(name: str) -> str:
     return f"{known}, less is better" if name.startswith("-") else known
 
 
-def steps(study: Archived) -> Iterator[Step]:
+def steps(study: StudyRecord) -> Iterator[Step]:
     """The best so far after every trial, from the first complete one on; of several objectives nothing is the best."""
     if len(study.objective) > 1:
         return
@@ -133,14 +133,14 @@ def steps(study: Archived) -> Iterator[Step]:
             yield Step(count, seconds, best)
 
 
-def measure_of(study: Archived, epochs: Curves) -> str:
+def measure_of(study: StudyRecord, epochs: Curves) -> str:
     """What curves show: the objective, where epochs have it."""
     name = study.objective[0].removeprefix("-")
     known = any(name in report.val for reports in epochs.values() for report in reports)
     return name if known else "rsum"
 
 
-def curves(study: Archived, epochs: Curves, measure: str) -> Iterator[Curve]:
+def curves(study: StudyRecord, epochs: Curves, measure: str) -> Iterator[Curve]:
     """The curve of every trial that has one; of equal settings the first."""
     seen = set()
     for trial in superseding(study.trials):
@@ -152,7 +152,7 @@ def curves(study: Archived, epochs: Curves, measure: str) -> Iterator[Curve]:
             yield Curve(trial.number, trial.state, tuple(points))
 
 
-def coordinates(study: Archived) -> tuple[tuple[Axis, ...], tuple[float, ...]]:
+def coordinates(study: StudyRecord) -> tuple[tuple[Axis, ...], tuple[float, ...]]:
     """Axes of the settings, the most important beside the objective, and shades; nothing where no two trials differ."""
     found = study.ranked[::-1]  # the best is drawn last
     if len(found) < 2 or not study.ranges:

@@ -1,4 +1,4 @@
-"""One subject of a search: a method on a dataset, its study, and what all its trials share."""
+"""The search for one method on one dataset: its study, and what all its trials share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.config.sections import Search
 from harness.search.optuna_study import Study
-from harness.search.space import applied
+from harness.search.plan import SearchPlan
 from harness.search.studies import Ended, Outcome, Proposal
 from harness.trial.folder import read_result
 from harness.trial.results import Assignment, Budget, EpochReport, Failure, State, TrialResult
@@ -37,30 +36,26 @@ class Spent:
         self.device_seconds += notes.get("device_seconds", 0.0)
 
 
-class Subject:
+class MethodSearch:
     """Asks its study for trials, hands them out as assignments and tells it how they ended.
 
     A setting that was tried before, here or in another campaign of this results folder, gets the value that it had.
     """
 
-    def __init__(self, base: Assignment, study: Study, search: Search, retry: frozenset[Failure] = frozenset()) -> None:
-        """`base` has the configured settings; failed trials of the classes in `retry` are queued again."""
-        self.base, self.study, self.search = base, study, search
+    def __init__(self, plan: SearchPlan, study: Study, retry: frozenset[Failure] = frozenset()) -> None:
+        """Failed trials of the classes in `retry` are queued again."""
+        self.plan, self.base, self.label = plan, plan.base, plan.label
+        self.study, self.budget = study, study.design.search
         self.exhausted = False
         self.under_way: dict[str, list[int]] = {}  # key -> trials of the study that wait for its result
         self._first: dict[str, int] = {}  # key -> the trial of the study that had it first and ended well
-        again, kept = split(superseding(study.ended()), retry)
-        self.spent = spent_on(kept)
-        for ended in kept:
+        again, others = split(superseding(study.ended()), retry)
+        self.spent = spent_on(others)
+        for ended in others:
             if ended.state != "failed":
                 self._first.setdefault(ended.notes["key"], ended.number)
         for ended in again:
             study.enqueue(ended.values)
-
-    @property
-    def label(self) -> str:
-        """method/dataset."""
-        return f"{self.base.spec.method}/{self.base.spec.dataset}"
 
     @property
     def begun(self) -> int:
@@ -70,18 +65,13 @@ class Subject:
     @property
     def is_spent(self) -> bool:
         """Whether no further trial may begin."""
-        budget, spent = self.search, self.spent
+        budget, spent = self.budget, self.spent
         enough = [self.exhausted, self.begun >= budget.trials]
         enough += [bool(budget.epochs) and spent.epochs >= budget.epochs]
         return any([*enough, bool(budget.seconds) and spent.seconds >= budget.seconds])
 
-    def budget(self, campaign: str) -> Budget:
-        """What was spent, as a confirmed trial keeps it."""
-        names = ("trials", "epochs", "seconds", "device_seconds")
-        return Budget(campaign=campaign, **{name: getattr(self.spent, name) for name in names})
-
-    def left(self) -> Iterator[Assignment]:
-        """Trials that an earlier driver left under way: those that have ended meanwhile are told, others go on."""
+    def unfinished(self) -> Iterator[Assignment]:
+        """Yield the trials that an earlier driver left under way; of those that have ended, the study is told."""
         for proposal in self.study.open():
             trial = self.assignment(proposal)
             result = read_result(trial.folder)
@@ -101,16 +91,7 @@ class Subject:
 
     def assignment(self, proposal: Proposal) -> Assignment:
         """The trial that a proposal means."""
-        settings, training = applied(proposal.values, self.base.spec.settings, self.base.spec.training)
-        spec = self.base.spec.model_copy(update={"settings": settings, "training": training})
-        place = {"folder": self.base.folder.parent / spec.key, "label": f"{self.label} #{proposal.number}"}
-        return self.base.model_copy(update={"spec": spec, **place})
-
-    def winners(self, campaign: str) -> list[Assignment]:
-        """The best trials, with what finding them has cost; several objectives have several."""
-        extra = {"search": self.budget(campaign), "label": ""}
-        best = (Proposal(ended.number, ended.values) for ended in self.study.best())
-        return [self.assignment(proposal).model_copy(update=extra) for proposal in best]
+        return self.plan.trial(proposal.values, f"{self.label} #{proposal.number}")
 
     def failed(self) -> list[Assignment]:
         """Trials that failed and were not run again."""
@@ -119,7 +100,7 @@ class Subject:
 
     def report(self, report: EpochReport) -> bool:
         """Whether a trial is to go on; its start, too, is judged by the epochs that it had finished."""
-        value = report.val.get(self.search.objective[0].removeprefix("-"))
+        value = report.val.get(self.budget.objective[0].removeprefix("-"))
         return not report.epoch or self.study.report(self.under_way[report.key][0], report.epoch, value)
 
     def ended(self, result: TrialResult) -> None:
@@ -150,7 +131,7 @@ class Subject:
     def _tell(self, number: int, result: TrialResult, notes: dict[str, Any]) -> None:
         notes = {**notes, "key": result.key, "failure": result.failure.value if result.failure else ""}
         self.study.note(number, **notes)
-        values = [value_of(result, name.removeprefix("-")) for name in self.search.objective]
+        values = [value_of(result, name.removeprefix("-")) for name in self.budget.objective]
         state = self.study.tell(number, OUTCOMES.get(result.state, "failed"), values)
         self.spent.add(state, notes)
         if state != "failed":
@@ -165,13 +146,19 @@ def spent_on(trials: Iterable[Ended]) -> Spent:
     return spent
 
 
+def budget_of(spent: Spent, campaign: str) -> Budget:
+    """What a search has cost, as a confirmed trial keeps it."""
+    costs = {name: getattr(spent, name) for name in ("trials", "epochs", "seconds", "device_seconds")}
+    return Budget(campaign=campaign, **costs)
+
+
 def split(trials: Iterable[Ended], retry: frozenset[Failure]) -> tuple[list[Ended], list[Ended]]:
     """Trials that are to be run again, and the others."""
     again: list[Ended] = []
-    kept: list[Ended] = []
+    others: list[Ended] = []
     for trial in trials:
-        (again if trial.notes.get("failure") in retry else kept).append(trial)
-    return again, kept
+        (again if trial.notes.get("failure") in retry else others).append(trial)
+    return again, others
 
 
 def superseding(trials: Iterable[Ended]) -> list[Ended]:

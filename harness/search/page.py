@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from harness.board.cells import hours, safe, search_name
 from harness.board.markup import template
-from harness.search.campaign import COSTS
 from harness.search.figures import Comparison, Curves, Figure, comparison, figure, label
 from harness.search.method_search import Spent, spent_on, superseding
+from harness.search.plan import COSTS
 from harness.search.studies import Ended
-from harness.search.study_records import ENOUGH, Archived, value_text
+from harness.search.study_records import ENOUGH, StudyRecord, value_text
 from harness.trial.results import shortfalls
 
 BEST = 10  # trials in a table
@@ -32,12 +32,12 @@ class Failed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One study as the page tells it."""
+class StudySection:
+    """The section of one study."""
 
-    study: Archived
+    study: StudyRecord
     epochs: Curves
-    rivals: Sequence[Archived]  # all studies on its dataset, itself among them
+    rivals: Sequence[StudyRecord]  # all studies on its dataset, itself among them
     image: str  # the path of its figure
 
     @cached_property
@@ -69,8 +69,8 @@ class Entry:
     @property
     def leaders(self) -> list[list[str]]:
         """Its best trials as cells; settings that came up again are shown once."""
-        found = self.study.front if len(self.study.objective) > 1 else self.study.ranked
-        return [list(self.cells(trial)) for trial in found if trial.notes.get("same_as", -1) < 0][:BEST]
+        trials = self.study.front if len(self.study.objective) > 1 else self.study.ranked
+        return [list(self.cells(trial)) for trial in trials if trial.notes.get("same_as", -1) < 0][:BEST]
 
     def cells(self, trial: Ended) -> Iterator[str]:
         """A complete trial as a row."""
@@ -109,14 +109,14 @@ class Entry:
     @property
     def missing(self) -> list[str]:
         """What its figure lacks, and why."""
-        study, drawn = self.study, self.figure
+        study, figure = self.study, self.figure
         reasons = {
             "No best so far: there is none of several objectives.": len(study.objective) > 1,
             f"No importance of settings: {len(study.complete)} complete trials, and it takes {ENOUGH} that differ.": (
-                len(study.space) > 1 and not drawn.importances
+                len(study.space) > 1 and not figure.importances
             ),
-            "No parallel coordinates: they take two complete trials.": bool(study.space) and not drawn.axes,
-            "No learning curves: the epochs of its trials are gone.": not drawn.curves,
+            "No parallel coordinates: they take two complete trials.": bool(study.space) and not figure.axes,
+            "No learning curves: the epochs of its trials are gone.": not figure.curves,
         }
         return [reason for reason, holds in reasons.items() if holds]
 
@@ -125,7 +125,7 @@ class Group(NamedTuple):
     """The studies on one dataset."""
 
     dataset: str
-    entries: list[Entry]
+    sections: list[StudySection]
     comparison: Comparison | None
     image: str
 
@@ -144,34 +144,35 @@ class Page(NamedTuple):
         return [self.name, *self.comparisons, *self.studies]
 
 
-def page(studies: Sequence[Archived], epochs: Curves) -> Page:
+def search_page(studies: Sequence[StudyRecord], epochs: Curves) -> Page:
     """The page of a campaign from its studies, one at least, and from the epochs of its trials."""
     campaign = studies[0].campaign
     folder = search_name(campaign)
     ordered = sorted(studies, key=lambda study: (study.dataset, study.method))
     groups = [
-        group(folder, [study for study in ordered if study.dataset == dataset], epochs)
+        dataset_group(folder, [study for study in ordered if study.dataset == dataset], epochs)
         for dataset in dict.fromkeys(study.dataset for study in ordered)
     ]
-    entries = [entry for one in groups for entry in one.entries]
+    sections = [section for group in groups for section in group.sections]
     text = template("search.md.j2").render(
-        campaign=campaign, groups=groups, entries=entries, command=command(campaign, studies), best=BEST
+        campaign=campaign, groups=groups, sections=sections, command=command(campaign, studies), best=BEST
     )
-    drawn = {entry.image: entry.figure for entry in entries if not entry.figure.is_empty}
-    return Page(f"{folder}.md", text, drawn, {one.image: one.comparison for one in groups if one.comparison})
+    figures = {section.image: section.figure for section in sections if not section.figure.is_empty}
+    comparisons = {group.image: group.comparison for group in groups if group.comparison}
+    return Page(f"{folder}.md", text, figures, comparisons)
 
 
-def group(folder: str, studies: Sequence[Archived], epochs: Curves) -> Group:
+def dataset_group(folder: str, studies: Sequence[StudyRecord], epochs: Curves) -> Group:
     """The studies on one dataset, with the epochs of their own trials."""
     place = f"{folder}/{safe(studies[0].dataset)}"
-    entries = []
+    sections = []
     for study in studies:
         own = {key: epochs[key] for trial in study.trials if (key := trial.notes.get("key", "")) in epochs}
-        entries.append(Entry(study, own, studies, f"{place}/{safe(study.method)}.svg"))
-    return Group(studies[0].dataset, entries, comparison(studies), f"{place}.svg")
+        sections.append(StudySection(study, own, studies, f"{place}/{safe(study.method)}.svg"))
+    return Group(studies[0].dataset, sections, comparison(studies), f"{place}.svg")
 
 
-def command(campaign: str, studies: Sequence[Archived]) -> str:
+def command(campaign: str, studies: Sequence[StudyRecord]) -> str:
     """What confirms a campaign's winners; empty where there are none."""
     if not any(study.complete for study in studies):
         return ""
@@ -181,12 +182,12 @@ def command(campaign: str, studies: Sequence[Archived]) -> str:
     return f"harness confirm {shlex.quote(name)}" + (f" --limit {limit}" if limit else "")
 
 
-def spent_by(study: Archived) -> Spent:
+def spent_by(study: StudyRecord) -> Spent:
     """What the trials of a study have cost."""
     return spent_on(superseding(study.trials))
 
 
 def listed(numbers: Sequence[int]) -> str:
     """Trials by number, cut where they are many."""
-    shown = ", ".join(f"#{number}" for number in numbers[:LISTED])
-    return shown if len(numbers) <= LISTED else f"{shown}, …"
+    text = ", ".join(f"#{number}" for number in numbers[:LISTED])
+    return text if len(numbers) <= LISTED else f"{text}, …"

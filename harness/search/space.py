@@ -1,4 +1,4 @@
-"""Settings <-> search space: what may be searched, held to the card, to [training] and to [search]. Pure."""
+"""Settings <-> search space: what may be searched, checked against the card, [training] and [search]. Pure."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def check_search(config: Config, registry: Registry) -> None:
         if name not in registry.methods:
             raise ConfigError(f"[search.points] {name}: " + unknown("method", name, registry.methods))
     for card in registry.methods.values():
-        points_for(card, config)
+        points_in(space_for(card, config), card.name, config.search)
 
 
 def ordered(space: Mapping[str, Tunable]) -> list[str]:
@@ -69,7 +69,7 @@ def ordered(space: Mapping[str, Tunable]) -> list[str]:
     return list(graphlib.TopologicalSorter(graph).static_order())
 
 
-def asked(space: Mapping[str, Tunable], key: str, values: Mapping[str, Scalar]) -> bool:
+def applies(space: Mapping[str, Tunable], key: str, values: Mapping[str, Scalar]) -> bool:
     """Whether a key is searched where the others have these values."""
     return all(other in values and values[other] == value for other, value in space[key].when.items())
 
@@ -96,7 +96,7 @@ def default_point(
     """The configured values of all that is searched; None where one lies outside its range and so is no point of it."""
     point: dict[str, Scalar] = {}
     for key in ordered(space):
-        if asked(space, key, point):
+        if applies(space, key, point):
             now = getattr(training, key.removeprefix(PREFIX)) if key.startswith(PREFIX) else settings[key]
             value = within(space[key], now)
             if value is None:
@@ -105,10 +105,9 @@ def default_point(
     return point
 
 
-def points_for(card: MethodCard, config: Config) -> list[dict[str, Scalar]]:
+def points_in(space: Mapping[str, Tunable], method: str, search: Search) -> list[dict[str, Scalar]]:
     """The points of [search.points] for a method; ConfigError for one that its space does not hold."""
-    space = space_for(card, config)
-    return [_point(point, space, f"[search.points] {card.name}") for point in config.search.points.get(card.name, ())]
+    return [_point(point, space, f"[search.points] {method}") for point in search.points.get(method, ())]
 
 
 def within(tunable: Tunable, value: Scalar) -> Scalar | None:
@@ -209,19 +208,19 @@ def _check_conditions(name: str, space: Mapping[str, Tunable]) -> None:
 
 def _point(point: Mapping[str, Scalar], space: Mapping[str, Tunable], where: str) -> dict[str, Scalar]:
     """A point as its ranges have it, or ConfigError."""
-    held: dict[str, Scalar] = {}
+    values: dict[str, Scalar] = {}
     for key, value in point.items():
         if key not in space:
             raise ConfigError(f"{where}: " + unknown("searched setting", key, space))
         inside = within(space[key], value)
         if inside is None:
             raise ConfigError(f"{where}: {key} = {literal(value)} lies outside its range, {_described(space[key])}")
-        held[key] = inside
-    for key in held:
-        if not asked(space, key, held):
+        values[key] = inside
+    for key in values:
+        if not applies(space, key, values):
             needs = ", ".join(f"{other} = {literal(value)}" for other, value in space[key].when.items())
             raise ConfigError(f"{where}: {key} is used only where {needs}; say so in the point, or leave {key} out")
-    return held
+    return values
 
 
 def _like(old: object, value: Scalar) -> Scalar:

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config.project import STUDIES, TRIALS
-from harness.search.study_records import Archived, read_studies
+from harness.config.project import Config
+from harness.search.optuna_study import read_studies
+from harness.search.study_records import StudyRecord
 from harness.trial.folder import read_epochs, read_spec
-from harness.trial.results import best_rsum
 
 
 @dataclass(frozen=True)
-class Going:
+class RunningTrial:
     """A trial under way."""
 
     label: str
@@ -24,19 +24,19 @@ class Going:
 
 
 @dataclass(frozen=True)
-class Standing:
+class StudyStatus:
     """Where the search of a method on a dataset stands."""
 
-    study: Archived
-    going: tuple[Going, ...]
+    study: StudyRecord
+    running: tuple[RunningTrial, ...]
 
     @property
     def counts(self) -> dict[str, int]:
         """Trials by state."""
         ended = Counter(trial.state for trial in self.study.trials)
-        left = max(0, (self.study.total or 0) - len(self.study.trials) - len(self.going))
+        waiting = max(0, (self.study.total or 0) - len(self.study.trials) - len(self.running))
         rest = {"pruned": ended["pruned"], "failed": ended["failed"]}
-        return {"done": ended["complete"], "running": len(self.going), "waiting": left, **rest}
+        return {"done": ended["complete"], "running": len(self.running), "waiting": waiting, **rest}
 
     @property
     def seconds(self) -> list[float]:
@@ -44,23 +44,25 @@ class Standing:
         return [trial.notes["seconds"] for trial in self.study.trials if "seconds" in trial.notes]
 
 
-def standings(results: Path, campaign: str) -> list[Standing]:
+def study_statuses(config: Config, campaign: str) -> list[StudyStatus]:
     """A campaign's searches; empty where there is no such campaign. StoreError where the file cannot be used."""
-    return [Standing(study, tuple(_going(results, study))) for study in read_studies(results / STUDIES, campaign)]
+    studies = read_studies(config.studies, campaign)
+    return [StudyStatus(study, tuple(_running(config.trials, study))) for study in studies]
 
 
-def _going(results: Path, study: Archived) -> Iterator[Going]:
-    for number, key in study.under_way.items():
-        spec, reports = read_spec(results / TRIALS / key), read_epochs(results / TRIALS / key)
-        epochs = spec.training.epochs if spec else 0
-        yield Going(f"{study.method}/{study.dataset} #{number}", len(reports), epochs, best_rsum(reports))
-
-
-def left(found: Sequence[Standing]) -> float | None:
-    """Seconds until all is done, if trials go on as they did; None where nothing can be told yet."""
-    known = [seconds for standing in found for seconds in standing.seconds]
-    going = sum(len(standing.going) for standing in found)
-    waiting = sum(standing.counts["waiting"] for standing in found)
-    if not known or not going:
+def seconds_left(statuses: Sequence[StudyStatus]) -> float | None:
+    """Seconds until all is done, if trials go on as they did; None where nothing is known yet."""
+    seconds = [seconds for status in statuses for seconds in status.seconds]
+    running = sum(len(status.running) for status in statuses)
+    waiting = sum(status.counts["waiting"] for status in statuses)
+    if not seconds or not running:
         return None
-    return (waiting + going / 2) * sum(known) / len(known) / going
+    return (waiting + running / 2) * sum(seconds) / len(seconds) / running
+
+
+def _running(trials: Path, study: StudyRecord) -> Iterator[RunningTrial]:
+    for number, key in study.under_way.items():
+        spec, reports = read_spec(trials / key), read_epochs(trials / key)
+        epochs = spec.training.epochs if spec else 0
+        best = max((report.val["rsum"] for report in reports if "rsum" in report.val), default=None)
+        yield RunningTrial(f"{study.method}/{study.dataset} #{number}", len(reports), epochs, best)

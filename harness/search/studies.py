@@ -1,4 +1,4 @@
-"""What a study is without its library: trials, identity, cells of a grid, what fits its sampler, what ails its file."""
+"""What a study is without its library: its design and identity, its trials, the cells of a grid."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import importlib.util
 import itertools
 import math
 import random
-import sqlite3
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
 from harness.config.sections import Scalar, Search, Tunable
@@ -20,16 +20,6 @@ NEEDS = {"gp": ("scipy", "torch"), "cmaes": ("cmaes",)}  # packages that a sampl
 STEPS = 5  # values of a range in a grid
 ALL_INTS = 10  # a range of so many whole numbers has all of them in a grid
 MOST_CELLS = 100_000
-BUSY_SECONDS = 5.0  # to wait for another program that writes to the file; optuna makes a trial in five attempts
-ANEW = "move it away, and its searches begin anew; finished trials are kept in their folders"
-ADVICE = {  # by words of what sqlite says
-    "locked": "another program holds it: stop that one, or wait for it",
-    "unable to open": "make its folder writable",
-    "readonly": "make the file and its folder writable",
-    "is full": "free space on its disk",
-    "malformed": ANEW,
-    "not a database": ANEW,
-}
 Outcome = Literal["complete", "pruned", "failed"]
 
 
@@ -48,6 +38,68 @@ class Ended(NamedTuple):
     values: dict[str, Scalar]
     objective: tuple[float, ...]
     notes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StudyDesign:
+    """What a study searches and how: all that its trials follow from, and its budget."""
+
+    search: Search
+    space: Mapping[str, Tunable]
+    epochs: int  # of every trial
+    points: Sequence[Mapping[str, Scalar]] = ()  # values to try first
+    frozen: Mapping[str, str] = field(default_factory=dict)  # what else decides results, by name
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What decides the trials of a study, by name, as flat text; its budget does not."""
+        search = self.search
+        learns = search.sampler in ("tpe", "gp", "cmaes")
+        sampler = {"seed": search.seed, **({"startup": search.startup} if learns else {})}
+        pruner = {"min_epochs": search.min_epochs, **({"startup": search.startup} if search.pruner == "median" else {})}
+        return {
+            **{f"space of {key}": text for key, text in described(self.space).items()},
+            "objective": ", ".join(search.objective),
+            "sampler": f"{search.sampler}, {_text(sampler)}",
+            "pruner": f"{search.pruner}, {_text(pruner)}" if search.pruner != "none" else "none",
+            "epochs of a trial": str(self.epochs),
+            "points": "; ".join(map(_text, self.points)) or "none",
+            "optuna": version("optuna").rpartition(".")[0],  # what a sampler draws changes between releases
+            **self.frozen,
+        }
+
+    def check(self, name: str, begun: Mapping[str, str]) -> None:
+        """UsageError where the study of this name was begun with another design."""
+        if begun != self.identity:
+            raise UsageError(difference(name, begun, self.identity))
+
+
+class Grid:
+    """The cells of a grid that no trial has had, in an order of the seed; of an empty space the one empty cell.
+
+    Not Optuna's GridSampler: it takes a trial's number for its cell, tries the cell of a queued point again, and its
+    last `tell` raises outside of `optimize`.
+    """
+
+    def __init__(self, space: Mapping[str, Tunable], seed: int) -> None:
+        self._cells: dict[tuple[Scalar | None, ...], dict[str, Scalar]] = {
+            tuple(cell.values()): cell for cell in cells_of(space, seed)
+        }
+        self._keys = ordered(space)
+
+    def next(self) -> dict[str, Scalar] | None:
+        """The first cell that is left; None where there is none."""
+        return next(iter(self._cells.values()), None)
+
+    def take(self, *trials: Mapping[str, Scalar]) -> None:
+        """Strike out the cells of trials by their values, whatever becomes of them."""
+        for values in trials:
+            self._cells.pop(tuple(values.get(key) for key in self._keys), None)
+
+
+def grid_for(space: Mapping[str, Tunable], search: Search) -> Grid | None:
+    """The grid of a study that goes through one."""
+    return Grid(space, search.seed) if search.sampler == "grid" or not space else None
 
 
 def check_sampler(name: str, space: Mapping[str, Tunable], search: Search) -> None:
@@ -90,45 +142,12 @@ def cells_of(space: Mapping[str, Tunable], seed: int) -> list[dict[str, Scalar]]
     return cells
 
 
-def identity(
-    search: Search, space: Mapping[str, Tunable], epochs: int, points: Sequence[Mapping[str, Scalar]]
-) -> dict[str, str]:
-    """What decides the trials of a study, by name, as flat text; its budget does not."""
-    learns = search.sampler in ("tpe", "gp", "cmaes")
-    sampler = {"seed": search.seed, **({"startup": search.startup} if learns else {})}
-    pruner = {"min_epochs": search.min_epochs, **({"startup": search.startup} if search.pruner == "median" else {})}
-    return {
-        **{f"space of {key}": text for key, text in described(space).items()},
-        "objective": ", ".join(search.objective),
-        "sampler": f"{search.sampler}, {_told(sampler)}",
-        "pruner": f"{search.pruner}, {_told(pruner)}" if search.pruner != "none" else "none",
-        "epochs of a trial": str(epochs),
-        "points": "; ".join(map(_told, points)) or "none",
-    }
-
-
 def difference(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """What a study was begun with and what is asked of it now, line by line."""
     keys = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
     lines = [f"  {key}: {old.get(key, 'none')} -> {new.get(key, 'none')}" for key in keys]
     head = f"the search {name} was begun with other values (then -> now):"
     return "\n".join([head, *lines, "Choose another name with --campaign, or go back to the old values."])
-
-
-def connect(file: Path) -> sqlite3.Connection:
-    """To a file of studies."""
-    connection = sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)
-    connection.execute("PRAGMA synchronous=NORMAL")  # with WAL a killed driver loses nothing; writes take half as long
-    return connection
-
-
-def trouble(error: BaseException) -> str:
-    """What sqlite says, below what other libraries make of it, and what to do."""
-    while not isinstance(error, sqlite3.Error) and error.__cause__ is not None:
-        error = error.__cause__
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    advice = (advice for words, advice in ADVICE.items() if words in reason)
-    return f"{reason}; {next(advice, 'see that its disk works')}"
 
 
 def _check_cmaes(where: str, space: Mapping[str, Tunable], search: Search) -> None:
@@ -163,5 +182,5 @@ def _between(low: float, high: float, share: float, log: bool) -> float:
     return low * (1 - share) + high * share
 
 
-def _told(facts: Mapping[str, Scalar]) -> str:
+def _text(facts: Mapping[str, Scalar]) -> str:
     return ", ".join(f"{key} = {literal(value)}" for key, value in facts.items())

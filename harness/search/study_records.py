@@ -1,21 +1,18 @@
-"""Studies as their file has them, whatever harness.toml says by now. For reports: nothing is made or changed."""
+"""Studies as records, for reports: what their file holds, whatever harness.toml says by now."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.config.sections import Scalar, Tunable
-from harness.search.optuna_study import IDENTITY, NOTES, TOTAL, ended_of, open_storage, store_errors
-from harness.search.studies import Ended
+from harness.search.studies import Ended, Outcome
 
-if TYPE_CHECKING:
-    import optuna
-
+OUTCOMES: dict[str, Outcome] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}  # Optuna's and ours
+IDENTITY = "identity"  # user attribute of a study: what it was begun with
+TOTAL = "trials"  # user attribute of a study: its budget, for whoever only looks
+NOTES = "notes"  # user attribute of a trial: all that was noted, in one write
 # Importances compare the best fifth of complete trials with all. Of 20 random trials each, where one setting alone
 # decided, that named it in 20 studies of 20; optuna's own tenth did in 13, and with 10 trials neither is worth much.
 BEST_SHARE, ENOUGH = 0.2, 20
@@ -23,7 +20,7 @@ SPACE = "space of "  # how an identity names a range
 
 
 @dataclass(frozen=True)
-class Archived:
+class StudyRecord:
     """A study: what it was begun with, the ranges that its trials drew from, and how they ended."""
 
     name: str  # campaign/dataset/method
@@ -80,55 +77,37 @@ class Archived:
         return [t for t in self.ranked if not any(_beats(other, values[t.number]) for other in values.values())]
 
 
-def read_studies(file: Path, campaign: str | None = None) -> list[Archived]:
-    """The studies of a file, or those of one campaign, the oldest first; none where there is no file.
-
-    Left out: a study that was never begun, and one that no search made. StoreError where the file cannot be used.
-    """
-    if not file.is_file():
-        return []
-    import optuna
-
-    storage = open_storage(file)
-    with closing(storage), store_errors(file):
-        names = [study.study_name for study in storage.database.get_all_studies()]
-        wanted = [name for name in names if name.count("/") >= 2 and campaign in (None, name.rsplit("/", 2)[0])]
-        studies = [optuna.load_study(study_name=name, storage=storage.cache) for name in wanted]
-        return [_archived(study) for study in studies if IDENTITY in study.user_attrs]
+def record_of(name: str, attributes: Mapping[str, Any], trials: Sequence[Any]) -> StudyRecord:
+    """A study as a record, from its name, its user attributes and its trials as Optuna has them."""
+    return StudyRecord(
+        name=name,
+        identity=attributes[IDENTITY],
+        trials=tuple(ended_of(trial) for trial in trials if trial.state.is_finished()),
+        ranges={key: _range(kind) for trial in trials for key, kind in trial.distributions.items()},
+        under_way={t.number: t.user_attrs.get(NOTES, {}).get("key", "") for t in trials if t.state.name == "RUNNING"},
+        total=attributes.get(TOTAL),
+    )
 
 
-def _archived(study: optuna.Study) -> Archived:
-    trials = study.get_trials(deepcopy=False)
-    ranges = {key: _range(found) for trial in trials for key, found in trial.distributions.items()}
-    ended = tuple(ended_of(trial) for trial in trials if trial.state.is_finished())
-    running = [trial for trial in trials if trial.state.name == "RUNNING"]
-    under_way = {trial.number: trial.user_attrs.get(NOTES, {}).get("key", "") for trial in running}
-    total = study.user_attrs.get(TOTAL)
-    made = Archived(study.study_name, study.user_attrs[IDENTITY], ended, ranges, under_way, total)
-    return made if _too_few(made) else Archived(**{**vars(made), "importances": _importances(study)})
+def ended_of(trial: Any) -> Ended:
+    """A trial of Optuna's that is over."""
+    notes = {**trial.user_attrs, **trial.user_attrs.get(NOTES, {})}
+    notes.pop(NOTES, None)
+    return Ended(trial.number, OUTCOMES[trial.state.name], dict(trial.params), tuple(trial.values or ()), notes)
 
 
-def _too_few(study: Archived) -> bool:
-    """Whether importances would say nothing: few trials, all equal, or nothing to compare."""
+def is_enough(study: StudyRecord) -> bool:
+    """Whether importances would say anything: many trials that differ, and settings to compare."""
     complete = study.complete
-    return len(complete) < ENOUGH or len({trial.objective for trial in complete}) == 1 or len(study.ranges) < 2
+    return len(complete) >= ENOUGH and len({trial.objective for trial in complete}) > 1 and len(study.ranges) > 1
 
 
-def _importances(study: optuna.Study) -> dict[str, float]:
-    """By PED-ANOVA, optuna's default, which draws nothing at random; of several objectives, for reaching the front."""
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of many equal values
-        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE))
-
-
-def _range(found: Any) -> Tunable:
-    """An optuna distribution as a range of ours."""
-    if hasattr(found, "choices"):
-        return Tunable.model_construct(type="categorical", choices=tuple(found.choices))
-    ends = {"low": found.low, "high": found.high, "log": found.log}
-    return Tunable.model_construct(type="int" if isinstance(found.low, int) else "float", **ends)
+def _range(kind: Any) -> Tunable:
+    """An Optuna distribution as a range of ours."""
+    if hasattr(kind, "choices"):
+        return Tunable.model_construct(type="categorical", choices=tuple(kind.choices))
+    bounds = {"low": kind.low, "high": kind.high, "log": kind.log}
+    return Tunable.model_construct(type="int" if isinstance(kind.low, int) else "float", **bounds)
 
 
 def _beats(other: tuple[float, ...], mine: tuple[float, ...]) -> bool:

@@ -100,7 +100,7 @@ def test_the_kept_arrays_give_the_measures_back(scores: np.ndarray, tmp_path: Pa
 
 
 def test_the_code_of_the_guide_gets_a_recall_back_from_the_kept_arrays(scores: np.ndarray, tmp_path: Path) -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs" / "reference" / "protocols.md").read_text()
     code = re.findall(r"^```python\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)[0]
     found = save(tmp_path, scores, card(50, 250, folds=5), five_each(50))
     done = subprocess.run(

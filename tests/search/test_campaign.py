@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 from tiny_project import CARD, Call
 
-from harness.search.optuna_study import open_storage, study_names
-from harness.search.study_records import read_studies
+from harness.search.optuna_study import read_studies, study_names
 from harness.tracking.result_store import ResultStore
 
 Captured = pytest.CaptureFixture[str]
@@ -181,7 +180,7 @@ def test_what_cannot_be_searched_is_refused_and_nothing_is_lost(
     (project / "harness.toml").write_text("\n".join([*lines[:place], f"{key} = {value}", *lines[place:]]))
     assert call("search", "--methods", "vsepp", "--here") == 2
     assert words in capsys.readouterr().err
-    assert not (project / "runs" / "studies.db").exists()
+    assert not (project / "runs" / "studies.journal").exists()
 
 
 def test_a_campaign_of_another_space_is_refused_with_the_difference(
@@ -193,11 +192,22 @@ def test_a_campaign_of_another_space_is_refused_with_the_difference(
     assert call(*words, "-s", "training.batch_size=4") == 2
     error = capsys.readouterr().err
     assert "training.batch_size" in error and "8" in error and "4" in error and "--campaign" in error
+    assert call("confirm", "main", "-s", "training.batch_size=4", "--here") == 2
+    assert "training.batch_size: 8 -> 4" in capsys.readouterr().err
     assert results(searchable) == before
     assert call(*words, "-s", "training.batch_size=4", "--campaign", "other") == 0
-    storage = open_storage(searchable / "runs" / "studies.db")
-    assert study_names(storage.file) == ["main/tiny/vsepp", "other/tiny/vsepp"]
-    storage.close()
+    assert study_names(searchable / "runs" / "studies.journal") == ["main/tiny/vsepp", "other/tiny/vsepp"]
+
+
+def test_studies_of_an_earlier_harness_are_refused_by_every_command_that_would_read_them(
+    searchable: Path, call: Call, capsys: Captured
+) -> None:
+    (searchable / "runs").mkdir(exist_ok=True)
+    (searchable / "runs" / "studies.db").write_bytes(b"SQLite format 3")
+    search = ("search", "--methods", "vsepp", "--here", "--trials", "1")
+    for words in (search, ("status", "main"), ("confirm", "main"), ("report",)):
+        assert call(*words) == 6
+        assert "studies.db" in (error := capsys.readouterr().err) and "move it away" in error
 
 
 def test_an_unknown_campaign_or_the_searchs_own_seed_cannot_be_confirmed(
@@ -339,7 +349,7 @@ def check_killed(project: Path, whole: Path, kills: int, *words: str) -> None:
 
 def asked_and_told(project: Path) -> list[tuple[Any, ...]]:
     """What the study asked for and how each trial of it ended, whatever came first."""
-    (study,) = read_studies(project / "runs" / "studies.db")
+    (study,) = read_studies(project / "runs" / "studies.journal")
     return sorted((str(trial.values), trial.state, trial.objective) for trial in study.trials)
 
 

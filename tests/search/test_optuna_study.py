@@ -5,29 +5,28 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import shutil
+import random
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-import sqlalchemy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.config.sections import Scalar, Search, Tunable
 from harness.errors import ConfigError, StoreError, UsageError
-from harness.search.ledger import Ledger
-from harness.search.optuna_study import Storage, Study, open_storage, study_names
-from harness.search.space import asked, within
-from harness.search.studies import Ended, Proposal, grid_of
+from harness.search.optuna_study import Storage, Study, _suggested, open_storage, read_studies, study_names
+from harness.search.space import applies, within
+from harness.search.studies import Ended, Proposal, StudyDesign, grid_of
 
 pytestmark = pytest.mark.filterwarnings("error")  # people are shown none of optuna's
 
@@ -48,33 +47,21 @@ CELLS = {"layers": LAYERS, "pooling": POOLING}
 Maker = Callable[..., Study]
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of no studies: making its tables takes a second."""
-    file = tmp_path_factory.mktemp("studies") / "template.db"
-    open_storage(file).close()
-    return file
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "studies.journal"
 
 
 @pytest.fixture
-def file(template: Path, tmp_path: Path) -> Path:
-    """A file of one's own, not open."""
-    return Path(shutil.copy(template, tmp_path / "studies.db"))
-
-
-@pytest.fixture(scope="module")
-def storage(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
-    """One file for most tests: each has studies of its own."""
-    file = Path(shutil.copy(template, tmp_path_factory.mktemp("shared") / "studies.db"))
-    with closing(open_storage(file)) as opened:
-        yield opened
+def storage(file: Path) -> Storage:
+    return open_storage(file)
 
 
 @pytest.fixture
-def make(storage: Storage, request: pytest.FixtureRequest) -> Maker:
-    """A study of this test; called again it is the same one as a driver that is started anew has it, from the file."""
+def make(file: Path, request: pytest.FixtureRequest) -> Maker:
+    """A study of this test; called again it is the same one as a driver that is started again has it, from the file."""
 
-    def made(
+    def study(
         space: Mapping[str, Tunable] = NUMBERS,
         points: Sequence[Mapping[str, Scalar]] = (),
         epochs: int = 9,
@@ -83,11 +70,11 @@ def make(storage: Storage, request: pytest.FixtureRequest) -> Maker:
         on: Storage | None = None,
         **search: Any,
     ) -> Study:
-        place = on or replace(storage, cache=Ledger(storage.database))
         name = name if on else f"{request.node.name}/{name}"
-        return Study(place, name or NAME, Search(**{"startup": 2, **search}), space, epochs, frozen or {}, points)
+        design = StudyDesign(Search(**{"startup": 2, **search}), space, epochs, points, frozen or {})
+        return Study(on or open_storage(file), name or NAME, design)
 
-    return made
+    return study
 
 
 def ask(study: Study) -> Proposal:
@@ -106,7 +93,7 @@ def complete(study: Study, objective: float, epochs: Sequence[float] = ()) -> in
 
 
 def lies_in(space: Mapping[str, Tunable], values: Mapping[str, Scalar]) -> bool:
-    here = {key for key in space if asked(space, key, values)}
+    here = {key for key in space if applies(space, key, values)}
     return set(values) == here and all(within(space[key], value) == value for key, value in values.items())
 
 
@@ -198,12 +185,16 @@ def spaces(draw: st.DrawFn) -> dict[str, Tunable]:
 names = itertools.count()
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("studies")
+
+
 @settings(max_examples=8, deadline=None)
 @given(spaces(), st.sampled_from(["tpe", "random"]), st.integers(0, 2**32 - 1))
-def test_whatever_is_asked_lies_in_the_space(
-    storage: Storage, space: dict[str, Tunable], sampler: Any, seed: int
-) -> None:
-    study = Study(storage, f"{next(names)}", Search(sampler=sampler, startup=1, seed=seed), space, 3, {})
+def test_whatever_is_asked_lies_in_the_space(folder: Path, space: dict[str, Tunable], sampler: Any, seed: int) -> None:
+    search = Search(sampler=sampler, startup=1, seed=seed)
+    study = Study(open_storage(folder / "studies.journal"), f"{next(names)}", StudyDesign(search, space, 3))
     for _ in range(3):
         proposal = ask(study)
         assert lies_in(space, proposal.values), proposal
@@ -340,17 +331,11 @@ def judged(study: Callable[[], Study]) -> list[list[bool]]:
 
 
 @pytest.mark.parametrize("pruner", ["median", "halving", "hyperband"])
-def test_a_pruner_judges_the_same_in_a_driver_that_is_started_anew(
-    make: Maker, storage: Storage, file: Path, pruner: str
-) -> None:
+def test_a_pruner_judges_the_same_in_a_driver_that_is_started_anew(make: Maker, tmp_path: Path, pruner: str) -> None:
     search = {"pruner": pruner, "sampler": "random", "name": f"judged by {pruner}"}  # hyperband draws lots by name
-    with closing(open_storage(file)) as opened:
-
-        def anew() -> Study:
-            return make(**search, on=replace(opened, cache=Ledger(opened.database)))
-
-        kept = make(**search, on=storage)
-        whole, broken = judged(lambda: kept), judged(anew)
+    study = make(**search, on=open_storage(tmp_path / "one.journal"))
+    whole = judged(lambda: study)
+    broken = judged(lambda: make(**search, on=open_storage(tmp_path / "other.journal")))
     assert whole == broken
     assert {answers[-1] for answers in whole} == {True, False}
 
@@ -453,7 +438,7 @@ def test_the_best_of_several_objectives_are_those_that_no_other_beats_in_all(mak
     study = make(objective=("rsum", "-seconds"))
     for values in ([1.0, 1.0], [3.0, 3.0], [2.0, 3.0], [3.0, 4.0], [0.0, 0.5]):
         study.tell(ask(study).number, "complete", values)
-    assert [trial.number for trial in study.best()] == [0, 1, 4]
+    assert [trial.number for trial in study.best()] == [1, 0, 4]
 
 
 # What makes it the same study
@@ -475,8 +460,9 @@ def test_a_study_that_was_begun_otherwise_is_refused_with_the_difference(make: M
 
 
 def test_a_larger_budget_is_the_same_study(storage: Storage) -> None:
-    complete(Study(storage, "budget", Search(trials=2), NUMBERS, 9, {}), 1.0)
-    assert len(Study(storage, "budget", Search(trials=50, epochs=90, seconds=5.0), NUMBERS, 9, {}).ended()) == 1
+    complete(Study(storage, "budget", StudyDesign(Search(trials=2), NUMBERS, 9)), 1.0)
+    larger = StudyDesign(Search(trials=50, epochs=90, seconds=5.0), NUMBERS, 9)
+    assert len(Study(storage, "budget", larger).ended()) == 1
 
 
 def test_a_study_whose_driver_died_while_it_was_made_is_made_whole(
@@ -495,11 +481,11 @@ def test_a_study_whose_driver_died_while_it_was_made_is_made_whole(
 
 
 def test_studies_of_one_file_do_not_meet(make: Maker, file: Path) -> None:
-    with closing(open_storage(file)) as opened:
-        one, other = make(on=opened, name="a/scenes/mine"), make(on=opened, name="a/f30k/mine")
-        complete(one, 1.0)
-        assert [ask(one).number, ask(other).number] == [1, 0]
-        assert (len(one.ended()), other.ended()) == (1, [])
+    storage = open_storage(file)
+    one, other = make(on=storage, name="a/scenes/mine"), make(on=storage, name="a/f30k/mine")
+    complete(one, 1.0)
+    assert [ask(one).number, ask(other).number] == [1, 0]
+    assert (len(one.ended()), other.ended()) == (1, [])
     assert study_names(file) == ["a/scenes/mine", "a/f30k/mine"]
 
 
@@ -512,9 +498,10 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from harness.search.optuna_study import Study, open_storage
+from harness.search.studies import StudyDesign
 from harness.config.sections import Search
 from test_optuna_study import CONDITIONAL, NAME
-study = Study(open_storage(Path({str(file)!r})), NAME, Search(startup=2), CONDITIONAL, 9, {{}})
+study = Study(open_storage(Path({str(file)!r})), NAME, StudyDesign(Search(startup=2), CONDITIONAL, 9))
 study.tell(study.ask().number, "failed")
 proposal = study.ask()
 study.note(proposal.number, key="abc")
@@ -524,18 +511,17 @@ time.sleep(60)
 """
     driver = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert driver.stdout
-    said = driver.stdout.readline()
+    line = driver.stdout.readline()
     os.kill(driver.pid, signal.SIGKILL)
     driver.communicate()
-    with closing(open_storage(file)) as opened:
-        study = make(CONDITIONAL, on=opened)
-        [(number, values)] = study.open()
-        assert (number, str(values)) == (1, said.strip())
-        assert study.report(number, 1, 7.0)
-        assert study.tell(number, "pruned") == "pruned"
-        assert study.ended()[-1] == (1, "pruned", values, (5.0,), {"key": "abc"})
-        assert study.open() == []
-        assert ask(study).number == 2
+    study = make(CONDITIONAL, on=open_storage(file))
+    [(number, values)] = study.open()
+    assert (number, str(values)) == (1, line.strip())
+    assert study.report(number, 1, 7.0)
+    assert study.tell(number, "pruned") == "pruned"
+    assert study.ended()[-1] == (1, "pruned", values, (5.0,), {"key": "abc"})
+    assert study.open() == []
+    assert ask(study).number == 2
 
 
 @pytest.mark.parametrize("drawn", range(5))
@@ -545,14 +531,13 @@ def test_a_trial_whose_driver_died_while_it_drew_values_draws_the_rest(
     point = {"margin": 0.1, "temperature": 4.0, "layers": 2, "pooling": "lse"}
     study, draws = make(MIXED, points=[point]), itertools.count()
     with monkeypatch.context() as patch:
-        whole = optuna.Trial._suggest
 
         def dying(*arguments: Any) -> Any:
             if next(draws) >= drawn:
                 raise KeyboardInterrupt
-            return whole(*arguments)
+            return _suggested(*arguments)
 
-        patch.setattr(optuna.Trial, "_suggest", dying)
+        patch.setattr("harness.search.optuna_study._suggested", dying)
         if drawn < len(MIXED):
             with pytest.raises(KeyboardInterrupt):
                 study.ask()
@@ -564,9 +549,42 @@ def test_a_trial_whose_driver_died_while_it_drew_values_draws_the_rest(
     assert ask(again).number == 1
 
 
+@pytest.mark.parametrize("kills", [1, pytest.param(60, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
+def test_a_kill_at_any_moment_loses_nothing_that_was_told(make: Maker, file: Path, tmp_path: Path, kills: int) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from harness.search.optuna_study import Study, open_storage
+from harness.search.studies import StudyDesign
+from harness.config.sections import Search
+from test_optuna_study import MIXED, NAME
+study = Study(open_storage(Path({str(file)!r})), NAME, StudyDesign(Search(startup=2, sampler="random"), MIXED, 9))
+print(flush=True)
+while True:
+    number = study.open()[0].number if study.open() else study.ask().number
+    study.note(number, key="abc")
+    study.report(number, 1, 5.0)
+    study.tell(number, "complete", [float(number)])
+    print(number, flush=True)
+"""
+    moments, told = random.Random(3), set[int]()
+    for _ in range(kills):
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as driver:
+            assert driver.stdout and driver.stdout.readline() == "\n"
+            time.sleep(moments.uniform(0, 0.3))
+            os.kill(driver.pid, signal.SIGKILL)
+            told |= {int(line) for line in driver.stdout.read().split()}
+    study = make(MIXED, on=open_storage(file), sampler="random")
+    ended = {trial.number: trial.objective for trial in study.ended()}
+    assert told <= set(ended)
+    assert len(ended) + len(study.open()) == ask(study).number
+    assert all(values == (float(number),) for number, values in ended.items())
+
+
 def another_writer(study: Study, storage: Storage) -> optuna.Study:
-    """The same study in another program, over a connection of its own."""
-    place = f"sqlite:///{storage.file}"
+    """The study as another program has it, over a storage of its own."""
+    place = open_storage(storage.file).journal
     return optuna.load_study(study_name=study.name, storage=place, sampler=optuna.samplers.RandomSampler(1))
 
 
@@ -577,7 +595,7 @@ def test_a_trial_that_another_program_asked_for_is_noticed(
     study = make(points=points)
     ask(study)
     another_writer(study, storage).ask()
-    with pytest.raises(StoreError, match=r"studies\.db: another program writes to the study test_a.*stop it"):
+    with pytest.raises(StoreError, match=r"studies\.journal: another program writes to it \(.* of test_a.*stop it"):
         study.ask()
 
 
@@ -587,22 +605,21 @@ def test_a_trial_that_another_program_ended_is_noticed(make: Maker, storage: Sto
     study.report(number, 1, 1.0)
     another_writer(study, storage).tell(number, 1.0)
     writes: list[Callable[[], object]] = [
-        lambda: study.report(number, 1, 1.0),
-        lambda: study.report(number, 2, None),
+        lambda: study.report(number, 2, 1.0),
         lambda: study.note(number, key="abc"),
         lambda: study.tell(number, "complete", [2.0]),
         lambda: study.tell(number, "failed"),
     ]
     for write in writes:
-        with pytest.raises(StoreError, match=r"studies\.db: another program writes to the study test_a.*COMPLETE"):
+        with pytest.raises(StoreError, match=r"studies\.journal: another program writes to it \(.*stop it"):
             write()
     assert study.ended()[0].objective == (1.0,)
 
 
 def test_a_study_that_another_program_deleted_is_noticed(make: Maker, storage: Storage) -> None:
     study = make()
-    optuna.delete_study(study_name=study.name, storage=f"sqlite:///{storage.file}")
-    with pytest.raises(StoreError, match=r"studies\.db.*[Aa]nother program"):
+    optuna.delete_study(study_name=study.name, storage=open_storage(storage.file).journal)
+    with pytest.raises(StoreError, match=r"studies\.journal.*another program"):
         study.ask()
 
 
@@ -610,81 +627,113 @@ def test_a_study_that_another_program_deleted_is_noticed(make: Maker, storage: S
 
 
 def test_a_file_is_made_with_its_folder_whatever_its_name(tmp_path: Path, make: Maker) -> None:
-    file = tmp_path / "runs {x}?y=%20" / "studies#1.db"
+    file = tmp_path / "runs {x}?y=%20" / "studies#1.journal"
     assert study_names(file) == []
     assert not file.parent.exists()
-    with closing(open_storage(file)) as opened:
-        complete(make(on=opened), 1.0)
+    complete(make(on=open_storage(file)), 1.0)
     assert study_names(file) == [NAME]
-    with closing(open_storage(file)) as opened:
-        assert len(make(on=opened).ended()) == 1
+    assert len(make(on=open_storage(file)).ended()) == 1
 
 
-def test_a_reader_keeps_nobody_waiting(make: Maker, storage: Storage) -> None:
-    study = make()
-    with closing(sqlite3.connect(storage.file, timeout=0)) as reader:
-        reader.execute("BEGIN")
-        before = reader.execute("SELECT count(*) FROM trials").fetchone()
+def test_reading_changes_nothing_and_sees_each_write(make: Maker, file: Path) -> None:
+    study = make(name="scenes/mine")
+    for count in range(3):
+        before = file.read_bytes()
+        (record,) = read_studies(file)
+        assert len(record.trials) == count
+        assert study_names(file) == [study.name]
+        assert file.read_bytes() == before
         complete(study, 1.0)
-        assert reader.execute("SELECT count(*) FROM trials").fetchone() == before
 
 
-def test_a_damaged_file_is_named_and_what_to_do(file: Path) -> None:
-    file.write_bytes(b"not a database, by far" * 1000)
-    with pytest.raises(StoreError, match=r"studies\.db cannot be used: file is not a database; move it away"):
-        open_storage(file)
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"not a journal, by far" * 1000, "is no journal of Optuna's; move it away"),
+        (b'{"a": 1}\n', "a record is damaged or of another Optuna.*move it away"),
+        (b'{"op_code":99,"worker_id":"a"}\n', "a record is damaged or of another Optuna.*move it away"),
+        (b'{"op_code":0,"wor{"op_code":0}\n{"op_code":0}\n', "a record is damaged or of another Optuna.*move it away"),
+    ],
+)
+def test_a_damaged_or_foreign_file_is_named_with_what_to_do_and_left_as_it_is(
+    file: Path, content: bytes, words: str
+) -> None:
+    file.write_bytes(content)
+    for use in (open_storage, study_names, read_studies):
+        with pytest.raises(StoreError, match=rf"studies\.journal.*{words}"):
+            use(file)
+    assert file.read_bytes() == content
+
+
+def test_studies_of_an_earlier_harness_are_named_and_not_passed_over(file: Path) -> None:
+    with closing(sqlite3.connect(file.with_name("studies.db"))) as connection, connection:
+        connection.execute("CREATE TABLE studies (name)")
+    for use in (open_storage, study_names, read_studies):
+        with pytest.raises(StoreError, match=r"studies\.db: .*earlier harness.*move it away"):
+            use(file)
+    file.with_name("studies.db").rename(file.with_name("studies-before.db"))
+    assert study_names(file) == []
+    open_storage(file)
 
 
 def test_a_file_whose_place_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(StoreError, match="runs"):
-        open_storage(tmp_path / "runs" / "studies.db")
-    (tmp_path / "studies.db").mkdir()
-    with pytest.raises(StoreError, match=r"studies\.db cannot be used: unable to open.*writable"):
-        open_storage(tmp_path / "studies.db")
+        open_storage(tmp_path / "runs" / "studies.journal")
+    (tmp_path / "studies.journal").mkdir()
+    with pytest.raises(StoreError, match=r"studies\.journal cannot be used: Is a directory; move the folder away"):
+        open_storage(tmp_path / "studies.journal")
 
 
-def test_a_file_of_another_optuna_is_refused(file: Path) -> None:
-    with closing(sqlite3.connect(file)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'v99.0.0'")
-    with pytest.raises(StoreError, match=r"studies\.db: The runtime optuna version.*move the file away"):
-        open_storage(file)
+@contextmanager
+def no_more_room(file: Path, room: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes more than this one has: a disk that is full in the middle of a line."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_file_that_another_program_holds_is_named(file: Path, make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.search.studies.BUSY_SECONDS", 0.05)
-    monkeypatch.setattr("time.sleep", lambda _seconds: None)  # between optuna's five attempts
-    with closing(open_storage(file)) as opened, closing(sqlite3.connect(file)) as holder:
-        study = make(on=opened)
-        number = ask(study).number
-        holder.execute("BEGIN IMMEDIATE")
-        writes: list[Callable[[], object]] = [
-            study.ask,
-            lambda: study.report(number, 1, 1.0),
-            lambda: study.tell(number, "failed"),
-            lambda: make(on=opened, name="another"),
-        ]
-        for write in writes:
-            with pytest.raises(StoreError, match=r"studies\.db cannot be used: database is locked; another program"):
-                write()
-        assert study_names(file) == [NAME]
-        assert study.ended() == []
-        holder.rollback()
-        assert study.tell(number, "complete", [1.0]) == "complete"
+@pytest.mark.parametrize("room", [0, 1, 40])
+def test_a_full_disk_loses_nothing_that_was_told_and_the_next_driver_goes_on(
+    make: Maker, file: Path, room: int
+) -> None:
+    study = make(name="scenes/mine")
+    complete(study, 1.0)
+    number = ask(study).number
+    with no_more_room(file, room), pytest.raises(StoreError, match=r"studies\.journal cannot be used: File too large"):
+        study.tell(number, "complete", [2.0])
+    assert len(file.read_bytes().rpartition(b"\n")[2]) == room
+    assert len(read_studies(file)[0].trials) == 1
+    again = make(name="scenes/mine")
+    assert [proposal.number for proposal in again.open()] == [number]
+    again.tell(number, "complete", [3.0])
+    assert [trial.objective for trial in make(name="scenes/mine").ended()] == [(1.0,), (3.0,)]
+
+
+def test_the_lock_of_a_writer_that_was_killed_holds_nobody_up_for_long(
+    make: Maker, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete(make(name="scenes/mine"), 1.0)
+    Path(f"{file}.lock").touch()
+    began = time.monotonic()
+    assert len(read_studies(file)[0].trials) == 1, "who only reads needs no lock"
+    assert time.monotonic() - began < 2
+    complete(make(name="scenes/mine"), 2.0)
+    assert time.monotonic() - began < 10
+    assert not Path(f"{file}.lock").exists()
 
 
 @pytest.mark.parametrize("pruner", ["none", "median"])
-def test_asking_and_telling_read_no_more_when_there_are_more_trials(make: Maker, storage: Storage, pruner: str) -> None:
+def test_asking_and_telling_write_no_more_when_there_are_more_trials(make: Maker, file: Path, pruner: str) -> None:
     study = make(sampler="random", pruner=pruner)
-    statements: list[str] = []
-    sqlalchemy.event.listen(
-        storage.database.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2])
-    )
     counts = []
     for _ in range(15):
         ask(study)  # which stays under way
-        statements.clear()
+        before = file.read_bytes().count(b"\n")
         complete(study, 1.0, [1.0])
-        counts.append(len(statements))
-    assert len(set(counts[2:])) == 1
-    assert counts[-1] < 20
+        counts.append(file.read_bytes().count(b"\n") - before)
+    assert len(set(counts)) == 1
+    assert counts[-1] == 5, "a new trial, its two values, a report, its end"

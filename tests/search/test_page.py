@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,10 @@ from harness.board.cells import safe
 from harness.config.sections import Scalar, Search, Tunable
 from harness.search import plots
 from harness.search.figures import comparison, figure, label, place, steps, ticks
-from harness.search.optuna_study import Study, open_storage
-from harness.search.page import page
-from harness.search.studies import Ended, Outcome
-from harness.search.study_records import ENOUGH, Archived, read_studies
+from harness.search.optuna_study import Study, open_storage, read_studies
+from harness.search.page import search_page
+from harness.search.studies import Ended, Outcome, StudyDesign
+from harness.search.study_records import ENOUGH, StudyRecord
 from harness.trial.results import EpochReport
 
 Captured = pytest.CaptureFixture[str]
@@ -46,8 +44,8 @@ def ended(number: int, value: float | None = None, state: Outcome = "complete", 
     return Ended(number, state, {"margin": number % 5 / 10}, () if value is None else (value,), facts)
 
 
-def archived(*trials: Ended, name: str = "main/scenes/vsepp", **identity: str) -> Archived:
-    return Archived(name, {**IDENTITY, **identity}, trials, {"margin": MARGIN})
+def record(*trials: Ended, name: str = "main/scenes/vsepp", **identity: str) -> StudyRecord:
+    return StudyRecord(name, {**IDENTITY, **identity}, trials, {"margin": MARGIN})
 
 
 def epochs_of(trials: Sequence[Ended], top: float = 100.0) -> dict[str, list[EpochReport]]:
@@ -126,30 +124,25 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real file with a study of many trials, one of a few, one without any, and one that no search made."""
     import optuna
 
-    file = tmp_path_factory.mktemp("studies") / "studies.db"
-    with closing(open_storage(file)) as storage:
-        search = Search(sampler="random", pruner="none", seed=1)
-        many = Study(storage, "main/scenes/many", search, SPACE, 3, {"method": "many", "limit": "64"})
-        for _ in range(ENOUGH + 1):
-            proposal = many.ask()
-            assert proposal
-            many.note(proposal.number, key=f"{proposal.number:016x}", epochs=3, seconds=1.0, device_seconds=1.0)
-            many.tell(proposal.number, "complete", [100.0 * float(proposal.values["margin"])])
-        few = Study(storage, "main/scenes/few", search, {"margin": MARGIN}, 3, {})
-        few.ask()
-        optuna.create_study(storage=storage.database, study_name="notes")
-        optuna.create_study(storage=storage.database, study_name="main/scenes/begun")
-        Study(storage, "other/scenes/many", search, {}, 3, {})
+    file = tmp_path_factory.mktemp("studies") / "studies.journal"
+    storage, search = open_storage(file), Search(sampler="random", pruner="none", seed=1)
+    frozen = {"method": "many", "limit": "64"}
+    many = Study(storage, "main/scenes/many", StudyDesign(search, SPACE, 3, frozen=frozen))
+    for _ in range(ENOUGH + 1):
+        proposal = many.ask()
+        assert proposal
+        many.note(proposal.number, key=f"{proposal.number:016x}", epochs=3, seconds=1.0, device_seconds=1.0)
+        many.tell(proposal.number, "complete", [100.0 * float(proposal.values["margin"])])
+    few = Study(storage, "main/scenes/few", StudyDesign(search, {"margin": MARGIN}, 3))
+    few.ask()
+    optuna.create_study(storage=storage.journal, study_name="notes")
+    optuna.create_study(storage=storage.journal, study_name="main/scenes/begun")
+    Study(storage, "other/scenes/many", StudyDesign(search, {}, 3))
     return file
 
 
-def dump(file: Path) -> list[str]:
-    with closing(sqlite3.connect(file)) as connection:
-        return list(connection.iterdump())
-
-
 def test_studies_are_read_and_nothing_of_them_is_made_or_changed(file: Path, tmp_path: Path) -> None:
-    before = dump(file)
+    before = file.read_bytes()
     everything = read_studies(file)
     assert [study.campaign for study in everything] == ["main", "main", "other"]
     many, few, _ = everything
@@ -159,8 +152,8 @@ def test_studies_are_read_and_nothing_of_them_is_made_or_changed(file: Path, tmp
     assert many.space["temperature"] == 'float 3.0 to 30.0 log when pooling = "lse"'
     assert (len(few.trials), len(few.under_way)) == (0, 1)
     assert read_studies(file, "mian") == []
-    assert read_studies(tmp_path / "none.db") == [] and not (tmp_path / "none.db").exists()
-    assert dump(file) == before
+    assert read_studies(tmp_path / "none.journal") == [] and not (tmp_path / "none.journal").exists()
+    assert file.read_bytes() == before
 
 
 def test_the_importance_of_settings_adds_up_and_finds_what_decides(file: Path) -> None:
@@ -172,7 +165,7 @@ def test_the_importance_of_settings_adds_up_and_finds_what_decides(file: Path) -
 
 
 def test_a_page_from_a_file_tells_what_is_under_way_what_was_limited_and_draws_conditions(file: Path) -> None:
-    made = page(read_studies(file, "main"), {})
+    made = search_page(read_studies(file, "main"), {})
     assert "- not over yet: 1 of its trials" in made.text
     assert "- limit: the first 64 images of each split, never ranked" in made.text
     assert "No trial has ended yet." in made.text
@@ -189,22 +182,22 @@ def test_a_page_from_a_file_tells_what_is_under_way_what_was_limited_and_draws_c
 
 def test_the_best_trials_stand_in_order_and_settings_that_came_up_again_once() -> None:
     trials = [ended(0, 10.0), ended(1, 30.0), ended(2, 20.0), ended(3, 30.0, same_as=1), ended(4, 5.0, "pruned")]
-    text = page([archived(*trials)], {}).text
+    text = search_page([record(*trials)], {}).text
     assert table(text, "#") == [["1", "30.0", "3", "0.1"], ["2", "20.0", "3", "0.2"], ["0", "10.0", "3", "0"]]
     assert table(text, "dataset")[0][2] == "30.0 (#1)"
-    text = page([archived(*trials, objective="-i2t_median_rank")], {}).text
+    text = search_page([record(*trials, objective="-i2t_median_rank")], {}).text
     assert [row[0] for row in table(text, "#")] == ["0", "2", "1"]
 
 
 def test_ten_trials_are_shown_of_more() -> None:
-    assert len(table(page([archived(*(ended(n, float(n)) for n in range(30)))], {}).text, "#")) == 10
+    assert len(table(search_page([record(*(ended(n, float(n)) for n in range(30)))], {}).text, "#")) == 10
 
 
 def test_a_budget_counts_all_that_was_trained_and_a_smaller_one_is_marked() -> None:
-    small = archived(*(ended(n, 1.0) for n in range(8)), ended(8, None, "failed", failure="oom"))
-    large = archived(*(ended(n, 1.0, "pruned", epochs=2) for n in range(18)), name="main/scenes/caan")
-    far = archived(ended(0, 1.0), name="main/f30k/caan")
-    rows, smaller = table(page([small, large, far], {}).text, "dataset"), "smaller budget: "
+    small = record(*(ended(n, 1.0) for n in range(8)), ended(8, None, "failed", failure="oom"))
+    large = record(*(ended(n, 1.0, "pruned", epochs=2) for n in range(18)), name="main/scenes/caan")
+    far = record(ended(0, 1.0), name="main/f30k/caan")
+    rows, smaller = table(search_page([small, large, far], {}).text, "dataset"), "smaller budget: "
     assert [row[:2] + row[3:] for row in rows] == [
         ["f30k", "caan", "1", "0", "0", "3", "0.00", "0.01", ""],
         ["scenes", "caan", "18", "18", "0", "36", "0.05", "0.10", ""],
@@ -226,19 +219,19 @@ def test_failed_trials_are_told_by_class_without_those_that_were_run_again() -> 
     failures = ["oom", "nonfinite", "oom", "", "oom"]
     failed = [ended(n, None, "failed", failure=failure) for n, failure in enumerate(failures)]
     again = ended(5, 3.0, key=failed[4].notes["key"])
-    rows = table(page([archived(*failed, again)], {}).text, "failed")
+    rows = table(search_page([record(*failed, again)], {}).text, "failed")
     assert rows == [["oom", "2", "#0, #2"], ["no finite objective", "1", "#3"], ["nonfinite", "1", "#1"]]
 
 
 def test_where_nothing_ended_well_nothing_is_to_be_confirmed() -> None:
-    made = page([archived(ended(0, None, "failed", failure="oom"))], {})
+    made = search_page([record(ended(0, None, "failed", failure="oom"))], {})
     assert "harness confirm" not in made.text and not made.studies
 
 
 def test_the_command_confirms_a_limited_search_with_its_limit_and_a_name_as_a_shell_takes_it() -> None:
-    assert "\nharness confirm main --limit 64\n" in page([archived(ended(0, 1.0), limit="64")], {}).text
-    named = archived(ended(0, 1.0), name="a night's\n```\n# search/scenes/vsepp")
-    assert "\nharness confirm 'a night'\"'\"'s?```?# search'\n" in page([named], {}).text
+    assert "\nharness confirm main --limit 64\n" in search_page([record(ended(0, 1.0), limit="64")], {}).text
+    named = record(ended(0, 1.0), name="a night's\n```\n# search/scenes/vsepp")
+    assert "\nharness confirm 'a night'\"'\"'s?```?# search'\n" in search_page([named], {}).text
 
 
 ODD = ["a|b", "<script>x|", "`a` *b* [c](d)", "a\nb # ", "$x$ \\ & é", "..", "_x_"]
@@ -249,8 +242,8 @@ def test_no_name_breaks_the_page_or_leads_out_of_the_folder(odd: str) -> None:
     trials = [Ended(n, "complete", {odd: odd}, (float(n),), ended(n).notes) for n in range(3)]
     ranges = {odd: Tunable(type="categorical", choices=(odd, "other"))}
     identity = {"objective": "rsum", f"space of {odd}": f"one of other, {odd}"}
-    studies = [Archived(f"{odd}/{odd}/{method}", identity, tuple(trials), ranges) for method in (odd, "plain")]
-    made = page(studies, epochs_of(trials))
+    studies = [StudyRecord(f"{odd}/{odd}/{method}", identity, tuple(trials), ranges) for method in (odd, "plain")]
+    made = search_page(studies, epochs_of(trials))
     plain = " ".join(odd.split())
     assert [row[:2] for row in table(made.text, "dataset")] == [[plain, plain], [plain, "plain"]]
     assert table(made.text, "#")[0][-1] == plain and table(made.text, "searched") == [[plain, f"one of other, {plain}"]]
@@ -269,7 +262,9 @@ def test_no_name_breaks_the_page_or_leads_out_of_the_folder(odd: str) -> None:
 def test_no_name_breaks_a_figure() -> None:
     ranges = dict.fromkeys(ODD, Tunable(type="categorical", choices=tuple(ODD)))
     trials = [Ended(n, "complete", dict(zip(ODD, ODD, strict=True)), (float(n),), ended(n).notes) for n in range(2)]
-    study = Archived("main/scenes/vsepp", IDENTITY, tuple(trials), ranges, importances=dict.fromkeys(ODD, 1 / len(ODD)))
+    study = StudyRecord(
+        "main/scenes/vsepp", IDENTITY, tuple(trials), ranges, importances=dict.fromkeys(ODD, 1 / len(ODD))
+    )
     drawn = texts(plots.study_svg(figure(study, {})))
     assert {" ".join(odd.split()) for odd in ODD} <= {" ".join(line.split()) for line in drawn}
 
@@ -285,12 +280,12 @@ def test_names_of_files_that_differ_stay_different() -> None:
 
 def test_the_best_so_far_counts_every_trial_and_every_second_but_complete_values_alone() -> None:
     trials = [ended(0, 9.0, "pruned"), ended(1, 5.0), ended(2, 3.0), ended(3, None, "failed"), ended(4, 8.0)]
-    assert list(steps(archived(*trials))) == [(2, 20.0, 5.0), (3, 30.0, 5.0), (4, 40.0, 5.0), (5, 50.0, 8.0)]
-    assert [step.best for step in steps(archived(*trials, objective="-seconds"))] == [5.0, 3.0, 3.0, 3.0]
+    assert list(steps(record(*trials))) == [(2, 20.0, 5.0), (3, 30.0, 5.0), (4, 40.0, 5.0), (5, 50.0, 8.0)]
+    assert [step.best for step in steps(record(*trials, objective="-seconds"))] == [5.0, 3.0, 3.0, 3.0]
 
 
 def test_methods_are_compared_where_there_are_two_with_one_objective() -> None:
-    one, other = archived(ended(0, 1.0)), archived(ended(0, 2.0), name="main/scenes/caan")
+    one, other = record(ended(0, 1.0)), record(ended(0, 2.0), name="main/scenes/caan")
     found = comparison([one, other])
     assert found and [name for name, _ in found.lines] == ["vsepp", "caan"] and found.objective == "rsum on val"
     assert comparison([one]) is None
@@ -316,7 +311,7 @@ def test_axes_have_ticks_at_choices_at_few_whole_numbers_at_ends_and_in_the_midd
 def test_a_line_leaves_out_what_its_trial_did_not_use_and_the_best_is_drawn_last() -> None:
     values: list[Mapping[str, Scalar]] = [{"pooling": "lse", "temperature": 30.0}, {"pooling": "avg"}]
     trials = [Ended(n, "complete", dict(own), (float(n),), ended(n).notes) for n, own in enumerate(values)]
-    study = Archived("main/scenes/vsepp", IDENTITY, tuple(trials), {"pooling": POOLING, "temperature": TEMPERATURE})
+    study = StudyRecord("main/scenes/vsepp", IDENTITY, tuple(trials), {"pooling": POOLING, "temperature": TEMPERATURE})
     drawn = figure(study, {})
     assert [(axis.name, axis.places) for axis in drawn.axes] == [
         ("pooling", (1.0, 0.0)),
@@ -328,19 +323,19 @@ def test_a_line_leaves_out_what_its_trial_did_not_use_and_the_best_is_drawn_last
 
 def test_curves_are_of_the_objective_and_of_each_setting_once() -> None:
     trials = [ended(0, 50.0), ended(1, 20.0, "pruned", epochs=1), ended(2, 50.0, key=ended(0).notes["key"])]
-    drawn = figure(archived(*trials), epochs_of(trials))
+    drawn = figure(record(*trials), epochs_of(trials))
     assert [(curve.number, curve.state, len(curve.points)) for curve in drawn.curves] == [
         (0, "complete", 3),
         (1, "pruned", 1),
     ]
-    assert figure(archived(*trials, objective="-seconds"), epochs_of(trials)).measure == label("rsum")
+    assert figure(record(*trials, objective="-seconds"), epochs_of(trials)).measure == label("rsum")
 
 
 def test_with_several_objectives_there_is_a_front_and_no_best_so_far() -> None:
     values = [(10.0, 5.0), (20.0, 9.0), (15.0, 9.0), (20.0, 8.0)]
     trials = [Ended(n, "complete", {"margin": 0.1 * n}, pair, ended(n).notes) for n, pair in enumerate(values)]
-    study = archived(*trials, objective="rsum, -seconds")
-    made = page([study, replace(study, name="main/scenes/caan")], epochs_of(trials))
+    study = record(*trials, objective="rsum, -seconds")
+    made = search_page([study, replace(study, name="main/scenes/caan")], epochs_of(trials))
     assert [row[0] for row in table(made.text, "#")] == ["3", "0"]
     assert "a front of 2" in made.text and "No best so far" in made.text and not made.comparisons
     drawn = texts(plots.study_svg(made.studies["search-main/scenes/vsepp.svg"]))
@@ -359,8 +354,8 @@ def of_many(number: int) -> Iterator[Ended]:
 @pytest.mark.parametrize("number", [1, 100])
 def test_a_figure_is_the_same_bytes_again_and_its_text_is_text(number: int) -> None:
     trials = list(of_many(number))
-    study = replace(archived(*trials), importances={"margin": 0.7, "pooling": 0.3} if number > ENOUGH else {})
-    made = page([study], epochs_of(trials))
+    study = replace(record(*trials), importances={"margin": 0.7, "pooling": 0.3} if number > ENOUGH else {})
+    made = search_page([study], epochs_of(trials))
     (data,) = made.studies.values()
     svg = plots.drawn(data, b"")
     assert svg == plots.drawn(data, b"")
@@ -373,10 +368,10 @@ def test_a_figure_is_the_same_bytes_again_and_its_text_is_text(number: int) -> N
 
 def test_only_a_figure_that_is_not_there_already_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     trials = list(of_many(3))
-    data = figure(archived(*trials), {})
+    data = figure(record(*trials), {})
     svg = plots.drawn(data, b"")
     assert plots.drawn(data, svg.replace(b"trials", b"tryals")) == svg
-    assert plots.drawn(figure(archived(*trials[:2]), {}), svg) != svg
+    assert plots.drawn(figure(record(*trials[:2]), {}), svg) != svg
     monkeypatch.setattr(plots, "study_svg", None)
     assert plots.drawn(data, svg) is svg
 
@@ -384,7 +379,7 @@ def test_only_a_figure_that_is_not_there_already_is_drawn(monkeypatch: pytest.Mo
 def test_matplotlibs_own_settings_change_nothing() -> None:
     import matplotlib
 
-    data = figure(archived(*of_many(3)), {})
+    data = figure(record(*of_many(3)), {})
     with matplotlib.rc_context({"font.size": 30, "text.parse_math": True, "svg.fonttype": "path"}):
         changed = plots.drawn(data, b"")
         assert matplotlib.rcParams["font.size"] == 30

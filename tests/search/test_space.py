@@ -17,8 +17,8 @@ from harness.config.project import Config, load
 from harness.config.registry import Registry, discover, settings_for
 from harness.config.sections import Scalar, Search, Training, Tunable
 from harness.errors import ConfigError, UsageError
-from harness.search.space import applied, check_search, default_point, described, ordered, points_for, space_for, within
-from harness.search.studies import cells_of, check_sampler, difference, grid_of, identity
+from harness.search.space import applied, check_search, default_point, described, ordered, points_in, space_for, within
+from harness.search.studies import StudyDesign, cells_of, check_sampler, difference, grid_of
 
 ROOT = Path(__file__).parents[2]
 DEFAULTS = {"dim": 8, "scale": 0.5, "pooling": "avg", "deep": False}
@@ -180,7 +180,7 @@ def test_a_point_that_the_space_does_not_hold_is_refused(points: Mapping[str, An
 def test_points_have_the_types_of_their_ranges() -> None:
     space = {"scale": {"type": "float", "low": 0, "high": 2}, "dim": {"type": "categorical", "choices": [8, 16]}}
     both = config({"mine": space}, {"mine": [{"scale": 1, "dim": 16}, {"scale": 0.5}]})
-    points = points_for(card(), both)
+    points = points_in(space_for(card(), both), "mine", both.search)
     assert points == [{"scale": 1.0, "dim": 16}, {"scale": 0.5}]
     assert type(points[0]["scale"]) is float
 
@@ -385,23 +385,26 @@ def test_a_sampler_whose_package_is_absent_says_what_to_install(monkeypatch: pyt
     ids=str,
 )
 def test_what_decides_the_trials_of_a_study_is_its_identity(other: dict[str, Any]) -> None:
-    assert identity(Search(**other), TWO, 9, []) != identity(Search(), TWO, 9, [])
+    assert StudyDesign(Search(**other), TWO, 9, []).identity != StudyDesign(Search(), TWO, 9, []).identity
 
 
 def test_epochs_points_and_space_are_of_the_identity_and_budgets_are_not() -> None:
-    one = identity(Search(), TWO, 9, [{"scale": 0.5}])
-    assert one == identity(Search(trials=500, epochs=7, seconds=1.0), TWO, 9, [{"scale": 0.5}])
+    one = StudyDesign(Search(), TWO, 9, [{"scale": 0.5}]).identity
+    assert one == StudyDesign(Search(trials=500, epochs=7, seconds=1.0), TWO, 9, [{"scale": 0.5}]).identity
     others = [
-        identity(Search(), TWO, 8, [{"scale": 0.5}]),
-        identity(Search(), TWO, 9, [{"scale": 0.6}]),
-        identity(Search(), ranges(scale=WIDE), 9, [{"scale": 0.5}]),
+        StudyDesign(Search(), TWO, 8, [{"scale": 0.5}]).identity,
+        StudyDesign(Search(), TWO, 9, [{"scale": 0.6}]).identity,
+        StudyDesign(Search(), ranges(scale=WIDE), 9, [{"scale": 0.5}]).identity,
     ]
     assert all(one != other for other in others)
 
 
 def test_startup_is_of_no_study_that_does_not_use_it() -> None:
     blind = {"sampler": "random", "pruner": "none"}
-    assert identity(Search(**blind, startup=3), TWO, 9, []) == identity(Search(**blind), TWO, 9, [])
+    assert (
+        StudyDesign(Search(**blind, startup=3), TWO, 9, []).identity
+        == StudyDesign(Search(**blind), TWO, 9, []).identity
+    )
 
 
 def test_a_difference_shows_what_changed_and_nothing_else() -> None:

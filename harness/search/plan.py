@@ -1,0 +1,112 @@
+"""What is to be searched: a plan for each method and dataset, checked before any study is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harness.campaign.plan import PlanInputs, assignments, check_data, check_numbers, check_room, check_writable
+from harness.config.cards import SELECTION
+from harness.config.project import Config
+from harness.config.registry import Registry
+from harness.config.sections import Scalar, Tunable
+from harness.config.selection import CONFIGURED, Selection
+from harness.errors import UsageError, unknown
+from harness.search.space import applied, check_search, default_point, points_in, space_for
+from harness.search.studies import StudyDesign
+from harness.tracking.columns import described
+from harness.trial.results import RECALLS, Assignment, TrialSpec
+
+MEASURES = ("rsum", *RECALLS, *(f"{way}_{kind}_rank" for way in ("i2t", "t2i") for kind in ("median", "mean")))
+COSTS = ("seconds", "train_pairs_per_second", "peak_memory_mb", "parameters")
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """The search for one method on one dataset, before its study is opened."""
+
+    base: Assignment  # with the configured settings
+    design: StudyDesign
+    note: str = ""
+
+    @property
+    def method(self) -> str:
+        """The method searched."""
+        return self.base.spec.method
+
+    @property
+    def dataset(self) -> str:
+        """The dataset searched on."""
+        return self.base.spec.dataset
+
+    @property
+    def label(self) -> str:
+        """method/dataset."""
+        return f"{self.method}/{self.dataset}"
+
+    def study(self, campaign: str) -> str:
+        """The name of its study."""
+        return f"{campaign}/{self.dataset}/{self.method}"
+
+    def trial(self, values: Mapping[str, Scalar], label: str = "") -> Assignment:
+        """The trial with these values of what is searched."""
+        settings, training = applied(values, self.base.spec.settings, self.base.spec.training)
+        spec = self.base.spec.model_copy(update={"settings": settings, "training": training})
+        return self.base.model_copy(update={"spec": spec, "folder": self.base.folder.parent / spec.key, "label": label})
+
+
+def search_plans(config: Config, registry: Registry, selection: Selection = CONFIGURED) -> list[SearchPlan]:
+    """One per dataset and method; the seeds and the protocol are those of searches, whatever the selection says.
+
+    UsageError, ConfigError or DataError for what cannot be searched.
+    """
+    check_objective(config.search.objective)
+    check_search(config, registry)
+    selection = replace(selection, protocol=SELECTION, seeds=(config.search.seed,)).completed(config.campaign)
+    check_numbers(selection.seeds, selection.limit)
+    inputs = PlanInputs(config, registry, selection.limit)
+    return [
+        search_plan(trial, config.for_dataset(trial.spec.dataset), registry)
+        for trial in assignments(config, registry, selection, inputs)
+    ]
+
+
+def search_plan(trial: Assignment, config: Config, registry: Registry) -> SearchPlan:
+    """What is searched around the configured settings of one method; `config` is that of its dataset."""
+    spec, search = trial.spec, config.search
+    space, note = space_for(registry.methods[spec.method], config), ""
+    points = points_in(space, spec.method, search)
+    if search.defaults_first:
+        first = default_point(space, spec.settings, spec.training)
+        points = [first, *points] if first is not None else points
+        note = "" if first is not None else "its configured settings lie outside of the space and are not tried first"
+    search = search if space else search.model_copy(update={"trials": 1})
+    return SearchPlan(trial, StudyDesign(search, space, spec.training.epochs, tuple(points), frozen(spec, space)), note)
+
+
+def frozen(spec: TrialSpec, space: Mapping[str, Tunable]) -> dict[str, str]:
+    """All that decides the results of a search and is not searched."""
+    searched = {key if key.startswith("training.") else f"settings.{key}" for key in space}
+    return {
+        name: text
+        for name, text in described(spec).items()
+        if name not in {*searched, "key", "recipe", "label", "seed"}
+    }
+
+
+def check_objective(names: Sequence[str]) -> None:
+    """UsageError for an objective that no trial gives."""
+    known = (*MEASURES, *COSTS)
+    for name in names:
+        if name.removeprefix("-") not in known:
+            raise UsageError(f"search.objective: {unknown('measure', name.removeprefix('-'), known)}")
+    if not names:
+        raise UsageError(f"search.objective is empty; known: {', '.join(known)}")
+
+
+def check_startable(config: Config, registry: Registry, plans: Sequence[SearchPlan]) -> None:
+    """StoreError or DataError before anything starts; only train and val are opened."""
+    check_writable(config.results)
+    check_room(config.results)
+    trials = [plan.base for plan in plans]
+    check_data(trials, PlanInputs(config, registry, trials[0].spec.limit))
