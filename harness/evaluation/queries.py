@@ -1,4 +1,4 @@
-"""What single queries came to, over the runs of a row: R@K for every K, and those that are hardest. NumPy only."""
+"""Single queries over the runs of a row: R@K for every K, and the hardest of them. NumPy only."""
 
 from __future__ import annotations
 

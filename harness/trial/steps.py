@@ -116,8 +116,8 @@ class Trial:
             self.reports = reports[: trainer.epoch]
         elif (self.folder / CHECKPOINT).is_file():
             damaged = EPOCHS if state else CHECKPOINT
-            anew = f"{self.assignment.name}: {damaged} is damaged; the trial begins anew"
-            self.note = f"{anew}. {self.note}" if self.note else anew
+            note = f"{self.assignment.name}: {damaged} is damaged; the trial starts again"
+            self.note = f"{note}. {self.note}" if self.note else note
         return trainer
 
     def _finished(self, trainer: Trainer) -> bool:
