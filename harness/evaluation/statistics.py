@@ -56,10 +56,7 @@ def hits_of(ranks: TrialRanks) -> Hits:
     owner = of_image[first_pair]
     queries = np.stack([np.ones(len(images)), np.bincount(owner, minlength=len(images))], axis=1)
     answered = np.zeros((len(images), 2, len(CUTOFFS)))
-    i2t, t2i = (
-        ranks.ranks[direction][group(sides(ranks.pairs, direction)[0], by=ranks.ranks[direction]).first]
-        for direction in DIRECTIONS
-    )
+    i2t, t2i = (group(sides(ranks.pairs, direction)[0]).smallest(ranks.ranks[direction]) for direction in DIRECTIONS)
     for column, k in enumerate(CUTOFFS):
         answered[:, 0, column] = i2t <= k
         answered[:, 1, column] = np.bincount(owner, weights=t2i <= k, minlength=len(images))
