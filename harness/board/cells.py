@@ -83,12 +83,12 @@ def rows(board: Board, evidence: Evidence, methods: Methods) -> list[list[str]]:
 
 def compared(board: Board, methods: Methods) -> dict[int, str]:
     """The numbers of papers that compare with ranked rows, by the rows' places, each with its verdict."""
-    found: dict[int, list[str]] = {}
+    numbers: dict[int, list[str]] = {}
     for one in beside(board, methods):
         if not one.reported.apart:
-            said = f"{tenths(one.reported.rsum)} ({one.difference:+.1f}, {one.verdict})"
-            found.setdefault(one.place, []).append(said)
-    return {place: "; ".join(numbers) for place, numbers in found.items()}
+            text = f"{tenths(one.reported.rsum)} ({one.difference:+.1f}, {one.verdict})"
+            numbers.setdefault(one.place, []).append(text)
+    return {place: "; ".join(texts) for place, texts in numbers.items()}
 
 
 def cells(board: Board, evidence: Evidence, place: int) -> list[str]:
@@ -162,16 +162,16 @@ def label(row: Standing) -> str:
 
 
 def notes(board: Board, row: Standing) -> list[str]:
-    """What a reader must know before comparing a row."""
-    found = ["n = 1"] if row.n == 1 else []
-    found += [row.remark] if row.remark else []
-    found += ["uncommitted changes"] if row.dirty else []
-    found += ["smaller search budget than others"] if board.is_unequal(row) else []
+    """Remarks that a reader must know before comparing a row."""
+    lines = ["n = 1"] if row.n == 1 else []
+    lines += [row.remark] if row.remark else []
+    lines += ["uncommitted changes"] if row.dirty else []
+    lines += ["smaller search budget than others"] if board.is_unequal(row) else []
     if row.machines and len(board.machines) > 1:
-        found.append("machine " + " and ".join(str(board.machines.index(name) + 1) for name in row.machines))
+        lines.append("machine " + " and ".join(str(board.machines.index(name) + 1) for name in row.machines))
     ties = {"i2t": row.means["i2t_tied"], "t2i": row.means["t2i_tied"]}
-    found += [f"{way} ties {tenths(share)} %" for way, share in ties.items() if share >= TIED]
-    return found
+    lines += [f"{way} ties {tenths(share)} %" for way, share in ties.items() if share >= TIED]
+    return lines
 
 
 def tenths(value: float) -> str:
@@ -180,7 +180,7 @@ def tenths(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """Pairs a second; nothing where nothing was trained."""
+    """A rate, such as pairs per second; a dash where nothing was measured."""
     return millions(value) if value >= 1e6 else f"{value:,.0f}" if value > 0 else "–"
 
 

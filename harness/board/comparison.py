@@ -39,7 +39,7 @@ class Comparison:
     means: tuple[tuple[float, ...], tuple[float, ...]]  # of HEADLINE
     interval: tuple[float, float]  # of the difference of rsum, by image, 95 %
     p: float  # nan: nothing can be said
-    least: float  # no smaller difference could have been told apart
+    least: float  # no smaller difference would have been significant
     runs_only: bool  # of these very runs: other seeds are not in it
 
     @property
@@ -71,31 +71,31 @@ def comparisons(frame: pandas.DataFrame, boards: Sequence[Board], names: Sequenc
         check_same(runs)
         sides = [Side(name_of(run), (run["run_id"],)) for run in runs]
         return [compared(f"{runs[0]['dataset']}/{runs[0]['protocol']}", sides, load, runs_only=True)]
-    found = [(board, [side for name in names if (side := row_of(board, name))]) for board in boards]
-    common = [(f"{board.dataset}/{board.protocol}", sides) for board, sides in found if len(sides) == len(names)]
-    made = [compared(board, sides, load, runs_only=False) for board, sides in common]
-    if not made:
+    rows = [(board, [side for name in names if (side := row_of(board, name))]) for board in boards]
+    common = [(f"{board.dataset}/{board.protocol}", sides) for board, sides in rows if len(sides) == len(names)]
+    results = [compared(board, sides, load, runs_only=False) for board, sides in common]
+    if not results:
         raise UsageError(missing(boards, names))
-    return made
+    return results
 
 
 def compared(board: str, sides: Sequence[Side], load: Load, runs_only: bool) -> Comparison:
     """Two sides whose ranks the store has."""
     rows = [loaded(side, load) for side in sides]
-    (found,) = differences(rows, retrained=not runs_only)
+    (difference,) = differences(rows, retrained=not runs_only)
     sums = resampled(rows)
     low, high = np.quantile(sums[:, 0] - sums[:, 1], [LEVEL / 2, 1 - LEVEL / 2])
     first, second = (measures(row) for row in rows)
     interval = (float(low), float(high))
-    return Comparison(board, (sides[0], sides[1]), (first, second), interval, found.p, found.least, runs_only)
+    return Comparison(board, (sides[0], sides[1]), (first, second), interval, difference.p, difference.least, runs_only)
 
 
 def loaded(side: Side, load: Load) -> list[Hits]:
     """The ranks of a side's runs."""
-    found = [hits for run in side.runs if (hits := load(run))]
-    if len(found) < len(side.runs):
-        raise DataError(f"the tracking store has no usable ranks of {side.name}; run it anew with --force")
-    return found
+    hits = [own for run in side.runs if (own := load(run))]
+    if len(hits) < len(side.runs):
+        raise DataError(f"the tracking store has no usable ranks of {side.name}; run it again with --force")
+    return hits
 
 
 def measures(row: Sequence[Hits]) -> tuple[float, ...]:
@@ -106,8 +106,8 @@ def measures(row: Sequence[Hits]) -> tuple[float, ...]:
 
 def row_of(board: Board, name: str) -> Side | None:
     """A ranked row by its method, or by its whole label where a method has several recipes."""
-    found = [row for row in board.ranked if name in (row.method, label(row))]
-    exact = [row for row in found if label(row) == name] or found
+    rows = [row for row in board.ranked if name in (row.method, label(row))]
+    exact = [row for row in rows if label(row) == name] or rows
     if len(exact) > 1:
         labels = ", ".join(repr(label(row)) for row in exact)
         raise UsageError(f"{name} has several rows on {board.dataset}/{board.protocol}; name one of {labels}")

@@ -56,7 +56,7 @@ class Evidence:
     @property
     def least(self) -> float:
         """The smallest difference of rsum that can be significant on this board; nan where none can."""
-        return min((found.least for found in self.differences if not isnan(found.least)), default=float("nan"))
+        return min((pair.least for pair in self.differences if not isnan(pair.least)), default=float("nan"))
 
 
 class Assessed(NamedTuple):
@@ -81,11 +81,11 @@ def assessed(frame: pandas.DataFrame, methods: Mapping[str, MethodCard], read: R
 
 
 def evidence(board: Board, read: Read) -> Evidence:
-    """Intervals of a board's ranked rows, which of them differ significantly, and what their runs have kept."""
+    """Intervals of a board's ranked rows, which of them differ significantly, and what else the store says of them."""
     runs = {place: own for place, row in enumerate(board.ranked) if (own := row_evidence(row, read))}
     rows = comparable({place: row.hits for place, row in runs.items()})
     lost = frozenset({*range(len(board.ranked))} - rows.keys())
-    curves = {place: found for place, row in enumerate(board.ranked) if (found := curves_of(row, read))}
+    curves = {place: lines for place, row in enumerate(board.ranked) if (lines := curves_of(row, read))}
     if not rows:
         return Evidence(lost=lost, curves=curves)
     places, hits = [*rows], [*rows.values()]
@@ -108,9 +108,9 @@ def comparable(rows: Mapping[int, Sequence[Hits]]) -> dict[int, Sequence[Hits]]:
     """The rows that have answered the same queries as most: ranks of another origin count as lost."""
     groups: dict[tuple[bytes, bytes], dict[int, Sequence[Hits]]] = {}
     for place, row in rows.items():
-        asked = {(hits.folds.tobytes(), hits.queries.tobytes()) for hits in row}
-        if len(asked) == 1:
-            groups.setdefault(asked.pop(), {})[place] = row
+        queries = {(hits.folds.tobytes(), hits.queries.tobytes()) for hits in row}
+        if len(queries) == 1:
+            groups.setdefault(queries.pop(), {})[place] = row
     return max(groups.values(), key=len, default={})
 
 
@@ -152,6 +152,6 @@ def curves_of(row: Standing, read: Read) -> tuple[LearningCurve, ...]:
 
 
 def hits(store: ResultStore, run_id: str) -> Hits | None:
-    """What a run has found, from the ranks that the store has of it; None where they are gone or damaged."""
+    """The hits of a run, from the ranks that the store has of it; None where they are gone or damaged."""
     ranks = artifacts.ranks(store.artifact, run_id)
     return hits_of(ranks) if ranks else None

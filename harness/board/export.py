@@ -28,7 +28,7 @@ DIGITS = 8  # of a fingerprint within a file's name
 
 @dataclass(frozen=True)
 class Written:
-    """What was exported, and what could not be."""
+    """The files of an export, and a note on each run that could not be written."""
 
     files: tuple[Path, ...]
     runs: int
@@ -37,11 +37,11 @@ class Written:
 
 def within(frame: pandas.DataFrame, dataset: str, protocol: str) -> pandas.DataFrame:
     """The trials of one dataset and protocol, of all where none is named; UsageError for one that has no trials."""
-    for name, wanted in (("dataset", dataset), ("protocol", protocol)):
-        if wanted:
-            if wanted not in set(frame[name]):
-                raise UsageError(unknown(name, wanted, set(frame[name])))
-            frame = frame[frame[name] == wanted]
+    for name, value in (("dataset", dataset), ("protocol", protocol)):
+        if value:
+            if value not in set(frame[name]):
+                raise UsageError(unknown(name, value, set(frame[name])))
+            frame = frame[frame[name] == value]
     return frame
 
 
@@ -105,7 +105,7 @@ class Available:
 
 
 def lacking(ranks: TrialRanks | None, rankings: TrialRankings | None, form: str) -> str:
-    """What a trial cannot be exported for, in words; empty where it has all."""
+    """The reason why a trial is exported in part or not at all; empty where it has everything."""
     if not ranks:
         return "left out, as the store has no usable ranks of it"
     if not rankings:

@@ -94,14 +94,14 @@ def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFa
 
 def method_page(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> str:
     """A ranked row as markdown."""
-    found = facts(one, methods, place)
+    about = facts(one, methods, place)
     stem = file_stem(one.board, place)
-    made = template("method.md.j2").render(
-        **{"board": one.board, "one": found, "row": found.row, "card": found.card, "header": SEEDS},
-        **{"name": label(found.row), "image": curve_name(stem), "back": board_name(one.board)},
-        **{"origin": origin(found.row), "progress": f"{search_name(found.row.campaign)}.md"},
+    page = template("method.md.j2").render(
+        **{"board": one.board, "one": about, "row": about.row, "card": about.card, "header": SEEDS},
+        **{"name": label(about.row), "image": curve_name(stem), "back": board_name(one.board)},
+        **{"origin": origin(about.row), "progress": f"{search_name(about.row.campaign)}.md"},
     )
-    return str(made)
+    return str(page)
 
 
 def file_stem(board: Board, place: int) -> str:
@@ -159,7 +159,7 @@ def recalls(one: Assessed, place: int) -> list[tuple[str, str, str]]:
 
 
 def costs(row: Standing) -> Iterator[tuple[str, str]]:
-    """What a run has cost, the mean over seeds, as far as the store says it."""
+    """The costs of a run, the mean over seeds, as far as the store says them."""
     for words, name, form in COSTS:
         value = mean([trial.get(name) for trial in row.trials])
         if not isnan(value) and form(value) != "–":
@@ -167,14 +167,14 @@ def costs(row: Standing) -> Iterator[tuple[str, str]]:
 
 
 def lacks(one: Assessed, place: int) -> Iterator[str]:
-    """What the store has lost of a row, and what follows."""
+    """What is missing in the store of a row, and what the page lacks for it."""
     evidence, row = one.evidence, one.board.ranked[place]
-    found = evidence.hardest.get(place)
+    hardest = evidence.hardest.get(place)
     if place in evidence.lost:
         yield "The store has no usable ranks of its runs: no intervals, no hardest queries."
-    elif not found:
+    elif not hardest:
         yield "Its runs have not answered the same queries: no hardest queries."
-    elif not found.is_named:
+    elif not hardest.is_named:
         yield "Its runs keep no rankings.npz, as older ones do not: queries have numbers for names."
     if place not in evidence.curves and not all(trial.get("epochs") == 0 for trial in row.trials):
         yield "The store has no epochs of its runs: no learning curve."

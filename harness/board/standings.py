@@ -1,4 +1,4 @@
-"""What stands on a leaderboard: the frame of results, one board a dataset and protocol, one row a method and recipe.
+"""Rows of leaderboards: the frame of results, one board per dataset and protocol, one row per method and recipe.
 
 Pure, and the same whatever the order of the frame's rows. A recipe is ranked when every seed that was ever begun or is
 still expected of it is done, with the newest data, protocol and source; everything else is listed with its reason.
@@ -91,7 +91,7 @@ class Board:
 
     @property
     def machines(self) -> tuple[str, ...]:
-        """What the ranked rows were made on."""
+        """The machines that the ranked rows were run on."""
         return tuple(sorted({machine for row in self.ranked for machine in row.machines}))
 
     @property
@@ -126,8 +126,8 @@ def board_of(trials: Sequence[Trial], methods: Mapping[str, MethodCard]) -> Boar
     for section in SECTIONS:
         beside = SECTIONS[:2] if section in SECTIONS[:2] else (section,)
         rivals = [recipe for name in beside for recipe, _ in judged[name]]
-        found = [standing(recipe, why, rivals, methods) for recipe, why in judged[section]]
-        rows[section] = tuple(sorted(found, key=lambda row: row.place))
+        standings = [standing(recipe, why, rivals, methods) for recipe, why in judged[section]]
+        rows[section] = tuple(sorted(standings, key=lambda row: row.place))
     return Board(
         dataset=newest["dataset"],
         protocol=newest["protocol"],
@@ -176,7 +176,7 @@ def judge(recipe: Sequence[Trial], full: Sequence[Trial], newest: Trial) -> tupl
         return "limited", missing
     if any(first[name] != newest[name] for name in DATA) and begun_before(recipe, newest["ended"]):
         return "stale", f"data {first['data_fingerprint'][:SHORT]}, protocol version {first['protocol_version']}"
-    others = (trial for trial in full if trial["source"] != first["source"] and asked(trial) == asked(first))
+    others = (trial for trial in full if trial["source"] != first["source"] and identity(trial) == identity(first))
     if any(is_done(trial) and begun_before(recipe, trial["started"]) for trial in others):
         what = "file" if is_external(first["method"]) else "source of the method"
         return "stale", f"an earlier {what}, {first['source'][:SHORT]}"
@@ -189,7 +189,7 @@ def begun_before(recipe: Sequence[Trial], moment: int | None) -> bool:
     return bool(begun) and max(begun) < (moment or 0)
 
 
-def asked(trial: Trial) -> dict[str, Any]:
+def identity(trial: Trial) -> dict[str, Any]:
     """All that identifies a recipe but the method's source."""
     names = ("method", *DATA, "limit")
     return {
@@ -300,7 +300,7 @@ def value_of(trial: Trial, name: str) -> str:
 
 
 def machine(trial: Trial) -> str:
-    """What decides a trial's speed, coarsely: no clock, no host name."""
+    """The machine that a trial was run on, as far as it decides the speed: no clock, no host name."""
     device, cpu, cores, threads, torch = (trial.get(f"env.{name}") or "unknown" for name in MACHINE)
     on = cpu if device == "cpu" else f"{device}, {cpu}"
     return f"{on}; cores: {cores}, torch threads a trial: {threads}, torch {torch}"

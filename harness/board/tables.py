@@ -12,7 +12,7 @@ from harness.evaluation.measures import KINDS, Measure, title
 from harness.evaluation.ranks import DIRECTIONS
 from harness.trial.results import RECALLS
 
-ABSENT = "–"  # a seed that nobody has asked for
+ABSENT = "–"  # a seed that was never planned
 OTHERS = ("settings", "training", "env", "gallery", "search")  # what stands before a dot and is no set of positives
 SHOWN = {*RECALLS, "rsum", "i2t_tied", "t2i_tied"}  # elsewhere on the board
 Lists = Mapping[int, Mapping[str, float]]
@@ -59,14 +59,14 @@ def more_measures(board: Board, lists: Lists = NONE) -> list[Measures]:
 def all_measures(row: Standing, lists: Mapping[str, float]) -> dict[str, float]:
     """Every measure of a row by its column, the mean over its seeds; none that a seed lacks."""
     names = {name for trial in row.trials for name in trial if name in SHOWN or set_of(name) is not None}
-    found = dict(lists) | {name: value for name in names if not isnan(value := measured(row, name))}
-    return dict(sorted(found.items()))
+    values = dict(lists) | {name: value for name in names if not isnan(value := measured(row, name))}
+    return dict(sorted(values.items()))
 
 
 def table(board: Board, rows: Sequence[Mapping[str, float]], of: str, names: list[str]) -> Measures:
     """The table of one set of positives."""
     each = zip(board.ranked, rows, strict=True)
-    cells = [(label(row), *(shown(name, found.get(name, nan)) for name in names)) for row, found in each]
+    cells = [(label(row), *(shown(name, values.get(name, nan)) for name in names)) for row, values in each]
     return Measures(of, ("method", *map(title, names)), tuple(cells))
 
 

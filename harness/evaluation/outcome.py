@@ -1,6 +1,6 @@
-"""What the scores of a split come to under a protocol: ranks, measures, and what is kept of them.
+"""From the scores of a split to ranks, measures and records, under a protocol. NumPy only.
 
-One way for the scores of our methods and for a matrix that somebody else has saved. NumPy only.
+Trials of our methods and score matrices from outside both go this way.
 """
 
 from __future__ import annotations

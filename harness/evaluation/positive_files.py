@@ -22,18 +22,18 @@ def read_lists(path: Path) -> Lists:
     table = _json(path)
     if not isinstance(table, dict) or not table:
         raise DataError(f"{path} holds {_kind(table)}; {{id: [ids]}} is needed")
-    for key, found in table.items():
+    for key, ids in table.items():
         if not ID.fullmatch(key):
             raise DataError(f"{path}: the key {key!r} is no id; whole numbers are needed")
-        if not isinstance(found, list) or not found:
-            raise DataError(f"{path}: the entry of {key} is {_kind(found)}; a list of ids is needed")
-        for one in found:
+        if not isinstance(ids, list) or not ids:
+            raise DataError(f"{path}: the entry of {key} is {_kind(ids)}; a list of ids is needed")
+        for one in ids:
             if type(one) is not int:
                 raise DataError(f"{path}: the list of {key} holds {_kind(one)}; whole numbers are needed")
-        if len(set(found)) < len(found):
-            twice = next(one for place, one in enumerate(found) if one in found[:place])
+        if len(set(ids)) < len(ids):
+            twice = next(one for place, one in enumerate(ids) if one in ids[:place])
             raise DataError(f"{path}: the list of {key} holds {twice} twice")
-    return {int(key): found for key, found in table.items()}
+    return {int(key): ids for key, ids in table.items()}
 
 
 def read_ids(path: Path) -> list[int]:
@@ -54,13 +54,13 @@ def read_captions(path: Path) -> dict[int, str]:
     """The captions of an official COCO json, by id; DataError where it is another thing."""
     table = _json(path)
     try:
-        found = {one["id"]: one["caption"] for one in table["annotations"]}
+        captions = {one["id"]: one["caption"] for one in table["annotations"]}
     except (KeyError, TypeError) as error:
         raise DataError(f'{path}: expected {{"annotations": [{{"id": ..., "caption": ...}}]}}') from error
-    for key, text in found.items():
+    for key, text in captions.items():
         if type(key) is not int or not isinstance(text, str):
             raise DataError(f"{path}: the caption of {key!r} is {_kind(text)}; a whole number and a text are needed")
-    return found
+    return captions
 
 
 def _json(path: Path) -> Any:

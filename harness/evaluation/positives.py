@@ -1,7 +1,7 @@
 """Named sets of positives beside a split's own pairs: who else matches whom, by ids, measured on the same scores.
 
 The files know images and captions by their ids, a split by row numbers. The order of the caption ids ties both
-together; it is held to what split and files say of which captions are one image's.
+together; it is checked against what split and files say of which captions are one image's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SHOWN = 60  # characters of a caption in a message
 
 
 class PositiveSet(NamedTuple):
-    """One set in numbers of the split. Each direction has its own pairs, and leaves out queries that are not asked."""
+    """One set in numbers of the split. Each direction has its own pairs, and may leave queries out."""
 
     name: str
     i2t: Ints  # (P, 2) rows (image, caption): what the images should find
@@ -57,42 +57,42 @@ def open_sets(
 
     Raises as `read_sets` does. With a limit there are none: their gallery is the whole split.
     """
-    found, note = present(card, protocol, data, limit)
-    return read_sets(found, data, content), note
+    sets, note = present(card, protocol, data, limit)
+    return read_sets(sets, data, content), note
 
 
 def present(
     card: DatasetCard, protocol: str, data: Path, limit: int | None = None
 ) -> tuple[tuple[Positives, ...], str]:
-    """Those sets of a protocol whose files lie below the data root, and a note for people where some do not."""
-    asked = [one for one in card.positives if one.protocol == protocol and limit is None]
-    missing = [[name for name in one.files if not (data / one.folder / name).is_file()] for one in asked]
-    found = tuple(one for one, names in zip(asked, missing, strict=True) if not names)
-    absent = [one for one in asked if one not in found]
-    files = dict.fromkeys(f"{one.folder}/{name}" for one, names in zip(asked, missing, strict=True) for name in names)
+    """Those sets of a protocol whose files lie below the data root, and a note where some do not."""
+    sets = [one for one in card.positives if one.protocol == protocol and limit is None]
+    missing = [[name for name in one.files if not (data / one.folder / name).is_file()] for one in sets]
+    whole = tuple(one for one, names in zip(sets, missing, strict=True) if not names)
+    absent = [one for one in sets if one not in whole]
+    files = dict.fromkeys(f"{one.folder}/{name}" for one, names in zip(sets, missing, strict=True) for name in names)
     note = (
         f"{card.name} {protocol}: no measures of {_listed(one.name for one in absent)}, as these files are not below "
         f"the data root: {_listed(files)}; get them from {_listed(one.origin for one in absent)}"
     )
-    return found, note if absent else ""
+    return whole, note if absent else ""
 
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def read_sets(asked: Iterable[Positives], data: Path, content: Content) -> list[PositiveSet]:
+def read_sets(cards: Iterable[Positives], data: Path, content: Content) -> list[PositiveSet]:
     """The sets in numbers of a split; DataError names the file and the entry that is damaged or does not fit."""
     known: dict[tuple[str, ...], RowsById] = {}
-    found = []
-    for one in asked:
+    sets = []
+    for one in cards:
         folder = data / one.folder
         release = _release(one, folder)
         same = (one.folder, one.caption_ids, one.image_ids, one.captions)
         if same not in known:
             known[same] = _rows(one, folder, content)
-        found.append(PositiveSet(one.name, *_pairs(one, folder, known[same]), release))
-    return found
+        sets.append(PositiveSet(one.name, *_pairs(one, folder, known[same]), release))
+    return sets
 
 
 def rank_sets(scores: Floats, sets: Iterable[PositiveSet]) -> list[SetRanks]:
@@ -104,10 +104,10 @@ def rank_sets(scores: Floats, sets: Iterable[PositiveSet]) -> list[SetRanks]:
 
 def measures(sets: Iterable[SetRanks]) -> dict[str, float]:
     """All measures of each set under its name: `cxc.i2t_r1`, …"""
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for positives, i2t, t2i in sets:
-        found |= hit_measures(i2t, t2i, positives.name) | list_measures(i2t, t2i, positives.name)
-    return found
+        values |= hit_measures(i2t, t2i, positives.name) | list_measures(i2t, t2i, positives.name)
+    return values
 
 
 def releases(sets: Iterable[PositiveSet]) -> dict[str, str]:
@@ -117,14 +117,14 @@ def releases(sets: Iterable[PositiveSet]) -> dict[str, str]:
 
 def _release(one: Positives, folder: Path) -> str:
     """DataError where a file is not the one that the card names."""
-    found = {name: sha256(folder / name) for name in one.files}
+    digests = {name: sha256(folder / name) for name in one.files}
     for name, expected in one.sha256.items():
-        if name in found and found[name] != expected:
+        if name in digests and digests[name] != expected:
             raise DataError(
-                f"{folder / name}: its sha256 is {found[name]}, the card says {expected}; it is damaged or another "
+                f"{folder / name}: its sha256 is {digests[name]}, the card says {expected}; it is damaged or another "
                 f"release: get it again from {one.origin}"
             )
-    return hashlib.sha256("".join(found.values()).encode()).hexdigest()[:DIGITS]
+    return hashlib.sha256("".join(digests.values()).encode()).hexdigest()[:DIGITS]
 
 
 def _rows(one: Positives, folder: Path, content: Content) -> RowsById:

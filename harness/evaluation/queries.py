@@ -1,4 +1,4 @@
-"""What single queries came to, over the runs of a row: R@K for every K, and those that are hardest. NumPy only."""
+"""Single queries over the runs of a row: R@K for every K, and the hardest of them. NumPy only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.evaluation.measures import list_measures
-from harness.evaluation.ranks import DIRECTIONS, DirectedRanks, Direction, Groups, Ints, group, sides
+from harness.evaluation.ranks import DIRECTIONS, DirectedRanks, Direction, Ints, group, sides
 from harness.evaluation.records import TrialRankings, TrialRanks
 
 Floats = NDArray[np.float64]
@@ -47,19 +47,16 @@ class Hardest:
 
 def queries(ranks: TrialRanks, direction: Direction) -> QueryRanks:
     """The queries of one direction of a trial."""
-    first = _by_query(ranks, direction).first
-    numbers, _ = sides(ranks.pairs[first], direction)
-    return QueryRanks(ranks.folds[first], numbers, ranks.ranks[direction][first].astype(np.int64))
+    numbers, _ = sides(ranks.pairs, direction)
+    groups = group(ranks.folds, numbers)
+    best = groups.smallest(ranks.ranks[direction]).astype(np.int64)
+    return QueryRanks(ranks.folds[groups.first], numbers[groups.first], best)
 
 
 def matches(ranks: TrialRanks, direction: Direction) -> Ints:
     """(Q,) the best positive of each query of `queries`, the first of equals, as the split numbers it."""
-    return sides(ranks.pairs[_by_query(ranks, direction).first], direction)[1]
-
-
-def _by_query(ranks: TrialRanks, direction: Direction) -> Groups:
-    """The pairs of each fold and query, the best first."""
-    return group(ranks.folds, sides(ranks.pairs, direction)[0], by=ranks.ranks[direction])
+    numbers, positives = sides(ranks.pairs, direction)
+    return positives[group(ranks.folds, numbers, by=ranks.ranks[direction]).first]
 
 
 def profile(queries: QueryRanks, longest: int = LONGEST) -> Floats:

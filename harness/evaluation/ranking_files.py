@@ -105,7 +105,7 @@ def frames_of(run: StoredRun) -> Iterator[tuple[str, pandas.DataFrame]]:
 
 
 def rankings_of(run: StoredRun, rankings: TrialRankings, direction: Direction) -> pandas.DataFrame:
-    """One line per query and place, of the first places that are kept."""
+    """One line per query and place, of the first places."""
     import pandas
 
     (top, is_positive), (queries, results) = (

@@ -1,4 +1,4 @@
-"""What every query of a run was answered: its ranks and the heads of its rankings as rankings with ids, best first.
+"""The answers to every query of a run: rankings with ids, best first, from its ranks and the heads of its rankings.
 
 A ranking here is pessimistic as ranks are: each positive stands at its rank, so that cutting it at K gives our R@K.
 The head that rankings.npz keeps has equal scores in order of their number; negatives fill the places in that order.

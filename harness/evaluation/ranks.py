@@ -63,6 +63,11 @@ class Groups(NamedTuple):
         """(P,) how many rows of its group stand before each row of `order`."""
         return np.arange(len(self.order)) - np.repeat(self.starts, self.sizes)
 
+    def smallest(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
+        """(G,) the smallest of the values (P,) of each group; faster than to group by them and take the first."""
+        smallest: NDArray[np.int32] = np.minimum.reduceat(values[self.order], self.starts)
+        return smallest
+
 
 def group(*keys: NDArray[Any], by: NDArray[Any] | None = None) -> Groups:
     """Group rows whose keys (P,) are all equal; within a group they ascend in `by` (P,), equals as they stand."""
@@ -116,7 +121,7 @@ def rank_direction(scores: Floats, pairs: Ints, direction: Direction) -> Directe
 
 def best_ranks(ranks: DirectedRanks) -> NDArray[np.int32]:
     """The rank of every query's best positive, (Q,) in order of the query's number."""
-    return ranks.ranks[group(ranks.queries, by=ranks.ranks).first]
+    return group(ranks.queries).smallest(ranks.ranks)
 
 
 def check_finite(scores: Floats, images: Ints | None = None) -> None:

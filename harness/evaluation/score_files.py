@@ -1,4 +1,4 @@
-"""A score matrix that somebody else has saved: opened without unpickling, held to the split that it is to answer."""
+"""A score matrix that somebody else has saved: opened without unpickling, checked against the split that it is of."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def open_scores(file: Path) -> Array:
         raise DataError(f"{file} holds {header.dtype} numbers; scores are float16, float32, float64 or integers")
     if len(header.shape) != 2 or 0 in header.shape:
         raise DataError(f"{file} has the shape {header.shape}; a score matrix has two axes, images by captions")
-    found = file.stat().st_size
-    if found != header.size:
+    size = file.stat().st_size
+    if size != header.size:
         raise DataError(
-            f"{file} has {found:,} bytes, its header speaks of {header.size:,}: it is "
-            f"{'cut short' if found < header.size else 'more than one array'}; copy it anew, or {AS_SAVED}"
+            f"{file} has {size:,} bytes, its header speaks of {header.size:,}: it is "
+            f"{'cut short' if size < header.size else 'more than one array'}; copy it again, or {AS_SAVED}"
         )
     scores: Array = np.load(file, mmap_mode="r", allow_pickle=False)
     return scores
@@ -55,7 +55,7 @@ def header_of(file: Path) -> Header:
             opened.seek(0)
             return parse_header(opened)
     except BROKEN as error:
-        raise DataError(f"{file}: its .npy header is damaged ({error}); copy it anew, or {AS_SAVED}") from error
+        raise DataError(f"{file}: its .npy header is damaged ({error}); copy it again, or {AS_SAVED}") from error
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error}") from error
 
@@ -85,12 +85,12 @@ def as_floats(file: Path, scores: Array) -> Floats:
 
 def hold_scores(file: Path, scores: Array, card: DatasetCard, protocol: ProtocolCard, split: Split) -> None:
     """DataError unless scores (N, M) are one number for every image and caption of a split, all of them finite."""
-    wanted = (len(split.images), len(split.captions))
-    if scores.shape != wanted:
-        hints = [*hints_of((scores.shape[0], scores.shape[1]), wanted, card, protocol)]
+    expected = (len(split.images), len(split.captions))
+    if scores.shape != expected:
+        hints = [*hints_of((scores.shape[0], scores.shape[1]), expected, card, protocol)]
         raise DataError(
             f"{file} is {scores.shape[0]} x {scores.shape[1]}; protocol {protocol.name!r} of {card.name} needs "
-            f"{wanted[0]} images x {wanted[1]} captions, all of split {protocol.split!r}"
+            f"{expected[0]} images x {expected[1]} captions, all of split {protocol.split!r}"
             + "".join(f"; {hint}" for hint in hints)
         )
     for start, block in blocks(scores):
@@ -104,11 +104,11 @@ def hold_scores(file: Path, scores: Array, card: DatasetCard, protocol: Protocol
 
 
 def hints_of(
-    shape: tuple[int, int], wanted: tuple[int, int], card: DatasetCard, protocol: ProtocolCard
+    shape: tuple[int, int], expected: tuple[int, int], card: DatasetCard, protocol: ProtocolCard
 ) -> Iterator[str]:
     """What a matrix of the wrong shape may be, and what to do with it."""
     rows, columns = shape
-    n, m = wanted
+    n, m = expected
     if (rows, columns) == (m, n):
         yield "it has captions by images: save scores.T"
     elif columns == m and rows > n and rows % n == 0:

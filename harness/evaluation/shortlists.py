@@ -26,8 +26,8 @@ def leading(scores: Floats, length: int) -> Ints:
     for row in np.flatnonzero(np.count_nonzero(scores >= last, axis=1) > length):  # equals on both sides of the cut
         places[row] = np.sort(np.argsort(-scores[row], kind="stable")[:length])
     order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")
-    found: Ints = np.take_along_axis(places, order, axis=1)
-    return found
+    best: Ints = np.take_along_axis(places, order, axis=1)
+    return best
 
 
 class Shortlist:
@@ -47,8 +47,8 @@ class Shortlist:
         if not inside.any():
             return
         block = columns(scores[inside], self.fold)
-        self.captions[own] = found = leading(block, self.length)
-        self.caption_scores[own] = np.take_along_axis(block, found, axis=1)
+        self.captions[own] = best = leading(block, self.length)
+        self.caption_scores[own] = np.take_along_axis(block, best, axis=1)
         self._merge(own.astype(np.int32), block)
 
     def _merge(self, images: NDArray[np.int32], block: Floats) -> None:
@@ -61,8 +61,8 @@ class Shortlist:
 
 def shortlists(scores: Floats, folds: Sequence[Fold]) -> list[Shortlist]:
     """Those of every fold, from the scores (N, M) of a whole split."""
-    found = [Shortlist(fold) for fold in folds]
+    lists = [Shortlist(fold) for fold in folds]
     for start, block in blocks(scores):
-        for one in found:
+        for one in lists:
             one.take(np.arange(start, start + len(block)), block)
-    return found
+    return lists

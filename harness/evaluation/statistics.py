@@ -2,7 +2,7 @@
 
 Chance has two parts here. Which images are asked: everything is resampled by image, as the captions of one image are
 found or missed together, and counting them as so many independent queries makes intervals too narrow. Which seed a run
-was trained with: known from the spread over seeds alone, so that rows of single runs are never told apart by it.
+was trained with: known from the spread over seeds alone, so that rows of single runs never differ significantly.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ SEED = 0  # the same ranks give the same bytes
 
 
 class Hits(NamedTuple):
-    """What one run has found, by image: each image is asked once, and its captions are asked with it."""
+    """The queries that one run has answered, by image: the image itself, and its captions with it."""
 
     folds: Ints  # (N,) from 0
     queries: Floats  # (N, 2) the image itself, its captions
-    found: Floats  # (N, 2, 3) queries with a match among the first 1, 5, 10: the image itself, its captions
+    answered: Floats  # (N, 2, 3) queries with a match among the first 1, 5, 10: the image itself, its captions
 
 
 class Difference(NamedTuple):
@@ -46,24 +46,21 @@ class Difference(NamedTuple):
     rsum: float  # the first one's mean over seeds, less the second one's
     p: float  # of a difference as large in either direction, if neither were better
     adjusted: float  # the same by Holm's method for all pairs of the table
-    least: float  # no smaller difference of these two could have been told apart, whatever the other rows
+    least: float  # no smaller difference of these two would have been significant, whatever the other rows
 
 
 def hits_of(ranks: TrialRanks) -> Hits:
-    """What a trial has found. A caption of several images counts with the first of them."""
+    """The hits of a trial. A caption of several images counts with the first of them."""
     images, first, of_image = np.unique(ranks.pairs[:, 0], return_index=True, return_inverse=True)
     _, first_pair = np.unique(ranks.pairs[:, 1], return_index=True)
     owner = of_image[first_pair]
     queries = np.stack([np.ones(len(images)), np.bincount(owner, minlength=len(images))], axis=1)
-    found = np.zeros((len(images), 2, len(CUTOFFS)))
-    i2t, t2i = (
-        ranks.ranks[direction][group(sides(ranks.pairs, direction)[0], by=ranks.ranks[direction]).first]
-        for direction in DIRECTIONS
-    )
+    answered = np.zeros((len(images), 2, len(CUTOFFS)))
+    i2t, t2i = (group(sides(ranks.pairs, direction)[0]).smallest(ranks.ranks[direction]) for direction in DIRECTIONS)
     for column, k in enumerate(CUTOFFS):
-        found[:, 0, column] = i2t <= k
-        found[:, 1, column] = np.bincount(owner, weights=t2i <= k, minlength=len(images))
-    return Hits(np.unique(ranks.folds[first], return_inverse=True)[1], queries, found)
+        answered[:, 0, column] = i2t <= k
+        answered[:, 1, column] = np.bincount(owner, weights=t2i <= k, minlength=len(images))
+    return Hits(np.unique(ranks.folds[first], return_inverse=True)[1], queries, answered)
 
 
 def recalls(hits: Hits) -> Floats:
@@ -75,8 +72,8 @@ def recalls(hits: Hits) -> Floats:
 def shares(hits: Hits) -> Floats:
     """(N, 2, 3) what each image adds to each recall, in percent."""
     folds = np.eye(hits.folds.max() + 1)[hits.folds]
-    asked = folds @ (folds.T @ hits.queries)  # in the image's fold
-    share: Floats = 100 * hits.found / asked[:, :, None] / folds.shape[1]
+    queries = folds @ (folds.T @ hits.queries)  # in the image's fold
+    share: Floats = 100 * hits.answered / queries[:, :, None] / folds.shape[1]
     return share
 
 
@@ -104,8 +101,8 @@ def resampled_recalls(rows: Sequence[Row], resamples: int = RESAMPLES) -> Floats
     """(resamples, rows, 6) the recalls behind `resampled`."""
     _check_same(rows)
     one = rows[0][0]
-    found = np.stack([np.mean([hits.found for hits in row], axis=0) for row in rows], axis=2)  # (N, 2, r, 3)
-    folds = [np.concatenate(list(_drawn(one, found, fold, resamples))) for fold in range(one.folds.max() + 1)]
+    answered = np.stack([np.mean([hits.answered for hits in row], axis=0) for row in rows], axis=2)  # (N, 2, r, 3)
+    folds = [np.concatenate(list(_drawn(one, answered, fold, resamples))) for fold in range(one.folds.max() + 1)]
     mean: Floats = np.mean(folds, axis=0)
     return mean
 
@@ -152,14 +149,14 @@ def holm(p: Floats) -> Floats:
     return np.full_like(p, np.nan) if np.isnan(p).any() else adjusted
 
 
-def letters(count: int, found: Sequence[Difference], level: float = LEVEL) -> list[str]:
-    """A letter for each row of a table that is sorted: rows that share one are not told apart.
+def letters(count: int, differences: Sequence[Difference], level: float = LEVEL) -> list[str]:
+    """A letter for each row of a table that is sorted: rows that share one do not differ significantly.
 
-    The compact letter display of Piepho (2004): a group is split by every pair that is told apart, and groups that
+    The compact letter display of Piepho (2004): a group is split by every pair that differs, and groups that
     lie in others are dropped.
     """
     groups = [frozenset(range(count))]
-    for pair in (difference for difference in found if difference.adjusted < level):
+    for pair in (difference for difference in differences if difference.adjusted < level):
         split = [group - {row} for group in groups for row in (pair.first, pair.second) if {*pair[:2]} <= group]
         groups = _maximal([group for group in groups if not {*pair[:2]} <= group] + split)
     named = sorted(groups, key=sorted)
@@ -169,7 +166,7 @@ def letters(count: int, found: Sequence[Difference], level: float = LEVEL) -> li
 class Spread(NamedTuple):
     """How much the rsum of one run varies with its seed."""
 
-    variance: float  # between seeds, on the images that were asked
+    variance: float  # between seeds, on the same images
     training: float  # of that, what is left without the luck of single queries; by chance it may be negative
     degrees: int  # of freedom
     runs: int  # that the row's mean is taken of
@@ -182,7 +179,7 @@ def spread(row: Floats) -> Spread:
 
 
 def pooled(spreads: Sequence[Spread]) -> Spread:
-    """What a single run is taken to vary by: as the rows of several seeds do on the average."""
+    """How much a single run is taken to vary: as the rows of several seeds do on average."""
     degrees = sum(one.degrees for one in spreads)
     variance, training = (sum(one.degrees * one[part] for one in spreads) / degrees for part in (0, 1))
     return Spread(variance, training, degrees, 1)
@@ -222,16 +219,16 @@ def _check_same(rows: Sequence[Row]) -> None:
             raise DataError("the rows of a table have not answered the same queries; run them again on the same data")
 
 
-def _drawn(hits: Hits, found: Floats, fold: int, resamples: int) -> Iterator[Floats]:
+def _drawn(hits: Hits, answered: Floats, fold: int, resamples: int) -> Iterator[Floats]:
     """Blocks (b, rows, 6) of the recalls of one fold whose images are drawn with replacement."""
     inside = np.flatnonzero(hits.folds == fold)
     rng, size = np.random.default_rng([SEED, fold]), len(inside)
     for count in _blocks(resamples, size):
         drawn = rng.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
         weights = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(np.float64)
-        asked = weights @ hits.queries[inside]
-        ways = [weights @ found[inside, way].reshape(size, -1) / asked[:, way, None] for way in (0, 1)]
-        yield 100 * np.concatenate([of.reshape(count, -1, len(CUTOFFS)) for of in ways], axis=2)
+        queries = weights @ hits.queries[inside]
+        both = [weights @ answered[inside, side].reshape(size, -1) / queries[:, side, None] for side in (0, 1)]
+        yield 100 * np.concatenate([of.reshape(count, -1, len(CUTOFFS)) for of in both], axis=2)
 
 
 def _swapped(between: Floats, resamples: int) -> Iterator[Floats]:

@@ -53,7 +53,7 @@ def rank_streamed(source: Source, folds: Sequence[Fold]) -> tuple[list[Ranks], l
 
 
 class Tally:
-    """What has been counted of one fold so far."""
+    """The counts of one fold so far."""
 
     def __init__(self, fold: Fold) -> None:
         self.fold = fold

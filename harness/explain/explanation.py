@@ -116,8 +116,8 @@ def check_attends(registry: Registry, method: str) -> None:
 def check_words(parts: Sequence[Part]) -> None:
     """UsageError for a caption without a word that the method has learnt."""
     if not any(part.is_known for part in parts):
-        said = f"{', '.join(repr(part.text) for part in parts)} not in the vocabulary" if parts else "it is empty"
-        raise UsageError(f"--caption: no word to explain: {said}; use words of the dataset's training captions")
+        reason = f"{', '.join(repr(part.text) for part in parts)} not in the vocabulary" if parts else "it is empty"
+        raise UsageError(f"--caption: no word to explain: {reason}; use words of the dataset's training captions")
 
 
 def spoken(caption: str) -> str:
@@ -153,14 +153,14 @@ def attended(method: Method, regions: np.ndarray, tokens: Tokens) -> tuple[float
 
     device, images = choose_device("cpu"), Ragged.stack([regions])
     with scoring(method):
-        encoded = encode(method.encode_images, images, images.counts, device)[0].sets
-        said = encode(method.encode_captions, tokens, tokens.lengths, device)[0].sets
-        found = method.regions_of_words(encoded, said)
-        score = float(method.score(encoded, said)[0, 0])
-    if found is None:
+        image = encode(method.encode_images, images, images.counts, device)[0].sets
+        caption = encode(method.encode_captions, tokens, tokens.lengths, device)[0].sets
+        weights = method.regions_of_words(image, caption)
+        score = float(method.score(image, caption)[0, 0])
+    if weights is None:
         raise UsageError("the method has no attention to show in these settings")
     is_word = ~np.isin(tokens.ids, tokens.marks.specials)
-    return score, [tuple(weights) for weights in found[0, 0].numpy()[is_word].tolist()]
+    return score, [tuple(word) for word in weights[0, 0].numpy()[is_word].tolist()]
 
 
 def rank_of(trial: Trained, split: Split, row: int, caption: str) -> Rank | None:
@@ -180,10 +180,10 @@ def rank_of(trial: Trained, split: Split, row: int, caption: str) -> Rank | None
 def notes(one: Explanation) -> list[str]:
     """What a reader must know of an explanation."""
     unheard = [word.text for word in one.words if not word.is_known]
-    found = [f"not in the vocabulary, all one word to the method: {', '.join(unheard)}"] if unheard else []
-    found += [] if one.boxes else ["the dataset has no boxes: regions are shown by number, not by place"]
+    lines = [f"not in the vocabulary, all one word to the method: {', '.join(unheard)}"] if unheard else []
+    lines += [] if one.boxes else ["the dataset has no boxes: regions are shown by number, not by place"]
     limit = one.trial.spec.limit
-    return found + ([f"trained with --limit {limit}"] if limit is not None else [])
+    return lines + ([f"trained with --limit {limit}"] if limit is not None else [])
 
 
 def _silent(registry: Registry, method: str) -> str:

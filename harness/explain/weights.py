@@ -53,11 +53,11 @@ def trained(config: Config, registry: Registry, choice: TrialChoice) -> Trained:
     """
     seeds = () if choice.seed is None else (choice.seed,)
     plan = selected(config, registry, Selection((choice.method,), (choice.dataset,), choice.protocol, seeds))
-    found = list(finished(config.trials))
+    trials = list(finished(config.trials))
     if choice.key:
-        return checked(named(found, choice), plan)
+        return checked(named(trials, choice), plan)
     spec = plan.trials[0].spec
-    same = [one for one in found if _asked(one.spec, choice.seed) == _asked(spec, choice.seed)]
+    same = [one for one in trials if _subject(one.spec, choice.seed) == _subject(spec, choice.seed)]
     usable = [one for one in same if not why_not(one, plan)]
     if not usable:
         raise UsageError(_absent(spec, same, plan))
@@ -73,9 +73,9 @@ def finished(trials: Path) -> Iterator[Trained]:
             yield Trained(file.parent, result)
 
 
-def named(found: Sequence[Trained], choice: TrialChoice) -> Trained:
+def named(trials: Sequence[Trained], choice: TrialChoice) -> Trained:
     """The trial whose key begins so; UsageError where it is not one, or of another method or dataset."""
-    matching = [one for one in found if one.spec.key.startswith(choice.key)]
+    matching = [one for one in trials if one.spec.key.startswith(choice.key)]
     if len(choice.key) < SHORTEST or not matching:
         raise UsageError(f"no finished trial has a key that begins with {choice.key!r} ({SHORTEST} characters or more)")
     if len(matching) > 1:
@@ -97,11 +97,11 @@ def why_not(one: Trained, plan: Plan) -> str:
     """Why the weights of a trial cannot be used now; empty where they can."""
     now = plan.trials[0].spec
     if one.spec.source != now.source:
-        return "the method's source has changed since; run it anew"
+        return "the method's source has changed since; run it again"
     if one.spec.data_fingerprint != now.data_fingerprint:
-        return "the dataset has changed since; run it anew"
+        return "the dataset has changed since; run it again"
     if not (one.folder / CHECKPOINT).is_file():
-        return f"its {CHECKPOINT} is gone; run it anew with --force"
+        return f"its {CHECKPOINT} is gone; run it again with --force"
     return ""
 
 
@@ -114,23 +114,23 @@ def best_weights(one: Trained, registry: Registry, dataset: Dataset) -> Method:
     state = load_checkpoint(one.folder / CHECKPOINT, choose_device("cpu"))
     weights = state["best"]["method"] if state else None
     if weights is None:
-        raise DataError(f"{one.folder / CHECKPOINT} is damaged; run {one.spec.label} anew with --force")
+        raise DataError(f"{one.folder / CHECKPOINT} is damaged; run {one.spec.label} again with --force")
     method = build_method(registry.methods[one.spec.method], one.spec.settings, dataset, one.spec.seed)
     method.load_state_dict(weights)
     return method
 
 
-def _asked(spec: TrialSpec, seed: int | None) -> tuple[str, str, str, int | None]:
+def _subject(spec: TrialSpec, seed: int | None) -> tuple[str, str, str, int | None]:
     return spec.method, spec.dataset, spec.protocol, None if seed is None else spec.seed
 
 
-def _absent(spec: TrialSpec, found: Sequence[Trained], plan: Plan) -> str:
+def _absent(spec: TrialSpec, trials: Sequence[Trained], plan: Plan) -> str:
     """That there are no weights, why, and what to run."""
     seeds = ",".join(str(trial.spec.seed) for trial in plan.trials[:1])
     run = f"harness run --methods {spec.method} --datasets {spec.dataset} --protocol {spec.protocol} --seeds {seeds}"
-    if not found:
+    if not trials:
         return f"there is no trained trial of {spec.method} on {spec.dataset}, protocol {spec.protocol}; run: {run}"
-    last = found[-1]
+    last = trials[-1]
     return f"no trial of {spec.method} on {spec.dataset} can be used: {last.spec.key}: {why_not(last, plan)}: {run}"
 
 

@@ -71,7 +71,7 @@ def test_rows_whose_ranks_are_gone_are_a_data_error(tracker: Tracker, call: Call
     for file in Path("runs").rglob("ranks.npz"):
         file.unlink()
     assert call("compare", "good", "worse") == 3
-    assert "no usable ranks of good (n = 3); run it anew with --force" in capsys.readouterr().err
+    assert "no usable ranks of good (n = 3); run it again with --force" in capsys.readouterr().err
 
 
 def test_a_method_of_several_recipes_is_named_by_its_label(tracker: Tracker, call: Call, capsys: Captured) -> None:

@@ -67,7 +67,7 @@ def test_a_caption_of_several_images_is_one_query() -> None:
     ranks = {"i2t": np.array([1, 1, 2]), "t2i": np.array([7, 1, 11])}
     one = hits_of(TrialRanks(pairs, np.zeros(3, dtype=int), ranks, {}))
     assert one.queries.tolist() == [[1, 1], [1, 1]]
-    assert one.found[:, 1].tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert one.answered[:, 1].tolist() == [[1, 1, 1], [0, 0, 0]]
 
 
 # --- intervals
@@ -79,7 +79,7 @@ def test_an_interval_is_scipys_percentile_bootstrap_over_images() -> None:
 
     def total(images: np.ndarray) -> float:
         picked = images.astype(int)
-        return float((100 * one.found[picked].sum(axis=0) / one.queries[picked].sum(axis=0)[:, None]).sum())
+        return float((100 * one.answered[picked].sum(axis=0) / one.queries[picked].sum(axis=0)[:, None]).sum())
 
     theirs = scipy.stats.bootstrap(
         (np.arange(60),), total, vectorized=False, n_resamples=4000, method="percentile", rng=np.random.default_rng(2)
@@ -106,9 +106,9 @@ def test_an_interval_holds_the_truth_in_19_cases_of_20_and_one_that_ignores_imag
 
 def as_if_every_caption_were_alone(one: Hits) -> Hits:
     """The same answers, with an image query and a caption query a row, in an order of their own."""
-    count = len(one.found)
-    captions = np.concatenate([np.arange(CAPTIONS) < found for found in one.found[:, 1, 0]])
-    images = np.tile(one.found[:, 0, 0], CAPTIONS)  # next to the captions of other images
+    count = len(one.answered)
+    captions = np.concatenate([np.arange(CAPTIONS) < found for found in one.answered[:, 1, 0]])
+    images = np.tile(one.answered[:, 0, 0], CAPTIONS)  # next to the captions of other images
     queries, both = np.ones((count * CAPTIONS, 2)), np.stack([images, captions], axis=1)
     return Hits(np.zeros(count * CAPTIONS, dtype=int), queries, np.repeat(both[:, :, None], 3, axis=2).astype(float))
 

@@ -202,10 +202,10 @@ def test_weights_that_no_longer_fit_are_refused(
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     code, text = said(call, capsys, *ask)
-    assert code == 3 and f"{CHECKPOINT} is damaged; run scan_t2i/tiny/s1 anew with --force" in text
+    assert code == 3 and f"{CHECKPOINT} is damaged; run scan_t2i/tiny/s1 again with --force" in text
     file.unlink()
     code, text = said(call, capsys, *ask)
-    assert code == 2 and f"{key}: its {CHECKPOINT} is gone; run it anew with --force" in text
+    assert code == 2 and f"{key}: its {CHECKPOINT} is gone; run it again with --force" in text
     file.write_bytes(whole)
     for name in ("spec.json", "result.json"):
         there = file.parent / name
