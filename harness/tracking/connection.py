@@ -27,7 +27,7 @@ class Connection:
         import sqlalchemy.exc
 
         for name in ("alembic", "mlflow", "urllib3"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told once, by StoreError
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # StoreError says what goes wrong
         self.uri = uri
         self.entities = mlflow.entities
         self._exceptions = (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
