@@ -25,7 +25,7 @@ class Places(NamedTuple):
     custom: tuple[tuple[str, float], ...] = ()  # of Ray's custom resources
 
     def __str__(self) -> str:
-        """For people."""
+        """CPUs, GPUs and custom resources in words."""
         return ", ".join([amount(self.cpus, self.gpus), *(f"{count:g} {name}" for name, count in self.custom)])
 
 
@@ -119,5 +119,5 @@ def gpus_here() -> int:
 
 
 def amount(cpus: float, gpus: float) -> str:
-    """CPUs and GPUs for people."""
+    """CPUs and GPUs in words."""
     return f"{cpus:g} CPU{'s' * (cpus != 1)} and {gpus:g} GPU{'s' * (gpus != 1)}"

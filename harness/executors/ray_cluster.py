@@ -295,7 +295,7 @@ def chosen_address(cluster: Cluster) -> tuple[str, str]:
 
 
 def cause(error: Exception) -> tuple[Failure, str]:
-    """The failure class of what Ray reports, and a line for people."""
+    """The failure class of an error of Ray's, and a message that says what to do."""
     exceptions = library().exceptions
     if isinstance(error, exceptions.OutOfMemoryError):
         advice = "run fewer trials at a time (resources.max_concurrent) or lower training.batch_size"

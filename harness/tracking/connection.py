@@ -15,6 +15,7 @@ from harness.tracking.store import ENVIRONMENT, SQLITE, create_sqlite, sqlite_fi
 
 EXPERIMENT = "harness"
 PAGE = 1000  # runs that the store is asked for at a time
+Age = tuple[bool, int, str]
 
 
 class Connection:
@@ -27,7 +28,7 @@ class Connection:
         import sqlalchemy.exc
 
         for name in ("alembic", "mlflow", "urllib3"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told once, by StoreError
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # StoreError says what goes wrong
         self.uri = uri
         self.entities = mlflow.entities
         self._exceptions = (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
@@ -62,16 +63,13 @@ class Connection:
         below = error.__cause__ or error.__context__
         return self._root(below) if isinstance(below, self._exceptions) else error
 
-    def runs(self, filter_string: str) -> list[Any]:
-        """All runs that a filter of MLflow's matches."""
-        runs: list[Any] = []
-        token = None
-        while True:
-            page = self.client.search_runs([self.experiment], filter_string, max_results=PAGE, page_token=token)
-            runs += page
-            token = page.token
-            if not token:
-                return runs
+    def runs(self, filter_string: str) -> Iterator[Any]:
+        """All runs that a filter of MLflow's matches; only a page of them is in memory."""
+        token: str | None = ""
+        while token is not None:
+            page = self.client.search_runs([self.experiment], filter_string, max_results=PAGE, page_token=token or None)
+            yield from page
+            token = page.token or None
 
     def artifacts(self, location: str) -> Any:
         """MLflow's repository of the artifacts that lie at a location."""
@@ -80,6 +78,6 @@ class Connection:
         return get_artifact_repository(location, tracking_uri=self.uri)
 
 
-def age(run: Any) -> tuple[bool, int, str]:
+def age(run: Any) -> Age:
     """Sorts runs of one key: the latest finished one is the last, else the latest."""
     return run.info.status == "FINISHED", run.info.start_time, run.info.run_id

@@ -20,8 +20,8 @@ Write = Callable[[], None]
 class ResultLog:
     """Carries out writes one after another in a thread of their own, so that no trial waits for a server.
 
-    While the store is away, which is told once, writes are left out; those that must arrive are repeated as soon as it
-    is back. An interruption of the campaign reaches only the main thread, so it never cuts a write in two.
+    While the store is away, which is reported once, writes are left out; those that must arrive are repeated as soon as
+    it is back. An interruption of the campaign reaches only the main thread, so it never cuts a write in two.
     """
 
     def __init__(self, warn: Callable[[str], None]) -> None:

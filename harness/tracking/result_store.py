@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import StoreError
 from harness.tracking.artifacts import local_folder
 from harness.tracking.columns import expected
-from harness.tracking.connection import Connection, age
+from harness.tracking.connection import Age, Connection, age
 from harness.tracking.frame import row_of, typed
 from harness.tracking.store import SQLITE, sqlite_file, without_password
 from harness.trial.results import State
@@ -32,15 +32,19 @@ class ResultStore:
         Columns: `TEXTS` and `INTEGERS`, parameters `settings.*` and `training.*` as `-s` takes them, `env.*`, and a
         float column per metric. A trial that never began has the state "waiting". Sorted.
         """
+        planned: dict[str, dict[str, Any]] = {}
+        latest: dict[str, tuple[Age, dict[str, Any]]] = {}
         with self._connection.errors():
-            runs = self._connection.runs("tags.`harness.kind` = 'trial'")
-            parents = self._connection.runs("tags.`harness.kind` = 'campaign'")
-        planned = {key: row for parent in parents for key, row in expected(parent.data.tags).items()}
+            for parent in self._connection.runs("tags.`harness.kind` = 'campaign'"):
+                planned |= expected(parent.data.tags)
+            for run in self._connection.runs("tags.`harness.kind` = 'trial'"):
+                self._locations[run.info.run_id] = run.info.artifact_uri
+                key = run.data.tags["harness.key"]
+                if key not in latest or latest[key][0] < age(run):
+                    latest[key] = age(run), row_of(run)
         rows = {key: {**row, "state": State.WAITING.value} for key, row in planned.items()}
-        self._locations |= {run.info.run_id: run.info.artifact_uri for run in runs}
-        for run in sorted(runs, key=age):
-            key = run.data.tags["harness.key"]
-            rows[key] = {**planned.get(key, {}), **row_of(run)}  # planned: params follow the run by a moment
+        # over what was planned, because the params of a run follow it by a moment
+        rows |= {key: {**planned.get(key, {}), **row} for key, (_, row) in latest.items()}
         return typed(list(rows.values()))
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
