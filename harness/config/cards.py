@@ -187,7 +187,7 @@ class Positives(Table):
         return self.image_to_caption, self.caption_to_image, self.caption_ids, self.image_ids
 
 
-class Known(Table):
+class KnownCaption(Table):
     """A caption that is known to stand at one line: what tells exchanged, shifted and sorted files."""
 
     split: str
@@ -232,7 +232,9 @@ class DatasetCard(Table):
     splits: dict[str, SplitSize]
     protocols: tuple[ProtocolCard, ...] = Field(min_length=1)
     positives: tuple[Positives, ...] = Field((), description="named sets beside the dataset's own pairs")
-    order: tuple[Known, ...] = Field((), description="captions at known lines, looked at whenever a split is opened")
+    order: tuple[KnownCaption, ...] = Field(
+        (), description="captions at known lines, looked at whenever a split is opened"
+    )
     text: Text = Text()
     files: tuple[DataFile, ...] = ()
     downloads: tuple[Download, ...] = Field((), description="what `harness data fetch` may load")
@@ -264,7 +266,7 @@ class DatasetCard(Table):
 
     @field_validator("order")
     @classmethod
-    def _within_splits(cls, value: tuple[Known, ...], info: ValidationInfo) -> tuple[Known, ...]:
+    def _within_splits(cls, value: tuple[KnownCaption, ...], info: ValidationInfo) -> tuple[KnownCaption, ...]:
         splits = info.data.get("splits", {})
         for one in value:
             size = splits.get(one.split, SplitSize(images=0, captions=0)).captions

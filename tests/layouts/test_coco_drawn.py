@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.config.cards import DatasetCard, read_card
 from harness.data.content import Place
-from harness.data.split import hold
+from harness.data.split import check_split
 from harness.errors import ConfigError, DataError
 from harness.layouts.coco import Coco, drawn
 
@@ -73,8 +73,8 @@ def test_an_image_without_a_box_is_one_region_of_no_category(tmp_path: Path) -> 
     assert split.images[0].tolist() == [[0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0.5, 0.5, 2]]
     assert split.boxes is not None and split.boxes[0].tolist() == [[0, 0, 100, 50]]
     reader = Coco(Place(DatasetCard.model_validate({**CARD, **DEALT, "options": options}), tmp_path / "tiny", tmp_path))
-    assert reader.look("30").labels == ("the whole image",)
-    assert "the whole image" not in reader.look("10").labels
+    assert reader.preview("30").labels == ("the whole image",)
+    assert "the whole image" not in reader.preview("10").labels
 
 
 def test_an_image_of_crowds_alone_has_no_box(tmp_path: Path) -> None:
@@ -86,7 +86,9 @@ def test_an_image_of_crowds_alone_has_no_box(tmp_path: Path) -> None:
 
 
 def test_without_the_option_an_image_without_a_box_is_refused_and_the_option_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"image 30 of card\.toml \[test\] has no box, which boxless = .* allows"):
+    with pytest.raises(
+        DataError, match=r"image 30: without a box, which boxless = .* allows, but in card\.toml \[test\]"
+    ):
         opened(tmp_path, without(files(), 30), **DEALT).split("test")
 
 
@@ -110,7 +112,7 @@ def test_the_counts_of_coco_val2017_are_those_of_the_official_captions_with_ever
     reader, whole = Coco(Place(card, REAL, tmp_path)), 0
     for name in card.splits:
         content = reader.read(name)
-        hold(card, name, content)
+        check_split(card, name, content)
         whole += sum(not content.images[row][:, :80].any() for row in range(len(content.images)))
     assert whole == 5000 - 4952
     assert sum(size.captions for size in card.splits.values()) == 25_014
