@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +57,7 @@ class Dataset:
 
     @property
     def vectors(self) -> WordVectors | None:
-        """The word vectors that the card names, of the words of the vocabulary; read once and kept."""
+        """The word vectors that the card names, of the words of the vocabulary; read once, then from the cache."""
         name = self.card.text.vectors
         if not name:
             return None
@@ -78,7 +80,7 @@ class Dataset:
 
     @property
     def unknown_only(self) -> dict[str, int]:
-        """Of every split opened so far: captions without a single word of the vocabulary. They are kept."""
+        """Of every split opened so far: captions without a single word of the vocabulary, which are not left out."""
         return {name: split.tokens.unknown_only for name, split in self._splits.items()}
 
     @property
@@ -102,17 +104,30 @@ class Dataset:
             return Vocabulary.read(self._place.folder / text.vocabulary)
         path = self._word_file("vocabulary.json")
         if not path.is_file():
-            captions = [caption for name in text.vocabulary_splits for caption in self._content(name).captions]
-            save(path, Vocabulary.build(captions, text.min_count).json())
+            self._build_vocabulary(path)
         return Vocabulary.read(path)
+
+    def _build_vocabulary(self, path: Path) -> None:
+        """Write the words of the vocabulary splits, and these splits' tokens: to cut captions takes longest."""
+        captions = {
+            name: [[*map(sys.intern, tokenizer.words(caption))] for caption in self._content(name).captions]
+            for name in self.card.text.vocabulary_splits
+        }
+        vocabulary = Vocabulary.of_words(chain.from_iterable(captions.values()), self.card.text.min_count)
+        for name, split in captions.items():
+            tokens = Tokens.stack([vocabulary.ids(caption) for caption in split])
+            save(self._word_file(f"{name}.npz"), npz(**tokens.arrays()))
+        save(path, vocabulary.json())
 
     def _tokens(self, name: str) -> Tokens:
         """Ids of a whole split's captions, worked out once."""
         path = self._word_file(f"{name}.npz")
         if not path.is_file():
-            tokens = Tokens.encode(self._content(name).captions, self.vocabulary)
+            _ = self.vocabulary  # which, when it is built, writes the tokens of its own splits
+        if self.card.text.vectors and not self._word_file("vectors.npz").is_file():
             _ = self.vectors  # now, so that a broken file is an error before anything is trained
-            save(path, npz(**tokens.arrays()))
+        if not path.is_file():
+            save(path, npz(**Tokens.encode(self._content(name).captions, self.vocabulary).arrays()))
         return Tokens.of(load_arrays(path))
 
     def _word_file(self, name: str) -> Path:

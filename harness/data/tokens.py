@@ -112,7 +112,12 @@ class Vocabulary:
     @classmethod
     def build(cls, captions: Iterable[str], min_count: int) -> Vocabulary:
         """Of the words seen at least `min_count` times, the commonest first, equals by the alphabet."""
-        counts = Counter(chain.from_iterable(map(words, captions)))
+        return cls.of_words(map(words, captions), min_count)
+
+    @classmethod
+    def of_words(cls, captions: Iterable[Sequence[str]], min_count: int) -> Vocabulary:
+        """As `build`, of captions that are cut into words already."""
+        counts = Counter(chain.from_iterable(captions))
         frequent = sorted((-count, word) for word, count in counts.items() if count >= min_count)
         return cls({word: index for index, word in enumerate([*SPECIALS, *(word for _, word in frequent)])})
 
@@ -143,7 +148,11 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Ids of <start>, the words, <end>; a word outside the vocabulary is <unk>."""
-        return [START, *(self.word2idx.get(word, UNKNOWN) for word in words(text)), END]
+        return self.ids(words(text))
+
+    def ids(self, caption: Sequence[str]) -> list[int]:
+        """As `encode`, of a caption that is cut into words already."""
+        return [START, *(self.word2idx.get(word, UNKNOWN) for word in caption), END]
 
     def encode_all(self, captions: Sequence[str]) -> tuple[list[list[int]], Bools]:
         """As `Tokenizer`; nothing is ever cut."""
@@ -173,8 +182,15 @@ class Tokens:
     def encode(cls, captions: Sequence[str], vocabulary: Tokenizer) -> Tokens:
         """Of captions, in their order."""
         encoded, cut = vocabulary.encode_all(captions)
+        return cls.stack(encoded, vocabulary.special_ids, cut)
+
+    @classmethod
+    def stack(
+        cls, encoded: Sequence[Sequence[int]], special_ids: SpecialIds = SPECIAL_IDS, cut: Bools | None = None
+    ) -> Tokens:
+        """Of the ids of each caption."""
         flat = np.fromiter(chain.from_iterable(encoded), dtype=np.int32)
-        return cls(flat, offsets([len(ids) for ids in encoded]), vocabulary.special_ids, cut)
+        return cls(flat, offsets([len(ids) for ids in encoded]), special_ids, cut)
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Tokens:
