@@ -23,7 +23,7 @@ Hook = Callable[[dict[str, Any]], Any]
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
-    """What a file or a folder that cannot be read is told as."""
+    """The error of a file or a folder that cannot be read."""
     return DataError(f"cannot be read ({error}); see to its rights, and whether it is there", Location(path))
 
 

@@ -60,7 +60,7 @@ def numbers(kind: str, rows: dict[str, dict[str, int | str]] | dict[str, dict[st
 
 
 def number(value: int | float | str) -> str:
-    """A number for people."""
+    """A number with commas and two decimals, as a cell of a table."""
     return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 

@@ -178,7 +178,7 @@ def _not_installed(error: ModuleNotFoundError) -> ConfigError:
 
 
 class Silent:
-    """Keeps the library from reporting what `load_model` checks itself."""
+    """Silence the library's own report of what `load_model` checks."""
 
     def __init__(self, library: Any) -> None:
         self._logging = library.logging
@@ -192,7 +192,7 @@ class Silent:
 
 
 class Reading:
-    """Makes a DataError of what the libraries say of a folder's files."""
+    """Raise a DataError for what the libraries raise of a folder's files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

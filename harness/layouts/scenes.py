@@ -138,7 +138,7 @@ def compose(rng: Generator) -> Scene:
         model = things[rng.integers(len(things))] if things and rng.random() < 0.45 else None
         placed = _put(_thing(model, rng), things, rng) if len(things) < number else None
         if placed is None:
-            things.clear()  # too crowded, or of one colour: begin anew
+            things.clear()  # too crowded, or of one colour: begin again
         else:
             things.append(placed)
     return tuple(things)

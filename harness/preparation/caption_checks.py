@@ -1,4 +1,4 @@
-"""What is odd about the captions of a dataset: each check is a function of its splits that gives findings."""
+"""Checks of captions: each is a function of the splits that yields findings."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def of_several_images(contents: Contents) -> Iterator[Finding]:
 
 
 def in_two_splits(contents: Contents) -> Iterator[Finding]:
-    """The same text in two splits: a few are chance, many are a leak."""
+    """Texts that stand in two splits: a few are chance, many are a leak."""
     for one, other in combinations(contents, 2):
         known = set(map(same, contents[one].captions))
         content = contents[other]

@@ -32,7 +32,7 @@ ABOUT = {
     "title": "as leaderboards call it",
     "summary": "what it is, and what its numbers do not compare with",
     "licence": "the terms under which it may be used",
-    "origin": "who made it and where to get it: told where files are absent",
+    "origin": "who made it and where to get it: printed where files are absent",
     "feature_width": "numbers a region",
     "max_regions": "of an image",
 }

@@ -1,4 +1,4 @@
-"""What is odd about the images of a dataset: dead regions, no numbers, the same image twice."""
+"""Checks of images: regions that are not finite or constant, images that stand twice, pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Copy = tuple[str, int]  # an image: the split and its number there
 
 
 def of_regions(split: str, content: Content, seen: Scan) -> Iterator[Finding]:
-    """What a pass over a split's regions has seen."""
+    """Findings of one pass over a split's regions."""
     bad = [(content.location("image", image), "") for image in seen.bad.tolist()]
     message = "images have regions with NaN or inf; extract or get them again"
     yield from findings_of(Severity.ERROR, "not-finite", message, bad, split)
@@ -94,7 +94,7 @@ def of_pictures(
 
 
 class Scan(NamedTuple):
-    """What one pass has seen of N images."""
+    """Faults and digests of N images, from one pass over their regions."""
 
     bad: Ints  # images with NaN or inf
     dead: Ints  # (D, 2) image and region whose numbers are all equal
@@ -102,7 +102,7 @@ class Scan(NamedTuple):
 
 
 def scan(images: Regions, advance: Callable[[int], object]) -> Scan:
-    """Look at every region once; `advance` is told how many images were read."""
+    """Read every region once; `advance` is called with the number of images read."""
     each = max(1, PIECE // max(1, 4 * images.width * int(images.counts.max(initial=1))))
     bad, dead, marks = [], [], []
     for start in range(0, len(images), each):

@@ -29,7 +29,7 @@ Advance = Callable[[int], object]
 
 
 class Played(NamedTuple):
-    """What the two have reached under one protocol."""
+    """Measures of both scorers under one protocol."""
 
     protocol: ProtocolCard
     gallery: dict[str, int]
@@ -42,7 +42,7 @@ class Played(NamedTuple):
 def play(protocols: Sequence[ProtocolCard], split: Split, advance: Advance = lambda images: None) -> list[Played]:
     """Both under each of some protocols of one split; DataError as `protocols.folds`.
 
-    `advance` is told of images as they are scored, four times each: two passes of two scorers.
+    `advance` is called with the number of images scored, four times each: two passes of two scorers.
     """
     parts = [split_folds(card, split) for card in protocols]
     flat = [fold for own in parts for fold in own]
@@ -60,7 +60,7 @@ def play(protocols: Sequence[ProtocolCard], split: Split, advance: Advance = lam
 
 
 def faults(played: Iterable[Played]) -> Iterator[Finding]:
-    """What the two have reached and should not have."""
+    """Findings where a scorer has reached what it should not."""
     for one in played:
         first = {way: one.oracle[f"{way}_r1"] for way in ("i2t", "t2i")}
         reached = ", ".join(f"{way} R@1 {value:.2f}" for way, value in first.items())

@@ -30,7 +30,7 @@ TEXT_FILES = (".txt", ".jsonl")
 
 
 class Validation:
-    """One dataset, as far as it can be opened, and what was found so far."""
+    """The checks of one dataset, and their report so far."""
 
     def __init__(self, card: DatasetCard, data: Path, cache: Path, steps: Steps) -> None:
         self.card, self.data, self.cache, self.steps = card, data, cache, steps
@@ -38,7 +38,7 @@ class Validation:
         self.report = Report(card.name, str(data / card.folder))
 
     def run(self) -> Report:
-        """Look at everything."""
+        """Check everything that can be opened."""
         place = self.tried("dataset-unreadable", lambda: place_of(self.card, self.data, self.cache))
         if place is not None:
             self.look(place)
@@ -62,14 +62,14 @@ class Validation:
             self.tried("dataset-unreadable", self.score)
 
     def tried(self, code: str, call: Callable[[], Value], split: str = "") -> Value | None:
-        """What a call gives; where it cannot, why is a finding, but not what is known of a file already."""
+        """The value of a call; an error becomes a finding, but not a second one of one file that is absent."""
         try:
             return call()
         except DataError as error:
             finding = Finding(Severity.ERROR, code, error.message, self.within(error.location), split=split)
         except OSError as error:
             finding = Finding(
-                Severity.ERROR, code, str(error), self.within(Location(error.filename or "")), split=split
+                Severity.ERROR, code, str(error), self.within(Location(str(error.filename or ""))), split=split
             )
         known = {(one.message, one.location) for one in self.report.findings}
         absent = {one.location.file for one in self.report.findings if one.code == "file-absent"}
@@ -99,7 +99,7 @@ class Validation:
             self.report.findings += line_ends(path, name)
 
     def open(self, reader: Reader | None, split: str) -> None:
-        """A split and what in it is not the card's; it is looked at in any case."""
+        """Read a split; what differs from the card is a finding, and the split is checked in any case."""
         content = self.tried("split-unreadable", lambda: reader.read(split), split) if reader else None
         if content is None:
             return
@@ -168,7 +168,7 @@ class Validation:
 
 
 def validated(card: DatasetCard, data: Path, cache: Path, steps: Steps) -> Report:
-    """All that is to be said of a dataset below the data root. Nothing is written but what `cache` remembers."""
+    """The report of a dataset below the data root. Nothing is written but facts about its files into the cache."""
     return Validation(card, data, cache, steps).run()
 
 

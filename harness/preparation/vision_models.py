@@ -166,7 +166,7 @@ def check_whole(model: str, missing: Iterable[str]) -> None:
 
 @contextmanager
 def reading(model: str) -> Iterator[None]:
-    """Makes errors for people of what the libraries say of a model's files."""
+    """Raise a DataError for what the libraries raise of a model's files, ConfigError for an absent library."""
     try:
         from safetensors import SafetensorError  # it comes with transformers
 
@@ -181,7 +181,7 @@ def reading(model: str) -> Iterator[None]:
 
 @contextmanager
 def fitting(model: str, device: torch.device) -> Iterator[None]:
-    """Makes errors for people of what goes wrong when a model sees its first picture."""
+    """Raise a ResourceError where a device has no room for a model, DataError where it refuses its first picture."""
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ResourceError(f"--device {device}: this process sees {torch.cuda.device_count()} CUDA devices")
     try:
