@@ -30,7 +30,7 @@ import psutil
 from rich.console import Console
 
 from harness.config.cards import DatasetCard
-from harness.data.region_store import FACTS, IDS, OFFSETS, REGIONS, Facts
+from harness.data.region_store import FACTS, IDS, OFFSETS, REGIONS, StoreFacts
 from harness.executors.placement import this_machine
 from harness.files import write_atomic
 
@@ -111,7 +111,7 @@ def write_store(folder: Path, names: list[str]) -> None:
     np.save(folder / OFFSETS, np.arange(len(names) + 1) * R)
     (folder / IDS).write_text("".join(f"{names[number]}\n" for number in order))
     about: dict[str, Any] = {"images": len(names), "regions": len(names) * R, "width": F, "dtype": "float32"}
-    facts = Facts(**about, boxes=False, sizes=False, origin={})
+    facts = StoreFacts(**about, boxes=False, sizes=False, origin={})
     (folder / FACTS).write_text(facts.model_dump_json())
 
 

@@ -6,8 +6,7 @@ HarnessError                  2
 ├── ResourceError             2   no node, device or disk can meet the request; nothing ran
 ├── DataError                 3   data or protocol does not match its card; nothing was scored
 ├── TrialError                4   one trial failed, the others go on; carries its failure class
-│   ├── NonFiniteError            NaN or inf in the loss or in the scores
-│   └── OutOfMemoryError          the device or the host ran out of memory
+│   └── NonFiniteError            NaN or inf in the loss or in the scores
 └── StoreError                6   the tracking store or the results folder cannot be reached or written
 
 Every message says what is wrong, where, and what to do next.
@@ -17,6 +16,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
 
 
 class HarnessError(Exception):
@@ -37,10 +38,35 @@ class ResourceError(HarnessError):
     """The machine or the cluster cannot meet the request."""
 
 
+class Location(NamedTuple):
+    """Where something stands: a file, and the line, row or entry in it."""
+
+    file: Path | str  # empty where it is not known
+    entry: str = ""
+
+    def __str__(self) -> str:
+        return ", ".join(filter(None, (str(self.file), self.entry)))
+
+    def within(self, entry: str) -> Location:
+        """An entry in what stands here."""
+        return self._replace(entry=", ".join(filter(None, (self.entry, entry))))
+
+
+NOWHERE = Location("")
+
+
 class DataError(HarnessError):
-    """Data or protocol does not match its card."""
+    """Data or protocol does not match its card; `location` is what is wrong, and printed before the message."""
 
     exit_code = 3
+
+    def __init__(self, message: str, location: Location = NOWHERE) -> None:
+        super().__init__(message, location)
+        self.message = message
+        self.location = location
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (str(self.location), self.message)))
 
 
 class TrialError(HarnessError):
@@ -54,12 +80,6 @@ class NonFiniteError(TrialError):
     """NaN or inf where a finite number was needed."""
 
     failure = "nonfinite"
-
-
-class OutOfMemoryError(TrialError):
-    """Out of memory in training: the batch is never shrunk, so the trial fails."""
-
-    failure = "oom"
 
 
 class StoreError(HarnessError):

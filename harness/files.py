@@ -1,4 +1,4 @@
-"""Files of a dataset: present, unchanged, and facts about them worked out once and remembered."""
+"""Files read with errors that say where, and replaced so that a reader sees the old or the new one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +16,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import DataError
+from harness.errors import DataError, Location
 
-CHUNK = 1 << 22
+LONGEST_NAME = 100  # characters
+Hook = Callable[[dict[str, Any]], Any]
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """The error of a file or a folder that cannot be read."""
+    return DataError(f"cannot be read ({error}); see to its rights, and whether it is there", Location(path))
 
 
 def sha256(path: Path) -> str:
@@ -26,19 +33,24 @@ def sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
+        raise unreadable(path, error) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content; DataError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def read_text(path: Path) -> str:
     """A UTF-8 file, with or without a byte order mark; DataError names the line that is not UTF-8."""
+    data = read_bytes(path)
     try:
-        data = path.read_bytes()
         return data.decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line} is not UTF-8 ({error}); convert the file, or get it again") from error
+        raise _not_utf8(path, data[: error.start].count(b"\n") + 1, error) from error
 
 
 def read_lines(path: Path, each: str) -> list[str]:
@@ -46,36 +58,34 @@ def read_lines(path: Path, each: str) -> list[str]:
 
     DataError names a line that is empty or not UTF-8; `each` says what every line is.
     """
-    try:
-        lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
     texts = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_bytes(path).removesuffix(b"\n").split(b"\n"), start=1):
         try:
             text = line.decode("utf-8").strip()
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}, line {number} is not UTF-8 ({error}); convert the file") from error
+            raise _not_utf8(path, number, error) from error
         if not text:
-            raise DataError(f"{path}, line {number} is empty; every line {each}")
+            raise DataError(f"an empty line; every line {each}", Location(path, f"line {number}"))
         texts.append(text)
     return texts
 
 
-def npz(**arrays: NDArray[Any]) -> bytes:
-    """Arrays as the bytes of an .npz file."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
+def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
+    return DataError(f"not UTF-8 ({error}); convert the file, or get it again", Location(path, f"line {line}"))
 
 
-def load_arrays(path: Path | BinaryIO) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file of the cache; DataError where it is damaged."""
+def read_json(path: Path, hook: Hook | None = None) -> Any:
+    """The JSON of a file, each object given to `hook`; DataError where it cannot be read or is none."""
+    return parse_json(read_text(path), Location(path), hook)
+
+
+def parse_json(text: str, location: Location, hook: Hook | None = None) -> Any:
+    """JSON that stands at a location; DataError where it is none."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is damaged ({error}); delete it, it is made anew") from error
+        return json.loads(text, object_hook=hook)
+    except (ValueError, RecursionError) as error:
+        hint = lfs_hint(Path(location.file)) or "correct it, or get the file again"
+        raise DataError(f"not readable as JSON ({error}); {hint}", location) from error
 
 
 def lfs_hint(path: Path) -> str:
@@ -85,34 +95,34 @@ def lfs_hint(path: Path) -> str:
     return "it is a Git LFS pointer and not the file itself: run `git lfs pull` where it came from" if pointer else ""
 
 
-def read_json(text: str, path: Path, where: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """JSON of a file, each object given to `hook`; DataError names the place `where` it does not parse."""
-    try:
-        return json.loads(text, object_hook=hook)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not readable JSON ({error}); {lfs_hint(path) or 'get it again'}") from error
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replace a file by rename, so that a reader sees the old or the new content and nothing between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+def npz(**arrays: NDArray[Any]) -> bytes:
+    """Arrays as the bytes of an .npz file."""
+    return _bytes(np.savez, **arrays)
 
 
 def npy(array: NDArray[Any]) -> bytes:
     """An array as the bytes of an .npy file."""
+    return _bytes(np.save, arr=array)
+
+
+def _bytes(save: Callable[..., None], **arrays: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
+    save(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Arrays as a compressed .npz file, replaced atomically."""
+    write_atomic(path, _bytes(np.savez_compressed, **arrays))
+
+
+def load_arrays(path: Path | BinaryIO) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file that this program wrote; DataError where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is damaged ({error}); delete it, it is worked out again") from error
 
 
 @contextmanager
@@ -122,13 +132,20 @@ def replacing(file: Path) -> Iterator[Path]:
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
 
 
-def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Arrays as .npz, replaced atomically."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_atomic(path, buffer.getvalue())
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replace a file by rename, so that a reader sees the old or the new content and nothing between."""
+    with replacing(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def safe_name(name: str) -> str:
+    """A name as one of a file, which leads to no other folder and is not hidden; two that differ stay different."""
+    plain = re.sub(r"[^\w.-]|^\.", "_", name)[:LONGEST_NAME] or "_"
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"

@@ -1,4 +1,4 @@
-"""What `harness validate` says of datasets: a page for people, and the same as JSON."""
+"""What the commands about datasets print: findings, cards, downloads, region stores; as pages and as JSON."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rich.text import Text
 
 from harness.cli.output import table
 from harness.config.cards import DatasetCard
-from harness.data.region_store import Made
-from harness.preparation.card import Measured, Request
+from harness.data.region_store import WrittenStore
+from harness.preparation.card import CardRequest, MeasuredCard
 from harness.preparation.download import Item
 from harness.preparation.findings import Finding, Report, Severity
 
@@ -53,29 +53,29 @@ def numbers(kind: str, rows: dict[str, dict[str, int | str]] | dict[str, dict[st
     """A line a split or a protocol."""
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     heads = [column.replace("_", "\n") for column in columns]
-    made = table(kind, *heads, right=heads)
+    lines = table(kind, *heads, right=heads)
     for name, row in rows.items():
-        made.add_row(Text(name, style="bold"), *(number(row.get(column, "")) for column in columns))
-    return made
+        lines.add_row(Text(name, style="bold"), *(number(row.get(column, "")) for column in columns))
+    return lines
 
 
 def number(value: int | float | str) -> str:
-    """A number for people."""
+    """A number with commas and two decimals, as a cell of a table."""
     return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
 def findings_table(findings: Iterable[Finding]) -> Table:
-    """What was found: how bad, its name and split, what it is, and the first examples."""
-    made = table("", "findings")
+    """A row per finding: how bad, its name and split, what it is, and the first examples."""
+    rows = table("", "findings")
     for one in findings:
-        made.add_row(Text(one.severity, style=STYLES[one.severity]), told(one))
-    return made
+        rows.add_row(Text(one.severity, style=STYLES[one.severity]), finding_text(one))
+    return rows
 
 
-def told(one: Finding) -> Text:
+def finding_text(one: Finding) -> Text:
     """A finding in words."""
-    where = "" if one.examples or str(one.spot) in one.message else str(one.spot)
-    head = " · ".join(filter(None, (one.code, one.split, where)))
+    location = "" if one.examples else str(one.location)
+    head = " · ".join(filter(None, (one.code, one.split, location)))
     how_many = f"{one.count:,} × " if one.examples else ""
     more = ["…"] * (one.count > len(one.examples) > 0)
     body = "\n".join([f"{how_many}{one.message}", *(f"· {line}" for line in [*one.examples, *more])])
@@ -86,12 +86,12 @@ def last_line(reports: list[Report]) -> str:
     """How many errors and warnings, and what to do."""
     counts = sum((report.counts for report in reports), Counter[str]())
     worst = next((severity for severity in Severity if counts[severity]), Severity.NOTE)
-    said = ", ".join(f"{counts[severity]} {severity}{'s' * (counts[severity] != 1)}" for severity in Severity)
-    return f"{said}: {ADVICE[worst]}"
+    numbers = ", ".join(f"{counts[severity]} {severity}{'s' * (counts[severity] != 1)}" for severity in Severity)
+    return f"{numbers}: {ADVICE[worst]}"
 
 
 def validation_json(reports: Iterable[Report]) -> dict[str, Any]:
-    """The same as JSON."""
+    """The findings of every dataset, and their number by severity."""
     every = list(reports)
     counts = sum((report.counts for report in every), Counter[str]())
     return {
@@ -110,59 +110,79 @@ def finding_json(one: Finding) -> dict[str, Any]:
     about = {"severity": str(one.severity), "code": one.code, "message": one.message, "split": one.split or None}
     return {
         **about,
-        **{"file": one.spot.file or None, "entry": one.spot.entry or None},
+        **{"file": one.location.file or None, "entry": one.location.entry or None},
         **{"count": one.count, "examples": list(one.examples)},
     }
 
 
-def card_json(asked: Request, found: Measured) -> dict[str, Any]:
-    """What was written, for programs."""
+def card_json(request: CardRequest, measured: MeasuredCard) -> dict[str, Any]:
+    """The file of a new card, and its counts."""
     return {
-        **{"written": str(asked.file), "folder": str(asked.folder), "bytes": found.size},
-        **found.card.model_dump(mode="json", include={"name", "layout", "feature_width", "max_regions", "splits"}),
+        **{"written": str(request.file), "folder": str(request.folder), "bytes": measured.size},
+        **measured.card.model_dump(mode="json", include={"name", "layout", "feature_width", "max_regions", "splits"}),
     }
 
 
-def card_page(asked: Request, found: Measured) -> list[str]:
-    """The same for people."""
-    card = found.card
+def card_page(request: CardRequest, measured: MeasuredCard) -> list[str]:
+    """The file of a new card, its counts, and what to do next."""
+    card = measured.card
     of_split = (f"{split} {size.images:,} images, {size.captions:,} captions" for split, size in card.splits.items())
     return [
-        f"{asked.file} written: layout {card.layout}, {card.feature_width:,} numbers a region, at most "
-        f"{card.max_regions:,} regions an image, {found.size / 1e6:,.2f} MB in {len(card.files)} files",
+        f"{request.file} written: layout {card.layout}, {card.feature_width:,} numbers a region, at most "
+        f"{card.max_regions:,} regions an image, {measured.size / 1e6:,.2f} MB in {len(card.files)} files",
         " · ".join(of_split),
-        *found.remarks,
+        *measured.remarks,
         f"next: say title, licence and origin in it; harness run --datasets {card.name}",
     ]
 
 
-def convert_page(made: Made) -> Iterator[str]:
-    """What there is now, in words."""
-    facts = made.facts
-    size = decimal(made.bytes)
+def convert_page(store: WrittenStore) -> Iterator[str]:
+    """The store that there is now, and how much of it is new."""
+    yield from store_page(store, "made of the same files")
+    if store.skipped:
+        yield f"{store.skipped:,} images stood in the sources once more, alike, and were left out"
+
+
+def convert_json(store: WrittenStore) -> dict[str, Any]:
+    """The counts of a store made of features."""
+    more = {"skipped": store.skipped, "seconds": round(store.seconds, 3)}
+    return {**store_json(store, "boxes", "sizes"), **more}
+
+
+def extract_page(store: WrittenStore) -> Iterator[str]:
+    """The store that there is now, by which model, and how much of it is new."""
+    origin = store.facts.origin
+    yield from store_page(store, "of the same model and pictures", f", by {origin['class']} {origin['model']}")
+
+
+def extract_json(store: WrittenStore) -> dict[str, Any]:
+    """The counts and the origin of a store made of pictures."""
+    return {**store_json(store, "origin"), "seconds": store.seconds}
+
+
+def store_page(store: WrittenStore, same: str, by: str = "") -> Iterator[str]:
+    """A store's counts; `same` says what an earlier call made it of, where it was there already."""
+    facts = store.facts
     yield (
-        f"{made.folder}: {facts.images:,} images, {facts.regions:,} regions of {facts.width:,} numbers, "
-        f"{facts.dtype}, {size}, in {made.seconds:,.1f} s"
+        f"{store.folder}: {facts.images:,} images, {facts.regions:,} regions of {facts.width:,} numbers, "
+        f"{facts.dtype}, {decimal(store.bytes)}{by}, in {store.seconds:,.1f} s"
     )
-    if made.before == facts.images:
-        yield "all of it was there already, made of the same files; --force makes it anew"
-    elif made.before:
-        yield f"{made.before:,} of the images were there already"
-    if made.skipped:
-        yield f"{made.skipped:,} images stood in the sources once more, alike, and were left out"
+    if store.before == facts.images:
+        yield f"all of it was there already, {same}; --force makes it again"
+    elif store.before:
+        yield f"{store.before:,} of the images were there already"
 
 
-def convert_json(made: Made) -> dict[str, Any]:
-    """What there is now, for programs."""
-    facts = made.facts.model_dump(include={"images", "regions", "width", "dtype", "boxes", "sizes"})
-    more = {"before": made.before, "skipped": made.skipped, "seconds": round(made.seconds, 3)}
-    return {"folder": str(made.folder), **facts, "bytes": made.bytes, **more}
+def store_json(store: WrittenStore, *more: str) -> dict[str, Any]:
+    """A store's counts, and more of its facts."""
+    facts = store.facts.model_dump(include={"images", "regions", "width", "dtype", *more})
+    return {"folder": str(store.folder), **facts, "bytes": store.bytes, "before": store.before}
 
 
-def fetch_page(card: DatasetCard, wanted: list[Item]) -> Iterator[str]:
+def fetch_page(card: DatasetCard, items: list[Item]) -> Iterator[str]:
     """What is about to be loaded: from where, how much, under which licence, and what becomes of it."""
     yield f"{card.title}; licence: {card.licence}"
-    for item in wanted:
+    for item in items:
         here = ", which is here already" * (not item.left)
         yield f"{item.download.url}, {decimal(item.download.bytes)}{here}"
         for target in item.download.targets:
@@ -177,22 +197,3 @@ def fetch_json(card: DatasetCard, all_items: list[Item], loaded: list[Item]) -> 
         for key, group in (("files", all_items), ("loaded", loaded))
     }
     return {"dataset": card.name, **files}
-
-
-def extract_page(made: Made) -> Iterator[str]:
-    """What there is now, in words."""
-    facts, origin = made.facts, made.facts.origin
-    yield (
-        f"{made.folder}: {facts.images:,} images, {facts.regions:,} regions of {facts.width:,} numbers, {facts.dtype}, "
-        f"{decimal(made.bytes)}, by {origin['class']} {origin['model']}, in {made.seconds:,.1f} s"
-    )
-    if made.before == facts.images:
-        yield "all of it was there already, of the same model and the same pictures' ids; --force makes it anew"
-    elif made.before:
-        yield f"{made.before:,} of the images were there already"
-
-
-def extract_json(made: Made) -> dict[str, Any]:
-    """What there is now, for programs."""
-    facts = made.facts.model_dump(include={"images", "regions", "width", "dtype", "origin"})
-    return {"folder": str(made.folder), **facts, "bytes": made.bytes, "before": made.before, "seconds": made.seconds}

@@ -37,16 +37,16 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
     config, registry, out = flags.open()
     card = registry.dataset(name)
     items = download.items(card, config.data)
-    wanted = [item for item in items if not item.is_done]
-    out.note(*(fetch_page(card, wanted) if wanted else ()))
-    if left := sum(item.left for item in wanted):
+    missing = [item for item in items if not item.is_done]
+    out.note(*(fetch_page(card, missing) if missing else ()))
+    if left := sum(item.left for item in missing):
         download.check_room(config.data / card.folder, left)
         agree(f"Load {left / 1e6:,.1f} MB into {config.data / card.folder}?", yes)
-    for item in wanted:
+    for item in missing:
         with sigterm_raises(), bar(item.download.file, item.download.bytes, 0, shown=not flags.quiet) as tell:
             download.fetch(item, tell, keep)
     place = f"all files of {name} that its card can download are in {config.data / card.folder}"
-    out.answer(fetch_json(card, items, wanted), f"{place}; next: harness run --datasets {name}")
+    out.answer(fetch_json(card, items, missing), f"{place}; next: harness run --datasets {name}")
     return 0
 
 
@@ -69,8 +69,10 @@ def convert(
 
     out, shown = flags.out(), not (flags.quiet or flags.as_json)
     with sigterm_raises():
-        made = convert.convert(sources, folder, dtype, force, lambda total, done: bar("converting", total, done, shown))
-    out.answer(convert_json(made), *convert_page(made))
+        store = convert.convert(
+            sources, folder, dtype, force, lambda total, done: bar("converting", total, done, shown)
+        )
+    out.answer(convert_json(store), *convert_page(store))
     return 0
 
 
@@ -96,7 +98,7 @@ def extract(
     dtype: Literal["float32", "float16"],
     batch_size: int,
     force: bool,
-    **wanted: Any,
+    **settings: Any,
 ) -> int:
     """Make a region store of pictures through a vision model; what was interrupted goes on.
 
@@ -108,15 +110,13 @@ def extract(
     from harness.preparation import extract, vision_models
     from harness.trial.device import choose_device
 
-    out, shown = flags.out(), not (flags.quiet or flags.as_json)
-    found = find_pictures(images)
-    out.note(*[f"left out of {images}, as they are no pictures: {found.others:,} files"] * bool(found.others))
+    out, watch = flags.out(), partial(counter, shown=not (flags.quiet or flags.as_json))
+    pictures = find_pictures(images)
+    out.note(*[f"left out of {images}, as they are no pictures: {pictures.others:,} files"] * bool(pictures.others))
     with sigterm_raises():
-        extractor = vision_models.load(vision_models.Wanted(**wanted), choose_device(flags.device or "auto"))
-        made = extract.extract(
-            found.files, extractor, folder, dtype, batch_size, force, lambda total, done: counter(total, done, shown)
-        )
-    out.answer(extract_json(made), *extract_page(made))
+        extractor = vision_models.load(vision_models.ModelChoice(**settings), choose_device(flags.device or "auto"))
+        store = extract.extract(pictures.files, extractor, folder, dtype, batch_size, force, watch)
+    out.answer(extract_json(store), *extract_page(store))
     return 0
 
 
@@ -132,7 +132,7 @@ def agree(question: str, yes: bool) -> None:
 
 @contextmanager
 def bar(what: str, total: int, done: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where that is a terminal; what it yields is told how many of the bytes are done."""
+    """A bar on stderr, where that is a terminal; call what it yields with the bytes that are done."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -151,7 +151,7 @@ def bar(what: str, total: int, done: int, shown: bool) -> Iterator[Callable[[int
 
 @contextmanager
 def counter(total: int, done: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """The same for pictures."""
+    """A bar on stderr as `bar`, of pictures per second."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -170,7 +170,7 @@ def counter(total: int, done: int, shown: bool) -> Iterator[Callable[[int], None
 
 @contextmanager
 def passing_bar(what: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr that is gone afterwards; what it yields is told how many steps more are done."""
+    """A bar on stderr that is gone afterwards; call what it yields with the steps done since."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -220,19 +220,19 @@ def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
     from harness.preparation import card
 
     config, registry, out = flags.open()
-    asked = card.request(config, registry.datasets, name, folder, config.cache)
-    found = card.write_card(asked, out.note, force)
-    out.answer(card_json(asked, found), *card_page(asked, found))
+    request = card.request_of(config, registry.datasets, name, folder, config.cache)
+    measured = card.write_card(request, out.note, force)
+    out.answer(card_json(request, measured), *card_page(request, measured))
     return 0
 
 
-@click.command(short_help="Look at a dataset from all sides before it is scored.")
+@click.command(short_help="Check a dataset before it is scored.")
 @takes(CONFIG, OUTPUT)
 @click.option(
     "--dataset", "--datasets", "datasets", type=NameList(), help="Names or globs; default: [campaign] datasets."
 )
 def validate(flags: Flags) -> int:
-    """Look at a dataset from all sides and say what is wrong, with file and line; nothing is scored.
+    """Check the files, splits, captions, regions and protocols of a dataset; every fault has its file and line.
 
     Errors end with exit code 3. Warnings and notes do not: what they mean for results is said with each.
     """

@@ -1,4 +1,4 @@
-"""Arrays of datasets in .npy files: opened memory-mapped, held to their header, never a pickle."""
+"""Arrays of datasets in .npy files: opened memory-mapped, checked against their header, never a pickle."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import DataError
-from harness.files import lfs_hint
+from harness.errors import DataError, Location
+from harness.files import lfs_hint, unreadable
 
 CHUNK = 1 << 24  # bytes read at a time when a file is checked
 BROKEN = (ValueError, KeyError, SyntaxError, TokenError)  # a header is Python's words for a dict
@@ -34,23 +34,27 @@ class Header(NamedTuple):
 
 def open_array(path: Path, axes: tuple[str, ...]) -> NDArray[Any]:
     """An .npy file of floats with these axes, memory-mapped; DataError where it is another thing or cut short."""
-    header = read_header(path)
-    if header.dtype.hasobject:
-        raise DataError(f"{path} holds pickled objects, which are never loaded; save it as a plain float32 array")
-    if len(header.shape) != len(axes) or header.dtype.kind != "f":
-        needed = f"floats of shape ({', '.join(axes)}) are needed"
-        raise DataError(f"{path} holds {header.dtype} of shape {header.shape}; {needed}")
-    if header.fortran:
-        raise DataError(f"{path} is in Fortran order, an image's numbers far apart; save numpy.ascontiguousarray of it")
-    expected, found = header.size, path.stat().st_size
-    if expected != found:
-        raise DataError(
-            f"{path}: its header promises {header.shape} {header.dtype}, {expected:,} bytes, but it has {found:,}; "
-            "it was cut short or damaged: get it again"
-        )
-    if not math.prod(header.shape):
-        raise DataError(f"{path} holds no numbers, its shape is {header.shape}; get it again")
+    header, size = read_header(path), path.stat().st_size
+    if problem := _problem(header, size, axes):
+        raise DataError(problem, Location(path))
     return np.memmap(path, dtype=header.dtype, mode="r", offset=header.start, shape=header.shape)
+
+
+def _problem(header: Header, size: int, axes: tuple[str, ...]) -> str:
+    """Why a file of so many bytes is no array of floats with these axes; empty where it is one."""
+    held = f"{header.dtype} of shape {header.shape}"
+    if header.dtype.hasobject:
+        return "holds pickled objects, which are never loaded; save it as a plain float32 array"
+    if len(header.shape) != len(axes) or header.dtype.kind != "f":
+        return f"holds {held}; floats of shape ({', '.join(axes)}) are needed"
+    if header.fortran:
+        return "in Fortran order, an image's numbers far apart; save numpy.ascontiguousarray of it"
+    if header.size != size:
+        bytes_ = f"{header.size:,} bytes, but it has {size:,}"
+        return f"its header promises {held}, {bytes_}; it was cut short or damaged: get it again"
+    if not math.prod(header.shape):
+        return f"holds no numbers, its shape is {header.shape}; get it again"
+    return ""
 
 
 def parse_header(file: BinaryIO) -> Header:
@@ -65,10 +69,10 @@ def read_header(path: Path) -> Header:
         with path.open("rb") as file:
             return parse_header(file)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
+        raise unreadable(path, error) from error
     except BROKEN as error:
         hint = lfs_hint(path) or "a pickle is never loaded"
-        raise DataError(f"{path} is no .npy file of numbers ({error}); {hint}") from error
+        raise DataError(f"no .npy file of numbers ({error}); {hint}", Location(path)) from error
 
 
 def check_finite(path: Path, array: NDArray[Any]) -> str:
@@ -78,5 +82,6 @@ def check_finite(path: Path, array: NDArray[Any]) -> str:
         piece = array[start : start + each]
         finite = np.isfinite(piece).reshape(len(piece), -1).all(axis=1)
         if not finite.all():
-            raise DataError(f"{path}: row {start + int(finite.argmin())} holds NaN or inf; extract or get it again")
+            row = start + int(finite.argmin())
+            raise DataError("holds NaN or inf; extract or get it again", Location(path, f"row {row}"))
     return "yes"

@@ -1,18 +1,19 @@
-"""Files that are present and unchanged, and facts about them remembered under `<results>/cache`."""
+"""Files of datasets that are present and unchanged, and what is worked out of them, under `<results>/cache`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from harness.data.content import Place
-from harness.errors import DataError, StoreError
-from harness.files import sha256, write_atomic
+from harness.errors import DataError, Location, StoreError
+from harness.files import sha256, unreadable, write_atomic
 
 MEMORY = "fingerprints.json"
 
@@ -48,14 +49,15 @@ def present(folder: Path, name: str) -> bool:
 def checked_sha256(place: Place, name: str) -> str:
     """The sha256 of a file or folder of the dataset; DataError with both hashes where its card says another."""
     path = place.folder / name
-    found = folder_sha256(place.cache, path) if path.is_dir() else remembered(place.cache, path, "sha256", sha256)
+    digest = folder_sha256(place.cache, path) if path.is_dir() else file_fact(place.cache, path, "sha256", sha256)
     expected = next((file.sha256 for file in place.card.files if file.path == name), "")
-    if expected and found != expected:
+    if expected and digest != expected:
         raise DataError(
-            f"{path}: its sha256 is {found}, the card says {expected}; it is damaged or another release: "
-            f"get it again from {place.card.origin}, or write a card of your own for it"
+            f"its sha256 is {digest}, the card says {expected}; it is damaged or another release: "
+            f"get it again from {place.card.origin}, or write a card of your own for it",
+            Location(path),
         )
-    return found
+    return digest
 
 
 def folder_sha256(cache: Path, folder: Path) -> str:
@@ -69,9 +71,9 @@ def folder_sha256(cache: Path, folder: Path) -> str:
         listing = sorted((name, status.st_size, status.st_mtime_ns) for name, status in stats)
         state = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
         names = [name for name, *_ in listing]
-        return _recalled(cache, f"sha256 {folder.resolve()} {state}", lambda: _sha256_of_all(folder, names))
+        return _fact(cache, f"sha256 {folder.resolve()} {state}", lambda: _sha256_of_all(folder, names))
     except OSError as error:
-        raise DataError(f"{folder} cannot be read ({error}); see to its files and their rights") from error
+        raise unreadable(folder, error) from error
 
 
 def _sha256_of_all(folder: Path, names: list[str]) -> str:
@@ -81,30 +83,30 @@ def _sha256_of_all(folder: Path, names: list[str]) -> str:
     return total.hexdigest()
 
 
-def remembered(cache: Path, path: Path, what: str, work_out: Callable[[Path], str]) -> str:
+def file_fact(cache: Path, path: Path, what: str, work_out: Callable[[Path], str]) -> str:
     """A fact about a file; worked out again only when the file's size or time of change is another."""
     status = path.stat()
     key = f"{what} {path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    return _recalled(cache, key, lambda: work_out(path))
+    return _fact(cache, key, lambda: work_out(path))
 
 
-def _recalled(cache: Path, key: str, work_out: Callable[[], str]) -> str:
-    fact = _memory(cache).get(key)
+def _fact(cache: Path, key: str, work_out: Callable[[], str]) -> str:
+    fact = _facts(cache).get(key)
     if fact is None:
         fact = work_out()
-        keep(cache / MEMORY, json.dumps({**_memory(cache), key: fact}, indent=0, sort_keys=True))
+        save(cache / MEMORY, json.dumps({**_facts(cache), key: fact}, indent=0, sort_keys=True))
     return fact
 
 
-def _memory(cache: Path) -> dict[str, str]:
-    """What is remembered; nothing where the file is absent or damaged, for all of it can be worked out again."""
+def _facts(cache: Path) -> dict[str, str]:
+    """All facts by their keys; none where the file is absent or damaged, for they can be worked out again."""
     file = cache / MEMORY
     try:
         status = file.stat()
-        memory = _parsed(file, status.st_ino, status.st_mtime_ns)
+        facts = _parsed(file, status.st_ino, status.st_mtime_ns)
     except (FileNotFoundError, ValueError):
         return {}
-    return memory if isinstance(memory, dict) else {}
+    return facts if isinstance(facts, dict) else {}
 
 
 @lru_cache(maxsize=4)
@@ -113,9 +115,16 @@ def _parsed(file: Path, inode: int, changed: int) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def keep(path: Path, content: str | bytes) -> None:
-    """Write into the cache by atomic replace; StoreError where it cannot be written."""
-    try:
+def save(path: Path, content: str | bytes) -> None:
+    """Write a file of the cache, replaced atomically; StoreError where it cannot be written."""
+    with writing(path):
         write_atomic(path, content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """StoreError where a file of the cache cannot be written."""
+    try:
+        yield
     except OSError as error:
         raise StoreError(f"{path} cannot be written ({error}); set [paths] results to a folder with room") from error

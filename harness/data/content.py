@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
@@ -12,7 +12,7 @@ import numpy as np
 from harness.config.cards import DatasetCard
 from harness.config.sections import Scalar
 from harness.data.regions import Ints, Regions
-from harness.errors import ConfigError
+from harness.errors import ConfigError, Location
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,22 +21,9 @@ SHOWN = 60  # characters of a caption in a message
 Kind = Literal["image", "caption"]
 
 
-class Spot(NamedTuple):
-    """Where something stands: a file of the dataset, and the line, row or entry in it."""
-
-    file: str  # empty where the reader does not say
-    entry: str
-
-    def __str__(self) -> str:
-        return ", ".join(filter(None, self))
-
-
-NOWHERE = Spot("", "")
-
-
-def by_number(kind: Kind, index: int) -> Spot:
-    """Where an image or a caption stands when its reader does not say: its number in the split, from 0."""
-    return Spot("", f"{kind} {index}")
+def by_number(kind: Kind, index: int) -> Location:
+    """An image or a caption by its number in the split, from 0, where its reader does not say more."""
+    return Location("", f"{kind} {index}")
 
 
 @dataclass(frozen=True)
@@ -48,25 +35,25 @@ class Content:
     pairs: Ints  # (P, 2) rows (image, caption)
     image_ids: tuple[str, ...]
     boxes: Regions | None = None  # of every region x, y, width, height in pixels, in the order of its image's regions
-    where: Callable[[Kind, int], Spot] = by_number  # the file and line of an image or a caption, by its number
+    location: Callable[[Kind, int], Location] = by_number  # of an image or a caption, by its number
 
     def first(self, images: int) -> Content:
         """The first images only, and the captions that match them."""
         pairs = self.pairs[self.pairs[:, 0] < images]
-        kept, column = np.unique(pairs[:, 1], return_inverse=True)
+        rows, column = np.unique(pairs[:, 1], return_inverse=True)
         return replace(
             self,
             images=self.images.first(images),
-            captions=tuple(self.captions[caption] for caption in kept),
+            captions=tuple(self.captions[row] for row in rows),
             pairs=np.stack([pairs[:, 0], column], axis=1),
             image_ids=self.image_ids[:images],
             boxes=self.boxes.first(images) if self.boxes else None,
-            where=lambda kind, index: self.where(kind, int(kept[index]) if kind == "caption" else index),
+            location=lambda kind, index: self.location(kind, int(rows[index]) if kind == "caption" else index),
         )
 
 
-class Look(NamedTuple):
-    """What people see of one image, as far as its dataset has it; nothing of an image that is numbers alone."""
+class Preview(NamedTuple):
+    """What can be shown of one image, as far as its dataset has it; all empty where an image is numbers alone."""
 
     size: tuple[int, int] | None = None  # width and height in pixels
     picture: Image.Image | None = None
@@ -75,7 +62,7 @@ class Look(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where one dataset lies: its card, its own folder, and a folder to keep what was worked out once."""
+    """Where one dataset lies: its card, its own folder, and a cache for what is worked out of its files."""
 
     card: DatasetCard
     folder: Path
@@ -119,7 +106,11 @@ def pairs_of(counts: list[int]) -> Ints:
     return np.stack([image, np.arange(len(image))], axis=1).astype(np.int64)
 
 
-def first_twice(ids: list[str]) -> str | None:
-    """The first id that stands in a list for the second time, or None."""
+def first_twice(ids: Sequence[str]) -> int | None:
+    """The place of the first id that stands in a list for the second time, or None."""
     seen: set[str] = set()
-    return next((one for one in ids if one in seen or seen.add(one)), None)  # type: ignore[func-returns-value]
+    for place, one in enumerate(ids):
+        if one in seen:
+            return place
+        seen.add(one)
+    return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,14 @@ import numpy as np
 from harness.config.cards import DatasetCard
 from harness.data import text_encoder
 from harness.data import tokens as tokenizer
-from harness.data.cache import checked_sha256, keep, require
+from harness.data.cache import checked_sha256, require, save
 from harness.data.content import Content, Place, Reader
 from harness.data.galleries import read_galleries
-from harness.data.split import Split, hold
+from harness.data.split import Split, check_split
 from harness.data.text_encoder import PretrainedTokenizer, encoder_files, how_to_get, tokenizers_version
 from harness.data.tokens import Tokenizer, Tokens, Vocabulary
 from harness.data.word_vectors import WordVectors, read_vectors
-from harness.errors import DataError, unknown
+from harness.errors import DataError, Location, unknown
 from harness.files import load_arrays, npz
 
 # Keys of [text] that many trials are older than: where they are empty, they change no key.
@@ -27,7 +29,7 @@ LATER = ("vectors", "encoder")
 
 
 class Dataset:
-    """A dataset whose splits are opened on demand, held to their card, and kept."""
+    """A dataset whose splits are opened on demand, checked against their card, and held in memory."""
 
     def __init__(self, place: Place, root: Path, reader: type[Reader], limit: int | None = None) -> None:
         self.card = place.card
@@ -55,14 +57,14 @@ class Dataset:
 
     @property
     def vectors(self) -> WordVectors | None:
-        """The word vectors that the card names, of the words of the vocabulary; read once and kept."""
+        """The word vectors that the card names, of the words of the vocabulary; read once, then from the cache."""
         name = self.card.text.vectors
         if not name:
             return None
-        path = self._kept("vectors.npz")
+        path = self._word_file("vectors.npz")
         if not path.is_file():
-            found = read_vectors(_home(self._place, self._root, name).folder / name, self._read_vocabulary().word2idx)
-            keep(path, npz(**found._asdict()))
+            file = _home(self._place, self._root, name).folder / name
+            save(path, npz(**read_vectors(file, self._read_vocabulary().word2idx)._asdict()))
         return WordVectors(**load_arrays(path))
 
     def split(self, name: str) -> Split:
@@ -71,14 +73,14 @@ class Dataset:
             content, tokens = self._content(name), self._tokens(name)
             galleries = {} if self.limit else read_galleries(self._place, name, content.image_ids)
             if self.limit is not None and self.limit < len(content.images):
-                content, kept = content.first(self.limit), content.pairs[content.pairs[:, 0] < self.limit, 1]
-                tokens = tokens.take(np.unique(kept))
+                content, captions = content.first(self.limit), content.pairs[content.pairs[:, 0] < self.limit, 1]
+                tokens = tokens.take(np.unique(captions))
             self._splits[name] = Split(**vars(content), name=name, tokens=tokens, galleries=galleries)
         return self._splits[name]
 
     @property
     def unknown_only(self) -> dict[str, int]:
-        """Of every split opened so far: captions without a single word of the vocabulary. They are kept."""
+        """Of every split opened so far: captions without a single word of the vocabulary, which are not left out."""
         return {name: split.tokens.unknown_only for name, split in self._splits.items()}
 
     @property
@@ -87,12 +89,12 @@ class Dataset:
         return {name: int(split.tokens.cut.sum()) for name, split in self._splits.items()}
 
     def _content(self, name: str) -> Content:
-        """A whole split, held to its card."""
+        """A whole split that matches its card."""
         if name not in self.card.splits:
             raise DataError(f"{self.card.name}: {unknown('split', name, self.card.splits)}")
         if name not in self._whole:
             content = self._reader.read(name)
-            hold(self.card, name, content)
+            check_split(self.card, name, content)
             self._whole[name] = content
         return self._whole[name]
 
@@ -100,23 +102,36 @@ class Dataset:
         text = self.card.text
         if text.vocabulary:
             return Vocabulary.read(self._place.folder / text.vocabulary)
-        path = self._kept("vocabulary.json")
+        path = self._word_file("vocabulary.json")
         if not path.is_file():
-            seen = [caption for name in text.vocabulary_splits for caption in self._content(name).captions]
-            keep(path, Vocabulary.build(seen, text.min_count).json())
+            self._build_vocabulary(path)
         return Vocabulary.read(path)
+
+    def _build_vocabulary(self, path: Path) -> None:
+        """Write the words of the vocabulary splits, and these splits' tokens: to cut captions takes longest."""
+        captions = {
+            name: [[*map(sys.intern, tokenizer.words(caption))] for caption in self._content(name).captions]
+            for name in self.card.text.vocabulary_splits
+        }
+        vocabulary = Vocabulary.of_words(chain.from_iterable(captions.values()), self.card.text.min_count)
+        for name, split in captions.items():
+            tokens = Tokens.stack([vocabulary.ids(caption) for caption in split])
+            save(self._word_file(f"{name}.npz"), npz(**tokens.arrays()))
+        save(path, vocabulary.json())
 
     def _tokens(self, name: str) -> Tokens:
         """Ids of a whole split's captions, worked out once."""
-        path = self._kept(f"{name}.npz")
+        path = self._word_file(f"{name}.npz")
         if not path.is_file():
-            tokens = Tokens.encode(self._content(name).captions, self.vocabulary)
-            _ = self.vectors  # now, so that a broken file is told before anything is trained
-            keep(path, npz(**tokens.arrays()))
+            _ = self.vocabulary  # which, when it is built, writes the tokens of its own splits
+        if self.card.text.vectors and not self._word_file("vectors.npz").is_file():
+            _ = self.vectors  # now, so that a broken file is an error before anything is trained
+        if not path.is_file():
+            save(path, npz(**Tokens.encode(self._content(name).captions, self.vocabulary).arrays()))
         return Tokens.of(load_arrays(path))
 
-    def _kept(self, name: str) -> Path:
-        """Where words worked out once are kept: by the data and by the tokenizer."""
+    def _word_file(self, name: str) -> Path:
+        """The file of the cache for words worked out once: by the data and by the tokenizer."""
         by = f"tokenizers{tokenizers_version()}" if self.card.text.encoder else f"nltk{version('nltk')}"
         return self._place.cache / "words" / f"{self.fingerprint[:16]}-{by}-{name}"
 
@@ -126,7 +141,8 @@ def place_of(card: DatasetCard, data: Path, cache: Path) -> Place:
     try:
         return Place(card, (data / card.folder).resolve(), cache)
     except (RuntimeError, OSError) as error:  # RuntimeError until Python 3.12
-        raise DataError(f"{data / card.folder} is a link that leads nowhere ({error}); put the folder there") from error
+        message = f"a link that leads nowhere ({error}); put the folder there"
+        raise DataError(message, Location(data / card.folder)) from error
 
 
 def _home(place: Place, root: Path, name: str) -> Place:
@@ -138,23 +154,23 @@ def _text_files(place: Place, root: Path) -> dict[str, str]:
     """The sha256 of the files of word vectors or of a text encoder, by name; DataError where they are absent."""
     vectors, encoder = place.card.text.vectors, place.card.text.encoder
     if vectors:
-        where = _home(place, root, vectors)
-        if not (where.folder / vectors).is_file():
+        home = _home(place, root, vectors)
+        if not (home.folder / vectors).is_file():
             raise _absent(place, root, "vectors", "get them, GloVe's from https://nlp.stanford.edu/projects/glove/")
-        return {vectors: checked_sha256(where, vectors)}
+        return {vectors: checked_sha256(home, vectors)}
     if encoder:
-        where = _home(place, root, encoder)
-        if not (where.folder / encoder).is_dir():
+        home = _home(place, root, encoder)
+        if not (home.folder / encoder).is_dir():
             raise _absent(place, root, "encoder", how_to_get(root / encoder))
-        names = [f"{encoder}/{name}" for name in encoder_files(where.folder / encoder)]
-        return {name: checked_sha256(where, name) for name in names}
+        names = [f"{encoder}/{name}" for name in encoder_files(home.folder / encoder)]
+        return {name: checked_sha256(home, name) for name in names}
     return {}
 
 
 def _absent(place: Place, root: Path, key: str, what_to_do: str) -> DataError:
     name = getattr(place.card.text, key)
     places = " or in ".join(dict.fromkeys([str(place.folder), str(root)]))
-    return DataError(f"{place.card.path}: [text] {key} = {name!r}: it is not in {places}; {what_to_do}")
+    return DataError(f"[text] {key} = {name!r}: it is not in {places}; {what_to_do}", Location(place.card.path))
 
 
 def fingerprint_of(place: Place, root: Path, reader: type[Reader]) -> str:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +13,8 @@ import numpy as np
 from harness.config.cards import ProtocolCard
 from harness.data.content import Place, first_twice
 from harness.data.regions import Ints
-from harness.errors import DataError
-from harness.files import lfs_hint
+from harness.errors import DataError, Location
+from harness.files import read_json, sha256
 
 
 def read_galleries(place: Place, split: str, image_ids: Sequence[str]) -> dict[str, Ints]:
@@ -24,9 +22,9 @@ def read_galleries(place: Place, split: str, image_ids: Sequence[str]) -> dict[s
 
     DataError where a file is absent, damaged, not the card's, or names an image that the split has not.
     """
-    asked = [one for one in place.card.protocols if one.gallery and one.split == split]
-    rows = {image: number for number, image in enumerate(image_ids)} if asked else {}
-    return {one.name: gallery_rows(place.folder / one.gallery, one, rows) for one in asked}
+    protocols = [one for one in place.card.protocols if one.gallery and one.split == split]
+    rows = {image: number for number, image in enumerate(image_ids)} if protocols else {}
+    return {one.name: gallery_rows(place.folder / one.gallery, one, rows) for one in protocols}
 
 
 def gallery_rows(path: Path, protocol: ProtocolCard, rows: dict[str, int]) -> Ints:
@@ -36,39 +34,35 @@ def gallery_rows(path: Path, protocol: ProtocolCard, rows: dict[str, int]) -> In
         if image not in rows:
             some = ", ".join(list(rows)[:3])
             raise DataError(
-                f"{path}: entry {entry}, image {image!r}, is not in split {protocol.split!r}, whose ids are {some}, …; "
-                f"correct the file or the split of protocol {protocol.name!r}"
+                f"image {image!r} is not in split {protocol.split!r}, whose ids are {some}, …; "
+                f"correct the file or the split of protocol {protocol.name!r}",
+                Location(path, f"entry {entry}"),
             )
     return np.array([rows[image] for image in ids], dtype=np.int64)
 
 
 def read_gallery(path: Path, expected: str) -> list[str]:
-    """The image ids of a gallery's file, held to its sha256; DataError where it is not a list of distinct ids."""
-    try:
-        content = path.read_bytes()
-        found = json.loads(content)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); the protocol's gallery belongs there") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not readable JSON ({error}); {lfs_hint(path) or 'correct it'}") from error
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != expected:
+    """The image ids of a gallery's file with this sha256; DataError where it is not a list of distinct ids."""
+    ids, digest = read_json(path), sha256(path)
+    if digest != expected:
         raise DataError(
-            f"{path}: its sha256 is {sha256}, the card says {expected}; take the file the card names, or give the "
-            "protocol a new version and this gallery_sha256"
+            f"its sha256 is {digest}, the card says {expected}; take the file the card names, or give the "
+            "protocol a new version and this gallery_sha256",
+            Location(path),
         )
-    return ids_of(path, found)
+    return ids_of(path, ids)
 
 
-def ids_of(path: Path, found: object) -> list[str]:
+def ids_of(path: Path, values: object) -> list[str]:
     """Ids as text; DataError names the entry that is none, or stands for the second time."""
-    if not isinstance(found, list) or not found:
-        raise DataError(f"{path}: a JSON list of image ids is expected, found {found!r:.60}; correct it")
-    for entry, image in enumerate(found):
+    if not isinstance(values, list) or not values:
+        raise DataError(f"a JSON list of image ids is expected, found {values!r:.60}; correct it", Location(path))
+    for entry, image in enumerate(values):
         if isinstance(image, bool) or not isinstance(image, int | str):
-            raise DataError(f"{path}: entry {entry} is {image!r:.60}, which is no image id; correct it")
-    ids = list(map(str, found))
-    twice = first_twice(ids)
-    if twice is not None:
-        raise DataError(f"{path}: image {twice!r} stands there twice; take one of the two out")
+            raise DataError(f"{image!r:.60} is no image id; correct it", Location(path, f"entry {entry}"))
+    ids = list(map(str, values))
+    second = first_twice(ids)
+    if second is not None:
+        message = f"image {ids[second]!r} stands in entry {ids.index(ids[second])} too; take one of the two out"
+        raise DataError(message, Location(path, f"entry {second}"))
     return ids

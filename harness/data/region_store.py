@@ -23,19 +23,19 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.data.arrays import check_finite, open_array, read_header
-from harness.data.cache import remembered
+from harness.data.cache import file_fact
 from harness.data.content import first_twice
 from harness.data.regions import Ints, PaddedArray, Ragged, Regions
-from harness.errors import DataError
+from harness.errors import DataError, Location
 from harness.files import lfs_hint, read_lines
 
 STORE_FILES = ("regions.npy", "offsets.npy", "ids.txt", "boxes.npy", "sizes.npy", "store.json")
 REGIONS, OFFSETS, IDS, BOXES, SIZES, FACTS = STORE_FILES
 JOURNAL = "journal.part"  # of a writer that has not finished
-ANEW = "make the store anew with `harness data convert` or `harness data extract`"
+AGAIN = "make the store again with `harness data convert` or `harness data extract`"
 
 
-class Facts(BaseModel):
+class StoreFacts(BaseModel):
     """store.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +53,7 @@ class Facts(BaseModel):
 class RegionStore(NamedTuple):
     """A store, opened."""
 
-    facts: Facts
+    facts: StoreFacts
     ids: tuple[str, ...]  # N
     images: Regions
     boxes: Ragged | None
@@ -67,15 +67,15 @@ Watch = Callable[[int, int], AbstractContextManager[Tell]]  # how far it has to 
 
 
 def unwatched(total: int, done: int) -> AbstractContextManager[Tell]:
-    """Nobody is told."""
+    """No bar."""
     return nullcontext(lambda _: None)
 
 
-class Made(NamedTuple):
+class WrittenStore(NamedTuple):
     """A store, and what was done for it."""
 
     folder: Path
-    facts: Facts
+    facts: StoreFacts
     before: int  # images that were there already
     seconds: float
     skipped: int = 0  # images that stood in the sources once more, alike
@@ -101,7 +101,7 @@ def open_store(folder: Path, cache: Path) -> RegionStore:
     rows = _array(folder / REGIONS, (facts.regions, facts.width), facts.dtype)
     offsets = read_offsets(folder / OFFSETS, facts)
     ids = read_ids(folder / IDS, facts)
-    remembered(cache, folder / REGIONS, "finite", partial(check_finite, array=rows))
+    file_fact(cache, folder / REGIONS, "finite", partial(check_finite, array=rows))
     boxes = _array(folder / BOXES, (facts.regions, 4), "float32") if facts.boxes else None
     return RegionStore(
         facts,
@@ -112,42 +112,44 @@ def open_store(folder: Path, cache: Path) -> RegionStore:
     )
 
 
-def read_facts(folder: Path) -> Facts:
+def read_facts(folder: Path) -> StoreFacts:
     """store.json; DataError where it is absent or not of this version."""
     path = folder / FACTS
     if not path.is_file():
         unfinished = "it was not finished: give the command that makes it again, it goes on where it stopped"
-        why = unfinished if (folder / JOURNAL).is_file() else f"no {FACTS} in it; {ANEW}"
-        raise DataError(f"{folder} is no region store: {why}")
+        why = unfinished if (folder / JOURNAL).is_file() else f"no {FACTS} in it; {AGAIN}"
+        raise DataError(f"no region store: {why}", Location(folder))
     try:
-        return Facts.model_validate_json(path.read_bytes())
+        return StoreFacts.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        hint = lfs_hint(path) or ANEW
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path} is damaged ({where}{': ' * bool(where)}{first['msg']}); {hint}") from None
+        hint = lfs_hint(path) or AGAIN
+        field = ".".join(map(str, first["loc"]))
+        message = f"damaged ({field}{': ' * bool(field)}{first['msg']}); {hint}"
+        raise DataError(message, Location(path, field)) from None
 
 
-def read_offsets(path: Path, facts: Facts) -> Ints:
+def read_offsets(path: Path, facts: StoreFacts) -> Ints:
     """Where each image's regions begin; DataError where they do not lie one behind the other."""
     offsets = _whole_numbers(path, (facts.images + 1,), "int64")
     if offsets[0] != 0 or offsets[-1] != facts.regions or (np.diff(offsets) < 1).any():
-        raise DataError(f"{path} does not cut {facts.regions:,} regions into {facts.images:,} images; {ANEW}")
+        message = f"does not cut {facts.regions:,} regions into {facts.images:,} images; {AGAIN}"
+        raise DataError(message, Location(path))
     return offsets
 
 
-def read_ids(path: Path, facts: Facts) -> tuple[str, ...]:
+def read_ids(path: Path, facts: StoreFacts) -> tuple[str, ...]:
     """The images' ids; DataError where one is missing or stands twice."""
     ids = read_lines(path, "is one image's id")
     if len(ids) != facts.images:
-        raise DataError(f"{path} has {len(ids):,} lines, {FACTS} promises {facts.images:,} images; {ANEW}")
-    twice = first_twice(ids)
-    if twice is not None:
-        raise DataError(f"{path}: image {twice} stands twice; {ANEW}")
+        raise DataError(f"has {len(ids):,} lines, {FACTS} promises {facts.images:,} images; {AGAIN}", Location(path))
+    second = first_twice(ids)
+    if second is not None:
+        raise DataError(f"image {ids[second]} stands twice; {AGAIN}", Location(path, f"line {second + 1}"))
     return tuple(ids)
 
 
-def read_sizes(path: Path, facts: Facts) -> NDArray[np.int32]:
+def read_sizes(path: Path, facts: StoreFacts) -> NDArray[np.int32]:
     """Width and height of every image in pixels, (N, 2)."""
     return _whole_numbers(path, (facts.images, 2), "int32").astype(np.int32)
 
@@ -165,7 +167,8 @@ def _array(path: Path, shape: tuple[int, int], dtype: str) -> NDArray[Any]:
     _present(path)
     array = open_array(path, ("regions", "width"))
     if array.shape != shape or array.dtype != dtype:
-        raise DataError(f"{path} holds {array.dtype} {array.shape}, {FACTS} promises {dtype} {shape}; {ANEW}")
+        message = f"holds {array.dtype} {array.shape}, {FACTS} promises {dtype} {shape}; {AGAIN}"
+        raise DataError(message, Location(path))
     return array
 
 
@@ -174,14 +177,14 @@ def _whole_numbers(path: Path, shape: tuple[int, ...], dtype: str) -> Ints:
     _present(path)
     header = read_header(path)
     if header.shape != shape or header.dtype != dtype:
-        raise DataError(f"{path} holds {header.dtype} {header.shape}, {dtype} {shape} is needed; {ANEW}")
+        raise DataError(f"holds {header.dtype} {header.shape}, {dtype} {shape} is needed; {AGAIN}", Location(path))
     try:
         numbers: Ints = np.load(path, allow_pickle=False).astype(np.int64)
     except (ValueError, EOFError) as error:
-        raise DataError(f"{path} is damaged ({error}); {ANEW}") from error
+        raise DataError(f"damaged ({error}); {AGAIN}", Location(path)) from error
     return numbers
 
 
 def _present(path: Path) -> None:
     if not path.is_file():
-        raise DataError(f"{path} is missing, and {FACTS} promises it; {ANEW}")
+        raise DataError(f"missing, and {FACTS} promises it; {AGAIN}", Location(path))

@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from harness.data.region_store import BOXES, FACTS, IDS, JOURNAL, OFFSETS, REGIONS, SIZES, STORE_FILES, Facts
+from harness.data.region_store import BOXES, FACTS, IDS, JOURNAL, OFFSETS, REGIONS, SIZES, STORE_FILES, StoreFacts
 from harness.data.regions import offsets
 from harness.errors import DataError, StoreError
 from harness.files import npy, write_atomic
@@ -30,8 +30,8 @@ COMMIT_SECONDS = 5.0  # of work that a killed writer may lose
 Dtype = Literal["float32", "float16"]
 
 
-class Entry(NamedTuple):
-    """A line of the journal: an image that is written."""
+class JournalLine(NamedTuple):
+    """A line of the journal: an image that is in the files."""
 
     id: str
     regions: int
@@ -52,8 +52,8 @@ class RegionWriter:
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self.origin = origin
         self.places: dict[str, int] = {}  # of every image that is written, its id and where it stands in the source
-        self._entries: list[Entry] = []  # in the journal
-        self._waiting: list[Entry] = []  # not yet
+        self._entries: list[JournalLine] = []  # in the journal
+        self._waiting: list[JournalLine] = []  # not yet
         self._files: dict[str, BinaryIO] = {}
         self._committed = time.monotonic()
         self._lock = _lock(folder)
@@ -73,7 +73,7 @@ class RegionWriter:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             if (self.folder / FACTS).is_file():
-                raise StoreError(f"{self.folder} holds a finished store; --force makes it anew, or take another folder")
+                raise StoreError(f"{self.folder} holds a finished store; --force replaces it, or take another folder")
             self._resume()
         except Timeout as error:
             raise _busy(self.folder) from error
@@ -115,7 +115,7 @@ class RegionWriter:
             self._append(REGIONS, rows)
             if boxes is not None:
                 self._append(BOXES, np.asarray(boxes, dtype="<f4"))
-            self._waiting.append(Entry(image, len(rows), rows.shape[1], size, at))
+            self._waiting.append(JournalLine(image, len(rows), rows.shape[1], size, at))
             self.places[image] = at
             if time.monotonic() - self._committed > COMMIT_SECONDS:
                 self._commit()
@@ -133,7 +133,7 @@ class RegionWriter:
         stored = np.fromfile(part, dtype=self.dtype, offset=begin)
         return bool((stored == self._as_stored(image, regions).ravel()).all())
 
-    def finish(self, **known: Any) -> Facts:
+    def finish(self, **known: Any) -> StoreFacts:
         """Give the files their names, store.json last; DataError where no image was written.
 
         `known` is what the origin should tell beside, where that is not known before the end.
@@ -154,7 +154,7 @@ class RegionWriter:
         return facts
 
     @property
-    def _last(self) -> Entry | None:
+    def _last(self) -> JournalLine | None:
         entries = self._waiting or self._entries
         return entries[-1] if entries else None
 
@@ -217,25 +217,25 @@ class RegionWriter:
     def _resume(self) -> None:
         """Take up what an earlier writer left, or begin."""
         head = _line({"origin": self.origin, "dtype": self.dtype.name})
-        found, *lines = _whole_lines(self.folder / JOURNAL) or [head]
+        first, *lines = _whole_lines(self.folder / JOURNAL) or [head]
         strange = [name for name in STORE_FILES if (self.folder / name).exists()]
         if strange and not (self.folder / JOURNAL).is_file():
             raise StoreError(f"{self.folder} holds {strange[0]} and is no store; take another folder, it would be lost")
-        if found != head:
+        if first != head:
             raise StoreError(
-                f"{self.folder} holds unfinished work on something else ({found.decode(errors='replace').strip()}); "
-                "--force begins anew, or take another folder"
+                f"{self.folder} holds unfinished work on something else ({first.decode(errors='replace').strip()}); "
+                "--force begins again, or take another folder"
             )
         for name in (REGIONS, BOXES):  # whoever was killed while naming them left them named
             if (self.folder / name).is_file():
                 (self.folder / name).replace(self.folder / (name + PART))
-        told = (Entry(*json.loads(line)) for line in lines)  # twice, where Ctrl-C came just behind the telling
-        self._entries = self._in_files(list({entry.id: entry for entry in told}.values()))
+        images = {entry.id: entry for entry in (JournalLine(*json.loads(line)) for line in lines)}  # of two lines, one
+        self._entries = self._in_files(list(images.values()))
         self.places = {entry.id: entry.at for entry in self._entries}
         self._reopen()
         write_atomic(self.folder / JOURNAL, head + b"".join(map(_line, self._entries)))
 
-    def _in_files(self, entries: list[Entry]) -> list[Entry]:
+    def _in_files(self, entries: list[JournalLine]) -> list[JournalLine]:
         """Those of the journal's entries whose numbers lie in the files."""
         room = {name: self._size(name) for name in (REGIONS, BOXES)}
         ends = HEAD + np.cumsum(
@@ -262,8 +262,8 @@ class RegionWriter:
         path = self.folder / (name + PART)
         return path.stat().st_size if path.is_file() else 0
 
-    def _facts(self, known: dict[str, Any]) -> Facts:
-        return Facts(
+    def _facts(self, known: dict[str, Any]) -> StoreFacts:
+        return StoreFacts(
             images=len(self._entries),
             regions=sum(entry.regions for entry in self._entries),
             width=self._entries[0].width,

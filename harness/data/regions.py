@@ -60,10 +60,10 @@ class Regions(ABC):
 
     @abstractmethod
     def choose(self, images: Ints) -> Regions:
-        """The same, of some images in the order of their numbers (n,); nothing is copied."""
+        """The regions of some images, by their numbers (n,) and in that order; nothing is copied."""
 
     def first(self, images: int) -> Regions:
-        """The same, of the first images only."""
+        """The regions of the first images."""
         return self.choose(np.arange(min(images, len(self))))
 
 

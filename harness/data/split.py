@@ -9,15 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.config.cards import DatasetCard, KnownCaption
-from harness.data.content import NOWHERE, SHOWN, Content, Kind, Spot
+from harness.data.content import SHOWN, Content, Kind
 from harness.data.regions import Ints
 from harness.data.tokens import Tokens
-from harness.errors import DataError
+from harness.errors import NOWHERE, DataError, Location
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split(Content):
-    """One split, opened, held to its card, its captions encoded."""
+    """One split that matches its card, with its captions encoded."""
 
     name: str
     tokens: Tokens
@@ -29,14 +29,13 @@ class Problem(NamedTuple):
 
     code: str  # a stable name
     message: str  # with both numbers, and what to do
-    spot: Spot = NOWHERE
+    location: Location = NOWHERE
 
 
-def hold(card: DatasetCard, name: str, content: Content) -> None:
-    """A split's content against its card: DataError with both numbers where they differ."""
+def check_split(card: DatasetCard, name: str, content: Content) -> None:
+    """Check a split's content against its card: DataError with both numbers where they differ."""
     for problem in mismatches(card, name, content):
-        told = not problem.spot.file or str(problem.spot) in problem.message
-        raise DataError(f"{card.name} {name}: {'' if told else f'{problem.spot}: '}{problem.message}")
+        raise DataError(f"{card.name} {name}: {problem.message}", problem.location)
 
 
 def mismatches(card: DatasetCard, name: str, content: Content) -> Iterator[Problem]:
@@ -50,11 +49,11 @@ def mismatches(card: DatasetCard, name: str, content: Content) -> Iterator[Probl
         if wrong.any():
             image = int(wrong.argmax())
             about = f"image {content.image_ids[image]} (index {image}) has {what}; correct the files"
-            yield Problem("regions-differ", about, content.where("image", image))
+            yield Problem("regions-differ", about, content.location("image", image))
     for number, caption in enumerate(content.captions):
         if not caption.strip():
-            spot = content.where("caption", number)
-            yield Problem("empty-caption", f"{spot} is empty; write it or take it out of the files and the card", spot)
+            about = "an empty caption; write it or take it out of the files and the card"
+            yield Problem("empty-caption", about, content.location("caption", number))
     yield from _unmatched(content)
     yield from _disorder(card, name, content)
 
@@ -84,26 +83,25 @@ def _unmatched(content: Content) -> Iterator[Problem]:
         alone = np.flatnonzero(np.bincount(content.pairs[:, column], minlength=size) == 0)
         if len(alone):
             about = f"{kind} {alone[0]} has no {other} ({len(alone)} such {kind}s); correct the files"
-            spot = content.where(kind, int(alone[0])) if alone[0] < size else NOWHERE
-            yield Problem(f"{kind}-without-{other}", about, spot)
+            location = content.location(kind, int(alone[0])) if alone[0] < size else NOWHERE
+            yield Problem(f"{kind}-without-{other}", about, location)
 
 
 def _disorder(card: DatasetCard, name: str, content: Content) -> Iterator[Problem]:
     """The first known caption of the card that is not at its line: what is there, and where it is instead."""
     captions = content.captions
     for known in (one for one in card.order if one.split == name and one.line <= len(content.captions)):
-        found = captions[known.line - 1].strip()
-        if found != known.caption.strip():
-            spot = content.where("caption", known.line - 1)
-            about = f"{spot} is {found[:SHOWN]!r}, the card's [[order]] says {known.caption[:SHOWN]!r}"
-            why = _whereabouts(card, known, found, captions)
-            yield Problem("out-of-order", f"{about}; {why}; take the files the card names", spot)
+        caption = captions[known.line - 1].strip()
+        if caption != known.caption.strip():
+            about = f"the caption is {caption[:SHOWN]!r}, the card's [[order]] says {known.caption[:SHOWN]!r}"
+            about = f"{about}; {_whereabouts(card, known, caption, captions)}; take the files the card names"
+            yield Problem("out-of-order", about, content.location("caption", known.line - 1))
             return
 
 
-def _whereabouts(card: DatasetCard, known: KnownCaption, found: str, captions: tuple[str, ...]) -> str:
+def _whereabouts(card: DatasetCard, known: KnownCaption, caption: str, captions: tuple[str, ...]) -> str:
     """What a caption out of its place says of its file."""
-    others = [one for one in card.order if one.split != known.split and one.caption.strip() == found]
+    others = [one for one in card.order if one.split != known.split and one.caption.strip() == caption]
     if others:
         return f"that is caption {others[0].line} of {others[0].split}: the files of two splits are exchanged"
     texts = [caption.strip() for caption in captions]

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from harness.data.regions import Bools
-from harness.data.tokens import Marks, Part
-from harness.errors import ConfigError, DataError, first_line
+from harness.data.tokens import Part, SpecialIds
+from harness.errors import ConfigError, DataError, Location, first_line
 
 VERSION = 1  # of what is made of the files; part of the fingerprint
 CONFIG = "config.json"
@@ -25,7 +25,7 @@ DECIDING = {".json", ".txt", ".model", WEIGHTS}  # suffixes of the files that de
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")  # one of them makes a tokenizer
 AT_ONCE = 10_000  # captions
 NO_LIMIT = 10**6  # tokens; a tokenizer that names more names none
-KEPT = {"local_files_only": True, "trust_remote_code": False}
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 def encoder_files(folder: Path) -> list[str]:
@@ -35,11 +35,11 @@ def encoder_files(folder: Path) -> list[str]:
     """
     names = sorted(path.name for path in folder.iterdir() if path.suffix in DECIDING and path.is_file())
     if CONFIG not in names:
-        raise DataError(f"{folder} has no {CONFIG}, so it is no model of Hugging Face; {how_to_get(folder)}")
+        raise DataError(f"has no {CONFIG}, so it is no model of Hugging Face; {how_to_get(folder)}", Location(folder))
     if not any(match for pattern in VOCABULARIES for match in folder.glob(pattern)):
-        raise DataError(f"{folder} has no tokenizer ({', '.join(VOCABULARIES)}); {how_to_get(folder)}")
+        raise DataError(f"has no tokenizer ({', '.join(VOCABULARIES)}); {how_to_get(folder)}", Location(folder))
     if not any(name.endswith(WEIGHTS) for name in names):
-        raise DataError(f"{folder} has no weights in safetensors; {how_to_convert(folder)}")
+        raise DataError(f"has no weights in safetensors; {how_to_convert(folder)}", Location(folder))
     for name in names:
         if name.endswith(WEIGHTS):
             _check_weights(folder / name)
@@ -52,7 +52,7 @@ def how_to_get(folder: Path) -> str:
 
 
 def how_to_convert(folder: Path) -> str:
-    """The same, or what makes safetensors of a pickle."""
+    """What puts weights in safetensors there: of a pickle that is there, else by a download."""
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     if not pickles:
         return how_to_get(folder)
@@ -70,13 +70,13 @@ def _check_weights(path: Path) -> None:
         parts = [part for name, part in json.loads(text).items() if name != "__metadata__"]
         expected = 8 + head + max((part["data_offsets"][1] for part in parts), default=0)
     except (ValueError, AttributeError, LookupError, TypeError) as error:
-        raise DataError(f"{path} ({size} bytes) is no safetensors file; {how_to_get(path.parent)}") from error
+        raise DataError(f"no safetensors file ({size} bytes); {how_to_get(path.parent)}", Location(path)) from error
     if size != expected:
-        raise DataError(f"{path} has {size} bytes, its head says {expected}; {how_to_get(path.parent)}")
+        raise DataError(f"has {size} bytes, its head says {expected}; {how_to_get(path.parent)}", Location(path))
 
 
 class PretrainedTokenizer:
-    """The tokenizer of an encoder's folder, as a `captions.Tokenizer`: ids with its own specials.
+    """The tokenizer of an encoder's folder, a `tokens.Tokenizer`: ids with its own specials.
 
     A caption is cut to what the encoder takes: the tokenizer's limit, or the encoder's positions. Where the tokenizer
     names none, so many positions are left out as encoders that count them from behind their pad id (RoBERTa) lack.
@@ -85,13 +85,13 @@ class PretrainedTokenizer:
     def __init__(self, folder: Path) -> None:
         library = transformers()
         with Reading(folder):
-            config = library.AutoConfig.from_pretrained(folder, **KEPT)
-            self._tokenizer = library.AutoTokenizer.from_pretrained(folder, config=config, **KEPT)
-        self.marks = marks_of(self._tokenizer, folder)
+            config = library.AutoConfig.from_pretrained(folder, **LOCAL)
+            self._tokenizer = library.AutoTokenizer.from_pretrained(folder, config=config, **LOCAL)
+        self.special_ids = special_ids_of(self._tokenizer, folder)
         positions = getattr(config, "max_position_embeddings", None) or 0
         self._limit = int(min(self._tokenizer.model_max_length, positions if positions > 0 else NO_LIMIT))
         if self._tokenizer.model_max_length > NO_LIMIT:
-            self._limit -= self.marks.pad + 1
+            self._limit -= self.special_ids.pad + 1
 
     def __len__(self) -> int:
         return len(self._tokenizer)
@@ -107,8 +107,8 @@ class PretrainedTokenizer:
 
     def parts(self, caption: str) -> list[Part]:
         """As `Tokenizer`: pieces of words, as the tokenizer writes them."""
-        ids = (one for one in self.encode_all([caption])[0][0] if one not in self.marks.specials)
-        return [Part(self._tokenizer.decode([one]).strip(), one != self.marks.unknown) for one in ids]
+        ids = (one for one in self.encode_all([caption])[0][0] if one not in self.special_ids.specials)
+        return [Part(self._tokenizer.decode([one]).strip(), one != self.special_ids.unknown) for one in ids]
 
     def _ids(self, captions: Sequence[str], **how: Any) -> list[list[int]]:
         wanted = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
@@ -116,15 +116,16 @@ class PretrainedTokenizer:
         return ids
 
 
-def marks_of(tokenizer: Any, folder: Path) -> Marks:
+def special_ids_of(tokenizer: Any, folder: Path) -> SpecialIds:
     """The ids of a tokenizer that are no words; DataError where it lacks one that a batch needs."""
     pad, unknown, mask = tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.mask_token_id
     hidden = unknown if mask is None else mask
     if pad is None or hidden is None:
         lacks = "token to pad with" if pad is None else "token for a hidden word (mask or unk)"
-        raise DataError(f"{folder}: its tokenizer has no {lacks}; take another encoder, or add it to its config")
+        message = f"its tokenizer has no {lacks}; take another encoder, or add it to its config"
+        raise DataError(message, Location(folder))
     specials = sorted(set(tokenizer.all_special_ids) - {unknown} | {pad})
-    return Marks(pad, -1 if unknown is None else unknown, hidden, tuple(specials))
+    return SpecialIds(pad, -1 if unknown is None else unknown, hidden, tuple(specials))
 
 
 def load_model(folder: Path, ids: int) -> Any:
@@ -136,17 +137,18 @@ def load_model(folder: Path, ids: int) -> Any:
     library.logging.disable_progress_bar()
     with Reading(folder), Silent(library):
         model, report = library.AutoModel.from_pretrained(
-            folder, use_safetensors=True, dtype="float32", output_loading_info=True, **KEPT
+            folder, use_safetensors=True, dtype="float32", output_loading_info=True, **LOCAL
         )
     model = model.get_encoder() if model.config.is_encoder_decoder else model
     if model.main_input_name != "input_ids" or not hasattr(model.config, "hidden_size"):
-        raise DataError(f"{folder}: {type(model).__name__} is no text encoder; take one like BERT")
+        raise DataError(f"{type(model).__name__} is no text encoder; take one like BERT", Location(folder))
     absent = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if absent:
-        raise DataError(f"{folder}: its weights lack {len(absent)}, {absent[0]!r} first; {how_to_get(folder)}")
+        message = f"its weights lack {len(absent)}, {absent[0]!r} first; {how_to_get(folder)}"
+        raise DataError(message, Location(folder))
     known = model.get_input_embeddings().num_embeddings
     if ids > known:
-        raise DataError(f"{folder}: its tokenizer has {ids} ids, its model {known}; take both from one model")
+        raise DataError(f"its tokenizer has {ids} ids, its model {known}; take both from one model", Location(folder))
     if hasattr(model, "pooler"):
         model.pooler = None
     return model
@@ -176,7 +178,7 @@ def _not_installed(error: ModuleNotFoundError) -> ConfigError:
 
 
 class Silent:
-    """Keeps the library from reporting what `load_model` checks itself."""
+    """Silence the library's own report of what `load_model` checks."""
 
     def __init__(self, library: Any) -> None:
         self._logging = library.logging
@@ -190,7 +192,7 @@ class Silent:
 
 
 class Reading:
-    """Makes a DataError of what the libraries say of a folder's files."""
+    """Raise a DataError for what the libraries raise of a folder's files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -203,5 +205,5 @@ class Reading:
         foreign = kind is Exception or getattr(kind, "__module__", "").startswith("safetensors")
         named = OSError | ValueError | LookupError | TypeError | RuntimeError | ImportError
         if error is not None and (foreign or isinstance(error, named)):
-            why = f"{self._folder} cannot be read ({first_line(error)})"
-            raise DataError(f"{why}; {how_to_get(self._folder)}") from error
+            message = f"cannot be read ({first_line(error)}); {how_to_get(self._folder)}"
+            raise DataError(message, Location(self._folder)) from error

@@ -1,6 +1,6 @@
 """Captions -> words -> ids: the field's tokenizer, a vocabulary, and padded batches of tokens.
 
-Another tokenizer is one class, a `Tokenizer`; `pretrained_text` has that of a pretrained encoder.
+Another tokenizer is one class, a `Tokenizer`; `text_encoder` has that of a pretrained encoder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.regions import Bools, Ints, offsets, padded_places
-from harness.errors import DataError
+from harness.errors import DataError, Location
+from harness.files import read_json
 
 VERSION = 1  # of the tokenizer; part of every fingerprint
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
@@ -28,8 +29,8 @@ PLAIN = re.compile(rf"{WORD}(?:(?: ,|,)? {WORD})*(?: ?\.)?")
 CONTRACTIONS = ("cannot", "gimme", "gonna", "gotta", "lemme", "wanna")
 
 
-class Marks(NamedTuple):
-    """The ids of a tokenizer that stand for no word of its own."""
+class SpecialIds(NamedTuple):
+    """The ids of a tokenizer that are no words: padding, begin, end, unknown and hidden."""
 
     pad: int
     unknown: int  # -1: it has none
@@ -46,13 +47,13 @@ class Marks(NamedTuple):
         return np.array([self.pad, self.unknown, self.hidden, *self.specials], dtype=np.int64)
 
     @classmethod
-    def of(cls, array: Ints) -> Marks:
+    def of(cls, array: Ints) -> SpecialIds:
         """From what `array` gave."""
         pad, unknown, hidden, *specials = array.tolist()
         return cls(pad, unknown, hidden, tuple(specials))
 
 
-MARKS = Marks(PAD, UNKNOWN, UNKNOWN, (PAD, START, END))
+SPECIAL_IDS = SpecialIds(PAD, UNKNOWN, UNKNOWN, (PAD, START, END))
 
 
 class Part(NamedTuple):
@@ -66,7 +67,7 @@ class Tokenizer(Protocol):
     """What turns captions into ids."""
 
     @property
-    def marks(self) -> Marks:
+    def special_ids(self) -> SpecialIds:
         """Its ids that are no words."""
 
     def __len__(self) -> int:
@@ -103,7 +104,7 @@ def _nltk() -> Any:
 class Vocabulary:
     """Words and their ids; the first four are <pad>, <start>, <end> and <unk>. A `Tokenizer`."""
 
-    marks = MARKS
+    special_ids = SPECIAL_IDS
 
     def __init__(self, word2idx: Mapping[str, int]) -> None:
         self.word2idx = dict(word2idx)
@@ -111,24 +112,30 @@ class Vocabulary:
     @classmethod
     def build(cls, captions: Iterable[str], min_count: int) -> Vocabulary:
         """Of the words seen at least `min_count` times, the commonest first, equals by the alphabet."""
-        counts = Counter(chain.from_iterable(map(words, captions)))
-        kept = sorted((-count, word) for word, count in counts.items() if count >= min_count)
-        return cls({word: index for index, word in enumerate([*SPECIALS, *(word for _, word in kept)])})
+        return cls.of_words(map(words, captions), min_count)
+
+    @classmethod
+    def of_words(cls, captions: Iterable[Sequence[str]], min_count: int) -> Vocabulary:
+        """As `build`, of captions that are cut into words already."""
+        counts = Counter(chain.from_iterable(captions))
+        frequent = sorted((-count, word) for word, count in counts.items() if count >= min_count)
+        return cls({word: index for index, word in enumerate([*SPECIALS, *(word for _, word in frequent)])})
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
         """From a published json, {"word2idx": {word: id}, …}; DataError where it is not one."""
+        content = read_json(path)
         try:
-            word2idx = json.loads(path.read_text(encoding="utf-8"))["word2idx"]
+            word2idx = content["word2idx"]
             ids = sorted(word2idx.values())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f'{path} is no vocabulary ({error!r}); it must hold {{"word2idx": {{word: id}}}}'
-            ) from error
+        except (KeyError, TypeError, AttributeError) as error:
+            message = f'no vocabulary ({error!r}); it must hold {{"word2idx": {{word: id}}}}'
+            raise DataError(message, Location(path)) from error
         if ids != list(range(len(ids))) or [word2idx.get(word) for word in SPECIALS] != [PAD, START, END, UNKNOWN]:
             raise DataError(
-                f"{path}: ids must count from 0 without a gap, the first four being {' '.join(SPECIALS)}; "
-                "take the file as it was published"
+                f"ids must count from 0 without a gap, the first four being {' '.join(SPECIALS)}; "
+                "take the file as it was published",
+                Location(path),
             )
         return cls(word2idx)
 
@@ -141,7 +148,11 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Ids of <start>, the words, <end>; a word outside the vocabulary is <unk>."""
-        return [START, *(self.word2idx.get(word, UNKNOWN) for word in words(text)), END]
+        return self.ids(words(text))
+
+    def ids(self, caption: Sequence[str]) -> list[int]:
+        """As `encode`, of a caption that is cut into words already."""
+        return [START, *(self.word2idx.get(word, UNKNOWN) for word in caption), END]
 
     def encode_all(self, captions: Sequence[str]) -> tuple[list[list[int]], Bools]:
         """As `Tokenizer`; nothing is ever cut."""
@@ -156,29 +167,40 @@ class Tokens:
     """The ids of M captions one behind the other, where each begins, (M + 1,), and whether it was cut, (M,)."""
 
     def __init__(
-        self, ids: NDArray[np.integer[Any]], starts: Ints, marks: Marks = MARKS, cut: Bools | None = None
+        self,
+        ids: NDArray[np.integer[Any]],
+        starts: Ints,
+        special_ids: SpecialIds = SPECIAL_IDS,
+        cut: Bools | None = None,
     ) -> None:
         self.ids = ids
         self.starts = starts
-        self.marks = marks
+        self.special_ids = special_ids
         self.cut = np.zeros(len(starts) - 1, dtype=np.bool_) if cut is None else cut
 
     @classmethod
     def encode(cls, captions: Sequence[str], vocabulary: Tokenizer) -> Tokens:
         """Of captions, in their order."""
         encoded, cut = vocabulary.encode_all(captions)
+        return cls.stack(encoded, vocabulary.special_ids, cut)
+
+    @classmethod
+    def stack(
+        cls, encoded: Sequence[Sequence[int]], special_ids: SpecialIds = SPECIAL_IDS, cut: Bools | None = None
+    ) -> Tokens:
+        """Of the ids of each caption."""
         flat = np.fromiter(chain.from_iterable(encoded), dtype=np.int32)
-        return cls(flat, offsets([len(ids) for ids in encoded]), vocabulary.marks, cut)
+        return cls(flat, offsets([len(ids) for ids in encoded]), special_ids, cut)
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Tokens:
-        """From what `arrays` gave; older files have neither marks nor what was cut."""
-        marks = Marks.of(arrays["marks"]) if "marks" in arrays else MARKS
-        return cls(arrays["ids"], arrays["starts"], marks, arrays.get("cut"))
+        """From what `arrays` gave; older files have neither special_ids nor what was cut."""
+        special_ids = SpecialIds.of(arrays["marks"]) if "marks" in arrays else SPECIAL_IDS
+        return cls(arrays["ids"], arrays["starts"], special_ids, arrays.get("cut"))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """As kept in a file."""
-        return {"ids": self.ids, "starts": self.starts, "marks": self.marks.array(), "cut": self.cut}
+        return {"ids": self.ids, "starts": self.starts, "marks": self.special_ids.array(), "cut": self.cut}
 
     @property
     def lengths(self) -> Ints:
@@ -188,7 +210,7 @@ class Tokens:
     @property
     def unknown_only(self) -> int:
         """How many captions hold no word of the vocabulary."""
-        known = np.concatenate([[0], np.cumsum(~np.isin(self.ids, self.marks.no_words))])
+        known = np.concatenate([[0], np.cumsum(~np.isin(self.ids, self.special_ids.no_words))])
         return int((np.diff(known[self.starts]) == 0).sum())
 
     def __len__(self) -> int:
@@ -201,11 +223,11 @@ class Tokens:
     def gather(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[Ints, Bools]:
         """A batch: tokens (B, T) int64 padded with the mark for it, and mask (B, T), T the batch's longest caption."""
         places, mask = padded_places(self.starts, indices)
-        tokens = np.full(mask.shape, self.marks.pad, dtype=np.int64)
+        tokens = np.full(mask.shape, self.special_ids.pad, dtype=np.int64)
         tokens[mask] = self.ids[places[mask]]
         return tokens, mask
 
     def take(self, indices: NDArray[np.integer[Any]]) -> Tokens:
-        """The same, of these captions only."""
+        """The tokens of these captions."""
         places, mask = padded_places(self.starts, indices)
-        return Tokens(self.ids[places[mask]], offsets(self.lengths[indices]), self.marks, self.cut[indices])
+        return Tokens(self.ids[places[mask]], offsets(self.lengths[indices]), self.special_ids, self.cut[indices])

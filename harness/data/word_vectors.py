@@ -10,7 +10,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from harness.data.regions import Bools, Floats
-from harness.errors import DataError
+from harness.errors import DataError, Location
+from harness.files import unreadable
 
 LONGEST = 1 << 20  # bytes of a line; whatever is longer is no text file of vectors
 DIGITS = 16  # of a count in the first line, and fewer
@@ -24,7 +25,7 @@ class WordVectors(NamedTuple):
     known: Bools  # (V,) whether a word has one
 
 
-class Line(NamedTuple):
+class VectorLine(NamedTuple):
     """One line of the file."""
 
     path: Path
@@ -32,8 +33,9 @@ class Line(NamedTuple):
     text: bytes
 
     def wrong(self, what: str) -> DataError:
-        """What is wrong here."""
-        return DataError(f"{self.path}, line {self.number}: {what}; get the file again, or correct the line")
+        """The error of this line."""
+        location = Location(self.path, f"line {self.number}")
+        return DataError(f"{what}; get the file again, or correct the line", location)
 
 
 def read_vectors(path: Path, word2idx: Mapping[str, int]) -> WordVectors:
@@ -46,15 +48,15 @@ def read_vectors(path: Path, word2idx: Mapping[str, int]) -> WordVectors:
         with path.open("rb") as file:
             return _collected(path, _lines(path, file), {word.encode(): index for word, index in word2idx.items()})
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
+        raise unreadable(path, error) from error
 
 
-def _collected(path: Path, lines: Iterator[Line], indices: Mapping[bytes, int]) -> WordVectors:
+def _collected(path: Path, lines: Iterator[VectorLine], indices: Mapping[bytes, int]) -> WordVectors:
     first = next(lines, None)
     if first is None:
-        raise DataError(f"{path} is empty; get the file again")
+        raise DataError("an empty file; get it again", Location(path))
     promised, width = _header(first) or (None, first.text.count(b" "))
-    found: dict[int, tuple[int, Floats]] = {}  # of a word the line and the numbers
+    vectors: dict[int, tuple[int, Floats]] = {}  # of a word the line and the numbers
     last = first
     for last in lines if promised is not None else chain([first], lines):
         word, values = _parted(last, width)
@@ -62,44 +64,46 @@ def _collected(path: Path, lines: Iterator[Line], indices: Mapping[bytes, int]) 
         if index is None and last is not first:  # whose numbers tell whether it is a file of vectors at all
             continue
         numbers = _numbers(last, values)
-        if index in found:
-            raise last.wrong(f"the word {word.decode()!r} stands in line {found[index][0]} already")
+        if index in vectors:
+            raise last.wrong(f"the word {word.decode()!r} stands in line {vectors[index][0]} already")
         if index is not None:
-            found[index] = last.number, numbers
+            vectors[index] = last.number, numbers
     if promised is not None and last.number - 1 != promised:
-        raise DataError(f"{path}: its first line says {promised} words, it has {last.number - 1}; get the file again")
-    if not found:
-        raise DataError(f"{path} has none of the {len(indices)} words of the vocabulary; take vectors of its language")
-    return _stacked(found, len(indices))
+        message = f"its first line says {promised} words, it has {last.number - 1}; get the file again"
+        raise DataError(message, Location(path))
+    if not vectors:
+        message = f"has none of the {len(indices)} words of the vocabulary; take vectors of its language"
+        raise DataError(message, Location(path))
+    return _stacked(vectors, len(indices))
 
 
-def _stacked(found: Mapping[int, tuple[int, Floats]], words: int) -> WordVectors:
-    known = np.isin(np.arange(words), list(found))
-    numbers = np.zeros((words, len(next(iter(found.values()))[1])), dtype=np.float32)
-    for index, (_, vector) in found.items():
+def _stacked(vectors: Mapping[int, tuple[int, Floats]], words: int) -> WordVectors:
+    known = np.isin(np.arange(words), list(vectors))
+    numbers = np.zeros((words, len(next(iter(vectors.values()))[1])), dtype=np.float32)
+    for index, (_, vector) in vectors.items():
         numbers[index] = vector
     return WordVectors(numbers, known)
 
 
-def _lines(path: Path, file: BinaryIO) -> Iterator[Line]:
+def _lines(path: Path, file: BinaryIO) -> Iterator[VectorLine]:
     """Line by line, without the line's end."""
     number = 0
     while text := file.readline(LONGEST):
         number += 1
-        line = Line(path, number, text.rstrip(b" \r\n"))
+        line = VectorLine(path, number, text.rstrip(b" \r\n"))
         if len(text) == LONGEST:
             raise line.wrong(f"longer than {LONGEST} bytes, so this is no text file of word vectors")
         yield line
 
 
-def _header(line: Line) -> tuple[int, int] | None:
+def _header(line: VectorLine) -> tuple[int, int] | None:
     """Words and numbers a word, where a line says them as word2vec's text files do."""
     parts = line.text.split(b" ")
     whole = all(part.isdigit() and len(part) < DIGITS for part in parts)
     return (int(parts[0]), int(parts[1])) if len(parts) == 2 and whole else None
 
 
-def _parted(line: Line, width: int) -> tuple[bytes, bytes]:
+def _parted(line: VectorLine, width: int) -> tuple[bytes, bytes]:
     """The word and its numbers, still as text; published files have a few words with blanks inside."""
     word, _, values = line.text.partition(b" ")
     count = line.text.count(b" ")
@@ -116,7 +120,7 @@ def _parted(line: Line, width: int) -> tuple[bytes, bytes]:
     return word, values
 
 
-def _numbers(line: Line, values: bytes) -> Floats:
+def _numbers(line: VectorLine, values: bytes) -> Floats:
     """The numbers of a line."""
     parts = values.split(b" ")
     numbers = [_number(part) for part in parts]

@@ -11,12 +11,12 @@ from harness.board.standings import Board
 from harness.config.cards import MethodCard
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.data.content import Look
+from harness.data.content import Preview
 from harness.errors import DataError
 from harness.evaluation.ranks import DIRECTIONS
 from harness.explain.examples import FIRST, GROUPS, Examples, examples_of
 from harness.layouts.opening import fingerprint
-from harness.layouts.previews import Looks, thumbnail
+from harness.layouts.previews import Previews, thumbnail
 from harness.tracking.artifacts import Read
 
 SIDE = 160  # pixels of a picture's longer side
@@ -71,10 +71,10 @@ def page_of(board: Board, registry: Registry, config: Config, read: Read) -> byt
     found = examples_of(board, registry.methods, read)
     if found is None:
         raise DataError("the tracking store has no rankings of its rows; run them anew with --force")
-    return webpage(found, registry.methods, Looks(card, config.data, cache)).encode()
+    return webpage(found, registry.methods, Previews(card, config.data, cache)).encode()
 
 
-def webpage(one: Examples, methods: Mapping[str, MethodCard], pictures: Looks) -> str:
+def webpage(one: Examples, methods: Mapping[str, MethodCard], pictures: Previews) -> str:
     """Examples as HTML."""
     ids = one.runs[0].images
     looks = {number: shown(pictures.of(ids[number])) for number in images_of(one)}
@@ -110,7 +110,7 @@ def points(score: float) -> str:
     return f"{score:.3f}" if abs(score) < 10 else f"{score:.4g}"
 
 
-def shown(look: Look) -> Shown | None:
+def shown(look: Preview) -> Shown | None:
     """An image for the page; None where nothing is known of it but its id."""
     if look.picture is not None:
         return Shown(*look.picture.size, thumbnail(look.picture, SIDE), (), (), 0.0)
@@ -120,7 +120,7 @@ def shown(look: Look) -> Shown | None:
     return Shown(*look.size, "", look.boxes, tags(look, size), size)
 
 
-def tags(look: Look, size: float) -> tuple[Tag, ...]:
+def tags(look: Preview, size: float) -> tuple[Tag, ...]:
     """Names of the first boxes at their upper left corners, where there is room for them."""
     taken: list[tuple[float, float, float]] = []  # left, right, foot
     made: list[Tag] = []

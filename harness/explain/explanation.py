@@ -12,7 +12,7 @@ import numpy as np
 from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry, load_class
-from harness.data.content import Look
+from harness.data.content import Preview
 from harness.data.regions import Ragged
 from harness.data.split import Split
 from harness.data.tokens import Part, Tokens
@@ -21,7 +21,7 @@ from harness.evaluation.ranks import DIRECTIONS, Ints
 from harness.evaluation.records import RANKS, read_ranks
 from harness.explain.weights import Trained, TrialChoice, best_weights, trained
 from harness.layouts.opening import open_dataset
-from harness.layouts.previews import Looks
+from harness.layouts.previews import Previews
 
 if TYPE_CHECKING:
     from harness.method import Method
@@ -62,7 +62,7 @@ class Explanation:
     caption: str
     words: tuple[Word, ...]
     boxes: tuple[tuple[float, ...], ...]  # of every region x, y, width, height in pixels; empty: the data has none
-    look: Look
+    look: Preview
     score: float
     rank: Rank | None  # None for a caption that is not one of the image's, and for images that were not ranked
 
@@ -99,7 +99,7 @@ def explanation(config: Config, registry: Registry, choice: TrialChoice, pair: P
         caption=caption,
         words=tuple(Word(*part, of) for part, of in zip(parts, weights, strict=True)),
         boxes=boxes_of(split, row),
-        look=Looks(card, config.data, cache).of(pair.image),
+        look=Previews(card, config.data, cache).of(pair.image),
         score=score,
         rank=rank_of(trial, split, row, caption) if split.name == ranked else None,
     )
@@ -159,7 +159,7 @@ def attended(method: Method, regions: np.ndarray, tokens: Tokens) -> tuple[float
         score = float(method.score(image, caption)[0, 0])
     if weights is None:
         raise UsageError("the method has no attention to show in these settings")
-    is_word = ~np.isin(tokens.ids, tokens.marks.specials)
+    is_word = ~np.isin(tokens.ids, tokens.special_ids.specials)
     return score, [tuple(word) for word in weights[0, 0].numpy()[is_word].tolist()]
 
 

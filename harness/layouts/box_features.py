@@ -1,4 +1,8 @@
-"""Features of a box: where it lies, and what its pixels look like."""
+"""Features of a box: where it lies, and what its pixels look like.
+
+The last of the ten numbers of `geometry` is the shape of the image, width / height. `scene_pictures` has the shape of
+the box there, width / (width + height), as its images all have one shape.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ Pixels = NDArray[np.uint8]
 
 
 def geometry(boxes: NDArray[Any], width: float, height: float) -> NDArray[np.float64]:
-    """Place and size of boxes (R, 4), x y w h in pixels, as the head of this file has them: (R, 10)."""
+    """Corners, sides, area and centre of boxes (R, 4), x y w h in pixels, as shares, and the image's shape: (R, 10)."""
     x, y, w, h = (boxes / [width, height, width, height]).T
     return np.stack([x, y, x + w, y + h, w, h, w * h, x + w / 2, y + h / 2, np.full_like(x, width / height)], axis=1)
 

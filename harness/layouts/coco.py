@@ -10,7 +10,6 @@ Under the option boxless = "whole", an image without a box is one region: no cat
 
 from __future__ import annotations
 
-import json
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
@@ -19,19 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, TypeAdapter, ValidationError
 
-from harness.data.content import Content, Kind, Look, Place, Spot, first_twice, option, pairs_of, whole
+from harness.data.content import Content, Kind, Place, Preview, first_twice, option, pairs_of, whole
 from harness.data.regions import Ints, Ragged
-from harness.errors import ConfigError, DataError
-from harness.files import lfs_hint
+from harness.errors import ConfigError, DataError, Location
+from harness.files import read_json
 from harness.layouts.box_features import geometry
 
 VERSION = 1  # of the numbers above; part of the fingerprint
-GEOMETRY = 10
 WHOLE = -1  # in a category's place: the region is the whole image
 SPLITS = ("train", "val", "test")  # the order in which a seed deals images out; further splits follow by name
 
 
-class Record(BaseModel):
+class CocoRecord(BaseModel):
     """An entry of a file's list, as far as it is used."""
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -39,14 +37,14 @@ class Record(BaseModel):
     id: int
 
 
-class Image(Record):
+class CocoImage(CocoRecord):
     """An image's size in pixels."""
 
     width: PositiveFloat
     height: PositiveFloat
 
 
-class Box(Record):
+class CocoBox(CocoRecord):
     """An annotated box, x y w h in pixels."""
 
     image_id: int
@@ -55,29 +53,29 @@ class Box(Record):
     iscrowd: Annotated[int, Field(strict=False)] = 0
 
 
-class Category(Record):
+class CocoCategory(CocoRecord):
     """What a box can hold."""
 
     name: str = ""
 
 
-class Caption(Record):
+class CocoCaption(CocoRecord):
     """One caption of an image."""
 
     image_id: int
     caption: str
 
 
-Entry = TypeVar("Entry", bound=Record)
+AnyRecord = TypeVar("AnyRecord", bound=CocoRecord)
 
 
 class Annotations(NamedTuple):
     """The three files of a dataset, by image id."""
 
     split: dict[str, list[int]]
-    images: dict[int, Image]
+    images: dict[int, CocoImage]
     captions: dict[int, list[str]]
-    boxes: dict[int, list[Box]]
+    boxes: dict[int, list[CocoBox]]
     columns: dict[int, int]  # category id -> its column of the one-hot
     names: dict[int, str]  # category id -> its name
 
@@ -101,11 +99,11 @@ class Coco:
     @cached_property
     def annotations(self) -> Annotations:
         """The files, checked."""
-        objects = read_json(self.instances_file)
-        categories = listed(objects, "categories", self.instances_file, Category)
+        objects = read_object(self.instances_file)
+        categories = listed(objects, "categories", self.instances_file, CocoCategory)
         columns = {category: column for column, category in enumerate(sorted(item.id for item in categories))}
         images = read_images(objects, self.instances_file)
-        captions = read_captions(read_json(self.captions_file), self.captions_file)
+        captions = read_captions(read_object(self.captions_file), self.captions_file)
         whole_ones = whole_images(images) if is_boxless_whole(self.place) else {}
         return Annotations(
             split=self._split(list(captions)),
@@ -123,8 +121,9 @@ class Coco:
         sizes = {name: size.images for name, size in self.place.card.splits.items()}
         if sum(sizes.values()) != len(captioned):
             raise DataError(
-                f"{self.captions_file}: {len(captioned):,} images have captions, but the splits of {self.split_file} "
-                f"add up to {sum(sizes.values()):,}; take the files the card names, or correct the card"
+                f"{len(captioned):,} images have captions, but the splits of {self.split_file} add up to "
+                f"{sum(sizes.values()):,}; take the files the card names, or correct the card",
+                Location(self.captions_file),
             )
         return drawn(captioned, sizes, whole(self.place, "split_seed"))
 
@@ -141,41 +140,43 @@ class Coco:
             pairs=pairs_of([len(group) for group in captions]),
             image_ids=tuple(map(str, ids)),
             boxes=Ragged.stack([np.array([box.bbox for box in own]) for own in boxes]),
-            where=partial(self._spot, ids, np.cumsum([0, *map(len, captions)])),
+            location=partial(self._location, ids, np.cumsum([0, *map(len, captions)])),
         )
 
-    def _spot(self, ids: list[int], starts: Ints, kind: Kind, index: int) -> Spot:
-        """An image or a caption by the image's id."""
+    def _location(self, ids: list[int], starts: Ints, kind: Kind, index: int) -> Location:
+        """The image by its id, or one of its captions by number."""
         if kind == "image":
-            return Spot(self.instances_file.name, f"image {ids[index]}")
+            return Location(self.instances_file.name, f"image {ids[index]}")
         image = int(np.searchsorted(starts, index, side="right")) - 1
-        return Spot(self.captions_file.name, f"caption {index - int(starts[image]) + 1} of image {ids[image]}")
+        return Location(self.captions_file.name, f"caption {index - int(starts[image]) + 1} of image {ids[image]}")
 
-    def look(self, image: str) -> Look:
+    def preview(self, image: str) -> Preview:
         """The boxes of an image id with the names of their categories; nothing where no image has that id."""
         known, number = self.annotations, int(image) if image.isdecimal() else -1
         if number not in known.images:
-            return Look()
+            return Preview()
         boxes = largest_first(known.boxes.get(number, []), self.place.card.max_regions)
         size = round(known.images[number].width), round(known.images[number].height)
         labels = tuple(known.names[box.category_id] for box in boxes)
-        return Look(size, boxes=tuple(box.bbox for box in boxes), labels=labels)
+        return Preview(size, boxes=tuple(box.bbox for box in boxes), labels=labels)
 
     def _ids(self, split: str) -> list[int]:
         """The image ids of a split, every one of them known, boxed and captioned."""
         known = self.annotations
         if split not in known.split:
-            raise DataError(f"{self.split_file}: no split {split!r}; it holds {', '.join(sorted(known.split))}")
+            message = f"no split {split!r}; it holds {', '.join(sorted(known.split))}"
+            raise DataError(message, Location(self.split_file))
         for place, file, what in (
-            (known.images, self.instances_file, "is not among the images"),
-            (known.boxes, self.instances_file, 'has no box, which boxless = "whole" in [options] allows'),
-            (known.captions, self.captions_file, "has no caption"),
+            (known.images, self.instances_file, "not among the images"),
+            (known.boxes, self.instances_file, 'without a box, which boxless = "whole" in [options] allows'),
+            (known.captions, self.captions_file, "without a caption"),
         ):
             lacking = [image for image in known.split[split] if image not in place]
             if lacking:
                 raise DataError(
-                    f"{file}: image {lacking[0]} of {self.split_file.name} [{split}] {what} "
-                    f"({len(lacking)} such images); take them out of the split, or take the files the card names"
+                    f"{what}, but in {self.split_file.name} [{split}] ({len(lacking)} such images); "
+                    "take them out of the split, or take the files the card names",
+                    Location(file, f"image {lacking[0]}"),
                 )
         return known.split[split]
 
@@ -204,20 +205,20 @@ def is_boxless_whole(place: Place) -> bool:
     return choice == "whole"
 
 
-def whole_images(images: dict[int, Image]) -> dict[int, list[Box]]:
+def whole_images(images: dict[int, CocoImage]) -> dict[int, list[CocoBox]]:
     """Of every image one box that is all of it, of no category."""
     return {
-        image.id: [Box(id=0, image_id=image.id, category_id=WHOLE, bbox=(0.0, 0.0, image.width, image.height))]
+        image.id: [CocoBox(id=0, image_id=image.id, category_id=WHOLE, bbox=(0.0, 0.0, image.width, image.height))]
         for image in images.values()
     }
 
 
-def largest_first(boxes: list[Box], most: int) -> list[Box]:
+def largest_first(boxes: list[CocoBox], most: int) -> list[CocoBox]:
     """The largest boxes by area, equals by annotation id."""
     return sorted(boxes, key=lambda box: (-box.bbox[2] * box.bbox[3], box.id))[:most]
 
 
-def describe(boxes: list[Box], image: Image, columns: dict[int, int]) -> NDArray[np.float32]:
+def describe(boxes: list[CocoBox], image: CocoImage, columns: dict[int, int]) -> NDArray[np.float32]:
     """The regions of one image, (R, K + 10), as the head of this file says."""
     rows = {WHOLE: len(columns), **columns}  # the last row is of zeros
     category = np.eye(len(columns) + 1, len(columns))[[rows[box.category_id] for box in boxes]]
@@ -225,86 +226,85 @@ def describe(boxes: list[Box], image: Image, columns: dict[int, int]) -> NDArray
     return np.concatenate([category, places], axis=1).astype(np.float32)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; DataError with line and column where it does not parse."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
-    except (ValueError, RecursionError) as error:
-        hint = lfs_hint(path) or "get the file again"
-        raise DataError(f"{path} is not readable JSON ({error}); {hint}") from error
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; DataError where a file holds none."""
+    content = read_json(path)
     if not isinstance(content, dict):
-        raise DataError(f"{path}: a JSON object is expected, found a {type(content).__name__}")
+        raise DataError(f"a JSON object is expected, found a {type(content).__name__}", Location(path))
     return content
 
 
-def listed(content: dict[str, Any], key: str, path: Path, kind: type[Entry]) -> list[Entry]:
+def listed(content: dict[str, Any], key: str, path: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
     """A list of entries with ids of their own; DataError names the file, the entry and its field."""
     if not isinstance(content.get(key), list):
-        raise DataError(f"{path}: no list {key!r}; this is not an official COCO file of that kind")
+        raise DataError(f"no list {key!r}; this is not an official COCO file of that kind", Location(path))
     try:
-        entries: list[Entry] = TypeAdapter(list[kind]).validate_python(content[key])  # type: ignore[valid-type]
+        entries: list[AnyRecord] = TypeAdapter(list[kind]).validate_python(content[key])  # type: ignore[valid-type]
     except ValidationError as error:
-        raise DataError(f"{path}: {problem(key, content[key], error)}; get the file again") from None
-    twice = first_twice([str(entry.id) for entry in entries])
-    if twice is not None:
-        raise DataError(f"{path}: id {twice} stands twice in {key!r}; take one of the two out")
+        index = int(error.errors()[0]["loc"][0])
+        message = f"{problem(content[key][index], error)}; get the file again"
+        raise DataError(message, Location(path, f"{key}[{index}]")) from None
+    second = first_twice([str(entry.id) for entry in entries])
+    if second is not None:
+        message = f"id {entries[second].id} stands twice in {key!r}; take one of the two out"
+        raise DataError(message, Location(path, f"{key}[{second}]"))
     return entries
 
 
-def problem(key: str, entries: list[Any], error: ValidationError) -> str:
-    """The first thing wrong with a list, for people: entry by index and, where it has one, by id."""
+def problem(entry: Any, error: ValidationError) -> str:
+    """The first thing wrong with an entry of a list, named by its id where it has one."""
     first = error.errors()[0]
-    index, *inner = first["loc"]
-    field = ".".join(map(str, inner))
-    entry = entries[int(index)]
-    name = f" (id {entry['id']})" if isinstance(entry, dict) and "id" in entry else ""
-    place = f"{key}[{index}]{name}"
+    field = ".".join(map(str, first["loc"][1:]))
+    name = f"id {entry['id']}" if isinstance(entry, dict) and "id" in entry else ""
     if first["type"] == "missing":
-        return f"{place} has no {field!r}"
-    return f"{place}: {field}{': ' * bool(field)}{first['msg']} (got {first['input']!r})"
+        return f"{name or 'the entry'} has no {field!r}"
+    about = ", ".join(filter(None, (name, field)))
+    return f"{about}{': ' * bool(about)}{first['msg']} (got {first['input']!r})"
 
 
 def read_split(path: Path) -> dict[str, list[int]]:
     """Image ids of every split; DataError where an id stands twice, in one split or in two."""
-    content = read_json(path)
+    content = read_object(path)
     splits = {name: ids for name, ids in content.items() if isinstance(ids, list)}
     home: dict[int, str] = {}
     for name, ids in splits.items():
-        for image in ids:
+        for number, image in enumerate(ids):
+            location = Location(path, f"[{name}], entry {number}")
             if not isinstance(image, int):
-                raise DataError(f"{path}: [{name}] holds {image!r}, which is no image id")
+                raise DataError(f"{image!r} is no image id", location)
             if image in home:
-                where = f"twice in [{name}]" if home[image] == name else f"in [{home[image]}] and in [{name}]"
-                raise DataError(f"{path}: image {image} stands {where}; an image belongs to one split, once")
-            home[image] = name
+                raise DataError(
+                    f"image {image} stands in {home[image]} already; an image belongs to one split, once", location
+                )
+            home[image] = location.entry
     return splits
 
 
-def read_images(objects: dict[str, Any], path: Path) -> dict[int, Image]:
+def read_images(objects: dict[str, Any], path: Path) -> dict[int, CocoImage]:
     """Images by id."""
-    return {image.id: image for image in listed(objects, "images", path, Image)}
+    return {image.id: image for image in listed(objects, "images", path, CocoImage)}
 
 
 def read_captions(content: dict[str, Any], path: Path) -> dict[int, list[str]]:
     """Captions by image id, in the order of their own ids."""
     captions: dict[int, list[str]] = {}
-    for item in sorted(listed(content, "annotations", path, Caption), key=lambda item: item.id):
+    for item in sorted(listed(content, "annotations", path, CocoCaption), key=lambda item: item.id):
         text = " ".join(item.caption.split())
         if not text:
-            raise DataError(f"{path}: caption {item.id} of image {item.image_id} is empty; take it out")
+            message = f"an empty caption, of image {item.image_id}; take it out"
+            raise DataError(message, Location(path, f"caption {item.id}"))
         captions.setdefault(item.image_id, []).append(text)
     return captions
 
 
-def read_boxes(objects: dict[str, Any], path: Path, columns: dict[int, int]) -> dict[int, list[Box]]:
+def read_boxes(objects: dict[str, Any], path: Path, columns: dict[int, int]) -> dict[int, list[CocoBox]]:
     """Boxes by image id, without those around crowds."""
-    boxes: dict[int, list[Box]] = {}
-    for item in listed(objects, "annotations", path, Box):
+    boxes: dict[int, list[CocoBox]] = {}
+    for item in listed(objects, "annotations", path, CocoBox):
         if item.iscrowd:
             continue
         if item.category_id not in columns:
-            raise DataError(f"{path}: annotation {item.id} has category {item.category_id}, which is not listed")
+            message = f"has category {item.category_id}, which is not listed; get the file again"
+            raise DataError(message, Location(path, f"annotation {item.id}"))
         boxes.setdefault(item.image_id, []).append(item)
     return boxes

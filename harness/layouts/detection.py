@@ -12,13 +12,13 @@ from harness.config.sections import Scalar
 from harness.data.arrays import open_array
 from harness.data.content import Place
 from harness.data.pictures import SUFFIXES
-from harness.errors import DataError
+from harness.errors import DataError, Location
 from harness.files import read_lines
 from harness.layouts.karpathy import matching_key, read_images
 from harness.layouts.own_folder import CAPTIONS, SPLIT, left_out, read_captions, read_split
 from harness.layouts.precomp import AXES
 from harness.layouts.previews import FOLDER
-from harness.layouts.stored_regions import Shelf
+from harness.layouts.stored_regions import StoredRegions
 
 SPLITS = ("train", "val", "test")
 STEMS = {"train": ("train",), "val": ("dev", "val"), "test": ("testall", "test")}  # the first that is there
@@ -34,7 +34,7 @@ WANTED = f"""It can be one of three:
   precomputed   train_ims.npy and train_caps.txt, the same for dev or val, the same for test"""
 
 
-class Kind(NamedTuple):
+class FolderKind(NamedTuple):
     """What a card says of files: their layout, its options, and words for those who read the card."""
 
     layout: str
@@ -42,19 +42,19 @@ class Kind(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def kind_of(folder: Path, cache: Path) -> Kind:
+def kind_of(folder: Path, cache: Path) -> FolderKind:
     """The layout of a folder; DataError says what is missing, and which command makes it."""
     if not folder.is_dir():
-        raise DataError(f"{folder} does not exist; put the files there, or name their folder with --folder")
-    for kind in (_own, _karpathy, _precomp):
-        found = kind(folder, cache)
-        if found is not None:
-            return found
+        raise DataError("does not exist; put the files there, or name their folder with --folder", Location(folder))
+    for layout in (_own, _karpathy, _precomp):
+        kind = layout(folder, cache)
+        if kind is not None:
+            return kind
     there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-    raise DataError(f"{folder} holds no dataset ({there}). {WANTED}\n{_regions(folder)}".rstrip())
+    raise DataError(f"holds no dataset ({there}). {WANTED}\n{_regions(folder)}".rstrip(), Location(folder))
 
 
-def provisional(name: str, kind: Kind, file: Path) -> DatasetCard:
+def provisional(name: str, kind: FolderKind, file: Path) -> DatasetCard:
     """A card with which files can be read before they are counted."""
     none: dict[str, Any] = {"images": 0, "captions": 0}
     return DatasetCard.model_validate(
@@ -67,7 +67,7 @@ def provisional(name: str, kind: Kind, file: Path) -> DatasetCard:
     )
 
 
-def _own(folder: Path, cache: Path) -> Kind | None:
+def _own(folder: Path, cache: Path) -> FolderKind | None:
     """Captions and splits of one's own."""
     absent = [name for name in (CAPTIONS, SPLIT) if not (folder / name).is_file()]
     if len(absent) == 2:
@@ -77,25 +77,25 @@ def _own(folder: Path, cache: Path) -> Kind | None:
     splits = {split: ids for split, ids in read_split(folder / SPLIT).items() if split in SPLITS}
     outside = left_out(splits, read_captions(folder / CAPTIONS))
     remark = f"images with captions that are in none of {', '.join(SPLITS)}, left out: {len(outside):,}"
-    return Kind("folder", {REGIONS: REGIONS}, (remark,) * bool(outside))
+    return FolderKind("folder", {REGIONS: REGIONS}, (remark,) * bool(outside))
 
 
-def _karpathy(folder: Path, cache: Path) -> Kind | None:
+def _karpathy(folder: Path, cache: Path) -> FolderKind | None:
     """One of Karpathy's files; the store tells by which of its ids images are known."""
     files = sorted(folder.glob("dataset_*.json"))
     if not files:
         return None
     if len(files) > 1:
         raise DataError(
-            f"{folder} holds {', '.join(file.name for file in files)}; a dataset has one, move the others out"
+            f"holds {', '.join(file.name for file in files)}; a dataset has one, move the others out", Location(folder)
         )
     _complain(folder, [])
     images = read_images(files[0])
     rest = ["restval"] if any(image["split"] == "restval" for image in images) else []
     options: dict[str, Scalar] = {"annotations": files[0].name, REGIONS: REGIONS, "train": ",".join(["train", *rest])}
     used = [image for image in images if image["split"] in (*SPLITS, *rest)]
-    kind = Kind("karpathy", options)
-    key = matching_key(used, Shelf(Place(provisional("any", kind, files[0]), folder, cache)))
+    kind = FolderKind("karpathy", options)
+    key = matching_key(used, StoredRegions(Place(provisional("any", kind, files[0]), folder, cache)))
     more = any(isinstance(image.get("sentences"), list) and len(image["sentences"]) > 5 for image in used)
     return kind._replace(
         options={**options, "image_id": key or "stem"},
@@ -103,21 +103,22 @@ def _karpathy(folder: Path, cache: Path) -> Kind | None:
     )
 
 
-def _precomp(folder: Path, cache: Path) -> Kind | None:
+def _precomp(folder: Path, cache: Path) -> FolderKind | None:
     """Arrays beside captions, the field's layout."""
-    found = {path.name.removesuffix("_ims.npy") for path in folder.glob("*_ims.npy")}
-    found |= {path.name.removesuffix("_caps.txt") for path in folder.glob("*_caps.txt")}
-    if not found:
+    there = {path.name.removesuffix("_ims.npy") for path in folder.glob("*_ims.npy")}
+    there |= {path.name.removesuffix("_caps.txt") for path in folder.glob("*_caps.txt")}
+    if not there:
         return None
-    stems = {split: next((stem for stem in stems if stem in found), stems[-1]) for split, stems in STEMS.items()}
+    stems = {split: next((stem for stem in stems if stem in there), stems[-1]) for split, stems in STEMS.items()}
     files = [f"{stem}_{kind}" for stem in stems.values() for kind in ("ims.npy", "caps.txt")]
     _complain(folder, [f"{name} is missing" for name in files if not (folder / name).is_file()], regions=False)
     each = {stem: _captions_each(folder, stem) for stem in stems.values()}
     if len(set(each.values())) > 1:
-        told = ", ".join(f"{number} in {stem}" for stem, number in each.items())
-        raise DataError(f"{folder}: captions an image are {told}; the layout has one number for all: take one release")
-    left = sorted(found - set(stems.values()))
-    return Kind(
+        counts = ", ".join(f"{number} in {stem}" for stem, number in each.items())
+        message = f"captions an image are {counts}; the layout has one number for all: take one release"
+        raise DataError(message, Location(folder))
+    left = sorted(there - set(stems.values()))
+    return FolderKind(
         "precomp",
         {"captions_each": each[stems["train"]], **stems},
         tuple(f"{stem}_ims.npy and {stem}_caps.txt are left out" for stem in left),
@@ -131,8 +132,9 @@ def _captions_each(folder: Path, stem: str) -> int:
     if len(array) != lines:
         if lines % len(array):
             raise DataError(
-                f"{folder}: {stem}_caps.txt has {lines:,} lines and {stem}_ims.npy {len(array):,} rows; lines must be "
-                "a multiple of rows: take both of one release"
+                f"has {lines:,} lines and {stem}_ims.npy {len(array):,} rows; lines must be a multiple of rows: take "
+                "both of one release",
+                Location(folder / f"{stem}_caps.txt"),
             )
         return lines // len(array)
     same = (bool((row == array[0]).all()) for row in array[1:MANY])
@@ -143,11 +145,11 @@ def _complain(folder: Path, missing: list[str], regions: bool = True) -> None:
     """DataError with all that is missing, where anything is."""
     lines = [*missing, *filter(None, [_regions(folder) if regions else ""])]
     if lines:
-        raise DataError("\n".join([f"{folder} is not complete:", *(f"  {line}" for line in lines)]))
+        raise DataError("\n".join(["not complete:", *(f"  {line}" for line in lines)]), Location(folder))
 
 
 def _regions(folder: Path) -> str:
-    """What makes the region store, where there is none; an unfinished one is told when it is opened."""
+    """What makes the region store, where there is none; an unfinished one is an error once it is opened."""
     if (folder / REGIONS).is_dir() and any((folder / REGIONS).iterdir()):
         return ""
     to, images = (shlex.quote(str(folder / name)) for name in (REGIONS, FOLDER))

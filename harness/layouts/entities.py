@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -24,18 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.arrays import open_array
-from harness.data.cache import checked_sha256, keep
-from harness.data.content import Content, Look, Place, option, pairs_of, whole
+from harness.data.cache import checked_sha256, save, writing
+from harness.data.content import Content, Place, Preview, option, pairs_of, whole
 from harness.data.pictures import SUFFIXES
 from harness.data.regions import Ragged, offsets
-from harness.errors import ConfigError, DataError, StoreError
-from harness.files import load_arrays, npz
+from harness.errors import ConfigError, DataError, Location
+from harness.files import load_arrays, npz, replacing
 from harness.layouts.box_features import appearance, geometry
 from harness.layouts.entity_files import (
     NOWHERE,
     TYPES,
-    Box,
-    Phrase,
+    EntityBox,
+    EntityPhrase,
     Sentence,
     read_annotation,
     read_ids,
@@ -66,12 +64,12 @@ class Options(NamedTuple):
     cut: bool = False
 
 
-class Entry(NamedTuple):
+class EntityImage(NamedTuple):
     """One image as it is read: its size in pixels, its regions' boxes, and its captions."""
 
     id: str
     size: tuple[int, int]
-    boxes: tuple[Box, ...]
+    boxes: tuple[EntityBox, ...]
     captions: tuple[str, ...]  # that are asked
     held_out: Sentence | None
 
@@ -82,7 +80,7 @@ class Entry(NamedTuple):
 
 
 class Entities:
-    """Reader of the layout: a split is read once and kept in the cache, its regions memory-mapped."""
+    """Reader of the layout: a split is parsed once, then read from the cache, its regions memory-mapped."""
 
     version: ClassVar[int] = VERSION
 
@@ -102,23 +100,23 @@ class Entities:
         rows, rest = (self.place.cache / "entities" / f"{self._key(split)}.{kind}" for kind in ("npy", "npz"))
         if not (rows.is_file() and rest.is_file()):
             entries = [self._entry(image) for image in self._ids(split)]
-            keep_rows(rows, sum(len(entry.boxes) for entry in entries), map(self.describe, entries))
-            keep(rest, npz(**tables(entries)))  # last: where it is, the rows are whole
+            save_rows(rows, sum(len(entry.boxes) for entry in entries), map(self.describe, entries))
+            save(rest, npz(**tables(entries)))  # last: where it is, the rows are whole
         return _content(rows, load_arrays(rest))
 
-    def look(self, image: str) -> Look:
+    def preview(self, image: str) -> Preview:
         """The boxes of an image id, each with what captions call it; nothing where no split has that id."""
         if not any(image in ids for ids in self.splits.values()):
-            return Look()
+            return Preview()
         entry = self._entry(image)
         phrases = [phrase for one in read_sentences(self.sentences / f"{image}.txt") for phrase in visual(one)]
         called = {phrase.chain: " ".join(phrase.words) for phrase in reversed(phrases)}
         labels = (" / ".join(dict.fromkeys(called.get(chain, "") for chain in box.chains)) for box in entry.boxes)
         boxes = tuple(tuple(map(float, box[:4])) for box in entry.boxes)
-        return Look(entry.size, boxes=boxes, labels=tuple(labels))
+        return Preview(entry.size, boxes=boxes, labels=tuple(labels))
 
-    def describe(self, entry: Entry) -> NDArray[np.float32]:
-        """The regions of one image, (R, F), as the head of this file says."""
+    def describe(self, entry: EntityImage) -> NDArray[np.float32]:
+        """The regions of one image, (R, F), as the card's option `regions` has them."""
         places = geometry(entry.corners, *entry.size)
         return np.concatenate([BESIDE[self.options.regions](self, entry), places], axis=1).astype(np.float32)
 
@@ -131,8 +129,8 @@ class Entities:
         for split, ids in splits.items():
             for line, image in enumerate(ids, start=1):
                 if home.setdefault(image, split) != split:
-                    where = f"{folder / _split_file(self.place, split)}, line {line}"
-                    raise DataError(f"{where}: image {image} is in {home[image]} too; an image belongs to one split")
+                    location = Location(folder / _split_file(self.place, split), f"line {line}")
+                    raise DataError(f"image {image} is in {home[image]} too; an image belongs to one split", location)
         return splits
 
     @cached_property
@@ -176,16 +174,19 @@ class Entities:
             line, path = there.index(False), self.place.folder / _split_file(self.place, split)
             image = self.splits[split][line]
             raise DataError(
-                f"{path}, line {line + 1}: image {image} has no {folder}{image}{suffix} ({there.count(False):,} such "
-                "images); get the whole release, or take them out of the split and the card"
+                f"image {image} has no {folder}{image}{suffix} ({there.count(False):,} such images); get the whole "
+                "release, or take them out of the split and the card",
+                Location(path, f"line {line + 1}"),
             )
 
-    def _entry(self, image: str) -> Entry:
+    def _entry(self, image: str) -> EntityImage:
         """One image; without any box its one region is the whole of it."""
         width, height, boxes = read_annotation(self.annotations / f"{image}.xml", self.options.cut)
         largest = sorted(boxes, key=lambda box: -box.width * box.height)[: self.place.card.max_regions]
         captions, held_out = self._captions(image)
-        return Entry(image, (width, height), tuple(largest) or (Box(0, 0, width, height),), captions, held_out)
+        return EntityImage(
+            image, (width, height), tuple(largest) or (EntityBox(0, 0, width, height),), captions, held_out
+        )
 
     def _captions(self, image: str) -> tuple[tuple[str, ...], Sentence | None]:
         """The captions of an image that are asked, and the one that is held out, if any is."""
@@ -193,8 +194,9 @@ class Entities:
         sentences = read_sentences(path)
         if number and len(sentences) < max(number, 2):
             raise DataError(
-                f"{path}: its captions are {len(sentences)}; the card holds out number {number}, and one must be left "
-                "to ask: set held_out to a caption that every image has"
+                f"its captions are {len(sentences)}; the card holds out number {number}, and one must be left "
+                "to ask: set held_out to a caption that every image has",
+                Location(path),
             )
         held_out = sentences.pop(number - 1) if number else None
         return tuple(sentence.text for sentence in sentences), held_out
@@ -226,65 +228,56 @@ def _cuts(place: Place) -> bool:
     return choice == "cut"
 
 
-def _nothing(reader: Entities, entry: Entry) -> NDArray[Any]:
+def _nothing(reader: Entities, entry: EntityImage) -> NDArray[Any]:
     return np.empty((len(entry.boxes), 0))
 
 
-def _appearance(reader: Entities, entry: Entry) -> NDArray[Any]:
+def _appearance(reader: Entities, entry: EntityImage) -> NDArray[Any]:
     """Numbers of the crops, (R, 195)."""
     return appearance(read_pixels(reader.pictures[entry.id], entry.size), entry.corners)
 
 
-def _called(reader: Entities, entry: Entry) -> NDArray[Any]:
+def _called(reader: Entities, entry: EntityImage) -> NDArray[Any]:
     """What the held-out caption calls the boxes, multi-hot: (R, K + 8), zeros where it does not speak of one."""
     count, columns = reader.options.names, reader.names
-    made, phrases = np.zeros((len(entry.boxes), count + len(TYPES))), visual(entry.held_out)
+    words, phrases = np.zeros((len(entry.boxes), count + len(TYPES))), visual(entry.held_out)
     for row, box in enumerate(entry.boxes):
         for phrase in phrases:
             if phrase.chain in box.chains:
-                made[row, [count + TYPES.index(kind) for kind in phrase.types if kind in TYPES]] = 1
-                made[row, [columns[word] for word in [head(phrase)] if word in columns]] = 1
-    return made
+                words[row, [count + TYPES.index(kind) for kind in phrase.types if kind in TYPES]] = 1
+                words[row, [columns[word] for word in [head(phrase)] if word in columns]] = 1
+    return words
 
 
-BESIDE: dict[str, Callable[[Entities, Entry], NDArray[Any]]] = {
+BESIDE: dict[str, Callable[[Entities, EntityImage], NDArray[Any]]] = {
     "geometry": _nothing,
     "pixels": _appearance,
     "names": _called,
 }
 
 
-def head(phrase: Phrase) -> str:
+def head(phrase: EntityPhrase) -> str:
     """The word that a phrase is about, as English mostly has it: its last one."""
     return phrase.words[-1].lower()
 
 
-def visual(sentence: Sentence | None) -> list[Phrase]:
+def visual(sentence: Sentence | None) -> list[EntityPhrase]:
     """The phrases of a caption that speak of something in the picture."""
     return [phrase for phrase in sentence.phrases if phrase.chain != NOWHERE] if sentence else []
 
 
-def keep_rows(path: Path, count: int, images: Iterable[NDArray[np.float32]]) -> None:
-    """Write regions (count, F) into the cache image by image, by atomic replace; StoreError where that fails."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            for number, regions in enumerate(images):
-                if not number:
-                    shape = (count, regions.shape[1])
-                    header = {"descr": regions.dtype.str, "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_1_0(file, header)
-                file.write(regions.tobytes())
-        part.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error}); set [paths] results to a folder with room") from error
-    finally:
-        with suppress(OSError):  # where its folder could not be made either
-            part.unlink()
+def save_rows(path: Path, count: int, images: Iterable[NDArray[np.float32]]) -> None:
+    """Write regions (count, F) into the cache image by image; StoreError where it cannot be written."""
+    with writing(path), replacing(path) as part, part.open("wb") as file:
+        for number, regions in enumerate(images):
+            if not number:
+                shape = (count, regions.shape[1])
+                header = {"descr": regions.dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(regions.tobytes())
 
 
-def tables(entries: list[Entry]) -> dict[str, NDArray[Any]]:
+def tables(entries: list[EntityImage]) -> dict[str, NDArray[Any]]:
     """All of a split but its regions, as arrays; ids and captions as text of lines."""
     captions = "\n".join(caption for entry in entries for caption in entry.captions)
     return {

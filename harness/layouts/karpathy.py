@@ -18,10 +18,17 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from harness.data.content import Content, Kind, Look, Place, Spot, option, whole
-from harness.errors import ConfigError, DataError
-from harness.files import read_json, read_text
-from harness.layouts.stored_regions import Captioned, Entry, Shelf, caption_of, id_of, kept
+from harness.data.content import Content, Kind, Place, Preview, option, whole
+from harness.errors import ConfigError, DataError, Location
+from harness.files import read_json
+from harness.layouts.stored_regions import (
+    CaptionedImage,
+    CaptionedImages,
+    StoredRegions,
+    cached_split,
+    caption_of,
+    id_of,
+)
 
 VERSION = 1
 KEYS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -35,7 +42,7 @@ Images = list[dict[str, Any]]
 
 
 class Karpathy:
-    """Reader of the layout: the file is parsed once, a split's captions are kept in the cache."""
+    """Reader of the layout: the file is parsed once, then a split's captions are read from the cache."""
 
     version: ClassVar[int] = VERSION
 
@@ -45,61 +52,62 @@ class Karpathy:
         self.key = _key(place)
         self.most = whole(place, "most_captions", 0)
         self.parts = _parts(place)
-        self._shelf = Shelf(place)
+        self._regions_by_id = StoredRegions(place)
 
     @staticmethod
     def files(place: Place) -> list[str]:
         """The annotations and the store's files."""
-        return [_annotations(place), *Shelf.files(place)]
+        return [_annotations(place), *StoredRegions.files(place)]
 
     def read(self, split: str) -> Content:
         """One split; its regions are memory-mapped where they lie."""
         deciding = [VERSION, self.key, self.most, self.parts]
-        known = kept(self.place, split, [self.file.name], deciding, self._parse)
-        where = partial(_spot, self.file.name, known)
-        return self._shelf.content(known, where, f"{self.file} [{split}]", lambda: self._other_key(split))
+        known = cached_split(self.place, split, [self.file.name], deciding, self._parse)
+        location, source = partial(_location, self.file.name, known), Location(self.file, f"[{split}]")
+        return self._regions_by_id.content(known, location, source, lambda: self._other_key(split))
 
-    def look(self, image: str) -> Look:
+    def preview(self, image: str) -> Preview:
         """Size and boxes, as the store has them."""
-        return self._shelf.look(image)
+        return self._regions_by_id.preview(image)
 
-    def _parse(self) -> dict[str, Captioned]:
+    def _parse(self) -> dict[str, CaptionedImages]:
         """Every split of the card; DataError names the file and the entry that is wrong."""
         images = read_images(self.file)
         _check_parts(self.file, self.parts, images)
-        known: dict[str, list[Entry]] = {split: [] for split in self.parts}
+        known: dict[str, list[CaptionedImage]] = {split: [] for split in self.parts}
         places: dict[str, int] = {}
         for index, split, image in _chosen(self.parts, images):
-            where = f"{self.file}, images[{index}]"
-            name = self._name(image, where)
+            location = Location(self.file, f"images[{index}]")
+            name = self._name(image, location)
             if places.setdefault(name, index) != index:
-                raise DataError(f"{where} is image {name!r}, as images[{places[name]}] is; take one of the two out")
-            known[split].append(Entry(name, index, _captions(image, where)[: self.most or None]))
-        return {split: Captioned.of(own) for split, own in known.items()}
+                message = f"image {name!r}, as images[{places[name]}] is; take one of the two out"
+                raise DataError(message, location)
+            known[split].append(CaptionedImage(name, index, _captions(image, location)[: self.most or None]))
+        return {split: CaptionedImages.of(own) for split, own in known.items()}
 
-    def _name(self, image: dict[str, Any], where: str) -> str:
+    def _name(self, image: dict[str, Any], location: Location) -> str:
         try:
-            return id_of(KEYS[self.key](image), f"{where}: its {self.key}")
+            return id_of(KEYS[self.key](image), f"its {self.key}", location)
         except KeyError as error:
             others = " or ".join(sorted(KEYS.keys() - {self.key}))
             raise DataError(
-                f"{where} has no {error}; options.image_id can be {others}, or get the file again"
+                f"has no {error}; options.image_id can be {others}, or get the file again", location
             ) from None
 
     def _other_key(self, split: str) -> str:
         """What to do where no image of a split is in the store."""
         images = [image for _, own, image in _chosen(self.parts, read_images(self.file)) if own == split]
-        found = matching_key(images, self._shelf)
-        if found:
-            return f'{self.place.card.path} needs image_id = "{found}" in its [options]: by it all images are there'
+        key = matching_key(images, self._regions_by_id)
+        if key:
+            return f'{self.place.card.path} needs image_id = "{key}" in its [options]: by it all images are there'
         return ""
 
 
-def matching_key(images: Images, shelf: Shelf) -> str | None:
+def matching_key(images: Images, stored: StoredRegions) -> str | None:
     """The key by which all images are in a store, if there is one."""
     for key, name in KEYS.items():
         try:
-            if shelf.has([str(name(image)) for image in images]):
+            if stored.has([str(name(image)) for image in images]):
                 return key
         except KeyError:
             continue
@@ -108,13 +116,13 @@ def matching_key(images: Images, shelf: Shelf) -> str | None:
 
 def read_images(path: Path) -> Images:
     """The entries of the file, each with a split, without what is never used; DataError where it is another file."""
-    content = read_json(read_text(path), path, str(path), _slim)
+    content = read_json(path, _slim)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list) or not images:
-        raise DataError(f"{path}: no list 'images' with entries; this is none of Karpathy's files")
+        raise DataError("no list 'images' with entries; this is none of Karpathy's files", Location(path))
     for index, image in enumerate(images):
         if not isinstance(image, dict) or not isinstance(image.get("split"), str):
-            raise DataError(f"{path}, images[{index}] has no 'split'; get the file again")
+            raise DataError("has no 'split'; get the file again", Location(path, f"images[{index}]"))
     return images
 
 
@@ -123,19 +131,21 @@ def _slim(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key in READ}
 
 
-def _captions(image: dict[str, Any], where: str) -> list[tuple[int, str]]:
+def _captions(image: dict[str, Any], location: Location) -> list[tuple[int, str]]:
     sentences = image.get("sentences")
     if not isinstance(sentences, list) or not sentences:
-        raise DataError(f"{where} has no 'sentences'; take it out, or get the file again")
+        raise DataError("has no 'sentences'; take it out, or get the file again", location)
     raw = [sentence.get("raw") if isinstance(sentence, dict) else sentence for sentence in sentences]
-    return [(number, caption_of(text, f"{where}, sentences[{number}]: its 'raw'")) for number, text in enumerate(raw)]
+    return [
+        (number, caption_of(text, "raw", location.within(f"sentences[{number}]"))) for number, text in enumerate(raw)
+    ]
 
 
-def _spot(file: str, known: Captioned, kind: Kind, index: int) -> Spot:
+def _location(file: str, known: CaptionedImages, kind: Kind, index: int) -> Location:
     """The entry of an image, or of a caption among its image's sentences."""
     image = index if kind == "image" else known.image_of(index)
-    entry = f"images[{known.images_at[image]}]"
-    return Spot(file, entry if kind == "image" else f"{entry}, sentences[{known.captions_at[index]}]")
+    location = Location(file, f"images[{known.images_at[image]}]")
+    return location if kind == "image" else location.within(f"sentences[{known.captions_at[index]}]")
 
 
 def _chosen(parts: dict[str, tuple[str, ...]], images: Images) -> Iterator[tuple[int, str, dict[str, Any]]]:
@@ -148,10 +158,10 @@ def _chosen(parts: dict[str, tuple[str, ...]], images: Images) -> Iterator[tuple
 
 def _check_parts(path: Path, parts: dict[str, tuple[str, ...]], images: Images) -> None:
     """DataError where the card names a split that the file lacks."""
-    found = {image["split"] for image in images}
+    there = {image["split"] for image in images}
     for part in (part for own in parts.values() for part in own):
-        if part not in found:
-            raise DataError(f"{path}: no image of a split {part!r}; it holds {', '.join(sorted(found))}")
+        if part not in there:
+            raise DataError(f"no image of a split {part!r}; it holds {', '.join(sorted(there))}", Location(path))
 
 
 def _annotations(place: Place) -> str:

@@ -16,66 +16,80 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.data.content import Content, Kind, Look, Place, Spot
-from harness.errors import DataError
-from harness.files import read_json, read_lines, read_text
-from harness.layouts.stored_regions import Captioned, Entry, Shelf, caption_of, id_of, kept
+from harness.data.content import Content, Kind, Place, Preview
+from harness.errors import DataError, Location
+from harness.files import parse_json, read_json, read_lines
+from harness.layouts.stored_regions import (
+    CaptionedImage,
+    CaptionedImages,
+    StoredRegions,
+    cached_split,
+    caption_of,
+    id_of,
+)
 
 VERSION = 1
 CAPTIONS, SPLIT = "captions.jsonl", "split.json"
 
 
 class OwnFolder:
-    """Reader of the layout: the files are parsed once, a split's captions are kept in the cache."""
+    """Reader of the layout: the files are parsed once, then a split's captions are read from the cache."""
 
     version: ClassVar[int] = VERSION
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self._shelf = Shelf(place)
+        self._regions_by_id = StoredRegions(place)
 
     @staticmethod
     def files(place: Place) -> list[str]:
         """The captions, the splits and the store's files."""
-        return [CAPTIONS, SPLIT, *Shelf.files(place)]
+        return [CAPTIONS, SPLIT, *StoredRegions.files(place)]
 
     def read(self, split: str) -> Content:
         """One split; its regions are memory-mapped where they lie."""
-        known = kept(self.place, split, [CAPTIONS, SPLIT], VERSION, self._parse)
-        return self._shelf.content(known, partial(_spot, split, known), f"{self.place.folder / SPLIT} [{split}]")
+        known = cached_split(self.place, split, [CAPTIONS, SPLIT], VERSION, self._parse)
+        source = Location(self.place.folder / SPLIT, f"[{split}]")
+        return self._regions_by_id.content(known, partial(_location, split, known), source)
 
-    def look(self, image: str) -> Look:
+    def preview(self, image: str) -> Preview:
         """Size and boxes, as the store has them."""
-        return self._shelf.look(image)
+        return self._regions_by_id.preview(image)
 
-    def _parse(self) -> dict[str, Captioned]:
+    def _parse(self) -> dict[str, CaptionedImages]:
         """Every split of the card; DataError names file and line."""
         path = self.place.folder / SPLIT
         splits, captions = read_split(path), read_captions(self.place.folder / CAPTIONS)
         for split in self.place.card.splits:
             if not splits.get(split):
                 raise DataError(
-                    f"{path}: no images in a split {split!r}; it holds {', '.join(sorted(splits)) or 'none'}"
+                    f"no images in a split {split!r}; it holds {', '.join(sorted(splits)) or 'none'}", Location(path)
                 )
-        return {split: Captioned.of(_entries(path, split, splits[split], captions)) for split in self.place.card.splits}
+        return {
+            split: CaptionedImages.of(_entries(path, split, splits[split], captions))
+            for split in self.place.card.splits
+        }
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
     """Image ids of every split; DataError where an id stands twice, in one split or in two."""
-    content = read_json(read_text(path), path, str(path))
+    content = read_json(path)
     if not isinstance(content, dict):
-        raise DataError(f'{path}: {{"train": [image ids], …}} is expected, found a {type(content).__name__}')
+        raise DataError(f'{{"train": [image ids], …}} is expected, found a {type(content).__name__}', Location(path))
     home: dict[str, str] = {}
     splits: dict[str, list[str]] = {}
     for split, ids in content.items():
         if not isinstance(ids, list):
-            raise DataError(f"{path}: [{split}] is no list; every split is a list of image ids")
-        splits[split] = [id_of(one, f"{path}: [{split}], entry {index}") for index, one in enumerate(ids)]
-        for image in splits[split]:
+            raise DataError("no list; every split is a list of image ids", Location(path, f"[{split}]"))
+        splits[split] = []
+        for index, one in enumerate(ids):
+            location = Location(path, f"[{split}], entry {index}")
+            image = id_of(one, "the id", location)
             if image in home:
-                where = f"twice in [{split}]" if home[image] == split else f"in [{home[image]}] and in [{split}]"
-                raise DataError(f"{path}: image {image!r} stands {where}; an image belongs to one split, once")
-            home[image] = split
+                message = f"image {image!r} stands in {home[image]} already; an image belongs to one split, once"
+                raise DataError(message, location)
+            home[image] = location.entry
+            splits[split].append(image)
     return splits
 
 
@@ -84,11 +98,11 @@ def read_captions(path: Path) -> dict[str, list[tuple[int, str]]]:
     captions: dict[str, list[tuple[int, str]]] = {}
     lines: dict[str, int] = {}
     for number, line in enumerate(read_lines(path, "is one caption, as a JSON object"), start=1):
-        where = f"{path}, line {number}"
-        caption, image, text = _caption(read_json(line.removeprefix("\ufeff"), path, where), where)
+        location = Location(path, f"line {number}")
+        caption, image, text = _caption(parse_json(line.removeprefix("\ufeff"), location), location)
         if lines.setdefault(caption, number) != number:
             raise DataError(
-                f"{where}: caption {caption!r} is in line {lines[caption]} already; give each an id of its own"
+                f"caption {caption!r} is in line {lines[caption]} already; give each an id of its own", location
             )
         captions.setdefault(image, []).append((number, text))
     return captions
@@ -100,28 +114,31 @@ def left_out(splits: Mapping[str, list[str]], captions: Iterable[str]) -> list[s
     return [image for image in captions if image not in used]
 
 
-def _caption(entry: Any, where: str) -> tuple[str, str, str]:
+def _caption(entry: Any, location: Location) -> tuple[str, str, str]:
     """Id, image and text of a line."""
     absent = [key for key in ("id", "image", "text") if not isinstance(entry, dict) or key not in entry]
     if absent:
-        raise DataError(f'{where} has no {absent[0]!r}; a line is {{"id": …, "image": …, "text": …}}')
-    id_, image = (id_of(entry[key], f"{where}: its {key!r}") for key in ("id", "image"))
-    return id_, image, caption_of(entry["text"], f"{where}: its 'text'")
+        raise DataError(f'has no {absent[0]!r}; a line is {{"id": …, "image": …, "text": …}}', location)
+    id_, image = (id_of(entry[key], f"its {key!r}", location) for key in ("id", "image"))
+    return id_, image, caption_of(entry["text"], "text", location)
 
 
-def _entries(path: Path, split: str, images: list[str], captions: Mapping[str, list[tuple[int, str]]]) -> list[Entry]:
+def _entries(
+    path: Path, split: str, images: list[str], captions: Mapping[str, list[tuple[int, str]]]
+) -> list[CaptionedImage]:
     """A split's images with their captions; DataError where one has none."""
     lacking = [image for image in images if image not in captions]
     if lacking:
         raise DataError(
-            f"{path}: image {lacking[0]!r} of [{split}] has no caption in {CAPTIONS} ({len(lacking):,} such images); "
-            "write some, or take it out of the split"
+            f"image {lacking[0]!r} has no caption in {CAPTIONS} ({len(lacking):,} such images); "
+            "write some, or take it out of the split",
+            Location(path, f"[{split}], entry {images.index(lacking[0])}"),
         )
-    return [Entry(image, index, captions[image]) for index, image in enumerate(images)]
+    return [CaptionedImage(image, index, captions[image]) for index, image in enumerate(images)]
 
 
-def _spot(split: str, known: Captioned, kind: Kind, index: int) -> Spot:
+def _location(split: str, known: CaptionedImages, kind: Kind, index: int) -> Location:
     """The entry of an image in its split, from 0, or the line of a caption, from 1."""
     if kind == "image":
-        return Spot(SPLIT, f"[{split}], entry {known.images_at[index]}")
-    return Spot(CAPTIONS, f"line {known.captions_at[index]}")
+        return Location(SPLIT, f"[{split}], entry {known.images_at[index]}")
+    return Location(CAPTIONS, f"line {known.captions_at[index]}")

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.arrays import CHUNK, check_finite, open_array, read_header
-from harness.data.cache import remembered
-from harness.data.content import Content, Kind, Look, Place, Spot, first_twice, option, pairs_of, whole
+from harness.data.cache import file_fact
+from harness.data.content import Content, Kind, Place, Preview, first_twice, option, pairs_of, whole
 from harness.data.regions import Ints, PaddedArray, Regions
-from harness.errors import DataError
+from harness.errors import DataError, Location
 from harness.files import lfs_hint, read_lines
 
 VERSION = 1
@@ -55,8 +55,8 @@ class Precomp:
         step = rows_an_image(path, text, len(array), len(captions), self.each)
         images = len(array) // step
         if step > 1:
-            remembered(self.place.cache, path, f"alike by {step}", partial(check_copies, array=array, step=step))
-        remembered(self.place.cache, path, "finite", partial(check_finite, array=array))
+            file_fact(self.place.cache, path, f"alike by {step}", partial(check_copies, array=array, step=step))
+        file_fact(self.place.cache, path, "finite", partial(check_finite, array=array))
         at = np.arange(images) * step
         return Content(
             images=PaddedArray(array, at),
@@ -64,17 +64,17 @@ class Precomp:
             pairs=pairs_of([self.each] * images),
             image_ids=self._ids(stem, images),
             boxes=self._boxes(stem, at, array.shape[:2]),
-            where=partial(spot, path.name, text.name, step),
+            location=partial(location, path.name, text.name, step),
         )
 
-    def look(self, image: str) -> Look:
+    def preview(self, image: str) -> Preview:
         """The size of an image and the boxes of its regions, as far as the folder has them."""
         if image not in self._places:
-            return Look()
+            return Preview()
         split, number = self._places[image]
-        boxes, sizes = self._looks[split]
+        boxes, sizes = self._boxes_and_sizes[split]
         size = None if sizes is None else (round(float(sizes[number, 0])), round(float(sizes[number, 1])))
-        return Look(size, boxes=tuple(map(tuple, boxes[number].tolist())) if boxes else ())
+        return Preview(size, boxes=tuple(map(tuple, boxes[number].tolist())) if boxes else ())
 
     @cached_property
     def _contents(self) -> dict[str, Content]:
@@ -90,7 +90,7 @@ class Precomp:
         }
 
     @cached_property
-    def _looks(self) -> dict[str, tuple[Regions | None, NDArray[Any] | None]]:
+    def _boxes_and_sizes(self) -> dict[str, tuple[Regions | None, NDArray[Any] | None]]:
         """Of every split the boxes, and the sizes of its images (N, 2)."""
         return {
             split: (content.boxes, self._sizes(split, len(content.images))) for split, content in self._contents.items()
@@ -103,7 +103,8 @@ class Precomp:
         array = open_numbers(path, 2)
         if array.shape[1] != 2:
             raise DataError(
-                f"{path} is {array.shape}; a width and a height an image are needed: take it of the same release"
+                f"has the shape {array.shape}; a width and a height an image are needed: take it of the same release",
+                Location(path),
             )
         sizes: NDArray[Any] = array[:: copies(path, len(array), images, self.each)]
         return sizes
@@ -118,12 +119,15 @@ class Precomp:
         for line, one in enumerate(lines):
             if one != lines[line - line % step]:
                 raise DataError(
-                    f"{path}, line {line + 1} is {one!r}, but the {step} lines of an image begin with "
-                    f"{lines[line - line % step]!r}; take ids and captions of one release"
+                    f"the id is {one!r}, but the {step} lines of an image begin with {lines[line - line % step]!r}; "
+                    "take ids and captions of one release",
+                    Location(path, f"line {line + 1}"),
                 )
         ids = lines[::step]
-        if twice := first_twice(ids):
-            raise DataError(f"{path}: image {twice!r} stands there twice; give every image an id of its own")
+        second = first_twice(ids)
+        if second is not None:
+            message = f"image {ids[second]!r} stands there twice; give every image an id of its own"
+            raise DataError(message, Location(path, f"line {second * step + 1}"))
         return tuple(ids)
 
     def _boxes(self, stem: str, at: Ints, shape: tuple[int, ...]) -> Corners | None:
@@ -134,8 +138,9 @@ class Precomp:
         array = open_numbers(path, 3)
         if array.shape[1:] != (shape[1], 4):
             raise DataError(
-                f"{path} is {array.shape}, but {stem}_{REGIONS} has {shape[1]} regions an image and a box four "
-                "corners; take both of one release"
+                f"has the shape {array.shape}, but {stem}_{REGIONS} has {shape[1]} regions an image and a box four "
+                "corners; take both of one release",
+                Location(path),
             )
         return Corners(array, np.arange(len(at)) * copies(path, len(array), len(at), self.each))
 
@@ -156,15 +161,15 @@ class Corners(PaddedArray):
         return Corners(self.array, self.at[images])
 
 
-def spot(regions: str, captions: str, step: int, kind: Kind, index: int) -> Spot:
+def location(regions: str, captions: str, step: int, kind: Kind, index: int) -> Location:
     """The row of an image, from 0, or the line of a caption, from 1."""
-    return Spot(regions, f"row {index * step}") if kind == "image" else Spot(captions, f"line {index + 1}")
+    return Location(regions, f"row {index * step}") if kind == "image" else Location(captions, f"line {index + 1}")
 
 
 def read_captions(path: Path) -> list[str]:
     """The captions of a split; DataError names the line that is none."""
     if path.is_file() and (hint := lfs_hint(path)):
-        raise DataError(f"{path} holds no captions; {hint}")
+        raise DataError(f"holds no captions; {hint}", Location(path))
     return read_lines(path, "is one caption of one image")
 
 
@@ -173,7 +178,8 @@ def open_regions(path: Path) -> NDArray[Any]:
     array = open_array(path, AXES)
     if array.dtype not in (np.float32, np.float16):
         raise DataError(
-            f"{path} holds {array.dtype.str} numbers; regions are float32 or float16: save array.astype(numpy.float32)"
+            f"holds {array.dtype.str} numbers; regions are float32 or float16: save array.astype(numpy.float32)",
+            Location(path),
         )
     return array
 
@@ -182,11 +188,12 @@ def open_numbers(path: Path, axes: int) -> NDArray[Any]:
     """An array beside the regions, of real numbers with so many axes, memory-mapped; DataError where it is not one."""
     header = read_header(path)
     if header.dtype.kind not in "fiu" or len(header.shape) != axes:
-        raise DataError(f"{path} holds {header.dtype} of shape {header.shape}; numbers with {axes} axes are needed")
+        message = f"holds {header.dtype} of shape {header.shape}; numbers with {axes} axes are needed"
+        raise DataError(message, Location(path))
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
-        raise DataError(f"{path} was cut short or damaged ({error}); get it again, or take it away") from error
+        raise DataError(f"cut short or damaged ({error}); get it again, or take it away", Location(path)) from error
     return array
 
 
@@ -198,10 +205,11 @@ def check_stem(place: Place, stem: str) -> None:
     lines = len(read_captions(small))
     images = lines // whole(place, "captions_each")
     raise DataError(
-        f"{place.folder}: there is no {stem}_{CAPTIONS}, but {small.name} with {lines:,} lines. In the field's release "
+        f"there is no {stem}_{CAPTIONS}, but {small.name} with {lines:,} lines. In the field's release "
         f"that is the first fold of the 5,000 test images alone, neither 5K nor the mean of five folds. Get the {stem} "
         f'files from {place.card.origin}; or write a card of your own with test = "test", [splits] test = '
-        f"{{ images = {images}, captions = {lines} }} and a protocol of that size"
+        f"{{ images = {images}, captions = {lines} }} and a protocol of that size",
+        Location(place.folder),
     )
 
 
@@ -212,8 +220,9 @@ def rows_an_image(path: Path, text: Path, rows: int, lines: int, each: int) -> i
     if rows == lines and rows % each == 0:
         return each
     raise DataError(
-        f"{path.name} has {rows:,} rows and {text.name} {lines:,} lines in {path.parent}; with {each} captions an "
-        f"image there must be {lines / each:,g} rows, or {lines:,} where images are repeated: take both of one release"
+        f"has {rows:,} rows and {text.name} {lines:,} lines; with {each} captions an image there must be "
+        f"{lines / each:,g} rows, or {lines:,} where images are repeated: take both of one release",
+        Location(path),
     )
 
 
@@ -224,8 +233,9 @@ def copies(path: Path, rows: int, images: int, each: int) -> int:
     if rows == images * each:
         return each
     raise DataError(
-        f"{path} has {rows:,} rows for {images:,} images; there must be one an image or, with {each} captions an "
-        f"image, {images * each:,}: take it of the same release"
+        f"has {rows:,} rows for {images:,} images; there must be one an image or, with {each} captions an "
+        f"image, {images * each:,}: take it of the same release",
+        Location(path),
     )
 
 
@@ -238,7 +248,8 @@ def check_copies(path: Path, array: NDArray[Any], step: int) -> str:
         if not alike.all():
             first = start + step * int(alike.argmin())
             raise DataError(
-                f"{path}: rows {first} to {first + step - 1} should repeat one image, but differ; "
-                "the card's captions_each is wrong, or features and captions are of different releases"
+                "they should repeat one image, but differ; the card's captions_each is wrong, or features and captions "
+                "are of different releases",
+                Location(path, f"rows {first} to {first + step - 1}"),
             )
     return "yes"

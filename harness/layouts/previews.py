@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from PIL import Image
 
 from harness.config.cards import DatasetCard
-from harness.data.content import Look, Place
+from harness.data.content import Place, Preview
 from harness.data.pictures import SUFFIXES, read_picture
 from harness.layouts.opening import LAYOUTS
 
@@ -22,11 +22,11 @@ DIGITS = 12  # of the file names in which COCO's pictures are released
 class Pictured(Protocol):
     """A reader that knows more of an image than its numbers."""
 
-    def look(self, image: str) -> Look:
-        """What is known of an image by its id; an empty Look where there is nothing."""
+    def preview(self, image: str) -> Preview:
+        """What is known of an image by its id; an empty Preview where there is nothing."""
 
 
-class Looks:
+class Previews:
     """The images of one dataset, by their ids."""
 
     def __init__(self, card: DatasetCard, data: Path, cache: Path) -> None:
@@ -34,9 +34,9 @@ class Looks:
         self._reader = LAYOUTS[card.layout](place)
         self._folder = place.folder / FOLDER
 
-    def of(self, image: str) -> Look:
+    def of(self, image: str) -> Preview:
         """All that is known of an image; DataError where its file is no picture."""
-        known = self._reader.look(image) if isinstance(self._reader, Pictured) else Look()
+        known = self._reader.preview(image) if isinstance(self._reader, Pictured) else Preview()
         if known.picture is None and (file := self._file(image)):
             picture = read_picture(file)
             known = known._replace(picture=picture, size=known.size or picture.size)
@@ -57,7 +57,7 @@ def thumbnail(picture: Image.Image, side: int) -> str:
 
 
 def portrait(picture: Image.Image, side: int) -> str:
-    """The same as JPEG in good quality, which every program that draws SVG can read."""
+    """A picture of at most `side` pixels a side as a data URI; JPEG, which every program that draws SVG can read."""
     return _uri(picture, side, "JPEG", quality=90)
 
 

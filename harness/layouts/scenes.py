@@ -15,8 +15,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from PIL import Image
 
-from harness.data.cache import keep
-from harness.data.content import Content, Look, Place, pairs_of, whole
+from harness.data.cache import save
+from harness.data.content import Content, Place, Preview, pairs_of, whole
 from harness.data.regions import Floats, Ragged, offsets
 from harness.files import load_arrays, npz
 from harness.layouts import scene_captions, scene_pictures
@@ -45,7 +45,7 @@ class Example(NamedTuple):
 
 
 class Scenes:
-    """Reader of the layout: a split is generated once and kept in the cache."""
+    """Reader of the layout: a split is generated once, then read from the cache."""
 
     version: ClassVar[int] = VERSION
 
@@ -64,17 +64,17 @@ class Scenes:
         name = hashlib.sha256(json.dumps([VERSION, self.seed, split, size, most]).encode()).hexdigest()[:16]
         path = self.place.cache / "scenes" / f"{split}-{name}.npz"
         if not path.is_file():
-            keep(path, npz(**generate(self.seed, split, size, most)))
+            save(path, npz(**generate(self.seed, split, size, most)))
         return _content(split, load_arrays(path))
 
-    def look(self, image: str) -> Look:
-        """The picture of an image id, drawn anew, and its regions; nothing where no picture has that id."""
-        found = re.fullmatch(rf"({'|'.join(SPLITS)})-(\d+)([a-d])", image)
-        if found is None:
-            return Look()
-        index = FAMILY * int(found[2]) + "abcd".index(found[3])
-        one = example(self.seed, found[1], index, self.place.card.max_regions)
-        return Look((SIDE, SIDE), one.picture, boxes=tuple(map(tuple, one.boxes.tolist())))
+    def preview(self, image: str) -> Preview:
+        """The picture of an image id, drawn again, and its regions; nothing where no picture has that id."""
+        parts = re.fullmatch(rf"({'|'.join(SPLITS)})-(\d+)([a-d])", image)
+        if parts is None:
+            return Preview()
+        index = FAMILY * int(parts[2]) + "abcd".index(parts[3])
+        one = example(self.seed, parts[1], index, self.place.card.max_regions)
+        return Preview((SIDE, SIDE), one.picture, boxes=tuple(map(tuple, one.boxes.tolist())))
 
 
 def _content(split: str, arrays: dict[str, Any]) -> Content:
@@ -138,7 +138,7 @@ def compose(rng: Generator) -> Scene:
         model = things[rng.integers(len(things))] if things and rng.random() < 0.45 else None
         placed = _put(_thing(model, rng), things, rng) if len(things) < number else None
         if placed is None:
-            things.clear()  # too crowded, or of one colour: begin anew
+            things.clear()  # too crowded, or of one colour: begin again
         else:
             things.append(placed)
     return tuple(things)

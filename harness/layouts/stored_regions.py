@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.cache import checked_sha256, keep
-from harness.data.content import Content, Kind, Look, Place, Spot, option, pairs_of
+from harness.data.cache import checked_sha256, save
+from harness.data.content import Content, Kind, Place, Preview, option, pairs_of
 from harness.data.region_store import FACTS, RegionStore, open_store, store_files
 from harness.data.regions import Ints
-from harness.errors import DataError
+from harness.errors import DataError, Location
 from harness.files import load_arrays, npz
 
 VERSION = 1  # of what is kept in the cache
@@ -24,33 +24,33 @@ NUMBERS = ("counts", "images_at", "captions_at")
 SHOWN = 3  # ids of each side, where none of them meet
 
 
-class Entry(NamedTuple):
-    """An image as a file tells it."""
+class CaptionedImage(NamedTuple):
+    """An image of a file of captions."""
 
     id: str
     at: int  # its place in the file
     captions: Sequence[tuple[int, str]]  # each with its own place
 
 
-class Captioned(NamedTuple):
+class CaptionedImages(NamedTuple):
     """The images of one split in their order, and image by image their captions."""
 
     ids: tuple[str, ...]  # N
     captions: tuple[str, ...]  # M
     counts: Ints  # captions of every image, (N,)
     images_at: Ints  # where images stand in their file, (N,)
-    captions_at: Ints  # the same of captions, (M,)
+    captions_at: Ints  # where captions stand in theirs, (M,)
 
     @classmethod
-    def of(cls, entries: Sequence[Entry]) -> Captioned:
+    def of(cls, entries: Sequence[CaptionedImage]) -> CaptionedImages:
         """Of entries in their order."""
-        said = list(chain.from_iterable(entry.captions for entry in entries))
+        captions = list(chain.from_iterable(entry.captions for entry in entries))
         return cls(
             ids=tuple(entry.id for entry in entries),
-            captions=tuple(text for _, text in said),
+            captions=tuple(text for _, text in captions),
             counts=np.array([len(entry.captions) for entry in entries], dtype=np.int64),
             images_at=np.array([entry.at for entry in entries], dtype=np.int64),
-            captions_at=np.array([at for at, _ in said], dtype=np.int64),
+            captions_at=np.array([at for at, _ in captions], dtype=np.int64),
         )
 
     def image_of(self, caption: int) -> int:
@@ -58,7 +58,7 @@ class Captioned(NamedTuple):
         return int(np.searchsorted(np.cumsum(self.counts), caption, side="right"))
 
 
-class Shelf:
+class StoredRegions:
     """The region store of a dataset: the card's option `regions`, a folder below the dataset's own."""
 
     def __init__(self, place: Place) -> None:
@@ -69,13 +69,17 @@ class Shelf:
     def files(place: Place) -> list[str]:
         """Names of the store's files relative to the dataset's folder, or of the one that is missing first."""
         name = _folder(place)
-        found = store_files(place.folder / name) if (place.folder / name).is_dir() else [FACTS]
-        return [f"{name}/{file}" for file in found]
+        files = store_files(place.folder / name) if (place.folder / name).is_dir() else [FACTS]
+        return [f"{name}/{file}" for file in files]
 
     def content(
-        self, known: Captioned, where: Callable[[Kind, int], Spot], source: str, hint: Callable[[], str] = str
+        self,
+        known: CaptionedImages,
+        location: Callable[[Kind, int], Location],
+        source: Location,
+        hint: Callable[[], str] = str,
     ) -> Content:
-        """A split with its regions; DataError where an image has none: `source` says who names it."""
+        """A split with its regions; DataError where an image has none: `source` names it."""
         rows = self.rows_of(known.ids, source, hint)
         return Content(
             images=self._store.images.choose(rows),
@@ -83,22 +87,24 @@ class Shelf:
             pairs=pairs_of(known.counts.tolist()),
             image_ids=known.ids,
             boxes=self._store.boxes.choose(rows) if self._store.boxes else None,
-            where=where,
+            location=location,
         )
 
-    def rows_of(self, ids: Sequence[str], source: str, hint: Callable[[], str] = str) -> Ints:
+    def rows_of(self, ids: Sequence[str], source: Location, hint: Callable[[], str] = str) -> Ints:
         """The images' rows in the store (n,); `hint` says what to do where not one of them is there."""
         lacking = [one for one in ids if one not in self._rows]
         if len(lacking) == len(ids):
             raise DataError(
-                f"{source}: not one of its {len(ids):,} images is in the store {self.folder}. They are called "
+                f"not one of its {len(ids):,} images is in the store {self.folder}. They are called "
                 f"{_some(ids)}; there images are called {_some(self._store.ids)}. "
-                f"{hint() or 'Both must name images alike: make the store anew, or take other captions'}"
+                f"{hint() or 'Both must name images alike: make the store again, or take other captions'}",
+                source,
             )
         if lacking:
             raise DataError(
-                f"{source}: image {lacking[0]!r} is not in the store {self.folder} ({len(lacking):,} of {len(ids):,} "
-                "are not); convert or extract them too, or take them out of the split"
+                f"image {lacking[0]!r} is not in the store {self.folder} ({len(lacking):,} of {len(ids):,} "
+                "are not); convert or extract them too, or take them out of the split",
+                source,
             )
         return np.array([self._rows[one] for one in ids], dtype=np.int64)
 
@@ -106,14 +112,14 @@ class Shelf:
         """Whether all of these images are there."""
         return all(one in self._rows for one in ids)
 
-    def look(self, image: str) -> Look:
+    def preview(self, image: str) -> Preview:
         """Size and boxes of an image; nothing where it is not there or the store does not know them."""
         row = self._rows.get(image)
         if row is None:
-            return Look()
+            return Preview()
         boxes = self._store.boxes[row].tolist() if self._store.boxes else []
         width, height = (0, 0) if self._store.sizes is None else self._store.sizes[row].tolist()
-        return Look((width, height) if width else None, boxes=tuple(map(tuple, boxes)))
+        return Preview((width, height) if width else None, boxes=tuple(map(tuple, boxes)))
 
     @cached_property
     def _store(self) -> RegionStore:
@@ -124,37 +130,38 @@ class Shelf:
         return {one: row for row, one in enumerate(self._store.ids)}
 
 
-def kept(
-    place: Place, split: str, files: Sequence[str], deciding: Any, parse: Callable[[], dict[str, Captioned]]
-) -> Captioned:
-    """A split from the cache, where these files were read before; else all splits are parsed and kept."""
+def cached_split(
+    place: Place, split: str, files: Sequence[str], deciding: Any, parse: Callable[[], dict[str, CaptionedImages]]
+) -> CaptionedImages:
+    """A split from the cache, where these files were read before; else all splits are parsed and saved there."""
     content = [VERSION, place.card.layout, sorted(place.card.splits), deciding]
     hashes = [checked_sha256(place, name) for name in files]
     digest = hashlib.sha256(json.dumps([*content, hashes]).encode()).hexdigest()[:16]
     folder = place.cache / place.card.layout
     if not (folder / f"{split}-{digest}.npz").is_file():
         for name, known in parse().items():
-            keep(folder / f"{name}-{digest}.npz", _packed(known))
+            save(folder / f"{name}-{digest}.npz", _packed(known))
     return _unpacked(load_arrays(folder / f"{split}-{digest}.npz"))
 
 
-def caption_of(value: Any, where: str) -> str:
+def caption_of(value: Any, key: str, location: Location) -> str:
     """A caption as one line, blanks and line feeds within it as one blank; DataError where it is none or empty."""
     if not isinstance(value, str):
-        raise DataError(f"{where} is {_shown(value)}; a caption's text is needed")
+        raise DataError(f"its {key!r} is {_short(value)}; a caption's text is needed", location)
     text = " ".join(value.split())
     if not text or not _is_unicode(text):
-        raise DataError(f"{where} is {'no Unicode' if text else 'empty'}; write the caption, or take it out")
+        message = f"its {key!r} is {'no Unicode' if text else 'empty'}; write the caption, or take it out"
+        raise DataError(message, location)
     return text
 
 
-def id_of(value: Any, where: str) -> str:
-    """An id as text; DataError where it is neither a whole number nor one line of text."""
+def id_of(value: Any, what: str, location: Location) -> str:
+    """An id as text; DataError where it is neither a whole number nor one line of text. `what` names it."""
     if type(value) is int:  # true and false are none
         return str(value)
     if not isinstance(value, str) or not value or value != value.strip() or "\n" in value or not _is_unicode(value):
         raise DataError(
-            f"{where} is {_shown(value)}; an id is a whole number, or text on one line without blanks around"
+            f"{what} is {_short(value)}; an id is a whole number, or text on one line without blanks around", location
         )
     return value
 
@@ -164,7 +171,7 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def _shown(value: Any) -> str:
+def _short(value: Any) -> str:
     return repr(value)[:60]
 
 
@@ -176,14 +183,14 @@ def _folder(place: Place) -> str:
     return option(place, "regions", "regions")
 
 
-def _packed(known: Captioned) -> bytes:
+def _packed(known: CaptionedImages) -> bytes:
     numbers = {name: getattr(known, name) for name in NUMBERS}
     return npz(ids=_lines(known.ids), captions=_lines(known.captions), **numbers)
 
 
-def _unpacked(arrays: dict[str, NDArray[Any]]) -> Captioned:
+def _unpacked(arrays: dict[str, NDArray[Any]]) -> CaptionedImages:
     ids, captions = (tuple(arrays[name].tobytes().decode().split("\n")) for name in ("ids", "captions"))
-    return Captioned(ids, captions, *(arrays[name] for name in NUMBERS))
+    return CaptionedImages(ids, captions, *(arrays[name] for name in NUMBERS))
 
 
 def _lines(texts: Sequence[str]) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from harness.data.arrays import open_array
 from harness.data.region_store import FACTS
-from harness.errors import DataError, UsageError
+from harness.errors import DataError, Location, UsageError
 from harness.preparation.source import ImageRegions, LaidFiles, Size, from_corners
 
 FEATURES = ("x", "features", "feat", "arr_0")
@@ -36,7 +36,8 @@ class ArrayFolder:
         self._paths: dict[str, Path] = {}  # by image
         for path in [path for folder in folders for path in array_files(folder)]:
             if self._paths.setdefault(path.stem, path) != path:
-                raise DataError(f"{self._paths[path.stem]} and {path} are one image; take one of the two out")
+                message = f"is one image with {self._paths[path.stem]}; take one of the two out"
+                raise DataError(message, Location(path))
         self.files = LaidFiles([*self._paths.values()])
         self.skipped = 0
 
@@ -62,20 +63,21 @@ class ArrayFolder:
             raise DataError(f"image {image} is in none of the folders")
         return READ[self._paths[image].suffix](self._paths[image])
 
-    def where(self, at: int) -> str:
+    def location(self, at: int) -> Location:
         """The file."""
-        return str(self.files.paths[self.files.find(at)[0]])
+        return Location(self.files.paths[self.files.find(at)[0]])
 
 
 def array_files(folder: Path) -> list[Path]:
     """The files of a folder that hold an image, by name; DataError where there are none."""
     if (folder / FACTS).is_file():
         raise UsageError(f"{folder} is a region store already; a card takes it as it is")
-    found = sorted(path for path in folder.iterdir() if path.suffix in READ and path.is_file())
-    names = {path.name for path in found}
-    paths = [path for path in found if path.name.removesuffix("_info.npy") + ".npy" not in names]
+    arrays = sorted(path for path in folder.iterdir() if path.suffix in READ and path.is_file())
+    names = {path.name for path in arrays}
+    paths = [path for path in arrays if path.name.removesuffix("_info.npy") + ".npy" not in names]
     if not paths:
-        raise DataError(f"{folder} has no .npy or .npz in it; give the folder that holds one for every image")
+        message = "has no .npy or .npz in it; give the folder that holds one for every image"
+        raise DataError(message, Location(folder))
     return paths
 
 
@@ -96,9 +98,9 @@ def read_npz(path: Path) -> ImageRegions:
             regions, corners = _boxed(regions, corners)
         boxes = None if corners is None else from_corners(corners, size)
     except DAMAGED as error:
-        raise DataError(f"{path} is damaged or no .npz of plain arrays ({error}); save it again") from error
+        raise DataError(f"damaged or no .npz of plain arrays ({error}); save it again", Location(path)) from error
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError(error.message, Location(path)) from None
     return ImageRegions(path.stem, regions, boxes, size, at=0)
 
 
@@ -107,14 +109,14 @@ READ = {".npy": read_npy, ".npz": read_npz}
 
 def _one(arrays: NpzFile, names: Sequence[str]) -> NDArray[Any] | None:
     """The array of floats that has one of the names, if any has; DataError where several have."""
-    found = [name for name in names if name in arrays.files]
-    if len(found) > 1:
-        raise DataError(f"it has arrays {' and '.join(found)}; which of them is meant is not known: keep one")
-    if not found:
+    there = [name for name in names if name in arrays.files]
+    if len(there) > 1:
+        raise DataError(f"it has arrays {' and '.join(there)}; which of them is meant is not known: keep one")
+    if not there:
         return None
-    array = arrays[found[0]]
+    array = arrays[there[0]]
     if array.dtype.kind != "f" or array.ndim != 2:
-        raise DataError(f"{found[0]} is {array.dtype} of shape {array.shape}; floats of two dimensions are needed")
+        raise DataError(f"{there[0]} is {array.dtype} of shape {array.shape}; floats of two dimensions are needed")
     return np.asarray(array)
 
 

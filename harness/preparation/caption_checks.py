@@ -1,4 +1,4 @@
-"""What is odd about the captions of a dataset: each check is a function of its splits that gives findings."""
+"""Checks of captions: each is a function of the splits that yields findings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.data.content import SHOWN, Content, Spot
+from harness.data.content import SHOWN, Content
 from harness.data.regions import Ints
 from harness.data.tokens import Tokens
-from harness.preparation.findings import Finding, Severity, found
+from harness.errors import Location
+from harness.preparation.findings import Finding, Severity, findings_of
 
 Contents = Mapping[str, Content]
 MANY = 0.1  # the share of a split's captions that stand in another one, from which on it is hardly by chance
@@ -49,7 +50,7 @@ def of_unprintable(contents: Contents) -> Iterator[Finding]:
     for split, content in contents.items():
         odd = [number for number, text in enumerate(content.captions) if not text.isprintable()]
         message = "captions hold characters that cannot be printed; take them out"
-        yield from found(Severity.NOTE, "caption-unprintable", message, _places(content, odd), split)
+        yield from findings_of(Severity.NOTE, "caption-unprintable", message, _places(content, odd), split)
 
 
 def twice_at_an_image(contents: Contents) -> Iterator[Finding]:
@@ -63,7 +64,7 @@ def twice_at_an_image(contents: Contents) -> Iterator[Finding]:
                 twice.append(caption)
             seen.add((image, text))
         message = "captions stand twice at their image"
-        yield from found(Severity.NOTE, "caption-twice-at-image", message, _places(content, twice), split)
+        yield from findings_of(Severity.NOTE, "caption-twice-at-image", message, _places(content, twice), split)
 
 
 def of_several_images(contents: Contents) -> Iterator[Finding]:
@@ -77,11 +78,11 @@ def of_several_images(contents: Contents) -> Iterator[Finding]:
             first.setdefault(text, caption)
         shared = [first[text] for text, own in images.items() if len(own) > 1]
         message = "texts are captions of several images: exact ties, which count against every method"
-        yield from found(Severity.NOTE, "caption-of-several-images", message, _places(content, shared), split)
+        yield from findings_of(Severity.NOTE, "caption-of-several-images", message, _places(content, shared), split)
 
 
 def in_two_splits(contents: Contents) -> Iterator[Finding]:
-    """The same text in two splits: a few are chance, many are a leak."""
+    """Texts that stand in two splits: a few are chance, many are a leak."""
     for one, other in combinations(contents, 2):
         known = set(map(same, contents[one].captions))
         content = contents[other]
@@ -90,7 +91,7 @@ def in_two_splits(contents: Contents) -> Iterator[Finding]:
         severity = Severity.WARNING if share >= MANY else Severity.NOTE
         message = f"captions of {other}, {100 * share:.1f} %, stand in {one} too"
         message += "; are these splits of one release?" if share >= MANY else ", as common captions do"
-        yield from found(severity, "caption-in-two-splits", message, _places(content, shared), other)
+        yield from findings_of(severity, "caption-in-two-splits", message, _places(content, shared), other)
 
 
 CHECKS = (
@@ -108,7 +109,7 @@ def of_no_known_word(split: str, content: Content, tokens: Tokens) -> Iterator[F
     """Captions without a single word of the vocabulary: they are kept, and all say the same to a method."""
     numbers = unknown_only(tokens, np.arange(len(tokens)))
     message = "captions hold no word of the vocabulary: to every method they are the same"
-    yield from found(Severity.WARNING, "caption-of-no-known-word", message, _places(content, numbers), split)
+    yield from findings_of(Severity.WARNING, "caption-of-no-known-word", message, _places(content, numbers), split)
 
 
 def unknown_only(tokens: Tokens, numbers: Ints) -> list[int]:
@@ -128,8 +129,8 @@ def _matching(
     """A finding a split of the captions that a pattern is found in."""
     for split, content in contents.items():
         numbers = [number for number, text in enumerate(content.captions) if pattern.search(text)]
-        yield from found(severity, code, message, _places(content, numbers), split)
+        yield from findings_of(severity, code, message, _places(content, numbers), split)
 
 
-def _places(content: Content, numbers: list[int]) -> list[tuple[Spot, str]]:
-    return [(content.where("caption", number), repr(content.captions[number][:SHOWN])) for number in numbers]
+def _places(content: Content, numbers: list[int]) -> list[tuple[Location, str]]:
+    return [(content.location("caption", number), repr(content.captions[number][:SHOWN])) for number in numbers]

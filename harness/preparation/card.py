@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
 from harness.config.toml import literal, validate
-from harness.data.cache import remembered
+from harness.data.cache import file_fact
 from harness.data.content import Content, Place
-from harness.data.split import hold
+from harness.data.split import check_split
 from harness.errors import ConfigError, StoreError, UsageError
 from harness.files import sha256, write_atomic
-from harness.layouts.detection import Kind, kind_of, provisional
+from harness.layouts.detection import FolderKind, kind_of, provisional
 from harness.layouts.opening import LAYOUTS
 
 CARD = "card.toml"
@@ -26,13 +26,13 @@ LARGE = 1e9  # bytes that take long to read
 NOT_STATED = "not stated"
 HEAD = """\
 # Written by `harness init dataset {name}`: counts, widths and hashes are those of the files as they lay there, and
-# whatever is opened by this card is held to them. Say what only you know: title, summary, licence, origin.
+# whatever is opened by this card is checked against them. Say what only you know: title, summary, licence, origin.
 """
 ABOUT = {
     "title": "as leaderboards call it",
     "summary": "what it is, and what its numbers do not compare with",
     "licence": "the terms under which it may be used",
-    "origin": "who made it and where to get it: told where files are absent",
+    "origin": "who made it and where to get it: printed where files are absent",
     "feature_width": "numbers a region",
     "max_regions": "of an image",
 }
@@ -47,8 +47,8 @@ TEXT = {"min_count": "a word seen less often is <unk>", "vocabulary_splits": "wh
 PROTOCOL = {"name": "which queries meet which gallery: here all of test"}
 
 
-class Request(NamedTuple):
-    """What is asked for: the card of a folder, under a name, in a file; facts about files are kept in the cache."""
+class CardRequest(NamedTuple):
+    """The card to write: of which folder, under which name, in which file; facts about files go into the cache."""
 
     name: str
     folder: Path
@@ -57,8 +57,8 @@ class Request(NamedTuple):
     cache: Path
 
 
-class Measured(NamedTuple):
-    """A card, the bytes of the files that it is held to, and what is to be known of them."""
+class MeasuredCard(NamedTuple):
+    """A card, the bytes of its files, and remarks on them."""
 
     card: DatasetCard
     text: str
@@ -66,7 +66,9 @@ class Measured(NamedTuple):
     remarks: tuple[str, ...]
 
 
-def request(config: Config, known: Mapping[str, DatasetCard], name: str, folder: Path | None, cache: Path) -> Request:
+def request_of(
+    config: Config, known: Mapping[str, DatasetCard], name: str, folder: Path | None, cache: Path
+) -> CardRequest:
     """Where a dataset lies and where its card goes; UsageError where the name is none, or another dataset's."""
     pattern = DatasetCard.model_json_schema()["properties"]["name"]["pattern"]
     if not re.fullmatch(pattern, name):
@@ -77,48 +79,56 @@ def request(config: Config, known: Mapping[str, DatasetCard], name: str, folder:
     if name in known and known[name].path != file:
         raise UsageError(f"there is a dataset {name!r} already: {known[name].path}; take another name")
     place = Path(os.path.realpath(folder or config.data / name))  # unlike resolve, it bears a circle of links
-    return Request(name, place, config.data, file, cache)
+    return CardRequest(name, place, config.data, file, cache)
 
 
-def write_card(asked: Request, tell: Callable[[str], None], force: bool = False) -> Measured:
+def write_card(request: CardRequest, tell: Callable[[str], None], force: bool = False) -> MeasuredCard:
     """Measure a folder and write its card; UsageError where there is one already, unless `force`.
 
     `tell` hears what takes long. DataError where something is missing or wrong: a card is only written for what can be
     opened by it.
     """
-    if asked.file.exists() and not force:
-        raise UsageError(f"{asked.file} is there already; --force replaces it, and what was written into it")
-    found = measured(asked, tell)
+    if request.file.exists() and not force:
+        raise UsageError(f"{request.file} is there already; --force replaces it, and what was written into it")
+    card = measured(request, tell)
     try:
-        write_atomic(asked.file, found.text)
+        write_atomic(request.file, card.text)
     except OSError as error:
-        raise StoreError(f"{asked.file} cannot be written ({error}); see to its rights and room") from error
-    return found
+        raise StoreError(f"{request.file} cannot be written ({error}); see to its rights and room") from error
+    return card
 
 
-def measured(asked: Request, tell: Callable[[str], None]) -> Measured:
+def measured(request: CardRequest, tell: Callable[[str], None]) -> MeasuredCard:
     """The card of a folder as it lies there; every file is read from end to end when it is first met."""
-    kind = kind_of(asked.folder, asked.cache)
-    draft = provisional(asked.name, kind, asked.file)
-    place = Place(draft, asked.folder, asked.cache)
+    kind = kind_of(request.folder, request.cache)
+    draft = provisional(request.name, kind, request.file)
+    place = Place(draft, request.folder, request.cache)
     layout = LAYOUTS[kind.layout]
     names = layout.files(place)
-    size = sum((asked.folder / name).stat().st_size for name in names)
+    size = sum((request.folder / name).stat().st_size for name in names)
     if size > LARGE:
-        tell(f"{asked.folder}: {size / 1e9:,.1f} GB are read from end to end, once; what is found is remembered")
+        tell(f"{request.folder}: {size / 1e9:,.1f} GB are read from end to end, once; the hashes are remembered")
     contents = {split: layout(place).read(split) for split in draft.splits}
-    text = card_text(asked, kind, contents, [_file(asked, name) for name in names])
-    card = validate(DatasetCard, {**tomllib.loads(text), "path": asked.file}, str(asked.file))
+    text = card_text(request, kind, contents, [_file(request, name) for name in names])
+    card = validate(DatasetCard, {**tomllib.loads(text), "path": request.file}, str(request.file))
     for split, content in contents.items():
-        hold(card, split, content)
-    return Measured(card, text, size, kind.remarks)
+        check_split(card, split, content)
+    return MeasuredCard(card, text, size, kind.remarks)
 
 
-def card_text(asked: Request, kind: Kind, contents: Mapping[str, Content], files: list[dict[str, Any]]) -> str:
+def card_text(
+    request: CardRequest, kind: FolderKind, contents: Mapping[str, Content], files: list[dict[str, Any]]
+) -> str:
     """The whole card, commented."""
     sizes = {split: {"images": len(one.images), "captions": len(one.captions)} for split, one in contents.items()}
     about: dict[str, Any] = {
-        **{"name": asked.name, "title": asked.name, "summary": "", "layout": kind.layout, "folder": _below(asked)},
+        **{
+            "name": request.name,
+            "title": request.name,
+            "summary": "",
+            "layout": kind.layout,
+            "folder": _below(request),
+        },
         **{"licence": NOT_STATED, "origin": f"whoever made it ({NOT_STATED})"},
         "feature_width": contents["train"].images.width,
         "max_regions": max(int(one.images.counts.max(initial=0)) for one in contents.values()),
@@ -134,11 +144,11 @@ def card_text(asked: Request, kind: Kind, contents: Mapping[str, Content], files
         table("[[protocols]]", protocol, PROTOCOL),
         *(table("[[files]]", file, {}) for file in files),
     ]
-    return "\n".join([HEAD.format(name=asked.name) + tables[0], *tables[1:]])
+    return "\n".join([HEAD.format(name=request.name) + tables[0], *tables[1:]])
 
 
 def table(head: str, values: Mapping[str, Any], meaning: Mapping[str, str]) -> str:
-    """A TOML table, a key a line, with the meaning of some beside them."""
+    """A TOML table, a line per key, with the meaning of some beside them."""
     lines = [head] * bool(head)
     for key, value in values.items():
         line = f"{key} = {_inline(value)}"
@@ -153,13 +163,13 @@ def _inline(value: Any) -> str:
     return literal(value)
 
 
-def _below(asked: Request) -> str:
+def _below(request: CardRequest) -> str:
     """The dataset's folder as its card names it: below the data root, where it is there."""
-    inside = asked.folder.is_relative_to(asked.data)
-    return str(asked.folder.relative_to(asked.data) if inside else asked.folder)
+    inside = request.folder.is_relative_to(request.data)
+    return str(request.folder.relative_to(request.data) if inside else request.folder)
 
 
-def _file(asked: Request, name: str) -> dict[str, Any]:
-    path = asked.folder / name
+def _file(request: CardRequest, name: str) -> dict[str, Any]:
+    path = request.folder / name
     size = path.stat().st_size
-    return {"path": name, "sha256": remembered(asked.cache, path, "sha256", sha256), "bytes": size}
+    return {"path": name, "sha256": file_fact(request.cache, path, "sha256", sha256), "bytes": size}

@@ -1,4 +1,4 @@
-"""Features in other people's forms to a region store: as a stream, in constant memory, going on where it stopped."""
+"""Make a region store of features in other forms: as a stream, in constant memory, resumed where it stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.data.content import first_twice
-from harness.data.region_store import Facts, Made, Watch, read_facts, unwatched
+from harness.data.region_store import StoreFacts, Watch, WrittenStore, read_facts, unwatched
 from harness.data.region_writer import Dtype, RegionWriter, discard
 from harness.errors import DataError, UsageError
 from harness.preparation.array_folder import ArrayFolder
@@ -18,12 +18,12 @@ from harness.preparation.tsv import ButdTsv
 
 def convert(
     sources: Sequence[Path], folder: Path, dtype: Dtype = "float32", force: bool = False, watch: Watch = unwatched
-) -> Made:
+) -> WrittenStore:
     """A region store of TSV files or of folders of arrays; what an earlier call has written is not read again.
 
     UsageError where sources are not there or of several kinds, DataError with file and line where one is wrong,
     StoreError where the folder cannot be written or holds something else. What is written stays, and the same call
-    goes on behind it. `force` begins anew.
+    goes on behind it. `force` begins again.
     """
     began = time.monotonic()
     source = open_source(sources)
@@ -32,14 +32,14 @@ def convert(
     if force:
         discard(folder)
     elif facts := _finished(source, folder, dtype):
-        return Made(folder, facts, facts.images, time.monotonic() - began)
+        return WrittenStore(folder, facts, facts.images, time.monotonic() - began)
     with RegionWriter(folder, dtype, source.origin) as writer:
         before = len(writer.done)
         if before:
             _check_goes_on(source, writer)
         _write(source, writer, watch)
         facts = writer.finish(**source.extent)
-    return Made(folder, facts, before, time.monotonic() - began, source.skipped)
+    return WrittenStore(folder, facts, before, time.monotonic() - began, source.skipped)
 
 
 def open_source(paths: Sequence[Path]) -> RegionSource:
@@ -50,16 +50,16 @@ def open_source(paths: Sequence[Path]) -> RegionSource:
     kinds = {path.is_dir() for path in paths}
     if len(kinds) > 1:
         raise UsageError("files and folders together make no store; give TSV files, or folders of .npy or .npz files")
-    twice = first_twice([str(path.resolve()) for path in paths])
-    if twice:
-        raise UsageError(f"{twice} is given twice; once is enough")
+    second = first_twice([str(path.resolve()) for path in paths])
+    if second is not None:
+        raise UsageError(f"{paths[second].resolve()} is given twice; once is enough")
     try:
         return ArrayFolder(paths) if kinds == {True} else ButdTsv(paths)
     except OSError as error:
         raise DataError(f"a source cannot be read ({error}); see to the file and its rights") from error
 
 
-def _finished(source: RegionSource, folder: Path, dtype: Dtype) -> Facts | None:
+def _finished(source: RegionSource, folder: Path, dtype: Dtype) -> StoreFacts | None:
     """The store of a folder, if it is whole and made of this very source."""
     with suppress(DataError):
         facts = read_facts(folder)
@@ -75,8 +75,9 @@ def _check_goes_on(source: RegionSource, writer: RegionWriter) -> None:
         if writer.ends_with(last.image, last.regions):
             return
     raise DataError(
-        f"{source.where(writer.at)} is no longer the image with which {writer.folder} ends so far: the source has "
-        "changed; give the files that the work began with, or --force to begin anew"
+        f"no longer the image with which {writer.folder} ends so far: the source has changed; give the files that the "
+        "work began with, or --force to begin again",
+        source.location(writer.at),
     )
 
 
@@ -87,6 +88,6 @@ def _write(source: RegionSource, writer: RegionWriter, watch: Watch) -> None:
             try:
                 writer.add(*item)
             except DataError as error:
-                raise DataError(f"{source.where(item.at)}: {error}") from None
+                raise DataError(error.message, source.location(item.at)) from None
             tell(item.at)
         tell(source.files.total)

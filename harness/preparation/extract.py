@@ -1,4 +1,4 @@
-"""Pictures to a region store: read ahead, seen in batches, written picture by picture, taken up where it stopped."""
+"""Make a region store of pictures: read ahead, encoded in batches, written one by one, resumed where it stopped."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.data.pictures import read_picture
-from harness.data.region_store import IDS, Facts, Made, Watch, read_facts, read_ids, unwatched
+from harness.data.region_store import IDS, StoreFacts, Watch, WrittenStore, read_facts, read_ids, unwatched
 from harness.data.region_writer import Dtype, RegionWriter, discard
-from harness.errors import DataError, StoreError
+from harness.errors import DataError, Location, StoreError
 
 if TYPE_CHECKING:
     from harness.preparation.extractors import Extractor, Pixels
@@ -32,17 +32,17 @@ def extract(
     batch_size: int = 16,
     force: bool = False,
     watch: Watch = unwatched,
-) -> Made:
+) -> WrittenStore:
     """A region store of pictures by id, in their order; those that an earlier call has written are not seen again.
 
     DataError for the first picture that cannot be read, StoreError where the folder cannot be written or holds work of
-    another model or on other pictures. What is written stays, and the same call goes on behind it. `force` begins anew.
+    another model or on other pictures. What is written stays; the same call goes on behind it, `force` begins again.
     """
     began = time.monotonic()
     if force:
         discard(folder)
     elif facts := finished(files, extractor, folder, dtype):
-        return Made(folder, facts, facts.images, time.monotonic() - began)
+        return WrittenStore(folder, facts, facts.images, time.monotonic() - began)
     with RegionWriter(folder, dtype, extractor.origin) as writer:
         check_goes_on(files, writer)
         before = len(writer.done)
@@ -52,10 +52,10 @@ def extract(
                 for image, picture, seen in zip(images, pictures, extractor.see(pictures), strict=True):
                     writer.add(image, seen.regions, seen.boxes, picture.size)
                 tell(len(writer.done))
-        return Made(folder, writer.finish(), before, time.monotonic() - began)
+        return WrittenStore(folder, writer.finish(), before, time.monotonic() - began)
 
 
-def finished(files: Mapping[str, Path], extractor: Extractor, folder: Path, dtype: Dtype) -> Facts | None:
+def finished(files: Mapping[str, Path], extractor: Extractor, folder: Path, dtype: Dtype) -> StoreFacts | None:
     """The store of a folder, if it is whole and what this very model makes of pictures of these ids."""
     with suppress(DataError):
         facts = read_facts(folder)
@@ -71,7 +71,7 @@ def check_goes_on(files: Mapping[str, Path], writer: RegionWriter) -> None:
     if gone:
         raise StoreError(
             f"{writer.folder} holds unfinished work on {len(gone):,} pictures that are not here, {gone[0]!r} first; "
-            "put them back, or begin anew with --force"
+            "put them back, or begin again with --force"
         )
 
 
@@ -105,4 +105,5 @@ def prepared(file: Path, extractor: Extractor) -> Pixels:
         return extractor.prepare(picture)
     except (ValueError, ZeroDivisionError) as error:
         shape = "{} x {} pixels".format(*picture.size)
-        raise DataError(f"{file} ({shape}) cannot be resized for the model ({error}); take it out") from error
+        message = f"cannot be resized for the model ({shape}; {error}); take it out"
+        raise DataError(message, Location(file)) from error

@@ -1,4 +1,4 @@
-"""What a look at a dataset has found: one Finding a fault, with its file and line, and how many more there are."""
+"""Findings of a validation: one per kind of fault, with its file and line, and how many more there are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 
-from harness.data.content import NOWHERE, Spot
+from harness.errors import NOWHERE, Location
 
 EXAMPLES = 3
 
@@ -28,7 +28,7 @@ class Finding:
     severity: Severity
     code: str  # a stable name, such as caption-in-two-splits
     message: str
-    spot: Spot = NOWHERE  # of the first example
+    location: Location = NOWHERE  # of the first example
     count: int = 1
     examples: tuple[str, ...] = ()
     split: str = ""
@@ -36,7 +36,7 @@ class Finding:
 
 @dataclass
 class Report:
-    """All that is to be said of one dataset."""
+    """The findings and the numbers of one dataset."""
 
     dataset: str
     folder: str
@@ -57,12 +57,14 @@ class Report:
         return not self.counts[Severity.ERROR]
 
 
-def found(
-    severity: Severity, code: str, message: str, places: Sequence[tuple[Spot, str]], split: str = "", count: int = 0
+def findings_of(
+    severity: Severity, code: str, message: str, places: Sequence[tuple[Location, str]], split: str = "", count: int = 0
 ) -> Iterator[Finding]:
-    """A finding of places where something is so, each with what stands there; none where there is no place."""
+    """One finding of all places with a fault, each with a text; none where there is no place."""
     if places:
-        examples = tuple(f"{spot}: {text}" if text else str(spot) for spot, text in islice(places, EXAMPLES))
+        examples = tuple(
+            f"{location}: {text}" if text else str(location) for location, text in islice(places, EXAMPLES)
+        )
         yield Finding(severity, code, message, places[0][0], count or len(places), examples, split)
 
 

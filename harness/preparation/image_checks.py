@@ -1,4 +1,4 @@
-"""What is odd about the images of a dataset: dead regions, no numbers, the same image twice."""
+"""Checks of images: regions that are not finite or constant, images that stand twice, pictures."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.config.cards import DatasetCard
-from harness.data.content import Content, Spot
+from harness.data.content import Content
 from harness.data.regions import Bools, Floats, Ints, Regions
-from harness.errors import DataError
-from harness.layouts.previews import FOLDER, Looks
-from harness.preparation.findings import EXAMPLES, Finding, Severity, found
+from harness.errors import DataError, Location
+from harness.layouts.previews import FOLDER, Previews
+from harness.preparation.findings import EXAMPLES, Finding, Severity, findings_of
 
 PIECE = 2**25  # bytes of regions held together
 DIGEST = 16
@@ -23,13 +23,13 @@ Copy = tuple[str, int]  # an image: the split and its number there
 
 
 def of_regions(split: str, content: Content, seen: Scan) -> Iterator[Finding]:
-    """What a pass over a split's regions has seen."""
-    bad = [(content.where("image", image), "") for image in seen.bad.tolist()]
+    """Findings of one pass over a split's regions."""
+    bad = [(content.location("image", image), "") for image in seen.bad.tolist()]
     message = "images have regions with NaN or inf; extract or get them again"
-    yield from found(Severity.ERROR, "not-finite", message, bad, split)
-    dead = [(content.where("image", image), f"region {region}") for image, region in seen.dead[:EXAMPLES].tolist()]
+    yield from findings_of(Severity.ERROR, "not-finite", message, bad, split)
+    dead = [(content.location("image", image), f"region {region}") for image, region in seen.dead[:EXAMPLES].tolist()]
     message = "regions hold one number throughout: they say nothing; extract them again, or leave them out"
-    yield from found(Severity.WARNING, "constant-region", message, dead, split, len(seen.dead))
+    yield from findings_of(Severity.WARNING, "constant-region", message, dead, split, len(seen.dead))
 
 
 def of_one_id(contents: Mapping[str, Content]) -> Iterator[Finding]:
@@ -39,24 +39,24 @@ def of_one_id(contents: Mapping[str, Content]) -> Iterator[Finding]:
         places = []
         for number, image in enumerate(content.image_ids):
             if home.setdefault(image, split) != split:
-                places.append((content.where("image", number), f"{image!r} is in {home[image]} too"))
+                places.append((content.location("image", number), f"{image!r} is in {home[image]} too"))
         message = "images of one id are in two splits; an image belongs to one"
-        yield from found(Severity.WARNING, "image-in-two-splits", message, places, split)
+        yield from findings_of(Severity.WARNING, "image-in-two-splits", message, places, split)
 
 
 def of_copies(contents: Mapping[str, Content], groups: Iterable[list[Copy]]) -> Iterator[Finding]:
     """Images that are the same to the last bit, in one split and in two."""
-    apart: list[tuple[Spot, str]] = []
-    together: list[tuple[Spot, str]] = []
+    apart: list[tuple[Location, str]] = []
+    together: list[tuple[Location, str]] = []
     for (split, number), *others in groups:
-        first = contents[split].where("image", number)
+        first = contents[split].location("image", number)
         for other, copy in others:
-            spot = contents[other].where("image", copy)
-            (together if other == split else apart).append((spot, f"as {first}, of {split}"))
+            location = contents[other].location("image", copy)
+            (together if other == split else apart).append((location, f"as {first}, of {split}"))
     message = "images of two splits have the same regions to the last bit; take them out of one"
-    yield from found(Severity.WARNING, "image-in-two-splits", message, apart)
+    yield from findings_of(Severity.WARNING, "image-in-two-splits", message, apart)
     message = "images have the same regions to the last bit as another one of their split: exact ties"
-    yield from found(Severity.NOTE, "images-alike", message, together)
+    yield from findings_of(Severity.NOTE, "images-alike", message, together)
 
 
 def has_pictures(folder: Path) -> bool:
@@ -68,33 +68,33 @@ def of_pictures(
     card: DatasetCard, data: Path, cache: Path, contents: Mapping[str, Content], advance: Callable[[int], object]
 ) -> Iterator[Finding]:
     """Pictures that cannot be read, that are of another size than the dataset says, and images without one."""
-    looks = Looks(card, data, cache)
+    looks = Previews(card, data, cache)
     for split, content in contents.items():
-        broken: list[tuple[Spot, str]] = []
-        resized: list[tuple[Spot, str]] = []
-        absent: list[tuple[Spot, str]] = []
+        broken: list[tuple[Location, str]] = []
+        resized: list[tuple[Location, str]] = []
+        absent: list[tuple[Location, str]] = []
         for image in content.image_ids:
-            spot = Spot(FOLDER, image)
+            location = Location(FOLDER, image)
             try:
                 look = looks.of(image)
             except DataError as error:
-                broken.append((spot, str(error)))
+                broken.append((location, str(error)))
             else:
                 if look.picture is None:
-                    absent.append((spot, ""))
+                    absent.append((location, ""))
                 elif look.size != look.picture.size:
-                    resized.append((spot, f"{look.picture.size} pixels, the dataset says {look.size}"))
+                    resized.append((location, f"{look.picture.size} pixels, the dataset says {look.size}"))
             advance(1)
         message = "pictures cannot be read; get them again or take them out"
-        yield from found(Severity.WARNING, "picture-unreadable", message, broken, split)
+        yield from findings_of(Severity.WARNING, "picture-unreadable", message, broken, split)
         message = "pictures have another size than the dataset says: boxes are drawn in the wrong places"
-        yield from found(Severity.WARNING, "picture-size", message, resized, split)
+        yield from findings_of(Severity.WARNING, "picture-size", message, resized, split)
         message = "images have no picture; examples show them by number"
-        yield from found(Severity.NOTE, "picture-absent", message, absent, split)
+        yield from findings_of(Severity.NOTE, "picture-absent", message, absent, split)
 
 
 class Scan(NamedTuple):
-    """What one pass has seen of N images."""
+    """Faults and digests of N images, from one pass over their regions."""
 
     bad: Ints  # images with NaN or inf
     dead: Ints  # (D, 2) image and region whose numbers are all equal
@@ -102,7 +102,7 @@ class Scan(NamedTuple):
 
 
 def scan(images: Regions, advance: Callable[[int], object]) -> Scan:
-    """Look at every region once; `advance` is told how many images were read."""
+    """Read every region once; `advance` is called with the number of images read."""
     each = max(1, PIECE // max(1, 4 * images.width * int(images.counts.max(initial=1))))
     bad, dead, marks = [], [], []
     for start in range(0, len(images), each):
@@ -136,7 +136,7 @@ def copies(images: Mapping[str, Regions], marks: Mapping[str, list[bytes]]) -> l
 
 
 def digest(regions: Floats) -> bytes:
-    """A hash of regions; 0 and -0 are told apart, as bits are."""
+    """A hash of regions; 0 and -0 differ, as their bits do."""
     return hashlib.blake2b(np.ascontiguousarray(regions).data, digest_size=DIGEST).digest()
 
 

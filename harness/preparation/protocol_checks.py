@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.config.cards import ProtocolCard
-from harness.data.content import Spot
 from harness.data.regions import Floats, Ints
 from harness.data.split import Split
+from harness.errors import Location
 from harness.evaluation.measures import mean_measures
 from harness.evaluation.protocols import Fold, expected_at_random, gallery, split_folds
 from harness.evaluation.streaming import Rows, Source, rank_streamed
@@ -29,7 +29,7 @@ Advance = Callable[[int], object]
 
 
 class Played(NamedTuple):
-    """What the two have reached under one protocol."""
+    """Measures of both scorers under one protocol."""
 
     protocol: ProtocolCard
     gallery: dict[str, int]
@@ -42,7 +42,7 @@ class Played(NamedTuple):
 def play(protocols: Sequence[ProtocolCard], split: Split, advance: Advance = lambda images: None) -> list[Played]:
     """Both under each of some protocols of one split; DataError as `protocols.folds`.
 
-    `advance` is told of images as they are scored, four times each: two passes of two scorers.
+    `advance` is called with the number of images scored, four times each: two passes of two scorers.
     """
     parts = [split_folds(card, split) for card in protocols]
     flat = [fold for own in parts for fold in own]
@@ -60,22 +60,22 @@ def play(protocols: Sequence[ProtocolCard], split: Split, advance: Advance = lam
 
 
 def faults(played: Iterable[Played]) -> Iterator[Finding]:
-    """What the two have reached and should not have."""
+    """Findings where a scorer has reached what it should not."""
     for one in played:
         first = {way: one.oracle[f"{way}_r1"] for way in ("i2t", "t2i")}
         reached = ", ".join(f"{way} R@1 {value:.2f}" for way, value in first.items())
-        where = Spot("", f"protocol {one.protocol.name}")
+        location = Location("", f"protocol {one.protocol.name}")
         if min(first.values()) < 100 and one.shared:
             message = f"a method that knows every answer reaches {reached}: images share texts, which tie"
-            yield Finding(Severity.NOTE, "protocol-ceiling", message, where, split=one.protocol.split)
+            yield Finding(Severity.NOTE, "protocol-ceiling", message, location, split=one.protocol.split)
         elif min(first.values()) < 100:
             message = f"a method that knows every answer reaches {reached}, not 100; report this with the card"
-            yield Finding(Severity.ERROR, "protocol-broken", message, where, split=one.protocol.split)
+            yield Finding(Severity.ERROR, "protocol-broken", message, location, split=one.protocol.split)
         for name, value in one.expected.items():
             drawn = one.random[name]
             if name != "rsum" and abs(drawn - value) > tolerance(one, name):
                 message = f"a method that draws its scores reaches {name} {drawn:.2f}, {value:.2f} is expected"
-                yield Finding(Severity.ERROR, "protocol-broken", message, where, split=one.protocol.split)
+                yield Finding(Severity.ERROR, "protocol-broken", message, location, split=one.protocol.split)
 
 
 def tolerance(one: Played, name: str) -> float:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import DataError
+from harness.errors import DataError, Location
 
 Size = tuple[int, int]  # width and height in pixels
 TOLERANCE = 1.0  # pixels by which a box may pass the image's edge: detectors scale images and round
@@ -47,8 +47,8 @@ class RegionSource(Protocol):
     def again(self, image: str, at: int) -> ImageRegions:
         """The image that was found at a place; DataError where none is there."""
 
-    def where(self, at: int) -> str:
-        """The place in words, for messages."""
+    def location(self, at: int) -> Location:
+        """A place as file and line, for messages."""
 
 
 class LaidFiles:

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import DataError
-from harness.files import lfs_hint
+from harness.errors import DataError, Location
+from harness.files import lfs_hint, unreadable
 from harness.preparation.source import ImageRegions, LaidFiles, from_corners
 
 LONGEST = 1 << 26  # bytes of a line: ten times an image of 100 regions
@@ -54,7 +54,7 @@ class ButdTsv:
         self.skipped = 0
         for path, start, size in zip(paths, self.files.starts, self.files.sizes, strict=True):
             if not size:
-                raise DataError(f"{path} is empty; get the file again")
+                raise DataError("an empty file; get it again", Location(path))
             self._parsed(start, self._line(start), lfs_hint(path))
 
     @property
@@ -70,19 +70,19 @@ class ButdTsv:
     def images(self, places: Mapping[str, int], at: int) -> Iterator[ImageRegions]:
         """Line by line; an image that stands there once more is skipped if both lines are alike, else a DataError."""
         for place, line in self._lines(at):
-            found = self._parsed(place, line)
-            before = places.get(found.image)
+            regions = self._parsed(place, line)
+            before = places.get(regions.image)
             if before is None:
-                yield found
+                yield regions
             elif before != place:
-                self._check_alike(found.image, before, place, line)
+                self._check_alike(regions.image, before, place, line)
                 self.skipped += 1
 
     def again(self, image: str, at: int) -> ImageRegions:
         """The image whose line begins at a place, whichever it is."""
         return self._parsed(at, self._line(at))
 
-    def where(self, at: int) -> str:
+    def location(self, at: int) -> Location:
         """File and line; lines are counted only now, for a message."""
         number, begin = self.files.find(at)
         path, before = self.files.paths[number], 0
@@ -90,19 +90,20 @@ class ButdTsv:
             while begin > 0 and (piece := file.read(min(PIECE, begin))):
                 before += piece.count(b"\n")
                 begin -= len(piece)
-        return f"{path}, line {before + 1}"
+        return Location(path, f"line {before + 1}")
 
     def _parsed(self, at: int, line: bytes, hint: str = "") -> ImageRegions:
         try:
             return parse(line)._replace(at=at)
         except DataError as error:
-            raise DataError(f"{self.where(at)}: {error}; {hint or REPAIR}") from None
+            raise DataError(f"{error.message}; {hint or REPAIR}", self.location(at)) from None
 
     def _check_alike(self, image: str, before: int, place: int, line: bytes) -> None:
         if self._line(before) != line:
             raise DataError(
-                f"{self.where(place)}: image {image} stands in {self.where(before)} too, with other numbers; "
-                "take one of the two out, or convert files of one release only"
+                f"image {image} stands in {self.location(before)} too, with other numbers; take one of the two out, "
+                "or convert files of one release only",
+                self.location(place),
             )
 
     def _line(self, at: int) -> bytes:
@@ -118,7 +119,7 @@ class ButdTsv:
                     file.seek(begin)
                     yield from ((start + place, line) for place, line in _lines(file, begin) if line)
             except OSError as error:
-                raise DataError(f"{path} cannot be read ({error}); see to the file and its rights") from error
+                raise unreadable(path, error) from error
             begin = 0
 
 

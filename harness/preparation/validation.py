@@ -1,11 +1,11 @@
-"""A dataset looked at from all sides: files, splits, captions, regions, pictures, protocols -> a Report.
+"""Validate a dataset: files, splits, captions, regions, pictures, protocols -> a Report.
 
-A fault does not end it: what can still be opened is looked at, so that all faults are seen at once.
+A fault does not end it: what can still be opened is checked, so that all faults are seen at once.
 """
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,27 +13,24 @@ from typing import TypeVar
 
 from harness.config.cards import DatasetCard
 from harness.data.cache import broken_link, checked_sha256, present
-from harness.data.content import NOWHERE, Content, Place, Reader, Spot
+from harness.data.content import Content, Place, Reader
 from harness.data.dataset import Dataset, place_of
 from harness.data.split import mismatches
-from harness.errors import DataError
+from harness.errors import DataError, Location
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import split_folds
 from harness.layouts.opening import LAYOUTS, open_dataset
 from harness.preparation import caption_checks, image_checks, protocol_checks
-from harness.preparation.findings import Finding, Report, Severity, found, in_order
+from harness.preparation.findings import Finding, Report, Severity, findings_of, in_order
 from harness.preparation.image_checks import Scan, copies, scan
 
 Value = TypeVar("Value")
 Steps = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]  # a bar: what for, of how many images
-ENTRY = re.compile(
-    r"[,:]?\s*((?:line|rows?|entry|index|caption|image|annotation|id)\s+'?[\w/.-]+(?:\s+to\s+\d+)?'?|\w+\[\d+\])"
-)
 TEXT_FILES = (".txt", ".jsonl")
 
 
 class Validation:
-    """One dataset, as far as it can be opened, and what was found so far."""
+    """The checks of one dataset, and their report so far."""
 
     def __init__(self, card: DatasetCard, data: Path, cache: Path, steps: Steps) -> None:
         self.card, self.data, self.cache, self.steps = card, data, cache, steps
@@ -41,7 +38,7 @@ class Validation:
         self.report = Report(card.name, str(data / card.folder))
 
     def run(self) -> Report:
-        """Look at everything."""
+        """Check everything that can be opened."""
         place = self.tried("dataset-unreadable", lambda: place_of(self.card, self.data, self.cache))
         if place is not None:
             self.look(place)
@@ -65,25 +62,27 @@ class Validation:
             self.tried("dataset-unreadable", self.score)
 
     def tried(self, code: str, call: Callable[[], Value], split: str = "") -> Value | None:
-        """What a call gives; where it cannot, why is a finding, but not what is known of a file already."""
+        """The value of a call; an error becomes a finding, but not a second one of one file that is absent."""
         try:
             return call()
-        except (DataError, OSError) as error:
-            finding = Finding(Severity.ERROR, code, str(error), self.spot_in(str(error)), split=split)
-            known = {one.message for one in self.report.findings}
-            absent = {one.spot.file for one in self.report.findings if one.code == "file-absent"}
-            if finding.message not in known and finding.spot.file not in absent:
-                self.report.findings.append(finding)
-            return None
+        except DataError as error:
+            finding = Finding(Severity.ERROR, code, error.message, self.within(error.location), split=split)
+        except OSError as error:
+            finding = Finding(
+                Severity.ERROR, code, str(error), self.within(Location(str(error.filename or ""))), split=split
+            )
+        known = {(one.message, one.location) for one in self.report.findings}
+        absent = {one.location.file for one in self.report.findings if one.code == "file-absent"}
+        if (finding.message, finding.location) not in known and finding.location.file not in absent:
+            self.report.findings.append(finding)
+        return None
 
-    def spot_in(self, message: str) -> Spot:
-        """The file that a message names, and the line or entry behind it."""
-        named = [(message.find(name), -len(name), name) for name in self.report.files if name in message]
-        if not named:
-            return NOWHERE
-        start, _, name = min(named)
-        entry = ENTRY.match(message, start + len(name))
-        return Spot(name, entry[1] if entry else "")
+    def within(self, location: Location) -> Location:
+        """A location with its file named from the dataset's folder, where it lies in there."""
+        folder, file = Path(os.path.realpath(self.data / self.card.folder)), Path(location.file)
+        if not location.file or not file.is_relative_to(folder):
+            return location._replace(file=str(location.file))
+        return location._replace(file="" if file == folder else str(file.relative_to(folder)))
 
     def look_at_file(self, place: Place, name: str) -> None:
         """Whether a file is there, and is the card's."""
@@ -92,7 +91,7 @@ class Validation:
         if not present(place.folder, name):
             origin = next((file.origin for file in self.card.files if file.path == name and file.origin), "")
             message = f"{path} is not there{broken_link(path)}; get it from {origin or self.card.origin}"
-            self.report.findings.append(Finding(Severity.ERROR, "file-absent", message, Spot(name, "")))
+            self.report.findings.append(Finding(Severity.ERROR, "file-absent", message, Location(name, "")))
             return
         sha256 = self.tried("file-changed", lambda: checked_sha256(place, name))
         self.report.files[name] = {"bytes": path.stat().st_size} | ({"sha256": sha256} if sha256 else {})
@@ -100,15 +99,15 @@ class Validation:
             self.report.findings += line_ends(path, name)
 
     def open(self, reader: Reader | None, split: str) -> None:
-        """A split and what in it is not the card's; it is looked at in any case."""
+        """Read a split; what differs from the card is a finding, and the split is checked in any case."""
         content = self.tried("split-unreadable", lambda: reader.read(split), split) if reader else None
         if content is None:
             return
         self.contents[split] = content
         self.report.splits[split] = facts(content)
         for one in mismatches(self.card, split, content):
-            spot = one.spot if one.spot.entry else Spot("", f"split {split}")
-            self.report.findings.append(Finding(Severity.ERROR, one.code, one.message, spot, split=split))
+            location = one.location if one.location.entry else Location("", f"split {split}")
+            self.report.findings.append(Finding(Severity.ERROR, one.code, one.message, location, split=split))
 
     def look_at_regions(self) -> None:
         """One pass over every split's regions."""
@@ -164,12 +163,12 @@ class Validation:
             self.report.protocols[one.protocol.name] = outcome(one)
             _, note = open_sets(self.card, one.protocol.name, self.data, split)
             if note:
-                about = Spot("", f"protocol {one.protocol.name}")
+                about = Location("", f"protocol {one.protocol.name}")
                 self.report.findings.append(Finding(Severity.NOTE, "positives-absent", note, about, split=name))
 
 
 def validated(card: DatasetCard, data: Path, cache: Path, steps: Steps) -> Report:
-    """All that is to be said of a dataset below the data root. Nothing is written but what `cache` remembers."""
+    """The report of a dataset below the data root. Nothing is written but facts about its files into the cache."""
     return Validation(card, data, cache, steps).run()
 
 
@@ -202,6 +201,8 @@ def outcome(one: protocol_checks.Played) -> dict[str, int | float]:
 def line_ends(path: Path, name: str) -> Iterator[Finding]:
     """Lines that end as on Windows: they are read as others are."""
     with path.open("rb") as file:
-        places = [(Spot(name, f"line {number}"), "") for number, line in enumerate(file, 1) if line.endswith(b"\r\n")]
+        places = [
+            (Location(name, f"line {number}"), "") for number, line in enumerate(file, 1) if line.endswith(b"\r\n")
+        ]
     message = "lines end in CR LF, as Windows has it; they are read without"
-    yield from found(Severity.NOTE, "windows-line-ends", message, places)
+    yield from findings_of(Severity.NOTE, "windows-line-ends", message, places)

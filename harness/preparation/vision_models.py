@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from harness.data.text_encoder import KEPT, Silent, how_to_convert
-from harness.errors import ConfigError, DataError, ResourceError, UsageError, first_line
+from harness.data.text_encoder import LOCAL, Silent, how_to_convert
+from harness.errors import ConfigError, DataError, Location, ResourceError, UsageError, first_line
 from harness.files import lfs_hint, sha256
 from harness.preparation.extractors import Detector, Extractor, PatchGrid
 
@@ -33,8 +33,8 @@ TRIED = (96, 64)  # width and height of the picture that shows whether a model w
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A model, and what is wanted of it; None leaves it to the kind of the model."""
+class ModelChoice:
+    """A model and its settings; None leaves one to the kind of the model."""
 
     model: str  # a folder, or a name on huggingface.co
     download: bool = False
@@ -43,29 +43,29 @@ class Wanted:
     pool: int | None = None  # of an encoder
 
 
-def load(wanted: Wanted, device: torch.device) -> Extractor:
+def load(choice: ModelChoice, device: torch.device) -> Extractor:
     """The model, tried on a picture; its own config decides whether it is a detector or an encoder of patches.
 
     DataError where it is absent, damaged or gives no regions, UsageError for a flag of the other kind, ConfigError
     where a library is absent, ResourceError where the device cannot hold it.
     """
-    folder = local_folder(wanted.model, wanted.download)
+    folder = local_folder(choice.model, choice.download)
     weights = weight_files(folder)
-    with reading(wanted.model):
+    with reading(choice.model):
         library = transformers()
         finds, model, processor, missing = read_files(library, folder)
-    check_whole(wanted.model, missing)
+    check_whole(choice.model, missing)
     origin = {
-        "model": folder.resolve().name if Path(wanted.model).is_dir() else wanted.model,
+        "model": folder.resolve().name if Path(choice.model).is_dir() else choice.model,
         "class": type(model).__name__,
         "weights_sha256": sha256_of(weights),
         "processor": {name: value for name, value in processor.to_dict().items() if name in DECIDING},
         "transformers": library.__version__,
     }
-    with fitting(wanted.model, device):
-        made = chosen(wanted, finds)(model.to(device), processor, origin)
-        made.see([made.prepare(Image.new("RGB", TRIED))])
-    return made
+    with fitting(choice.model, device):
+        extractor = chosen(choice, finds)(model.to(device), processor, origin)
+        extractor.see([extractor.prepare(Image.new("RGB", TRIED))])
+    return extractor
 
 
 def read_files(library: Any, folder: Path) -> tuple[bool, Any, Any, set[str]]:
@@ -76,13 +76,13 @@ def read_files(library: Any, folder: Path) -> tuple[bool, Any, Any, set[str]]:
     """
     library.logging.disable_progress_bar()
     with Silent(library):
-        config = library.AutoConfig.from_pretrained(folder, **KEPT)
+        config = library.AutoConfig.from_pretrained(folder, **LOCAL)
         finds = type(config) in library.MODEL_FOR_OBJECT_DETECTION_MAPPING
-        processor = library.AutoImageProcessor.from_pretrained(folder, backend="pil", **KEPT)
+        processor = library.AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
         auto = library.AutoModelForObjectDetection if finds else library.AutoModel
         tower = getattr(config, "vision_config", config)
         model, report = auto.from_pretrained(
-            folder, config=tower, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **KEPT
+            folder, config=tower, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **LOCAL
         )
     return finds, model, processor, set(report["missing_keys"])
 
@@ -94,21 +94,21 @@ def transformers() -> Any:
     return library
 
 
-def chosen(wanted: Wanted, finds: bool) -> Callable[[Any, Any, dict[str, Any]], Extractor]:
+def chosen(choice: ModelChoice, finds: bool) -> Callable[[Any, Any, dict[str, Any]], Extractor]:
     """What makes an extractor of a model; UsageError for a flag that says nothing to its kind."""
     if finds:
-        refuse(wanted, "is an object detector, whose regions are boxes", pool=wanted.pool)
-        most, threshold = wanted.boxes or BOXES, wanted.threshold or 0.0
+        refuse(choice, "is an object detector, whose regions are boxes", pool=choice.pool)
+        most, threshold = choice.boxes or BOXES, choice.threshold or 0.0
         return partial(Detector, most=most, threshold=threshold)
-    refuse(wanted, "is no object detector: its regions are patches", boxes=wanted.boxes, threshold=wanted.threshold)
-    return partial(PatchGrid, pool=wanted.pool)
+    refuse(choice, "is no object detector: its regions are patches", boxes=choice.boxes, threshold=choice.threshold)
+    return partial(PatchGrid, pool=choice.pool)
 
 
-def refuse(wanted: Wanted, why: str, **flags: float | None) -> None:
+def refuse(choice: ModelChoice, why: str, **flags: float | None) -> None:
     """UsageError for the first of some flags that is given."""
     for name, value in flags.items():
         if value is not None:
-            raise UsageError(f"--{name} {value}: {wanted.model} {why}; leave that flag out")
+            raise UsageError(f"--{name} {value}: {choice.model} {why}; leave that flag out")
 
 
 def local_folder(model: str, download: bool) -> Path:
@@ -139,21 +139,22 @@ def weight_files(folder: Path) -> list[Path]:
     """The files of a model's weights; DataError where it lacks them or one that says how they are used."""
     weights = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob(SHARDS))
     if not (folder / CONFIG).is_file():
-        raise DataError(f"{folder} has no {CONFIG}, so it is no model of Hugging Face; get all files of it")
+        raise DataError(f"has no {CONFIG}, so it is no model of Hugging Face; get all files of it", Location(folder))
     if not any((folder / name).is_file() for name in PROCESSORS):
-        raise DataError(f"{folder} has no {' or '.join(PROCESSORS)}, which say how it takes pictures; get it, too")
+        message = f"has no {' or '.join(PROCESSORS)}, which say how it takes pictures; get it, too"
+        raise DataError(message, Location(folder))
     if not weights:
-        raise DataError(f"{folder} has no {WEIGHTS}; {how_to_convert(folder)}")
+        raise DataError(f"has no {WEIGHTS}; {how_to_convert(folder)}", Location(folder))
     for path in weights:
         if hint := lfs_hint(path):
-            raise DataError(f"{path}: {hint}")
+            raise DataError(hint, Location(path))
     return weights
 
 
 def sha256_of(weights: Sequence[Path]) -> str:
     """The sha256 of a model's only file of weights, or over those of all its files."""
-    found = [sha256(path) for path in weights]
-    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+    digests = [sha256(path) for path in weights]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def check_whole(model: str, missing: Iterable[str]) -> None:
@@ -165,7 +166,7 @@ def check_whole(model: str, missing: Iterable[str]) -> None:
 
 @contextmanager
 def reading(model: str) -> Iterator[None]:
-    """Makes errors for people of what the libraries say of a model's files."""
+    """Raise a DataError for what the libraries raise of a model's files, ConfigError for an absent library."""
     try:
         from safetensors import SafetensorError  # it comes with transformers
 
@@ -180,7 +181,7 @@ def reading(model: str) -> Iterator[None]:
 
 @contextmanager
 def fitting(model: str, device: torch.device) -> Iterator[None]:
-    """Makes errors for people of what goes wrong when a model sees its first picture."""
+    """Raise a ResourceError where a device has no room for a model, DataError where it refuses its first picture."""
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ResourceError(f"--device {device}: this process sees {torch.cuda.device_count()} CUDA devices")
     try:

@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.config.sections import Training
 from harness.data.regions import Bools, Ints, Regions, padded_places
 from harness.data.split import Split
-from harness.data.tokens import Marks
+from harness.data.tokens import SpecialIds
 from harness.method import Batch
 
 HELD_SHARE = 1 / 3  # of a GPU's free memory, at most, for the regions of a split
@@ -52,7 +52,7 @@ class Batches:
         if self.training.drop_regions:
             places, region_mask = hide_regions(places, region_mask, self.training.drop_regions, rng)
         if self.training.drop_words:
-            tokens = hide_words(tokens, self.split.tokens.marks, self.training.drop_words, rng)
+            tokens = hide_words(tokens, self.split.tokens.special_ids, self.training.drop_words, rng)
         parts = (region_mask, tokens, token_mask, self.matches(pairs))
         return Batch._make([self.source(places), *(to_device(part, self.device) for part in parts), True])
 
@@ -175,6 +175,8 @@ def hide_regions(places: Ints, mask: Bools, share: float, rng: np.random.Generat
     return np.take_along_axis(places, order, 1), np.take_along_axis(visible, order, 1)
 
 
-def hide_words(tokens: Ints, marks: Marks, share: float, rng: np.random.Generator) -> Ints:
+def hide_words(tokens: Ints, special_ids: SpecialIds, share: float, rng: np.random.Generator) -> Ints:
     """A random subset of the words turned into the hidden one; specials stay."""
-    return np.where((rng.random(tokens.shape) < share) & ~np.isin(tokens, marks.no_words), marks.hidden, tokens)
+    return np.where(
+        (rng.random(tokens.shape) < share) & ~np.isin(tokens, special_ids.no_words), special_ids.hidden, tokens
+    )

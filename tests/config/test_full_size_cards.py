@@ -12,7 +12,7 @@ import pytest
 from harness.config.cards import DatasetCard, read_card
 from harness.data.content import Content
 from harness.data.dataset import place_of
-from harness.data.split import hold
+from harness.data.split import check_split
 from harness.data.tokens import Vocabulary
 from harness.errors import DataError
 from harness.evaluation.protocols import folds
@@ -48,7 +48,7 @@ def released(root: Path, name: str, stems: dict[str, str], repeated: bool = Fals
 
 def read(root: Path, card: DatasetCard, split: str) -> Content:
     content = Precomp(place_of(card, root, root / "cache")).read(split)
-    hold(card, split, content)
+    check_split(card, split, content)
     return content
 
 

@@ -8,10 +8,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from coco_files import CARD, files, opened
 
 from harness.config.cards import DatasetCard, read_card
+from harness.data import tokens
+from harness.data.tokens import Tokens
 from harness.errors import DataError
 from harness.layouts.opening import fingerprint, open_dataset
 
@@ -106,6 +109,17 @@ def test_tokens_kept_from_an_earlier_opening_are_the_same(tmp_path: Path) -> Non
     first, second = (opened(tmp_path, files()).split("train") for _ in range(2))
     assert first.tokens.ids.tolist() == second.tokens.ids.tolist()
     assert list((tmp_path / "cache" / "words").iterdir())
+
+
+def test_a_first_opening_cuts_each_caption_into_words_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions: list[str] = []
+    monkeypatch.setattr(tokens, "words", lambda text, cut=tokens.words: captions.append(text) or cut(text))
+    dataset = opened(tmp_path, files(), text={"min_count": 1, "vocabulary_splits": ["train"]})
+    splits = [dataset.split(name) for name in ("test", "train")]
+    assert sorted(captions) == sorted(caption for split in splits for caption in split.captions)
+    expected = Tokens.encode(splits[1].captions, dataset.vocabulary)
+    for name, array in expected.arrays().items():
+        np.testing.assert_array_equal(splits[1].tokens.arrays()[name], array)
 
 
 def test_a_published_vocabulary_is_read_and_is_part_of_the_fingerprint(tmp_path: Path) -> None:

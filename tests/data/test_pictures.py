@@ -56,11 +56,11 @@ def without_pictures(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda folder: folder.rmdir(), "is no folder; name the one that holds the pictures"),
+        (lambda folder: folder.rmdir(), ": no folder; name the one that holds the pictures"),
         (lambda folder: None, "holds no picture (.jpg, .jpeg, .png, .webp) among 0 files"),
         (without_pictures, "among 1 files"),
-        (twice, "b/7.png and {folder}/a/7.jpg are both image '7'; take one out or rename it"),
-        (looped, "a/again leads to {folder}, which is read already; take that link out"),
+        (twice, "b/7.png: image '7' is {folder}/a/7.jpg too; take one out or rename it"),
+        (looped, "a/again: leads to {folder}, which is read already; take that link out"),
         (lambda folder: picture(folder / " 7.jpg"), "that name is no line of a text file; give it another"),
         (lambda folder: picture(folder / "7\n8.jpg"), "that name is no line of a text file"),
         (lambda folder: picture(folder / os.fsdecode(b"caf\xe9.jpg")), r"caf\udce9.jpg': that name is no line"),
@@ -133,5 +133,5 @@ def cut(file: Path) -> None:
 def test_a_file_that_is_no_whole_picture_is_named(tmp_path: Path, make: Callable[[Path], object]) -> None:
     file = tmp_path / "17.jpg"
     make(file)
-    with pytest.raises(DataError, match=r"17\.jpg is no readable picture \(.*\); get it again or take it out"):
+    with pytest.raises(DataError, match=r"17\.jpg: no readable picture \(.*\); get it again or take it out"):
         read_picture(file)

@@ -229,28 +229,28 @@ def fact(path: Path, **changes: Any) -> None:
 
 DAMAGED = {
     "regions cut short": (lambda s: os.truncate(s / "regions.npy", 200), r"regions\.npy: its header promises"),
-    "regions absent": (lambda s: (s / "regions.npy").unlink(), r"regions\.npy is missing"),
-    "another number of regions": (lambda s: np.save(s / "regions.npy", image(1)), r"regions\.npy holds .* promises"),
-    "NaN": (lambda s: np.save(s / "regions.npy", np.full((13, 5), np.nan, np.float32)), r"row 0 holds NaN"),
-    "an id less": (lambda s: lines(s / "ids.txt", lambda ids: ids[1:]), r"ids\.txt has 5 lines.* 6 images"),
+    "regions absent": (lambda s: (s / "regions.npy").unlink(), r"regions\.npy: missing"),
+    "another number of regions": (lambda s: np.save(s / "regions.npy", image(1)), r"regions\.npy: holds .* promises"),
+    "NaN": (lambda s: np.save(s / "regions.npy", np.full((13, 5), np.nan, np.float32)), r"row 0: holds NaN"),
+    "an id less": (lambda s: lines(s / "ids.txt", lambda ids: ids[1:]), r"ids\.txt: has 5 lines.* 6 images"),
     "an id twice": (lambda s: lines(s / "ids.txt", lambda ids: [ids[1], *ids[1:]]), r"image 1 stands twice"),
-    "ids not UTF-8": (lambda s: (s / "ids.txt").write_bytes(b"\xff\n"), r"ids\.txt, line 1 is not UTF-8"),
+    "ids not UTF-8": (lambda s: (s / "ids.txt").write_bytes(b"\xff\n"), r"ids\.txt, line 1: not UTF-8"),
     "offsets that go back": (
         lambda s: np.save(s / "offsets.npy", np.array([0, 5, 3, 6, 9, 11, 13])),
-        r"offsets\.npy does not cut 13 regions into 6 images",
+        r"offsets\.npy: does not cut 13 regions into 6 images",
     ),
     "offsets pickled": (
         lambda s: np.save(s / "offsets.npy", np.array([{}] * 7, dtype=object)),
-        r"offsets\.npy holds object",
+        r"offsets\.npy: holds object",
     ),
-    "sizes cut short": (lambda s: os.truncate(s / "sizes.npy", 150), r"sizes\.npy is damaged"),
-    "boxes of another shape": (lambda s: np.save(s / "boxes.npy", image(1)), r"boxes\.npy holds"),
-    "facts cut": (lambda s: (s / "store.json").write_text('{"ver'), r"store\.json is damaged"),
+    "sizes cut short": (lambda s: os.truncate(s / "sizes.npy", 150), r"sizes\.npy: damaged"),
+    "boxes of another shape": (lambda s: np.save(s / "boxes.npy", image(1)), r"boxes\.npy: holds"),
+    "facts cut": (lambda s: (s / "store.json").write_text('{"ver'), r"store\.json: damaged"),
     "a Git LFS pointer": (
         lambda s: (s / "store.json").write_text("version https://git-lfs.github.com/spec/v1\n"),
-        r"store\.json .*git lfs pull",
+        r"store\.json: .*git lfs pull",
     ),
-    "of a later version": (lambda s: fact(s / "store.json", version=2), r"store\.json is damaged \(version"),
+    "of a later version": (lambda s: fact(s / "store.json", version=2), r"store\.json, version: damaged \(version"),
     "no facts": (lambda s: (s / "store.json").unlink(), r"no store\.json in it"),
 }
 

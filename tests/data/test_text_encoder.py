@@ -126,7 +126,7 @@ def test_captions_become_the_ids_of_the_encoders_own_tokenizer(root: Path, name:
     begin, end = reference("a")["input_ids"][0], reference("a")["input_ids"][-1]
     assert len(tokens[4]) == LENGTH and tokens[4][[0, -1]].tolist() == [begin, end]
     assert tokens.take(np.array([4, 1])).cut.tolist() == [True, False]
-    assert tokens.take(np.array([4, 1])).marks == tokens.marks
+    assert tokens.take(np.array([4, 1])).special_ids == tokens.special_ids
 
 
 @each_encoder
@@ -143,7 +143,11 @@ def test_the_dataset_counts_what_was_cut_and_what_is_unknown_and_keeps_its_token
     assert first.unknown_only["train"] == (1 if name == "bert" else 2)  # "three"; to whole words "cats" too
     monkeypatch.setattr("harness.data.text_encoder.transformers", lambda: pytest.fail("loaded again"))
     again = open_dataset(first.card, root, root / "cache").split("train").tokens
-    assert np.array_equal(ids.ids, again.ids) and np.array_equal(ids.cut, again.cut) and ids.marks == again.marks
+    assert (
+        np.array_equal(ids.ids, again.ids)
+        and np.array_equal(ids.cut, again.cut)
+        and ids.special_ids == again.special_ids
+    )
 
 
 @each_encoder
@@ -151,7 +155,7 @@ def test_hidden_words_become_the_mask_and_specials_and_unknown_words_stay(root: 
     tokenizer = PretrainedTokenizer(root / name)
     tokens = Tokens.encode(CAPTIONS, tokenizer)
     before, mask = tokens.gather(range(len(CAPTIONS)))
-    after = hide_words(before, tokens.marks, 0.999999, np.random.default_rng(0))
+    after = hide_words(before, tokens.special_ids, 0.999999, np.random.default_rng(0))
     reference = transformers.AutoTokenizer.from_pretrained(root / name, local_files_only=True)
     special = np.isin(before, reference.all_special_ids)
     assert (after[special] == before[special]).all() and special[~mask].all()
@@ -350,7 +354,7 @@ def a_tokenizer_without_a_pad(folder: Path) -> None:
         (no_tokenizer, "has no tokenizer (tokenizer.json, vocab.txt, vocab.json, *.model)"),
         (no_weights, "has no weights in safetensors; get it by `hf download NAME --local-dir"),
         (a_pickle, "pytorch_model.bin is a pickle, which is never loaded: where you trust it, convert it by python -c"),
-        (a_pointer, "model.safetensors (63 bytes) is no safetensors file"),
+        (a_pointer, "model.safetensors: no safetensors file (63 bytes)"),
         (cut_weights, "its head says"),
         (a_broken_config, "cannot be read"),
         (an_unknown_model, "cannot be read (The checkpoint you are trying to load has model type `nonsense`"),

@@ -80,7 +80,7 @@ def test_the_words_of_the_vocabulary_are_read_and_no_others(tmp_path: Path, cont
         (b"dog " + b"1 " * (1 << 20), "line 1: longer than 1048576 bytes, so this is no text file"),
         ("4 3\n" + GOOD, "its first line says 4 words, it has 3; get the file again"),
         ("3 2\n" + GOOD, "line 2: 3 numbers, where 2 belong"),
-        ("", "is empty"),
+        ("", "an empty file"),
         ("Hund 1 2 3\n", "has none of the 3 words of the vocabulary"),
     ],
 )

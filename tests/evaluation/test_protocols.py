@@ -245,7 +245,7 @@ def test_a_gallery_is_a_list_of_ids_as_text_or_numbers(tmp_path: Path) -> None:
     sha256 = written(file, b'["b/1", 7]')
     protocol = ProtocolCard(name="mine", images=2, captions=2, gallery="mine.json", gallery_sha256=sha256)
     assert gallery_rows(file, protocol, {"7": 4, "b/1": 2}).tolist() == [2, 4]
-    with pytest.raises(DataError, match=r"mine\.json: entry 1, image '7', is not in split 'test', whose ids are b/1"):
+    with pytest.raises(DataError, match=r"mine\.json, entry 1: image '7' is not in split 'test', whose ids are b/1"):
         gallery_rows(file, protocol, {"b/1": 2})
 
 
@@ -254,11 +254,11 @@ def test_a_gallery_is_a_list_of_ids_as_text_or_numbers(tmp_path: Path) -> None:
     [
         (b'{"a": 1}', "a JSON list of image ids is expected, found {'a': 1}"),
         (b"[]", "a JSON list of image ids is expected"),
-        (b"[1, 2.5]", "entry 1 is 2.5, which is no image id"),
-        (b"[1, true]", "entry 1 is True"),
-        (b'["x", "y", "x"]', "image 'x' stands there twice"),
-        (b"[1, 2", "is not readable JSON"),
-        (b"\xff\xfe", "is not readable JSON"),
+        (b"[1, 2.5]", "entry 1: 2.5 is no image id"),
+        (b"[1, true]", "entry 1: True is no image id"),
+        (b'["x", "y", "x"]', "entry 2: image 'x' stands in entry 0 too"),
+        (b"[1, 2", "not readable as JSON"),
+        (b"\xff\xfe", "line 1: not UTF-8"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "it is a Git LFS pointer"),
     ],
 )
@@ -269,7 +269,7 @@ def test_a_file_that_is_no_gallery_is_refused_by_entry(tmp_path: Path, content: 
 
 
 def test_a_gallery_that_is_absent_or_not_the_cards_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"mine\.json cannot be read"):
+    with pytest.raises(DataError, match=r"mine\.json: cannot be read"):
         read_gallery(tmp_path / "mine.json", SHA256)
     written(tmp_path / "mine.json", b"[1]")
     with pytest.raises(DataError, match=rf"its sha256 is .*the card says {SHA256}"):

@@ -22,7 +22,7 @@ from tiny_project import Call
 
 from harness.board.standings import boards_of
 from harness.config.cards import DatasetCard
-from harness.data.content import Look, Place
+from harness.data.content import Place, Preview
 from harness.errors import DataError
 from harness.evaluation.protocols import folds
 from harness.evaluation.ranks import rank
@@ -31,7 +31,7 @@ from harness.evaluation.shortlists import shortlists
 from harness.explain.examples import ALL, FIRST, GROUPS, NONE, SAMPLE, SOME, examples_of, grouped, run_of, sampled
 from harness.explain.examples_page import tags, webpage
 from harness.files import npz
-from harness.layouts.previews import Looks
+from harness.layouts.previews import Previews
 from harness.layouts.scenes import Scenes, picture
 from harness.tracking.frame import typed
 
@@ -74,10 +74,10 @@ class Store:
 
 
 @pytest.fixture
-def looks(tmp_path: Path) -> Looks:
+def looks(tmp_path: Path) -> Previews:
     from harness.config.cards import read_card
 
-    return Looks(read_card(DatasetCard, SCENES), tmp_path, tmp_path)
+    return Previews(read_card(DatasetCard, SCENES), tmp_path, tmp_path)
 
 
 groups = st.lists(st.integers(0, 2), min_size=1, max_size=200).map(np.array)
@@ -154,7 +154,7 @@ def test_a_row_whose_rankings_are_gone_or_damaged_is_left_out_and_told(damage: s
     assert examples_of(store.board, {}, store.read) is None
 
 
-def test_the_page_asks_for_nothing_and_holds_every_picture_once(looks: Looks) -> None:
+def test_the_page_asks_for_nothing_and_holds_every_picture_once(looks: Previews) -> None:
     store = Store({"caan": 3.0, "vsepp": 1.0})
     found = examples_of(store.board, {}, store.read)
     assert found
@@ -171,7 +171,7 @@ def test_the_page_asks_for_nothing_and_holds_every_picture_once(looks: Looks) ->
     assert len(text) < 2_000_000
 
 
-def test_the_page_marks_matches_by_more_than_colour_and_tells_ranks_and_scores(looks: Looks) -> None:
+def test_the_page_marks_matches_by_more_than_colour_and_tells_ranks_and_scores(looks: Previews) -> None:
     store = Store({"caan": 3.0, "vsepp": 1.0})
     found = examples_of(store.board, {}, store.read)
     assert found
@@ -187,7 +187,7 @@ def test_the_page_marks_matches_by_more_than_colour_and_tells_ranks_and_scores(l
     assert heads == [f"{run.name} rank {line.rank}" for run, line in zip(found.runs * (2 * SAMPLE), lines, strict=True)]
 
 
-def test_no_caption_or_id_breaks_the_page(looks: Looks) -> None:
+def test_no_caption_or_id_breaks_the_page(looks: Previews) -> None:
     captions = [f"{HOSTILE[n % len(HOSTILE)]} {n}" for n in range(IMAGES * EACH)]
     store = Store({"caan": 1.0}, [f"{HOSTILE[n % len(HOSTILE)]} {n}" for n in range(IMAGES)], captions)
     found = examples_of(store.board, {}, store.read)
@@ -200,7 +200,7 @@ def test_no_caption_or_id_breaks_the_page(looks: Looks) -> None:
 
 def test_images_look_as_their_dataset_has_them(tmp_path: Path) -> None:
     opened(tmp_path, files())
-    looks = Looks(DatasetCard.model_validate(CARD), tmp_path, tmp_path)
+    looks = Previews(DatasetCard.model_validate(CARD), tmp_path, tmp_path)
     split = opened(tmp_path, files()).split("train")
     for row, image in enumerate(split.image_ids):
         look = looks.of(image)
@@ -212,11 +212,11 @@ def test_images_look_as_their_dataset_has_them(tmp_path: Path) -> None:
     look = looks.of(name)
     assert look.picture is not None and look.picture.size == (200, 100) and look.size == (100, 50)
     (tmp_path / "tiny" / "images" / f"{split.image_ids[1]}.jpg").write_text("no picture")
-    with pytest.raises(DataError, match=r"\.jpg is no readable picture"):
+    with pytest.raises(DataError, match=r"\.jpg: no readable picture"):
         looks.of(split.image_ids[1])
     Image.new("RGB", (2, 2)).save(tmp_path / "secret.png")
     for outside in ("../../secret", str(tmp_path / "secret"), "a\0b", "no such image"):
-        assert looks.of(outside) == Look()
+        assert looks.of(outside) == Preview()
 
 
 def test_boxes_have_the_names_of_their_categories(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_boxes_have_the_names_of_their_categories(tmp_path: Path) -> None:
     for category in content["instances.json"]["categories"]:
         category["name"] = f"kind {category['id']}"
     split = opened(tmp_path, content).split("train")
-    look = Looks(DatasetCard.model_validate(CARD), tmp_path, tmp_path).of(split.image_ids[0])
+    look = Previews(DatasetCard.model_validate(CARD), tmp_path, tmp_path).of(split.image_ids[0])
     columns = split.images[0][:, :3].argmax(axis=1)  # one-hot in the order of ids
     assert look.labels == tuple(f"kind {(3, 7, 90)[column]}" for column in columns)
 
@@ -234,16 +234,16 @@ def test_the_pictures_of_scenes_are_those_that_its_regions_were_cut_from(tmp_pat
 
     card = read_card(DatasetCard, SCENES)
     reader = Scenes(Place(card, tmp_path, tmp_path))
-    look = reader.look("val-0003c")
+    look = reader.preview("val-0003c")
     assert look.picture is not None and look.picture.tobytes() == picture(0, "val", 14).tobytes()
     kept_boxes = reader.read("val").boxes
     assert kept_boxes is not None and np.array_equal(look.boxes, kept_boxes[14])
-    assert reader.look("val-14") == reader.look("dev-0003c") == Look()
+    assert reader.preview("val-14") == reader.preview("dev-0003c") == Preview()
 
 
 def test_names_on_a_canvas_lie_within_it_and_on_no_other() -> None:
     boxes = tuple((float(x), float(y), 30.0, 30.0) for y in (0, 3, 60) for x in (0, 5, 90))
-    look = Look((120, 100), None, boxes, tuple(f"thing {n}" for n in range(9)))
+    look = Preview((120, 100), None, boxes, tuple(f"thing {n}" for n in range(9)))
     found = tags(look, 10.0)
     assert found and all(0 <= tag.x <= 120 - 5.6 * len(tag.text) + 0.01 for tag in found)
     for place, tag in enumerate(found):
@@ -276,7 +276,7 @@ def test_the_command_writes_the_page_of_a_board_and_says_which_have_none(
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
-def test_a_browser_draws_the_pictures(tmp_path: Path, looks: Looks) -> None:
+def test_a_browser_draws_the_pictures(tmp_path: Path, looks: Previews) -> None:
     store = Store({"caan": 3.0})
     found = examples_of(store.board, {}, store.read)
     assert found

@@ -23,7 +23,7 @@ from harness.cli.explain import explain_json
 from harness.cli.main import main
 from harness.config.project import load
 from harness.config.registry import discover
-from harness.data.content import Look
+from harness.data.content import Preview
 from harness.data.tokens import words
 from harness.errors import UsageError
 from harness.evaluation.scoring import score_split
@@ -266,7 +266,7 @@ def test_the_picture_has_a_panel_a_word_with_its_strongest_weights(one: Explanat
 def test_a_png_shows_the_region_that_a_word_means(one: Explanation) -> None:
     strong = tuple(Word("here", True, tuple(float(n == region) for n in range(one.regions))) for region in (0, 1))
     boxes = ((10.0, 10.0, 40.0, 40.0), (70.0, 60.0, 50.0, 50.0), *((0.0, 0.0, 1.0, 1.0),) * (one.regions - 2))
-    look = Look((128, 128), Image.new("RGB", (128, 128), "black"))
+    look = Preview((128, 128), Image.new("RGB", (128, 128), "black"))
     made = sheet(replace(one, words=strong, boxes=boxes, look=look))
     drawn = Image.open(io.BytesIO(png(made))).convert("L")
     assert drawn.size == (round(made.width * SCALE), round(made.height * SCALE))
@@ -282,10 +282,10 @@ def test_a_png_shows_the_region_that_a_word_means(one: Explanation) -> None:
 
 def test_an_image_without_a_picture_is_boxes_with_names_and_one_without_boxes_is_cells(one: Explanation) -> None:
     labels = tuple(f"thing {n}" for n in range(one.regions))
-    named = svg(sheet(replace(one, look=Look((128, 128), None, (), labels))))
+    named = svg(sheet(replace(one, look=Preview((128, 128), None, (), labels))))
     strongest = max(range(one.regions), key=lambda n: one.words[0].weights[n])
     assert f"{one.words[0].weights[strongest]:.2f} thing {strongest}" in texts(named) and b"data:" not in named
-    cells = sheet(replace(one, look=Look(), boxes=()))
+    cells = sheet(replace(one, look=Preview(), boxes=()))
     assert len(cells.panels[0].lights) == one.regions
     assert any("no boxes" in text for text in texts(svg(cells)))
     assert Image.open(io.BytesIO(png(cells))).size[0] == round(cells.width * SCALE)
@@ -294,7 +294,7 @@ def test_an_image_without_a_picture_is_boxes_with_names_and_one_without_boxes_is
 @pytest.mark.parametrize("hostile", [*HOSTILE, "\x00\x1b[31m", "mañana 中文 " * 40, "w" * 3000])
 def test_no_caption_breaks_the_picture(one: Explanation, hostile: str) -> None:
     words = tuple(word._replace(text=hostile, is_known=False) for word in one.words)
-    made = sheet(replace(one, caption=hostile, image=hostile, words=words, look=Look((128, 128), None)))
+    made = sheet(replace(one, caption=hostile, image=hostile, words=words, look=Preview((128, 128), None)))
     tree = ElementTree.fromstring(svg(made))
     assert {node.tag.removeprefix(SVG) for node in tree.iter()} <= {"svg", "title", "rect", "text", "g", "clipPath"}
     assert all(measured(text.text, text.size, text.bold) <= made.width for text in made.texts)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.config.cards import DatasetCard, read_card
 from harness.data.content import Place
-from harness.data.split import hold
+from harness.data.split import check_split
 from harness.errors import ConfigError, DataError
 from harness.layouts.coco import Coco, drawn
 from harness.layouts.opening import open_dataset
@@ -75,41 +75,53 @@ def _set(name: str, key: str, index: int, field: str, value: Any) -> Callable[[F
 BROKEN: dict[str, tuple[Callable[[Files], Any], str]] = {
     "an id in two splits": (
         lambda c: c["split.json"]["test"].append(20),
-        r"split\.json: image 20 .*\[train\].*\[test\]",
+        r"split\.json, \[test\], entry 1: image 20 stands in \[train\], entry",
     ),
-    "an id twice in a split": (lambda c: c["split.json"]["test"].append(30), r"split\.json: image 30 stands twice"),
+    "an id twice in a split": (
+        lambda c: c["split.json"]["test"].append(30),
+        r"split\.json, \[test\], entry 1: image 30 stands in \[test\], entry 0 already",
+    ),
     "an id that is none": (lambda c: c["split.json"]["test"].append("x"), r"split\.json.*'x'"),
     "a split that is absent": (lambda c: c["split.json"].pop("test"), r"split\.json: no split 'test'"),
     "an image without caption": (
         _drop("captions.json", "annotations", 5),
-        r"captions\.json: image 30 .* has no caption",
+        r"captions\.json, image 30: without a caption",
     ),
-    "an image without box": (_drop("instances.json", "annotations", 6), r"instances\.json: image 30 .* has no box"),
-    "an unknown image": (_drop("instances.json", "images", 0), r"instances\.json: image 30 .*not among the images"),
-    "an empty caption": (_set("captions.json", "annotations", 5, "caption", " "), r"caption 95 of image 30 is empty"),
-    "a caption id twice": (_set("captions.json", "annotations", 5, "id", 100), r"captions\.json: id 100 stands twice"),
-    "an image id twice": (_set("instances.json", "images", 0, "id", 20), r"instances\.json: id 20 stands twice"),
+    "an image without box": (_drop("instances.json", "annotations", 6), r"instances\.json, image 30: without a box"),
+    "an unknown image": (_drop("instances.json", "images", 0), r"instances\.json, image 30: not among the images"),
+    "an empty caption": (
+        _set("captions.json", "annotations", 5, "caption", " "),
+        r"captions\.json, caption 95: an empty caption, of image 30",
+    ),
+    "a caption id twice": (
+        _set("captions.json", "annotations", 5, "id", 100),
+        r"captions\.json, annotations\[5\]: id 100 stands twice",
+    ),
+    "an image id twice": (
+        _set("instances.json", "images", 0, "id", 20),
+        r"instances\.json, images\[1\]: id 20 stands twice",
+    ),
     "a box without category": (
         _set("instances.json", "annotations", 6, "category_id", 4),
-        r"annotation 7 has category 4",
+        r"annotation 7: has category 4",
     ),
     "a box of NaN": (
         _set("instances.json", "annotations", 6, "bbox", [0, 0, 1, float("nan")]),
-        r"annotations\[6\] \(id 7\): bbox\.3: Input should be a finite number \(got nan\)",
+        r"annotations\[6\]: id 7, bbox\.3: Input should be a finite number \(got nan\)",
     ),
     "an image of no height": (
         _set("instances.json", "images", 0, "height", 0),
-        r"images\[0\] \(id 30\): height: Input should be greater than 0",
+        r"images\[0\]: id 30, height: Input should be greater than 0",
     ),
     "a field left out": (
         lambda c: c["instances.json"]["annotations"][6].pop("bbox"),
-        r"annotations\[6\] \(id 7\) has no 'bbox'",
+        r"annotations\[6\]: id 7 has no 'bbox'",
     ),
-    "a box that is no list": (_set("instances.json", "annotations", 6, "bbox", 3), r"\(id 7\): bbox.* \(got 3\)"),
-    "a box of three": (_set("instances.json", "annotations", 6, "bbox", [1, 2, 3]), r"\(id 7\) has no 'bbox\.3'"),
-    "a width in words": (_set("instances.json", "images", 0, "width", "wide"), r"\(id 30\): width.*'wide'"),
-    "a caption of no text": (_set("captions.json", "annotations", 5, "caption", 7), r"\(id 95\): caption.*\(got 7\)"),
-    "an id of a list": (_set("captions.json", "annotations", 5, "id", [1]), r"annotations\[5\] .*id.*valid integer"),
+    "a box that is no list": (_set("instances.json", "annotations", 6, "bbox", 3), r"id 7, bbox.* \(got 3\)"),
+    "a box of three": (_set("instances.json", "annotations", 6, "bbox", [1, 2, 3]), r"id 7 has no 'bbox\.3'"),
+    "a width in words": (_set("instances.json", "images", 0, "width", "wide"), r"id 30, width.*'wide'"),
+    "a caption of no text": (_set("captions.json", "annotations", 5, "caption", 7), r"id 95, caption.*\(got 7\)"),
+    "an id of a list": (_set("captions.json", "annotations", 5, "id", [1]), r"annotations\[5\]: .*id.*valid integer"),
     "an entry that is none": (
         lambda c: c["instances.json"]["images"].append("x"),
         r"images\[3\]: .*dictionary.* \(got 'x'\)",
@@ -131,7 +143,7 @@ def test_a_broken_file_is_refused_by_file_and_id(tmp_path: Path, kind: str) -> N
 def test_a_file_cut_short_is_refused_with_its_place(tmp_path: Path) -> None:
     opened(tmp_path, files())
     (tmp_path / "tiny" / "split.json").write_text('{"train": [1,', encoding="utf-8")
-    with pytest.raises(DataError, match=r"split\.json is not readable JSON .*line 1"):
+    with pytest.raises(DataError, match=r"split\.json: not readable as JSON .*line 1"):
         open_dataset(DatasetCard.model_validate(CARD), tmp_path, tmp_path / "cache").split("test")
 
 
@@ -187,8 +199,8 @@ def test_an_image_without_a_box_is_one_region_of_no_category(tmp_path: Path) -> 
     assert split.images[0].tolist() == [[0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0.5, 0.5, 2]]
     assert split.boxes is not None and split.boxes[0].tolist() == [[0, 0, 100, 50]]
     reader = Coco(Place(DatasetCard.model_validate({**CARD, **DEALT, "options": options}), tmp_path / "tiny", tmp_path))
-    assert reader.look("30").labels == ("the whole image",)
-    assert "the whole image" not in reader.look("10").labels
+    assert reader.preview("30").labels == ("the whole image",)
+    assert "the whole image" not in reader.preview("10").labels
 
 
 def test_an_image_of_crowds_alone_has_no_box(tmp_path: Path) -> None:
@@ -200,7 +212,9 @@ def test_an_image_of_crowds_alone_has_no_box(tmp_path: Path) -> None:
 
 
 def test_without_the_option_an_image_without_a_box_is_refused_and_the_option_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"image 30 of card\.toml \[test\] has no box, which boxless = .* allows"):
+    with pytest.raises(
+        DataError, match=r"image 30: without a box, which boxless = .* allows, but in card\.toml \[test\]"
+    ):
         opened(tmp_path, without(files(), 30), **DEALT).split("test")
 
 
@@ -224,7 +238,7 @@ def test_the_counts_of_coco_val2017_are_those_of_the_official_captions_with_ever
     reader, whole = Coco(Place(card, REAL, tmp_path)), 0
     for name in card.splits:
         content = reader.read(name)
-        hold(card, name, content)
+        check_split(card, name, content)
         whole += sum(not content.images[row][:, :80].any() for row in range(len(content.images)))
     assert whole == 5000 - 4952
     assert sum(size.captions for size in card.splits.values()) == 25_014

@@ -19,13 +19,20 @@ from harness.config.cards import DatasetCard, read_card
 from harness.data.cache import folder_sha256
 from harness.data.content import Content, Place
 from harness.data.dataset import Dataset
-from harness.errors import ConfigError, DataError, StoreError
+from harness.errors import NOWHERE, ConfigError, DataError, Location, StoreError
 from harness.layouts import scene_pictures
 from harness.layouts.box_features import appearance, geometry
 from harness.layouts.entities import Entities
-from harness.layouts.entity_files import NOT_VISUAL, TYPES, Phrase, parse_annotation, parse_sentence, read_sentences
+from harness.layouts.entity_files import (
+    NOT_VISUAL,
+    TYPES,
+    EntityPhrase,
+    parse_annotation,
+    parse_sentence,
+    read_sentences,
+)
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.layouts.previews import Looks
+from harness.layouts.previews import Previews
 
 Files = dict[str, str | bytes]
 ROOT = Path(__file__).parents[2]
@@ -312,8 +319,8 @@ def no_picture(folder: Path) -> None:
 
 
 PICTURES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "of another size": (other_size, r"20\.jpg has 50 x 100 pixels, its annotation says 100 x 50"),
-    "damaged": (no_picture, r"20\.jpg is no readable picture"),
+    "of another size": (other_size, r"20\.jpg: has 50 x 100 pixels, its annotation says 100 x 50"),
+    "damaged": (no_picture, r"20\.jpg: no readable picture"),
     "absent": (
         lambda folder: (folder / "20.jpg").unlink(),
         r"train\.txt, line 2: image 20 has no images/20\.jpg or",
@@ -342,7 +349,7 @@ def test_pictures_decide_the_fingerprint_only_where_regions_are_made_of_them(pic
 
 
 def test_what_an_image_looks_like_is_its_boxes_with_phrases_and_its_picture(pictured: Path) -> None:
-    looks = Looks(place(pictured).card, pictured, pictured / "cache")
+    looks = Previews(place(pictured).card, pictured, pictured / "cache")
     look = looks.of("10")
     assert look.size == (100, 50) and look.picture is not None and look.picture.size == (100, 50)
     assert look.boxes == ((50, 25, 50, 25), (0, 0, 10, 10))
@@ -374,12 +381,12 @@ BROKEN: dict[str, tuple[Callable[[Files], Any], str]] = {
     ),
     "XML cut short": (
         put("Annotations/10.xml", "<annotation><size>"),
-        r"10\.xml is no readable XML \(.*line 1, column 18\)",
+        r"10\.xml: no readable XML \(.*line 1, column 18\)",
     ),
-    "XML that is empty": (put("Annotations/10.xml", ""), r"10\.xml is no readable XML"),
+    "XML that is empty": (put("Annotations/10.xml", ""), r"10\.xml: no readable XML"),
     "a DOCTYPE": (
         put("Annotations/10.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>'),
-        r"10\.xml has a DOCTYPE",
+        r"10\.xml: has a DOCTYPE",
     ),
     "no size": (change("Annotations/20.xml", "<width>100</width>", ""), r"20\.xml: <size/width> holds ''"),
     "a size of nothing": (change("Annotations/20.xml", "<width>100", "<width>0"), r"20\.xml: .* 0 x 50 pixels"),
@@ -397,7 +404,7 @@ BROKEN: dict[str, tuple[Callable[[Files], Any], str]] = {
     "a box of three numbers": (change("Annotations/10.xml", "<ymin>26</ymin>", ""), r"object 3: <ymin> holds ''"),
     "a box of NaN": (change("Annotations/10.xml", "<ymin>26", "<ymin>nan"), r"object 3: <ymin> holds 'nan'"),
     "a box of no chain": (change("Annotations/10.xml", "<name>3</name>", ""), r"10\.xml, object 4: its names are \(\)"),
-    "an annotation not UTF-8": (put("Annotations/10.xml", b"<a>\n\xff</a>"), r"10\.xml, line 2 is not UTF-8"),
+    "an annotation not UTF-8": (put("Annotations/10.xml", b"<a>\n\xff</a>"), r"10\.xml, line 2: not UTF-8"),
     "a phrase that does not close": (
         change("Sentences/10.txt", "hair]", "hair"),
         r"10\.txt, line 1: the phrase of chain 2 does not close",
@@ -409,17 +416,17 @@ BROKEN: dict[str, tuple[Callable[[Files], Any], str]] = {
     "a mark that is none": (change("Sentences/10.txt", "[/EN#1/people", "[EN1"), r"line 1: '\[EN1' is no mark"),
     "a mark glued to a word": (change("Sentences/10.txt", "with [/", "with[/"), r"'with\[/EN#2.*' is no mark"),
     "a type that is none": (change("Sentences/10.txt", "1/people", "1/peeple"), r"line 1: .*1/peeple' is no mark"),
-    "an empty caption": (change("Sentences/10.txt", "\n", "\n\n"), r"10\.txt, line 2 is an empty caption"),
+    "an empty caption": (change("Sentences/10.txt", "\n", "\n\n"), r"10\.txt, line 2: an empty caption"),
     "a caption of no words": (
         put("Sentences/20.txt", "a dog\n[/EN#1/people ]"),
-        r"20\.txt, line 2 is an empty caption",
+        r"20\.txt, line 2: an empty caption",
     ),
-    "a file of no captions": (put("Sentences/20.txt", ""), r"20\.txt, line 1 is an empty caption"),
-    "a caption not UTF-8": (put("Sentences/20.txt", b"a dog\na d\xf6g\n"), r"20\.txt, line 2 is not UTF-8"),
+    "a file of no captions": (put("Sentences/20.txt", ""), r"20\.txt, line 1: an empty caption"),
+    "a caption not UTF-8": (put("Sentences/20.txt", b"a dog\na d\xf6g\n"), r"20\.txt, line 2: not UTF-8"),
     "an image in two splits": (put("test.txt", "30\n20\n"), r"test\.txt, line 2: image 20 is in train too"),
-    "an id twice": (put("train.txt", "10\n20\n10\n"), r"train\.txt: image 10 stands in lines 1 and 3"),
+    "an id twice": (put("train.txt", "10\n20\n10\n"), r"train\.txt, line 3: image 10 stands in line 1 too"),
     "an id that leads away": (put("train.txt", "10\n../20\n"), r"train\.txt, line 2: '\.\./20' is no image id"),
-    "a split of no ids": (put("train.txt", ""), r"train\.txt, line 1 is empty"),
+    "a split of no ids": (put("train.txt", ""), r"train\.txt, line 1: an empty"),
     "one caption too few": (
         put("Sentences/20.txt", "a dog\n"),
         r"tiny train: the card says 5 captions, the files hold 4",
@@ -468,7 +475,7 @@ def test_a_file_that_leads_in_a_circle_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path, files()) / "Annotations"
     (folder / "10.xml").unlink()
     (folder / "10.xml").symlink_to("10.xml")
-    with pytest.raises(DataError, match=r"Annotations cannot be read .*symbolic links"):
+    with pytest.raises(DataError, match=r"Annotations: cannot be read .*symbolic links"):
         open_dataset(place(tmp_path).card, tmp_path, tmp_path / "cache")
 
 
@@ -543,19 +550,19 @@ PLAIN = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C")), min
 )
 CHAIN = st.integers(0, 10**6).map(str)
 KINDS = st.lists(st.sampled_from([*TYPES, NOT_VISUAL]), min_size=1, max_size=3).map(tuple)
-PHRASES = st.builds(Phrase, st.lists(PLAIN, min_size=1, max_size=4).map(tuple), CHAIN, KINDS)
+PHRASES = st.builds(EntityPhrase, st.lists(PLAIN, min_size=1, max_size=4).map(tuple), CHAIN, KINDS)
 
 
 @settings(deadline=None)
 @given(parts=st.lists(PLAIN | PHRASES, min_size=1, max_size=8))
-def test_a_caption_marked_as_the_release_does_it_comes_back(parts: list[str | Phrase]) -> None:
-    def marked(part: str | Phrase) -> str:
+def test_a_caption_marked_as_the_release_does_it_comes_back(parts: list[str | EntityPhrase]) -> None:
+    def marked(part: str | EntityPhrase) -> str:
         if isinstance(part, str):
             return part
         return f"[/EN#{part.chain}/{'/'.join(part.types)} {' '.join(part.words)}]"
 
-    found = parse_sentence(" ".join(map(marked, parts)), "x")
-    assert list(found.phrases) == [part for part in parts if isinstance(part, Phrase)]
+    found = parse_sentence(" ".join(map(marked, parts)), NOWHERE)
+    assert list(found.phrases) == [part for part in parts if isinstance(part, EntityPhrase)]
     assert found.text == " ".join(part if isinstance(part, str) else " ".join(part.words) for part in parts)
 
 
@@ -566,7 +573,7 @@ PIECES = st.sampled_from(["[/EN#1/people ", "[/EN#0/notvisual", "[", "]", "dog",
 @given(text=st.text() | st.lists(PIECES, max_size=12).map("".join))
 def test_any_text_is_a_caption_or_refused(text: str) -> None:
     try:
-        found = parse_sentence(text, "here")
+        found = parse_sentence(text, Location("here"))
     except DataError as error:
         assert "here" in str(error)
     else:
@@ -595,7 +602,7 @@ XML = st.sampled_from(
 @given(text=st.text() | st.lists(XML, max_size=12).map("".join))
 def test_any_text_is_an_annotation_or_refused(text: str) -> None:
     try:
-        found = parse_annotation(text, "here")
+        found = parse_annotation(text, Location("here"))
     except DataError as error:
         assert "here" in str(error)
     else:
@@ -607,7 +614,7 @@ def test_any_text_is_an_annotation_or_refused(text: str) -> None:
 def test_an_annotation_with_a_damaged_place_is_read_within_its_image_or_refused(text: str, old: str) -> None:
     whole = annotation(BOXES["10"])
     try:
-        found = parse_annotation(whole.replace(old, text, 1), "here")
+        found = parse_annotation(whole.replace(old, text, 1), Location("here"))
     except DataError as error:
         assert "here" in str(error)
     else:
@@ -623,6 +630,6 @@ CORNER = st.integers(1, 200)
 @given(corners=st.lists(st.tuples(CORNER, CORNER, CORNER, CORNER), max_size=5), chain=st.integers(0, 999))
 def test_boxes_written_as_the_release_does_it_come_back(corners: list[tuple[int, ...]], chain: int) -> None:
     boxes = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners]
-    found = parse_annotation(annotation([((chain, 7), box) for box in boxes], 200, 200), "x")
+    found = parse_annotation(annotation([((chain, 7), box) for box in boxes], 200, 200), NOWHERE)
     assert [(x + 1, y + 1, x + w, y + h) for x, y, w, h, _ in found.boxes] == boxes
     assert all(box.chains == (str(chain), "7") for box in found.boxes)

@@ -22,7 +22,7 @@ from harness.data.region_writer import RegionWriter
 from harness.errors import ConfigError, DataError
 from harness.layouts.karpathy import read_images
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.layouts.previews import Looks
+from harness.layouts.previews import Previews
 
 FILE = "dataset_tiny.json"
 CARD: dict[str, Any] = {
@@ -86,11 +86,11 @@ def test_splits_are_read_in_the_order_of_the_file_with_the_regions_of_their_ids(
 
 def test_images_and_captions_are_told_by_their_entries_in_the_file(root: Path) -> None:
     split = opened(root).split("train")
-    assert [split.where("image", image).entry for image in range(3)] == ["images[0]", "images[2]", "images[4]"]
-    told = [split.where("caption", caption).entry for caption in (0, 1, 2, 4, 5)]
+    assert [split.location("image", image).entry for image in range(3)] == ["images[0]", "images[2]", "images[4]"]
+    told = [split.location("caption", caption).entry for caption in (0, 1, 2, 4, 5)]
     assert told[:2] == ["images[0], sentences[0]", "images[0], sentences[1]"]
     assert told[2:] == ["images[2], sentences[0]", "images[2], sentences[2]", "images[4], sentences[0]"]
-    assert split.where("image", 0).file == FILE
+    assert split.location("image", 0).file == FILE
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_file_that_was_read_is_not_parsed_again_until_it_changes(root: Path) -
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as far as size and time tell, nothing has changed
     assert opened(root).split("train").captions == captions
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
-    with pytest.raises(DataError, match="not readable JSON"):
+    with pytest.raises(DataError, match="not readable as JSON"):
         opened(root).split("train")
 
 
@@ -155,7 +155,7 @@ def test_the_fingerprint_follows_the_captions_and_the_regions_and_not_how_the_st
 
 
 def test_looks_have_the_size_and_boxes_of_the_store(root: Path) -> None:
-    looks = Looks(DatasetCard.model_validate(CARD), root, root / "cache")
+    looks = Previews(DatasetCard.model_validate(CARD), root, root / "cache")
     look = looks.of("10")
     assert look.size == (64, 48) and look.boxes == ((0, 1, 2, 3), (4, 5, 6, 7))
     assert looks.of("nobody").size is None
@@ -170,14 +170,14 @@ def _drop(index: int, key: str) -> Callable[[Content], Any]:
 
 
 BROKEN: dict[str, tuple[Callable[[Content], Any], str]] = {
-    "no split": (_drop(0, "split"), r"images\[0\] has no 'split'"),
-    "a split of no text": (_set(1, "split", 3), r"images\[1\] has no 'split'"),
+    "no split": (_drop(0, "split"), r"images\[0\]: has no 'split'"),
+    "a split of no text": (_set(1, "split", 3), r"images\[1\]: has no 'split'"),
     "a split that is absent": (_set(2, "split", "train"), r"no image of a split 'restval'; it holds test, train, val"),
-    "an entry that is none": (lambda whole: whole["images"].append(7), r"images\[5\] has no 'split'"),
+    "an entry that is none": (lambda whole: whole["images"].append(7), r"images\[5\]: has no 'split'"),
     "no list of images": (lambda whole: whole.update(images={"0": {}}), r"no list 'images'"),
     "no image": (lambda whole: whole.update(images=[]), r"no list 'images'"),
-    "no sentences": (_drop(1, "sentences"), r"images\[1\] has no 'sentences'"),
-    "sentences that are none": (_set(1, "sentences", []), r"images\[1\] has no 'sentences'"),
+    "no sentences": (_drop(1, "sentences"), r"images\[1\]: has no 'sentences'"),
+    "sentences that are none": (_set(1, "sentences", []), r"images\[1\]: has no 'sentences'"),
     "a sentence that is none": (
         _set(1, "sentences", [{"raw": "x"}, 5]),
         r"images\[1\], sentences\[1\]: its 'raw' is 5",
@@ -185,10 +185,10 @@ BROKEN: dict[str, tuple[Callable[[Content], Any], str]] = {
     "no text": (_set(1, "sentences", [{"tokens": ["x"]}]), r"images\[1\], sentences\[0\]: its 'raw' is None"),
     "an empty text": (_set(1, "sentences", [{"raw": " \n"}]), r"images\[1\], sentences\[0\]: its 'raw' is empty"),
     "half a character": (_set(1, "sentences", [{"raw": "\ud800"}]), r"images\[1\], sentences\[0\]: .* no Unicode"),
-    "no id": (_drop(1, "cocoid"), r"images\[1\] has no 'cocoid'; options\.image_id can be filename or imgid or stem"),
+    "no id": (_drop(1, "cocoid"), r"images\[1\]: has no 'cocoid'; options\.image_id can be filename or imgid or stem"),
     "an id that is none": (_set(1, "cocoid", True), r"images\[1\]: its cocoid is True"),
-    "an image twice": (_set(4, "cocoid", 40), r"images\[4\] is image '40', as images\[0\] is"),
-    "an image in two splits": (_set(1, "cocoid", 40), r"images\[1\] is image '40', as images\[0\] is"),
+    "an image twice": (_set(4, "cocoid", 40), r"images\[4\]: image '40', as images\[0\] is"),
+    "an image in two splits": (_set(1, "cocoid", 40), r"images\[1\]: image '40', as images\[0\] is"),
     "an image without regions": (_set(1, "cocoid", 70), r"\[test\]: not one of its 1 images"),
 }
 
@@ -215,12 +215,12 @@ def test_single_images_without_regions_are_counted_and_named(root: Path) -> None
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b'{"images": [', r"dataset_tiny\.json is not readable JSON .*line 1 column 13"),
-        (b"[" * 100_000, r"dataset_tiny\.json is not readable JSON"),
-        ('{"images": "café"}'.encode("latin-1"), r"dataset_tiny\.json, line 1 is not UTF-8"),
+        (b'{"images": [', r"dataset_tiny\.json: not readable as JSON .*line 1 column 13"),
+        (b"[" * 100_000, r"dataset_tiny\.json: not readable as JSON"),
+        ('{"images": "café"}'.encode("latin-1"), r"dataset_tiny\.json, line 1: not UTF-8"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", r"Git LFS pointer"),
         (b"[]", r"no list 'images'"),
-        (b"", r"dataset_tiny\.json is not readable JSON"),
+        (b"", r"dataset_tiny\.json: not readable as JSON"),
     ],
 )
 def test_what_is_no_json_of_that_kind_is_refused(root: Path, data: bytes, message: str) -> None:

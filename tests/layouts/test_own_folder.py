@@ -22,7 +22,7 @@ from harness.data.dataset import Dataset
 from harness.errors import DataError
 from harness.layouts.opening import open_dataset
 from harness.layouts.own_folder import OwnFolder, read_captions, read_split
-from harness.layouts.previews import Looks
+from harness.layouts.previews import Previews
 
 NAMES = [f"my picture {number}" for number in range(5)]
 SPLIT: dict[str, list[Any]] = {"train": [NAMES[3], NAMES[0]], "test": [NAMES[1]], "about": []}
@@ -80,12 +80,12 @@ def test_images_stand_in_the_order_of_the_split_and_captions_in_the_order_of_the
 
 def test_images_and_captions_are_told_by_file_entry_and_line(root: Path) -> None:
     split = opened(root).split("train")
-    assert [str(split.where("caption", caption)) for caption in range(3)] == [
+    assert [str(split.location("caption", caption)) for caption in range(3)] == [
         "captions.jsonl, line 4",
         "captions.jsonl, line 2",
         "captions.jsonl, line 5",
     ]
-    assert str(split.where("image", 1)) == "split.json, [train], entry 1"
+    assert str(split.location("image", 1)) == "split.json, [train], entry 1"
 
 
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
@@ -108,7 +108,7 @@ def test_numbers_and_their_digits_are_one_id(tmp_path: Path) -> None:
 def test_a_look_has_the_boxes_of_the_store_and_the_picture_of_the_folder(root: Path) -> None:
     (root / "tiny" / "images").mkdir()
     Image.new("RGB", (64, 48), "red").save(root / "tiny" / "images" / f"{NAMES[1]}.png")
-    looks = Looks(DatasetCard.model_validate(CARD), root, root / "cache")
+    looks = Previews(DatasetCard.model_validate(CARD), root, root / "cache")
     look = looks.of(NAMES[1])
     assert look.picture is not None and look.picture.getpixel((3, 3)) == (255, 0, 0)
     assert look.size == (64, 48) and look.boxes == ((0, 1, 2, 3), (4, 5, 6, 7))
@@ -117,10 +117,10 @@ def test_a_look_has_the_boxes_of_the_store_and_the_picture_of_the_folder(root: P
 
 Change = Callable[[list[Any], dict[str, Any]], Any]
 BROKEN: dict[str, tuple[Change, str]] = {
-    "no JSON": (lambda lines, split: lines.insert(1, b"{oops"), r"captions\.jsonl, line 2 is not readable JSON"),
-    "no object": (lambda lines, split: lines.insert(1, [1]), r"captions\.jsonl, line 2 has no 'id'; a line is"),
-    "no image": (lambda lines, split: lines[3].pop("image"), r"line 4 has no 'image'"),
-    "no text": (lambda lines, split: lines[3].pop("text"), r"line 4 has no 'text'"),
+    "no JSON": (lambda lines, split: lines.insert(1, b"{oops"), r"captions\.jsonl, line 2: not readable as JSON"),
+    "no object": (lambda lines, split: lines.insert(1, [1]), r"captions\.jsonl, line 2: has no 'id'; a line is"),
+    "no image": (lambda lines, split: lines[3].pop("image"), r"line 4: has no 'image'"),
+    "no text": (lambda lines, split: lines[3].pop("text"), r"line 4: has no 'text'"),
     "an empty text": (lambda lines, split: lines[3].update(text=" \t"), r"line 4: its 'text' is empty"),
     "a text of numbers": (lambda lines, split: lines[3].update(text=5), r"line 4: its 'text' is 5"),
     "half a character": (
@@ -129,32 +129,32 @@ BROKEN: dict[str, tuple[Change, str]] = {
     ),
     "a fraction for an id": (lambda lines, split: lines[3].update(image=1.5), r"line 4: its 'image' is 1\.5"),
     "an id of two lines": (lambda lines, split: lines[3].update(id="a\nb"), r"line 4: its 'id' is 'a\\nb'"),
-    "not UTF-8": (lambda lines, split: lines.insert(2, "caf\xe9".encode("latin-1")), r"line 3 is not UTF-8"),
-    "an empty line": (lambda lines, split: lines.insert(2, b""), r"captions\.jsonl, line 3 is empty"),
+    "not UTF-8": (lambda lines, split: lines.insert(2, "caf\xe9".encode("latin-1")), r"line 3: not UTF-8"),
+    "an empty line": (lambda lines, split: lines.insert(2, b""), r"captions\.jsonl, line 3: an empty"),
     "a caption twice": (lambda lines, split: lines[4].update(id="2"), r"line 5: caption '2' is in line 2 already"),
-    "nested without end": (lambda lines, split: lines.insert(0, b"[" * 100_000), r"line 1 is not readable JSON"),
+    "nested without end": (lambda lines, split: lines.insert(0, b"[" * 100_000), r"line 1: not readable as JSON"),
     "a pointer": (
         lambda lines, split: lines.insert(0, b"version https://git-lfs.github.com/spec/v1"),
-        r"line 1 is not readable JSON .*Git LFS pointer",
+        r"line 1: not readable as JSON .*Git LFS pointer",
     ),
     "an image twice": (
         lambda lines, split: split["train"].append(NAMES[0]),
-        r"'my picture 0' stands twice in \[train\]",
+        r"split\.json, \[train\], entry 2: image 'my picture 0' stands in \[train\], entry 1 already",
     ),
     "an image in two splits": (
         lambda lines, split: split["test"].append(NAMES[0]),
-        r"split\.json: image 'my picture 0' stands in \[train\] and in \[test\]",
+        r"split\.json, \[test\], entry 1: image 'my picture 0' stands in \[train\], entry 1 already",
     ),
     "an image without caption": (
         lambda lines, split: split["train"].append(NAMES[2]),
-        r"image 'my picture 2' of \[train\] has no caption in captions\.jsonl \(1 such images\)",
+        r"\[train\], entry 2: image 'my picture 2' has no caption in captions\.jsonl \(1 such images\)",
     ),
     "an image without regions": (
         lambda lines, split: (split["train"].append("x"), lines.append({"id": 9, "image": "x", "text": "y"})),
-        r"split\.json \[train\]: image 'x' is not in the store .* \(1 of 3 are not\)",
+        r"split\.json, \[train\]: image 'x' is not in the store .* \(1 of 3 are not\)",
     ),
-    "an id that is none": (lambda lines, split: split["test"].append(None), r"\[test\], entry 1 is None"),
-    "a split that is no list": (lambda lines, split: split.update(test="x"), r"\[test\] is no list"),
+    "an id that is none": (lambda lines, split: split["test"].append(None), r"\[test\], entry 1: the id is None"),
+    "a split that is no list": (lambda lines, split: split.update(test="x"), r"\[test\]: no list"),
     "a split less": (lambda lines, split: split.pop("test"), r"no images in a split 'test'; it holds about, train"),
     "a split of nothing": (lambda lines, split: split.update(test=[]), r"no images in a split 'test'"),
 }
@@ -173,10 +173,10 @@ def test_a_broken_folder_is_refused_by_file_and_line(root: Path, kind: str) -> N
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b'{"train": [1,', r"split\.json is not readable JSON .*line 1"),
+        (b'{"train": [1,', r"split\.json: not readable as JSON .*line 1"),
         (b"[1, 2]", r"split\.json: .* is expected, found a list"),
-        (b"\xff\xfe{", r"split\.json, line 1 is not UTF-8"),
-        (b"version https://git-lfs.github.com/spec/v1", r"split\.json .*Git LFS pointer"),
+        (b"\xff\xfe{", r"split\.json, line 1: not UTF-8"),
+        (b"version https://git-lfs.github.com/spec/v1", r"split\.json: .*Git LFS pointer"),
     ],
 )
 def test_a_split_file_of_another_kind_is_refused(root: Path, data: bytes, message: str) -> None:

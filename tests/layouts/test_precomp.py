@@ -18,7 +18,7 @@ from harness.data.dataset import Dataset
 from harness.errors import DataError
 from harness.evaluation.protocols import split_folds
 from harness.layouts.opening import open_dataset
-from harness.layouts.previews import Looks
+from harness.layouts.previews import Previews
 
 EACH = 5
 CARD: dict[str, Any] = {
@@ -115,7 +115,7 @@ def test_ids_boxes_and_sizes_are_read_where_they_are(folder: Path, times: int) -
         assert split.image_ids[1] == f"{stem}-1" and split.boxes is not None
         assert split.boxes[1].tolist() == [[11, 21, 20, 40], [1, 1, 5, 5], [2, 3, 2, 2]]
         assert split.boxes.first(2)[1].tolist() == split.boxes[1].tolist()
-    looks = Looks(dataset.card, folder.parent, folder.parent / "cache")
+    looks = Previews(dataset.card, folder.parent, folder.parent / "cache")
     assert looks.of("dev-1").size == (640, 480) and looks.of("dev-1").boxes[0] == (11, 21, 20, 40)
     assert looks.of("dev-9").size is None
 
@@ -130,9 +130,9 @@ def test_ids_decide_results_and_boxes_do_not(folder: Path) -> None:
 
 def test_a_row_and_a_line_are_told_by_their_files(folder: Path) -> None:
     dataset = opened(folder)
-    assert str(dataset.split("train").where("caption", 7)) == "train_caps.txt, line 8"
-    assert str(dataset.split("val").where("image", 1)) == "dev_ims.npy, row 5"
-    assert str(dataset.split("val").first(1).where("caption", 2)) == "dev_caps.txt, line 3"
+    assert str(dataset.split("train").location("caption", 7)) == "train_caps.txt, line 8"
+    assert str(dataset.split("val").location("image", 1)) == "dev_ims.npy, row 5"
+    assert str(dataset.split("val").first(1).location("caption", 2)) == "dev_caps.txt, line 3"
 
 
 GALLERY = b'["dev/1"]'
@@ -201,49 +201,49 @@ def ids(*lines: object) -> Callable[[Path], None]:
 
 BROKEN = {
     "cut short": (cut_short, r"train_ims\.npy.* 272 bytes, but it has 200"),
-    "a broken header": (broken_header, r"train_ims\.npy is no \.npy file of numbers"),
-    "NaN": (with_nan, r"train_ims\.npy: row 1 holds NaN"),
-    "a pickle": (pickled, r"train_ims\.npy is no \.npy file .*pickle is never loaded"),
-    "objects": (lambda folder: save(folder, np.array([{}], dtype=object)), r"train_ims\.npy holds pickled objects"),
+    "a broken header": (broken_header, r"train_ims\.npy: no \.npy file of numbers"),
+    "NaN": (with_nan, r"train_ims\.npy, row 1: holds NaN"),
+    "a pickle": (pickled, r"train_ims\.npy: no \.npy file .*pickle is never loaded"),
+    "objects": (lambda folder: save(folder, np.array([{}], dtype=object)), r"train_ims\.npy: holds pickled objects"),
     "two dimensions": (
         lambda folder: save(folder, np.zeros((3, 4))),
-        r"train_ims\.npy holds float64 of shape \(3, 4\)",
+        r"train_ims\.npy: holds float64 of shape \(3, 4\)",
     ),
     "float64": (
         lambda folder: save(folder, regions(3).astype(np.float64)),
-        r"train_ims\.npy holds <f8 numbers; .*astype\(numpy\.float32\)",
+        r"train_ims\.npy: holds <f8 numbers; .*astype\(numpy\.float32\)",
     ),
-    "whole numbers": (lambda folder: save(folder, np.zeros((3, 3, 4), int)), r"train_ims\.npy holds int64"),
+    "whole numbers": (lambda folder: save(folder, np.zeros((3, 3, 4), int)), r"train_ims\.npy: holds int64"),
     "Fortran order": (
         lambda folder: save(folder, np.asfortranarray(regions(3))),
-        r"train_ims\.npy is in Fortran order.*ascontiguousarray",
+        r"train_ims\.npy: in Fortran order.*ascontiguousarray",
     ),
     "another width": (lambda folder: save(folder, np.zeros((3, 3, 5), np.float32)), r"4 numbers a region.* hold 5"),
     "too many regions": (lambda folder: save(folder, np.zeros((3, 4, 4), np.float32)), r"more than 3 regions"),
-    "fewer rows": (lambda folder: save(folder, regions(2)), r"train_ims\.npy has 2 rows and train_caps\.txt 15 lines"),
-    "a line less": (one_line_less, r"train_ims\.npy has 3 rows and train_caps\.txt 14 lines"),
-    "rows that differ": (not_repeated, r"rows 0 to 4 should repeat one image"),
-    "one row that differs": (not_repeated_in_the_middle, r"rows 5 to 9 should repeat one image"),
-    "too few ids": (ids(1, 2), r"train_ids\.txt has 2 rows for 3 images"),
+    "fewer rows": (lambda folder: save(folder, regions(2)), r"train_ims\.npy: has 2 rows and train_caps\.txt 15 lines"),
+    "a line less": (one_line_less, r"train_ims\.npy: has 3 rows and train_caps\.txt 14 lines"),
+    "rows that differ": (not_repeated, r"rows 0 to 4: they should repeat one image"),
+    "one row that differs": (not_repeated_in_the_middle, r"rows 5 to 9: they should repeat one image"),
+    "too few ids": (ids(1, 2), r"train_ids\.txt: has 2 rows for 3 images"),
     "ids that differ within an image": (
         ids(*"111112232233333"),
-        r"train_ids\.txt, line 8 is '3', but the 5 lines of an image begin with '2'",
+        r"train_ids\.txt, line 8: the id is '3', but the 5 lines of an image begin with '2'",
     ),
-    "an id twice": (ids(1, 2, 1), r"train_ids\.txt: image '1' stands there twice"),
+    "an id twice": (ids(1, 2, 1), r"train_ids\.txt, line 3: image '1' stands there twice"),
     "boxes of other regions": (
         lambda folder: np.save(folder / "train_boxes.npy", np.zeros((3, 2, 4))),
-        r"train_boxes\.npy is \(3, 2, 4\), but train_ims\.npy has 3 regions an image",
+        r"train_boxes\.npy: has the shape \(3, 2, 4\), but train_ims\.npy has 3 regions an image",
     ),
     "boxes of too few images": (
         lambda folder: np.save(folder / "train_boxes.npy", np.zeros((2, 3, 4))),
-        r"train_boxes\.npy has 2 rows for 3 images",
+        r"train_boxes\.npy: has 2 rows for 3 images",
     ),
     "boxes of text": (
         lambda folder: np.save(folder / "train_boxes.npy", np.full((3, 3, 4), "x")),
-        r"train_boxes\.npy holds <U1 of shape",
+        r"train_boxes\.npy: holds <U1 of shape",
     ),
-    "not UTF-8": (not_utf8, r"train_caps\.txt, line 4 is not UTF-8"),
-    "an empty line": (empty_line, r"train_caps\.txt, line 7 is empty"),
+    "not UTF-8": (not_utf8, r"train_caps\.txt, line 4: not UTF-8"),
+    "an empty line": (empty_line, r"train_caps\.txt, line 7: an empty"),
     "an absent file": (lambda folder: (folder / "train_ims.npy").unlink(), r"train_ims\.npy"),
 }
 

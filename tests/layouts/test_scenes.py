@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from harness.config.cards import DatasetCard, read_card
 from harness.data.dataset import Dataset
 from harness.layouts import scene_captions, scene_pictures, scenes
-from harness.layouts.opening import open_dataset
+from harness.layouts.opening import fingerprint, open_dataset
 from harness.layouts.scene_pictures import PALETTE, Thing
 from harness.layouts.scenes import FAMILY, Example, example, family
 
@@ -219,3 +219,8 @@ def test_what_is_kept_is_what_is_generated(dataset: Dataset) -> None:
     mine = [split.captions[caption] for image, caption in split.pairs if image == 41]
     assert mine == [caption.text for caption in one.captions]
     assert split.image_ids[41] == "val-0010b"
+
+
+def test_the_fingerprint_stays_for_every_trial_key_has_it(tmp_path: Path) -> None:
+    card = read_card(DatasetCard, CARD)
+    assert fingerprint(card, tmp_path, tmp_path) == "0782df22fa5aedf7c83ed86b86704845222843bc7e6bc38917e5996c0bea6698"

@@ -22,7 +22,7 @@ from tiny_project import Call
 from harness.config.cards import DatasetCard
 from harness.data.arrays import open_array
 from harness.data.content import Place
-from harness.errors import DataError
+from harness.errors import DataError, Location
 from harness.files import read_lines
 from harness.layouts.coco import Annotations, Coco
 
@@ -143,22 +143,22 @@ PRECOMP: dict[str, Case] = {
     "a pickle": (edited("test_ims.npy", lambda _: pickle.dumps([1])), "test_ims.npy", "", "a pickle is never loaded"),
     "an array's LFS pointer": (edited("test_ims.npy", lambda _: LFS), "test_ims.npy", "", "Git LFS pointer"),
     "captions' LFS pointer": (edited("test_caps.txt", lambda _: LFS), "test_caps.txt", "", "Git LFS pointer"),
-    "not UTF-8": (edited("test_caps.txt", line(5, b"caf\xe9")), "test_caps.txt", "line 5", "is not UTF-8"),
-    "an empty caption": (edited("test_caps.txt", line(6, b" \t")), "test_caps.txt", "line 6", "is empty"),
-    "no captions": (edited("test_caps.txt", lambda _: b""), "test_caps.txt", "line 1", "is empty"),
+    "not UTF-8": (edited("test_caps.txt", line(5, b"caf\xe9")), "test_caps.txt", "line 5", "not UTF-8"),
+    "an empty caption": (edited("test_caps.txt", line(6, b" \t")), "test_caps.txt", "line 6", "an empty line"),
+    "no captions": (edited("test_caps.txt", lambda _: b""), "test_caps.txt", "line 1", "an empty line"),
     "a link to itself": (
         to_itself("test_caps.txt"),
         "test_caps.txt",
         "",
         "there is a link to test_caps.txt, which leads",
     ),
-    "a folder that links to itself": (whole_to_itself, "", "", "is a link that leads nowhere"),
+    "a folder that links to itself": (whole_to_itself, "", "", "a link that leads nowhere"),
     "a file that cannot be read": (unreadable("test_caps.txt"), "test_caps.txt", "", "cannot be read"),
     "an absent file": (lambda folder: (folder / "test_ims.npy").unlink(), "test_ims.npy", "", "the moon"),
     "an id twice": (
         lambda folder: (folder / "test_ids.txt").write_text("1\n2\n1\n4\n"),
         "test_ids.txt",
-        "image '1'",
+        "line 3",
         "image '1' stands there twice",
     ),
 }
@@ -188,9 +188,14 @@ COCO: dict[str, Case] = {
         in_split(lambda split: split["test"].append(999)),
         "instances.json",
         "image 999",
-        "is not among the images",
+        "not among the images",
     ),
-    "an image in two splits": (in_split(lambda split: split["test"].append(1)), "split.json", "image 1", "[train]"),
+    "an image in two splits": (
+        in_split(lambda split: split["test"].append(1)),
+        "split.json",
+        "[test], entry 4",
+        "[train], entry 0",
+    ),
     "a box of NaN": (
         annotation("instances.json", "annotations", 3, bbox=[0, 0, 1, float("nan")]),
         "instances.json",
@@ -201,27 +206,27 @@ COCO: dict[str, Case] = {
         annotation("captions.json", "annotations", 3, caption=" \n"),
         "captions.json",
         "caption 3",
-        "is empty",
+        "an empty caption",
     ),
     "a file cut short": (
         edited("captions.json", lambda content: content[: len(content) // 2]),
         "captions.json",
         "",
-        "is not readable JSON",
+        "not readable as JSON",
     ),
     "another kind of json": (edited("split.json", lambda _: b"[1, 2]"), "split.json", "", "a JSON object is expected"),
     "a json nested without end": (
         edited("split.json", lambda _: b'{"a":' * 100_000),
         "split.json",
         "",
-        "is not readable JSON",
+        "not readable as JSON",
     ),
     "a Git LFS pointer": (edited("instances.json", lambda _: LFS), "instances.json", "", "it is a Git LFS pointer"),
     "not UTF-8": (
         edited("captions.json", lambda text: text.replace(b"a dog of val", b"caf\xe9 of val")),
         "captions.json",
-        "",
-        "is not readable JSON ('utf-8' codec",
+        "line 1",
+        "not UTF-8 ('utf-8' codec",
     ),
     "a link to itself": (
         to_itself("split.json"),
@@ -231,7 +236,140 @@ COCO: dict[str, Case] = {
     ),
     "a file that cannot be read": (unreadable("split.json"), "split.json", "", "cannot be read"),
 }
-CASES = [(layout, kind) for layout, cases in (("precomp", PRECOMP), ("coco", COCO)) for kind in cases]
+
+
+def json_of(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    def rewrite_one(folder: Path) -> None:
+        content = json.loads((folder / name).read_bytes())
+        change(content)
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+    return rewrite_one
+
+
+def with_nan_in_row(rows: np.ndarray) -> np.ndarray:
+    rows[5, 1] = np.nan
+    return rows
+
+
+OWN: dict[str, Case] = {
+    "no JSON": (edited("captions.jsonl", line(3, b"{oops")), "captions.jsonl", "line 3", "not readable as JSON"),
+    "no text": (edited("captions.jsonl", line(3, b'{"id": 1, "image": 2}')), "captions.jsonl", "line 3", "no 'text'"),
+    "an empty caption": (
+        edited("captions.jsonl", line(4, b'{"id": "x", "image": "train-0", "text": " "}')),
+        "captions.jsonl",
+        "line 4",
+        "its 'text' is empty",
+    ),
+    "a caption's id twice": (
+        edited("captions.jsonl", line(4, b'{"id": 0, "image": "train-0", "text": "a"}')),
+        "captions.jsonl",
+        "line 4",
+        "is in line 1 already",
+    ),
+    "not UTF-8": (edited("captions.jsonl", line(5, b"\xff")), "captions.jsonl", "line 5", "not UTF-8"),
+    "an image in two splits": (
+        json_of("split.json", lambda content: content["test"].append("train-0")),
+        "split.json",
+        "[test], entry 4",
+        "stands in [train], entry 0 already",
+    ),
+    "an image without a caption": (
+        json_of("split.json", lambda content: content["val"].insert(1, "x")),
+        "split.json",
+        "[val], entry 1",
+        "has no caption in captions.jsonl",
+    ),
+    "an image without regions": (
+        edited("regions/ids.txt", line(2, b"another")),
+        "split.json",
+        "[train]",
+        "image 'train-1' is not in the store",
+    ),
+    "an id twice in the store": (
+        edited("regions/ids.txt", line(2, b"train-0")),
+        "regions/ids.txt",
+        "line 2",
+        "image train-0 stands twice",
+    ),
+    "regions cut short": (
+        edited("regions/regions.npy", lambda content: content[:-9]),
+        "regions/regions.npy",
+        "",
+        "cut short",
+    ),
+    "NaN": (saved("regions/regions.npy", with_nan_in_row), "regions/regions.npy", "row 5", "holds NaN or inf"),
+    "another version of the store": (
+        json_of("regions/store.json", lambda content: content.update(version=2)),
+        "regions/store.json",
+        "version",
+        "damaged",
+    ),
+}
+KARPATHY: dict[str, Case] = {
+    "cut short": (
+        edited("dataset_tiny.json", lambda content: content[:-9]),
+        "dataset_tiny.json",
+        "",
+        "not readable as JSON",
+    ),
+    "no split": (
+        json_of("dataset_tiny.json", lambda content: content["images"][3].pop("split")),
+        "dataset_tiny.json",
+        "images[3]",
+        "has no 'split'",
+    ),
+    "an empty caption": (
+        json_of("dataset_tiny.json", lambda content: content["images"][3]["sentences"][1].update(raw=" ")),
+        "dataset_tiny.json",
+        "images[3], sentences[1]",
+        "its 'raw' is empty",
+    ),
+    "an image twice": (
+        json_of("dataset_tiny.json", lambda content: content["images"][3].update(filename="train-1.png")),
+        "dataset_tiny.json",
+        "images[3]",
+        "image 'train-1', as images[1] is",
+    ),
+    "an image without regions": (
+        json_of("dataset_tiny.json", lambda content: content["images"][3].update(filename="x.jpg")),
+        "dataset_tiny.json",
+        "[train]",
+        "image 'x' is not in the store",
+    ),
+}
+ENTITIES: dict[str, Case] = {
+    "a phrase that does not close": (
+        edited("Sentences/test-1.txt", line(2, b"[/EN#1/people a man sits")),
+        "Sentences/test-1.txt",
+        "line 2",
+        "the phrase of chain 1 does not close",
+    ),
+    "not UTF-8": (edited("Sentences/val-1.txt", line(2, b"\xff")), "Sentences/val-1.txt", "line 2", "not UTF-8"),
+    "a box outside of its image": (
+        edited("Annotations/test-2.xml", lambda text: text.replace(b"<xmax>52", b"<xmax>101")),
+        "Annotations/test-2.xml",
+        "object 1",
+        "the box from 1, 1 to 101, 9 is inverted",
+    ),
+    "XML cut short": (
+        edited("Annotations/test-2.xml", lambda text: text[:-9]),
+        "Annotations/test-2.xml",
+        "",
+        "no readable XML",
+    ),
+    "no captions": (
+        lambda folder: (folder / "Sentences" / "test-2.txt").unlink(),
+        "test.txt",
+        "line 3",
+        "image test-2 has no Sentences/test-2.txt",
+    ),
+    "an image twice": (edited("test.txt", line(4, b"test-0")), "test.txt", "line 4", "stands in line 1 too"),
+    "an image in two splits": (edited("test.txt", line(4, b"val-0")), "test.txt", "line 4", "is in val too"),
+    "no id": (edited("test.txt", line(4, b"../x")), "test.txt", "line 4", "'../x' is no image id"),
+}
+BROKEN = {"precomp": PRECOMP, "coco": COCO, "folder": OWN, "karpathy": KARPATHY, "entities": ENTITIES}
+CASES = [(layout, kind) for layout, cases in BROKEN.items() for kind in cases]
 
 
 @pytest.mark.parametrize(("layout", "kind"), CASES, ids=[f"{layout}: {kind}" for layout, kind in CASES])
@@ -243,7 +381,7 @@ def test_broken_data_end_with_3_and_the_place_and_nothing_is_scored(
     layout: str,
     kind: str,
 ) -> None:
-    breaks, file, entry, said = {"precomp": PRECOMP, "coco": COCO}[layout][kind]
+    breaks, file, entry, said = BROKEN[layout][kind]
     breaks(request.getfixturevalue(layout))
     assert call("validate", "--dataset", layout, "--json") == 3
     (report,) = json.loads(capsys.readouterr().out)["datasets"]
@@ -269,7 +407,7 @@ def test_sound_data_in_a_folder_with_spaces_and_with_windows_line_ends_are_score
     assert len(list((project / "runs" / "trials").glob("*/result.json"))) == 1
 
 
-@pytest.mark.parametrize("layout", ["precomp", "coco"])
+@pytest.mark.parametrize("layout", BROKEN)
 def test_sound_data_are_found_sound(
     call: Call, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest, layout: str
 ) -> None:
@@ -293,6 +431,13 @@ def test_a_results_folder_that_cannot_be_written_ends_with_6(
 ) -> None:
     assert call("validate", "--dataset", "precomp", "-s", "paths.results=harness.toml") == 6
     assert "harness.toml" in capsys.readouterr().err
+
+
+def test_an_error_says_its_location_first_and_keeps_it_on_its_way_from_another_process() -> None:
+    error = DataError("holds NaN", Location(Path("a") / "b.npy").within("row 3"))
+    assert str(error) == "a/b.npy, row 3: holds NaN" and str(DataError("so")) == "so"
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.location) == (str(error), error.location)
 
 
 FUZZED = st.binary(max_size=200)

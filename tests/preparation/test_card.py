@@ -214,7 +214,7 @@ def two_files(folder: Path) -> None:
 
 
 MISSING: dict[str, tuple[str, Any, tuple[str, ...]]] = {
-    "the folder": ("own", shutil.rmtree, ("data/mine does not exist", "--folder")),
+    "the folder": ("own", shutil.rmtree, ("data/mine: does not exist", "--folder")),
     "all": (
         "own",
         remove("captions.jsonl", "split.json", "regions"),

@@ -203,7 +203,7 @@ def test_a_box_may_pass_the_edge_by_a_pixel(tmp_path: Path) -> None:
 
 
 NO_TSV = {
-    "empty": (b"", "a.tsv is empty"),
+    "empty": (b"", "a.tsv: an empty"),
     "text": (b"some words\n", "a.tsv, line 1: columns: 1"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\n", "line 1: .*git lfs pull"),
     "tabs": (b"\t" * 1000, "line 1: columns: 1,001"),
@@ -398,10 +398,10 @@ def test_unfinished_work_goes_on_only_on_what_it_was_begun_with(tmp_path: Path) 
     with pytest.raises(DataError, match="line 7"):
         convert([path], tmp_path / "store")
     path.write_bytes(good.replace(row(image(5)), row(image(8)._replace(image="5"))))
-    with pytest.raises(DataError, match=r"a\.tsv, line 6 is no longer the image .* --force"):
+    with pytest.raises(DataError, match=r"a\.tsv, line 6: no longer the image .* --force"):
         convert([path], tmp_path / "store")
     path.write_bytes(good[len(row(image(0))) + 1 :])
-    with pytest.raises(DataError, match="is no longer the image"):
+    with pytest.raises(DataError, match="no longer the image"):
         convert([path], tmp_path / "store")
     with pytest.raises(StoreError, match="unfinished work on something else"):
         convert([tsv(tmp_path / "b.tsv")], tmp_path / "store")
@@ -518,13 +518,13 @@ def test_regions_alone_in_npz_and_several_folders_are_one_store(tmp_path: Path) 
 
 
 NO_ARRAYS: dict[str, tuple[Any, str]] = {
-    "three dimensions": (np.zeros((2, 2, 5), np.float32), r"1\.npy holds float32 of shape \(2, 2, 5\)"),
-    "objects": (np.array([{}], dtype=object), r"1\.npy holds pickled objects, which are never loaded"),
+    "three dimensions": (np.zeros((2, 2, 5), np.float32), r"1\.npy: holds float32 of shape \(2, 2, 5\)"),
+    "objects": (np.array([{}], dtype=object), r"1\.npy: holds pickled objects, which are never loaded"),
     "NaN": (np.full((1, 5), np.nan, np.float32), r"1\.npy: image '1' holds NaN"),
     "another width": (np.zeros((1, 4), np.float32), r"1\.npy: image '1' has 4 numbers a region"),
     "no known name": ({"y": np.zeros((1, 5))}, r"1\.npz: no array in it is called x, features"),
     "two names": ({"x": np.zeros((1, 5)), "feat": np.zeros((1, 5))}, r"1\.npz: it has arrays x and feat"),
-    "pickled": ({"x": np.array([{}], dtype=object)}, r"1\.npz is damaged or no \.npz of plain arrays \(Object arrays"),
+    "pickled": ({"x": np.array([{}], dtype=object)}, r"1\.npz: damaged or no \.npz of plain arrays \(Object arrays"),
     "whole numbers": ({"x": np.zeros((1, 5), int)}, r"1\.npz: x is int64 of shape \(1, 5\); floats"),
     "a box less": ({"x": np.zeros((3, 5)), "bbox": np.zeros((2, 4))}, r"1\.npz: its regions are of shape \(3, 5\)"),
     "boxes of five": ({"x": np.zeros((3, 5)), "bbox": np.zeros((3, 5))}, r"1\.npz: its boxes are of shape \(3, 5\)"),
@@ -557,7 +557,7 @@ def test_what_stands_before_a_wrong_array_stays_and_the_work_goes_on_there(tmp_p
 def test_a_damaged_npz_is_told(tmp_path: Path, cut: int) -> None:
     folder = arrays(tmp_path / "in", **{"0": boxed(0)})
     os.truncate(folder / "0.npz", cut)
-    with pytest.raises(DataError, match=r"0\.npz is damaged"):
+    with pytest.raises(DataError, match=r"0\.npz: damaged"):
         convert([folder], tmp_path / "store")
 
 
@@ -566,7 +566,7 @@ def test_a_folder_that_changed_is_gone_on_with_if_its_last_image_is_the_same(tmp
     with pytest.raises(DataError):
         convert([folder], tmp_path / "store")
     arrays(folder, a=image(3).regions, b=image(2).regions, c=image(4).regions)
-    with pytest.raises(DataError, match=r"is no longer the image"):
+    with pytest.raises(DataError, match=r"no longer the image"):
         convert([folder], tmp_path / "store")
     arrays(folder, b=image(1).regions)
     convert([folder], tmp_path / "store")
@@ -605,7 +605,7 @@ def test_folders_that_hold_no_image_or_one_twice_are_refused(tmp_path: Path) -> 
         convert([tmp_path / "empty"], tmp_path / "store")
     folder = arrays(tmp_path / "in", a=image(1).regions)
     np.savez(folder / "a.npz", x=image(1).regions)
-    with pytest.raises(DataError, match=r"a\.npy and .*a\.npz are one image"):
+    with pytest.raises(DataError, match=r"a\.npz: is one image with .*a\.npy"):
         convert([folder], tmp_path / "store")
 
 

@@ -29,7 +29,7 @@ from harness.data.region_store import RegionStore, open_store
 from harness.errors import ConfigError, DataError, StoreError
 from harness.preparation.extract import extract
 from harness.preparation.extractors import Extractor
-from harness.preparation.vision_models import Wanted, load
+from harness.preparation.vision_models import ModelChoice, load
 
 __all__ = ["images", "models"]
 
@@ -43,7 +43,7 @@ def files(images: Path) -> dict[str, Path]:
 
 
 def model(folder: Path, **wanted: Any) -> Extractor:
-    return load(Wanted(str(folder), **wanted), torch.device("cpu"))
+    return load(ModelChoice(str(folder), **wanted), torch.device("cpu"))
 
 
 def opened(folder: Path) -> RegionStore:
@@ -158,7 +158,7 @@ def test_a_picture_that_cannot_be_read_ends_the_work_which_goes_on_when_it_is_me
     words = ("data", "extract", str(tmp_path / "images"), "--to", str(tmp_path / "store"))
     words += ("--model", str(models / "vit"), "--batch-size", "2")
     assert call(*words) == 3
-    assert "5.png is no readable picture" in capsys.readouterr().err
+    assert "5.png: no readable picture" in capsys.readouterr().err
     broken.write_bytes(whole)
     assert call(*words) == 0
     assert "4 of the images were there already" in capsys.readouterr().out
@@ -222,7 +222,7 @@ def test_work_on_other_pictures_or_of_another_model_does_not_go_on(models: Path,
     with pytest.raises(StoreError, match="unfinished work on something else"):
         extract(pictures, model(models / "vit", pool=2), tmp_path / "store")
     assert extract(pictures, vit, tmp_path / "store").before == 2
-    with pytest.raises(StoreError, match="holds a finished store; --force makes it anew"):
+    with pytest.raises(StoreError, match="holds a finished store; --force replaces it"):
         extract(dict(list(pictures.items())[1:]), vit, tmp_path / "store")
     made = extract(pictures, model(models / "vit", pool=2), tmp_path / "store", force=True)
     assert (made.before, made.facts.regions) == (0, 9 * 4)

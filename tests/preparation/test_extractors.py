@@ -26,13 +26,13 @@ from transformers.models.yolos.image_processing_pil_yolos import YolosImageProce
 from harness.data.pictures import read_picture
 from harness.errors import ResourceError
 from harness.preparation.extractors import Detector, Extractor, PatchGrid, object_scores
-from harness.preparation.vision_models import Wanted, load
+from harness.preparation.vision_models import ModelChoice, load
 
 __all__ = ["images", "models"]
 
 
 def model(folder: Path, **wanted: Any) -> Extractor:
-    return load(Wanted(str(folder), **wanted), torch.device("cpu"))
+    return load(ModelChoice(str(folder), **wanted), torch.device("cpu"))
 
 
 class Means(torch.nn.Module):

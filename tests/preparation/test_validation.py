@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_project import Call
 
-from harness.cli.dataset_page import last_line, told
+from harness.cli.dataset_page import finding_text, last_line
 from harness.config.cards import ProtocolCard
 from harness.data.regions import Ragged
 from harness.data.split import Split
@@ -214,7 +214,7 @@ def test_a_gallery_is_run_under_its_own_identity(
     assert "mine.json: its sha256 is" in capsys.readouterr().err
     gallery(project, precomp, ["test/3", "test/9"], 2)
     (one,) = [one for one in look("precomp", 3)["findings"] if one["severity"] == "error"]
-    assert (one["file"], one["entry"]) == ("mine.json", "entry 1") and "'test/9', is not in split" in one["message"]
+    assert (one["file"], one["entry"]) == ("mine.json", "entry 1") and "'test/9' is not in split" in one["message"]
 
 
 def split_of(texts: list[str], each: int = 2) -> Split:
@@ -330,7 +330,7 @@ def test_the_page_names_all_and_ends_with_what_to_do(
 
 def test_more_places_than_are_shown_are_counted() -> None:
     one = Finding(Severity.NOTE, "code", "things are so", count=5, examples=("a", "b", "c"), split="val")
-    assert told(one).plain == "code · val\n5 × things are so\n· a\n· b\n· c\n· …"
+    assert finding_text(one).plain == "code · val\n5 × things are so\n· a\n· b\n· c\n· …"
     assert last_line([]).startswith("0 errors, 0 warnings, 0 notes")
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.data.region_writer import RegionWriter
+
 EACH, REGIONS, WIDTH = 2, 3, 4
 SIZES = {"train": 8, "val": 4, "test": 4}
 STEMS = {"train": "train", "val": "dev", "test": "test"}
@@ -52,7 +54,14 @@ captions = 8
 OPTIONS = {
     "precomp": f'captions_each = {EACH}\nval = "dev"',
     "coco": 'captions = "captions.json"\ninstances = "instances.json"\nsplit = "split.json"',
+    "folder": "",
+    "karpathy": 'annotations = "dataset_tiny.json"',
+    "entities": "",
 }
+WIDTHS = {"precomp": WIDTH, "coco": 12, "folder": WIDTH, "karpathy": WIDTH, "entities": 10}
+XML = """<annotation><size><width>100</width><height>50</height></size>
+<object><name>1</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>9</ymax></bndbox></object>
+</annotation>"""
 
 
 def captions(split: str) -> list[str]:
@@ -68,8 +77,7 @@ def add_card(project: Path, layout: str) -> Path:
     """A dataset of a layout among the project's cards; the folder of its files."""
     place = project / "cards" / layout
     place.mkdir()
-    width = {"precomp": WIDTH, "coco": 12}[layout]
-    card = CARD.format(name=layout, layout=layout, options=OPTIONS[layout], width=width)
+    card = CARD.format(name=layout, layout=layout, options=OPTIONS[layout], width=WIDTHS[layout])
     (place / "card.toml").write_text(card, encoding="utf-8")
     folder = project / "data" / f"{layout} with spaces"
     folder.mkdir(parents=True)
@@ -120,6 +128,65 @@ def coco(project: Path) -> Path:
     """The folder of a small sound dataset in COCO's official layout."""
     folder = add_card(project, "coco")
     rewrite(folder, lambda content: None)
+    return folder
+
+
+def names(split: str) -> list[str]:
+    """Ids of images."""
+    return [f"{split}-{number}" for number in range(SIZES[split])]
+
+
+def write_store(folder: Path) -> None:
+    """The regions of all images as a region store."""
+    with RegionWriter(folder, "float32", {"of": "a test"}) as writer:
+        for split in SIZES:
+            for name, rows in zip(names(split), regions(split), strict=True):
+                writer.add(name, rows)
+        writer.finish()
+
+
+@pytest.fixture
+def folder(project: Path) -> Path:
+    """The folder of a small sound dataset of one's own."""
+    folder = add_card(project, "folder")
+    write_store(folder / "regions")
+    (folder / "split.json").write_text(json.dumps({split: names(split) for split in SIZES}), encoding="utf-8")
+    texts = [(names(split)[number // EACH], text) for split in SIZES for number, text in enumerate(captions(split))]
+    lines = (json.dumps({"id": number, "image": image, "text": text}) for number, (image, text) in enumerate(texts))
+    (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def karpathy(project: Path) -> Path:
+    """The folder of a small sound dataset in Karpathy's form."""
+    folder = add_card(project, "karpathy")
+    write_store(folder / "regions")
+    images = [
+        {
+            "filename": f"{name}.jpg",
+            "split": split,
+            "sentences": [{"raw": text} for text in captions(split)[EACH * number : EACH * (number + 1)]],
+        }
+        for split in SIZES
+        for number, name in enumerate(names(split))
+    ]
+    (folder / "dataset_tiny.json").write_text(json.dumps({"images": images}), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def entities(project: Path) -> Path:
+    """The folder of a small sound dataset in the form of Flickr30k Entities."""
+    folder = add_card(project, "entities")
+    for name in ("Sentences", "Annotations"):
+        (folder / name).mkdir()
+    for split, first in zip(SIZES, (10, 30, 50), strict=True):
+        (folder / f"{split}.txt").write_text("\n".join(names(split)) + "\n", encoding="utf-8")
+        for number, name in enumerate(names(split)):
+            own = captions(split)[EACH * number : EACH * (number + 1)]
+            (folder / "Sentences" / f"{name}.txt").write_text("\n".join(own) + "\n", encoding="utf-8")
+            (folder / "Annotations" / f"{name}.xml").write_text(XML.format(first + number), encoding="utf-8")
     return folder
 
 
