@@ -103,7 +103,7 @@ def report(flags: Flags, said: str, check: bool) -> int:
     pages = examples(tracker, config, registry, out) if EXAMPLES in asked else {}
     if check:
         files = forms.files(publishing.boards_of_store(tracker, registry), registry.methods, chosen)
-        files |= search_files(config.results, config.reports) | pages
+        files |= search_files(config.results) | pages
         return outdated([*publishing.outdated(files, config.reports)], len(files), out)
     published = publishing.publish(tracker, registry, config.reports, chosen=chosen)
     published += publish_searches(config.results, config.reports)
