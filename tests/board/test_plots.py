@@ -194,10 +194,10 @@ def test_names_beside_marks_cover_neither_marks_nor_lines_nor_each_other() -> No
 
 
 def test_in_a_crowd_a_name_becomes_the_number_of_its_place() -> None:
-    rows = [line for n in range(20) for line in with_speed(f"a rather long name {n:02}", 200 + n / 50, 1e5 + n)]
+    rows = [line for n in range(50) for line in with_speed(f"a rather long name {n:02}", 200 + n / 50, 1e5 + n)]
     with painted(charts.tradeoff, only_board(rows)) as figure:
         names = {text.get_text() for text in figure.axes[0].texts}
-        assert len(names) == 20 and {"a rather long name 19"} < names and any(name.isdigit() for name in names)
+        assert len(names) == 50 and {"a rather long name 49"} < names and any(name.isdigit() for name in names)
 
 
 def test_colour_and_shape_or_dashes_tell_every_line_from_the_others() -> None:
