@@ -48,10 +48,10 @@ FRONT = {
     "executors": "executor ray_cluster",
     "tracking": "artifacts columns frame log result_store store tracker",
     "preparation": "card convert download extract findings validation vision_models",
-    "board": "cells comparison evidence export forms markup publishing standings",
+    "board": "cells comparison drawing evidence export forms markup publishing standings",
     "campaign": "driver external_scores last_command plan reproduction status",
     "search": "campaign method_search plan publishing space status studies",
-    "explain": "examples_page explanation picture sheet weights",
+    "explain": "examples_page explanation picture weights",
     "cli": "",
 }
 GROUND = {"errors", "files", "interruption"}
@@ -61,7 +61,7 @@ LIBRARIES = {
     "ray": "executors.ray_cluster",
     "mlflow": "tracking.connection",
     "optuna": "search.optuna_study",
-    "matplotlib": "search.plots",
+    "matplotlib": "board.drawing",
     "jinja2": "board.markup",
     "click": "cli.*",
     "rich": "cli.*",

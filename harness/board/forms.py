@@ -11,11 +11,10 @@ from math import isnan
 from typing import Any
 
 from harness.board.cells import LEFT, file_name, folder_name, header, label, notes, pairs, published, rows
+from harness.board.charts import SPEED
 from harness.board.evidence import Assessed, Evidence
-from harness.board.intervals import SPEED, intervals, tradeoff
-from harness.board.lines import learning, recall
 from harness.board.markup import markup, template, tex_escaped
-from harness.board.plots import curve, drawn, plots
+from harness.board.plots import drawn, plots, row_curve
 from harness.board.published import beside
 from harness.board.row_page import SEEDS, curve_name, facts, file_stem, method_page
 from harness.board.standings import SECTIONS, Standing
@@ -138,7 +137,7 @@ def board_page(one: Assessed, methods: Methods) -> str:
             "measures": more_measures(board, evidence.lists),
             "grid": grid(board),
         },
-        plots={f"{folder}/{name}": plot for name, plot in plots(one).items()},
+        plots={f"{folder}/{plot.file}": plot for plot in plots(one) if plot.paint},
         pages=[f"{folder}/{file_stem(board, place)}.md" for place in range(len(board.ranked))],
     )
     return str(made)
@@ -154,7 +153,7 @@ def attachments(one: Assessed, methods: Methods) -> Iterator[tuple[str, bytes]]:
         stem = file_stem(board, place)
         yield f"{folder}/{stem}.md", method_page(one, methods, place).encode()
         if place in evidence.curves:
-            yield f"{folder}/{curve_name(stem)}", curve(board, evidence, place)
+            yield f"{folder}/{curve_name(stem)}", row_curve(one, place).svg()
 
 
 def webpage(one: Assessed, methods: Mapping[str, MethodCard]) -> str:
@@ -165,8 +164,7 @@ def webpage(one: Assessed, methods: Mapping[str, MethodCard]) -> str:
         **{"rows": sortable(one, methods), "pairs": pairs(board, evidence), "published": published(board, methods)},
         **{"facts": [facts(one, methods, place) for place in range(len(board.ranked))], "seeds": SEEDS},
         **{"measures": more_measures(board, evidence.lists), "grid": grid(board)},
-        **{"intervals": intervals(board, evidence), "tradeoff": tradeoff(board)},
-        **{"recall": recall(one), "learning": learning(one), "numbers": NUMBERS},
+        **{"plots": plots(one), "numbers": NUMBERS},
     )
     return str(made)
 

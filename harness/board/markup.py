@@ -1,4 +1,4 @@
-"""Templates of HTML and SVG, and the plots that stand alone: every value that is printed is escaped. Pure."""
+"""Templates of pages in HTML, Markdown and TeX: every value that is printed is escaped. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from harness.board.axes import SCALE, TALL, WIDTH, count
 from harness.board.cells import label, tenths
-from harness.board.intervals import SHAPES, excuse
 from harness.board.standings import SHORT
 
-# What HTML and XML have no characters for.
+# What HTML has no characters for.
 UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 TEX = {
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
@@ -28,15 +26,14 @@ MARKS = re.compile(r"[&<>\\`*\[\]|~$\"']|(?<![^\W_])_|_(?![^\W_])")  # an unders
 
 @cache
 def markup(name: str) -> Any:
-    """A template of a page or of plots."""
+    """A template of a page in HTML."""
     made = environment(finalize=readable, autoescape=True)
-    made.filters |= {"count": count, "excuse": excuse, "px": "{:.1f}".format}
-    made.globals |= {"width": WIDTH, "tall": TALL, "scale": SCALE, "shapes": SHAPES}
+    made.filters["px"] = "{:.1f}".format
     return made.get_template(name)
 
 
 def readable(value: Any) -> Any:
-    """Text without what HTML and XML cannot hold."""
+    """Text without what HTML cannot hold."""
     return UNREADABLE.sub("\ufffd", value) if type(value) is str else value
 
 

@@ -1,81 +1,192 @@
-"""The plots of a board as SVG files, for the pages in markdown. Pure: the same bytes from the same board."""
+"""The plots of a board as SVG: how sure its order is, what accuracy costs, R@K for every K, and learning curves."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import base64
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from harness.board.cells import label
-from harness.board.evidence import Assessed, Evidence
-from harness.board.intervals import excuse, intervals, told, tradeoff
-from harness.board.lines import Lines, learning, own_curve, recall
-from harness.board.markup import markup
-from harness.board.standings import Board
+from harness.board.cells import label, rate, rsum, tenths
+from harness.board.charts import (
+    MARKED,
+    MOST,
+    SPEED,
+    comparable,
+    curves,
+    excuse,
+    intervals,
+    leading,
+    learning,
+    mean_curve,
+    recall,
+    tradeoff,
+)
+from harness.board.drawing import canvas, svg
+from harness.board.evidence import Assessed, Evidence, LearningCurve
+from harness.board.standings import Board, Standing
+from harness.evaluation.ranks import DIRECTIONS
 
+if TYPE_CHECKING:
+    from harness.board.drawing import Figure
+
+WIDTH, TALL = 7.2, 3.2  # inches of a plot
+LINE, AROUND = 0.3, 0.9  # inches of a row of intervals, and of what is above and below all
 ORDER, COST = "How sure the order is", "What accuracy costs"
 DEPTH, TRAINING = "How far down matches stand", "How training went"
-INTERVALS = "The bar is the 95 % interval over images, the large dot the mean, each small dot a seed."
+INTERVALS = "Rows that share a letter do not differ significantly."
+TRADEOFF = "The line joins the rows that no other of the same machine beats in both; the other marks are hollow."
 RECALL = "R@K for K = 1 to 100, the mean over seeds."
 LEARNING = "Val rsum after each epoch; the strong line is the mean over seeds, a thin one a seed."
-TRADEOFF = "The line joins the rows that no other of the same machine beats in both; the other marks are hollow."
+NO_SPEED = "No row has the throughput of one machine."
+NO_RANKS = "The store has no usable ranks of the first rows."
+NO_EPOCHS = "The store has no epochs of the first rows."
+Paint = Callable[["Figure"], None]
 
 
-class Plot(NamedTuple):
-    """What is drawn, and what is said of it."""
+@dataclass(frozen=True)
+class Plot:
+    """A picture that a board can have, and what is said of it."""
 
-    kind: str  # the macro of chart.svg.j2 that draws it
-    chart: Any
+    file: str
     heading: str
     title: str
-    detail: str  # for those who do not see it
-    note: str
-    several: bool = False  # machines
+    note: str  # below it; where there is no picture, why
+    numbers: tuple[str, ...] = ()  # what is drawn, in words
+    paint: Paint | None = None  # None where there is nothing to draw
+    height: float = TALL
+
+    def svg(self) -> bytes:
+        """The picture."""
+        assert self.paint is not None
+        with canvas(WIDTH, self.height) as figure:
+            self.paint(figure)
+            return svg(figure, self.title, "; ".join(self.numbers))
+
+    @property
+    def uri(self) -> str:
+        """The picture as the address of itself."""
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg()).decode()}"
 
 
-def plots(one: Assessed) -> dict[str, Plot]:
-    """Every plot that a board can have, by its file's name; none without ranked rows."""
-    board, evidence = one
-    if not board.ranked:
-        return {}
-    rows, place = "; ".join(map(told, board.ranked)), place_of(board)
-    found = {"rsum.svg": Plot("intervals", intervals(board, evidence), ORDER, f"rsum, {place}", rows, INTERVALS)}
-    if costs := tradeoff(board):
-        missing = "; ".join(f"{label(row)} ({excuse(row)})" for row in board.ranked if excuse(row))
-        said = (f"rsum against throughput, {place}", rows, noted(TRADEOFF, missing))
-        found["tradeoff.svg"] = Plot("tradeoff", costs, COST, *said, several=len(board.machines) > 1)
-    if shares := recall(one):
-        said = (f"R@K, {place}", words(shares), noted(RECALL, shares.left_out))
-        found["recall.svg"] = Plot("lines", shares, DEPTH, *said)
-    if epochs := learning(one):
-        said = (f"Learning curves, {place}", words(epochs), noted(LEARNING, epochs.left_out))
-        found["curves.svg"] = Plot("lines", epochs, TRAINING, *said)
-    return found
+def plots(one: Assessed) -> list[Plot]:
+    """Every plot that a board can have, those without a picture, too; none without ranked rows."""
+    if not one.board.ranked:
+        return []
+    return [interval_plot(one), tradeoff_plot(one.board), recall_plot(one), learning_plot(one)]
 
 
 def drawn(one: Assessed) -> dict[str, bytes]:
     """The files of a board's plots, by name."""
-    return {name: picture(plot) for name, plot in plots(one).items()}
+    return {plot.file: plot.svg() for plot in plots(one) if plot.paint}
 
 
-def curve(board: Board, evidence: Evidence, place: int) -> bytes:
-    """The learning curve of one row as a file."""
-    chart = own_curve(board, evidence, place)
-    title = f"Learning curve of {label(board.ranked[place])}, {place_of(board)}"
-    return picture(Plot("lines", chart, TRAINING, title, words(chart), LEARNING))
+def interval_plot(one: Assessed) -> Plot:
+    """The rsum of every ranked row, best on top."""
+    board, evidence = one
+    numbers = [interval_text(row, evidence, place) for place, row in enumerate(board.ranked)]
+    height = AROUND + LINE * len(board.ranked)
+    title = f"rsum, {place_of(board)}"
+    return Plot("rsum.svg", ORDER, title, INTERVALS, tuple(numbers), lambda figure: intervals(figure, one), height)
 
 
-def picture(plot: Plot) -> bytes:
-    """A plot as a file of its own, with its style."""
-    return str(markup("picture.svg.j2").render(**plot._asdict())).encode()
+def interval_text(row: Standing, evidence: Evidence, place: int) -> str:
+    """A row's rsum in words."""
+    ends = evidence.intervals.get(place)
+    return f"{summary(row)}, 95 % {tenths(ends[0])} to {tenths(ends[1])}" if ends else summary(row)
+
+
+def summary(row: Standing) -> str:
+    """A row with its rsum, in words."""
+    return f"{label(row)}: rsum {rsum(row)}, n = {row.n}"
+
+
+def tradeoff_plot(board: Board) -> Plot:
+    """Accuracy against throughput, of the rows that have that of one machine."""
+    rows = comparable(board)
+    missing = "; ".join(f"{label(row)} ({excuse(row)})" for row in board.ranked if excuse(row))
+    title = f"rsum against throughput, {place_of(board)}"
+    if not rows:
+        return Plot("tradeoff.svg", COST, title, noted(NO_SPEED, missing))
+    numbers = tuple(tradeoff_text(board, row) for row in rows.values())
+    note = noted(TRADEOFF, missing)
+    return Plot("tradeoff.svg", COST, title, note, numbers, lambda figure: tradeoff(figure, board))
+
+
+def tradeoff_text(board: Board, row: Standing) -> str:
+    """A row's rsum and throughput in words."""
+    machine = f", machine {board.machines.index(row.machines[0]) + 1}" if len(board.machines) > 1 else ""
+    return f"{summary(row)}, {rate(row.means[SPEED])} pairs/s{machine}"
+
+
+def recall_plot(one: Assessed) -> Plot:
+    """R@1 to R@100 of the leading rows, both directions."""
+    board, evidence = one
+    places, title = leading(evidence.profiles), f"R@K, {place_of(board)}"
+    if not places:
+        return Plot("recall.svg", DEPTH, title, NO_RANKS)
+    numbers = tuple(recall_text(one, place, way) for place in places for way in range(len(DIRECTIONS)))
+    note = noted(RECALL, left_out(board, evidence.profiles, "usable ranks"))
+    return Plot("recall.svg", DEPTH, title, note, numbers, lambda figure: recall(figure, one))
+
+
+def recall_text(one: Assessed, place: int, way: int) -> str:
+    """A row's R@K of one direction in words."""
+    values = one.evidence.profiles[place][way]
+    return f"{label(one.board.ranked[place])}, {DIRECTIONS[way]}: " + ", ".join(
+        f"R@{k} {values[k - 1]:.1f}" for k in MARKED
+    )
+
+
+def learning_plot(one: Assessed) -> Plot:
+    """The val rsum of the leading rows by epoch."""
+    board, evidence = one
+    places, title = leading(evidence.curves), f"Learning curves, {place_of(board)}"
+    if not places:
+        return Plot("curves.svg", TRAINING, title, NO_EPOCHS)
+    numbers = tuple(learning_text(label(board.ranked[place]), evidence.curves[place]) for place in places)
+    note = noted(LEARNING, left_out(board, evidence.curves, "epochs"))
+    return Plot("curves.svg", TRAINING, title, note, numbers, lambda figure: learning(figure, one, places))
+
+
+def row_curve(one: Assessed, place: int) -> Plot:
+    """The learning curve of one row, which needs no name in the picture."""
+    board, evidence = one
+    name = label(board.ranked[place])
+    title = f"Learning curve of {name}, {place_of(board)}"
+    numbers = (learning_text(name, evidence.curves[place]),)
+    return Plot("curve.svg", TRAINING, title, LEARNING, numbers, lambda figure: curves(figure.subplots(), one, [place]))
+
+
+def learning_text(name: str, seeds: Sequence[LearningCurve]) -> str:
+    """The best epoch of a row's learning curve in words."""
+    best, epoch = max((value, -epoch) for epoch, value in mean_curve(seeds))
+    of = f", mean of {len(seeds)} seeds" if len(seeds) > 1 else ""
+    return f"{name}: val rsum {tenths(best)} after epoch {-epoch:.0f}, its best{of}"
+
+
+def left_out(board: Board, known: Mapping[int, object], what: str) -> str:
+    """Which rows are not drawn, and why."""
+    return "; ".join(reasons(board, known, what))
+
+
+def reasons(board: Board, known: Mapping[int, object], what: str) -> Iterator[str]:
+    """Each row that is not drawn, and why."""
+    for place, row in enumerate(board.ranked[:MOST]):
+        if place not in known:
+            yield f"{label(row)} ({'not trained' if is_untrained(row) else f'no {what} in the store'})"
+    if len(board.ranked) > MOST:
+        yield f"rows after the first {MOST}"
+
+
+def is_untrained(row: Standing) -> bool:
+    """Whether a row has no epochs because its method has nothing to train."""
+    return all(trial.get("epochs") == 0 for trial in row.trials)
 
 
 def noted(text: str, missing: str) -> str:
     """What is drawn, and what is not."""
     return f"{text} Left out: {missing}." if missing else text
-
-
-def words(chart: Lines) -> str:
-    """A plot of lines for those who do not see it."""
-    return "; ".join(line.detail for panel in chart.panels for line in panel.lines)
 
 
 def place_of(board: Board) -> str:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from harness.board.cells import file_name, label, millions, notes, origin, published, rate, search_name, tenths
 from harness.board.evidence import Assessed
-from harness.board.lines import Lines, own_curve
 from harness.board.markup import template
+from harness.board.plots import Plot, row_curve
 from harness.board.standings import Board, Standing, Trial, mean
 from harness.config.cards import MethodCard
 from harness.config.project import built_in
@@ -68,7 +68,7 @@ class RowFacts:
     costs: list[tuple[str, str]]
     published: list[list[str]]
     hardest: Hardest | None
-    curve: Lines | None
+    curve: Plot | None
     lacks: list[str]  # what the store has lost of it, and what follows
 
 
@@ -87,7 +87,7 @@ def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFa
         costs=list(costs(row)),
         published=[cells[1:] for cells in published(board, methods, place)],
         hardest=evidence.hardest.get(place),
-        curve=own_curve(board, evidence, place) if place in evidence.curves else None,
+        curve=row_curve(one, place) if place in evidence.curves else None,
         lacks=list(lacks(one, place)),
     )
 

@@ -65,12 +65,11 @@ def check_suffix(file: Path) -> None:
 def draw(found: Explanation, file: Path) -> None:
     """Write the picture; UsageError where it cannot be written."""
     from harness.explain.picture import png, svg
-    from harness.explain.sheet import sheet
     from harness.files import write_atomic
 
-    made = sheet(found)
+    picture = png(found) if file.suffix.lower() == ".png" else svg(found)
     try:
-        write_atomic(file, (png if file.suffix.lower() == ".png" else svg)(made))
+        write_atomic(file, picture)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error}; name another with -o") from error
 

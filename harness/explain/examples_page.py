@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.board.cells import file_name
+from harness.board.drawing import shortened
 from harness.board.markup import markup
 from harness.board.standings import Board
 from harness.config.cards import MethodCard
@@ -124,7 +125,8 @@ def tags(look: Preview, size: float) -> tuple[Tag, ...]:
     """Names of the first boxes at their upper left corners, where there is room for them."""
     taken: list[tuple[float, float, float]] = []  # left, right, foot
     made: list[Tag] = []
-    for (x, y, _, _), text in zip(look.boxes, look.labels, strict=False):
+    for (x, y, _, _), label in zip(look.boxes, look.labels, strict=False):
+        text = shortened(label, (look.size or (0, 0))[0], size)
         wide = GLYPH * size * len(text)
         left = max(0.0, min(x + size / 4, (look.size or (0, 0))[0] - wide))
         foot = y + TALL * size

@@ -1,94 +1,240 @@
-"""A laid out explanation as a file: SVG from a template, PNG drawn by Pillow. The same sheet gives the same bytes."""
+"""An explanation as a picture in SVG or PNG: one small picture per word, its regions lit by their weights.
+
+A weight shows in three ways, none of them a hue: how much of the faded picture shows through, how strong the region's
+outline is, and, for the strongest, its digits.
+"""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil, sqrt
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from PIL import Image, ImageChops, ImageDraw
+import numpy as np
+from PIL import Image
 
-from harness.board.markup import markup, readable
-from harness.explain.sheet import EDGE, Box, Light, Panel, Sheet, Text, font
-from harness.layouts.previews import portrait
+from harness.board import drawing
+from harness.board.drawing import BLUE, POINTS, Extent, Point, add_box, canvas, measured, shortened, unoccupied, wrapped
+from harness.explain.explanation import Explanation, Word, notes
 
-SIDE = 480  # pixels of the picture inside an SVG, at most
-SCALE = 2  # pixels of a PNG for one of the sheet
+if TYPE_CHECKING:
+    from harness.board.drawing import Axes, Figure
+
+PANEL, GAP, MARGIN = 132.0, 12.0, 16.0  # of a small picture, between two, around all; points
+HEAD, FOOT = 18.0, 18.0  # above a panel, for its word; above the lines below all panels
+COLUMNS, FEWEST = 5, 3  # of panels; the width of a picture is that of three at least
+TALLEST = 1.5  # of a panel, in its width
+LINE = 1.45  # of text, in its size
+CAPTION, WORD, PLAIN, SMALL, TAG = 14.0, 10.5, 9.5, 9.0, 8.0  # sizes of text
+TAGS, WORTH = 3, 0.5  # weights in digits per word, and from which share of the word's strongest weight on
+FAINT, EVEN = 0.1, 0.7  # opacity of an outline without weight, and where no word is meant
+THIN, THICK, HALO = 0.6, 1.8, 1.6  # outlines without and with full weight, and the white around them; points
 FADED = 0.74  # of white over the picture where nothing is lit
 TINT = 0.55  # of a region with full weight where there is no picture
-HALO = 2.2  # pixels of white around an outline and around a tag
-THIN, THICK = 0.8, 2.4  # outlines without and with full weight
+DARK, PAPER = "#1c2127", "#f5f6f8"  # digits on the picture, and its ground where there is none
+PIXELS, SPARING = 8 / 3, 1.5  # of a picture per point, in PNG and in SVG; 4 / 3 is what a screen has
 
 
-def svg(sheet: Sheet) -> bytes:
-    """As SVG; text stays text, and the picture is in it once."""
-    uri = portrait(sheet.picture, SIDE) if sheet.picture else ""
-    numbers = {"faded": FADED, "tint": TINT, "halo": HALO, "edge": EDGE}
-    made = markup("attention.svg.j2").render(sheet=sheet, uri=uri, stroke=stroke, **numbers)
-    return str(made).encode()
+class WeightTag(NamedTuple):
+    """Text on a panel, in points from its upper left corner."""
+
+    text: str
+    extent: Extent
 
 
-def png(sheet: Sheet) -> bytes:
-    """As PNG, two pixels for one of the SVG."""
-    canvas = Image.new("RGB", (round(sheet.width * SCALE), round(sheet.height * SCALE)), "white")
-    for panel in sheet.panels:
-        corner = (round(panel.box[0] * SCALE), round(panel.box[1] * SCALE))
-        canvas.paste(painted(panel, sheet.picture), corner)
-    pen = ImageDraw.Draw(canvas)
-    for text in (*sheet.texts, *(panel.head for panel in sheet.panels)):
-        write(pen, text)
-    for tag in (tag for panel in sheet.panels for tag in panel.tags):
-        write(pen, tag, halo=HALO)
-    out = io.BytesIO()
-    canvas.save(out, "PNG")
-    return out.getvalue()
+class TextLine(NamedTuple):
+    """A line of text above or below the panels."""
+
+    text: str
+    size: float
+    is_bold: bool = False
 
 
-def painted(panel: Panel, picture: Image.Image | None) -> Image.Image:
-    """The picture of a panel with its regions."""
-    size = (round(panel.box[2] * SCALE), round(panel.box[3] * SCALE))
-    clear = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC) if picture else Image.new("RGB", size, EDGE)
-    plain = clear if picture else Image.new("RGB", size, "#f5f6f8")
-    faded = Image.blend(plain, Image.new("RGB", size, "white"), FADED) if panel.is_faded and picture else plain
-    seen = Image.new("L", size, 0)  # how much of the clear picture shows through
-    for light in panel.lights:
-        seen = ImageChops.screen(seen, filled(light, panel.box, size, 1.0 if picture else TINT))
-    made = Image.composite(clear, faded, seen)
-    for light in panel.lights:
-        for colour, extra in (("white", HALO), (EDGE, 0.0)):
-            made.paste(colour, mask=outline(light, panel.box, size, extra))
-    return made
+def svg(one: Explanation) -> bytes:
+    """The picture as SVG; text stays text."""
+    with painted(one, SPARING) as figure:
+        return drawing.svg(figure, title(one))
 
 
-def filled(light: Light, frame: Box, size: tuple[int, int], most: float) -> Image.Image:
-    """Where a region lies, as bright as its weight."""
-    mask = Image.new("L", size, 0)
-    ImageDraw.Draw(mask).rectangle(inside(light.box, frame), fill=round(255 * most * light.strength))
-    return mask
+def png(one: Explanation) -> bytes:
+    """The picture as PNG, two pixels for one of a screen."""
+    with painted(one, PIXELS) as figure:
+        return drawing.png(figure, PIXELS)
 
 
-def outline(light: Light, frame: Box, size: tuple[int, int], extra: float) -> Image.Image:
-    """Where a region's outline lies, as bright as its weight."""
-    mask = Image.new("L", size, 0)
-    left, top, right, bottom = inside(light.box, frame)
-    half = (stroke(light) + extra) * SCALE / 2
-    box = (left - half, top - half, right + half, bottom + half)
-    ImageDraw.Draw(mask).rectangle(box, outline=round(255 * light.edge), width=max(1, round(2 * half)))
-    return mask
+def title(one: Explanation) -> str:
+    """What the picture is of."""
+    return f"{one.image}: {one.caption}"
 
 
-def inside(box: Box, frame: Box) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a box in a panel's own pixels."""
-    x, y, w, h = box
-    left, top = (x - frame[0]) * SCALE, (y - frame[1]) * SCALE
-    return left, top, left + w * SCALE, top + h * SCALE
+@contextmanager
+def painted(one: Explanation, pixels: float) -> Iterator[Figure]:
+    """The figure with a panel per word, the first one with all regions as they are, and text above and below."""
+    size, boxes = regions(one)
+    scale = min(PANEL / size[0], TALLEST * PANEL / size[1])
+    boxes = [(x * scale, y * scale, (x + w) * scale, (y + h) * scale) for x, y, w, h in boxes]
+    wide, tall = size[0] * scale, size[1] * scale
+    columns = min(COLUMNS, len(one.words) + 1)
+    rows = ceil((len(one.words) + 1) / columns)
+    text_width = max(columns, FEWEST) * (PANEL + GAP) - GAP
+    above, below = heading(one, text_width), footing(one, text_width)
+    top = MARGIN + height_of(above) + GAP
+    foot = top + rows * (HEAD + tall + GAP) + FOOT - GAP
+    width, height = text_width + 2 * MARGIN, foot + height_of(below) + MARGIN
+    with canvas(width / POINTS, height / POINTS, layout=None) as figure:
+        write(figure, above, MARGIN)
+        for place, word in enumerate((None, *one.words)):
+            x = MARGIN + place % columns * (PANEL + GAP)
+            y = top + HEAD + place // columns * (HEAD + tall + GAP)
+            axes = figure.add_axes((x / width, 1 - (y + tall) / height, wide / width, tall / height))
+            panel(axes, one, word, boxes, (wide, tall))
+            ground(axes, one, boxes, strengths(one, word) if word else None, pixels)
+        write(figure, below, foot)
+        yield figure
 
 
-def stroke(light: Light) -> float:
-    """The width of an outline."""
-    return THIN + (THICK - THIN) * light.strength
+def regions(one: Explanation) -> tuple[Point, list[Extent]]:
+    """The size of the picture and x, y, width, height of its regions; cells in rows where the data has no boxes."""
+    if one.boxes:
+        far = [max(box[side] + box[side + 2] for box in one.boxes) for side in (0, 1)]
+        size = one.look.size or (far[0], far[1])
+        return (float(size[0]), float(size[1])), [(x, y, w, h) for x, y, w, h in one.boxes]
+    across = ceil(sqrt(one.regions))
+    cells = [(place % across + 0.06, place // across + 0.06, 0.88, 0.88) for place in range(one.regions)]
+    return (float(across), float(ceil(one.regions / across))), cells
 
 
-def write(pen: ImageDraw.ImageDraw, text: Text, halo: float = 0.0) -> None:
-    """One line of text."""
-    place, shape = (text.x * SCALE, text.y * SCALE), font(text.size * SCALE, text.bold)
-    wide = round(halo * SCALE / 2)
-    pen.text(place, readable(text.text), text.colour, shape, "ls", stroke_width=wide, stroke_fill="white")
+def panel(axes: Axes, one: Explanation, word: Word | None, boxes: Sequence[Extent], size: Point) -> None:
+    """Draw the panel of a word; without one, all regions as they are."""
+    shares = strengths(one, word)
+    known = word is None or word.is_known
+    text = f"{len(boxes)} regions" if word is None else word.text + " (unknown)" * (not word.is_known)
+    weight, style = "normal" if word is None else "bold", "normal" if known else "italic"
+    head = shortened(text, PANEL, WORD, bold=word is not None)
+    axes.text(0, -6, head, size=WORD, weight=weight, style=style, va="baseline")
+    axes.set_axis_off()
+    for region in sorted(range(len(boxes)), key=lambda region: shares[region]):
+        opacity = FAINT + (1 - FAINT) * shares[region] if word else EVEN
+        for colour, extra in (("white", HALO), (BLUE, 0.0)):
+            stroke = THIN + (THICK - THIN) * (shares[region] if word else EVEN) + extra
+            add_box(axes, boxes[region], fill=False, edgecolor=colour, lw=stroke, alpha=opacity)
+    for tag in tags(one, word, boxes, size):
+        backing = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
+        axes.text(*tag.extent[:2], tag.text, size=TAG, weight="bold", color=DARK, va="top", bbox=backing)
+    axes.set_xlim(0, size[0])
+    axes.set_ylim(size[1], 0)
+
+
+def strengths(one: Explanation, word: Word | None) -> list[float]:
+    """The weight of every region in shares of the caption's largest; nothing without a word."""
+    most = max(max(each.weights) for each in one.words) or 1.0
+    return [weight / most for weight in word.weights] if word else [0.0] * one.regions
+
+
+def ground(
+    axes: Axes, one: Explanation, boxes: Sequence[Extent], shares: Sequence[float] | None, pixels: float
+) -> None:
+    """Draw what lies below the outlines: the picture, or a ground with its regions tinted."""
+    (_, wide), (tall, _) = axes.get_xlim(), axes.get_ylim()
+    if one.look.picture is not None:
+        shown = lit(one.look.picture, boxes, shares, pixels, (wide, tall))
+        axes.imshow(shown, extent=(0, wide, tall, 0), interpolation="none", aspect="auto")
+        return
+    add_box(axes, (0, 0, wide, tall), facecolor=PAPER, lw=0, zorder=0)
+    for box, share in zip(boxes, shares or (), strict=False):
+        add_box(axes, box, facecolor=BLUE, lw=0, alpha=TINT * share, zorder=0)
+
+
+def lit(
+    picture: Image.Image, boxes: Sequence[Extent], shares: Sequence[float] | None, pixels: float, size: Point
+) -> Any:
+    """The pixels of a picture, (height, width, 3), faded but where a region has weight; all clear without weights."""
+    wide, tall = (max(1, round(pixels * side)) for side in size)
+    clear = np.asarray(picture.convert("RGB").resize((wide, tall), Image.Resampling.BICUBIC), dtype=float)
+    hidden = np.ones((tall, wide, 1))
+    for box, share in zip(boxes, shares or (), strict=False):
+        left, top, right, bottom = (max(0, round(pixels * side)) for side in box)
+        hidden[top:bottom, left:right] *= 1 - share
+    faded = clear if shares is None else 255 - (255 - clear) * (1 - FADED * hidden)
+    return faded.round().astype(np.uint8)
+
+
+def tags(one: Explanation, word: Word | None, boxes: Sequence[Extent], size: Point) -> Iterator[WeightTag]:
+    """The strongest weights with the names of their regions, or the first names, each where it covers no other."""
+    taken: list[Extent] = []
+    for region, text in tag_texts(one, word):
+        text = shortened(text, size[0] - 4, TAG, bold=True)
+        options = list(around(boxes[region], measured(text, TAG, bold=True), size))
+        extent = unoccupied(options, taken, (0, 0, *size))
+        if extent or not taken:
+            taken.append(extent or options[0])
+            yield WeightTag(text, taken[-1])
+
+
+def tag_texts(one: Explanation, word: Word | None) -> Iterator[tuple[int, str]]:
+    """The regions that have a tag, with its text; where a picture shows what they are, no names without weights."""
+    if word is None:
+        yield from enumerate(one.look.labels[:TAGS] if one.look.picture is None else ())
+        return
+    order = sorted(range(one.regions), key=lambda region: -word.weights[region])[:TAGS]
+    for region in order:
+        if 0 < word.weights[region] >= WORTH * word.weights[order[0]]:
+            yield region, f"{word.weights[region]:.2f} {one.look.labels[region] if one.look.labels else ''}".rstrip()
+
+
+def around(box: Extent, wide: float, size: Point) -> Iterator[Extent]:
+    """Where the tag of a region may stand: at its upper edge, else below or above, within it or beside it."""
+    tall = TAG * 1.2
+    left = beside(box, wide, size[0])
+    for down in (0, 1, -1, 2, -2, 3, -3):
+        top = min(max(box[1] + 1 + down * tall, 1), size[1] - tall - 1)
+        yield left, top, left + wide, top + tall
+
+
+def beside(box: Extent, wide: float, width: float) -> float:
+    """Where a tag begins: within its region, else right or left of it, so that it covers none of it."""
+    left, _, right, _ = box
+    low, high = 2.0, width - wide - 2
+    places = (left + 2 if wide + 4 < right - left else high + 1, right + 3, left - wide - 3)
+    return next((place for place in places if low <= place <= high), max(low, min(left, high)))
+
+
+def heading(one: Explanation, width: float) -> list[TextLine]:
+    """The caption, and what the method makes of the pair."""
+    spec = one.trial.spec
+    about = f"{spec.method}, seed {spec.seed}, {spec.dataset} {one.split}, image {one.image}: score {one.score:.3f}"
+    caption = [TextLine(text, CAPTION, is_bold=True) for text in wrapped(one.caption, width, CAPTION, bold=True)]
+    return caption + [TextLine(text, PLAIN) for text in wrapped(f"{about}{rank_text(one)}", width, PLAIN)]
+
+
+def rank_text(one: Explanation) -> str:
+    """Where the pair stands, in words."""
+    if one.rank is None:
+        return ""
+    caption, image, captions, images = one.rank
+    ranks = f"caption {caption:,} of {captions:,}", f"image {image:,} of {images:,}"
+    return f"; for the image this is {ranks[0]}, for the caption {ranks[1]}"
+
+
+def footing(one: Explanation, width: float) -> list[TextLine]:
+    """How to read the picture."""
+    most = max(max(word.weights) for word in one.words)
+    how = f"Strength is a region's weight for the word; full strength is {most:.2f}, the largest of this caption. "
+    how += "The weights of a word need not add up to one."
+    parts = (f"{part[0].upper()}{part[1:]}" for part in (how, *notes(one)))
+    return [TextLine(text, SMALL) for part in parts for text in wrapped(part, width, SMALL)]
+
+
+def height_of(lines: Sequence[TextLine]) -> float:
+    """The room that lines take, in points."""
+    return sum(LINE * line.size for line in lines)
+
+
+def write(figure: Figure, lines: Sequence[TextLine], top: float) -> None:
+    """Write lines at the left of a figure, from so many points below its upper edge on."""
+    width, height = (POINTS * side for side in figure.get_size_inches())
+    for line in lines:
+        top += LINE * line.size
+        weight = "bold" if line.is_bold else "normal"
+        figure.text(MARGIN / width, 1 - top / height, line.text, size=line.size, weight=weight, va="baseline")

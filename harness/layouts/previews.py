@@ -53,16 +53,7 @@ class Previews:
 
 def thumbnail(picture: Image.Image, side: int) -> str:
     """A picture of at most `side` pixels a side as a data URI; WebP, which takes a tenth of PNG."""
-    return _uri(picture, side, "WEBP", quality=60, method=4)
-
-
-def portrait(picture: Image.Image, side: int) -> str:
-    """A picture of at most `side` pixels a side as a data URI; JPEG, which every program that draws SVG can read."""
-    return _uri(picture, side, "JPEG", quality=90)
-
-
-def _uri(picture: Image.Image, side: int, form: str, **settings: int) -> str:
     small, out = picture.copy(), io.BytesIO()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    small.save(out, form, **settings)
-    return f"data:image/{form.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
+    small.save(out, "WEBP", quality=60, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"

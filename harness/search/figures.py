@@ -28,7 +28,7 @@ FEW = 6  # whole numbers that all have a tick
 Curves = Mapping[str, Sequence[EpochReport]]  # the epochs of trials, by key
 
 
-class Step(NamedTuple):
+class BudgetStep(NamedTuple):
     """The best so far when so many trials had ended, after so many seconds of training, added up."""
 
     trials: int
@@ -36,7 +36,7 @@ class Step(NamedTuple):
     best: float
 
 
-class Dot(NamedTuple):
+class TrialOutcome(NamedTuple):
     """A trial that has ended: its number, and its objectives where it is complete."""
 
     number: int
@@ -44,7 +44,7 @@ class Dot(NamedTuple):
     values: tuple[float, ...]
 
 
-class Curve(NamedTuple):
+class TrialCurve(NamedTuple):
     """A measure on val of one trial, epoch by epoch."""
 
     number: int
@@ -52,7 +52,7 @@ class Curve(NamedTuple):
     points: tuple[tuple[int, float], ...]
 
 
-class Axis(NamedTuple):
+class Coordinate(NamedTuple):
     """A parallel coordinate: where its ticks are, from 0 at the bottom to 1, and where each trial lies."""
 
     name: str
@@ -60,56 +60,56 @@ class Axis(NamedTuple):
     places: tuple[float | None, ...]  # None where the setting was not used
 
 
-class Figure(NamedTuple):
+class StudyFigure(NamedTuple):
     """All that is drawn of one study; empty parts are left out."""
 
     objective: tuple[str, ...]  # as labels
-    dots: tuple[Dot, ...]
-    steps: tuple[Step, ...]  # of one objective
+    trials: tuple[TrialOutcome, ...]
+    steps: tuple[BudgetStep, ...]  # of one objective
     front: tuple[int, ...]  # numbers of the best trials: one, or several where objectives are
     importances: tuple[tuple[str, float], ...]  # the largest first
-    axes: tuple[Axis, ...]  # the last one is the objective
-    shades: tuple[float, ...]  # of the lines through the axes, from 0 for the worst to 1 for the best
-    curves: tuple[Curve, ...]
+    coordinates: tuple[Coordinate, ...]  # the last one is the objective
+    shades: tuple[float, ...]  # of the lines through the coordinates, from 0 for the worst to 1 for the best
+    curves: tuple[TrialCurve, ...]
     measure: str  # of the curves
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to draw."""
-        return not (self.front or self.importances or self.axes or self.curves)
+        return not (self.front or self.importances or self.coordinates or self.curves)
 
 
-class Comparison(NamedTuple):
+class BudgetComparison(NamedTuple):
     """The best so far of all methods searched on one dataset."""
 
     objective: str
-    lines: tuple[tuple[str, tuple[Step, ...]], ...]  # by method
+    lines: tuple[tuple[str, tuple[BudgetStep, ...]], ...]  # by method
 
 
-def figure(study: StudyRecord, epochs: Curves) -> Figure:
+def figure(study: StudyRecord, epochs: Curves) -> StudyFigure:
     """What is drawn of a study."""
     measure = measure_of(study, epochs)
-    axes, shades = coordinates(study)
-    return Figure(
+    through, shades = coordinates(study)
+    return StudyFigure(
         objective=tuple(map(label, study.objective)),
-        dots=tuple(Dot(t.number, t.state, t.objective) for t in superseding(study.trials)),
+        trials=tuple(TrialOutcome(t.number, t.state, t.objective) for t in superseding(study.trials)),
         steps=tuple(steps(study)),
         front=tuple(trial.number for trial in study.front),
         importances=tuple(sorted(study.importances.items(), key=lambda item: (-item[1], item[0]))),
-        axes=axes,
+        coordinates=through,
         shades=shades,
         curves=tuple(curves(study, epochs, measure)),
         measure=label(measure),
     )
 
 
-def comparison(studies: Sequence[StudyRecord]) -> Comparison | None:
+def comparison(studies: Sequence[StudyRecord]) -> BudgetComparison | None:
     """The methods of one dataset against each other; None where there are not two, or no one objective of all."""
     objectives = {study.objective for study in studies}
     lines = tuple((study.method, found) for study in studies if (found := tuple(steps(study))))
     if len(lines) < 2 or len(objectives) > 1:
         return None
-    return Comparison(label(studies[0].objective[0]), lines)
+    return BudgetComparison(label(studies[0].objective[0]), lines)
 
 
 def label(name: str) -> str:
@@ -119,7 +119,7 @@ def label(name: str) -> str:
     return f"{known}, less is better" if name.startswith("-") else known
 
 
-def steps(study: StudyRecord) -> Iterator[Step]:
+def steps(study: StudyRecord) -> Iterator[BudgetStep]:
     """The best so far after every trial, from the first complete one on; of several objectives nothing is the best."""
     if len(study.objective) > 1:
         return
@@ -130,7 +130,7 @@ def steps(study: StudyRecord) -> Iterator[Step]:
         if trial.state == "complete":
             best = trial.objective[0] if best is None else better(best, trial.objective[0])
         if best is not None:
-            yield Step(count, seconds, best)
+            yield BudgetStep(count, seconds, best)
 
 
 def measure_of(study: StudyRecord, epochs: Curves) -> str:
@@ -140,7 +140,7 @@ def measure_of(study: StudyRecord, epochs: Curves) -> str:
     return name if known else "rsum"
 
 
-def curves(study: StudyRecord, epochs: Curves, measure: str) -> Iterator[Curve]:
+def curves(study: StudyRecord, epochs: Curves, measure: str) -> Iterator[TrialCurve]:
     """The curve of every trial that has one; of equal settings the first."""
     seen = set()
     for trial in superseding(study.trials):
@@ -149,26 +149,26 @@ def curves(study: StudyRecord, epochs: Curves, measure: str) -> Iterator[Curve]:
         points = [(r.epoch, r.val[measure]) for r in reports if math.isfinite(r.val.get(measure, math.nan))]
         if points:
             seen.add(key)
-            yield Curve(trial.number, trial.state, tuple(points))
+            yield TrialCurve(trial.number, trial.state, tuple(points))
 
 
-def coordinates(study: StudyRecord) -> tuple[tuple[Axis, ...], tuple[float, ...]]:
+def coordinates(study: StudyRecord) -> tuple[tuple[Coordinate, ...], tuple[float, ...]]:
     """Axes of the settings, the most important beside the objective, and shades; nothing where no two trials differ."""
     found = study.ranked[::-1]  # the best is drawn last
     if len(found) < 2 or not study.ranges:
         return (), ()
     names = sorted(study.ranges, key=lambda key: (study.importances.get(key, 0.0), key))
-    axes = [axis(name, study.ranges[name], [trial.values.get(name) for trial in found]) for name in names]
+    settings = [coordinate(name, study.ranges[name], [trial.values.get(name) for trial in found]) for name in names]
     values = [trial.objective[0] for trial in found]
     reach = Tunable.model_construct(type="float", low=min(values), high=max(values))
-    last = axis(label(study.objective[0]), reach, values)
+    last = coordinate(label(study.objective[0]), reach, values)
     # By rank: by value, one bad trial would leave all others the same shade.
-    return (*axes, last), tuple(rank / (len(found) - 1) for rank in range(len(found)))
+    return (*settings, last), tuple(rank / (len(found) - 1) for rank in range(len(found)))
 
 
-def axis(name: str, range_: Tunable, values: Sequence[Scalar | None]) -> Axis:
+def coordinate(name: str, range_: Tunable, values: Sequence[Scalar | None]) -> Coordinate:
     """One coordinate."""
-    return Axis(name, tuple(ticks(range_)), tuple(None if v is None else place(range_, v) for v in values))
+    return Coordinate(name, tuple(ticks(range_)), tuple(None if v is None else place(range_, v) for v in values))
 
 
 def ticks(range_: Tunable) -> list[tuple[float, str]]:

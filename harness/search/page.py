@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from harness.board.cells import hours, safe, search_name
 from harness.board.markup import template
-from harness.search.figures import Comparison, Curves, Figure, comparison, figure, label
+from harness.search.figures import BudgetComparison, Curves, StudyFigure, comparison, figure, label
 from harness.search.method_search import Spent, spent_on, superseding
 from harness.search.plan import COSTS
 from harness.search.studies import Ended
@@ -41,7 +41,7 @@ class StudySection:
     image: str  # the path of its figure
 
     @cached_property
-    def figure(self) -> Figure:
+    def figure(self) -> StudyFigure:
         """What is drawn of it."""
         return figure(self.study, self.epochs)
 
@@ -115,7 +115,7 @@ class StudySection:
             f"No importance of settings: {len(study.complete)} complete trials, and it takes {ENOUGH} that differ.": (
                 len(study.space) > 1 and not figure.importances
             ),
-            "No parallel coordinates: they take two complete trials.": bool(study.space) and not figure.axes,
+            "No parallel coordinates: they take two complete trials.": bool(study.space) and not figure.coordinates,
             "No learning curves: the epochs of its trials are gone.": not figure.curves,
         }
         return [reason for reason, holds in reasons.items() if holds]
@@ -126,7 +126,7 @@ class Group(NamedTuple):
 
     dataset: str
     sections: list[StudySection]
-    comparison: Comparison | None
+    comparison: BudgetComparison | None
     image: str
 
 
@@ -135,8 +135,8 @@ class Page(NamedTuple):
 
     name: str
     text: str
-    studies: Mapping[str, Figure]
-    comparisons: Mapping[str, Comparison]
+    studies: Mapping[str, StudyFigure]
+    comparisons: Mapping[str, BudgetComparison]
 
     @property
     def files(self) -> list[str]:

@@ -1,230 +1,208 @@
-"""Figures of a search as SVG: the same bytes from the same numbers. Matplotlib lives here alone."""
+"""Figures of a search as SVG: the same bytes from the same numbers."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import re
-import textwrap
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.search.figures import Comparison, Figure, Step, in_units
+from harness.board.drawing import (
+    BESIDE,
+    BLUE,
+    DASHES,
+    INK,
+    PURPLE,
+    VERMILLION,
+    add_lines,
+    canvas,
+    count_whole,
+    look,
+    measured,
+    shortened,
+    svg,
+    wrapped,
+)
+from harness.search.figures import BudgetComparison, BudgetStep, Coordinate, StudyFigure, in_units
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
+    from harness.board.drawing import Axes
 
-MARK = b"<!-- "  # before the seal of a figure, at its end
 WIDTH = 8.6  # inches: a page of markdown, with text of the size of its own
-BLUE, VERMILLION, PURPLE, GREY, INK = "#0072b2", "#d55e00", "#cc79a7", "#b8b8b8", "#333333"  # after Okabe and Ito
-CYCLE = (BLUE, VERMILLION, "#009e73", PURPLE, "#e69f00", "#56b4e9", "#000000")
-DASHES = ("-", "--", ":")  # once the colours are used up
-STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "itm-harness",
-    "text.parse_math": False,  # a dollar is a dollar
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": INK,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.formatter.useoffset": False,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "legend.borderaxespad": 0,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-}
-LONGEST = 28  # characters of a name, and of a line beside a panel
-PAD = 0.08  # inches around panels
+LONGEST = 150.0  # points of a name
+TICK = 7.0  # points of the labels of a coordinate
 CROWD = 10  # axes from which their names are set smaller
-ACROSS = 104  # characters across the page below parallel coordinates
+ACROSS = 590.0  # points across the page below parallel coordinates
 UNUSED = -0.16  # where a line passes an axis whose setting its trial did not use
-LINES: dict[str, dict[str, Any]] = {  # of learning curves, what lies below first
-    "pruned": {"color": GREY, "lw": 0.7, "alpha": 0.6, "zorder": 1},
-    "failed": {"color": PURPLE, "lw": 0.9, "ls": "--", "zorder": 2},
-    "complete": {"color": BLUE, "lw": 0.8, "alpha": 0.45, "zorder": 3},
+ROOM = 0.6  # of the space between two axes, at most, for the labels of the left one: no line covers them
+CURVES: dict[str, dict[str, Any]] = {  # what lies below first
+    "pruned": {"color": INK, "lw": 0.8, "alpha": 0.5, "zorder": 1},
+    "failed": {"color": PURPLE, "lw": 1.0, "ls": DASHES[1], "zorder": 2},
+    "complete": {"color": BLUE, "lw": 1.0, "alpha": 0.6, "zorder": 3},
     "best": {"color": VERMILLION, "lw": 1.8, "zorder": 4},
 }
 
 
-class Row(NamedTuple):
+class PanelRow(NamedTuple):
     """Panels beside each other."""
 
     height: float  # inches
-    panels: Sequence[Callable[[Axes, Figure], None]]
+    panels: Sequence[Callable[[Axes, StudyFigure], None]]
 
 
-def drawn(data: Figure | Comparison, old: bytes) -> bytes:
-    """The figure of these numbers; the old one, where it is just that: most figures of a report have not changed."""
-    body, _, mark = old.rpartition(MARK)
-    if mark == seal(body, data):
-        return old
-    body = study_svg(data) if isinstance(data, Figure) else comparison_svg(data)
-    return body + MARK + seal(body, data)
-
-
-def seal(body: bytes, data: Figure | Comparison) -> bytes:
-    """What tells a figure from that of other numbers, of other code, and from one that was touched."""
-    code = f"{Path(__file__).read_text(encoding='utf-8')} {version('matplotlib')} {data!r}"
-    return f"{hashlib.sha256(body + code.encode()).hexdigest()} -->\n".encode()
-
-
-def study_svg(figure: Figure) -> bytes:
+def study_svg(study: StudyFigure) -> bytes:
     """All panels of a study below each other; there must be something to draw."""
-    found = list(rows(figure))
-    with canvas(sum(row.height for row in found)) as made:
-        grid = made.add_gridspec(len(found), 2, height_ratios=[row.height for row in found])
-        for level, row in enumerate(found):
+    levels = list(rows(study))
+    heights = [row.height for row in levels]
+    with canvas(WIDTH, sum(heights)) as figure:
+        grid = figure.add_gridspec(len(levels), 2, height_ratios=heights)
+        for level, row in enumerate(levels):
             for column, panel in enumerate(row.panels):
-                panel(made.add_subplot(grid[level, column] if len(row.panels) > 1 else grid[level, :]), figure)
-        return svg(made)
+                panel(figure.add_subplot(grid[level, column] if len(row.panels) > 1 else grid[level, :]), study)
+        return svg(figure, f"A search for settings: {', '.join(study.objective)}")
 
 
-def comparison_svg(comparison: Comparison) -> bytes:
+def comparison_svg(comparison: BudgetComparison) -> bytes:
     """The methods of one dataset against each other, over trials and over seconds."""
     unit, size = in_units(max(steps[-1].seconds for _, steps in comparison.lines))
-    with canvas(2.9) as made:
-        left, right = made.subplots(1, 2, sharey=True)
-        for place, (method, steps) in enumerate(comparison.lines):
-            style = {"color": CYCLE[place % len(CYCLE)], "ls": DASHES[place // len(CYCLE) % len(DASHES)]}
-            stairs(left, [step.trials for step in steps], steps, label=clean(method), **style)
-            stairs(right, [step.seconds / size for step in steps], steps, **style)
-        named(left, "Best so far over trials", "trials", comparison.objective)
-        named(right, "Best so far over training time", f"training time, added up ({unit})")
-        counted(left, max(steps[-1].trials for _, steps in comparison.lines))
-        made.legend(loc="outside lower left", ncols=6)
-        return svg(made)
+    with canvas(WIDTH, 3.0) as figure:
+        left, right = figure.subplots(1, 2, sharey=True)
+        for place, (_, steps) in enumerate(comparison.lines):
+            stairs(left, [step.trials for step in steps], steps, **look(place))
+            stairs(right, [step.seconds / size for step in steps], steps, **look(place))
+        name_axes(left, "Best so far over trials", "trials", comparison.objective)
+        name_axes(right, "Best so far over training time", f"training time, added up ({unit})")
+        count_trials(left, max(steps[-1].trials for _, steps in comparison.lines))
+        names = [shortened(method, LONGEST) for method, _ in comparison.lines]
+        figure.legend(left.get_lines(), names, loc="outside lower left", ncols=4, handlelength=3)
+        return svg(figure, f"Searches for settings by method: {comparison.objective}")
 
 
-def rows(figure: Figure) -> Iterator[Row]:
+def rows(study: StudyFigure) -> Iterator[PanelRow]:
     """The rows of a study's figure, without what there is nothing to draw for."""
-    if figure.steps:
-        yield Row(2.6, [over_trials, over_seconds])
-    elif len(figure.objective) > 1 and figure.front:
-        yield Row(2.6, [objectives])
-    second = [panel for panel, known in ((importances, figure.importances), (curves, figure.curves)) if known]
+    if study.steps:
+        yield PanelRow(2.6, [over_trials, over_seconds])
+    elif len(study.objective) > 1 and study.front:
+        yield PanelRow(2.6, [objectives])
+    second = [panel for panel, known in ((importances, study.importances), (curves, study.curves)) if known]
     if second:
-        yield Row(max(2.6, 0.9 + 0.22 * len(figure.importances)), second)
-    if figure.axes:
-        yield Row(3.0, [coordinates])
+        yield PanelRow(max(2.6, 0.9 + 0.22 * len(study.importances)), second)
+    if study.coordinates:
+        yield PanelRow(3.0, [coordinates])
 
 
-def over_trials(axes: Axes, figure: Figure) -> None:
+def over_trials(axes: Axes, study: StudyFigure) -> None:
     """Complete trials as dots, the best so far as stairs; what was pruned or failed is marked at the bottom."""
-    complete = [(count, dot.values[0]) for count, dot in enumerate(figure.dots, 1) if dot.state == "complete"]
-    axes.scatter(*columns(complete), s=10, color=BLUE, alpha=0.6, lw=0, label="complete")
-    stairs(axes, [step.trials for step in figure.steps], figure.steps, color=VERMILLION, label="best so far")
-    for state, marker, color in (("pruned", "|", GREY), ("failed", "x", PURPLE)):
-        found = [count for count, dot in enumerate(figure.dots, 1) if dot.state == state]
-        if found:
-            bottom = [0.03] * len(found)
+    complete = [(count, trial.values[0]) for count, trial in enumerate(study.trials, 1) if trial.state == "complete"]
+    axes.scatter(*columns(complete), s=14, color=BLUE, alpha=0.7, lw=0, label="complete")
+    stairs(axes, [step.trials for step in study.steps], study.steps, color=VERMILLION, label="best so far")
+    for state, marker, color in (("pruned", "|", INK), ("failed", "x", PURPLE)):
+        counts = [count for count, trial in enumerate(study.trials, 1) if trial.state == state]
+        if counts:
+            bottom = [0.03] * len(counts)
             where = axes.get_xaxis_transform()  # x in trials, y in shares of the height
-            axes.scatter(found, bottom, s=22, lw=1.1, marker=marker, color=color, transform=where, label=state)
-    named(axes, "Best so far over trials", "trials", figure.objective[0])
-    counted(axes, len(figure.dots))
+            axes.scatter(counts, bottom, s=26, lw=1.3, marker=marker, color=color, transform=where, label=state)
+    name_axes(axes, "Best so far over trials", "trials", study.objective[0])
+    count_trials(axes, len(study.trials))
     legend(axes)
 
 
-def over_seconds(axes: Axes, figure: Figure) -> None:
+def over_seconds(axes: Axes, study: StudyFigure) -> None:
     """The best so far after so much training."""
-    unit, size = in_units(figure.steps[-1].seconds)
-    stairs(axes, [step.seconds / size for step in figure.steps], figure.steps, color=VERMILLION)
-    named(axes, "Best so far over training time", f"training time, added up ({unit})", figure.objective[0])
+    unit, size = in_units(study.steps[-1].seconds)
+    stairs(axes, [step.seconds / size for step in study.steps], study.steps, color=VERMILLION)
+    name_axes(axes, "Best so far over training time", f"training time, added up ({unit})", study.objective[0])
     axes.set_xlim(left=0)
 
 
-def objectives(axes: Axes, figure: Figure) -> None:
+def objectives(axes: Axes, study: StudyFigure) -> None:
     """The first two of several objectives against each other."""
-    complete = [dot for dot in figure.dots if dot.state == "complete"]
-    best = [dot for dot in complete if dot.number in figure.front]
-    for dots, color, size, text in (
-        (complete, BLUE, 12, "complete"),
-        (best, VERMILLION, 26, "no other is better in all"),
+    complete = [trial for trial in study.trials if trial.state == "complete"]
+    best = [trial for trial in complete if trial.number in study.front]
+    for trials, color, marker, text in (
+        (complete, BLUE, "o", "complete"),
+        (best, VERMILLION, "D", "no other is better in all"),
     ):
-        places = [(dot.values[0], dot.values[1]) for dot in dots]
-        axes.scatter(*columns(places), s=size, color=color, lw=0, label=text)
-    named(axes, "Objectives", figure.objective[0], figure.objective[1])
+        places = [(trial.values[0], trial.values[1]) for trial in trials]
+        axes.scatter(*columns(places), s=26, marker=marker, color=color, lw=0, label=text)
+    name_axes(axes, "Objectives", study.objective[0], study.objective[1])
     legend(axes)
 
 
-def importances(axes: Axes, figure: Figure) -> None:
-    """A bar a setting, the most important on top."""
-    names = [clean(name) for name, _ in figure.importances]
-    shares = [100 * share for _, share in figure.importances]
+def importances(axes: Axes, study: StudyFigure) -> None:
+    """A bar per setting, the most important on top."""
+    names = [shortened(name, LONGEST, 8) for name, _ in study.importances]
+    shares = [100 * share for _, share in study.importances]
     bars = axes.barh(range(len(names)), shares, height=0.6, color=BLUE)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.bar_label(bars, fmt="%.0f", padding=3, fontsize=8)
     axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
     axes.set_xlim(0, 1.12 * max(shares))
-    named(axes, "Importance of settings", "share (%)")
+    name_axes(axes, "Importance of settings", "share (%)")
 
 
-def curves(axes: Axes, figure: Figure) -> None:
-    """A line a trial; one that ended after a single epoch is a dot."""
-    from matplotlib.collections import LineCollection
-
-    kinds = ["best" if curve.number in figure.front else curve.state for curve in figure.curves]
-    for kind, style in LINES.items():
-        found = [curve.points for curve, other in zip(figure.curves, kinds, strict=True) if other == kind]
-        if found:
-            axes.add_collection(LineCollection(found, **style, label=kind))
-        if single := [points[0] for points in found if len(points) == 1]:
-            axes.scatter(*columns(single), s=9, lw=0, **{key: style[key] for key in ("color", "zorder")})
-    axes.autoscale_view()
-    named(axes, "Learning curves", "epoch", figure.measure)
-    counted(axes, max(curve.points[-1][0] for curve in figure.curves))
+def curves(axes: Axes, study: StudyFigure) -> None:
+    """A line per trial; one that ended after a single epoch is a dot."""
+    kinds = ["best" if curve.number in study.front else curve.state for curve in study.curves]
+    for kind, style in CURVES.items():
+        paths = [curve.points for curve, other in zip(study.curves, kinds, strict=True) if other == kind]
+        if paths:
+            add_lines(axes, paths, **style, label=kind)
+        if single := [points[0] for points in paths if len(points) == 1]:
+            axes.scatter(*columns(single), s=14, lw=0, **{key: style[key] for key in ("color", "zorder")})
+    name_axes(axes, "Learning curves", "epoch", study.measure)
+    count_trials(axes, max(curve.points[-1][0] for curve in study.curves))
     legend(axes)
 
 
-def coordinates(axes: Axes, figure: Figure) -> None:
-    """A line a complete trial through its settings to its objective; darker is better, the best stands out."""
-    from matplotlib.collections import LineCollection
-
-    *settings, _ = figure.axes
-    unused = any(None in axis.places for axis in settings)
-    heights = zip(*(axis.places for axis in figure.axes), strict=True)
-    lines = [[(x, UNUSED if y is None else y) for x, y in enumerate(places)] for places in heights]
-    colours: list[Any] = [shaded(shade) for shade in figure.shades]
-    widths = [0.8] * len(lines)
-    if alone := len(figure.objective) == 1:
-        colours[-1], widths[-1] = VERMILLION, 1.8
-    axes.add_collection(LineCollection(lines, colors=colours, linewidths=widths, capstyle="round"))
-    for x, axis in enumerate(figure.axes):
-        ticks = [*axis.ticks, *([(UNUSED, "not used")] if None in axis.places else [])]
-        axes.plot([x, x], [0, 1], color=INK, lw=0.8)
-        axes.scatter([x] * len(ticks), [y for y, _ in ticks], s=20, lw=0.8, marker="_", color=INK, zorder=2)
-        for y, text in ticks:
-            tick(axes, x, y, clean(text, 12))
-    names = [folded(clean(axis.name, 2 * LONGEST), ACROSS // len(figure.axes) - 1) for axis in figure.axes]
-    axes.set_xticks(range(len(names)), names, fontsize=8 if len(names) < CROWD else 6.5)
+def coordinates(axes: Axes, study: StudyFigure) -> None:
+    """A line per complete trial through its settings to its objective; stronger is better, the best stands out."""
+    *settings, _ = study.coordinates
+    unused = any(None in coordinate.places for coordinate in settings)
+    space = ACROSS / len(study.coordinates)
+    ticks = [tick_labels(each, ROOM * space - 8) for each in study.coordinates]
+    lines_through(axes, study, [(8 + max(measured(text, TICK) for _, text in labels)) / space for labels in ticks])
+    for x, labels in enumerate(ticks):
+        axes.plot([x, x], [0, 1], color=INK, lw=1)
+        axes.scatter([x] * len(labels), [y for y, _ in labels], s=20, lw=1, marker="_", color=INK, zorder=2)
+        for y, text in labels:
+            axes.annotate(text, (x, y), (4, 0), fontsize=TICK, **BESIDE)
+    size = 8 if len(study.coordinates) < CROWD else 6.5
+    names = ["\n".join(wrapped(each.name, space - size, size, parts=r"[^._ ]*[._ ]?")) for each in study.coordinates]
+    axes.set_xticks(range(len(names)), names, fontsize=size)
     axes.set_xlim(-0.15, len(settings) + 0.35)
     axes.set_ylim((UNUSED if unused else 0) - 0.05, 1.05)
     axes.set_yticks([])
+    axes.grid(visible=False)
     axes.tick_params(axis="x", length=0)
     axes.spines[:].set_visible(False)
-    named(axes, f"Settings of complete trials: darker is better{', the best is orange' * alone}")
+    best = ", the best is orange" * (len(study.objective) == 1)
+    name_axes(axes, f"Settings of complete trials: stronger is better{best}")
 
 
-def tick(axes: Axes, x: float, y: float, text: str) -> None:
-    """A tick's label, on a ground of its own, as lines run through it."""
-    ground = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
-    axes.annotate(text, (x, y), (4, 0), textcoords="offset points", va="center", fontsize=7, bbox=ground)
+def tick_labels(coordinate: Coordinate, room: float) -> list[tuple[float, str]]:
+    """The ticks of a coordinate, with one below where trials did not use the setting."""
+    ticks = [*coordinate.ticks, *([(UNUSED, "not used")] if None in coordinate.places else [])]
+    return [(y, shortened(text, room, TICK)) for y, text in ticks]
 
 
-def stairs(axes: Axes, at: Sequence[float], steps: Sequence[Step], **style: Any) -> None:
-    """The best so far, which stays until a better one comes; a dot at its end."""
+def lines_through(axes: Axes, study: StudyFigure, gaps: Sequence[float]) -> None:
+    """The lines of complete trials, each interrupted right of an axis, where the labels of its ticks stand."""
+    through = zip(*(coordinate.places for coordinate in study.coordinates), strict=True)
+    heights = [[UNUSED if y is None else y for y in places] for places in through]
+    opacities = [0.25 + 0.65 * shade for shade in study.shades]
+    for place, (line, opacity) in enumerate(zip(heights, opacities, strict=True)):
+        best = place == len(heights) - 1 and len(study.objective) == 1
+        style = {"color": VERMILLION, "lw": 2.0} if best else {"color": BLUE, "lw": 1.0, "alpha": opacity}
+        pieces = [[(x + gaps[x], line[x]), (x + 1, line[x + 1])] for x in range(len(line) - 1)]
+        add_lines(axes, pieces, capstyle="round", **style)
+
+
+def stairs(axes: Axes, at: Sequence[float], steps: Sequence[BudgetStep], **style: Any) -> None:
+    """The best so far, which stays until a better one comes; a mark at its end."""
     values = [step.best for step in steps]
-    axes.plot(at, values, drawstyle="steps-post", lw=1.6, marker="o", ms=4, mew=0, markevery=[-1], **style)
+    style = {"lw": 1.8, "marker": "o", "ms": 5, "mew": 1.2, **style}
+    axes.plot(at, values, drawstyle="steps-post", markevery=[-1], **style)
 
 
 def columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
@@ -232,64 +210,19 @@ def columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[fl
     return [x for x, _ in points], [y for _, y in points]
 
 
-def shaded(share: float) -> tuple[float, ...]:
-    """From a light blue for 0 to a dark one for 1."""
-    light, dark = (0.80, 0.87, 0.93), (0.0, 0.25, 0.45)
-    return tuple(a + (b - a) * share for a, b in zip(light, dark, strict=True))
-
-
-def named(axes: Axes, title: str, below: str = "", beside: str = "") -> None:
-    """Title and labels of a panel."""
+def name_axes(axes: Axes, title: str, below: str = "", beside: str = "") -> None:
+    """Write the title and the labels of a panel."""
     axes.set_title(title)
     axes.set_xlabel(below)
-    axes.set_ylabel(textwrap.fill(beside, LONGEST))
+    axes.set_ylabel("\n".join(wrapped(beside, LONGEST)))
 
 
-def counted(axes: Axes, most: int) -> None:
-    """From 0 to the last of what is counted, ticks at whole numbers alone."""
-    from matplotlib.ticker import MaxNLocator
-
+def count_trials(axes: Axes, most: int) -> None:
+    """Count from 0 to the last one, ticks at whole numbers alone."""
     axes.set_xlim(0, 1.03 * most)
-    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    count_whole(axes.xaxis)
 
 
 def legend(axes: Axes) -> None:
-    """Below the panel, where it hides nothing."""
+    """Write the legend below the panel, where it hides nothing."""
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.24), ncols=5, handletextpad=0.4, columnspacing=1.2)
-
-
-def folded(name: str, width: int) -> str:
-    """A name on lines of some width, cut where its words end."""
-    lines = [""]
-    for word in re.findall(r"[^._ ]*[._ ]?", name):
-        if lines[-1] and len(lines[-1] + word.rstrip()) > width:
-            lines.append("")
-        lines[-1] += word
-    return "\n".join(lines)
-
-
-def clean(text: str, longest: int = LONGEST) -> str:
-    """Text that XML can hold, cut to a length."""
-    plain = "".join(mark if mark.isprintable() else " " for mark in text)
-    return plain if len(plain) <= longest else plain[: longest - 1] + "…"
-
-
-@contextmanager
-def canvas(height: float) -> Iterator[Canvas]:
-    """An empty figure in our style, whatever matplotlibrc says."""
-    import matplotlib
-    from matplotlib.figure import Figure as Canvas
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of marks that the font lacks: whoever shows the text has another font
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        yield Canvas(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(h_pad=PAD, w_pad=PAD))
-
-
-def svg(made: Canvas) -> bytes:
-    """A figure as bytes, without a date."""
-    file = io.BytesIO()
-    made.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return file.getvalue()

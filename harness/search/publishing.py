@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.board.publishing import Published, written
 from harness.config.project import Config
-from harness.search.figures import Comparison, Figure
 from harness.search.optuna_study import read_studies
 from harness.search.page import Page, search_page
-from harness.search.plots import drawn
+from harness.search.plots import comparison_svg, study_svg
 from harness.search.study_records import StudyRecord
 from harness.trial.folder import read_epochs
 from harness.trial.results import EpochReport
@@ -29,7 +28,7 @@ def search_files(config: Config, campaign: str | None = None) -> dict[str, bytes
     files: dict[str, bytes] = {}
     for studies in campaigns.values():
         page = search_page(studies, epochs_of(studies, config.trials))
-        files |= {page.name: page.text.encode(), **dict(_figures(page, config.reports))}
+        files |= {page.name: page.text.encode(), **figures_of(page)}
     return files
 
 
@@ -40,8 +39,7 @@ def epochs_of(studies: Sequence[StudyRecord], trials: Path) -> dict[str, list[Ep
     return {key: reports for key, reports in epochs.items() if reports}
 
 
-def _figures(page: Page, folder: Path) -> Iterator[tuple[str, bytes]]:
-    figures: dict[str, Figure | Comparison] = {**page.comparisons, **page.studies}
-    for name, data in figures.items():
-        old = folder / name
-        yield name, drawn(data, old.read_bytes() if old.is_file() else b"")
+def figures_of(page: Page) -> dict[str, bytes]:
+    """The figures of a page as files."""
+    comparisons = {name: comparison_svg(numbers) for name, numbers in page.comparisons.items()}
+    return comparisons | {name: study_svg(numbers) for name, numbers in page.studies.items()}

@@ -1,105 +1,233 @@
-"""Plots as SVG files: that they say what the board says, stand alone, and are broken by no name."""
+"""Plots of a board as SVG files: that they show what the board says, stand alone, and are broken by no name."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
-from boards import HOSTILE, Page, four, one_of, row, with_speed
+from boards import HOSTILE, SPEEDS, Page, four, one_of, only_board, row, with_speed
 from hypothesis import given
 from hypothesis import strategies as st
 from sample_results import log_ranked, result_of, spec_of
 
-from harness.board.axes import LEADING, counting, spread
+from harness.board import charts
+from harness.board.charts import MARKED, MOST, front, mean_curve, steps
+from harness.board.drawing import canvas, cover, is_within, look
 from harness.board.evidence import Assessed, Evidence, LearningCurve, assessed
 from harness.board.forms import webpage
-from harness.board.lines import MOST, Lines, learning, means, recall
-from harness.board.plots import drawn, plots
+from harness.board.plots import Plot, drawn, learning_plot, plots, recall_plot, row_curve, tradeoff_plot
 from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 SVG = "{http://www.w3.org/2000/svg}"
 EVERY = ["rsum.svg", "tradeoff.svg", "recall.svg", "curves.svg"]
 
 
-def lines_of(lines: Lines | None) -> Lines:
-    assert lines
-    return lines
+@contextmanager
+def painted(paint: Callable[..., None] | None, *more: object) -> Iterator[Figure]:
+    """A figure with what a function draws on it."""
+    assert paint is not None
+    with canvas(7, 3) as figure:
+        paint(figure, *more)
+        yield figure
 
 
-def test_a_board_has_four_plots_each_well_formed_with_a_title_and_a_description() -> None:
+def texts(data: bytes) -> list[str]:
+    return ["".join(node.itertext()) for node in ElementTree.fromstring(data).iter(f"{SVG}text")]
+
+
+def plot_of(one: Assessed, file: str) -> Plot:
+    return next(plot for plot in plots(one) if plot.file == file)
+
+
+def test_a_board_has_four_plots_each_well_formed_with_a_title_and_text_that_is_text() -> None:
     made = drawn(one_of(four()))
     assert [*made] == EVERY
-    for text in made.values():
-        tree = ElementTree.fromstring(text)
-        assert tree.tag == f"{SVG}svg" and [part.tag for part in tree[:2]] == [f"{SVG}title", f"{SVG}desc"]
-        assert "scenes, protocol full" in (tree[0].text or "") and "bssan" in (tree[1].text or "")
+    for name, data in made.items():
+        tree = ElementTree.fromstring(data)
+        assert tree.tag == f"{SVG}svg" and "scenes, protocol full" in (tree.findtext(f"{SVG}title") or "")
+        assert set(SPEEDS) <= set(texts(data)), name
+        assert "bssan: " in data.decode() or "bssan, i2t: " in data.decode(), "the numbers in words"
 
 
-def test_a_plot_asks_for_nothing_and_has_colours_for_light_and_dark() -> None:
-    for text in (data.decode() for data in drawn(one_of(four())).values()):
-        without = text.replace('xmlns="http://www.w3.org/2000/svg"', "")
-        assert not re.search(r"url\(|@import|https?:|href|<script|<image|var\(", without, re.IGNORECASE)
-        light, dark = text.split("@media (prefers-color-scheme: dark)")
-        assert ".back { fill: #ffffff; }" in light and ".back { fill: #14171a; }" in dark
-        assert "tabindex" not in text and 'class="hit"' not in text
+def test_a_plot_asks_for_nothing_and_has_a_transparent_ground() -> None:
+    for data in drawn(one_of(four())).values():
+        tree = ElementTree.fromstring(data)
+        links = [value for node in tree.iter() for name, value in node.attrib.items() if name.endswith("href")]
+        assert all(link.startswith("#") for link in links)
+        assert not re.search(r"url\((?!#)|@import|<script|<image", data.decode(), re.IGNORECASE)
+        (ground,) = [node for node in tree.iter(f"{SVG}g") if node.get("id") == "patch_1"]
+        assert "fill: none" in (ground[0].get("style") or "")
+        assert b"<dc:date>" not in data and b"Matplotlib" not in data
 
 
-@pytest.mark.parametrize("name", [*HOSTILE, "a\x00b\ufffe", "]]>"])
+@pytest.mark.parametrize("name", [*HOSTILE, "a\x00b\ufffe", "]]>", "$x^2$", r"\frac", "_hidden"])
 def test_a_name_breaks_no_plot(name: str) -> None:
-    found = [{**line, "method": name} if line["method"] == "caan" else line for line in four()]
+    rows = [{**line, "method": name} if line["method"] == "caan" else line for line in four()]
     plain = drawn(one_of(four()))
-    for file, data in drawn(one_of(found)).items():
-        tags, others = ([part.tag for part in ElementTree.fromstring(text).iter()] for text in (data, plain[file]))
-        assert tags == others
-        assert re.sub(r"[^ -~]", "\ufffd", name) in " ".join(ElementTree.fromstring(data).itertext())
+    for file, data in drawn(one_of(rows)).items():
+        tree, other = (ElementTree.fromstring(each) for each in (data, plain[file]))
+        assert {node.tag for node in tree.iter()} == {node.tag for node in other.iter()}
+        shown = re.sub(r"[^ -~]", "\ufffd", name)
+        begins = [text for text in texts(data) if text == shown or (text[-1:] == "…" and shown.startswith(text[:-1]))]
+        assert begins or (file == "tradeoff.svg" and "2" in texts(data)), "its place where there is no room for it"
+
+
+def test_ranked_rows_stand_from_the_best_down_with_interval_mean_and_seeds() -> None:
+    one = one_of(four())
+    with painted(charts.intervals, one) as figure:
+        (axes,) = figure.axes
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["bssan", "caan", "scan_t2i", "vsepp"]
+        assert axes.yaxis_inverted(), "the first place on top"
+        (bars,) = axes.collections
+        for place, ((low, y), (high, _)) in enumerate(bars.get_segments()):  # type: ignore[attr-defined]
+            assert (low, high) == one.evidence.intervals[place] and y == place
+        means, seeds = axes.get_lines()
+        assert list(means.get_xdata()) == [row.means["rsum"] for row in one.board.ranked]
+        assert len(seeds.get_xdata()) == 12 and min(seeds.get_xdata()) < means.get_xdata()[-1]  # type: ignore[index]
+        beside = [text.get_text() for text in axes.texts]
+        assert beside == [f"{rsum:.1f} ± 1.0" for rsum in (291, 261, 251, 201)] + [*one.evidence.letters.values()]
+
+
+def test_a_row_whose_ranks_are_gone_is_drawn_without_an_interval() -> None:
+    bare = Assessed(only_board(four()), Evidence(lost=frozenset(range(4))))
+    with painted(charts.intervals, bare) as figure:
+        assert not figure.axes[0].collections and len(figure.axes[0].get_lines()[0].get_xdata()) == 4  # type: ignore[arg-type]
+    assert "95 %" not in plot_of(bare, "rsum.svg").numbers[0]
+    assert "95 % " in plot_of(one_of(four()), "rsum.svg").numbers[0]
+
+
+def test_rows_no_other_beats_are_filled_and_joined_and_lie_by_throughput_and_rsum() -> None:
+    with painted(charts.tradeoff, only_board(four())) as figure:
+        (axes,) = figure.axes
+        path, best, others = axes.get_lines()
+        assert best.get_markerfacecolor() != "none" and others.get_markerfacecolor() == "none"
+        assert list(zip(*best.get_data(), strict=True)) == [(2e5, 291.0), (4e5, 251.0), (5e7, 201.0)]
+        assert list(zip(*others.get_data(), strict=True)) == [(1e5, 261.0)]
+        assert len(path.get_xdata()) == 5  # type: ignore[arg-type]
+        assert axes.get_xscale() == "log" and not axes.yaxis_inverted()
+
+
+def test_rows_of_each_machine_are_compared_with_each_other_alone() -> None:
+    fast = {"env.device": "cuda", "env.cpu": "Another"}
+    one, two = with_speed("bssan", 290.0, 9e6, **fast), with_speed("caan", 260.0, 1e5)
+    both = with_speed("chance", 3.0, 1e6)
+    board = only_board([*one, *two, *with_speed("vsepp", 250.0, 5e4), *both[:2], {**both[2], **fast}])
+    with painted(charts.tradeoff, board) as figure:
+        joined = {line.get_label(): line.get_xdata() for line in figure.axes[0].get_lines()}
+        assert sorted(tuple(joined[f"machine {n}"]) for n in (1, 2)) == [(1e5,), (9e6,)]
+    plot = tradeoff_plot(board)
+    assert plot.note.endswith("Left out: chance (its seeds ran on several machines).")
+    assert {"machine 1", "machine 2"} <= set(texts(plot.svg()))
+    assert plot.note in Page(webpage(Assessed(board, Evidence()), {})).texts("p")
+
+
+@pytest.mark.parametrize("speed", [0.0, None])
+def test_rows_without_throughput_are_named_below_the_plot(speed: float | None) -> None:
+    rows = [*with_speed("caan", 260.0, 1e5), *with_speed("chance", 3.0, speed), *with_speed("vsepp", 2.0, speed)]
+    why = "no throughput in the store"
+    assert tradeoff_plot(only_board(rows)).note.endswith(f"Left out: chance ({why}); vsepp ({why}).")
+    none = tradeoff_plot(only_board(rows[3:]))
+    assert none.paint is None
+    shown = Page(webpage(one_of(rows[3:]), {})).texts("p")
+    assert any(text.startswith("No row has the throughput of one machine.") for text in shown)
+    assert "tradeoff.svg" not in drawn(one_of(rows[3:]))
 
 
 def test_r_at_k_never_falls_and_passes_through_the_measures_of_the_row() -> None:
     one = one_of(four())
-    chart = lines_of(recall(one))
-    assert [panel.title for panel in chart.panels] == ["i2t", "t2i"]
-    for way, panel in enumerate(chart.panels):
-        for line in panel.lines:
-            heights = [float(pixel) for pixel in re.findall(r"(?<=,)[\d.]+", line.path)]
-            assert len(heights) == 100 and all(above >= below for above, below in pairwise(heights))
-            value = one.evidence.profiles[line.place][way][9]
-            (dot,) = [dot for dot in line.dots if "R@10 " in dot.detail]
-            assert dot.y == panel.y.at(value) and dot.detail.endswith(f"{panel.title}: R@10 {value:.1f}")
-            assert dot.x == panel.x.at(10)
+    with painted(charts.recall, one) as figure:
+        assert [axes.get_title(loc="left") for axes in figure.axes] == ["i2t", "t2i"]
+        for way, axes in enumerate(figure.axes):
+            assert [label.get_text() for label in axes.get_xticklabels()] == [str(k) for k in MARKED]
+            for place, line in enumerate(axes.get_lines()):
+                values = np.asarray(line.get_ydata())
+                assert len(values) == 100 and np.all(np.diff(values) >= 0)
+                assert np.array_equal(values, one.evidence.profiles[place][way])
+    value = one.evidence.profiles[0][1][9]
+    assert f"R@10 {value:.1f}" in next(text for text in recall_plot(one).numbers if text.startswith("bssan, t2i"))
 
 
-def test_names_stand_at_the_ends_of_lines_in_their_order_and_cover_no_other() -> None:
-    (panel,) = lines_of(learning(one_of(four()))).panels
-    names = [line.name for line in panel.lines if line.name]
-    assert [name.text for name in names] == ["bssan", "caan", "scan_t2i", "vsepp"]
-    heights = sorted(name.y for name in names)
-    assert all(below - above >= LEADING - 1e-9 for above, below in pairwise(heights))
-    assert len({name.x for name in names}) == 1 and names[0].x > panel.x.end
+@pytest.mark.parametrize("many", [4, MOST])
+def test_names_stand_beside_the_ends_of_lines_in_their_order_and_cover_no_other(many: int) -> None:
+    one = one_of([line for place in range(many) for line in with_speed(f"method {place}", 290.0 - 9 * place, 1e5)])
+    for paint in (charts.recall, lambda figure, one: charts.learning(figure, one, range(many))):
+        with painted(paint, one) as figure:
+            figure.draw_without_rendering()
+            axes = figure.axes[-1]
+            names = [text for text in axes.texts if text.get_text()]
+            assert [text.get_text() for text in names] == [f"method {place}" for place in range(many)]
+            assert_apart(names, figure)
+            assert all(text.get_window_extent().x0 > axes.bbox.x1 for text in names)
 
 
-@given(st.lists(st.floats(0, 400), min_size=1, max_size=8))
-def test_heights_are_moved_apart_within_the_frame_in_their_order(found: list[float]) -> None:
-    moved = spread(found, 10, 300)
-    ordered = [moved[place] for place in sorted(range(len(found)), key=lambda place: (found[place], place))]
-    assert all(below - above >= LEADING - 1e-6 for above, below in pairwise(ordered))
-    assert ordered[0] >= 10 - 1e-6 and ordered[-1] <= 300 + 1e-6
-    assert spread([50.0, 100.0], 10, 300) == [50.0, 100.0], "what has room stays"
+def assert_apart(names: list[Text], figure: Figure) -> None:
+    extents = [text.get_window_extent().extents for text in names]
+    for place, extent in enumerate(extents):
+        assert is_within(extent, figure.bbox.extents)
+        assert not any(cover(extent, other) for other in extents[:place])
 
 
-@pytest.mark.parametrize("last", [1, 2, 3, 10, 11, 30, 47, 200])
-def test_epochs_are_counted_in_whole_numbers_with_few_ticks(last: int) -> None:
-    axis = counting(last, 0, 100)
-    assert all(tick.is_integer() for tick in axis.ticks) and 2 <= len(axis.ticks) <= 12
-    assert axis.ticks[0] <= 1 and axis.ticks[-1] >= last
+def test_names_beside_marks_cover_neither_marks_nor_lines_nor_each_other() -> None:
+    speeds = [1e5, 1.1e5, 1.2e5, 4e5, 5e7, 2e7]
+    rows = [line for n, speed in enumerate(speeds) for line in with_speed(f"method {n}", 290.0 - 15 * n, speed)]
+    with painted(charts.tradeoff, only_board(rows)) as figure:
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        assert_apart([*axes.texts], figure)
+        path = axes.transData.transform(np.column_stack(axes.get_lines()[0].get_data()))
+        for text in axes.texts:
+            extent = text.get_window_extent().extents
+            assert is_within(extent, axes.bbox.extents)
+            for (a, b), (c, d) in pairwise(path):
+                assert not cover(extent, (min(a, c), min(b, d), max(a, c), max(b, d)))
+
+
+def test_in_a_crowd_a_name_becomes_the_number_of_its_place() -> None:
+    rows = [line for n in range(50) for line in with_speed(f"a rather long name {n:02}", 200 + n / 50, 1e5 + n)]
+    with painted(charts.tradeoff, only_board(rows)) as figure:
+        names = {text.get_text() for text in figure.axes[0].texts}
+        assert len(names) == 50 and {"a rather long name 49"} < names and any(name.isdigit() for name in names)
+
+
+def test_colour_and_shape_or_dashes_tell_every_line_from_the_others() -> None:
+    looks = [look(place) for place in range(16)]
+    assert len({(str(one["color"]), one["marker"], str(one["ls"])) for one in looks}) == 16
+    assert len({(one["color"], one["marker"]) for one in looks[:MOST]}) == MOST
+    for one in looks:
+        for other in looks:
+            same = one["marker"] == other["marker"] and one["ls"] == other["ls"]
+            assert one is other or not same, "never by colour alone"
 
 
 def test_a_mean_curve_goes_as_far_as_every_seed() -> None:
     seeds = [LearningCurve(0, ((1, 10.0), (2, 20.0), (3, 90.0))), LearningCurve(1, ((1, 20.0), (2, 40.0)))]
-    assert means(seeds) == [(1.0, 15.0), (2.0, 30.0)]
+    assert mean_curve(seeds) == [(1.0, 15.0), (2.0, 30.0)]
+    one = Assessed(only_board(four()), Evidence(curves={1: tuple(seeds)}))
+    with painted(learning_plot(one).paint) as figure:
+        assert [len(line.get_xdata()) for line in figure.axes[0].get_lines()] == [3, 2, 2]  # type: ignore[arg-type]
+    assert learning_plot(one).numbers == ("caan: val rsum 30.0 after epoch 2, its best, mean of 2 seeds",)
+    with painted(row_curve(one, 1).paint) as figure:
+        assert not figure.axes[0].texts, "the page says whose it is"
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 11, 47, 200])
+def test_epochs_are_counted_in_whole_numbers_with_few_ticks(last: int) -> None:
+    curve = LearningCurve(0, tuple((epoch, float(epoch)) for epoch in range(1, last + 1)))
+    with painted(learning_plot(Assessed(only_board(four()), Evidence(curves={0: (curve,)}))).paint) as figure:
+        ticks = figure.axes[0].get_xticks()
+        assert all(float(tick).is_integer() for tick in ticks) and len(ticks) <= 14
 
 
 def test_a_row_without_epochs_is_named_below_and_the_others_are_drawn(store: str, tmp_path: Path) -> None:
@@ -110,58 +238,67 @@ def test_a_row_without_epochs_is_named_below_and_the_others_are_drawn(store: str
     for file in (tmp_path / "artifacts").rglob(f"{run}/**/epochs.jsonl"):
         file.unlink()
     (one,) = assessed(ResultStore(tracker.uri).frame(), {}, ResultStore(tracker.uri).artifact)
-    chart = lines_of(learning(one))
-    assert [line.detail.split(":")[0] for line in chart.panels[0].lines] == ["kept"]
-    assert chart.left_out == "gone (no epochs in the store)"
-    assert "Left out: gone (no epochs in the store)." in plots(one)["curves.svg"].note
-    assert "gone (no epochs in the store)" in webpage(one, {})
+    plot = learning_plot(one)
+    assert [text.split(":")[0] for text in plot.numbers] == ["kept"]
+    assert plot.note.endswith("Left out: gone (no epochs in the store).")
+    assert "gone" not in texts(plot.svg()) and "gone (no epochs in the store)" in webpage(one, {})
 
 
 def test_a_row_that_needs_no_training_is_not_said_to_be_lost() -> None:
-    found = [row(result_of(spec_of("chance"), epochs=0)), *four()]
-    one = one_of(found)
+    one = one_of([row(result_of(spec_of("chance"), epochs=0)), *four()])
     places = {place for place, ranked in enumerate(one.board.ranked) if ranked.method != "chance"}
     evidence = Evidence(curves={place: one.evidence.curves[place] for place in places})
-    assert lines_of(learning(Assessed(one.board, evidence))).left_out == "chance (not trained)"
+    assert learning_plot(Assessed(one.board, evidence)).note.endswith("Left out: chance (not trained).")
 
 
 def test_a_board_without_ranks_or_epochs_has_the_two_plots_that_need_neither() -> None:
     bare = Assessed(one_of(four()).board, Evidence(lost=frozenset(range(4))))
     assert [*drawn(bare)] == EVERY[:2]
-    told = Page(webpage(bare, {})).texts("p")
-    assert "The store has no usable ranks of the first rows." in told
-    assert "The store has no epochs of the first rows." in told
+    shown = Page(webpage(bare, {})).texts("p")
+    assert "The store has no usable ranks of the first rows." in shown
+    assert "The store has no epochs of the first rows." in shown
 
 
 def test_only_the_first_rows_are_drawn_as_lines_and_the_others_are_named() -> None:
-    found = [line for place in range(MOST + 2) for line in with_speed(f"m{place}", 290.0 - 9 * place, 1e5)]
-    chart = lines_of(recall(one_of(found)))
-    assert [line.place for line in chart.panels[0].lines] == [*range(MOST)]
-    assert chart.left_out == f"rows after the first {MOST}"
+    rows = [line for place in range(MOST + 2) for line in with_speed(f"m{place}", 290.0 - 9 * place, 1e5)]
+    plot = recall_plot(one_of(rows))
+    with painted(plot.paint) as figure:
+        assert len(figure.axes[0].get_lines()) == MOST
+    assert f"m{MOST - 1}" in texts(plot.svg()) and f"m{MOST}" not in texts(plot.svg())
+    assert plot.note.endswith(f"Left out: rows after the first {MOST}.")
 
 
-def test_colour_shape_and_dash_tell_every_line_from_the_others() -> None:
-    found = [line for place in range(MOST) for line in with_speed(f"m{place}", 290.0 - 9 * place, 1e5)]
-    tree = ElementTree.fromstring(drawn(one_of(found))["curves.svg"])
-    looks = set()
-    for group in tree.iter(f"{SVG}g"):
-        if (colour := group.get("class", "")).startswith("mark"):
-            paths = [(path.get("class", ""), path.get("d")) for path in group.iter(f"{SVG}path")]
-            run = next(name for name, _ in paths if "run" in name)
-            looks.add((colour, run, next(shape for shape in paths if "glyph" in shape[0])))
-    assert len(looks) == MOST
-
-
-def test_the_page_draws_the_same_plots_and_they_answer_to_the_pointer_and_the_keyboard() -> None:
+def test_the_page_has_the_pictures_of_the_markdown_and_their_numbers_in_words() -> None:
     one = one_of(four())
-    page = webpage(one, {})
-    for chart in (lines_of(recall(one)), lines_of(learning(one))):
-        for panel in chart.panels:
-            for line in panel.lines:
-                assert page.count(f'd="{line.path}"') >= 2, "the line, and what the pointer meets"
-                assert line.detail in Page(page).texts("text")
+    page = Page(webpage(one, {}))
+    sources = [about["src"] for tag, about, _ in page.elements if tag == "img"]
+    assert sources[:4] == [plot.uri for plot in plots(one)]
+    assert sources[4:] == [row_curve(one, place).uri for place in range(4)]
+    assert {text for plot in plots(one) for text in plot.numbers} <= set(page.texts("li"))
 
 
 def test_pictures_are_the_same_bytes_again() -> None:
-    one = one_of(four())
-    assert drawn(one) == drawn(one_of(four()))
+    assert drawn(one_of(four())) == drawn(one_of(four()))
+
+
+points = st.lists(st.tuples(st.floats(0.1, 1e9), st.floats(0, 600)), min_size=1, max_size=12)
+crowded = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=12)
+
+
+@given(points | crowded)
+def test_the_front_is_the_rows_that_no_other_beats_in_both(rows: list[tuple[float, float]]) -> None:
+    best = front(rows)
+    for place, (speed, rsum) in enumerate(rows):
+        beaten = any(a >= speed and b >= rsum and (a > speed or b > rsum) for a, b in rows)
+        assert (place in best) is not beaten
+    assert best, "the best of all is beaten by none"
+
+
+@given(points)
+def test_the_line_passes_through_the_front_and_only_falls(rows: list[tuple[float, float]]) -> None:
+    best = [rows[place] for place in front(rows)]
+    path = steps(best)
+    across, heights = zip(*path, strict=True)
+    assert list(across) == sorted(across) and list(heights) == sorted(heights, reverse=True)
+    assert set(best) <= set(path) and len(path) == 2 * len(best) - 1
+    assert all(a == c or b == d for (a, b), (c, d) in pairwise(path)), "it runs along the axes"

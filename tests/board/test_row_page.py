@@ -112,7 +112,7 @@ def test_the_web_page_has_the_same_in_a_part_that_folds(one: Assessed, known: di
     page = Page(webpage(one, known))
     found = facts(one, known, 0)
     lines = page.lines()
-    assert [tag for tag, _, _ in page.elements].count("details") == 1
+    assert [tag for tag, _, _ in page.elements].count("details") == 1 + 4 + 1, "of the row, of four plots, of its curve"
     for cells in (*found.seeds, *map(list, found.recalls), *map(list, found.costs), *found.published):
         assert cells in lines
     for hard in (*one.evidence.hardest[0].i2t, *one.evidence.hardest[0].t2i):

@@ -28,7 +28,7 @@ from harness.data.tokens import Tokens
 from harness.errors import ConfigError, DataError
 from harness.evaluation.scoring import score_split
 from harness.explain.explanation import Pair, explanation
-from harness.explain.weights import Wanted, best_weights, trained
+from harness.explain.weights import TrialChoice, best_weights, trained
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.method import Inputs, Method, Words
 from harness.trial.batches import hide_words
@@ -428,7 +428,7 @@ def test_a_trial_trains_an_encoder_and_its_weights_are_explained(encoder_project
     assert call("run", "--here", "-q", "--methods", "caan", "-s", "training.encoder_lr=1.0") == 0
     config = load(encoder_project / "harness.toml", [])
     registry = discover(config)
-    trial = trained(config, registry, Wanted("caan", "tiny"))
+    trial = trained(config, registry, TrialChoice("caan", "tiny"))
     result = read_result(trial.folder)
     assert result and result.measures["rsum"] > 0
     dataset = open_dataset(registry.datasets["tiny"], config.data, config.cache)
@@ -437,7 +437,7 @@ def test_a_trial_trains_an_encoder_and_its_weights_are_explained(encoder_project
     assert all(torch.equal(value, kept[key]) for key, value in method.state_dict().items())
     fresh = encoder_of(build_method(registry.methods["caan"], trial.spec.settings, dataset, 0)).state_dict()
     assert any(not torch.equal(value, fresh[key]) for key, value in encoder_of(method).state_dict().items())
-    found = explanation(config, registry, Wanted("caan", "tiny"), Pair("test-0001b", "The RED circles zzz"))
+    found = explanation(config, registry, TrialChoice("caan", "tiny"), Pair("test-0001b", "The RED circles zzz"))
     assert [(word.text, word.is_known) for word in found.words] == [
         ("the", True),
         ("red", True),
@@ -447,7 +447,7 @@ def test_a_trial_trains_an_encoder_and_its_weights_are_explained(encoder_project
     ]
     assert all(len(word.weights) == found.regions for word in found.words)
     scores = score_split(method, dataset.split("test"), CPU).scores
-    one = explanation(config, registry, Wanted("caan", "tiny"), Pair("test-0001b"))
+    one = explanation(config, registry, TrialChoice("caan", "tiny"), Pair("test-0001b"))
     split = dataset.split("test")
     row = split.image_ids.index("test-0001b")
     column = int(split.pairs[split.pairs[:, 0] == row, 1].min())

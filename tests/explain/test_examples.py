@@ -251,6 +251,12 @@ def test_names_on_a_canvas_lie_within_it_and_on_no_other() -> None:
             assert abs(tag.y - other.y) > 11 or abs(tag.x - other.x) >= 5.6 * 7
 
 
+def test_a_name_wider_than_its_canvas_is_cut() -> None:
+    look = Preview((120, 100), None, ((0.0, 0.0, 30.0, 30.0),), ("a very long name of a thing " * 3,))
+    (tag,) = tags(look, 10.0)
+    assert tag.text.startswith("a very long") and tag.text.endswith("…") and len(tag.text) < 30
+
+
 def test_the_command_writes_the_page_of_a_board_and_says_which_have_none(
     project: Path, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:

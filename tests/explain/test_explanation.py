@@ -19,6 +19,7 @@ from boards import HOSTILE
 from PIL import Image
 from tiny_project import Call
 
+from harness.board.drawing import cover, is_within, measured, shortened
 from harness.cli.explain import explain_json
 from harness.cli.main import main
 from harness.config.project import load
@@ -28,8 +29,7 @@ from harness.data.tokens import words
 from harness.errors import UsageError
 from harness.evaluation.scoring import score_split
 from harness.explain.explanation import Explanation, Pair, Word, explanation
-from harness.explain.picture import SCALE, png, svg
-from harness.explain.sheet import TAGS, beside, font, measured, overlap, sheet, shortened, wrapped
+from harness.explain.picture import MARGIN, PIXELS, TAGS, beside, painted, png, regions, strengths, svg, tag_texts
 from harness.explain.weights import TrialChoice, best_weights, trained
 from harness.layouts.opening import open_dataset
 from harness.trial.folder import CHECKPOINT, read_result, write_result, write_spec
@@ -229,10 +229,10 @@ def test_the_command_writes_the_picture_and_tells_all_as_json(
     data = json.loads(capsys.readouterr().out)
     assert data == json.loads(json.dumps(explain_json(one, Path(data["file"]))))
     file = trained_project / f"explain-scan_t2i-{IMAGE}.svg"
-    assert data["file"] == file.name and file.read_bytes() == svg(sheet(one))
+    assert data["file"] == file.name and file.read_bytes() == svg(one)
     code, text = said(call, capsys, "--method", "scan_t2i", "--image", IMAGE, "--seed", "1", "-o", "new/a.PNG")
     assert code == 0 and "new/a.PNG written: scan_t2i/tiny/s1" in text
-    assert (trained_project / "new" / "a.PNG").read_bytes() == png(sheet(one))
+    assert (trained_project / "new" / "a.PNG").read_bytes() == png(one)
 
 
 def texts(data: bytes) -> list[str]:
@@ -240,78 +240,97 @@ def texts(data: bytes) -> list[str]:
 
 
 def test_the_picture_has_a_panel_a_word_with_its_strongest_weights(one: Explanation) -> None:
-    made = sheet(one)
-    data = svg(made)
-    assert data == svg(sheet(one)) and data.count(b"data:image") == 1 and b"http" not in data.split(b">", 1)[1]
+    data = svg(one)
+    assert data == svg(one) and png(one) == png(one) and data.count(b"data:image") == len(one.words) + 1
+    links = [value for node in ElementTree.fromstring(data).iter() for name, value in node.items() if "href" in name]
+    assert links and all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    heads = [word.text + " (unknown)" * (not word.is_known) for word in one.words]
     shown = texts(data)
-    heads = [panel.head.text for panel in made.panels[1:]]
-    assert heads == [word.text + " (unknown)" * (not word.is_known) for word in one.words] and set(heads) <= set(shown)
-    for panel, word in zip(made.panels[1:], one.words, strict=True):
-        digits = [tag.text for tag in panel.tags]
-        strongest = sorted(word.weights, reverse=True)
-        assert digits == [f"{weight:.2f}" for weight in strongest[: len(digits)]] and 1 <= len(digits) <= TAGS
-        assert set(digits) <= set(shown)
-        boxes = [(tag.x, tag.y, measured(tag.text, 11, bold=True), 13.0) for tag in panel.tags]
-        assert not any(overlap(a, b) for n, a in enumerate(boxes) for b in boxes[:n])
+    assert [text for text in shown if text in heads] == heads and one.caption in shown
+    with painted(one, PIXELS) as figure:
+        figure.draw_without_rendering()
+        assert len(figure.axes) == len(one.words) + 1
+        for axes, word in zip(figure.axes[1:], one.words, strict=True):
+            _, *digits = axes.texts
+            strongest = sorted(word.weights, reverse=True)
+            assert [tag.get_text() for tag in digits] == [f"{weight:.2f}" for weight in strongest[: len(digits)]]
+            assert 1 <= len(digits) <= TAGS
+            extents = [tag.get_window_extent().extents for tag in digits]
+            assert all(is_within(extent, axes.bbox.extents) for extent in extents)
+            assert not any(cover(extent, other) for n, extent in enumerate(extents) for other in extents[:n])
+        assert all(is_within(axes.bbox.extents, figure.bbox.extents) for axes in figure.axes)
+
+
+def test_outlines_are_as_strong_as_weights_and_the_strongest_lies_on_top(one: Explanation) -> None:
     most = max(max(word.weights) for word in one.words)
-    for panel, word in zip(made.panels[1:], one.words, strict=True):
-        assert sorted(light.strength for light in panel.lights) == pytest.approx(sorted(w / most for w in word.weights))
-        assert [light.strength for light in panel.lights] == sorted(light.strength for light in panel.lights)
-    for panel in made.panels:  # nothing leaves its place
-        x, y, w, h = panel.box
-        assert x >= 0 and x + w <= made.width and y >= 0 and y + h <= made.height
-        assert all(x - 1 <= tag.x and tag.x + measured(tag.text, tag.size, True) <= x + w for tag in panel.tags)
+    with painted(one, PIXELS) as figure:
+        for axes, word in zip(figure.axes[1:], one.words, strict=True):
+            assert strengths(one, word) == pytest.approx([weight / most for weight in word.weights])
+            opacities = [patch.get_alpha() for patch in axes.patches]
+            assert len(opacities) == 2 * one.regions and opacities == sorted(opacities)
+            order = sorted(range(one.regions), key=lambda region: word.weights[region])
+            x, y, w, h = one.boxes[order[-1]]
+            scale = axes.get_xlim()[1] / regions(one)[0][0]
+            last = axes.patches[-1].get_window_extent(None).transformed(axes.transData.inverted())
+            assert (last.x0, last.y1, last.width) == pytest.approx((x * scale, y * scale, w * scale), abs=0.01) or h < 0
 
 
 def test_a_png_shows_the_region_that_a_word_means(one: Explanation) -> None:
     strong = tuple(Word("here", True, tuple(float(n == region) for n in range(one.regions))) for region in (0, 1))
     boxes = ((10.0, 10.0, 40.0, 40.0), (70.0, 60.0, 50.0, 50.0), *((0.0, 0.0, 1.0, 1.0),) * (one.regions - 2))
-    look = Preview((128, 128), Image.new("RGB", (128, 128), "black"))
-    made = sheet(replace(one, words=strong, boxes=boxes, look=look))
-    drawn = Image.open(io.BytesIO(png(made))).convert("L")
-    assert drawn.size == (round(made.width * SCALE), round(made.height * SCALE))
-    scale = made.panels[0].box[2] / 128
-    for panel, mine, other in zip(made.panels[1:], boxes, (boxes[1], boxes[0]), strict=False):
+    changed = replace(one, words=strong, boxes=boxes, look=Preview((128, 128), Image.new("RGB", (128, 128), "black")))
+    drawn = Image.open(io.BytesIO(png(changed))).convert("L")
+    with painted(changed, PIXELS) as figure:
+        wide, tall = figure.get_size_inches() * 72 * PIXELS
+        panels = [axes.get_position() for axes in figure.axes[1:]]
+    assert drawn.size == (int(wide), int(tall))
+    for panel, mine, other in zip(panels, boxes, (boxes[1], boxes[0]), strict=False):
 
         def middle(box: tuple[float, ...], panel: Any = panel) -> Any:
-            at = [panel.box[n] + (box[n] + 0.75 * box[n + 2]) * scale for n in (0, 1)]
-            return drawn.getpixel((round(at[0] * SCALE), round(at[1] * SCALE)))
+            right, down = ((box[n] + 0.75 * box[n + 2]) / 128 for n in (0, 1))
+            return drawn.getpixel(
+                (int(wide * (panel.x0 + right * panel.width)), int(tall * (1 - panel.y1 + down * panel.height)))
+            )
 
         assert middle(mine) < 20 and middle(other) > 150, "clear where it attends, faded elsewhere"
+    assert drawn.getpixel((2, 2)) == 255, "on white"
 
 
 def test_an_image_without_a_picture_is_boxes_with_names_and_one_without_boxes_is_cells(one: Explanation) -> None:
     labels = tuple(f"thing {n}" for n in range(one.regions))
-    named = svg(sheet(replace(one, look=Preview((128, 128), None, (), labels))))
+    unseen = replace(one, look=Preview((128, 128), None, (), labels))
     strongest = max(range(one.regions), key=lambda n: one.words[0].weights[n])
-    assert f"{one.words[0].weights[strongest]:.2f} thing {strongest}" in texts(named) and b"data:" not in named
-    cells = sheet(replace(one, look=Preview(), boxes=()))
-    assert len(cells.panels[0].lights) == one.regions
+    assert f"{one.words[0].weights[strongest]:.2f} thing {strongest}" in texts(svg(unseen))
+    assert b"data:" not in svg(unseen) and [text for _, text in tag_texts(unseen, None)] == [*labels[:TAGS]]
+    assert not list(tag_texts(one, None)), "a picture shows what its regions are"
+    cells = replace(one, look=Preview(), boxes=())
+    assert len(regions(cells)[1]) == one.regions
     assert any("no boxes" in text for text in texts(svg(cells)))
-    assert Image.open(io.BytesIO(png(cells))).size[0] == round(cells.width * SCALE)
+    assert png(cells).startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("hostile", [*HOSTILE, "\x00\x1b[31m", "mañana 中文 " * 40, "w" * 3000])
+def width_of(text: Any) -> float:
+    return measured(text.get_text(), text.get_size(), text.get_weight() == "bold")
+
+
+@pytest.mark.parametrize("hostile", [*HOSTILE, "$x^2$", "\x00\x1b[31m", "mañana 中文 " * 40, "w" * 3000])
 def test_no_caption_breaks_the_picture(one: Explanation, hostile: str) -> None:
     words = tuple(word._replace(text=hostile, is_known=False) for word in one.words)
-    made = sheet(replace(one, caption=hostile, image=hostile, words=words, look=Preview((128, 128), None)))
-    tree = ElementTree.fromstring(svg(made))
-    assert {node.tag.removeprefix(SVG) for node in tree.iter()} <= {"svg", "title", "rect", "text", "g", "clipPath"}
-    assert all(measured(text.text, text.size, text.bold) <= made.width for text in made.texts)
-    assert png(made).startswith(b"\x89PNG")
-
-
-def test_text_is_wrapped_and_cut_to_fit() -> None:
-    text = "one two three four five six seven eight nine ten"
-    lines = wrapped(text, 120, 13)
-    assert " ".join(lines) == text and all(measured(line, 13) <= 120 for line in lines) and len(lines) > 1
-    assert shortened("abcdefgh" * 9, 60, 13).endswith("…") and measured(shortened("abcdefgh" * 9, 60, 13), 13) <= 60
-    assert font(20).getname()[0] == font(20, bold=True).getname()[0] == "DejaVu Sans"
+    labels = (hostile,) * one.regions
+    changed = replace(one, caption=hostile, image=hostile, words=words, look=Preview((128, 128), None, (), labels))
+    tree = ElementTree.fromstring(svg(changed))
+    expected = {node.tag for node in ElementTree.fromstring(svg(replace(one, look=changed.look))).iter()}
+    assert {node.tag for node in tree.iter()} <= expected
+    assert shortened(hostile, 60) in " ".join(texts(svg(changed))) or len(hostile) > 10
+    with painted(changed, PIXELS) as figure:
+        room = figure.bbox.width - 2 * MARGIN
+        assert all(width_of(text) <= room for text in figure.texts)
+        assert all(width_of(axes.texts[0]) <= axes.bbox.width + 1 for axes in figure.axes)
+    assert png(changed).startswith(b"\x89PNG")
 
 
 def test_a_tag_covers_its_region_only_where_it_fits_into_it() -> None:
-    frame = (100.0, 0.0, 176.0, 176.0)
-    assert beside((120.0, 0.0, 100.0, 9.0), 30, frame) == 122
-    assert beside((120.0, 0.0, 10.0, 9.0), 30, frame) == 133
-    assert beside((260.0, 0.0, 10.0, 9.0), 30, frame) == 227
-    assert 102 <= beside((150.0, 0.0, 100.0, 9.0), 160, frame) <= 114
+    assert beside((20.0, 0.0, 120.0, 9.0), 30, 176) == 22
+    assert beside((20.0, 0.0, 30.0, 9.0), 30, 176) == 33
+    assert beside((160.0, 0.0, 170.0, 9.0), 30, 176) == 127
+    assert 2 <= beside((50.0, 0.0, 150.0, 9.0), 160, 176) <= 14

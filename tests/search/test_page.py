@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from tiny_project import Call, in_a_new_process
 
 from harness.board.cells import safe
+from harness.board.drawing import canvas
 from harness.config.sections import Scalar, Search, Tunable
 from harness.search import plots
 from harness.search.figures import comparison, figure, label, place, steps, ticks
@@ -313,7 +314,7 @@ def test_a_line_leaves_out_what_its_trial_did_not_use_and_the_best_is_drawn_last
     trials = [Ended(n, "complete", dict(own), (float(n),), ended(n).notes) for n, own in enumerate(values)]
     study = StudyRecord("main/scenes/vsepp", IDENTITY, tuple(trials), {"pooling": POOLING, "temperature": TEMPERATURE})
     drawn = figure(study, {})
-    assert [(axis.name, axis.places) for axis in drawn.axes] == [
+    assert [(axis.name, axis.places) for axis in drawn.coordinates] == [
         ("pooling", (1.0, 0.0)),
         ("temperature", (1.0, None)),
         ("rsum on val", (0.0, 1.0)),
@@ -357,8 +358,8 @@ def test_a_figure_is_the_same_bytes_again_and_its_text_is_text(number: int) -> N
     study = replace(record(*trials), importances={"margin": 0.7, "pooling": 0.3} if number > ENOUGH else {})
     made = search_page([study], epochs_of(trials))
     (data,) = made.studies.values()
-    svg = plots.drawn(data, b"")
-    assert svg == plots.drawn(data, b"")
+    svg = plots.study_svg(data)
+    assert svg == plots.study_svg(data)
     titles = {"Best so far over trials", "Best so far over training time", "Learning curves", "rsum on val"}
     assert titles <= set(texts(svg))
     assert ("Importance of settings" in texts(svg)) == (number > ENOUGH)
@@ -366,21 +367,25 @@ def test_a_figure_is_the_same_bytes_again_and_its_text_is_text(number: int) -> N
     assert b"<dc:date>" not in svg and len(svg) < 300_000
 
 
-def test_only_a_figure_that_is_not_there_already_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    trials = list(of_many(3))
-    data = figure(record(*trials), {})
-    svg = plots.drawn(data, b"")
-    assert plots.drawn(data, svg.replace(b"trials", b"tryals")) == svg
-    assert plots.drawn(figure(record(*trials[:2]), {}), svg) != svg
-    monkeypatch.setattr(plots, "study_svg", None)
-    assert plots.drawn(data, svg) is svg
+def test_the_lines_of_methods_differ_and_their_names_are_as_they_are() -> None:
+    names = ("_x_", "$y$", "<z>")
+    studies = [record(ended(0, 1.0), ended(1, 2.0), name=f"main/scenes/{name}") for name in names]
+    numbers = comparison(studies)
+    assert numbers
+    svg = plots.comparison_svg(numbers)
+    assert {*names, "rsum on val"} <= set(texts(svg)) and svg == plots.comparison_svg(numbers)
 
 
-def test_matplotlibs_own_settings_change_nothing() -> None:
-    import matplotlib
-
-    data = figure(record(*of_many(3)), {})
-    with matplotlib.rc_context({"font.size": 30, "text.parse_math": True, "svg.fonttype": "path"}):
-        changed = plots.drawn(data, b"")
-        assert matplotlib.rcParams["font.size"] == 30
-    assert changed == plots.drawn(data, b"")
+def test_no_line_covers_the_labels_of_a_coordinate() -> None:
+    values: list[dict[str, Scalar]] = [{"pooling": "lse", "temperature": 30.0}, {"pooling": "avg"}]
+    trials = [Ended(n, "complete", own, (float(n),), ended(n).notes) for n, own in enumerate(values)]
+    study = StudyRecord("main/scenes/vsepp", IDENTITY, tuple(trials), {"pooling": POOLING, "temperature": TEMPERATURE})
+    with canvas(8.6, 3) as drawing:
+        axes = drawing.subplots()
+        plots.coordinates(axes, figure(study, {}))
+        drawing.draw_without_rendering()
+        labels = [text.get_window_extent().extents for text in axes.texts]
+        lines = [line for each in axes.collections for line in getattr(each, "get_segments", list)()]
+        assert len(labels) == 2 + 4 + 3 and len(lines) == 2 * 2
+        for (start, _), (end, _) in map(axes.transData.transform, lines):
+            assert all(end <= left or right <= start for left, _, right, _ in labels)

@@ -1,0 +1,199 @@
+"""What the plots of a board show, drawn on a figure that is given: intervals, accuracy against throughput, lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from harness.board.cells import label, rsum
+from harness.board.drawing import (
+    BESIDE,
+    BLUE,
+    SIZE,
+    Point,
+    compare_ratios,
+    count_whole,
+    label_ends,
+    label_points,
+    look,
+    measured,
+    shortened,
+)
+from harness.board.evidence import Assessed, LearningCurve
+from harness.board.standings import Board, Standing
+from harness.evaluation.queries import LONGEST
+from harness.evaluation.ranks import DIRECTIONS
+
+if TYPE_CHECKING:
+    from harness.board.drawing import Axes, Figure
+
+NAME = 110.0  # points of a name, at most
+MOST = 8  # rows that are drawn as lines
+MARKED = (1, 2, 5, 10, 20, 50, 100)  # K with a mark
+FEW = 12  # epochs that all have a mark
+SPEED = "score_pairs_per_second"
+
+
+def intervals(figure: Figure, one: Assessed) -> None:
+    """Draw every ranked row with its interval, its mean and its seeds, and its numbers beside them."""
+    board, evidence = one
+    axes = figure.subplots()
+    places = range(len(board.ranked))
+    known = [(place, *evidence.intervals[place]) for place in places if place in evidence.intervals]
+    if known:
+        heights, lows, highs = zip(*known, strict=True)
+        axes.hlines(heights, lows, highs, color=BLUE, alpha=0.6, lw=8, label="95 % interval")
+    means = [row.means["rsum"] for row in board.ranked]
+    axes.plot(means, places, "o", color=BLUE, ms=6, mew=0, label="mean over seeds")
+    seeds = [(trial["rsum"], place + 0.32) for place in places for trial in board.ranked[place].trials]
+    if len(seeds) > len(places):
+        axes.plot(*zip(*seeds, strict=True), "o", color=BLUE, ms=2.6, mew=0, label="one seed")
+    axes.set_yticks(places, [short(row) for row in board.ranked], fontsize=SIZE)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(places) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("rsum", loc="right")
+    texts = [rsum(row) for row in board.ranked]
+    column(axes, 6, texts)
+    column(axes, 16 + max(measured(text, 8) for text in texts), [evidence.letters.get(place, "") for place in places])
+    figure.legend(loc="outside lower left", ncols=3)
+
+
+def column(axes: Axes, right: float, texts: Sequence[str]) -> None:
+    """Write a text for every row, so many points right of the axes."""
+    for place, text in enumerate(texts):
+        axes.annotate(text, (1, place), (right, 0), xycoords=axes.get_yaxis_transform(), fontsize=8, **BESIDE)
+
+
+def short(row: Standing) -> str:
+    """A name that fits beside a mark."""
+    return shortened(label(row), NAME)
+
+
+def comparable(board: Board) -> dict[int, Standing]:
+    """The ranked rows that have the throughput of one machine, by place."""
+    return {place: row for place, row in enumerate(board.ranked) if not excuse(row)}
+
+
+def excuse(row: Standing) -> str:
+    """Why the throughput of a row cannot be drawn; empty where it can."""
+    if not (isfinite(row.means[SPEED]) and row.means[SPEED] > 0):
+        return "no throughput in the store"
+    return "its seeds ran on several machines" if len(row.machines) > 1 else ""
+
+
+def point_of(row: Standing) -> Point:
+    """Throughput and rsum."""
+    return row.means[SPEED], row.means["rsum"]
+
+
+def tradeoff(figure: Figure, board: Board) -> None:
+    """Draw rows by throughput and rsum; those that no other of their machine beats are filled and joined."""
+    axes = figure.subplots()
+    rows = comparable(board)
+    fronts = []
+    for place, machine in enumerate(board.machines):
+        points = [point_of(row) for row in rows.values() if row.machines == (machine,)]
+        if points:
+            fronts.append(steps([points[best] for best in front(points)]))
+            compared(axes, points, fronts[-1], place)
+    compare_ratios(axes, [row.means[SPEED] for row in rows.values()])
+    axes.margins(y=0.12)
+    axes.set_xlabel("score pairs/s", loc="right")
+    axes.set_ylabel("rsum")
+    if len(board.machines) > 1:
+        figure.legend(loc="outside lower left", ncols=4)
+    names = [(short(row), str(place + 1)) for place, row in rows.items()]
+    label_points(axes, [point_of(row) for row in rows.values()], names, fronts)
+
+
+def compared(axes: Axes, points: Sequence[Point], path: Sequence[Point], machine: int) -> None:
+    """Draw the rows of one machine and the path along its front."""
+    style = look(machine) | {"ms": 7, "mew": 1.4, "ls": "none"}
+    axes.plot(*zip(*path, strict=True), color=style["color"], lw=1.6)
+    best = [points[place] for place in front(points)]
+    others = [point for point in points if point not in best]
+    axes.plot(*zip(*best, strict=True), **style | {"mfc": style["color"]}, label=f"machine {machine + 1}")
+    if others:
+        axes.plot(*zip(*others, strict=True), **style | {"mfc": "none"})
+
+
+def steps(points: Sequence[Point]) -> list[Point]:
+    """The path along a front: for every throughput the best rsum of the rows that are as fast."""
+    first, *others = sorted(points)
+    path = [first]
+    for right, below in others:
+        path += [(path[-1][0], below), (right, below)]
+    return path
+
+
+def front(points: Sequence[Point]) -> list[int]:
+    """The places of the points that no other one beats: is as good in both numbers and better in one."""
+    each = enumerate(points)
+    return [n for n, (x, y) in each if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)]
+
+
+def recall(figure: Figure, one: Assessed) -> None:
+    """Draw R@K of the leading rows, a panel per direction."""
+    board, evidence = one
+    places = leading(evidence.profiles)
+    panels = figure.subplots(1, len(DIRECTIONS), sharey=True)
+    for way, axes in enumerate(panels):
+        axes.set_xscale("log")
+        for place in places:
+            marks = [k - 1 for k in MARKED]
+            values = evidence.profiles[place][way]
+            axes.plot(range(1, LONGEST + 1), values, lw=1.6, ms=4, markevery=marks, **look(place))
+        axes.set_xticks(MARKED, [str(k) for k in MARKED])
+        axes.minorticks_off()
+        axes.set_title(DIRECTIONS[way])
+        axes.set_xlabel("K", loc="right")
+    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylabel("R@K (%)")
+    ends = [(float(LONGEST), float(evidence.profiles[place][-1][-1])) for place in places]
+    name_lines(panels[-1], board, places, ends)
+
+
+def learning(figure: Figure, one: Assessed, places: Sequence[int]) -> None:
+    """Draw the learning curves of some rows, with their names."""
+    axes = figure.subplots()
+    curves(axes, one, places)
+    ends = [mean_curve(one.evidence.curves[place])[-1] for place in places]
+    name_lines(axes, one.board, places, ends)
+
+
+def curves(axes: Axes, one: Assessed, places: Sequence[int]) -> None:
+    """Draw learning curves: of each row the mean over seeds, as far as all of them go, and each seed."""
+    for place in places:
+        seeds, style = one.evidence.curves[place], look(place)
+        for curve in seeds if len(seeds) > 1 else ():
+            axes.plot(*zip(*curve.points, strict=True), color=style["color"], lw=0.9, alpha=0.45)
+        mean = mean_curve(seeds)
+        axes.plot(*zip(*mean, strict=True), lw=2, ms=4.5, markevery=max(1, len(mean) // FEW), **style)
+    axes.margins(x=0.03)
+    epochs = {epoch for place in places for curve in one.evidence.curves[place] for epoch, _ in curve.points}
+    if len(epochs) == 1:
+        axes.set_xlim(0, 2 * max(epochs))
+    count_whole(axes.xaxis)
+    axes.set_xlabel("epoch", loc="right")
+    axes.set_ylabel("val rsum")
+
+
+def mean_curve(seeds: Sequence[LearningCurve]) -> list[Point]:
+    """The mean over the epochs that every seed has."""
+    each = [dict(curve.points) for curve in seeds]
+    common = sorted(set.intersection(*(set(one) for one in each)))
+    return [(float(epoch), fmean(one[epoch] for one in each)) for epoch in common]
+
+
+def name_lines(axes: Axes, board: Board, places: Sequence[int], ends: Sequence[Point]) -> None:
+    """Write the names of rows at the ends of their lines."""
+    label_ends(axes, ends, [short(board.ranked[place]) for place in places], [look(place)["color"] for place in places])
+
+
+def leading(known: Mapping[int, object]) -> list[int]:
+    """The rows that are drawn as lines: those of the first few that can be."""
+    return [place for place in sorted(known) if place < MOST]

@@ -1,0 +1,266 @@
+"""Matplotlib as every picture here uses it: one style for light and dark pages, labels that cover nothing, fixed bytes.
+
+The ground is transparent and no ink is black or white, so a picture is legible on a white page and on a dark one. Text
+stays text, measured in the font that matplotlib brings; no clock, locale, or settings of the machine has a say.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from math import floor, log10
+from typing import TYPE_CHECKING, Any, Literal
+from unicodedata import east_asian_width
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure as Figure
+
+POINTS = 72.0  # an inch
+SIZE = 9.0  # points of text
+INK = "#757b82"  # of text and axes; contrast 4.3 to #ffffff and 4.4 to #0d1117
+# Near those of Okabe and Ito; contrast 3.4 or more to both grounds.
+BLUE, VERMILLION, GREEN, PURPLE = COLOURS = ("#1a7fc0", "#d55e00", "#009e73", "#b3558f")
+MARKERS = "os^D"
+DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)))
+FONT = "DejaVu Sans"
+STYLE: Any = {
+    **{"svg.fonttype": "none", "svg.hashsalt": "itm-harness", "svg.image_inline": True},
+    **{"text.parse_math": False, "text.hinting": "none", "text.hinting_factor": 1},
+    **{"font.family": "sans-serif", "font.sans-serif": [FONT], "font.size": SIZE, "figure.dpi": POINTS},
+    **{"figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none"},
+    **{"text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "axes.edgecolor": INK},
+    **{"xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 8, "ytick.labelsize": 8, "grid.color": INK},
+    **{"axes.titlesize": SIZE, "axes.titleweight": "bold", "axes.titlelocation": "left"},
+    **{"axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "axes.formatter.useoffset": False},
+    **{"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.25, "grid.linewidth": 0.8},
+    **{"legend.frameon": False, "legend.fontsize": 8, "legend.borderaxespad": 0, "legend.handletextpad": 0.6},
+    **{"figure.constrained_layout.h_pad": 0.08, "figure.constrained_layout.w_pad": 0.08},
+}
+ABOVE = (0, 11, "center")
+SIDES = (  # of a mark, for its name: points right and up, and which part of the name is there
+    *((8, 0, "left"), (-8, 0, "right"), ABOVE, (0, -11, "center")),
+    *((4, 11, "left"), (4, -11, "left"), (-4, 11, "right"), (-4, -11, "right")),
+)
+AROUND = 5.0  # points of a mark on each side of its middle
+LEADING = 12.0  # points between names in a column
+ASIDE = 22.0  # points between axes and a column of names
+CROWD = 3.0  # powers of ten from which an axis has ticks at those alone
+BESIDE: Any = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
+Point = tuple[float, float]
+Extent = tuple[float, float, float, float]  # low x, low y, high x, high y
+
+
+@contextmanager
+def canvas(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Iterator[Figure]:
+    """An empty figure of so many inches in the project's style, whatever matplotlibrc says."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of characters that the font lacks: the reader has another one
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield Figure(figsize=(width, height), layout=layout)
+
+
+def svg(figure: Figure, title: str, description: str = "") -> bytes:
+    """A figure as SVG, without a date and without the version of matplotlib."""
+    about = {"Title": plain(title), "Description": plain(description) or None, "Date": None, "Creator": None}
+    out = io.BytesIO()
+    figure.savefig(out, format="svg", metadata={**about, "Type": None, "Format": None})
+    return out.getvalue()
+
+
+def png(figure: Figure, scale: float) -> bytes:
+    """A figure as PNG on white, with so many pixels per point."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=scale * POINTS, facecolor="white", metadata={"Software": None})
+    return out.getvalue()
+
+
+def look(place: int) -> dict[str, Any]:
+    """Colour, marker and dashes of a line; sixteen differ, and no two by colour alone."""
+    turn, shape = divmod(place, len(COLOURS))
+    colour = COLOURS[(place + turn) % len(COLOURS)]
+    face = "none" if turn % 2 else colour
+    return {"color": colour, "marker": MARKERS[shape], "ls": DASHES[turn % len(DASHES)], "mfc": face}
+
+
+def add_lines(axes: Axes, paths: Sequence[Sequence[Point]], **style: Any) -> None:
+    """Draw many lines as one collection, which keeps files small."""
+    from matplotlib.collections import LineCollection
+
+    axes.add_collection(LineCollection(paths, **style))
+    axes.autoscale_view()
+
+
+def add_box(axes: Axes, box: Extent, **style: Any) -> None:
+    """Draw a rectangle between two corners."""
+    from matplotlib.patches import Rectangle
+
+    low_x, low_y, high_x, high_y = box
+    axes.add_patch(Rectangle((low_x, low_y), high_x - low_x, high_y - low_y, **style))
+
+
+def count_whole(axis: Axis) -> None:
+    """Set ticks at few whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+
+
+def compare_ratios(axes: Axes, values: Sequence[float]) -> None:
+    """Make the horizontal axis logarithmic, with round ticks on both sides of positive values."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axes.set_xscale("log")
+    ticks = round_ratios(min(values), max(values))
+    axes.set_xlim(min(ticks[0], min(values) / 1.3), max(ticks[-1], max(values) * 1.3))
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
+
+
+def round_ratios(low: float, high: float) -> list[float]:
+    """1, 2, 5 times powers of ten around positive numbers, powers of ten alone where these are many."""
+    powers = range(floor(log10(low)) - 1, floor(log10(high)) + 3)
+    factors = (1, 2, 5) if log10(high / low) < CROWD else (1,)
+    rungs = [float(f"{factor}e{power}") for power in powers for factor in factors]
+    first = max(place for place, rung in enumerate(rungs) if rung <= low)
+    last = min(place for place, rung in enumerate(rungs) if rung >= high)
+    return rungs[first - (first == last) : last + 1 + (first == last)]
+
+
+def thousands(number: float) -> str:
+    """A number of a tick, from a million on in millions."""
+    return f"{number / 1e6:,.6g} M" if number >= 1e6 else f"{number:,.6g}"
+
+
+def label_points(
+    axes: Axes, points: Sequence[Point], names: Sequence[Sequence[str]], paths: Sequence[Sequence[Point]] = ()
+) -> None:
+    """Write beside each point the first of its names that covers no point, no path and no other name.
+
+    Paths run along the axes. Where there is room for none, the last one is taken.
+    """
+    settle(axes)
+    spots = axes.transData.transform(points)
+    taken: list[Extent] = [(x - AROUND, y - AROUND, x + AROUND, y + AROUND) for x, y in spots]
+    for corners in (axes.transData.transform(path) for path in paths):
+        taken += [(min(a, c), min(b, d), max(a, c), max(b, d)) for (a, b), (c, d) in pairwise(corners)]
+    left, low, end, high = axes.bbox.extents
+    for point, spot, versions in zip(points, spots, names, strict=True):
+        options = {extent_of(text, spot, side): (text, side) for text in versions for side in SIDES}
+        extent = unoccupied(options, taken, (left, low, end, high)) or extent_of(versions[-1], spot, ABOVE)
+        text, (right, up, anchor) = options[extent]
+        taken.append(extent)
+        axes.annotate(text, point, (right, up), ha=anchor, **BESIDE)
+
+
+def extent_of(text: str, spot: Point, side: tuple[float, float, str]) -> Extent:
+    """The room that a text takes beside a spot, in points."""
+    right, up, anchor = side
+    width = measured(text, SIZE)
+    left = spot[0] + right - {"left": 0.0, "center": 0.5, "right": 1.0}[anchor] * width
+    return left, spot[1] + up - SIZE / 2 - 1, left + width, spot[1] + up + SIZE / 2 + 1
+
+
+def unoccupied(options: Iterable[Extent], taken: Sequence[Extent], frame: Extent) -> Extent | None:
+    """The first extent that lies within a frame and covers no other; None where there is none."""
+    return next((one for one in options if is_within(one, frame) and not any(cover(one, two) for two in taken)), None)
+
+
+def is_within(one: Extent, frame: Extent) -> bool:
+    """Whether an extent lies in a frame."""
+    return one[0] >= frame[0] and one[1] >= frame[1] and one[2] <= frame[2] and one[3] <= frame[3]
+
+
+def cover(one: Extent, two: Extent) -> bool:
+    """Whether two extents have a part in common."""
+    return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
+
+
+def label_ends(axes: Axes, ends: Sequence[Point], names: Sequence[str], colours: Sequence[str]) -> None:
+    """Write names in a column right of the axes, each joined to the end of its line, none on another."""
+    where = axes.get_yaxis_transform()  # x in shares of the width, y in data
+    heads = [
+        axes.annotate(name, (1, y), (ASIDE, 0), xycoords=where, **BESIDE)
+        for name, (_, y) in zip(names, ends, strict=True)
+    ]
+    settle(axes)
+    _, bottom, right, top = axes.bbox.extents
+    spots = axes.transData.transform(ends)
+    heights = spread([y for _, y in spots], bottom, top)
+    for head, end, (x, y), height, colour in zip(heads, ends, spots, heights, colours, strict=True):
+        head.set_position((ASIDE, height - y))
+        arrow = {"arrowstyle": "-", "color": colour, "lw": 0.8, "alpha": 0.7, "shrinkA": 0, "shrinkB": 2}
+        axes.annotate("", end, (right - x + ASIDE - 3, height - y), arrowprops=arrow, **BESIDE)
+
+
+def settle(axes: Axes) -> None:
+    """Fix the layout of a figure, so that positions within its axes stay what they are."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def spread(heights: Sequence[float], bottom: float, top: float) -> list[float]:
+    """Heights moved apart as little as a column of names needs, between bottom and top; the first of equals on top."""
+    gap = min(LEADING, (top - bottom) / max(1, len(heights) - 1))
+    order = sorted(range(len(heights)), key=lambda place: (heights[place], -place))
+    moved = dict.fromkeys(order, 0.0)
+    least, most = bottom, top
+    for place in order:
+        moved[place] = least = max(heights[place], least)
+        least += gap
+    for place in reversed(order):
+        moved[place] = most = min(moved[place], most)
+        most -= gap
+    return [moved[place] for place in range(len(heights))]
+
+
+def plain(text: str) -> str:
+    """Text on one line, with a mark for every character that cannot be shown."""
+    return "".join(mark if mark.isprintable() else "\ufffd" for mark in " ".join(text.split()))
+
+
+def shortened(text: str, width: float, size: float = SIZE, bold: bool = False) -> str:
+    """Text on one line, cut where it is wider than so many points."""
+    text = plain(text)
+    if measured(text, size, bold) <= width:
+        return text
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = measured(f"{text[:middle].rstrip()}…", size, bold) <= width
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return f"{text[:low].rstrip()}…"
+
+
+def wrapped(text: str, width: float, size: float = SIZE, bold: bool = False, parts: str = r"\S+\s*") -> list[str]:
+    """Text in lines that are no wider than so many points, broken between `parts`, a regular expression."""
+    lines = [""]
+    for part in re.findall(parts, plain(text)):
+        if lines[-1] and measured((lines[-1] + part).rstrip(), size, bold) > width:
+            lines.append("")
+        lines[-1] += part
+    return [shortened(line, width, size, bold) for line in lines]
+
+
+def measured(text: str, size: float, bold: bool = False) -> float:
+    """The width of a text in points; letters of East Asia count as wide, though the font lacks them."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    known = "".join("W" if east_asian_width(mark) in "WF" else mark for mark in text)
+    font = FontProperties(family=[FONT], weight="bold" if bold else "normal", size=size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(text_to_path.get_text_width_height_descent(known, font, False)[0])
