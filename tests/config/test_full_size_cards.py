@@ -122,7 +122,7 @@ def test_exchanged_captions_of_one_size_are_named_as_what_they_are(tmp_path: Pat
     folder = released(tmp_path, "coco", {"testall": "testall", "dev": "dev"})
     captions = lines("coco", "dev")
     (folder / "testall_caps.txt").write_text("\n".join(captions * 5), encoding="utf-8")
-    with pytest.raises(DataError, match=r"testall_caps\.txt, line 1 is 'A child holding .*caption 1 of val.*exchanged"):
+    with pytest.raises(DataError, match=r"testall_caps\.txt, line 1: .*'A child holding .*caption 1 of val.*exchanged"):
         read(tmp_path, narrow("coco"), "test")
 
 
@@ -131,10 +131,10 @@ def test_captions_shifted_by_a_line_are_named_with_their_shift(tmp_path: Path) -
     folder = released(tmp_path, "f30k", {"test": "test"})
     captions = lines("f30k", "test")
     (folder / "test_caps.txt").write_text("\n".join([captions[-1], *captions[:-1]]), encoding="utf-8")
-    with pytest.raises(DataError, match=r"test_caps\.txt, line 1 is .*caption 1 of the card is number 2, 1 off"):
+    with pytest.raises(DataError, match=r"test_caps\.txt, line 1: .*caption 1 of the card is number 2, 1 off"):
         read(tmp_path, narrow("f30k"), "test")
     (folder / "test_caps.txt").write_text("\n".join([*captions[1:], "a caption more"]), encoding="utf-8")
-    with pytest.raises(DataError, match=r"test_caps\.txt, line 1 is .*caption 2500 of the card is number 2499, 1 off"):
+    with pytest.raises(DataError, match=r"test_caps\.txt, line 1: .*caption 2500 of the card is number 2499, 1 off"):
         read(tmp_path, narrow("f30k"), "test")
 
 
