@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -43,7 +43,7 @@ FRONT = {
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens",
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries ranking_files rankings ranks records score_files"
-    " scoring shortlists statistics streaming",
+    " scoring statistics streaming",
     "trial": "checkpoint device environment external folder results steps",
     "executors": "executor ray_cluster",
     "tracking": "artifacts columns frame log result_store store tracker",
@@ -157,8 +157,41 @@ def test_the_table_of_packages_has_no_circle_and_no_door_to_nowhere() -> None:
     assert doors <= set(MODULES), f"doors to nowhere: {doors - set(MODULES)}"
 
 
-def test_modules_make_no_circle() -> None:
-    graphlib.TopologicalSorter({module: modules(file) for module, file in MODULES.items()}).prepare()
+def test_what_the_tables_allow_is_used() -> None:
+    used = {(package_of(module), imported) for module, file in MODULES.items() for imported in modules(file)}
+    arrows = {(own, package_of(other) or other) for own, other in used}
+    unused = {
+        f"{own} -> {other}" for own, names in PACKAGES.items() for other in names.split() if (own, other) not in arrows
+    }
+    assert not unused, "allowed and not used"
+    opened = {other for own, other in used if own != package_of(other)}
+    doors = {f"{package}.{name}" for package, names in FRONT.items() for name in names.split()}
+    closed = {door for door in doors - opened if package_of(door) != "blocks"}  # those are for anybody's method
+    assert not closed, "doors that nobody uses"
+
+
+def circle(imports_of: Mapping[str, set[str]]) -> list[str]:
+    try:
+        graphlib.TopologicalSorter(imports_of).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_modules_make_no_circle_and_a_planted_one_is_seen() -> None:
+    graph = {module: modules(file) for module, file in MODULES.items()}
+    assert not circle(graph)
+    planted = {**graph, "config.toml": {*graph["config.toml"], "config.project"}}
+    assert {"config.toml", "config.project"} <= set(circle(planted))
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for module, file in MODULES.items():
+        for node in tree(file).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+    assert not {name: modules for name, modules in homes.items() if len(modules) > 1}
 
 
 def test_every_package_is_flat_small_and_begins_with_a_docstring_alone() -> None:
@@ -183,6 +216,9 @@ def test_the_page_of_the_architecture_names_every_package_with_what_it_imports()
 def test_each_heavy_library_has_its_door(library: str) -> None:
     users = {module for module, file in MODULES.items() if library in libraries(file)}
     doors = LIBRARIES[library].split()
+    assert len({package_of(door) for door in doors}) == 1 or library in ("torch", "transformers"), (
+        "one folder a library"
+    )
     assert not {user for user in users if user not in doors and f"{package_of(user)}.*" not in doors}
 
 
