@@ -73,8 +73,7 @@ class Reader(Protocol):
     def __init__(self, place: Place) -> None: ...
 
     @staticmethod
-    def files(place: Place) -> list[str]:
-        """Names of the files that it reads, relative to the folder."""
+    def files(place: Place) -> list[str]: ...
 
     def read(self, split: str) -> Content: ...
 

@@ -189,7 +189,6 @@ class Tokens:
 
     @property
     def unknown_only(self) -> int:
-        """How many captions hold no word of the vocabulary."""
         known = np.concatenate([[0], np.cumsum(~np.isin(self.ids, self.special_ids.no_words))])
         return int((np.diff(known[self.starts]) == 0).sum())
 

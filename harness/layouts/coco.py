@@ -73,8 +73,6 @@ class Annotations(NamedTuple):
 
 
 class Coco:
-    """Reader of the layout: the files are read once for all splits."""
-
     version: ClassVar[int] = VERSION
 
     def __init__(self, place: Place) -> None:

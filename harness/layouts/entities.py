@@ -107,7 +107,6 @@ class Entities:
         return Preview(entry.size, boxes=boxes, labels=tuple(labels))
 
     def describe(self, entry: EntityImage) -> NDArray[np.float32]:
-        """The regions of one image, (R, F), as the card's option `regions` has them."""
         places = geometry(entry.corners, *entry.size)
         return np.concatenate([BESIDE[self.options.regions](self, entry), places], axis=1).astype(np.float32)
 

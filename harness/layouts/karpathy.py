@@ -44,8 +44,6 @@ Images = list[dict[str, Any]]
 
 
 class Karpathy:
-    """Reader of the layout: the file is parsed once, then a split's captions are read from the cache."""
-
     version: ClassVar[int] = VERSION
 
     def __init__(self, place: Place) -> None:

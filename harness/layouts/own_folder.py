@@ -33,8 +33,6 @@ Captions = dict[str, list[tuple[int, str]]]  # by image id, each with its line
 
 
 class OwnFolder:
-    """Reader of the layout: the files are parsed once, then a split's captions are read from the cache."""
-
     version: ClassVar[int] = VERSION
 
     def __init__(self, place: Place) -> None:

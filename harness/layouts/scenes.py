@@ -63,7 +63,6 @@ class Scenes:
         return _content(split, load_arrays(path))
 
     def preview(self, image: str) -> Preview:
-        """The picture of an image id, drawn again, and its regions; nothing where no picture has that id."""
         parts = re.fullmatch(rf"({'|'.join(SPLITS)})-(\d+)([a-d])", image)
         if parts is None:
             return Preview()

@@ -107,7 +107,6 @@ class StoredRegions:
         return all(one in self._rows for one in ids)
 
     def preview(self, image: str) -> Preview:
-        """Size and boxes of an image; nothing where it is not there or the store does not know them."""
         row = self._rows.get(image)
         if row is None:
             return Preview()
