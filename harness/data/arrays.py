@@ -19,8 +19,6 @@ HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 
 
 class Header(NamedTuple):
-    """What an .npy file promises."""
-
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fortran: bool

@@ -61,10 +61,7 @@ def checked_sha256(place: Place, name: str) -> str:
 
 
 def folder_sha256(cache: Path, folder: Path) -> str:
-    """Hex sha256 over names and contents of the files of a folder, those of its subfolders left out.
-
-    Worked out again only when a name, a size or a time of change is another. DataError where it cannot be read.
-    """
+    """Hex sha256 over names and contents of a folder's own files, those of subfolders left out; remembered."""
     try:
         with os.scandir(folder) as entries:
             stats = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
@@ -111,12 +108,10 @@ def _facts(cache: Path) -> dict[str, str]:
 
 @lru_cache(maxsize=4)
 def _parsed(file: Path, inode: int, changed: int) -> Any:
-    """The content of a JSON file that is replaced as a whole: parsed once per replacement."""
     return json.loads(file.read_text(encoding="utf-8"))
 
 
 def save(path: Path, content: str | bytes) -> None:
-    """Write a file of the cache, replaced atomically; StoreError where it cannot be written."""
     with writing(path):
         write_atomic(path, content)
 

@@ -22,7 +22,6 @@ Kind = Literal["image", "caption"]
 
 
 def by_number(kind: Kind, index: int) -> Location:
-    """An image or a caption by its number in the split, from 0, where its reader does not say more."""
     return Location("", f"{kind} {index}")
 
 
@@ -38,7 +37,6 @@ class Content:
     location: Callable[[Kind, int], Location] = by_number  # of an image or a caption, by its number
 
     def first(self, images: int) -> Content:
-        """The first images only, and the captions that match them."""
         pairs = self.pairs[self.pairs[:, 0] < images]
         rows, column = np.unique(pairs[:, 1], return_inverse=True)
         return replace(
@@ -62,8 +60,6 @@ class Preview(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where one dataset lies: its card, its own folder, and a cache for what is worked out of its files."""
-
     card: DatasetCard
     folder: Path
     cache: Path
@@ -77,11 +73,9 @@ class Reader(Protocol):
     def __init__(self, place: Place) -> None: ...
 
     @staticmethod
-    def files(place: Place) -> list[str]:
-        """Names of the files that it reads, relative to the folder."""
+    def files(place: Place) -> list[str]: ...
 
-    def read(self, split: str) -> Content:
-        """One split."""
+    def read(self, split: str) -> Content: ...
 
 
 def option(place: Place, name: str, default: Scalar | None = None) -> str:
@@ -98,6 +92,14 @@ def whole(place: Place, name: str, default: int | None = None) -> int:
     if not text.isdigit():
         raise ConfigError(f"{place.card.path}: 'options.{name}' is {text!r}; a whole number is needed")
     return int(text)
+
+
+def is_allowed(place: Place, name: str, other: str) -> bool:
+    """Whether an option is `other` and not 'refuse', its default; ConfigError where it is neither."""
+    choice = option(place, name, "refuse")
+    if choice not in ("refuse", other):
+        raise ConfigError(f"{place.card.path}: 'options.{name}' is {choice!r}; it can be 'refuse' or {other!r}")
+    return choice == other
 
 
 def pairs_of(counts: list[int]) -> Ints:

@@ -51,13 +51,11 @@ class Dataset:
 
     @property
     def encoder(self) -> Path | None:
-        """The folder of the text encoder that the card names."""
         name = self.card.text.encoder
         return _home(self._place, self._root, name).folder / name if name else None
 
     @property
     def vectors(self) -> WordVectors | None:
-        """The word vectors that the card names, of the words of the vocabulary; read once, then from the cache."""
         name = self.card.text.vectors
         if not name:
             return None
@@ -89,7 +87,6 @@ class Dataset:
         return {name: int(split.tokens.cut.sum()) for name, split in self._splits.items()}
 
     def _content(self, name: str) -> Content:
-        """A whole split that matches its card."""
         if name not in self.card.splits:
             raise DataError(f"{self.card.name}: {unknown('split', name, self.card.splits)}")
         if name not in self._whole:
@@ -108,7 +105,6 @@ class Dataset:
         return Vocabulary.read(path)
 
     def _build_vocabulary(self, path: Path) -> None:
-        """Write the words of the vocabulary splits, and these splits' tokens: to cut captions takes longest."""
         captions = {
             name: [[*map(sys.intern, tokenizer.words(caption))] for caption in self._content(name).captions]
             for name in self.card.text.vocabulary_splits
@@ -120,7 +116,6 @@ class Dataset:
         save(path, vocabulary.json())
 
     def _tokens(self, name: str) -> Tokens:
-        """Ids of a whole split's captions, worked out once."""
         path = self._word_file(f"{name}.npz")
         if not path.is_file():
             _ = self.vocabulary  # which, when it is built, writes the tokens of its own splits
@@ -131,7 +126,6 @@ class Dataset:
         return Tokens.of(load_arrays(path))
 
     def _word_file(self, name: str) -> Path:
-        """The file of the cache for words worked out once: by the data and by the tokenizer."""
         by = f"tokenizers{tokenizers_version()}" if self.card.text.encoder else f"nltk{version('nltk')}"
         return self._place.cache / "words" / f"{self.fingerprint[:16]}-{by}-{name}"
 
@@ -174,10 +168,7 @@ def _absent(place: Place, root: Path, key: str, what_to_do: str) -> DataError:
 
 
 def fingerprint_of(place: Place, root: Path, reader: type[Reader]) -> str:
-    """Hex sha256 of what decides results: the card's deciding fields, the content of its files, the reader's version.
-
-    Files are hashed once and remembered by size and time of change. DataError where one is absent or another.
-    """
+    """Hex sha256 of what decides results: the card's deciding fields, its files, the reader's version."""
     names = list(dict.fromkeys([*reader.files(place), *filter(None, [place.card.text.vocabulary])]))
     require(place, names)
     text = place.card.text

@@ -18,17 +18,13 @@ from harness.files import read_json, sha256
 
 
 def read_galleries(place: Place, split: str, image_ids: Sequence[str]) -> dict[str, Ints]:
-    """Of every protocol of a split with a gallery, by the protocol's name: the numbers of its images, in its order.
-
-    DataError where a file is absent, damaged, not the card's, or names an image that the split has not.
-    """
+    """The numbers of every gallery's images in its order, by the name of its protocol; DataError names a wrong file."""
     protocols = [one for one in place.card.protocols if one.gallery and one.split == split]
     rows = {image: number for number, image in enumerate(image_ids)} if protocols else {}
     return {one.name: gallery_rows(place.folder / one.gallery, one, rows) for one in protocols}
 
 
 def gallery_rows(path: Path, protocol: ProtocolCard, rows: dict[str, int]) -> Ints:
-    """The numbers of a gallery's images, (g,)."""
     ids = read_gallery(path, protocol.gallery_sha256)
     for entry, image in enumerate(ids):
         if image not in rows:
@@ -54,7 +50,6 @@ def read_gallery(path: Path, expected: str) -> list[str]:
 
 
 def ids_of(path: Path, values: object) -> list[str]:
-    """Ids as text; DataError names the entry that is none, or stands for the second time."""
     if not isinstance(values, list) or not values:
         raise DataError(f"a JSON list of image ids is expected, found {values!r:.60}; correct it", Location(path))
     for entry, image in enumerate(values):

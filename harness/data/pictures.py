@@ -17,18 +17,12 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 class PictureFiles(NamedTuple):
-    """The pictures of a folder."""
-
     files: dict[str, Path]  # by id, in the order of the ids
     others: int  # files of other kinds, which were left out
 
 
 def find_pictures(folder: Path) -> PictureFiles:
-    """The pictures of a folder and of the folders in it; the id of one is its file's name without the suffix.
-
-    Hidden files are passed over. DataError where there is none, an id stands twice or is no line of text, a folder
-    cannot be read, or a link leads back to a folder that was met already.
-    """
+    """The pictures below a folder but hidden ones, by file name without suffix; DataError where an id stands twice."""
     if not folder.is_dir():
         raise DataError("no folder; name the one that holds the pictures", Location(folder))
     paths = _files(folder)
@@ -45,7 +39,6 @@ def find_pictures(folder: Path) -> PictureFiles:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files below a folder but hidden ones, links to folders followed."""
     met: dict[Path, Path] = {}
     paths: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
@@ -71,10 +64,7 @@ def _checked(path: Path) -> str:
 
 
 def read_picture(file: Path) -> Image.Image:
-    """A JPEG, PNG or WebP file in RGB, turned as its EXIF says; DataError where it is none or was cut short.
-
-    What is transparent becomes white; 16 bits of grey are scaled to 8. Colour profiles are left out of account.
-    """
+    """A JPEG, PNG or WebP file in RGB, turned as its EXIF says, transparency white; DataError where it is none."""
     try:
         with Image.open(file, formats=FORMATS) as picture:
             return as_rgb(ImageOps.exif_transpose(picture))
@@ -83,7 +73,6 @@ def read_picture(file: Path) -> Image.Image:
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
-    """A picture of any mode in RGB."""
     if picture.mode.startswith("I"):  # Pillow would cut its values off at 255
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:

@@ -36,8 +36,6 @@ AGAIN = "make the store again with `harness data convert` or `harness data extra
 
 
 class StoreFacts(BaseModel):
-    """store.json."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
@@ -51,8 +49,6 @@ class StoreFacts(BaseModel):
 
 
 class RegionStore(NamedTuple):
-    """A store, opened."""
-
     facts: StoreFacts
     ids: tuple[str, ...]  # N
     images: Regions
@@ -61,19 +57,14 @@ class RegionStore(NamedTuple):
 
 
 Tell = Callable[[int], object]  # how far it is
-
-
 Watch = Callable[[int, int], AbstractContextManager[Tell]]  # how far it has to go, and how far it is already
 
 
 def unwatched(total: int, done: int) -> AbstractContextManager[Tell]:
-    """No bar."""
     return nullcontext(lambda _: None)
 
 
 class WrittenStore(NamedTuple):
-    """A store, and what was done for it."""
-
     folder: Path
     facts: StoreFacts
     before: int  # images that were there already
@@ -82,7 +73,6 @@ class WrittenStore(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """What the store's numbers take on the disk."""
         return sum((self.folder / name).stat().st_size for name in store_files(self.folder))
 
 
@@ -93,10 +83,7 @@ def store_files(folder: Path) -> list[str]:
 
 
 def open_store(folder: Path, cache: Path) -> RegionStore:
-    """The store in a folder; DataError where it is incomplete, damaged or holds what is no finite number.
-
-    Nothing of the regions is read, but once to see that they are finite; that is remembered in `cache`.
-    """
+    """The store in a folder; DataError where it is incomplete or damaged. `cache` remembers that numbers are finite."""
     facts = read_facts(folder)
     rows = _array(folder / REGIONS, (facts.regions, facts.width), facts.dtype)
     offsets = read_offsets(folder / OFFSETS, facts)
@@ -108,7 +95,7 @@ def open_store(folder: Path, cache: Path) -> RegionStore:
         ids,
         _regions(rows, offsets),
         None if boxes is None else Ragged(boxes, offsets),
-        read_sizes(folder / SIZES, facts) if facts.sizes else None,
+        _whole_numbers(folder / SIZES, (facts.images, 2), "int32").astype(np.int32) if facts.sizes else None,
     )
 
 
@@ -139,7 +126,6 @@ def read_offsets(path: Path, facts: StoreFacts) -> Ints:
 
 
 def read_ids(path: Path, facts: StoreFacts) -> tuple[str, ...]:
-    """The images' ids; DataError where one is missing or stands twice."""
     ids = read_lines(path, "is one image's id")
     if len(ids) != facts.images:
         raise DataError(f"has {len(ids):,} lines, {FACTS} promises {facts.images:,} images; {AGAIN}", Location(path))
@@ -147,11 +133,6 @@ def read_ids(path: Path, facts: StoreFacts) -> tuple[str, ...]:
     if second is not None:
         raise DataError(f"image {ids[second]} stands twice; {AGAIN}", Location(path, f"line {second + 1}"))
     return tuple(ids)
-
-
-def read_sizes(path: Path, facts: StoreFacts) -> NDArray[np.int32]:
-    """Width and height of every image in pixels, (N, 2)."""
-    return _whole_numbers(path, (facts.images, 2), "int32").astype(np.int32)
 
 
 def _regions(rows: NDArray[Any], offsets: Ints) -> Regions:
@@ -163,7 +144,6 @@ def _regions(rows: NDArray[Any], offsets: Ints) -> Regions:
 
 
 def _array(path: Path, shape: tuple[int, int], dtype: str) -> NDArray[Any]:
-    """Floats of a shape and type, memory-mapped."""
     _present(path)
     array = open_array(path, ("regions", "width"))
     if array.shape != shape or array.dtype != dtype:
@@ -173,7 +153,6 @@ def _array(path: Path, shape: tuple[int, int], dtype: str) -> NDArray[Any]:
 
 
 def _whole_numbers(path: Path, shape: tuple[int, ...], dtype: str) -> Ints:
-    """Whole numbers of a shape and type."""
     _present(path)
     header = read_header(path)
     if header.shape != shape or header.dtype != dtype:

@@ -31,8 +31,6 @@ Dtype = Literal["float32", "float16"]
 
 
 class JournalLine(NamedTuple):
-    """A line of the journal: an image that is in the files."""
-
     id: str
     regions: int
     width: int
@@ -41,11 +39,7 @@ class JournalLine(NamedTuple):
 
 
 class RegionWriter:
-    """One store being written; a context, so that what is written is kept when the work is interrupted.
-
-    `origin` says what it is made of; unfinished work goes on only where that is the same. StoreError where the folder
-    cannot be written, holds a finished store or other unfinished work, or has another writer.
-    """
+    """One store being written, as a context; unfinished work goes on where `origin`, its source, is the same."""
 
     def __init__(self, folder: Path, dtype: Dtype, origin: dict[str, Any]) -> None:
         self.folder = folder
@@ -60,7 +54,6 @@ class RegionWriter:
 
     @property
     def done(self) -> KeysView[str]:
-        """Ids of the images that are written."""
         return self.places.keys()
 
     @property
@@ -105,10 +98,7 @@ class RegionWriter:
         size: tuple[int, int] | None = None,
         at: int = 0,
     ) -> None:
-        """Append one image: regions (R, F), boxes (R, 4) as x, y, width, height in pixels, size as width, height.
-
-        DataError names the image where its numbers are not finite in the store's type, or it is unlike those before.
-        """
+        """Append one image: regions (R, F), boxes (R, 4) as x, y, width, height in pixels, size as width, height."""
         self._check_like_others(image, regions, boxes, size)
         rows = self._as_stored(image, regions)
         try:
@@ -123,7 +113,6 @@ class RegionWriter:
             raise self._unwritable(error) from error
 
     def ends_with(self, image: str, regions: NDArray[Any]) -> bool:
-        """Whether this image (R, F) is the last one that is written, with these numbers."""
         last = self._last
         if last is None or (last.id, last.regions, last.width) != (image, *regions.shape):
             return False
@@ -134,10 +123,7 @@ class RegionWriter:
         return bool((stored == self._as_stored(image, regions).ravel()).all())
 
     def finish(self, **known: Any) -> StoreFacts:
-        """Give the files their names, store.json last; DataError where no image was written.
-
-        `known` is what the origin should tell beside, where that is not known before the end.
-        """
+        """Give the files their names, store.json last; `known` joins the origin. DataError where there is no image."""
         if self._last is None:
             raise DataError(f"{self.folder}: not one image was found for the store; see to its source")
         try:
@@ -161,7 +147,6 @@ class RegionWriter:
     def _check_like_others(
         self, image: str, regions: NDArray[Any], boxes: NDArray[Any] | None, size: tuple[int, int] | None
     ) -> None:
-        """DataError where an image cannot follow those that are written."""
         where, last = f"image {image!r}", self._last
         if image in self.done:
             raise DataError(f"{where} stands twice; take one of the two out")
@@ -174,12 +159,10 @@ class RegionWriter:
         if last and last.width != regions.shape[1]:
             raise DataError(f"{where} has {regions.shape[1]} numbers a region, those before it have {last.width}")
         if last and ((BOXES in self._files) != (boxes is not None) or (last.size is None) != (size is None)):
-            raise DataError(
-                f"{where} differs from those before it in having boxes or a size; give all of them, or none"
-            )
+            message = "differs from those before it in having boxes or a size; give all of them, or none"
+            raise DataError(f"{where} {message}")
 
     def _as_stored(self, image: str, regions: NDArray[Any]) -> NDArray[Any]:
-        """The regions in the store's type; DataError where they are not finite in it."""
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(regions, dtype=self.dtype)
         if not np.isfinite(rows).all():
@@ -215,7 +198,6 @@ class RegionWriter:
         self._committed = time.monotonic()
 
     def _resume(self) -> None:
-        """Take up what an earlier writer left, or begin."""
         head = _line({"origin": self.origin, "dtype": self.dtype.name})
         first, *lines = _whole_lines(self.folder / JOURNAL) or [head]
         strange = [name for name in STORE_FILES if (self.folder / name).exists()]
@@ -236,18 +218,14 @@ class RegionWriter:
         write_atomic(self.folder / JOURNAL, head + b"".join(map(_line, self._entries)))
 
     def _in_files(self, entries: list[JournalLine]) -> list[JournalLine]:
-        """Those of the journal's entries whose numbers lie in the files."""
         room = {name: self._size(name) for name in (REGIONS, BOXES)}
-        ends = HEAD + np.cumsum(
-            [entry.regions * entry.width * self.dtype.itemsize for entry in entries], dtype=np.int64
-        )
-        whole = ends <= room[REGIONS]
+        rows = np.cumsum([entry.regions for entry in entries], dtype=np.int64)  # whose width is one
+        whole = HEAD + rows * (entries[0].width * self.dtype.itemsize if entries else 0) <= room[REGIONS]
         if room[BOXES]:
-            whole &= HEAD + np.cumsum([entry.regions * 16 for entry in entries], dtype=np.int64) <= room[BOXES]
+            whole &= HEAD + rows * 16 <= room[BOXES]
         return entries[: int(whole.sum())]
 
     def _reopen(self) -> None:
-        """The files cut to what the journal tells, open at their ends."""
         rows = sum(entry.regions for entry in self._entries)
         if not rows:
             return
@@ -286,7 +264,6 @@ class RegionWriter:
         (self.folder / (name + PART)).replace(self.folder / name)
 
     def _write_tables(self) -> None:
-        """What is known of each image."""
         begins = offsets([entry.regions for entry in self._entries])
         write_atomic(self.folder / OFFSETS, npy(begins))
         write_atomic(self.folder / IDS, "".join(f"{entry.id}\n" for entry in self._entries))
@@ -294,9 +271,8 @@ class RegionWriter:
             write_atomic(self.folder / SIZES, npy(np.array([entry.size for entry in self._entries], dtype=np.int32)))
 
     def _unwritable(self, error: OSError) -> StoreError:
-        return StoreError(
-            f"{self.folder} cannot be written ({error}); see to its rights and room, then run again: it goes on"
-        )
+        advice = "see to its rights and room, then run again: it goes on"
+        return StoreError(f"{self.folder} cannot be written ({error}); {advice}")
 
 
 def discard(folder: Path) -> None:

@@ -26,7 +26,6 @@ class Regions(ABC):
 
     @property
     def width(self) -> int:
-        """F."""
         return int(self.rows.shape[1])
 
     @property
@@ -63,15 +62,11 @@ class Regions(ABC):
         """The regions of some images, by their numbers (n,) and in that order; nothing is copied."""
 
     def first(self, images: int) -> Regions:
-        """The regions of the first images."""
         return self.choose(np.arange(min(images, len(self))))
 
 
 class Ragged(Regions):
-    """Regions of many images one below the other, rows (S, F) float; those of image i begin at row `starts[i]`.
-
-    So images of another order than the file's are read without a copy.
-    """
+    """Regions of many images one below the other, rows (S, F) float; those of image i begin at row `starts[i]`."""
 
     def __init__(
         self, rows: NDArray[Any], offsets: NDArray[np.integer[Any]], starts: NDArray[np.integer[Any]] | None = None
@@ -83,15 +78,12 @@ class Ragged(Regions):
 
     @classmethod
     def stack(cls, images: Sequence[NDArray[Any]]) -> Ragged:
-        """Of one (R, F) array an image."""
         return cls(np.concatenate(images).astype(np.float32, copy=False), offsets([len(image) for image in images]))
 
     def fetch(self, places: Ints, out: NDArray[Any]) -> None:
-        """Where images lie in order, a place is a row."""
         take(self.rows, places if self._in_order else self._rows_at(places), out)
 
     def choose(self, images: Ints) -> Ragged:
-        """Some images in their order."""
         return Ragged(self.rows, offsets(self.counts[images]), self.starts[images])
 
     def _rows_at(self, places: Ints) -> Ints:
@@ -101,10 +93,7 @@ class Ragged(Regions):
 
 
 class PaddedArray(Regions):
-    """Regions as one array (rows, R, F) in C order, usually memory-mapped; `at` (N,) tells the row of each image.
-
-    So images of another order than the file's, or that it repeats once a caption, are read without a copy.
-    """
+    """Regions as one array (rows, R, F) in C order, usually memory-mapped; `at` (N,) tells the row of each image."""
 
     def __init__(self, array: NDArray[Any], at: Ints) -> None:
         self.array = array
@@ -122,11 +111,9 @@ class PaddedArray(Regions):
             take(self.rows, np.where(places < 0, -1, rows), out)
 
     def choose(self, images: Ints) -> PaddedArray:
-        """Some images in their order."""
         return PaddedArray(self.array, self.at[images])
 
     def _whole(self, places: Ints) -> bool:
-        """Whether each row of places is one image."""
         each = self.array.shape[1]
         if places.ndim != 2 or places.shape[1] != each or (places[:, 0] % each).any():
             return False

@@ -17,16 +17,12 @@ from harness.errors import NOWHERE, DataError, Location
 
 @dataclass(frozen=True, kw_only=True)
 class Split(Content):
-    """One split that matches its card, with its captions encoded."""
-
     name: str
     tokens: Tokens
     galleries: Mapping[str, Ints] = field(default_factory=dict)  # of a protocol with a gallery of its own: its images
 
 
 class Problem(NamedTuple):
-    """One thing in which a split differs from its card."""
-
     code: str  # a stable name
     message: str  # with both numbers, and what to do
     location: Location = NOWHERE
@@ -39,7 +35,6 @@ def check_split(card: DatasetCard, name: str, content: Content) -> None:
 
 
 def mismatches(card: DatasetCard, name: str, content: Content) -> Iterator[Problem]:
-    """Everything in which a split differs from its card."""
     yield from _sizes(card, name, content)
     counts = content.images.counts
     for wrong, what in (
@@ -74,7 +69,6 @@ def _sizes(card: DatasetCard, name: str, content: Content) -> Iterator[Problem]:
 
 
 def _unmatched(content: Content) -> Iterator[Problem]:
-    """Images without a caption and captions without an image."""
     kinds: tuple[tuple[Kind, Kind, int], ...] = (
         ("image", "caption", len(content.images)),
         ("caption", "image", len(content.captions)),
@@ -88,7 +82,6 @@ def _unmatched(content: Content) -> Iterator[Problem]:
 
 
 def _disorder(card: DatasetCard, name: str, content: Content) -> Iterator[Problem]:
-    """The first known caption of the card that is not at its line: what is there, and where it is instead."""
     captions = content.captions
     for known in (one for one in card.order if one.split == name and one.line <= len(content.captions)):
         caption = captions[known.line - 1].strip()
@@ -100,7 +93,6 @@ def _disorder(card: DatasetCard, name: str, content: Content) -> Iterator[Proble
 
 
 def _whereabouts(card: DatasetCard, known: KnownCaption, caption: str, captions: tuple[str, ...]) -> str:
-    """What a caption out of its place says of its file."""
     others = [one for one in card.order if one.split != known.split and one.caption.strip() == caption]
     if others:
         return f"that is caption {others[0].line} of {others[0].split}: the files of two splits are exchanged"

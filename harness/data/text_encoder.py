@@ -6,10 +6,10 @@ Nothing is downloaded, no code of the folder is run, and weights are read from s
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,7 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 def encoder_files(folder: Path) -> list[str]:
-    """The files of an encoder's folder that decide what it does, by name; DataError where one that it needs is absent.
-
-    A folder whose weights are a pickle alone is refused: pickles are never loaded.
-    """
+    """Names of the files of a folder that decide what an encoder does; DataError where one is absent."""
     names = sorted(path.name for path in folder.iterdir() if path.suffix in DECIDING and path.is_file())
     if CONFIG not in names:
         raise DataError(f"has no {CONFIG}, so it is no model of Hugging Face; {how_to_get(folder)}", Location(folder))
@@ -47,12 +44,10 @@ def encoder_files(folder: Path) -> list[str]:
 
 
 def how_to_get(folder: Path) -> str:
-    """What puts a model there."""
     return f"get it by `hf download NAME --local-dir {folder}`, with the model's name on huggingface.co"
 
 
 def how_to_convert(folder: Path) -> str:
-    """What puts weights in safetensors there: of a pickle that is there, else by a download."""
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     if not pickles:
         return how_to_get(folder)
@@ -76,28 +71,23 @@ def _check_weights(path: Path) -> None:
 
 
 class PretrainedTokenizer:
-    """The tokenizer of an encoder's folder, a `tokens.Tokenizer`: ids with its own specials.
-
-    A caption is cut to what the encoder takes: the tokenizer's limit, or the encoder's positions. Where the tokenizer
-    names none, so many positions are left out as encoders that count them from behind their pad id (RoBERTa) lack.
-    """
+    """A `tokens.Tokenizer` of a folder; cuts captions to the tokenizer's limit or the encoder's positions."""
 
     def __init__(self, folder: Path) -> None:
         library = transformers()
-        with Reading(folder):
+        with _reading(folder):
             config = library.AutoConfig.from_pretrained(folder, **LOCAL)
             self._tokenizer = library.AutoTokenizer.from_pretrained(folder, config=config, **LOCAL)
         self.special_ids = special_ids_of(self._tokenizer, folder)
         positions = getattr(config, "max_position_embeddings", None) or 0
         self._limit = int(min(self._tokenizer.model_max_length, positions if positions > 0 else NO_LIMIT))
-        if self._tokenizer.model_max_length > NO_LIMIT:
+        if self._tokenizer.model_max_length > NO_LIMIT:  # RoBERTa and its like count positions from behind the pad id
             self._limit -= self.special_ids.pad + 1
 
     def __len__(self) -> int:
         return len(self._tokenizer)
 
     def encode_all(self, captions: Sequence[str]) -> tuple[list[list[int]], Bools]:
-        """As `Tokenizer`."""
         parts = [captions[start : start + AT_ONCE] for start in range(0, len(captions), AT_ONCE)]
         encoded = [ids for part in parts for ids in self._ids(part)]
         cut = np.array([len(ids) > self._limit for ids in encoded], dtype=np.bool_)
@@ -106,7 +96,6 @@ class PretrainedTokenizer:
         return encoded, cut
 
     def parts(self, caption: str) -> list[Part]:
-        """As `Tokenizer`: pieces of words, as the tokenizer writes them."""
         ids = (one for one in self.encode_all([caption])[0][0] if one not in self.special_ids.specials)
         return [Part(self._tokenizer.decode([one]).strip(), one != self.special_ids.unknown) for one in ids]
 
@@ -129,13 +118,10 @@ def special_ids_of(tokenizer: Any, folder: Path) -> SpecialIds:
 
 
 def load_model(folder: Path, ids: int) -> Any:
-    """The encoder of a folder with its weights, in float32; DataError where it does not fit so many ids of a tokenizer.
-
-    A pooler is left out: it sees one token alone and no state passes through it.
-    """
+    """The encoder of a folder with its weights, in float32; DataError where it takes fewer ids than a tokenizer has."""
     library = transformers()
     library.logging.disable_progress_bar()
-    with Reading(folder), Silent(library):
+    with _reading(folder), silent(library):
         model, report = library.AutoModel.from_pretrained(
             folder, use_safetensors=True, dtype="float32", output_loading_info=True, **LOCAL
         )
@@ -149,7 +135,7 @@ def load_model(folder: Path, ids: int) -> Any:
     known = model.get_input_embeddings().num_embeddings
     if ids > known:
         raise DataError(f"its tokenizer has {ids} ids, its model {known}; take both from one model", Location(folder))
-    if hasattr(model, "pooler"):
+    if hasattr(model, "pooler"):  # which sees one token alone, and no state passes through it
         model.pooler = None
     return model
 
@@ -164,7 +150,6 @@ def transformers() -> Any:
 
 
 def tokenizers_version() -> str:
-    """The version of the library that cuts captions; ConfigError where it is not installed."""
     try:
         return version("tokenizers")
     except PackageNotFoundError as error:
@@ -177,33 +162,28 @@ def _not_installed(error: ModuleNotFoundError) -> ConfigError:
     )
 
 
-class Silent:
+@contextmanager
+def silent(library: Any) -> Iterator[None]:
     """Silence the library's own report of what `load_model` checks."""
-
-    def __init__(self, library: Any) -> None:
-        self._logging = library.logging
-        self._before = library.logging.get_verbosity()
-
-    def __enter__(self) -> None:
-        self._logging.set_verbosity_error()
-
-    def __exit__(self, *_: object) -> None:
-        self._logging.set_verbosity(self._before)
+    before = library.logging.get_verbosity()
+    library.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        library.logging.set_verbosity(before)
 
 
-class Reading:
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
     """Raise a DataError for what the libraries raise of a folder's files."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    try:
+        yield
+    except Exception as error:
         # the readers of tokenizers and of safetensors, which are not written in Python, raise plain exceptions
-        foreign = kind is Exception or getattr(kind, "__module__", "").startswith("safetensors")
-        named = OSError | ValueError | LookupError | TypeError | RuntimeError | ImportError
-        if error is not None and (foreign or isinstance(error, named)):
-            message = f"cannot be read ({first_line(error)}); {how_to_get(self._folder)}"
-            raise DataError(message, Location(self._folder)) from error
+        foreign = type(error) is Exception or type(error).__module__.startswith("safetensors")
+        if not (
+            foreign or isinstance(error, OSError | ValueError | LookupError | TypeError | RuntimeError | ImportError)
+        ):
+            raise
+        message = f"cannot be read ({first_line(error)}); {how_to_get(folder)}"
+        raise DataError(message, Location(folder)) from error

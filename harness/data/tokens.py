@@ -39,16 +39,13 @@ class SpecialIds(NamedTuple):
 
     @property
     def no_words(self) -> tuple[int, ...]:
-        """All of them."""
         return (*self.specials, self.unknown, self.hidden)
 
     def array(self) -> Ints:
-        """As kept in a file, read back by `of`."""
         return np.array([self.pad, self.unknown, self.hidden, *self.specials], dtype=np.int64)
 
     @classmethod
     def of(cls, array: Ints) -> SpecialIds:
-        """From what `array` gave."""
         pad, unknown, hidden, *specials = array.tolist()
         return cls(pad, unknown, hidden, tuple(specials))
 
@@ -57,21 +54,15 @@ SPECIAL_IDS = SpecialIds(PAD, UNKNOWN, UNKNOWN, (PAD, START, END))
 
 
 class Part(NamedTuple):
-    """What one token of a caption reads as."""
-
     text: str
     is_known: bool  # all unknown ones are one word to a method
 
 
 class Tokenizer(Protocol):
-    """What turns captions into ids."""
-
     @property
-    def special_ids(self) -> SpecialIds:
-        """Its ids that are no words."""
+    def special_ids(self) -> SpecialIds: ...
 
-    def __len__(self) -> int:
-        """How many ids there are."""
+    def __len__(self) -> int: ...
 
     def encode_all(self, captions: Sequence[str]) -> tuple[list[list[int]], Bools]:
         """The ids of each caption, with those that begin and end it, and (M,) whether it had to be cut."""
@@ -81,10 +72,7 @@ class Tokenizer(Protocol):
 
 
 def words(text: str) -> list[str]:
-    """The words of a caption as NLTK's word tokenizer cuts the lower-cased text.
-
-    No sentences are cut first (a caption is one), so nothing has to be downloaded.
-    """
+    """The words of a lower-cased caption, cut by NLTK as one sentence: to cut sentences it would need a download."""
     text = text.strip().lower()
     # Nine captions in ten need none of NLTK's rules but those for commas and the last full stop.
     if PLAIN.fullmatch(text) and not any(part in text for part in CONTRACTIONS):
@@ -116,7 +104,6 @@ class Vocabulary:
 
     @classmethod
     def of_words(cls, captions: Iterable[Sequence[str]], min_count: int) -> Vocabulary:
-        """As `build`, of captions that are cut into words already."""
         counts = Counter(chain.from_iterable(captions))
         frequent = sorted((-count, word) for word, count in counts.items() if count >= min_count)
         return cls({word: index for index, word in enumerate([*SPECIALS, *(word for _, word in frequent)])})
@@ -140,7 +127,6 @@ class Vocabulary:
         return cls(word2idx)
 
     def json(self) -> str:
-        """The published layout, read back by `read`."""
         return json.dumps({"word2idx": self.word2idx}, ensure_ascii=False)
 
     def __len__(self) -> int:
@@ -151,15 +137,12 @@ class Vocabulary:
         return self.ids(words(text))
 
     def ids(self, caption: Sequence[str]) -> list[int]:
-        """As `encode`, of a caption that is cut into words already."""
         return [START, *(self.word2idx.get(word, UNKNOWN) for word in caption), END]
 
     def encode_all(self, captions: Sequence[str]) -> tuple[list[list[int]], Bools]:
-        """As `Tokenizer`; nothing is ever cut."""
         return [self.encode(caption) for caption in captions], np.zeros(len(captions), dtype=np.bool_)
 
     def parts(self, caption: str) -> list[Part]:
-        """As `Tokenizer`: the caption's words."""
         return [Part(word, word in self.word2idx) for word in words(caption)]
 
 
@@ -180,7 +163,6 @@ class Tokens:
 
     @classmethod
     def encode(cls, captions: Sequence[str], vocabulary: Tokenizer) -> Tokens:
-        """Of captions, in their order."""
         encoded, cut = vocabulary.encode_all(captions)
         return cls.stack(encoded, vocabulary.special_ids, cut)
 
@@ -188,7 +170,6 @@ class Tokens:
     def stack(
         cls, encoded: Sequence[Sequence[int]], special_ids: SpecialIds = SPECIAL_IDS, cut: Bools | None = None
     ) -> Tokens:
-        """Of the ids of each caption."""
         flat = np.fromiter(chain.from_iterable(encoded), dtype=np.int32)
         return cls(flat, offsets([len(ids) for ids in encoded]), special_ids, cut)
 
@@ -199,7 +180,6 @@ class Tokens:
         return cls(arrays["ids"], arrays["starts"], special_ids, arrays.get("cut"))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """As kept in a file."""
         return {"ids": self.ids, "starts": self.starts, "marks": self.special_ids.array(), "cut": self.cut}
 
     @property
@@ -209,7 +189,6 @@ class Tokens:
 
     @property
     def unknown_only(self) -> int:
-        """How many captions hold no word of the vocabulary."""
         known = np.concatenate([[0], np.cumsum(~np.isin(self.ids, self.special_ids.no_words))])
         return int((np.diff(known[self.starts]) == 0).sum())
 
@@ -217,7 +196,6 @@ class Tokens:
         return len(self.starts) - 1
 
     def __getitem__(self, index: int) -> Ints:
-        """One caption's ids, (T,)."""
         return self.ids[self.starts[:-1][index] : self.starts[1:][index]].astype(np.int64)
 
     def gather(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[Ints, Bools]:
@@ -228,6 +206,5 @@ class Tokens:
         return tokens, mask
 
     def take(self, indices: NDArray[np.integer[Any]]) -> Tokens:
-        """The tokens of these captions."""
         places, mask = padded_places(self.starts, indices)
         return Tokens(self.ids[places[mask]], offsets(self.lengths[indices]), self.special_ids, self.cut[indices])

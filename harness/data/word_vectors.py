@@ -19,21 +19,16 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 class WordVectors(NamedTuple):
-    """Vectors of the V words of a vocabulary, as far as a file has them."""
-
     numbers: Floats  # (V, E), zeros where a word has none
     known: Bools  # (V,) whether a word has one
 
 
 class VectorLine(NamedTuple):
-    """One line of the file."""
-
     path: Path
     number: int
     text: bytes
 
     def wrong(self, what: str) -> DataError:
-        """The error of this line."""
         location = Location(self.path, f"line {self.number}")
         return DataError(f"{what}; get the file again, or correct the line", location)
 
@@ -41,8 +36,7 @@ class VectorLine(NamedTuple):
 def read_vectors(path: Path, word2idx: Mapping[str, int]) -> WordVectors:
     """The vectors of the words of a vocabulary, from lines `word n n n`; a first line `count width` may stand before.
 
-    Of a word outside the vocabulary the count of numbers is checked, and nothing else. DataError with the line: another
-    count of numbers, no number or no finite one, a word twice, no UTF-8; and where no word of the vocabulary is there.
+    Of a word outside the vocabulary the count of numbers alone is checked. DataError names a wrong line.
     """
     try:
         with path.open("rb") as file:
@@ -86,7 +80,6 @@ def _stacked(vectors: Mapping[int, tuple[int, Floats]], words: int) -> WordVecto
 
 
 def _lines(path: Path, file: BinaryIO) -> Iterator[VectorLine]:
-    """Line by line, without the line's end."""
     number = 0
     while text := file.readline(LONGEST):
         number += 1
@@ -121,7 +114,6 @@ def _parted(line: VectorLine, width: int) -> tuple[bytes, bytes]:
 
 
 def _numbers(line: VectorLine, values: bytes) -> Floats:
-    """The numbers of a line."""
     parts = values.split(b" ")
     numbers = [_number(part) for part in parts]
     if None in numbers:
@@ -132,7 +124,6 @@ def _numbers(line: VectorLine, values: bytes) -> Floats:
 
 
 def _number(text: bytes) -> float | None:
-    """As a number, where it is one that is finite in float32."""
     try:
         number = float(text)
     except ValueError:

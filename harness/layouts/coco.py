@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, TypeAdapter, ValidationError
 
-from harness.data.content import Content, Kind, Place, Preview, first_twice, option, pairs_of, whole
+from harness.data.content import Content, Kind, Place, Preview, first_twice, is_allowed, option, pairs_of, whole
 from harness.data.regions import Ints, Ragged
 from harness.errors import ConfigError, DataError, Location
 from harness.files import read_json
@@ -30,8 +30,6 @@ SPLITS = ("train", "val", "test")  # the order in which a seed deals images out;
 
 
 class CocoRecord(BaseModel):
-    """An entry of a file's list, as far as it is used."""
-
     model_config = ConfigDict(frozen=True, strict=True)
 
     id: int
@@ -54,14 +52,10 @@ class CocoBox(CocoRecord):
 
 
 class CocoCategory(CocoRecord):
-    """What a box can hold."""
-
     name: str = ""
 
 
 class CocoCaption(CocoRecord):
-    """One caption of an image."""
-
     image_id: int
     caption: str
 
@@ -70,8 +64,6 @@ AnyRecord = TypeVar("AnyRecord", bound=CocoRecord)
 
 
 class Annotations(NamedTuple):
-    """The three files of a dataset, by image id."""
-
     split: dict[str, list[int]]
     images: dict[int, CocoImage]
     captions: dict[int, list[str]]
@@ -81,8 +73,6 @@ class Annotations(NamedTuple):
 
 
 class Coco:
-    """Reader of the layout: the files are read once for all splits."""
-
     version: ClassVar[int] = VERSION
 
     def __init__(self, place: Place) -> None:
@@ -92,19 +82,17 @@ class Coco:
 
     @staticmethod
     def files(place: Place) -> list[str]:
-        """Names of the files that this layout reads."""
         names = [option(place, key) for key in ("captions", "instances")]
         return names if is_drawn(place) else [*names, option(place, "split")]
 
     @cached_property
     def annotations(self) -> Annotations:
-        """The files, checked."""
         objects = read_object(self.instances_file)
         categories = listed(objects, "categories", self.instances_file, CocoCategory)
         columns = {category: column for column, category in enumerate(sorted(item.id for item in categories))}
-        images = read_images(objects, self.instances_file)
+        images = {image.id: image for image in listed(objects, "images", self.instances_file, CocoImage)}
         captions = read_captions(read_object(self.captions_file), self.captions_file)
-        whole_ones = whole_images(images) if is_boxless_whole(self.place) else {}
+        whole_ones = whole_images(images) if is_allowed(self.place, "boxless", "whole") else {}
         return Annotations(
             split=self._split(list(captions)),
             images=images,
@@ -115,7 +103,6 @@ class Coco:
         )
 
     def _split(self, captioned: list[int]) -> dict[str, list[int]]:
-        """Image ids of every split: as its file lists them, or drawn from the images with captions."""
         if not is_drawn(self.place):
             return read_split(self.split_file)
         sizes = {name: size.images for name, size in self.place.card.splits.items()}
@@ -144,7 +131,6 @@ class Coco:
         )
 
     def _location(self, ids: list[int], starts: Ints, kind: Kind, index: int) -> Location:
-        """The image by its id, or one of its captions by number."""
         if kind == "image":
             return Location(self.instances_file.name, f"image {ids[index]}")
         image = int(np.searchsorted(starts, index, side="right")) - 1
@@ -161,7 +147,6 @@ class Coco:
         return Preview(size, boxes=tuple(box.bbox for box in boxes), labels=labels)
 
     def _ids(self, split: str) -> list[int]:
-        """The image ids of a split, every one of them known, boxed and captioned."""
         known = self.annotations
         if split not in known.split:
             message = f"no split {split!r}; it holds {', '.join(sorted(known.split))}"
@@ -197,16 +182,7 @@ def drawn(images: list[int], sizes: dict[str, int], seed: int) -> dict[str, list
     return {name: part.tolist() for name, part in zip(names, parts, strict=True)}
 
 
-def is_boxless_whole(place: Place) -> bool:
-    """Whether an image without a box is one region, or refused; ConfigError where the option says neither."""
-    choice = option(place, "boxless", "refuse")
-    if choice not in ("refuse", "whole"):
-        raise ConfigError(f"{place.card.path}: 'options.boxless' is {choice!r}; it can be 'refuse' or 'whole'")
-    return choice == "whole"
-
-
 def whole_images(images: dict[int, CocoImage]) -> dict[int, list[CocoBox]]:
-    """Of every image one box that is all of it, of no category."""
     return {
         image.id: [CocoBox(id=0, image_id=image.id, category_id=WHOLE, bbox=(0.0, 0.0, image.width, image.height))]
         for image in images.values()
@@ -227,7 +203,6 @@ def describe(boxes: list[CocoBox], image: CocoImage, columns: dict[int, int]) ->
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; DataError where a file holds none."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"a JSON object is expected, found a {type(content).__name__}", Location(path))
@@ -235,7 +210,6 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def listed(content: dict[str, Any], key: str, path: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
-    """A list of entries with ids of their own; DataError names the file, the entry and its field."""
     if not isinstance(content.get(key), list):
         raise DataError(f"no list {key!r}; this is not an official COCO file of that kind", Location(path))
     try:
@@ -252,7 +226,6 @@ def listed(content: dict[str, Any], key: str, path: Path, kind: type[AnyRecord])
 
 
 def problem(entry: Any, error: ValidationError) -> str:
-    """The first thing wrong with an entry of a list, named by its id where it has one."""
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"][1:]))
     name = f"id {entry['id']}" if isinstance(entry, dict) and "id" in entry else ""
@@ -273,16 +246,10 @@ def read_split(path: Path) -> dict[str, list[int]]:
             if not isinstance(image, int):
                 raise DataError(f"{image!r} is no image id", location)
             if image in home:
-                raise DataError(
-                    f"image {image} stands in {home[image]} already; an image belongs to one split, once", location
-                )
+                message = f"image {image} stands in {home[image]} already; an image belongs to one split, once"
+                raise DataError(message, location)
             home[image] = location.entry
     return splits
-
-
-def read_images(objects: dict[str, Any], path: Path) -> dict[int, CocoImage]:
-    """Images by id."""
-    return {image.id: image for image in listed(objects, "images", path, CocoImage)}
 
 
 def read_captions(content: dict[str, Any], path: Path) -> dict[int, list[str]]:
@@ -298,7 +265,6 @@ def read_captions(content: dict[str, Any], path: Path) -> dict[int, list[str]]:
 
 
 def read_boxes(objects: dict[str, Any], path: Path, columns: dict[int, int]) -> dict[int, list[CocoBox]]:
-    """Boxes by image id, without those around crowds."""
     boxes: dict[int, list[CocoBox]] = {}
     for item in listed(objects, "annotations", path, CocoBox):
         if item.iscrowd:

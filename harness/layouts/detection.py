@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from harness.data.pictures import SUFFIXES
 from harness.errors import DataError, Location
 from harness.files import read_lines
 from harness.layouts.karpathy import matching_key, read_images
-from harness.layouts.own_folder import CAPTIONS, SPLIT, left_out, read_captions, read_split
+from harness.layouts.own_folder import CAPTIONS, SPLIT, read_captions, read_split
 from harness.layouts.precomp import AXES
 from harness.layouts.previews import FOLDER
 from harness.layouts.stored_regions import StoredRegions
@@ -35,8 +34,6 @@ WANTED = f"""It can be one of three:
 
 
 class FolderKind(NamedTuple):
-    """What a card says of files: their layout, its options, and words for those who read the card."""
-
     layout: str
     options: dict[str, Scalar]
     remarks: tuple[str, ...] = ()
@@ -68,27 +65,24 @@ def provisional(name: str, kind: FolderKind, file: Path) -> DatasetCard:
 
 
 def _own(folder: Path, cache: Path) -> FolderKind | None:
-    """Captions and splits of one's own."""
     absent = [name for name in (CAPTIONS, SPLIT) if not (folder / name).is_file()]
     if len(absent) == 2:
         return None
     say = {CAPTIONS: f"a line a caption, such as {CAPTION_LINE}", SPLIT: SPLIT_LINE}
     _complain(folder, [f"{name} is missing: write it, {say[name]}" for name in absent])
-    splits = {split: ids for split, ids in read_split(folder / SPLIT).items() if split in SPLITS}
-    outside = left_out(splits, read_captions(folder / CAPTIONS))
+    used = {image for split, ids in read_split(folder / SPLIT).items() if split in SPLITS for image in ids}
+    outside = read_captions(folder / CAPTIONS).keys() - used
     remark = f"images with captions that are in none of {', '.join(SPLITS)}, left out: {len(outside):,}"
     return FolderKind("folder", {REGIONS: REGIONS}, (remark,) * bool(outside))
 
 
 def _karpathy(folder: Path, cache: Path) -> FolderKind | None:
-    """One of Karpathy's files; the store tells by which of its ids images are known."""
     files = sorted(folder.glob("dataset_*.json"))
     if not files:
         return None
     if len(files) > 1:
-        raise DataError(
-            f"holds {', '.join(file.name for file in files)}; a dataset has one, move the others out", Location(folder)
-        )
+        message = f"holds {', '.join(file.name for file in files)}; a dataset has one, move the others out"
+        raise DataError(message, Location(folder))
     _complain(folder, [])
     images = read_images(files[0])
     rest = ["restval"] if any(image["split"] == "restval" for image in images) else []
@@ -104,7 +98,6 @@ def _karpathy(folder: Path, cache: Path) -> FolderKind | None:
 
 
 def _precomp(folder: Path, cache: Path) -> FolderKind | None:
-    """Arrays beside captions, the field's layout."""
     there = {path.name.removesuffix("_ims.npy") for path in folder.glob("*_ims.npy")}
     there |= {path.name.removesuffix("_caps.txt") for path in folder.glob("*_caps.txt")}
     if not there:
@@ -142,27 +135,21 @@ def _captions_each(folder: Path, stem: str) -> int:
 
 
 def _complain(folder: Path, missing: list[str], regions: bool = True) -> None:
-    """DataError with all that is missing, where anything is."""
     lines = [*missing, *filter(None, [_regions(folder) if regions else ""])]
     if lines:
         raise DataError("\n".join(["not complete:", *(f"  {line}" for line in lines)]), Location(folder))
 
 
 def _regions(folder: Path) -> str:
-    """What makes the region store, where there is none; an unfinished one is an error once it is opened."""
     if (folder / REGIONS).is_dir() and any((folder / REGIONS).iterdir()):
         return ""
     to, images = (shlex.quote(str(folder / name)) for name in (REGIONS, FOLDER))
     extract = f"harness data extract {images} --to {to} --model MODEL"
-    pictures = sum(1 for _ in _pictures(folder / FOLDER))
+    there = (folder / FOLDER).iterdir() if (folder / FOLDER).is_dir() else ()
+    pictures = sum(path.suffix.lower() in SUFFIXES for path in there)
     if pictures:
         return f"{REGIONS}/ is missing; {FOLDER}/ is there ({pictures:,} files): {extract}"
     return (
         f"{REGIONS}/ is missing; of features that you have: harness data convert SOURCE --to {to}; "
         f"of pictures: put them into {FOLDER}/, then {extract}"
     )
-
-
-def _pictures(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from harness.data.arrays import open_array
 from harness.data.cache import checked_sha256, save, writing
-from harness.data.content import Content, Place, Preview, option, pairs_of, whole
+from harness.data.content import Content, Place, Preview, is_allowed, option, pairs_of, whole
 from harness.data.pictures import SUFFIXES
 from harness.data.regions import Ragged, offsets
 from harness.errors import ConfigError, DataError, Location
@@ -53,20 +53,13 @@ LEAK = (
 
 
 class Options(NamedTuple):
-    """What the card says of its regions.
-
-    held_out counts from 1, and is 0 where no caption is held out; cut: boxes that leave the image are cut at its edge.
-    """
-
     regions: str
-    held_out: int = 0
+    held_out: int = 0  # a caption's number from 1; 0: none is held out
     names: int = 0
-    cut: bool = False
+    cut: bool = False  # boxes that leave the image at its edge, else they are refused
 
 
 class EntityImage(NamedTuple):
-    """One image as it is read: its size in pixels, its regions' boxes, and its captions."""
-
     id: str
     size: tuple[int, int]
     boxes: tuple[EntityBox, ...]
@@ -91,12 +84,10 @@ class Entities:
 
     @staticmethod
     def files(place: Place) -> list[str]:
-        """The two folders, a file of ids a split, and the pictures where regions are made of them."""
         pictures = [IMAGES] if read_options(place).regions == "pixels" else []
         return [*_folders(place), *(_split_file(place, split) for split in place.card.splits), *pictures]
 
     def read(self, split: str) -> Content:
-        """One split, from the cache where these files were read before."""
         rows, rest = (self.place.cache / "entities" / f"{self._key(split)}.{kind}" for kind in ("npy", "npz"))
         if not (rows.is_file() and rest.is_file()):
             entries = [self._entry(image) for image in self._ids(split)]
@@ -116,7 +107,6 @@ class Entities:
         return Preview(entry.size, boxes=boxes, labels=tuple(labels))
 
     def describe(self, entry: EntityImage) -> NDArray[np.float32]:
-        """The regions of one image, (R, F), as the card's option `regions` has them."""
         places = geometry(entry.corners, *entry.size)
         return np.concatenate([BESIDE[self.options.regions](self, entry), places], axis=1).astype(np.float32)
 
@@ -159,7 +149,6 @@ class Entities:
         return f"{split}-{hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def _ids(self, split: str) -> tuple[str, ...]:
-        """The image ids of a split, every one of them with its files."""
         ids = self.splits[split]
         for folder, suffix in ((self.sentences, ".txt"), (self.annotations, ".xml")):
             there = {path.name for path in folder.iterdir()}
@@ -169,7 +158,6 @@ class Entities:
         return ids
 
     def _all_have(self, split: str, folder: str, suffix: str, there: list[bool]) -> None:
-        """DataError with the first image of a split that lacks something."""
         if not all(there):
             line, path = there.index(False), self.place.folder / _split_file(self.place, split)
             image = self.splits[split][line]
@@ -184,12 +172,10 @@ class Entities:
         width, height, boxes = read_annotation(self.annotations / f"{image}.xml", self.options.cut)
         largest = sorted(boxes, key=lambda box: -box.width * box.height)[: self.place.card.max_regions]
         captions, held_out = self._captions(image)
-        return EntityImage(
-            image, (width, height), tuple(largest) or (EntityBox(0, 0, width, height),), captions, held_out
-        )
+        regions = tuple(largest) or (EntityBox(0, 0, width, height),)
+        return EntityImage(image, (width, height), regions, captions, held_out)
 
     def _captions(self, image: str) -> tuple[tuple[str, ...], Sentence | None]:
-        """The captions of an image that are asked, and the one that is held out, if any is."""
         path, number = self.sentences / f"{image}.txt", self.options.held_out
         sentences = read_sentences(path)
         if number and len(sentences) < max(number, 2):
@@ -211,30 +197,13 @@ def read_options(place: Place) -> Options:
     if regions != "names":
         if idle := {"held_out", "names"} & set(given):
             raise ConfigError(f"{where} is {regions!r}, which has no use for {', '.join(sorted(idle))}: {LEAK}")
-        return Options(regions, cut=_cuts(place))
+        return Options(regions, cut=is_allowed(place, "wrong_boxes", "cut"))
     held_out, names = whole(place, "held_out", 0), whole(place, "names", NAMES)
     if not held_out:
         raise ConfigError(f"{where} is 'names' and held_out names no caption: {LEAK}")
     if TRAIN not in place.card.splits:
         raise ConfigError(f"{where} is 'names', which are those of the split {TRAIN!r}; the card has none")
-    return Options(regions, held_out, names, _cuts(place))
-
-
-def _cuts(place: Place) -> bool:
-    """Whether wrong boxes are cut, or refused; ConfigError where the option says neither."""
-    choice = option(place, "wrong_boxes", "refuse")
-    if choice not in ("refuse", "cut"):
-        raise ConfigError(f"{place.card.path}: 'options.wrong_boxes' is {choice!r}; it can be 'refuse' or 'cut'")
-    return choice == "cut"
-
-
-def _nothing(reader: Entities, entry: EntityImage) -> NDArray[Any]:
-    return np.empty((len(entry.boxes), 0))
-
-
-def _appearance(reader: Entities, entry: EntityImage) -> NDArray[Any]:
-    """Numbers of the crops, (R, 195)."""
-    return appearance(read_pixels(reader.pictures[entry.id], entry.size), entry.corners)
+    return Options(regions, held_out, names, is_allowed(place, "wrong_boxes", "cut"))
 
 
 def _called(reader: Entities, entry: EntityImage) -> NDArray[Any]:
@@ -250,8 +219,8 @@ def _called(reader: Entities, entry: EntityImage) -> NDArray[Any]:
 
 
 BESIDE: dict[str, Callable[[Entities, EntityImage], NDArray[Any]]] = {
-    "geometry": _nothing,
-    "pixels": _appearance,
+    "geometry": lambda _, entry: np.empty((len(entry.boxes), 0)),
+    "pixels": lambda reader, entry: appearance(read_pixels(reader.pictures[entry.id], entry.size), entry.corners),
     "names": _called,
 }
 
@@ -262,7 +231,6 @@ def head(phrase: EntityPhrase) -> str:
 
 
 def visual(sentence: Sentence | None) -> list[EntityPhrase]:
-    """The phrases of a caption that speak of something in the picture."""
     return [phrase for phrase in sentence.phrases if phrase.chain != NOWHERE] if sentence else []
 
 
@@ -278,7 +246,6 @@ def save_rows(path: Path, count: int, images: Iterable[NDArray[np.float32]]) -> 
 
 
 def tables(entries: list[EntityImage]) -> dict[str, NDArray[Any]]:
-    """All of a split but its regions, as arrays; ids and captions as text of lines."""
     captions = "\n".join(caption for entry in entries for caption in entry.captions)
     return {
         "boxes": np.concatenate([entry.corners for entry in entries]).astype(np.float32),

@@ -31,16 +31,12 @@ ID = re.compile(r"\w[\w-]*")  # an id is data: as the name of a file it leads to
 
 
 class EntityPhrase(NamedTuple):
-    """Words of a caption, and what they mean."""
-
     words: tuple[str, ...]
     chain: str
     types: tuple[str, ...]
 
 
 class Sentence(NamedTuple):
-    """A caption without its marks, and its phrases."""
-
     text: str
     phrases: tuple[EntityPhrase, ...]
 
@@ -56,8 +52,6 @@ class EntityBox(NamedTuple):
 
 
 class Annotation(NamedTuple):
-    """An image's size in pixels and its boxes, in the order of the file."""
-
     width: int
     height: int
     boxes: tuple[EntityBox, ...]
@@ -94,7 +88,6 @@ def parse_sentence(line: str, location: Location) -> Sentence:
 
 
 def _mark(token: str, location: Location) -> tuple[str, tuple[str, ...]]:
-    """Chain and types of the mark before a phrase."""
     mark = MARK.fullmatch(token)
     types = tuple(mark[2].split("/")[1:]) if mark else ()
     if mark is None or not set(types) <= {*TYPES, NOT_VISUAL}:
@@ -107,15 +100,11 @@ def _mark(token: str, location: Location) -> tuple[str, tuple[str, ...]]:
 
 
 def read_annotation(path: Path, cut: bool = False) -> Annotation:
-    """Size and boxes of an image; DataError names the file and the object that is wrong.
-
-    With `cut`, a box that leaves the image is cut at its edge, and one of which nothing is left is left out.
-    """
+    """Size and boxes of an image; DataError names a wrong object; `cut` cuts boxes at the image's edge instead."""
     return parse_annotation(read_text(path), Location(path), cut)
 
 
 def parse_annotation(text: str, location: Location, cut: bool = False) -> Annotation:
-    """Size and boxes of an image, from the text of its file."""
     if "<!DOCTYPE" in text:  # nothing else can define entities, which could grow without end
         raise DataError("has a DOCTYPE, which no annotation needs and which is never read; take it out", location)
     try:
@@ -154,7 +143,6 @@ def _box(
 
 
 def _pixels(element: ElementTree.Element, tag: str, location: Location) -> int:
-    """A whole number in an element below this one."""
     text = element.findtext(tag, "").strip()
     if not PIXELS.fullmatch(text):
         raise DataError(f"<{tag}> holds {text[:40]!r}; a whole number of pixels is needed", location)

@@ -13,8 +13,10 @@ Images stand in the order of the file, an image's captions in the order of its `
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -42,36 +44,32 @@ Images = list[dict[str, Any]]
 
 
 class Karpathy:
-    """Reader of the layout: the file is parsed once, then a split's captions are read from the cache."""
-
     version: ClassVar[int] = VERSION
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.file = place.folder / _annotations(place)
-        self.key = _key(place)
+        self.file = place.folder / option(place, "annotations")
+        self.key = option(place, "image_id", "stem")
+        if self.key not in KEYS:
+            raise ConfigError(f"{place.card.path}: 'options.image_id' is {self.key!r}; it can be {', '.join(KEYS)}")
         self.most = whole(place, "most_captions", 0)
         self.parts = _parts(place)
         self._regions_by_id = StoredRegions(place)
 
     @staticmethod
     def files(place: Place) -> list[str]:
-        """The annotations and the store's files."""
-        return [_annotations(place), *StoredRegions.files(place)]
+        return [option(place, "annotations"), *StoredRegions.files(place)]
 
     def read(self, split: str) -> Content:
-        """One split; its regions are memory-mapped where they lie."""
         deciding = [VERSION, self.key, self.most, self.parts]
         known = cached_split(self.place, split, [self.file.name], deciding, self._parse)
         location, source = partial(_location, self.file.name, known), Location(self.file, f"[{split}]")
         return self._regions_by_id.content(known, location, source, lambda: self._other_key(split))
 
     def preview(self, image: str) -> Preview:
-        """Size and boxes, as the store has them."""
         return self._regions_by_id.preview(image)
 
     def _parse(self) -> dict[str, CaptionedImages]:
-        """Every split of the card; DataError names the file and the entry that is wrong."""
         images = read_images(self.file)
         _check_parts(self.file, self.parts, images)
         known: dict[str, list[CaptionedImage]] = {split: [] for split in self.parts}
@@ -90,21 +88,17 @@ class Karpathy:
             return id_of(KEYS[self.key](image), f"its {self.key}", location)
         except KeyError as error:
             others = " or ".join(sorted(KEYS.keys() - {self.key}))
-            raise DataError(
-                f"has no {error}; options.image_id can be {others}, or get the file again", location
-            ) from None
+            message = f"has no {error}; options.image_id can be {others}, or get the file again"
+            raise DataError(message, location) from None
 
     def _other_key(self, split: str) -> str:
-        """What to do where no image of a split is in the store."""
         images = [image for _, own, image in _chosen(self.parts, read_images(self.file)) if own == split]
         key = matching_key(images, self._regions_by_id)
-        if key:
-            return f'{self.place.card.path} needs image_id = "{key}" in its [options]: by it all images are there'
-        return ""
+        advice = f'{self.place.card.path} needs image_id = "{key}" in its [options]: by it all images are there'
+        return advice if key else ""
 
 
 def matching_key(images: Images, stored: StoredRegions) -> str | None:
-    """The key by which all images are in a store, if there is one."""
     for key, name in KEYS.items():
         try:
             if stored.has([str(name(image)) for image in images]):
@@ -136,13 +130,11 @@ def _captions(image: dict[str, Any], location: Location) -> list[tuple[int, str]
     if not isinstance(sentences, list) or not sentences:
         raise DataError("has no 'sentences'; take it out, or get the file again", location)
     raw = [sentence.get("raw") if isinstance(sentence, dict) else sentence for sentence in sentences]
-    return [
-        (number, caption_of(text, "raw", location.within(f"sentences[{number}]"))) for number, text in enumerate(raw)
-    ]
+    places = [location.within(f"sentences[{number}]") for number in range(len(raw))]
+    return list(enumerate(caption_of(text, "raw", place) for text, place in zip(raw, places, strict=True)))
 
 
 def _location(file: str, known: CaptionedImages, kind: Kind, index: int) -> Location:
-    """The entry of an image, or of a caption among its image's sentences."""
     image = index if kind == "image" else known.image_of(index)
     location = Location(file, f"images[{known.images_at[image]}]")
     return location if kind == "image" else location.within(f"sentences[{known.captions_at[index]}]")
@@ -157,33 +149,16 @@ def _chosen(parts: dict[str, tuple[str, ...]], images: Images) -> Iterator[tuple
 
 
 def _check_parts(path: Path, parts: dict[str, tuple[str, ...]], images: Images) -> None:
-    """DataError where the card names a split that the file lacks."""
     there = {image["split"] for image in images}
-    for part in (part for own in parts.values() for part in own):
+    for part in chain.from_iterable(parts.values()):
         if part not in there:
             raise DataError(f"no image of a split {part!r}; it holds {', '.join(sorted(there))}", Location(path))
 
 
-def _annotations(place: Place) -> str:
-    return option(place, "annotations")
-
-
-def _key(place: Place) -> str:
-    key = option(place, "image_id", "stem")
-    if key not in KEYS:
-        raise ConfigError(f"{place.card.path}: 'options.image_id' is {key!r}; it can be {', '.join(KEYS)}")
-    return key
-
-
 def _parts(place: Place) -> dict[str, tuple[str, ...]]:
-    """The splits of the file that make up each split of the card; ConfigError where one is in two."""
-    parts = {
-        split: tuple(part.strip() for part in option(place, split, split).split(",")) for split in place.card.splits
-    }
-    every = [part for own in parts.values() for part in own]
-    for part in every:
-        if every.count(part) > 1:
-            raise ConfigError(
-                f"{place.card.path}: [options] uses the file's split {part!r} twice; an image has one split"
-            )
+    names = {split: option(place, split, split).split(",") for split in place.card.splits}
+    parts = {split: tuple(map(str.strip, own)) for split, own in names.items()}
+    part, count = Counter(chain.from_iterable(parts.values())).most_common(1)[0]
+    if count > 1:
+        raise ConfigError(f"{place.card.path}: [options] uses the file's split {part!r} twice; an image has one split")
     return parts

@@ -25,10 +25,7 @@ LAYOUTS: dict[str, type[Reader]] = {
 
 
 def open_dataset(card: DatasetCard, data: Path, cache: Path, limit: int | None = None) -> Dataset:
-    """The dataset of a card below the data root; DataError where a file is absent or not the card's.
-
-    `limit` keeps the first images of every split and their captions.
-    """
+    """The dataset of a card below the data root; `limit` keeps the first images of every split and their captions."""
     return Dataset(place_of(card, data, cache), data, LAYOUTS[card.layout], limit)
 
 

@@ -11,7 +11,6 @@ of captions; captions of images in no split are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,11 +29,10 @@ from harness.layouts.stored_regions import (
 
 VERSION = 1
 CAPTIONS, SPLIT = "captions.jsonl", "split.json"
+Captions = dict[str, list[tuple[int, str]]]  # by image id, each with its line
 
 
 class OwnFolder:
-    """Reader of the layout: the files are parsed once, then a split's captions are read from the cache."""
-
     version: ClassVar[int] = VERSION
 
     def __init__(self, place: Place) -> None:
@@ -43,32 +41,25 @@ class OwnFolder:
 
     @staticmethod
     def files(place: Place) -> list[str]:
-        """The captions, the splits and the store's files."""
         return [CAPTIONS, SPLIT, *StoredRegions.files(place)]
 
     def read(self, split: str) -> Content:
-        """One split; its regions are memory-mapped where they lie."""
         known = cached_split(self.place, split, [CAPTIONS, SPLIT], VERSION, self._parse)
         source = Location(self.place.folder / SPLIT, f"[{split}]")
         return self._regions_by_id.content(known, partial(_location, split, known), source)
 
     def preview(self, image: str) -> Preview:
-        """Size and boxes, as the store has them."""
         return self._regions_by_id.preview(image)
 
     def _parse(self) -> dict[str, CaptionedImages]:
-        """Every split of the card; DataError names file and line."""
         path = self.place.folder / SPLIT
         splits, captions = read_split(path), read_captions(self.place.folder / CAPTIONS)
         for split in self.place.card.splits:
             if not splits.get(split):
-                raise DataError(
-                    f"no images in a split {split!r}; it holds {', '.join(sorted(splits)) or 'none'}", Location(path)
-                )
-        return {
-            split: CaptionedImages.of(_entries(path, split, splits[split], captions))
-            for split in self.place.card.splits
-        }
+                message = f"no images in a split {split!r}; it holds {', '.join(sorted(splits)) or 'none'}"
+                raise DataError(message, Location(path))
+        names = self.place.card.splits
+        return {name: CaptionedImages.of(_entries(path, name, splits[name], captions)) for name in names}
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
@@ -93,29 +84,21 @@ def read_split(path: Path) -> dict[str, list[str]]:
     return splits
 
 
-def read_captions(path: Path) -> dict[str, list[tuple[int, str]]]:
+def read_captions(path: Path) -> Captions:
     """Lines and captions by image id, in the order of the file; DataError names the line that is wrong."""
-    captions: dict[str, list[tuple[int, str]]] = {}
+    captions: Captions = {}
     lines: dict[str, int] = {}
     for number, line in enumerate(read_lines(path, "is one caption, as a JSON object"), start=1):
         location = Location(path, f"line {number}")
         caption, image, text = _caption(parse_json(line.removeprefix("\ufeff"), location), location)
         if lines.setdefault(caption, number) != number:
-            raise DataError(
-                f"caption {caption!r} is in line {lines[caption]} already; give each an id of its own", location
-            )
+            message = f"caption {caption!r} is in line {lines[caption]} already; give each an id of its own"
+            raise DataError(message, location)
         captions.setdefault(image, []).append((number, text))
     return captions
 
 
-def left_out(splits: Mapping[str, list[str]], captions: Iterable[str]) -> list[str]:
-    """Images that have captions and are in no split."""
-    used = {image for images in splits.values() for image in images}
-    return [image for image in captions if image not in used]
-
-
 def _caption(entry: Any, location: Location) -> tuple[str, str, str]:
-    """Id, image and text of a line."""
     absent = [key for key in ("id", "image", "text") if not isinstance(entry, dict) or key not in entry]
     if absent:
         raise DataError(f'has no {absent[0]!r}; a line is {{"id": …, "image": …, "text": …}}', location)
@@ -123,10 +106,7 @@ def _caption(entry: Any, location: Location) -> tuple[str, str, str]:
     return id_, image, caption_of(entry["text"], "text", location)
 
 
-def _entries(
-    path: Path, split: str, images: list[str], captions: Mapping[str, list[tuple[int, str]]]
-) -> list[CaptionedImage]:
-    """A split's images with their captions; DataError where one has none."""
+def _entries(path: Path, split: str, images: list[str], captions: Captions) -> list[CaptionedImage]:
     lacking = [image for image in images if image not in captions]
     if lacking:
         raise DataError(

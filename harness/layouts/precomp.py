@@ -68,7 +68,6 @@ class Precomp:
         )
 
     def preview(self, image: str) -> Preview:
-        """The size of an image and the boxes of its regions, as far as the folder has them."""
         if image not in self._places:
             return Preview()
         split, number = self._places[image]
@@ -82,19 +81,13 @@ class Precomp:
 
     @cached_property
     def _places(self) -> dict[str, tuple[str, int]]:
-        """The split and the number of every image id."""
-        return {
-            image: (split, number)
-            for split, content in self._contents.items()
-            for number, image in enumerate(content.image_ids)
-        }
+        ids = [(split, content.image_ids) for split, content in self._contents.items()]
+        return {image: (split, number) for split, images in ids for number, image in enumerate(images)}
 
     @cached_property
     def _boxes_and_sizes(self) -> dict[str, tuple[Regions | None, NDArray[Any] | None]]:
-        """Of every split the boxes, and the sizes of its images (N, 2)."""
-        return {
-            split: (content.boxes, self._sizes(split, len(content.images))) for split, content in self._contents.items()
-        }
+        contents = self._contents.items()
+        return {name: (content.boxes, self._sizes(name, len(content.images))) for name, content in contents}
 
     def _sizes(self, split: str, images: int) -> NDArray[Any] | None:
         path = self._path(option(self.place, split, split), SIZES)
@@ -110,7 +103,6 @@ class Precomp:
         return sizes
 
     def _ids(self, stem: str, images: int) -> tuple[str, ...]:
-        """The ids of the images: of their file, else the stem and the number."""
         path = self._path(stem, IDS)
         if not path.is_file():
             return tuple(f"{stem}/{image}" for image in range(images))
@@ -131,7 +123,6 @@ class Precomp:
         return tuple(ids)
 
     def _boxes(self, stem: str, at: Ints, shape: tuple[int, ...]) -> Corners | None:
-        """Boxes of every region, where there is a file of them."""
         path = self._path(stem, BOXES)
         if not path.is_file():
             return None
@@ -152,12 +143,10 @@ class Corners(PaddedArray):
     """Boxes stored as corners, given as x, y, width, height."""
 
     def fetch(self, places: Ints, out: NDArray[Any]) -> None:
-        """As they are stored, then the first corner taken from the second."""
         super().fetch(places, out)
         out[..., 2:] -= out[..., :2]
 
     def choose(self, images: Ints) -> Corners:
-        """Some images in their order."""
         return Corners(self.array, self.at[images])
 
 
@@ -167,7 +156,6 @@ def location(regions: str, captions: str, step: int, kind: Kind, index: int) -> 
 
 
 def read_captions(path: Path) -> list[str]:
-    """The captions of a split; DataError names the line that is none."""
     if path.is_file() and (hint := lfs_hint(path)):
         raise DataError(f"holds no captions; {hint}", Location(path))
     return read_lines(path, "is one caption of one image")

@@ -22,13 +22,10 @@ DIGITS = 12  # of the file names in which COCO's pictures are released
 class Pictured(Protocol):
     """A reader that knows more of an image than its numbers."""
 
-    def preview(self, image: str) -> Preview:
-        """What is known of an image by its id; an empty Preview where there is nothing."""
+    def preview(self, image: str) -> Preview: ...
 
 
 class Previews:
-    """The images of one dataset, by their ids."""
-
     def __init__(self, card: DatasetCard, data: Path, cache: Path) -> None:
         place = Place(card, (data / card.folder).resolve(), cache)
         self._reader = LAYOUTS[card.layout](place)

@@ -78,13 +78,7 @@ class Phrase(NamedTuple):
     size: str = ""
 
     def fits(self, thing: Thing) -> bool:
-        """Whether all that is said is true of the thing."""
-        return (
-            self.shape in ("", thing.shape)
-            and self.colour in ("", thing.colour)
-            and self.fill in ("", thing.fill)
-            and self.size in ("", thing.size)
-        )
+        return all(said in ("", true) for said, true in zip(self, thing[:4], strict=True))  # a thing begins so too
 
 
 class Count(NamedTuple):
@@ -94,7 +88,6 @@ class Count(NamedTuple):
     number: int
 
     def holds(self, scene: Scene) -> bool:
-        """Whether the scene is so."""
         return sum(map(self.phrase.fits, scene)) == self.number
 
 
@@ -106,7 +99,6 @@ class Related(NamedTuple):
     second: Phrase
 
     def holds(self, scene: Scene) -> bool:
-        """Whether the scene is so."""
         return any(
             related(one, other) == self.relation
             for one in scene
@@ -122,7 +114,6 @@ class Placed(NamedTuple):
     place: str
 
     def holds(self, scene: Scene) -> bool:
-        """Whether the scene is so."""
         return any(self.place in places(thing) for thing in scene if self.phrase.fits(thing))
 
 
@@ -130,13 +121,10 @@ Claim = Count | Related | Placed
 
 
 class Caption(NamedTuple):
-    """A sentence and all that it claims."""
-
     text: str
     claims: tuple[Claim, ...]
 
     def holds(self, scene: Scene) -> bool:
-        """Whether it is true of the scene."""
         return all(claim.holds(scene) for claim in self.claims)
 
 
@@ -151,7 +139,6 @@ def related(one: Thing, other: Thing) -> str:
 
 
 def places(thing: Thing) -> tuple[str, ...]:
-    """Parts of the picture that the thing is in."""
     x, y = thing.centre
     across = "left" if x < NEAR else "right" if x > FAR else ""
     down = "top" if y < NEAR else "bottom" if y > FAR else ""
@@ -182,7 +169,6 @@ Clause = tuple[str, tuple[Claim, ...]]
 
 
 def _relation(scene: Scene, rng: Generator) -> list[Clause]:
-    """One thing to another, and often a further thing and its place."""
     order = rng.permutation(len(scene))
     for first in order:
         for second in order[::-1]:
@@ -203,7 +189,6 @@ def _relation_of(scene: Scene, pair: tuple[int, int], relation: str, rng: Genera
 
 
 def _placing(scene: Scene, rng: Generator) -> list[Clause]:
-    """Two things and their places."""
     return [_placed(scene[index], rng) for index in rng.permutation(len(scene))[:2]]
 
 
@@ -213,14 +198,12 @@ def _placed(thing: Thing, rng: Generator) -> Clause:
 
 
 def _listing(scene: Scene, rng: Generator) -> list[Clause]:
-    """Two or three kinds of things, each with its number."""
     kinds = Counter((thing.shape, thing.colour) for thing in scene)
     chosen = [list(kinds)[index] for index in rng.permutation(len(kinds))[: int(rng.integers(2, 4))]]
     return [_counted(scene, Phrase(shape, colour), rng) for shape, colour in chosen]
 
 
 def _counting(scene: Scene, rng: Generator) -> list[Clause]:
-    """How many of one colour or shape, and one thing with its place; sometimes how many things in all."""
     one, other = (scene[index] for index in rng.integers(len(scene), size=2))
     phrase = Phrase(colour=one.colour) if rng.random() < 0.5 else Phrase(shape=one.shape)
     total = [_counted(scene, Phrase(), rng)] if rng.random() < 0.4 else []
@@ -228,8 +211,6 @@ def _counting(scene: Scene, rng: Generator) -> list[Clause]:
 
 
 KINDS: tuple[Callable[[Scene, Generator], list[Clause]], ...] = (_relation, _placing, _listing, _counting)
-
-
 SHARES = np.cumsum([0.4, 0.2, 0.25])
 
 
@@ -251,7 +232,6 @@ def _phrase(thing: Thing, rng: Generator) -> Phrase:
 
 
 def _named(phrase: Phrase, plural: int, rng: Generator) -> str:
-    """The phrase in words: size, fill, colour, noun."""
     words = [
         _pick(table[said], rng)
         for table, said in ((SIZE_WORDS, phrase.size), (FILL_WORDS, phrase.fill), (COLOUR_WORDS, phrase.colour))
@@ -266,7 +246,6 @@ def _article(name: str) -> str:
 
 
 def _joined(clauses: Sequence[str]) -> str:
-    """a, b and c"""
     return " and ".join(filter(None, [", ".join(clauses[:-1]), clauses[-1]]))
 
 

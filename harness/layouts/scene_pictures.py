@@ -71,7 +71,6 @@ class Thing(NamedTuple):
 
     @property
     def centre(self) -> tuple[float, float]:
-        """Of its box, in pixels."""
         return self.x + self.side / 2, self.y + self.side / 2
 
 
@@ -116,10 +115,7 @@ def _blot(mask: Image.Image, shape: str, margin: int, value: int) -> None:
 
 
 def detect(things: tuple[Thing, ...], most: int, rng: Generator) -> NDArray[np.int64]:
-    """Boxes (R, 4) as a detector gives them, x, y, width, height in pixels, in no order.
-
-    One around every thing, not quite at its edges; then boxes over parts of two things, and of background.
-    """
+    """Boxes (R, 4) as a detector gives them, x, y, width, height in pixels, in no order: things, parts, background."""
     true = np.array([(thing.x, thing.y, thing.x + thing.side, thing.y + thing.side) for thing in things])
     sides = (true[:, 2] - true[:, 0])[:, None]
     found = true + np.rint((rng.random(true.shape) - 0.5) * SLACK * sides).astype(np.int64)
@@ -131,7 +127,6 @@ def detect(things: tuple[Thing, ...], most: int, rng: Generator) -> NDArray[np.i
 
 
 def _overlapping(true: NDArray[np.int64], rng: Generator) -> NDArray[np.int64]:
-    """A box from the middle of one thing to the middle of another."""
     first, second = rng.permutation(len(true))[:2]
     middles = (true[[first, second], :2] + true[[first, second], 2:]) // 2
     low, high = middles.min(axis=0) - 6, middles.max(axis=0) + 6
@@ -139,14 +134,12 @@ def _overlapping(true: NDArray[np.int64], rng: Generator) -> NDArray[np.int64]:
 
 
 def _anywhere(rng: Generator) -> NDArray[np.int64]:
-    """A box of any size at any place."""
     size = rng.integers(14, 56, 2)
     low = rng.integers(0, SIDE - size)
     return np.concatenate([low, low + size])
 
 
 def describe(pixels: Pixels, boxes: NDArray[np.int64]) -> Floats:
-    """Regions of one picture of `draw`, (R, F) float32, as the head of this file says."""
     return np.concatenate([appearance(pixels, boxes), geometry(boxes)], axis=1).astype(np.float32)
 
 

@@ -31,8 +31,6 @@ Generator = np.random.Generator
 
 
 class Example(NamedTuple):
-    """One picture of the dataset: what it shows, what was drawn, what was cut, what is said."""
-
     scene: Scene
     picture: Image.Image
     boxes: Any  # (R, 4) int, x, y, width, height in pixels
@@ -40,7 +38,6 @@ class Example(NamedTuple):
 
     @property
     def regions(self) -> Floats:
-        """(R, F) float32."""
         return scene_pictures.describe(np.asarray(self.picture), self.boxes)
 
 
@@ -55,11 +52,9 @@ class Scenes:
 
     @staticmethod
     def files(place: Place) -> list[str]:
-        """None: all is generated."""
         return []
 
     def read(self, split: str) -> Content:
-        """One split, from the cache where it was generated before."""
         size, most = self.place.card.splits[split].images, self.place.card.max_regions
         name = hashlib.sha256(json.dumps([VERSION, self.seed, split, size, most]).encode()).hexdigest()[:16]
         path = self.place.cache / "scenes" / f"{split}-{name}.npz"
@@ -68,7 +63,6 @@ class Scenes:
         return _content(split, load_arrays(path))
 
     def preview(self, image: str) -> Preview:
-        """The picture of an image id, drawn again, and its regions; nothing where no picture has that id."""
         parts = re.fullmatch(rf"({'|'.join(SPLITS)})-(\d+)([a-d])", image)
         if parts is None:
             return Preview()
@@ -107,7 +101,6 @@ def generate(seed: int, split: str, size: int, most: int = 12) -> dict[str, Any]
 
 
 def example(seed: int, split: str, index: int, most: int = 12) -> Example:
-    """One picture of a split by its number, with all that belongs to it; always the same."""
     scenes = family(seed, split, index // FAMILY)
     member = index % FAMILY
     scene, siblings = scenes[member], [*scenes[:member], *scenes[member + 1 :]]
@@ -118,7 +111,6 @@ def example(seed: int, split: str, index: int, most: int = 12) -> Example:
 
 
 def picture(seed: int, split: str, index: int) -> Image.Image:
-    """The picture of a split by its number, 128 x 128 pixels."""
     return example(seed, split, index).picture
 
 
@@ -166,7 +158,6 @@ def _thing(model: Thing | None, rng: Generator) -> Thing:
 
 
 def _put(thing: Thing, things: list[Thing], rng: Generator) -> Thing | None:
-    """The thing at a free place, or None where none was found."""
     for x, y in rng.integers(1, SIDE - thing.side, (40, 2)).tolist():
         if not any(_touch(x, y, thing.side, other) for other in things):
             return thing._replace(x=x, y=y)
@@ -174,13 +165,11 @@ def _put(thing: Thing, things: list[Thing], rng: Generator) -> Thing | None:
 
 
 def _touch(x: int, y: int, side: int, other: Thing, gap: int = 2) -> bool:
-    """Whether two boxes come nearer than a gap."""
     reach = (side + gap, other.side + gap)
     return -reach[0] < x - other.x < reach[1] and -reach[0] < y - other.y < reach[1]
 
 
 def recoloured(scene: Scene, rng: Generator) -> Scene:
-    """Two things of different colours exchange them."""
     order = rng.permutation(len(scene))
     first, second = next((a, b) for a in order for b in order if scene[a].colour != scene[b].colour)
     things = list(scene)
@@ -190,7 +179,6 @@ def recoloured(scene: Scene, rng: Generator) -> Scene:
 
 
 def mirrored(scene: Scene, rng: Generator) -> Scene:
-    """Left and right exchanged, or above and below."""
     if rng.random() < 0.5:
         return tuple(thing._replace(x=SIDE - thing.side - thing.x) for thing in scene)
     return tuple(thing._replace(y=SIDE - thing.side - thing.y) for thing in scene)

@@ -25,8 +25,6 @@ SHOWN = 3  # ids of each side, where none of them meet
 
 
 class CaptionedImage(NamedTuple):
-    """An image of a file of captions."""
-
     id: str
     at: int  # its place in the file
     captions: Sequence[tuple[int, str]]  # each with its own place
@@ -43,7 +41,6 @@ class CaptionedImages(NamedTuple):
 
     @classmethod
     def of(cls, entries: Sequence[CaptionedImage]) -> CaptionedImages:
-        """Of entries in their order."""
         captions = list(chain.from_iterable(entry.captions for entry in entries))
         return cls(
             ids=tuple(entry.id for entry in entries),
@@ -54,7 +51,6 @@ class CaptionedImages(NamedTuple):
         )
 
     def image_of(self, caption: int) -> int:
-        """The image of a caption, both by their numbers."""
         return int(np.searchsorted(np.cumsum(self.counts), caption, side="right"))
 
 
@@ -79,7 +75,6 @@ class StoredRegions:
         source: Location,
         hint: Callable[[], str] = str,
     ) -> Content:
-        """A split with its regions; DataError where an image has none: `source` names it."""
         rows = self.rows_of(known.ids, source, hint)
         return Content(
             images=self._store.images.choose(rows),
@@ -109,11 +104,9 @@ class StoredRegions:
         return np.array([self._rows[one] for one in ids], dtype=np.int64)
 
     def has(self, ids: Sequence[str]) -> bool:
-        """Whether all of these images are there."""
         return all(one in self._rows for one in ids)
 
     def preview(self, image: str) -> Preview:
-        """Size and boxes of an image; nothing where it is not there or the store does not know them."""
         row = self._rows.get(image)
         if row is None:
             return Preview()
@@ -160,9 +153,8 @@ def id_of(value: Any, what: str, location: Location) -> str:
     if type(value) is int:  # true and false are none
         return str(value)
     if not isinstance(value, str) or not value or value != value.strip() or "\n" in value or not _is_unicode(value):
-        raise DataError(
-            f"{what} is {_short(value)}; an id is a whole number, or text on one line without blanks around", location
-        )
+        message = f"{what} is {_short(value)}; an id is a whole number, or text on one line without blanks around"
+        raise DataError(message, location)
     return value
 
 

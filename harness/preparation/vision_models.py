@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from harness.data.text_encoder import LOCAL, Silent, how_to_convert
+from harness.data.text_encoder import LOCAL, how_to_convert, silent
 from harness.errors import ConfigError, DataError, Location, ResourceError, UsageError, first_line
 from harness.files import lfs_hint, sha256
 from harness.preparation.extractors import Detector, Extractor, PatchGrid
@@ -75,7 +75,7 @@ def read_files(library: Any, folder: Path) -> tuple[bool, Any, Any, set[str]]:
     its numbers do not depend on what else is installed.
     """
     library.logging.disable_progress_bar()
-    with Silent(library):
+    with silent(library):
         config = library.AutoConfig.from_pretrained(folder, **LOCAL)
         finds = type(config) in library.MODEL_FOR_OBJECT_DETECTION_MAPPING
         processor = library.AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
