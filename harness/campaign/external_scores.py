@@ -42,8 +42,6 @@ LARGEST = 600.0  # that an rsum can be
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """A file of scores, and as what it is to be ranked."""
-
     file: Path
     dataset: DatasetCard
     protocol: ProtocolCard
@@ -53,28 +51,17 @@ class ScoreRequest:
     cache: Path
 
 
-class ScoreEvaluation(NamedTuple):
-    """What a matrix comes to: the result, and what is kept of its ranks."""
-
-    result: TrialResult
-    records: Records | None  # None: kept already
-    warnings: tuple[str, ...]  # what looks odd, what is not measured
-
-
 class RankedScores(NamedTuple):
-    """The result of a file, and what a command has to say of it."""
-
     result: TrialResult
-    warnings: tuple[str, ...]
-    again: bool  # it was ranked before
+    records: Records | None  # None: the file was ranked before, they are kept already
+    warnings: tuple[str, ...]  # what looks odd, what is not measured
 
 
 def score_request(
     config: Config, registry: Registry, file: Path, dataset: str, protocol: str, name: str, seed: int, note: str
 ) -> ScoreRequest:
-    """The request that some names mean.
+    """UsageError for an unknown dataset or protocol, and for a name that is a method of ours or no name.
 
-    UsageError for a dataset or protocol that is not there, and for a name that is a method of ours or no name;
     DataError where the file is no score matrix or the dataset's files are not the card's.
     """
     check_numbers([seed], None)
@@ -100,19 +87,24 @@ def rank_file(config: Config, request: ScoreRequest) -> tuple[ResultStore, Ranke
     check_writable(config.results)
     with only_driver(config.results):
         before = read_result(request.folder)
-        evaluation = ScoreEvaluation(before, None, ()) if before else evaluate(request)
+        scores = RankedScores(before, None, ()) if before else evaluate(request)
         tracker, store = Tracker(default_uri(config)), ResultStore(default_uri(config))
         check_new(store.frame(), request.spec)
-        if evaluation.records:
-            save(request, evaluation.result, evaluation.records)
+        if scores.records:
+            write_spec(request.folder, request.spec)
+            scores.records.save(request.folder)
+            write_result(request.folder, scores.result)  # last: a folder with a result is complete
         tracker.open_campaign(CAMPAIGN, [])  # nothing is expected: what was never ranked is not missing
-        tracker.result(evaluation.result, request.folder)
+        tracker.result(scores.result, request.folder)
         tracker.close_campaign(State.DONE)
-    return store, RankedScores(evaluation.result, evaluation.warnings, before is not None)
+    return store, scores
 
 
-def evaluate(request: ScoreRequest) -> ScoreEvaluation:
+def evaluate(request: ScoreRequest) -> RankedScores:
     """Rank a matrix as a trial's scores are; DataError where it does not answer the protocol's queries."""
+    from harness.trial.device import choose_device
+    from harness.trial.environment import environment
+
     split = open_dataset(request.dataset, request.data, request.cache).split(request.protocol.split)
     folds = split_folds(request.protocol, split)
     array = open_scores(request.file)
@@ -125,18 +117,10 @@ def evaluate(request: ScoreRequest) -> ScoreEvaluation:
         state=State.DONE,
         measures=test.measures,
         gallery=test.gallery,
-        environment=surroundings() | test.releases | {FILE: file_name(request.file)},
+        environment=environment(choose_device("cpu")) | test.releases | {FILE: file_name(request.file)},
     )
     warnings = tuple(filter(None, (absent, reversal(scores, folds, test.measures["rsum"]))))
-    return ScoreEvaluation(result, test.records, warnings)
-
-
-def surroundings() -> dict[str, str]:
-    """With what it is ranked: versions, machine, commit."""
-    from harness.trial.device import choose_device
-    from harness.trial.environment import environment
-
-    return environment(choose_device("cpu"))
+    return RankedScores(result, test.records, warnings)
 
 
 def reversal(scores: Floats, folds: Sequence[Fold], rsum: float) -> str:
@@ -154,13 +138,6 @@ def reversal(scores: Floats, folds: Sequence[Fold], rsum: float) -> str:
         f"in the reversed order these scores reach a rsum of {backwards:.1f}, as they are {rsum:.1f}: if they "
         "are distances, lower is better in them; save -scores and give that file"
     )
-
-
-def save(request: ScoreRequest, result: TrialResult, records: Records) -> None:
-    """Write the trial's folder, the result last."""
-    write_spec(request.folder, request.spec)
-    records.save(request.folder)
-    write_result(request.folder, result)
 
 
 def check_new(frame: pandas.DataFrame, spec: TrialSpec) -> None:

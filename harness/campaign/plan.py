@@ -31,20 +31,16 @@ LEAST_FREE_BYTES = 200_000_000
 
 @dataclass(frozen=True)
 class Planned:
-    """One trial of a plan and how far it is."""
-
     assignment: Assignment
     state: Progress
     seconds: float = 0.0  # of training, where it is done
 
     @property
     def spec(self) -> TrialSpec:
-        """What decides its result."""
         return self.assignment.spec
 
     @property
     def folder(self) -> Path:
-        """Where its files are."""
         return self.assignment.folder
 
 
@@ -78,16 +74,13 @@ class Plan:
 
     @property
     def unlogged(self) -> tuple[Planned, ...]:
-        """Trials that have ended but are not in the tracking store."""
         return tuple(trial for trial in self.trials if trial.state in ENDED and not is_logged(trial.folder, self.uri))
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to run and nothing to log."""
         return not self.todo and not self.unlogged
 
     def refreshed(self) -> Plan:
-        """The same plan as the folders stand now."""
         return replace(self, trials=tuple(state_of(t.assignment, self.force, self.retry) for t in self.trials))
 
 

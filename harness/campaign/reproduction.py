@@ -32,8 +32,6 @@ MATTERS = ("harness", "commit", "python", "torch", "numpy", "device", "cuda", "c
 
 @dataclass(frozen=True)
 class Drift:
-    """A difference between the run's circumstances and those of now."""
-
     name: str
     then: str
     now: str
@@ -41,8 +39,6 @@ class Drift:
 
 @dataclass(frozen=True)
 class Case:
-    """A recorded run, and the assignment that runs it again."""
-
     name: str
     then: TrialResult
     assignment: Assignment
@@ -53,8 +49,6 @@ class Case:
 
 @dataclass(frozen=True)
 class Repetition:
-    """A run and its repetition."""
-
     case: Case
     now: TrialResult
 
@@ -65,17 +59,14 @@ class Repetition:
 
     @property
     def is_identical(self) -> bool:
-        """Whether every measure is the same number."""
         return all(self.now.measures.get(name) == self.case.then.measures[name] for name in HEADLINE)
 
     @property
     def is_reproduced(self) -> bool:
-        """Whether the result came back, exactly or within the noise of its row."""
         return self.is_identical or abs(self.difference) <= self.case.noise
 
     @property
     def verdict(self) -> str:
-        """Whether the result came back, in words."""
         if self.now.state is not State.DONE:
             return f"not reproduced: it {self.now.state.value} ({self.now.failure}): {self.now.message}"
         if self.is_identical:
@@ -128,7 +119,6 @@ def assignment_now(config: Config, registry: Registry, then: TrialResult) -> Ass
 
 
 def drift(then: TrialResult, assigned: Assignment) -> Iterator[Drift]:
-    """What has changed since: the method's source, versions, machine."""
     from harness.trial.device import choose_device
     from harness.trial.environment import environment
 

@@ -18,8 +18,6 @@ from harness.trial.results import State, best_rsum
 
 @dataclass(frozen=True)
 class Status:
-    """The state of one trial."""
-
     key: str
     label: str
     state: State
@@ -55,7 +53,6 @@ def counts(statuses: Iterable[Status]) -> dict[str, int]:
 
 
 def is_busy(results: Path) -> bool:
-    """Whether a driver holds the results folder."""
     if not (results / LOCK).is_file():
         return False
     try:

@@ -27,7 +27,6 @@ COLUMNS = ("R@1", "R@5", "R@10", "median rank", "mean rank", "tied")
 
 
 def tables(boards: Sequence[Assessed]) -> list[Table]:
-    """Boards for the terminal, one table each; rows that are not ranked are in the caption."""
     return [terminal_table(*board) for board in boards]
 
 
@@ -50,23 +49,19 @@ def terminal_table(board: Board, evidence: Evidence) -> Table:
 
 
 def unranked(board: Board) -> list[str]:
-    """A line for each recipe that is not ranked."""
     sections = {"incomplete": board.incomplete, "stale": board.stale, "never ranked (--limit)": board.limited}
     return [f"{name}: {label(row)}  {row.reason}".rstrip() for name, part in sections.items() for row in part]
 
 
 def footnote(row: Sequence[str]) -> str:
-    """The notes of a row, and where its settings are from; printed below the table."""
     return "; ".join(cell for cell in row[len(HEADER) - 1 :] if cell)
 
 
 def compare_page(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
-    """Comparisons as tables, each with its test in words."""
     for comparison in comparisons:
         first, second = comparison.sides
-        grid = table(
-            comparison.board, first.name, second.name, "difference", right=(first.name, second.name, "difference")
-        )
+        columns = (first.name, second.name, "difference")
+        grid = table(comparison.board, *columns, right=columns)
         for name, mine, other in zip(HEADLINE, *comparison.means, strict=True):
             grid.add_row(name.replace("_r", " R@"), tenths(mine), tenths(other), f"{mine - other:+.1f}")
         yield grid
@@ -96,20 +91,16 @@ def compare_json(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
 
 
 def export_page(written: Written) -> Iterator[str]:
-    """Notes, the files of an export, and how many runs they hold."""
     yield from written.notes
     yield from (f"{near(file)} written" for file in written.files)
     yield f"{count(written.runs, 'run')} exported"
 
 
 def export_json(written: Written) -> dict[str, Any]:
-    """The files of an export, how many runs they hold, and notes."""
     return {"files": [str(file) for file in written.files], "runs": written.runs, "notes": written.notes}
 
 
 class BoardPlace(NamedTuple):
-    """The place of a trial on its board."""
-
     section: str
     place: int  # from 1
     rows: int  # of the section
@@ -128,7 +119,6 @@ def place_of(boards: Sequence[Board], key: str) -> BoardPlace:
 
 
 def score_page(scores: RankedScores, place: BoardPlace) -> Iterator[RenderableType]:
-    """The measures of external scores, and their place on the board."""
     measures, spec = scores.result.measures, scores.result.spec
     grid = table(spec.label, *COLUMNS, right=COLUMNS)
     for direction in DIRECTIONS:
@@ -136,12 +126,11 @@ def score_page(scores: RankedScores, place: BoardPlace) -> Iterator[RenderableTy
         cells = (tenths(measures[f"{direction}_{name}"]) for name in names)
         grid.add_row(direction, *cells, f"{tenths(measures[f'{direction}_tied'])} %")
     yield grid
-    yield f"rsum {tenths(measures['rsum'])}{'; this file was ranked before' if scores.again else ''}"
+    yield f"rsum {tenths(measures['rsum'])}{'; this file was ranked before' if scores.records is None else ''}"
     yield standing(place, f"{spec.dataset}/{spec.protocol}")
 
 
 def standing(place: BoardPlace, board: str) -> str:
-    """The place of a row on its board, in words."""
     name = label(place.row)
     if place.section != "ranked":
         return f"{name} is not ranked on {board}, it is {place.section}: {place.row.reason}"
@@ -149,7 +138,6 @@ def standing(place: BoardPlace, board: str) -> str:
 
 
 def score_json(scores: RankedScores, place: BoardPlace) -> dict[str, Any]:
-    """The measures of external scores, their place on the board, and warnings."""
     result = scores.result
     about = result.spec.model_dump(mode="json", include={"method", "dataset", "protocol", "seed", "source"})
     position = {"section": place.section, "place": place.place, "rows": place.rows, "n": place.row.n}
@@ -161,7 +149,6 @@ def score_json(scores: RankedScores, place: BoardPlace) -> dict[str, Any]:
 
 
 def drift_page(case: Case) -> Iterator[RenderableType]:
-    """What has changed since a run, as a table."""
     if not case.drift:
         yield f"{case.name}: code, data, versions and machine are as they were"
         return
@@ -173,12 +160,10 @@ def drift_page(case: Case) -> Iterator[RenderableType]:
 
 
 def drift_json(case: Case) -> dict[str, Any]:
-    """What has changed since a run, with its name and key."""
     return {"run": case.name, "key": case.then.key, "drift": [vars(drift) for drift in case.drift]}
 
 
 def reproduction_page(repetition: Repetition) -> Iterator[RenderableType]:
-    """Both results side by side, and the verdict."""
     grid = table("measure", "then", "now", right=("then", "now"))
     for name in HEADLINE:
         then, now = (result.measures.get(name, nan) for result in (repetition.case.then, repetition.now))
@@ -188,7 +173,6 @@ def reproduction_page(repetition: Repetition) -> Iterator[RenderableType]:
 
 
 def reproduction_json(repetition: Repetition) -> dict[str, Any]:
-    """The measures of both results, what has changed between them, and the verdict."""
     then, now = repetition.case.then, repetition.now
     measures = {"then": dict(then.measures), "now": dict(now.measures)}
     folder = str(repetition.case.assignment.folder)

@@ -135,10 +135,8 @@ def outdated(lines: Sequence[str], files: int, out: Output) -> int:
     """Print how reports differ from the store; the exit code."""
     from harness.cli.output import count
 
-    data = {"files": files, "difference": lines}
-    out.answer(
-        data, *(lines or [f"nothing to write: {count(files, 'file')} as the tracking store and the studies say"])
-    )
+    same = f"nothing to write: {count(files, 'file')} as the tracking store and the studies say"
+    out.answer({"files": files, "difference": lines}, *(lines or [same]))
     return OUTDATED if lines else 0
 
 

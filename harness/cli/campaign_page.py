@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from harness.board.publishing import Published
@@ -28,23 +27,16 @@ STYLES = {
 
 
 def plan_page(plan: Plan, place: str) -> Iterator[RenderableType]:
-    """The plan as a table, and in one line."""
-    yield plan_table(plan)
-    yield f"\n{plan_line(plan, place)}"
-
-
-def plan_table(plan: Plan) -> Table:
-    """Every trial of a plan, in the order in which they run."""
     grid = table("trial", "protocol", "epochs", "state", "key", right=("epochs",))
     for trial in plan.trials:
         protocol = trial.spec.protocol + (f", first {trial.spec.limit} images" if trial.spec.limit else "")
         state = Text(trial.state, style=STYLES[trial.state])
         grid.add_row(trial.spec.label, protocol, str(trial.spec.training.epochs), state, trial.spec.key)
-    return grid
+    yield grid
+    yield f"\n{plan_line(plan, place)}"
 
 
 def plan_line(plan: Plan, place: str) -> str:
-    """A plan in one line: what there is to do, what is done, and where it will run."""
     waiting = sum(trial.state == "resume" for trial in plan.todo)
     parts = [f"{plan.name}: {count(len(plan.todo), 'trial')} to run"]
     parts += [f"{waiting} of them continued"] if waiting else []
@@ -56,31 +48,27 @@ def plan_line(plan: Plan, place: str) -> str:
 
 
 def plan_json(plan: Plan, place: str) -> dict[str, Any]:
-    """The plan as JSON: counts by progress, and every trial."""
     return {
         "campaign": plan.name,
         "executor": place,
         "store": without_password(plan.uri),
         "counts": dict(Counter(trial.state for trial in plan.trials)),
-        "trials": [{**about(trial.spec), "state": trial.state} for trial in plan.trials],
+        "trials": [{**identity_json(trial.spec), "state": trial.state} for trial in plan.trials],
     }
 
 
-def about(spec: TrialSpec) -> dict[str, Any]:
-    """The key, the label and the identity of a trial as JSON."""
+def identity_json(spec: TrialSpec) -> dict[str, Any]:
     names = {"method", "dataset", "protocol", "seed", "limit"}
     return {"key": spec.key, "label": spec.label, **spec.model_dump(mode="json", include=names)}
 
 
 def nothing_to_do(plan: Plan, files: Iterable[Path]) -> str:
-    """The line of a campaign that is done: how many trials, and where their boards are."""
     reports = ", ".join(near(file) for file in files)
     done = f"{count(len(plan.trials) - len(plan.failed), 'trial')} done"
     return f"{plan.name}: nothing to do: {done}, leaderboard in {reports}"
 
 
 def run_page(plan: Plan, outcome: Outcome, published: Published) -> Iterator[RenderableType]:
-    """How a campaign ended: the files of its boards, where failures are explained, the counts."""
     yield from files_page(published)
     yield from failures_page([trial.assignment for trial in plan.trials])
     if outcome.stopped:
@@ -89,7 +77,6 @@ def run_page(plan: Plan, outcome: Outcome, published: Published) -> Iterator[Ren
 
 
 def failures_page(trials: Iterable[Assignment]) -> Iterator[RenderableType]:
-    """Failed trials: why, where the traceback lies, and how they are run again."""
     ends = [(trial, read_result(trial.folder)) for trial in trials]
     failed = [(trial, result) for trial, result in ends if result and result.state is State.FAILED]
     if not failed:
@@ -106,49 +93,33 @@ def failures_page(trials: Iterable[Assignment]) -> Iterator[RenderableType]:
 
 
 def run_json(plan: Plan, files: Iterable[Path]) -> dict[str, Any]:
-    """Every trial of a plan as it stands now, and the reports."""
-    results = [(trial, read_result(trial.folder)) for trial in plan.trials]
-    trials = [
-        {
-            **about(trial.spec),
-            "folder": str(trial.folder),
-            **(result.model_dump(mode="json", exclude={"spec", "environment"}) if result else {"state": State.WAITING}),
-        }
-        for trial, result in results
-    ]
+    trials = []
+    for trial in plan.trials:
+        result = read_result(trial.folder)
+        end = result.model_dump(mode="json", exclude={"spec", "environment"}) if result else {"state": State.WAITING}
+        trials.append({**identity_json(trial.spec), "folder": str(trial.folder), **end})
     return {"campaign": plan.name, "trials": trials, "reports": [str(file) for file in files]}
 
 
 def files_page(published: Published) -> Iterator[str]:
-    """A line per report: whether it was written or is unchanged."""
     for file in published.files:
         yield f"{near(file)} {'written' if file in published.changed else 'unchanged'}"
 
 
 def published_page(published: Published) -> Iterator[RenderableType]:
-    """The reports of `harness report`, or what makes the first one."""
     if not published.files:
         yield "no trials in the tracking store yet; `harness run` makes them"
     yield from files_page(published)
 
 
 def published_json(published: Published) -> dict[str, Any]:
-    """The files that were written, and those that are unchanged."""
-    return {
-        "written": [str(file) for file in published.files if file in published.changed],
-        "unchanged": [str(file) for file in published.files if file not in published.changed],
-    }
+    groups: dict[str, list[str]] = {"written": [], "unchanged": []}
+    for file in published.files:
+        groups["written" if file in published.changed else "unchanged"].append(str(file))
+    return groups
 
 
 def status_page(plan: Plan, statuses: Sequence[Status]) -> Iterator[RenderableType]:
-    """A table of trials, and their counts in one line."""
-    yield status_table(statuses)
-    logged = sum(status.logged for status in statuses)
-    yield f"\n{plan.name}: {counts_line(counts(statuses))} · {logged} in the store {without_password(plan.uri)}"
-
-
-def status_table(statuses: Sequence[Status]) -> Table:
-    """One row per trial, its message below."""
     grid = table("trial", "state", "epoch", "rsum", "in store", "key", right=("epoch", "rsum"))
     for status in statuses:
         grid.add_row(
@@ -161,11 +132,12 @@ def status_table(statuses: Sequence[Status]) -> Table:
         )
         if status.message:
             grid.add_row(Text(f"  {status.message}", style="dim"))
-    return grid
+    yield grid
+    logged = sum(status.logged for status in statuses)
+    yield f"\n{plan.name}: {counts_line(counts(statuses))} · {logged} in the store {without_password(plan.uri)}"
 
 
 def status_json(plan: Plan, statuses: Sequence[Status]) -> dict[str, Any]:
-    """The counts by state, and every trial."""
     return {
         "campaign": plan.name,
         "store": without_password(plan.uri),
@@ -175,12 +147,10 @@ def status_json(plan: Plan, statuses: Sequence[Status]) -> dict[str, Any]:
 
 
 def rsum_of(status: Status) -> str:
-    """The rsum on test where the trial is done, else the best on val, marked so."""
     if status.rsum is None:
         return "–"
     return f"{status.rsum:.1f}" if status.state is State.DONE else f"val {status.rsum:.1f}"
 
 
 def counts_line(counts: Mapping[str, int]) -> str:
-    """Trials by state in one line."""
     return " · ".join(f"{number} {state}" for state, number in counts.items())

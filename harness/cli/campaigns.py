@@ -45,10 +45,9 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
 
     here = here or not plan.todo
     executor = choose_executor(config, here)
+    place = executor.description
     if dry_run:
-        out.answer(
-            campaign_page.plan_json(plan, executor.description), *campaign_page.plan_page(plan, executor.description)
-        )
+        out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
         return 0
     files = files_of(plan, config.reports)
     if plan.idle and all(file.is_file() for file in files):
@@ -56,7 +55,7 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
         out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
         return TrialError.exit_code if plan.failed else 0
     remember(config.results, plan.name, click.get_current_context().obj)
-    out.note(campaign_page.plan_line(plan, executor.description))
+    out.note(campaign_page.plan_line(plan, place))
     tracker = Tracker(plan.uri)
     with out.view() as view:
         outcome = execute(plan, executor, tracker, view, config.failures)
@@ -74,7 +73,7 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; the test split is not used."""
-    from harness.campaign.driver import choose_executor, only_driver, run_all
+    from harness.campaign.driver import Outcome, choose_executor, only_driver, run_all
     from harness.campaign.last_command import remember
     from harness.cli import search_page
     from harness.search.campaign import SearchTrials
@@ -95,7 +94,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
         work = SearchTrials(config, config.campaign.name, plans, flags.retry)
         if work.idle:
             reports = publish_searches(config, work.name)
-            out.answer(search_page.search_json(work, reports), *search_page.idle_page(work, reports))
+            out.answer(search_page.search_json(work, reports), *search_page.search_page(work, Outcome(), reports))
             return TrialError.exit_code if work.failed_before else 0
         remember(config.results, work.name, click.get_current_context().obj)
         out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {executor.description}")
@@ -159,8 +158,7 @@ def status(flags: Flags, campaign: str, watch: bool) -> int:
 
     def look() -> tuple[bool, Any, list[RenderableType]]:
         busy = is_busy(config.results)
-        data, page = progress(flags, config, registry, campaign, busy)
-        return busy, data, page
+        return busy, *progress(flags, config, registry, campaign, busy)
 
     if watch:
         out.watch(lambda: look()[::2])
@@ -173,7 +171,6 @@ def status(flags: Flags, campaign: str, watch: bool) -> int:
 def progress(
     flags: Flags, config: Config, registry: Registry, campaign: str, busy: bool
 ) -> tuple[Any, list[RenderableType]]:
-    """The progress of a search campaign, or of the trials of a plan: as JSON and as a page."""
     if campaign:
         from harness.cli import search_page
         from harness.search.campaign import campaigns
@@ -193,7 +190,6 @@ def progress(
 
 
 def boards_in(plan: Plan) -> frozenset[tuple[str, str]]:
-    """The dataset and protocol of each board that a plan's trials are on."""
     return frozenset((trial.spec.dataset, trial.spec.protocol) for trial in plan.trials)
 
 

@@ -23,7 +23,6 @@ COUNTS = ("version", "images", "captions", "folds")  # columns of numbers
 
 
 def methods_table(registry: Registry) -> Table:
-    """All methods, one row each."""
     grid = table("method", "scoring", "fidelity", "paper", "summary")
     for card in registry.methods.values():
         paper = f"{card.paper.venue} {card.paper.year}" if card.paper else "–"
@@ -32,7 +31,6 @@ def methods_table(registry: Registry) -> Table:
 
 
 def datasets_table(registry: Registry) -> Table:
-    """All datasets, one row each."""
     grid = table("dataset", "images a split", "protocols", "title")
     for card in registry.datasets.values():
         sizes = " · ".join(f"{name} {size.images:,}" for name, size in card.splits.items())
@@ -42,7 +40,6 @@ def datasets_table(registry: Registry) -> Table:
 
 
 def protocols_table(registry: Registry) -> Table:
-    """All protocols, one row per dataset and protocol."""
     grid = table("dataset", "protocol", "version", "split", "gallery", "images", "captions", "folds", right=COUNTS)
     for card in registry.datasets.values():
         for p in card.protocols:
@@ -55,7 +52,6 @@ TABLES = {"methods": methods_table, "datasets": datasets_table, "protocols": pro
 
 
 def listing(registry: Registry, kind: str) -> list[dict[str, Any]]:
-    """The cards of a kind as JSON; of protocols, each with the name of its dataset."""
     if kind == "protocols":
         cards = registry.datasets.values()
         return [{"dataset": card.name, **p.model_dump(mode="json")} for card in cards for p in card.protocols]
@@ -63,28 +59,18 @@ def listing(registry: Registry, kind: str) -> list[dict[str, Any]]:
 
 
 def card_json(card: MethodCard | DatasetCard) -> dict[str, Any]:
-    """A card as its file has it, with the path of that file."""
     return {**card.model_dump(mode="json", by_alias=True), "card": str(card.path)}
 
 
 def schema_text(kind: str) -> str:
-    """The JSON schema of the card of a method or a dataset, or of harness.toml."""
     models: dict[str, type[BaseModel]] = {"method": MethodCard, "dataset": DatasetCard, "harness.toml": Config}
     return json.dumps(models[kind].model_json_schema(), indent=2, ensure_ascii=False)
 
 
 def method_page(card: MethodCard, config: Config) -> Iterator[RenderableType]:
-    """A method's card for reading, with the settings that a run here would take."""
     yield from head(card.name, card.title, card.summary)
-    yield facts(
-        {
-            "scoring": card.scoring,
-            "fidelity": card.fidelity,
-            "paper": paper_of(card),
-            "class": card.class_,
-            "card": str(card.path),
-        }
-    )
+    about = {"scoring": card.scoring, "fidelity": card.fidelity, "paper": paper_of(card), "class": card.class_}
+    yield facts({**about, "card": str(card.path)})
     yield from part("Choices", bullets(card.choices))
     yield from part("Settings", settings_table(card, settings_here(card, config)))
     if card.reported:
@@ -92,7 +78,6 @@ def method_page(card: MethodCard, config: Config) -> Iterator[RenderableType]:
 
 
 def dataset_page(card: DatasetCard) -> Iterator[RenderableType]:
-    """A dataset's card for reading."""
     yield from head(card.name, card.title, card.summary)
     yield facts(
         {
@@ -115,19 +100,16 @@ def dataset_page(card: DatasetCard) -> Iterator[RenderableType]:
 
 
 def head(name: str, title: str, summary: str) -> Iterator[Text]:
-    """A page's first lines."""
     yield Text.assemble((name, "bold"), f"  {title}")
     yield Text(" ".join(summary.split()))
 
 
 def part(title: str, body: RenderableType) -> Iterator[RenderableType]:
-    """A part of a page under its title."""
     yield Text(f"\n{title}", style="bold")
     yield Padding(body, (0, 0, 0, 2))
 
 
 def facts(pairs: Mapping[str, str]) -> Padding:
-    """Names and values side by side."""
     grid = Table.grid(padding=(0, 2))
     for name, value in pairs.items():
         grid.add_row(Text(name, style="dim"), Text(value, overflow="fold"))
@@ -135,7 +117,6 @@ def facts(pairs: Mapping[str, str]) -> Padding:
 
 
 def bullets(lines: Iterable[str]) -> Table:
-    """A bulleted list; long lines are indented under their bullet."""
     grid = Table.grid(padding=(0, 1))
     for line in lines:
         grid.add_row("·", Text(line))
@@ -143,7 +124,6 @@ def bullets(lines: Iterable[str]) -> Table:
 
 
 def paper_of(card: MethodCard) -> str:
-    """The citation, and where the paper is found."""
     if card.paper is None:
         return "–"
     paper = card.paper
@@ -159,7 +139,6 @@ def settings_here(card: MethodCard, config: Config) -> dict[str, dict[str, Scala
 
 
 def settings_table(card: MethodCard, columns: Mapping[str, Mapping[str, Scalar]]) -> Table:
-    """Each setting with its default, its value in each column of runs, and its range for a search."""
     grid = table("setting", "default", *columns, "tunable")
     for name, default in card.defaults.items():
         values = (settings[name] for settings in columns.values())
@@ -169,7 +148,6 @@ def settings_table(card: MethodCard, columns: Mapping[str, Mapping[str, Scalar]]
 
 
 def range_of(card: MethodCard, name: str) -> str:
-    """The range that a setting may be searched in."""
     tunable = card.tunable.get(name)
     if tunable is None:
         return "–"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,16 +28,13 @@ ADVICE = {
 }
 
 
-def validation_page(reports: Iterable[Report]) -> Iterator[RenderableType]:
-    """Every dataset, and how many findings there are in all."""
-    every = list(reports)
-    for report in every:
+def validation_page(reports: Sequence[Report]) -> Iterator[RenderableType]:
+    for report in reports:
         yield from dataset_page(report)
-    yield Text(last_line(every))
+    yield Text(last_line(reports))
 
 
 def dataset_page(report: Report) -> Iterator[RenderableType]:
-    """One dataset: where it lies, its numbers, its findings."""
     mark = f"  fingerprint {report.fingerprint[:SHORT]}" if report.fingerprint else ""
     yield Text.assemble((report.dataset, "bold"), f"  {report.folder}{mark}")
     if report.splits:
@@ -45,12 +42,14 @@ def dataset_page(report: Report) -> Iterator[RenderableType]:
     if report.protocols:
         yield numbers("protocol", report.protocols)
     if report.findings:
-        yield findings_table(report.findings)
+        rows = table("", "findings")
+        for one in report.findings:
+            rows.add_row(Text(one.severity, style=STYLES[one.severity]), finding_text(one))
+        yield rows
     yield ""
 
 
-def numbers(kind: str, rows: dict[str, dict[str, int | str]] | dict[str, dict[str, int | float]]) -> Table:
-    """A line a split or a protocol."""
+def numbers(kind: str, rows: Mapping[str, Mapping[str, int | float | str]]) -> Table:
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     heads = [column.replace("_", "\n") for column in columns]
     lines = table(kind, *heads, right=heads)
@@ -60,20 +59,10 @@ def numbers(kind: str, rows: dict[str, dict[str, int | str]] | dict[str, dict[st
 
 
 def number(value: int | float | str) -> str:
-    """A number with commas and two decimals, as a cell of a table."""
     return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
-def findings_table(findings: Iterable[Finding]) -> Table:
-    """A row per finding: how bad, its name and split, what it is, and the first examples."""
-    rows = table("", "findings")
-    for one in findings:
-        rows.add_row(Text(one.severity, style=STYLES[one.severity]), finding_text(one))
-    return rows
-
-
 def finding_text(one: Finding) -> Text:
-    """A finding in words."""
     location = "" if one.examples else str(one.location)
     head = " · ".join(filter(None, (one.code, one.split, location)))
     how_many = f"{one.count:,} × " if one.examples else ""
@@ -82,41 +71,29 @@ def finding_text(one: Finding) -> Text:
     return Text.assemble((head, "bold"), f"\n{body}")
 
 
-def last_line(reports: list[Report]) -> str:
-    """How many errors and warnings, and what to do."""
+def last_line(reports: Sequence[Report]) -> str:
     counts = sum((report.counts for report in reports), Counter[str]())
     worst = next((severity for severity in Severity if counts[severity]), Severity.NOTE)
     numbers = ", ".join(f"{counts[severity]} {severity}{'s' * (counts[severity] != 1)}" for severity in Severity)
     return f"{numbers}: {ADVICE[worst]}"
 
 
-def validation_json(reports: Iterable[Report]) -> dict[str, Any]:
-    """The findings of every dataset, and their number by severity."""
-    every = list(reports)
-    counts = sum((report.counts for report in every), Counter[str]())
-    return {
-        "datasets": [dataset_json(report) for report in every],
-        **{f"{severity}s": counts[severity] for severity in Severity},
-    }
-
-
-def dataset_json(report: Report) -> dict[str, Any]:
-    """One dataset."""
-    return {**asdict(report), "findings": [finding_json(one) for one in report.findings]}
+def validation_json(reports: Sequence[Report]) -> dict[str, Any]:
+    counts = sum((report.counts for report in reports), Counter[str]())
+    datasets = [{**asdict(report), "findings": [finding_json(one) for one in report.findings]} for report in reports]
+    return {"datasets": datasets, **{f"{severity}s": counts[severity] for severity in Severity}}
 
 
 def finding_json(one: Finding) -> dict[str, Any]:
     """One finding; file and entry are null where it is of no file."""
-    about = {"severity": str(one.severity), "code": one.code, "message": one.message, "split": one.split or None}
     return {
-        **about,
+        **{"severity": str(one.severity), "code": one.code, "message": one.message, "split": one.split or None},
         **{"file": one.location.file or None, "entry": one.location.entry or None},
         **{"count": one.count, "examples": list(one.examples)},
     }
 
 
 def card_json(request: CardRequest, measured: MeasuredCard) -> dict[str, Any]:
-    """The file of a new card, and its counts."""
     return {
         **{"written": str(request.file), "folder": str(request.folder), "bytes": measured.size},
         **measured.card.model_dump(mode="json", include={"name", "layout", "feature_width", "max_regions", "splits"}),
@@ -124,7 +101,6 @@ def card_json(request: CardRequest, measured: MeasuredCard) -> dict[str, Any]:
 
 
 def card_page(request: CardRequest, measured: MeasuredCard) -> list[str]:
-    """The file of a new card, its counts, and what to do next."""
     card = measured.card
     of_split = (f"{split} {size.images:,} images, {size.captions:,} captions" for split, size in card.splits.items())
     return [
@@ -137,26 +113,21 @@ def card_page(request: CardRequest, measured: MeasuredCard) -> list[str]:
 
 
 def convert_page(store: WrittenStore) -> Iterator[str]:
-    """The store that there is now, and how much of it is new."""
     yield from store_page(store, "made of the same files")
     if store.skipped:
         yield f"{store.skipped:,} images stood in the sources once more, alike, and were left out"
 
 
 def convert_json(store: WrittenStore) -> dict[str, Any]:
-    """The counts of a store made of features."""
-    more = {"skipped": store.skipped, "seconds": round(store.seconds, 3)}
-    return {**store_json(store, "boxes", "sizes"), **more}
+    return {**store_json(store, "boxes", "sizes"), "skipped": store.skipped, "seconds": round(store.seconds, 3)}
 
 
 def extract_page(store: WrittenStore) -> Iterator[str]:
-    """The store that there is now, by which model, and how much of it is new."""
     origin = store.facts.origin
     yield from store_page(store, "of the same model and pictures", f", by {origin['class']} {origin['model']}")
 
 
 def extract_json(store: WrittenStore) -> dict[str, Any]:
-    """The counts and the origin of a store made of pictures."""
     return {**store_json(store, "origin"), "seconds": store.seconds}
 
 
@@ -174,13 +145,11 @@ def store_page(store: WrittenStore, same: str, by: str = "") -> Iterator[str]:
 
 
 def store_json(store: WrittenStore, *more: str) -> dict[str, Any]:
-    """A store's counts, and more of its facts."""
     facts = store.facts.model_dump(include={"images", "regions", "width", "dtype", *more})
     return {"folder": str(store.folder), **facts, "bytes": store.bytes, "before": store.before}
 
 
 def fetch_page(card: DatasetCard, items: list[Item]) -> Iterator[str]:
-    """What is about to be loaded: from where, how much, under which licence, and what becomes of it."""
     yield f"{card.title}; licence: {card.licence}"
     for item in items:
         here = ", which is here already" * (not item.left)
@@ -191,7 +160,6 @@ def fetch_page(card: DatasetCard, items: list[Item]) -> Iterator[str]:
 
 
 def fetch_json(card: DatasetCard, all_items: list[Item], loaded: list[Item]) -> dict[str, Any]:
-    """What there is now, and which of it is new."""
     files = {
         key: [str(item.folder / target) for item in group for target in item.download.targets]
         for key, group in (("files", all_items), ("loaded", loaded))

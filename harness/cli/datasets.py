@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from harness.cli.flags import CONFIG, FILE, OUTPUT, DeviceName, Flags, NameList, takes
 from harness.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 SLOW = 600  # seconds over which the time left is estimated: a batch may take minutes
 
@@ -67,11 +70,9 @@ def convert(
     from harness.interruption import sigterm_raises
     from harness.preparation import convert
 
-    out, shown = flags.out(), not (flags.quiet or flags.as_json)
+    out, watch = flags.out(), partial(bar, "converting", shown=not (flags.quiet or flags.as_json))
     with sigterm_raises():
-        store = convert.convert(
-            sources, folder, dtype, force, lambda total, done: bar("converting", total, done, shown)
-        )
+        store = convert.convert(sources, folder, dtype, force, watch)
     out.answer(convert_json(store), *convert_page(store))
     return 0
 
@@ -130,35 +131,34 @@ def agree(question: str, yes: bool) -> None:
         raise UsageError("nothing was loaded")
 
 
-@contextmanager
-def bar(what: str, total: int, done: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where that is a terminal; call what it yields with the bytes that are done."""
+def progress_bar(shown: bool, *columns: ProgressColumn, **options: Any) -> Progress:
+    """A bar on stderr, hidden where that is no terminal; without columns those that rich has by default."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress
 
     console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as progress:
+    return Progress(*columns, console=console, disable=not (shown and console.is_terminal), **options)
+
+
+@contextmanager
+def bar(what: str, total: int, done: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar of bytes with their rate; call what it yields with the bytes that are done."""
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    numbers = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with progress_bar(shown, TextColumn("{task.description}"), BarColumn(), *numbers) as progress:
         task = progress.add_task(what, total=total, completed=done)
         yield lambda done: progress.update(task, completed=done)
 
 
 @contextmanager
 def counter(total: int, done: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr as `bar`, of pictures per second."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """A bar of pictures with their rate; call what it yields with the pictures that are done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    console, began = Console(stderr=True), time.monotonic()
+    began = time.monotonic()
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    off = not (shown and console.is_terminal)
-    with Progress(*columns, console=console, disable=off, speed_estimate_period=SLOW) as progress:
+    with progress_bar(shown, *columns, speed_estimate_period=SLOW) as progress:
         task = progress.add_task("", total=total, completed=done, rate="")
 
         def tell(now: int) -> None:
@@ -170,12 +170,8 @@ def counter(total: int, done: int, shown: bool) -> Iterator[Callable[[int], None
 
 @contextmanager
 def passing_bar(what: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr that is gone afterwards; call what it yields with the steps done since."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
+    """A bar that is gone afterwards; call what it yields with the steps done since."""
+    with progress_bar(shown, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda steps: progress.advance(task, steps)
 

@@ -43,31 +43,26 @@ def explain(
     from harness.explain.weights import TrialChoice
 
     file = file or Path(re.sub(r"[^\w.-]", "_", f"explain-{method}-{image}") + ".svg")
-    check_suffix(file)
+    if file.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"-o {file}: write an {' or a '.join(SUFFIXES)} file")
     config, registry, out = flags.open()
     chosen = dataset or registry.select_datasets(config.campaign.datasets)[0]
     choice = TrialChoice(method, chosen, flags.protocol, seed, key)
-    found = explaining.explanation(config, registry, choice, explaining.Pair(image, caption, split))
-    draw(found, file)
-    out.note(*explaining.notes(found))
-    spec = found.trial.spec
-    page = f"{file} written: {spec.label}, trial {spec.key}, score {found.score:.3f}"
-    out.answer(explain_json(found, file), page)
+    explained = explaining.explanation(config, registry, choice, explaining.Pair(image, caption, split))
+    draw(explained, file)
+    out.note(*explaining.notes(explained))
+    spec = explained.trial.spec
+    page = f"{file} written: {spec.label}, trial {spec.key}, score {explained.score:.3f}"
+    out.answer(explain_json(explained, file), page)
     return 0
 
 
-def check_suffix(file: Path) -> None:
-    """UsageError for a file that is neither of the two forms."""
-    if file.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"-o {file}: write an {' or a '.join(SUFFIXES)} file")
-
-
-def draw(found: Explanation, file: Path) -> None:
+def draw(explained: Explanation, file: Path) -> None:
     """Write the picture; UsageError where it cannot be written."""
     from harness.explain.picture import png, svg
     from harness.files import write_atomic
 
-    picture = png(found) if file.suffix.lower() == ".png" else svg(found)
+    picture = png(explained) if file.suffix.lower() == ".png" else svg(explained)
     try:
         write_atomic(file, picture)
     except OSError as error:
@@ -75,7 +70,6 @@ def draw(found: Explanation, file: Path) -> None:
 
 
 def explain_json(one: Explanation, file: Path) -> dict[str, Any]:
-    """All of an explanation but the picture."""
     from harness.explain.explanation import notes
 
     spec = one.trial.spec

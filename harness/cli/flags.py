@@ -61,11 +61,9 @@ class Flags:
 
     @property
     def selection(self) -> Selection:
-        """Which trials the flags mean."""
         return Selection(self.methods or (), self.datasets or (), self.protocol, self.seeds or (), self.limit)
 
     def open(self) -> tuple[Config, Registry, Output]:
-        """The configuration with all overrides, all cards, and where to print."""
         from harness.config.project import load
         from harness.config.registry import discover
 
@@ -76,7 +74,6 @@ class Flags:
         return config, discover(config, self.plugins), self.out()
 
     def out(self) -> Output:
-        """Where this command prints."""
         from harness.cli.output import Output
 
         return Output(self.as_json, self.quiet)
@@ -105,41 +102,35 @@ def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
     return decorate
 
 
-class NameList(click.ParamType[tuple[str, ...]]):
-    """Names or globs, separated by commas."""
+def parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
+
+class NameList(click.ParamType[tuple[str, ...]]):
     name = "a,b"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """The names in their order."""
         if isinstance(value, tuple):
             return value
-        names = tuple(part.strip() for part in value.split(",") if part.strip())
-        return names or self.fail("give at least one name, for example a,b or 'scan_*'", param, ctx)
+        return tuple(parts(value)) or self.fail("give at least one name, for example a,b or 'scan_*'", param, ctx)
 
 
 class SeedList(click.ParamType[tuple[int, ...]]):
-    """Whole numbers, separated by commas."""
-
     name = "0,1,2"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """The seeds in their order."""
         if isinstance(value, tuple):
             return value
-        parts = [part.strip() for part in value.split(",") if part.strip()]
-        if not parts or not all(part.isdecimal() for part in parts):
+        seeds = parts(value)
+        if not seeds or not all(seed.isdecimal() for seed in seeds):
             self.fail(f"{value!r} is no list of whole numbers such as 0,1,2", param, ctx)
-        return tuple(int(part) for part in parts)
+        return tuple(map(int, seeds))
 
 
 class DeviceName(click.ParamType[str]):
-    """auto, cpu, cuda or cuda:N."""
-
     name = "auto|cpu|cuda:0"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The device's name, as torch writes it."""
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
             self.fail(f"{value!r} is none of auto, cpu, cuda, cuda:0, cuda:1, …", param, ctx)
         return str(value)
@@ -151,52 +142,32 @@ class FailureClasses(click.ParamType["frozenset[Failure]"]):
     name = "failed|oom|…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[Failure]:
-        """The classes as a set."""
         from harness.trial.results import Failure  # not at the top: --help answers without pydantic
 
         if isinstance(value, frozenset):
             return value
-        names = [part.strip() for part in value.split(",") if part.strip()]
-        known = {failure.value for failure in Failure}
+        names, known = parts(value), {failure.value for failure in Failure} | {"failed"}
         for name in names:
-            if name not in {*known, "failed"}:
-                self.fail(unknown("failure class", name, [*known, "failed"]), param, ctx)
+            if name not in known:
+                self.fail(unknown("failure class", name, known), param, ctx)
         return frozenset(Failure) if "failed" in names or not names else frozenset(map(Failure, names))
 
 
 NUMBER = click.FloatRange(min=0)
-
-
 FILE = click.Path(path_type=Path)
-
-
 CONFIG: tuple[Option, ...] = (
     click.option("-c", "--config", "config_file", type=FILE, metavar="FILE", help="Default: the nearest harness.toml."),
     click.option("-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of harness.toml; repeatable."),
     click.option("--plugin", "plugins", type=FILE, multiple=True, metavar="FILE", help="A method card; repeatable."),
 )
-
-
 METHODS = click.option("--methods", type=NameList(), help="Names or globs; default: [campaign] methods.")
-
-
 DATASETS = click.option("--datasets", type=NameList(), help="Names or globs; default: [campaign] datasets.")
-
-
 SEEDS = click.option("--seeds", type=SeedList(), help="One trial per method, dataset and seed.")
-
-
 PROTOCOL = click.option("--protocol", default="", metavar="NAME", help="Default: the first of the dataset's card.")
-
-
 LIMIT = click.option(
     "--limit", type=int, metavar="N", help="Only the first N images of each split; marked, never ranked."
 )
-
-
 SELECTION: tuple[Option, ...] = (METHODS, DATASETS, SEEDS, PROTOCOL, LIMIT)
-
-
 SEARCHING: tuple[Option, ...] = (
     METHODS,
     DATASETS,
@@ -204,32 +175,22 @@ SEARCHING: tuple[Option, ...] = (
     click.option("--campaign", "campaign_name", metavar="NAME", help="Default: [campaign] name."),
     LIMIT,
 )
-
-
 CONFIRMING: tuple[Option, ...] = (SEEDS, PROTOCOL, LIMIT)
-
-
 MACHINE: tuple[Option, ...] = (
     click.option("--device", type=DeviceName(), help="Where a trial computes."),
     click.option("--gpus-per-trial", type=NUMBER, metavar="X", help="A fraction is allowed."),
     click.option("--cpus-per-trial", type=NUMBER, metavar="X", help="Also the number of torch threads."),
     click.option("--max-concurrent", type=click.IntRange(min=0), metavar="N", help="Trials at a time; 0: what fits."),
 )
-
-
 RETRY = click.option(
     "--retry", type=FailureClasses(), default=frozenset(), help="Run failed trials of these classes again."
 )
-
-
 FAILURES: tuple[Option, ...] = (
     RETRY,
     click.option("--fail-fast", is_flag=True, help="Stop at the first failed trial."),
     click.option("--max-failures", type=click.IntRange(min=0), metavar="N", help="Stop after N failed trials."),
     click.option("--trial-seconds", type=NUMBER, metavar="S", help="The longest that an attempt may take."),
 )
-
-
 OUTPUT: tuple[Option, ...] = (
     click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout; everything else on stderr."),
     click.option("-q", "--quiet", is_flag=True, help="One line per result, no live view."),

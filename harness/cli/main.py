@@ -16,6 +16,7 @@ from harness.cli.flags import CONFIG, OUTPUT, Flags, takes
 from harness.errors import HarnessError, UsageError, unknown
 
 INTERRUPTED, TERMINATED = 130, 143
+SAVED = "interrupted: state saved; the same command continues"
 KINDS = ("methods", "datasets", "protocols")
 SCHEMAS = ("method", "dataset", "harness.toml")
 
@@ -29,25 +30,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         error.show()
         code = error.exit_code
     except click.ClickException as error:
-        code = complain(error.format_message(), error.exit_code)
+        code = complain(f"error: {error.format_message()}", error.exit_code)
     except HarnessError as error:
-        code = complain(str(error), error.exit_code)
+        code = complain(f"error: {error}", error.exit_code)
     except click.Abort:  # click's name for Ctrl-C
-        code = interrupted(INTERRUPTED)
+        code = complain(SAVED, INTERRUPTED)
     except SystemExit as end:
-        code = interrupted(TERMINATED) if end.code == TERMINATED else end.code
+        code = complain(SAVED, TERMINATED) if end.code == TERMINATED else end.code
     sys.exit(code)
 
 
 def complain(message: str, code: int) -> int:
-    """Print an error on stderr; its exit code."""
-    click.echo(f"harness: error: {message}", err=True)
-    return code
-
-
-def interrupted(code: int) -> int:
-    """Print that state was saved; the exit code of the signal."""
-    click.echo("harness: interrupted: state saved; the same command continues", err=True)
+    """Print on stderr why the command ends; the exit code."""
+    click.echo(f"harness: {message}", err=True)
     return code
 
 
@@ -115,20 +110,9 @@ def describe(flags: Flags, name: str | None, schema: str | None) -> int:
     return 0
 
 
-for command in (
-    campaigns.run,
-    campaigns.search,
-    campaigns.confirm,
-    campaigns.resume,
-    campaigns.status,
-    datasets.init,
-    datasets.validate,
-    datasets.data,
-    boards.report,
-    boards.compare,
-    boards.reproduce,
-    boards.score,
-    boards.export,
-    explain.explain,
-):
+for command in (boards.report, boards.compare, boards.reproduce, boards.score, boards.export, explain.explain):
+    cli.add_command(command)
+for command in (campaigns.run, campaigns.search, campaigns.confirm, campaigns.resume, campaigns.status):
+    cli.add_command(command)
+for command in (datasets.init, datasets.validate, datasets.data):
     cli.add_command(command)

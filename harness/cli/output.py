@@ -17,15 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from harness.cli.view import LineView, LiveView
+    from harness.cli.view import LineView
 
 WATCH_SECONDS = 2.0  # between two looks
 PIPE_WIDTH = 160  # columns of a table where there is no terminal to measure
 
 
 class Output:
-    """Where a command prints: its answer, and notes beside it."""
-
     def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
         self._as_json = as_json
         self._quiet = quiet
@@ -60,8 +58,7 @@ class Output:
                 time.sleep(WATCH_SECONDS if more else 0)
         self._print(page)
 
-    def view(self) -> LineView | LiveView:
-        """The view of a campaign: live on a terminal, lines elsewhere."""
+    def view(self) -> LineView:
         from harness.cli.view import LineView, LiveView  # plans and data come along, which most commands do without
 
         if self._quiet or self._as_json or not self._console.is_terminal:
@@ -70,7 +67,6 @@ class Output:
 
 
 def table(*columns: str, right: Iterable[str] = ()) -> Table:
-    """An empty table with a light head; columns of numbers are aligned to the right."""
     grid = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
     for name in columns:
         grid.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -28,7 +28,6 @@ from harness.trial.results import shortfalls
 
 
 def plan_page(plans: Sequence[SearchPlan], search: Search, place: str) -> Iterator[RenderableType]:
-    """What --dry-run says: what is searched for each method and dataset, and what comes first."""
     rows = table("method", "dataset", "setting", "now", "range")
     for plan in plans:
         names = (plan.method, plan.dataset)
@@ -41,7 +40,6 @@ def plan_page(plans: Sequence[SearchPlan], search: Search, place: str) -> Iterat
 
 
 def configured(plan: SearchPlan, key: str) -> str:
-    """The configured value of what is searched."""
     spec = plan.base.spec
     if key.startswith("training."):
         return literal(getattr(spec.training, key.removeprefix("training.")))
@@ -49,7 +47,6 @@ def configured(plan: SearchPlan, key: str) -> str:
 
 
 def budget_line(search: Search, searches: int) -> str:
-    """The budget of each, in one line."""
     bounds = [count(search.trials, "trial")]
     bounds += [f"{search.epochs} epochs"] if search.epochs else []
     bounds += [f"{clock(search.seconds)} of training"] if search.seconds else []
@@ -59,7 +56,6 @@ def budget_line(search: Search, searches: int) -> str:
 
 
 def plan_json(plans: Sequence[SearchPlan], search: Search, place: str) -> dict[str, Any]:
-    """What --dry-run says, as JSON."""
     searches = [
         {
             "method": plan.method,
@@ -72,18 +68,14 @@ def plan_json(plans: Sequence[SearchPlan], search: Search, place: str) -> dict[s
         }
         for plan in plans
     ]
-    return {
-        "executor": place,
-        "budget": search.model_dump(mode="json", exclude={"space", "points"}),
-        "searches": searches,
-    }
+    budget = search.model_dump(mode="json", exclude={"space", "points"})
+    return {"executor": place, "budget": budget, "searches": searches}
 
 
 def search_page(work: SearchTrials, outcome: Outcome, reports: Published) -> Iterator[RenderableType]:
-    """How a search ended: the best of every method, its budget, what failed, and the files of its report."""
     yield searches_table(work.searches)
     yield from unequal(work.searches)
-    yield from failures_page(trials(work))
+    yield from failures_page(trial for search in work.searches for trial in search.failed())
     yield from files_page(reports)
     if outcome.stopped:
         yield outcome.stopped
@@ -92,18 +84,7 @@ def search_page(work: SearchTrials, outcome: Outcome, reports: Published) -> Ite
         yield f"next: harness confirm {work.name}"
 
 
-def idle_page(work: SearchTrials, reports: Published) -> Iterator[RenderableType]:
-    """The page of a search where there was nothing to do."""
-    yield from search_page(work, Outcome(), reports)
-
-
-def trials(work: SearchTrials) -> list[Any]:
-    """The failed trials of a search that were not run again."""
-    return [trial for search in work.searches for trial in search.failed()]
-
-
 def searches_table(searches: Sequence[MethodSearch]) -> Table:
-    """A line for each method and dataset: what was spent, and the best on val."""
     right = ("trials", "pruned", "failed", "epochs", "time", "best")
     rows = table("method", "dataset", *right, "trial", "settings", right=right)
     for search in searches:
@@ -119,12 +100,10 @@ def searches_table(searches: Sequence[MethodSearch]) -> Table:
 
 
 def measured(name: str, value: float) -> str:
-    """The value of an objective."""
     return f"{value:.4g}" if name.removeprefix("-") in COSTS else f"{value:.1f}"
 
 
 def settings_line(values: dict[str, Scalar]) -> str:
-    """Settings in one line, numbers cut to what people read."""
     cut = {key: f"{value:.4g}" if isinstance(value, float) else literal(value) for key, value in values.items()}
     return ", ".join(f"{key} = {text}" for key, text in cut.items())
 
@@ -138,24 +117,23 @@ def unequal(searches: Sequence[MethodSearch]) -> Iterator[str]:
 
 
 def search_json(work: SearchTrials, reports: Published) -> dict[str, Any]:
-    """How a search ended, as JSON."""
     searches = [
         {
             "method": search.plan.method,
             "dataset": search.plan.dataset,
             **vars(search.spent),
-            "best": [
-                {"trial": ended.number, "objective": ended.objective, "settings": ended.values}
-                for ended in search.study.best()
-            ],
+            "best": trials_json(search.study.best()),
         }
         for search in work.searches
     ]
     return {"campaign": work.name, "searches": searches, "reports": [str(file) for file in reports.files]}
 
 
+def trials_json(trials: Iterable[Ended]) -> list[dict[str, Any]]:
+    return [{"trial": one.number, "objective": one.objective, "settings": one.values} for one in trials]
+
+
 def status_page(campaign: str, statuses: Sequence[StudyStatus], busy: bool) -> Iterator[RenderableType]:
-    """What `harness status CAMPAIGN` says of a search."""
     right = ("done", "running", "waiting", "pruned", "failed", "time", "best")
     rows = table("method", "dataset", *right, "settings of the best", right=right)
     for status in statuses:
@@ -175,7 +153,6 @@ def status_page(campaign: str, statuses: Sequence[StudyStatus], busy: bool) -> I
 
 
 def failure_lines(statuses: Sequence[StudyStatus]) -> Iterator[str]:
-    """How many trials of each search failed, and why."""
     for status in statuses:
         why = Counter(trial.notes.get("failure", "") for trial in status.study.trials if trial.state == "failed")
         classes = ", ".join(f"{count} {name or 'unknown'}" for name, count in sorted(why.items()))
@@ -184,7 +161,6 @@ def failure_lines(statuses: Sequence[StudyStatus]) -> Iterator[str]:
 
 
 def status_end(campaign: str, statuses: Sequence[StudyStatus], busy: bool) -> str:
-    """What happens next, or what to do next."""
     open_ = any(status.counts["waiting"] or status.running for status in statuses)
     if busy:
         seconds = seconds_left(statuses)
@@ -196,17 +172,13 @@ def status_end(campaign: str, statuses: Sequence[StudyStatus], busy: bool) -> st
 
 
 def status_json(campaign: str, statuses: Sequence[StudyStatus], busy: bool) -> dict[str, Any]:
-    """What `harness status CAMPAIGN` says of a search, as JSON."""
     searches = [
         {
             "method": status.study.method,
             "dataset": status.study.dataset,
             "counts": status.counts,
             "seconds": sum(status.seconds),
-            "best": [
-                {"trial": best.number, "objective": best.objective, "settings": best.values}
-                for best in status.study.front
-            ],
+            "best": trials_json(status.study.front),
             "running": [vars(trial) for trial in status.running],
         }
         for status in statuses

@@ -24,8 +24,6 @@ FRAMES = 4  # per second
 
 @dataclass
 class RunningRow:
-    """A running trial."""
-
     label: str
     report: EpochReport
     seen: float  # when the report came, seconds of a monotonic clock
@@ -33,16 +31,12 @@ class RunningRow:
     spent: float = 0.0  # seconds of the epochs that this run has finished
 
     def update(self, report: EpochReport, now: float) -> None:
-        """Take the next report."""
         self.report, self.seen = report, now
         self.spent += report.seconds if report.phase == "train" else 0.0
 
     @property
     def stage(self) -> str:
-        """Epochs done of all, or that it is being tested."""
-        if self.report.phase == "test":
-            return "testing"
-        return f"{self.report.epoch}/{self.report.epochs}"
+        return "testing" if self.report.phase == "test" else f"{self.report.epoch}/{self.report.epochs}"
 
     def left(self, now: float) -> float | None:
         """Seconds until its last epoch, from the mean of its own epochs; None before the first one has ended."""
@@ -55,8 +49,6 @@ class RunningRow:
 
 
 class Totals:
-    """Counts of a running campaign, and an estimate of the time that is left."""
-
     def __init__(self, total: int, before: int, now: float) -> None:
         self.labels: dict[str, str] = {}
         self.widest = 0  # the longest label so far
@@ -67,27 +59,17 @@ class Totals:
         self.ended: list[State] = []
         self.seconds: list[float] = []  # of the trials that this run has done
 
-    @property
-    def failed(self) -> int:
-        """Trials that failed in this run."""
-        return self.ended.count(State.FAILED)
-
     def begin(self, assignment: Assignment) -> None:
-        """Note that a trial is handed out, for the first time or again."""
         self.labels[assignment.spec.key] = assignment.name
         self.widest = max(self.widest, len(assignment.name))
         self.rows.pop(assignment.spec.key, None)
 
     def epoch(self, report: EpochReport, now: float) -> RunningRow:
-        """A trial reports."""
-        row = self.rows.get(report.key)
-        if row is None:
-            row = self.rows[report.key] = RunningRow(self.labels[report.key], report, now, report.epoch)
+        row = self.rows.setdefault(report.key, RunningRow(self.labels[report.key], report, now, report.epoch))
         row.update(report, now)
         return row
 
     def result(self, result: TrialResult) -> None:
-        """A trial has ended."""
         self.rows.pop(result.key, None)
         self.ended.append(result.state)
         if "seconds" in result.cost:
@@ -104,12 +86,11 @@ class Totals:
         return max([(sum(known) + waiting * mean) / max(1, len(self.rows)), *known])
 
     def line(self, now: float) -> str:
-        """Counts and times in one line."""
         parts = [f"{len(self.ended)}/{self.total} trials", clock(now - self.began)]
         if self.before:
             parts.insert(1, f"{self.before} were done before")
-        if self.failed:
-            parts.insert(1, f"{self.failed} failed")
+        if failed := self.ended.count(State.FAILED):
+            parts.insert(1, f"{failed} failed")
         if left := self.left(now):
             parts.append(f"about {clock(left)} left")
         return " · ".join(parts)
@@ -130,77 +111,49 @@ class LineView:
         return None
 
     def start(self, total: int, before: int) -> None:
-        """The campaign begins."""
         self._totals = Totals(total, before, time.monotonic())
 
     def begin(self, assignment: Assignment) -> None:
-        """A trial is handed out."""
         assert self._totals
         self._totals.begin(assignment)
 
     def epoch(self, report: EpochReport) -> None:
-        """A trial reports."""
         assert self._totals
         row = self._totals.epoch(report, time.monotonic())
         if not self._quiet:
             self._print(Text(epoch_line(row)))
 
     def result(self, result: TrialResult) -> None:
-        """A trial has ended."""
         assert self._totals
         self._totals.result(result)
         self._print(result_line(result, self._totals.labels.get(result.key, ""), self._totals.widest))
 
     def warn(self, message: str) -> None:
-        """Print a warning."""
         self._print(Text(f"warning: {message}", style="yellow"))
 
     def _print(self, line: Text) -> None:
         self._console.print(line, soft_wrap=True)
 
 
-class LiveView:
+class LiveView(LineView):
     """For a terminal: results scroll by, below them one line per running trial and the totals are redrawn in place."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._totals: Totals | None = None
+        super().__init__(console, quiet=True)
         self._spinner = Spinner("dots", style="cyan")
         self._live = Live(console=console, get_renderable=self.draw, refresh_per_second=FRAMES, transient=True)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._live.stop()
 
     def start(self, total: int, before: int) -> None:
-        """The campaign begins."""
-        self._totals = Totals(total, before, time.monotonic())
+        super().start(total, before)
         self._live.start()
 
-    def begin(self, assignment: Assignment) -> None:
-        """A trial is handed out."""
-        assert self._totals
-        self._totals.begin(assignment)
-
-    def epoch(self, report: EpochReport) -> None:
-        """A trial reports."""
-        assert self._totals
-        self._totals.epoch(report, time.monotonic())
-
-    def result(self, result: TrialResult) -> None:
-        """A trial has ended."""
-        assert self._totals
-        self._totals.result(result)
-        self._console.print(result_line(result, self._totals.labels.get(result.key, ""), self._totals.widest))
-
-    def warn(self, message: str) -> None:
-        """Print a warning."""
-        self._console.print(Text(f"warning: {message}", style="yellow"))
+    def _print(self, line: Text) -> None:
+        self._console.print(line)
 
     def draw(self) -> RenderableType:
-        """The running trials, as many as fit the screen, and the totals."""
         if self._totals is None:
             return Text("")
         now, rows = time.monotonic(), list(self._totals.rows.values())
@@ -213,7 +166,6 @@ class LiveView:
 
 
 def trial_rows(rows: list[RunningRow], now: float, width: int) -> Table:
-    """One row per trial: label, epochs, val rsum, pairs per second, time left; its loss where there is room."""
     table = Table.grid(padding=(0, 1), expand=False)
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(16, width - 56))
     for _ in range(5 + (width >= WIDE)):
@@ -235,7 +187,6 @@ def trial_rows(rows: list[RunningRow], now: float, width: int) -> Table:
 
 
 def epoch_line(row: RunningRow) -> str:
-    """A report as a plain line."""
     report = row.report
     if report.phase == "start":
         return f"{row.label}  starts" + (f" after epoch {report.epoch}" if report.epoch else "")
