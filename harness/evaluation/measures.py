@@ -1,7 +1,6 @@
 """From ranks to measures: R@K, median and mean rank, rsum, and measures over lists.
 
-R@K is the field's hit rate, not the recall of information retrieval: a query counts as soon as any one of its positives
-is among the first K, however many it has (docs/reference/protocols.md).
+R@K is the field's hit rate: a query counts as soon as any one of its positives is among the first K.
 """
 
 from __future__ import annotations
@@ -69,55 +68,38 @@ class Measure:
 
     @property
     def is_rank(self) -> bool:
-        """Whether it is a rank, from 1, and not a percentage."""
         return self.kind in (MEDIAN, MEAN)
 
 
 def title(name: str) -> str:
-    """The title of the measure stored under a name; what is no measure keeps its name."""
     measure = Measure.parse(name)
     return measure.title if measure else name
 
 
 def measures(ranks: Ranks) -> dict[str, float]:
-    """R@K in percent, rsum, median and mean rank, and the share of ties of one gallery."""
     return hit_measures(*directed(ranks))
 
 
 def mean_measures(folds: Sequence[Ranks]) -> dict[str, float]:
-    """All measures of some galleries, each averaged over these."""
     each = [measures(ranks) | list_measures(*directed(ranks)) for ranks in folds]
     return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
 
 
 def hit_measures(i2t: DirectedRanks, t2i: DirectedRanks, of: str = "") -> dict[str, float]:
-    """What follows from each query's best positive: R@K, rsum, median and mean rank, share of ties.
-
-    `of` names the set of positives, where it is not the split's own.
-    """
+    """What each query's best positive gives; `of` names the set of positives, where it is not the split's own."""
     best = {direction: best_ranks(ranks) for direction, ranks in zip(DIRECTIONS, (i2t, t2i), strict=True)}
-    recalls = {
-        Measure(direction, RECALL, k, of): _percent(ranks <= k) for direction, ranks in best.items() for k in CUTOFFS
-    }
-    return _by_name(
-        {
-            **recalls,
-            Measure(None, RSUM, of=of): sum(recalls.values()),
-            **{Measure(direction, MEDIAN, of=of): float(np.median(ranks)) for direction, ranks in best.items()},
-            **{Measure(direction, MEAN, of=of): float(ranks.mean()) for direction, ranks in best.items()},
-            Measure("i2t", TIED, of=of): _percent(i2t.tied),
-            Measure("t2i", TIED, of=of): _percent(t2i.tied),
-        }
-    )
+    values = {Measure(one, RECALL, k, of): _percent(ranks <= k) for one, ranks in best.items() for k in CUTOFFS}
+    values[Measure(None, RSUM, of=of)] = sum(values.values())
+    values |= {Measure(direction, MEDIAN, of=of): float(np.median(ranks)) for direction, ranks in best.items()}
+    values |= {Measure(direction, MEAN, of=of): float(ranks.mean()) for direction, ranks in best.items()}
+    values |= {Measure("i2t", TIED, of=of): _percent(i2t.tied), Measure("t2i", TIED, of=of): _percent(t2i.tied)}
+    return _by_name(values)
 
 
 def list_measures(i2t: DirectedRanks, t2i: DirectedRanks, of: str = "") -> dict[str, float]:
-    """What all positives of a query give, not its best one alone: mAP@R, R-precision and nDCG, in percent."""
     lists = dict(zip(DIRECTIONS, map(_of_lists, (i2t, t2i)), strict=True))
     kinds = (MAP, PRECISION, NDCG)
-    return _by_name(
-        {Measure(direction, kind, of=of): means[kind] for kind in kinds for direction, means in lists.items()}
-    )
+    return _by_name({Measure(one, kind, of=of): means[kind] for kind in kinds for one, means in lists.items()})
 
 
 def _of_lists(directed: DirectedRanks) -> dict[str, float]:
@@ -127,11 +109,7 @@ def _of_lists(directed: DirectedRanks) -> dict[str, float]:
     size, place = np.repeat(sizes, sizes), lists.positions + 1
     inside, gains = ranks <= size, 1 / np.log2(1 + ranks)
     ideal = np.cumsum(1 / np.log2(1 + np.arange(1, sizes.max() + 1)))[sizes - 1]
-    parts = {
-        MAP: inside * place / ranks / size,
-        PRECISION: inside / size,
-        NDCG: gains / np.repeat(ideal, sizes),
-    }
+    parts = {MAP: inside * place / ranks / size, PRECISION: inside / size, NDCG: gains / np.repeat(ideal, sizes)}
     return {kind: 100.0 * float(np.add.reduceat(part, lists.starts).mean()) for kind, part in parts.items()}
 
 
@@ -140,5 +118,4 @@ def _by_name(values: Mapping[Measure, float]) -> dict[str, float]:
 
 
 def _percent(true: NDArray[np.bool_]) -> float:
-    """The share of true ones, in percent."""
     return 100.0 * float(true.mean())

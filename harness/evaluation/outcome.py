@@ -1,7 +1,4 @@
-"""From the scores of a split to ranks, measures and records, under a protocol. NumPy only.
-
-Trials of our methods and score matrices from outside both go this way.
-"""
+"""From the scores of a split, our methods' or others', to ranks, measures and records under a protocol."""
 
 from __future__ import annotations
 
@@ -20,16 +17,12 @@ from harness.evaluation.shortlists import Shortlist, shortlists
 
 
 class SplitRanks(NamedTuple):
-    """The ranks of a split's queries."""
-
     folds: Sequence[Ranks]
     shortlists: Sequence[Shortlist]  # of each fold
     sets: Sequence[SetRanks]  # of named sets of positives, on the whole split
 
 
 class Outcome(NamedTuple):
-    """The result of a split under a protocol."""
-
     measures: dict[str, float]  # means over folds; of sets of positives by set.measure
     gallery: dict[str, int]  # images, captions, folds
     releases: dict[str, str]  # of the sets of positives
@@ -42,7 +35,6 @@ def rank_scores(scores: Floats, folds: Sequence[Fold], sets: Sequence[PositiveSe
 
 
 def outcome(protocol: ProtocolCard, split: Split, folds: Sequence[Fold], ranks: SplitRanks) -> Outcome:
-    """The measures and records that follow from the ranks of a split's folds."""
     return Outcome(
         measures=mean_measures(ranks.folds) | positives.measures(ranks.sets),
         gallery=gallery(folds),

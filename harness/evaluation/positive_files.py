@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import DataError
+from harness.errors import DataError, first_line
+from harness.files import lfs_hint
 
 Lists = dict[int, list[int]]
 ID = re.compile(r"0|[1-9][0-9]*")
-POINTER = b"version https://git-lfs"
 
 
 def read_lists(path: Path) -> Lists:
@@ -39,11 +39,10 @@ def read_lists(path: Path) -> Lists:
 def read_ids(path: Path) -> list[int]:
     """An npy of whole numbers (M,); a pickle is never loaded. DataError where it is another thing."""
     try:
-        with path.open("rb") as file:
-            _check_pointer(path, file.read(len(POINTER)))
+        _check_pointer(path)
         array = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:
-        raise DataError(f"{path} is no whole .npy file of numbers ({_line(error)}); get it again") from error
+        raise DataError(f"{path} is no whole .npy file of numbers ({first_line(error)}); get it again") from error
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise DataError(f"{path} holds {array.dtype} of shape {array.shape}; whole numbers (captions,) are needed")
     ids: list[int] = array.tolist()
@@ -66,11 +65,10 @@ def read_captions(path: Path) -> dict[int, str]:
 def _json(path: Path) -> Any:
     """What a json holds; a key that is there twice is an error, where Python would drop the first."""
     try:
-        data = path.read_bytes()
-        _check_pointer(path, data)
-        return json.loads(data, object_pairs_hook=_once)
+        _check_pointer(path)
+        return json.loads(path.read_bytes(), object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no whole json file ({_line(error)}); get it again") from error
+        raise DataError(f"{path} is no whole json file ({first_line(error)}); get it again") from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -81,15 +79,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _check_pointer(path: Path, data: bytes) -> None:
-    """DataError where a clone without Git LFS has left a pointer in the file's place."""
-    if data.startswith(POINTER):
-        raise DataError(f"{path} is a Git LFS pointer and not the file itself; fetch it with `git lfs pull`")
+def _check_pointer(path: Path) -> None:
+    if hint := lfs_hint(path):
+        raise DataError(f"{path} {hint.removeprefix('it ')}")
 
 
 def _kind(value: Any) -> str:
     return f"{type(value).__name__} {str(value)[:40]!r}"
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

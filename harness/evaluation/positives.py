@@ -1,7 +1,6 @@
 """Named sets of positives beside a split's own pairs: who else matches whom, by ids, measured on the same scores.
 
-The files know images and captions by their ids, a split by row numbers. The order of the caption ids ties both
-together; it is checked against what split and files say of which captions are one image's.
+The files know images and captions by their ids, a split by row numbers; the order of the caption ids ties both.
 """
 
 from __future__ import annotations
@@ -36,16 +35,12 @@ class PositiveSet(NamedTuple):
 
 
 class SetRanks(NamedTuple):
-    """The ranks of all positives of one set, in the order of its pairs."""
-
     positives: PositiveSet
     i2t: DirectedRanks
     t2i: DirectedRanks
 
 
 class RowsById(NamedTuple):
-    """The row in a split of every id."""
-
     images: Mapping[int, int]
     captions: Mapping[int, int]
 
@@ -53,10 +48,7 @@ class RowsById(NamedTuple):
 def open_sets(
     card: DatasetCard, protocol: str, data: Path, content: Content, limit: int | None = None
 ) -> tuple[list[PositiveSet], str]:
-    """The sets of a protocol that lie below the data root, on its whole split, and what `present` has to note.
-
-    Raises as `read_sets` does. With a limit there are none: their gallery is the whole split.
-    """
+    """The sets of a protocol that lie below the data root, and the note of `present`; raises as `read_sets` does."""
     sets, note = present(card, protocol, data, limit)
     return read_sets(sets, data, content), note
 
@@ -64,7 +56,10 @@ def open_sets(
 def present(
     card: DatasetCard, protocol: str, data: Path, limit: int | None = None
 ) -> tuple[tuple[Positives, ...], str]:
-    """Those sets of a protocol whose files lie below the data root, and a note where some do not."""
+    """Those sets of a protocol whose files lie below the data root, and a note where some do not.
+
+    With a limit there are none: their gallery is the whole split.
+    """
     sets = [one for one in card.positives if one.protocol == protocol and limit is None]
     missing = [[name for name in one.files if not (data / one.folder / name).is_file()] for one in sets]
     whole = tuple(one for one, names in zip(sets, missing, strict=True) if not names)
@@ -103,7 +98,6 @@ def rank_sets(scores: Floats, sets: Iterable[PositiveSet]) -> list[SetRanks]:
 
 
 def measures(sets: Iterable[SetRanks]) -> dict[str, float]:
-    """All measures of each set under its name: `cxc.i2t_r1`, …"""
     values: dict[str, float] = {}
     for positives, i2t, t2i in sets:
         values |= hit_measures(i2t, t2i, positives.name) | list_measures(i2t, t2i, positives.name)
@@ -111,12 +105,10 @@ def measures(sets: Iterable[SetRanks]) -> dict[str, float]:
 
 
 def releases(sets: Iterable[PositiveSet]) -> dict[str, str]:
-    """Which release of each set was measured, for the record."""
     return {f"positives.{one.name}": one.release for one in sets}
 
 
 def _release(one: Positives, folder: Path) -> str:
-    """DataError where a file is not the one that the card names."""
     digests = {name: sha256(folder / name) for name in one.files}
     for name, expected in one.sha256.items():
         if name in digests and digests[name] != expected:
@@ -147,7 +139,6 @@ def _rows(one: Positives, folder: Path, content: Content) -> RowsById:
 
 
 def _image_rows(path: Path, ids: Sequence[int], pairs: Ints) -> dict[int, int]:
-    """The row of every image id, from the images that the captions belong to."""
     owners, of_row, rows = read_lists(path), dict[int, int](), dict[int, int]()
     for image, caption in pairs.tolist():
         own = owners.get(ids[caption], [])
@@ -167,7 +158,6 @@ def _image_rows(path: Path, ids: Sequence[int], pairs: Ints) -> dict[int, int]:
 
 
 def _check_words(path: Path, ids: Sequence[int], captions: Sequence[str]) -> None:
-    """DataError at the first caption whose official text has other words."""
     official = read_captions(path)
     rows = [row for row, caption in enumerate(ids) if caption in official]
     if not rows:
@@ -187,12 +177,11 @@ def _spoken(caption: str) -> list[str]:
 
 
 def _pairs(one: Positives, folder: Path, rows: RowsById) -> tuple[Ints, Ints]:
-    """The pairs of both directions, each in the order of its file."""
     files = folder / one.image_to_caption, folder / one.caption_to_image
     of_images, of_captions = (read_lists(file) for file in files)
     _check_outside(one, files, rows, of_images, of_captions)
-    i2t = [(rows.images[q], rows.captions[c]) for q, found in of_images.items() for c in found if c in rows.captions]
-    t2i = [(rows.images[c], rows.captions[q]) for q, found in of_captions.items() for c in found if c in rows.images]
+    i2t = [(rows.images[q], rows.captions[c]) for q, ids in of_images.items() for c in ids if c in rows.captions]
+    t2i = [(rows.images[c], rows.captions[q]) for q, ids in of_captions.items() for c in ids if c in rows.images]
     return np.array(i2t, dtype=np.int64), np.array(t2i, dtype=np.int64)
 
 
@@ -214,10 +203,10 @@ def _check_outside(one: Positives, files: tuple[Path, Path], rows: RowsById, *li
 def _outside(
     file: Path, lists: Lists, query: str, queries: Mapping[int, int], kind: str, candidates: Mapping[int, int]
 ) -> Iterator[str]:
-    for one, found in lists.items():
+    for one, ids in lists.items():
         if one not in queries:
             raise DataError(f"{file}: {query} {one} is not of the split; the set belongs to another one")
-        unknown = [candidate for candidate in found if candidate not in candidates]
-        if len(unknown) == len(found):
+        unknown = [candidate for candidate in ids if candidate not in candidates]
+        if len(unknown) == len(ids):
             raise DataError(f"{file}: {query} {one} has no {kind} of the split; the set belongs to another one")
         yield from (f"{file}: {kind} {candidate} of {query} {one}" for candidate in unknown)

@@ -1,7 +1,4 @@
-"""Protocols: which queries meet which gallery. One score matrix serves them all; a fold is a part of it.
-
-Folds of a whole split are contiguous, hence diagonal blocks; those of a gallery are whichever images it lists.
-"""
+"""Protocols: which queries meet which gallery. One score matrix serves them all; a fold is a part of it."""
 
 from __future__ import annotations
 
@@ -35,7 +32,6 @@ class Fold:
 
 
 def split_folds(card: ProtocolCard, split: Split, limited: bool = False) -> list[Fold]:
-    """The protocol's folds of its split; raises as `folds` does."""
     return folds(card, len(split.images), split.pairs, limited, split.galleries.get(card.name))
 
 
@@ -44,9 +40,8 @@ def folds(
 ) -> list[Fold]:
     """The protocol's folds: runs of images with the captions that belong to them.
 
-    Runs of the whole split in its order, or of the images of a gallery (g,) in its order. Raises DataError naming both
-    numbers where they are not as many as the card declares; with `limited` (a run on the first images only, never
-    ranked) any size goes, and the gallery is what there is.
+    Runs of the whole split in its order, or of the images of a gallery (g,) in its order. DataError where they are not
+    as many as the card declares; with `limited` (the first images only) any size goes.
     """
     images = np.arange(n_images) if gallery is None or limited else gallery
     if not limited:
@@ -61,7 +56,6 @@ def rank_folds(scores: Floats, parts: Sequence[Fold]) -> list[Ranks]:
 
 
 def block(scores: Floats, fold: Fold) -> Floats:
-    """The fold's scores (n, m)."""
     return columns(scores[_slice(fold.images)], fold)
 
 
@@ -71,7 +65,6 @@ def columns(rows: Floats, fold: Fold) -> Floats:
 
 
 def gallery(parts: Sequence[Fold]) -> dict[str, int]:
-    """How many images and captions a query meets (of the first fold), and how many folds are averaged."""
     return {"images": len(parts[0].images), "captions": len(parts[0].captions), "folds": len(parts)}
 
 
@@ -104,7 +97,6 @@ def _slice(numbers: Ints) -> slice | Ints:
 
 
 def _fold(images: Ints, pairs: Ints) -> Fold:
-    """The fold of some images, ascending."""
     members = np.flatnonzero(np.isin(pairs[:, 0], images))
     captions, local = np.unique(pairs[members, 1], return_inverse=True)
     return Fold(images, captions, members, np.stack([np.searchsorted(images, pairs[members, 0]), local], axis=1))

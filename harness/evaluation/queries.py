@@ -20,16 +20,12 @@ NO_TIES = np.zeros(0, dtype=np.bool_)  # which list measures do not need
 
 
 class QueryRanks(NamedTuple):
-    """The queries of one direction in one run, one entry per query and fold, in order of fold and number."""
-
     folds: Ints  # (Q,) from 0
     numbers: Ints  # (Q,) as the split has them
     ranks: Ints  # (Q,) of the best positive
 
 
 class HardQuery(NamedTuple):
-    """A query whose match stands far down."""
-
     query: str  # a caption, or an image's id
     rank: float  # of the best match, the mean over seeds
     match: str
@@ -38,15 +34,12 @@ class HardQuery(NamedTuple):
 
 @dataclass(frozen=True)
 class Hardest:
-    """The hardest queries of a row, the hardest first."""
-
     i2t: tuple[HardQuery, ...]
     t2i: tuple[HardQuery, ...]
     is_named: bool  # whether the store has the captions, the ids and what came first
 
 
 def queries(ranks: TrialRanks, direction: Direction) -> QueryRanks:
-    """The queries of one direction of a trial."""
     numbers, _ = sides(ranks.pairs, direction)
     groups = group(ranks.folds, numbers)
     best = groups.smallest(ranks.ranks[direction]).astype(np.int64)
@@ -71,7 +64,6 @@ def profile(queries: QueryRanks, longest: int = LONGEST) -> Floats:
 
 
 def lists(ranks: TrialRanks) -> dict[str, float]:
-    """mAP@R, R-precision and nDCG of one run from its ranks, the mean over folds."""
     each = []
     for fold in np.unique(ranks.folds):
         own = ranks.folds == fold
@@ -90,11 +82,8 @@ def hardest(
 
     `first` and `rankings` are of the first run; rankings of other queries are as good as none.
     """
-    fitting = (
-        rankings
-        if rankings and all(_fits(rankings, direction, runs[0][direction]) for direction in DIRECTIONS)
-        else None
-    )
+    fit = rankings and all(_fits(rankings, direction, runs[0][direction]) for direction in DIRECTIONS)
+    fitting = rankings if fit else None
     i2t, t2i = (
         tuple(_hard([run[direction] for run in runs], matches(first, direction), direction, fitting))
         for direction in DIRECTIONS
@@ -103,7 +92,6 @@ def hardest(
 
 
 def _fits(rankings: TrialRankings, direction: Direction, queries: QueryRanks) -> bool:
-    """Whether rankings are of these queries and have the names of all."""
     top = rankings.top[direction]
     own, others = rankings.names(direction)
     same = np.array_equal(top.queries, queries.numbers) and np.array_equal(top.folds, queries.folds)

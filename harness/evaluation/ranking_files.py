@@ -1,7 +1,5 @@
 """Rankings as files for other tools: TREC runs and qrels, and tables as csv or parquet.
 
-A run has a line `QUERY Q0 FOUND RANK SCORE TAG` for each answer, and qrels `QUERY 0 FOUND 1`.
-
 A query that meets a gallery of several folds is QUERY@FOLD, as it may be asked in two of them.
 """
 
@@ -33,25 +31,15 @@ Open = Callable[[Path, "pandas.DataFrame"], AbstractContextManager[Append]]
 
 def files_of(run: StoredRun, rankings: TrialRankings) -> Iterator[tuple[str, str]]:
     """The files of a run by name; qrels have the same name for all runs that answered the same queries."""
+    board = f"{fit(run.dataset)}-{fit(run.protocol)}"
     for direction in DIRECTIONS:
-        name = f"{fit(run.method)}-{board_of(run)}-s{run.seed}-{run.key}-{direction}.run"
+        name = f"{fit(run.method)}-{board}-s{run.seed}-{run.key}-{direction}.run"
         yield name, run_file(run, rankings, direction)
-        yield f"{board_of(run)}-{run.data}-{direction}.qrels", qrels(run, direction)
-
-
-def board_of(run: StoredRun) -> str:
-    """Its dataset and protocol as a part of a file's name."""
-    return f"{fit(run.dataset)}-{fit(run.protocol)}"
+        yield f"{board}-{run.data}-{direction}.qrels", qrels(run, direction)
 
 
 def fit(name: str) -> str:
-    """A name as a part of a file's name, without anything that leads out of its folder."""
     return re.sub(r"[^\w.-]", "_", name)[:LONGEST]
-
-
-def tag(run: StoredRun) -> str:
-    """A run's name within its lines."""
-    return f"{quote(run.method, safe=':')}-s{run.seed}-{run.key}"
 
 
 def run_file(run: StoredRun, rankings: TrialRankings, direction: Direction) -> str:
@@ -61,13 +49,12 @@ def run_file(run: StoredRun, rankings: TrialRankings, direction: Direction) -> s
     queries = query_ids(run, direction, top.folds, top.queries)
     row, place = np.nonzero(top.results >= 0)
     cells = queries[row], ids[top.results[row, place]], place + 1, falling(top.scores)[row, place]
-    end = tag(run)
-    lines = (f"{query} Q0 {one} {rank} {score:.9g} {end}\n" for query, one, rank, score in zip(*cells, strict=True))
+    tag = f"{quote(run.method, safe=':')}-s{run.seed}-{run.key}"
+    lines = (f"{query} Q0 {one} {rank} {score:.9g} {tag}\n" for query, one, rank, score in zip(*cells, strict=True))
     return "".join(lines)
 
 
 def qrels(run: StoredRun, direction: Direction) -> str:
-    """The positives of one direction, fold by fold."""
     query, positive = sides(run.ranks.pairs, direction)
     order = np.lexsort((positive, query, run.ranks.folds))
     queries = query_ids(run, direction, run.ranks.folds[order], query[order])
@@ -76,7 +63,6 @@ def qrels(run: StoredRun, direction: Direction) -> str:
 
 
 def query_ids(run: StoredRun, direction: Direction, folds: Ints, queries: Ints) -> NDArray[np.object_]:
-    """Ids of queries (Q,), with their folds where there are several."""
     ids = run.ids.of(direction)[0][queries]
     if run.folds == 1:
         return ids
@@ -84,7 +70,6 @@ def query_ids(run: StoredRun, direction: Direction, folds: Ints, queries: Ints) 
 
 
 def write_tables(runs: Iterable[StoredRun], folder: Path, suffix: str) -> list[Path]:
-    """Write both tables of some runs, replaced when all is written; `rankings` only where a run has some."""
     tables: dict[Path, Append] = {}
     with ExitStack() as stack:
         for run in runs:
@@ -97,7 +82,6 @@ def write_tables(runs: Iterable[StoredRun], folder: Path, suffix: str) -> list[P
 
 
 def frames_of(run: StoredRun) -> Iterator[tuple[str, pandas.DataFrame]]:
-    """Its part of each table."""
     for direction in DIRECTIONS:
         yield "ranks", ranks_of(run, direction)
         if run.rankings:
@@ -105,13 +89,10 @@ def frames_of(run: StoredRun) -> Iterator[tuple[str, pandas.DataFrame]]:
 
 
 def rankings_of(run: StoredRun, rankings: TrialRankings, direction: Direction) -> pandas.DataFrame:
-    """One line per query and place, of the first places."""
     import pandas
 
-    (top, is_positive), (queries, results) = (
-        judged(direction, run.ranks, rankings.top[direction]),
-        run.ids.of(direction),
-    )
+    top, is_positive = judged(direction, run.ranks, rankings.top[direction])
+    queries, results = run.ids.of(direction)
     row, place = np.nonzero(top.results >= 0)
     columns = {
         "fold": top.folds[row],
@@ -125,7 +106,6 @@ def rankings_of(run: StoredRun, rankings: TrialRankings, direction: Direction) -
 
 
 def ranks_of(run: StoredRun, direction: Direction) -> pandas.DataFrame:
-    """One line per query: the rank of its best positive, and those of all of them."""
     import pandas
 
     answers = answers_of(direction, run.ranks)
@@ -140,7 +120,6 @@ def ranks_of(run: StoredRun, direction: Direction) -> pandas.DataFrame:
 
 
 def about(run: StoredRun, lines: int) -> dict[str, list[str] | list[int]]:
-    """Which run a line is of."""
     texts = {"run": run.key, "dataset": run.dataset, "protocol": run.protocol}
     texts |= {"method": run.method, "recipe": run.recipe}
     return {**{name: [text] * lines for name, text in texts.items()}, "seed": [run.seed] * lines}
@@ -152,16 +131,11 @@ def csv_table(file: Path, first: pandas.DataFrame) -> Iterator[Append]:
     with replacing(file) as part, part.open("w", encoding="utf-8", newline="") as opened:
 
         def append(frame: pandas.DataFrame) -> None:
-            lists = {name: frame[name].map(joined) for name in ("ranks",) if name in frame}
-            header = opened.tell() == 0
-            frame.assign(**lists).to_csv(opened, header=header, index=False, lineterminator="\n")
+            if "ranks" in frame:
+                frame = frame.assign(ranks=frame["ranks"].map(lambda ranks: " ".join(map(str, ranks))))
+            frame.to_csv(opened, header=opened.tell() == 0, index=False, lineterminator="\n")
 
         yield append
-
-
-def joined(numbers: Iterable[int]) -> str:
-    """Numbers as one cell."""
-    return " ".join(map(str, numbers))
 
 
 @contextmanager

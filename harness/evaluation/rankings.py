@@ -1,7 +1,6 @@
 """The answers to every query of a run: rankings with ids, best first, from its ranks and the heads of its rankings.
 
 A ranking here is pessimistic as ranks are: each positive stands at its rank, so that cutting it at K gives our R@K.
-The head that rankings.npz keeps has equal scores in order of their number; negatives fill the places in that order.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ Floats = NDArray[np.float32]
 
 
 class JudgedResults(NamedTuple):
-    """The first results of every ranking of one direction, each positive at its rank."""
-
     top: TopResults
     is_positive: Bools  # (Q, L)
 
@@ -44,14 +41,11 @@ class SplitIds(NamedTuple):
     captions: NDArray[np.object_]
 
     def of(self, direction: Direction) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
-        """Those of the queries of a direction, and those of its results."""
         return (self.images, self.captions) if direction == "i2t" else (self.captions, self.images)
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A finished trial with what the store has kept of it."""
-
     key: str
     method: str
     recipe: str
@@ -64,23 +58,20 @@ class StoredRun:
 
     @cached_property
     def ids(self) -> SplitIds:
-        """Ids of its images and captions."""
         return ids_of(self.ranks, self.rankings)
 
     @property
     def folds(self) -> int:
-        """Galleries that its queries met."""
         return 1 + int(self.ranks.folds.max())
 
 
 def judged(direction: Direction, ranks: TrialRanks, top: TopResults) -> JudgedResults:
-    """The rankings of one direction with every positive at its rank."""
     queries, positives = sides(ranks.pairs, direction)
     row = rows_of(ranks.folds, queries, top)
     size = 1 + max(int(top.results.max()), int(positives.max()))
-    is_right = (top.results >= 0) & np.isin(codes(top.results, size), row * size + positives)
-    results: Ints = np.full(top.results.shape, -1)
-    scores: Floats = np.full(top.results.shape, np.nan, dtype=np.float32)
+    codes = np.arange(len(top.results))[:, None] * size + top.results  # (Q, L) of row and result
+    is_right = (top.results >= 0) & np.isin(codes, row * size + positives)
+    results, scores = np.full_like(top.results, -1), np.full_like(top.scores, np.nan)
     rank = ranks.ranks[direction].astype(np.int64)
     near = rank <= results.shape[1]
     at = row[near], rank[near] - 1
@@ -91,13 +82,7 @@ def judged(direction: Direction, ranks: TrialRanks, top: TopResults) -> JudgedRe
     return JudgedResults(top._replace(results=results, scores=scores), is_positive)
 
 
-def codes(results: Ints, size: int) -> Ints:
-    """One number for every row and result, (Q, L)."""
-    return np.arange(len(results))[:, None] * size + results
-
-
 def rows_of(folds: Ints, queries: Ints, top: TopResults) -> Ints:
-    """The row in `top` of each of some queries (P,)."""
     size = 1 + int(top.queries.max())
     return np.searchsorted(top.folds * size + top.queries, folds * size + queries)
 
@@ -122,7 +107,6 @@ def fill(results: Ints, scores: Floats, top: TopResults, is_negative: Bools) -> 
 
 
 def answers_of(direction: Direction, ranks: TrialRanks) -> QueryAnswers:
-    """The queries of one direction with the ranks of all their positives."""
     queries, _ = sides(ranks.pairs, direction)
     groups = group(ranks.folds, queries, by=ranks.ranks[direction])
     each = np.split(ranks.ranks[direction][groups.order], groups.starts[1:])
@@ -143,7 +127,6 @@ def ids_of(ranks: TrialRanks, rankings: TrialRankings | None) -> SplitIds:
 
 
 def caption_ids(pairs: Ints, images: Sequence[str]) -> list[str]:
-    """IMAGE#K for every caption, by the first pair that it is in."""
     captions, first = np.unique(pairs[:, 1], return_index=True)
     ids = [""] * (1 + int(captions.max()))
     counts = dict.fromkeys(range(len(images)), 0)

@@ -49,18 +49,15 @@ class Groups(NamedTuple):
 
     @property
     def first(self) -> Ints:
-        """(G,) the first row of each group."""
         return self.order[self.starts]
 
     @property
     def sizes(self) -> Ints:
-        """(G,) how many rows each group has."""
         sizes: Ints = np.diff(np.r_[self.starts, len(self.order)])
         return sizes
 
     @property
     def positions(self) -> Ints:
-        """(P,) how many rows of its group stand before each row of `order`."""
         return np.arange(len(self.order)) - np.repeat(self.starts, self.sizes)
 
     def smallest(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -82,7 +79,6 @@ def sides(pairs: Ints, direction: Direction) -> tuple[Ints, Ints]:
 
 
 def directed(ranks: Ranks) -> tuple[DirectedRanks, DirectedRanks]:
-    """Both directions, images to captions first."""
     return (
         DirectedRanks(ranks.pairs[:, 0], ranks.i2t, ranks.i2t_tied),
         DirectedRanks(ranks.pairs[:, 1], ranks.t2i, ranks.t2i_tied),

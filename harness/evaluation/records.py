@@ -52,29 +52,24 @@ class TopResults(NamedTuple):
 
 
 class TrialRankings(NamedTuple):
-    """What every query of a trial found first, and the ids and texts behind the numbers."""
-
     image_ids: Sequence[str]  # of the split; none in a file of an early version
     captions: Sequence[str]  # likewise
     top: Mapping[Direction, TopResults]
 
     def names(self, direction: Direction) -> tuple[Sequence[str], Sequence[str]]:
-        """Ids and texts of a direction's queries, and those of its results."""
         return (self.image_ids, self.captions) if direction == "i2t" else (self.captions, self.image_ids)
 
 
 class Records(NamedTuple):
-    """What is kept of a trial beside its result."""
-
     protocol: ProtocolCard
     ranks: TrialRanks
     sets: Sequence[SetRanks]
     rankings: TrialRankings
 
     def save(self, folder: Path) -> None:
-        """Write both files into a trial's folder."""
-        ranks = _protocol_arrays(self.protocol) | rank_arrays(self.ranks) | _set_arrays(self.sets)
-        save_arrays(folder / RANKS, ranks)
+        version = np.array(self.protocol.identity, dtype=np.int64)
+        protocol: Arrays = {"protocol": np.array(self.protocol.name), "version": version}
+        save_arrays(folder / RANKS, {**protocol, **rank_arrays(self.ranks), **_set_arrays(self.sets)})
         save_arrays(folder / RANKINGS, ranking_arrays(self.rankings))
 
 
@@ -86,14 +81,10 @@ def of_ranks(pairs: Ints, folds: Sequence[Fold], ranks: Sequence[Ranks]) -> Tria
     i2t_tied, t2i_tied = zip(
         *((own.i2t_tied[fold.pairs[:, 0]], own.t2i_tied[fold.pairs[:, 1]]) for fold, own in queries), strict=True
     )
-    return TrialRanks(
-        pairs=pairs[members[order]],
-        folds=np.repeat(np.arange(len(folds)), [len(fold.members) for fold in folds])[order],
-        ranks={
-            direction: np.concatenate([getattr(own, direction) for own in ranks])[order] for direction in DIRECTIONS
-        },
-        tied={"i2t": np.concatenate(i2t_tied)[order], "t2i": np.concatenate(t2i_tied)[order]},
-    )
+    of_pairs = np.repeat(np.arange(len(folds)), [len(fold.members) for fold in folds])[order]
+    joined = {one: np.concatenate([getattr(own, one) for own in ranks])[order] for one in DIRECTIONS}
+    tied: dict[Direction, Bools] = {"i2t": np.concatenate(i2t_tied)[order], "t2i": np.concatenate(t2i_tied)[order]}
+    return TrialRanks(pairs[members[order]], of_pairs, joined, tied)
 
 
 def of_shortlists(shortlists: Sequence[Shortlist], image_ids: Sequence[str], captions: Sequence[str]) -> TrialRankings:
@@ -105,7 +96,6 @@ def of_shortlists(shortlists: Sequence[Shortlist], image_ids: Sequence[str], cap
 
 
 def _joined(parts: Sequence[tuple[Ints, Ints, Any, Any]], width: int) -> TopResults:
-    """One direction of all folds, from the queries, the gallery, the results in it and the scores of each."""
     return TopResults(
         queries=np.concatenate([queries for queries, *_ in parts]),
         folds=np.repeat(np.arange(len(parts)), [len(queries) for queries, *_ in parts]),
@@ -148,7 +138,6 @@ def read_rankings(file: bytes | None, scores: bool = True) -> TrialRankings | No
 
 
 def _top(arrays: Arrays, direction: Direction, with_scores: bool) -> TopResults:
-    """One direction of a rankings.npz; ValueError where its arrays do not fit together."""
     queries, folds, results = (arrays[f"{direction}_{name}"].astype(np.int64) for name in ("query", "fold", "found"))
     scores = arrays[f"{direction}_score"].astype(np.float32) if with_scores else np.full_like(results, np.nan, "f4")
     if results.ndim != 2 or 0 in results.shape or results.shape != scores.shape:
@@ -164,12 +153,7 @@ def _lines(arrays: Arrays, name: str) -> Sequence[str]:
     return json.loads(arrays[name].tobytes()) if name in arrays else ()
 
 
-def _protocol_arrays(card: ProtocolCard) -> dict[str, NDArray[Any]]:
-    return {"protocol": np.array(card.name), "version": np.array(card.identity, dtype=np.int64)}
-
-
 def rank_arrays(ranks: TrialRanks) -> dict[str, NDArray[Any]]:
-    """What ranks.npz has of the split's own pairs, by name."""
     return {
         "pairs": ranks.pairs.astype(np.int32),
         "fold": ranks.folds.astype(np.int32),
@@ -179,7 +163,6 @@ def rank_arrays(ranks: TrialRanks) -> dict[str, NDArray[Any]]:
 
 
 def _set_arrays(sets: Iterable[SetRanks]) -> dict[str, NDArray[Any]]:
-    """Of each set of positives the pairs (P, 2) and their ranks (P,) in each direction."""
     arrays: dict[str, NDArray[Any]] = {}
     for positives, i2t, t2i in sets:
         for direction, pairs, ranks in (("i2t", positives.i2t, i2t.ranks), ("t2i", positives.t2i, t2i.ranks)):
@@ -189,7 +172,6 @@ def _set_arrays(sets: Iterable[SetRanks]) -> dict[str, NDArray[Any]]:
 
 
 def ranking_arrays(rankings: TrialRankings) -> dict[str, NDArray[Any]]:
-    """All of rankings.npz, by name."""
     arrays: dict[str, NDArray[Any]] = {IMAGE_IDS: _bytes(rankings.image_ids), CAPTIONS: _bytes(rankings.captions)}
     for direction, top in rankings.top.items():
         arrays[f"{direction}_query"] = top.queries.astype(np.int32)

@@ -46,7 +46,6 @@ def open_scores(file: Path) -> Array:
 
 
 def header_of(file: Path) -> Header:
-    """The header of an .npy file; DataError where the file is something else or cannot be read."""
     try:
         with file.open("rb") as opened:
             start = opened.read(len(MAGIC))
@@ -61,7 +60,6 @@ def header_of(file: Path) -> Header:
 
 
 def what_begins(start: bytes) -> str:
-    """What a file that is no .npy file seems to be, from its first bytes."""
     if start.startswith(ZIP):
         return "an .npz archive or another zip file"
     if start.startswith(PICKLE):
@@ -106,7 +104,6 @@ def hold_scores(file: Path, scores: Array, card: DatasetCard, protocol: Protocol
 def hints_of(
     shape: tuple[int, int], expected: tuple[int, int], card: DatasetCard, protocol: ProtocolCard
 ) -> Iterator[str]:
-    """What a matrix of the wrong shape may be, and what to do with it."""
     rows, columns = shape
     n, m = expected
     if (rows, columns) == (m, n):
@@ -122,7 +119,6 @@ def hints_of(
 
 
 def parts_of(rows: int, card: DatasetCard, protocol: ProtocolCard) -> Iterator[str]:
-    """What the first images of a split may be."""
     folded = [one for one in card.protocols if one.split == protocol.split and one.images == rows * one.folds]
     names = [f"one fold of {one.name!r}" for one in folded if one.folds > 1]
     if names or protocol.images == 5 * rows:

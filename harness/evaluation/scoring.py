@@ -31,22 +31,16 @@ T = TypeVar("T")
 
 
 class Scored(NamedTuple):
-    """A split's scores and what they cost."""
-
     scores: NDArray[np.float32]  # (N, M)
     cost: dict[str, float]  # encode_images_per_second, encode_captions_per_second, score_pairs_per_second
 
 
 class RankedSplit(NamedTuple):
-    """The ranks of a split's queries, and what encoding and scoring cost."""
-
     ranks: SplitRanks
     cost: dict[str, float]  # encode_images_per_second, encode_captions_per_second, score_pairs_per_second
 
 
 class Sets(NamedTuple):
-    """A split, encoded by a method."""
-
     images: list[Tile]
     captions: list[Tile]
     cost: dict[str, float]  # encode_images_per_second, encode_captions_per_second
@@ -108,7 +102,6 @@ def scoring(method: Method) -> Iterator[None]:
 
 
 def encode_split(method: Method, split: Split, device: torch.device) -> Sets:
-    """Both sides of a split."""
     start = time.perf_counter()
     images = encode(method.encode_images, split.images, split.images.counts, device)
     middle = time.perf_counter()
@@ -126,7 +119,6 @@ def encode(
     lengths: NDArray[np.integer],
     device: torch.device,
 ) -> list[Tile]:
-    """All sets of one side, encoded in batches of about equal length."""
     order = np.argsort(lengths, kind="stable")
     batches = []
     for places in np.split(order, np.cumsum(runs(lengths[order].tolist(), BATCH_VECTORS))[:-1]):
@@ -163,7 +155,6 @@ def shrinking(call: Callable[[int], T], vectors: int) -> T:
 
 
 def score_tiles(method: Method, images: Sequence[Tile], captions: Sequence[Tile]) -> Tensor:
-    """Tile by tile; what the tiles of a row or a column share is worked out once."""
     shape = [sum(len(tile.places) for tile in tiles) for tiles in (images, captions)]
     device = images[0].sets.vectors.device
     scores = torch.empty(shape, dtype=torch.float32, device=device)

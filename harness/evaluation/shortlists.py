@@ -1,7 +1,4 @@
-"""What every query finds first: the head of its ranking, kept of a trial for people to look at and for export.
-
-The ranks of positives, which all measures follow from, do not say which negatives stood before them.
-"""
+"""What every query finds first: the head of its ranking, with the negatives that ranks of positives do not name."""
 
 from __future__ import annotations
 
@@ -42,7 +39,6 @@ class Shortlist:
         self.image_scores = np.zeros((m, 0), dtype=np.float32)
 
     def take(self, images: Ints, scores: Floats) -> None:
-        """The scores (n, M) of some images, as the split numbers them, with all captions of the split."""
         inside, own = self.fold.own(images)
         if not inside.any():
             return
@@ -52,7 +48,6 @@ class Shortlist:
         self._merge(own.astype(np.int32), block)
 
     def _merge(self, images: NDArray[np.int32], block: Floats) -> None:
-        """The best of these images and of those before."""
         scores = np.concatenate([self.image_scores, block.T], axis=1)
         numbers = np.concatenate([self.images, np.broadcast_to(images, block.T.shape)], axis=1)
         best = leading(scores, self.length)
@@ -60,7 +55,6 @@ class Shortlist:
 
 
 def shortlists(scores: Floats, folds: Sequence[Fold]) -> list[Shortlist]:
-    """Those of every fold, from the scores (N, M) of a whole split."""
     lists = [Shortlist(fold) for fold in folds]
     for start, block in blocks(scores):
         for one in lists:

@@ -1,8 +1,7 @@
 """How sure a leaderboard can be: intervals, paired tests and ties, from the ranks of single queries.
 
-Chance has two parts here. Which images are asked: everything is resampled by image, as the captions of one image are
-found or missed together, and counting them as so many independent queries makes intervals too narrow. Which seed a run
-was trained with: known from the spread over seeds alone, so that rows of single runs never differ significantly.
+Everything is resampled by image, as its captions are found or missed together. What a seed changes is known from the
+spread over seeds alone, so that rows of single runs never differ significantly.
 """
 
 from __future__ import annotations
@@ -39,8 +38,6 @@ class Hits(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Two rows of a table, on the same queries."""
-
     first: int
     second: int
     rsum: float  # the first one's mean over seeds, less the second one's
@@ -80,8 +77,7 @@ def shares(hits: Hits) -> Floats:
 def intervals(rows: Sequence[Row], resamples: int = RESAMPLES, level: float = LEVEL) -> Floats:
     """(rows, 7, 2) where the six recalls, in the order of `results.RECALLS`, and rsum lie with probability 1 - level.
 
-    The percentile bootstrap by image, of the mean over a row's seeds as they were trained: the spread over seeds is not
-    in it. A few rows at a time, so that memory does not grow with them. Raises DataError as `resampled` does.
+    The percentile bootstrap by image, of the mean over a row's seeds: the spread over seeds is not in it.
     """
     _check_same(rows)
     parts = [rows[start : start + TOGETHER] for start in range(0, len(rows), TOGETHER)]
@@ -89,16 +85,13 @@ def intervals(rows: Sequence[Row], resamples: int = RESAMPLES, level: float = LE
 
 
 def resampled(rows: Sequence[Row], resamples: int = RESAMPLES) -> Floats:
-    """(resamples, rows) rsum of every row on the same images, drawn with replacement within their fold.
-
-    Raises DataError where the runs have not answered the same queries.
-    """
+    """(resamples, rows) rsum of every row on the same images; DataError where runs answered different queries."""
     total: Floats = resampled_recalls(rows, resamples).sum(axis=2)
     return total
 
 
 def resampled_recalls(rows: Sequence[Row], resamples: int = RESAMPLES) -> Floats:
-    """(resamples, rows, 6) the recalls behind `resampled`."""
+    """(resamples, rows, 6) the recalls on images drawn with replacement within their fold; DataError as `resampled`."""
     _check_same(rows)
     one = rows[0][0]
     answered = np.stack([np.mean([hits.answered for hits in row], axis=0) for row in rows], axis=2)  # (N, 2, r, 3)
@@ -108,7 +101,6 @@ def resampled_recalls(rows: Sequence[Row], resamples: int = RESAMPLES) -> Floats
 
 
 def _ends(drawn: Floats, level: float) -> Floats:
-    """(rows, 7, 2) from (resamples, rows, 6)."""
     whole = np.concatenate([drawn, drawn.sum(axis=2, keepdims=True)], axis=2)
     ends: Floats = np.quantile(whole, [level / 2, 1 - level / 2], axis=0).transpose(1, 2, 0)
     return ends
@@ -119,10 +111,8 @@ def differences(
 ) -> list[Difference]:
     """Every two rows compared by a paired permutation test that swaps them image by image, all captions together.
 
-    To what swapping gives, the luck of training is added: a t-distributed error, see `training_error`. A row of one
-    seed is taken to spread as the others do; without any row of several seeds nothing can be said, and p and least
-    are nan. With `retrained` False the runs themselves are compared, as they were trained. Raises DataError as
-    `resampled` does.
+    The t-distributed error of training is added, see `training_error`; a row of one seed is taken to spread as the
+    others do, and without any row of several seeds p and least are nan. `retrained` False leaves it out.
     """
     _check_same(rows)
     pairs = list(combinations(range(len(rows)), 2))
@@ -152,8 +142,7 @@ def holm(p: Floats) -> Floats:
 def letters(count: int, differences: Sequence[Difference], level: float = LEVEL) -> list[str]:
     """A letter for each row of a table that is sorted: rows that share one do not differ significantly.
 
-    The compact letter display of Piepho (2004): a group is split by every pair that differs, and groups that
-    lie in others are dropped.
+    The compact letter display of Piepho (2004).
     """
     groups = [frozenset(range(count))]
     for pair in (difference for difference in differences if difference.adjusted < level):
@@ -164,8 +153,6 @@ def letters(count: int, differences: Sequence[Difference], level: float = LEVEL)
 
 
 class Spread(NamedTuple):
-    """How much the rsum of one run varies with its seed."""
-
     variance: float  # between seeds, on the same images
     training: float  # of that, what is left without the luck of single queries; by chance it may be negative
     degrees: int  # of freedom
@@ -179,7 +166,6 @@ def spread(row: Floats) -> Spread:
 
 
 def pooled(spreads: Sequence[Spread]) -> Spread:
-    """How much a single run is taken to vary: as the rows of several seeds do on average."""
     degrees = sum(one.degrees for one in spreads)
     variance, training = (sum(one.degrees * one[part] for one in spreads) / degrees for part in (0, 1))
     return Spread(variance, training, degrees, 1)
@@ -207,7 +193,6 @@ def run_noise(sd: float, runs: int, mean_of: int = 1) -> float:
 
 
 def same_queries(first: Row, second: Row) -> bool:
-    """Whether all runs of two rows have answered the same queries, as far as their numbers by image and fold tell."""
     one = first[0]
     parts = ((hits.folds, one.folds, hits.queries, one.queries) for hits in (*first, *second))
     return all(np.array_equal(a, b) and np.array_equal(c, d) for a, b, c, d in parts)
@@ -250,14 +235,12 @@ def _retrained(runs: Sequence[Floats], pairs: Sequence[tuple[int, int]], resampl
 
 
 def _blocks(resamples: int, size: int) -> Iterator[int]:
-    """How many resamples at a time."""
     most = max(1, BLOCK_BYTES // (8 * size))
     for start in range(0, resamples, most):
         yield min(most, resamples - start)
 
 
 def _maximal(groups: Sequence[frozenset[int]]) -> list[frozenset[int]]:
-    """Those that lie in no other."""
     different = list(dict.fromkeys(groups))
     return [group for group in different if not any(group < other for other in different)]
 

@@ -1,7 +1,6 @@
-"""Ranks of a score matrix of more than 4 GiB, which is never held whole: the same ranks, from blocks of its rows.
+"""Ranks of a score matrix that is never held whole: the same ranks, from blocks of its rows.
 
-Scores come twice. First only as far as positives lie in them, then all of them, to be counted against the positives.
-Both times they must be the same to the last bit, or a positive would not equal itself.
+Scores come twice, first those of positives; both times the same to the last bit, or a positive would not equal itself.
 """
 
 from __future__ import annotations
@@ -28,8 +27,6 @@ from harness.evaluation.shortlists import Shortlist
 
 
 class Rows(NamedTuple):
-    """The scores of some images with all captions of a split."""
-
     images: Ints  # (n,)
     scores: Floats  # (n, M)
 
@@ -53,8 +50,6 @@ def rank_streamed(source: Source, folds: Sequence[Fold]) -> tuple[list[Ranks], l
 
 
 class Tally:
-    """The counts of one fold so far."""
-
     def __init__(self, fold: Fold) -> None:
         self.fold = fold
         self.images, self.captions = fold.pairs[:, 0], fold.pairs[:, 1]
@@ -71,7 +66,6 @@ class Tally:
         return best_positive(self.images, self.positives), best_positive(self.captions, self.positives)
 
     def take_positives(self, rows: Rows) -> None:
-        """Remember the scores of the pairs that lie in these rows."""
         block, images = self._own(rows)
         pairs, local = self._pairs_of(images)
         self.positives[pairs] = block[local, self.captions[pairs]]
@@ -87,13 +81,11 @@ class Tally:
         self.equal_t2i += count_in_columns(block, np.arange(len(of_captions)), of_captions, operator.eq)
 
     def ranks(self) -> Ranks:
-        """When all rows were counted."""
         i2t, i2t_tied = from_counts(self.images, self.positives, self.best[0], self.i2t, self.equal_i2t)
         t2i, t2i_tied = from_counts(self.captions, self.positives, self.best[1], self.t2i, self.equal_t2i)
         return Ranks(self.fold.pairs, i2t, t2i, i2t_tied, t2i_tied)
 
     def _own(self, rows: Rows) -> tuple[Floats, Ints]:
-        """The part of the rows that lies in this fold, and its images as the fold numbers them."""
         inside, images = self.fold.own(rows.images)
         own = rows.scores if inside.all() else rows.scores[inside]
         return columns(own, self.fold), images

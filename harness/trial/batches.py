@@ -27,8 +27,6 @@ Source = Callable[[Ints], Tensor]  # places (B, R) -> regions (B, R, F) float32 
 
 
 class Batches:
-    """A split's batches on a device; `source` reads their regions."""
-
     def __init__(self, split: Split, training: Training, source: Source, device: torch.device) -> None:
         self.split = split
         self.training = training
@@ -40,12 +38,10 @@ class Batches:
         return batches_per_epoch(len(self.split.pairs), self.training.batch_size)
 
     def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """All pairs once, in a fresh order."""
         for rows in shuffled(len(self.split.pairs), self.training.batch_size, rng):
             yield self.make(rows, rng)
 
     def make(self, rows: Ints, rng: np.random.Generator) -> Batch:
-        """The batch of some pairs, with regions and words hidden at random where the recipe asks for it."""
         pairs = self.split.pairs[rows]
         places, region_mask = padded_places(self.split.images.offsets, pairs[:, 0])
         tokens, token_mask = self.split.tokens.gather(pairs[:, 1])
@@ -64,7 +60,6 @@ class Batches:
         return matches
 
     def _numbers(self, images: Ints, captions: Ints) -> Ints:
-        """A number for each pair of an image and a caption."""
         return images * len(self.split.captions) + captions
 
 
@@ -99,7 +94,6 @@ class DeviceRegions:
             self.rows[part] = stored(regions, device, places[part])
 
     def __call__(self, places: Ints) -> Tensor:
-        """Gather regions on the device; see `Source`."""
         chosen = to_device(places, self.rows.device)
         return self.rows[chosen.clamp(min=0)].float().masked_fill_((chosen < 0)[..., None], 0.0)
 
@@ -119,13 +113,11 @@ def free_bytes(device: torch.device) -> int:
 
 
 def read(regions: Regions, device: torch.device, places: Ints) -> Tensor:
-    """Read regions from the file, see `Source`; float16 becomes float32 on the device."""
     values = stored(regions, device, places)
     return values.float() if device.type == "cuda" else widened(values)
 
 
 def stored(regions: Regions, device: torch.device, places: Ints) -> Tensor:
-    """The regions at some places on a device, in their stored type."""
     shape = (*places.shape, regions.width)
     if device.type != "cuda":
         # of NumPy, whose large arrays lie in large pages: half the time of torch.empty
@@ -138,7 +130,6 @@ def stored(regions: Regions, device: torch.device, places: Ints) -> Tensor:
 
 
 def widened(values: Tensor) -> Tensor:
-    """A CPU's values as float32."""
     if values.dtype == torch.float32:
         return values
     wide = torch.from_numpy(np.empty(values.shape, dtype=np.float32))
@@ -149,13 +140,11 @@ def widened(values: Tensor) -> Tensor:
 
 
 def to_device(values: NDArray[Any], device: torch.device) -> Tensor:
-    """An array as a tensor on a device; to a GPU it is copied beside its work."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def batches_per_epoch(pairs: int, batch_size: int) -> int:
-    """How many batches `shuffled` gives."""
     return pairs // batch_size + (pairs % batch_size >= 2)
 
 
@@ -177,6 +166,5 @@ def hide_regions(places: Ints, mask: Bools, share: float, rng: np.random.Generat
 
 def hide_words(tokens: Ints, special_ids: SpecialIds, share: float, rng: np.random.Generator) -> Ints:
     """A random subset of the words turned into the hidden one; specials stay."""
-    return np.where(
-        (rng.random(tokens.shape) < share) & ~np.isin(tokens, special_ids.no_words), special_ids.hidden, tokens
-    )
+    hidden = (rng.random(tokens.shape) < share) & ~np.isin(tokens, special_ids.no_words)
+    return np.where(hidden, special_ids.hidden, tokens)

@@ -15,7 +15,6 @@ DIGEST = 32  # bytes of sha256 that end the file; the rest is what torch.save wr
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Save tensors and plain values, replacing the file atomically; it loads with weights_only=True."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()

@@ -12,7 +12,6 @@ import torch
 from harness.errors import ResourceError
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-RESET_PEAK = "5"  # of resident memory, see proc_pid_clear_refs(5)
 
 
 def forget_peak(device: torch.device) -> None:
@@ -25,7 +24,7 @@ def forget_peak(device: torch.device) -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
         if trim is not None:
             trim(0)
-        RESET.write_text(RESET_PEAK)
+        RESET.write_text("5")  # the peak of resident memory, see proc_pid_clear_refs(5)
 
 
 def cap_memory(device: torch.device, gpus: float) -> None:

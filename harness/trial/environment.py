@@ -17,7 +17,6 @@ RECORDED = ("torch", "numpy", "ray", "mlflow", "optuna", "pillow", "transformers
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """Versions, machine and commit by name; without host name, user or path."""
     commit, dirty = commit_of(Path(harness.__file__).parent)
     return {
         "harness": harness.__version__,
@@ -35,7 +34,6 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def installed(package: str) -> str:
-    """The installed version of a package, empty where it is absent."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -62,10 +60,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def cpu_model() -> str:
-    """The processor's name from /proc/cpuinfo, else from the platform."""
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

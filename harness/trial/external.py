@@ -1,8 +1,4 @@
-"""Models of which only a file of scores is known: their names, their specs, and their notes on a board.
-
-Their method is `external:NAME`; no method with a card can have a colon, so that the names never collide and nothing
-can run them. Their source is the sha256 of the file.
-"""
+"""Models of which only a file of scores is known: their names, their specs, and their notes on a board."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from harness.config.toml import parse_override
 from harness.errors import UsageError
 from harness.trial.results import TrialSpec
 
-PREFIX = "external:"
+PREFIX = "external:"  # no method with a card can have a colon, so that names never collide and nothing can run them
 LONGEST_NAME, LONGEST_NOTE = 80, 200
 SHORT = 12  # digits of a hash that people read
 FILE = "file"  # of the environment: the name of the file that was scored, which decides nothing
@@ -24,7 +20,6 @@ NOTE = "note"
 
 
 def is_external(method: str) -> bool:
-    """Whether a trial's method is a model of which only scores are known."""
     return method.startswith(PREFIX)
 
 
@@ -44,7 +39,6 @@ def one_line(flag: str, text: str, longest: int) -> str:
 def spec_of(
     method: str, dataset: str, protocol: tuple[str, int], seed: int, note: str, fingerprint: str, source: str
 ) -> TrialSpec:
-    """The spec of a file of scores; `protocol` is a name and a version, `source` the file's sha256."""
     return TrialSpec(
         method=method,
         dataset=dataset,
@@ -65,12 +59,10 @@ def recipe_of(spec: TrialSpec) -> str:
 
 
 def file_name(file: Path) -> str:
-    """A file's own name, fit to be shown on one line."""
     return "".join(mark if mark.isprintable() else "?" for mark in file.name)
 
 
 def note_of(trial: Mapping[str, Any]) -> str:
-    """The note on a model; `trial` is a row of the store's frame."""
     text = trial.get(f"settings.{NOTE}")
     return str(parse_override(f"{NOTE}={text}")[1]) if text else ""
 
@@ -84,7 +76,6 @@ def remark(trial: Mapping[str, Any]) -> str:
 
 
 def command(trial: Mapping[str, Any]) -> str:
-    """The command that ranks a trial's file again, with the start of the file's sha256 to recognise it."""
     words = ["harness", "score", trial.get(f"env.{FILE}") or "FILE.npy", "--dataset", trial["dataset"]]
     words += ["--protocol", trial["protocol"], "--name", trial["method"].removeprefix(PREFIX)]
     words += ["--seed", str(trial["seed"])]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from harness.errors import first_line
 from harness.files import write_atomic
 from harness.trial.results import EpochReport, TrialResult, TrialSpec
 
@@ -20,12 +21,10 @@ ATTEMPTS = "attempts.jsonl"
 
 
 def write_spec(folder: Path, spec: TrialSpec) -> None:
-    """Write the spec that the trial's result will belong to."""
     write_atomic(folder / SPEC, spec.model_dump_json(indent=2))
 
 
 def write_epochs(folder: Path, reports: Sequence[EpochReport]) -> None:
-    """Write the reports of the finished epochs, one JSON object per line."""
     write_atomic(folder / EPOCHS, "".join(report.model_dump_json() + "\n" for report in reports))
 
 
@@ -41,25 +40,19 @@ def add_attempt(folder: Path, failed: TrialResult) -> None:
 
 
 def attempts(folder: Path) -> int:
-    """How many attempts of a trial have failed so far."""
     return len(_attempt_lines(folder))
 
 
 def read_result(folder: Path) -> TrialResult | None:
-    """The trial's result, or None where it has not ended yet."""
     return _read(folder / RESULT, TrialResult.model_validate_json)
 
 
 def read_spec(folder: Path) -> TrialSpec | None:
-    """The trial's spec, or None where it was never started."""
     return _read(folder / SPEC, TrialSpec.model_validate_json)
 
 
 def read_epochs(folder: Path) -> list[EpochReport]:
-    """The trial's finished epochs, in order."""
-    return (
-        _read(folder / EPOCHS, lambda text: [EpochReport.model_validate_json(line) for line in text.splitlines()]) or []
-    )
+    return _read(folder / EPOCHS, lambda text: [*map(EpochReport.model_validate_json, text.splitlines())]) or []
 
 
 def _attempt_lines(folder: Path) -> list[str]:
@@ -73,6 +66,5 @@ def _read(path: Path, parse: Callable[[str], T]) -> T | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        reason = str(error).splitlines()[0]
-        logging.getLogger(__name__).warning("%s is damaged (%s) and is written again", path, reason)
+        logging.getLogger(__name__).warning("%s is damaged (%s) and is written again", path, first_line(error))
         return None

@@ -21,8 +21,6 @@ HEADLINE = (*RECALLS, "rsum")
 
 
 class State(StrEnum):
-    """The state of a trial."""
-
     WAITING = "waiting"
     RUNNING = "running"
     DONE = "done"
@@ -50,8 +48,6 @@ class Failure(StrEnum):
 
 
 class TrialRecord(BaseModel):
-    """A frozen record that goes to and from JSON unchanged."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -82,13 +78,10 @@ class TrialSpec(TrialRecord):
 
     @property
     def label(self) -> str:
-        """A name for people: method/dataset/seed."""
         return f"{self.method}/{self.dataset}/s{self.seed}"
 
 
 class Budget(TrialRecord):
-    """The cost of the search that found a trial's settings."""
-
     campaign: str
     trials: int
     epochs: int
@@ -125,13 +118,10 @@ class Assignment(TrialRecord):
 
     @property
     def name(self) -> str:
-        """Its name for people."""
         return self.label or self.spec.label
 
 
 class EpochReport(TrialRecord):
-    """One epoch of one trial, or its start (epoch 0, before any training)."""
-
     key: str
     epoch: int = Field(description="epochs finished so far")
     epochs: int = Field(description="epochs planned")
@@ -151,8 +141,6 @@ def best_rsum(reports: Iterable[EpochReport]) -> float | None:
 
 
 class TrialResult(TrialRecord):
-    """The result of a trial: measures from ranks, cost, environment; or why it failed."""
-
     spec: TrialSpec
     state: State
     failure: Failure | None = None
@@ -178,5 +166,4 @@ class TrialResult(TrialRecord):
 
     @property
     def key(self) -> str:
-        """The key of the spec."""
         return self.spec.key

@@ -29,21 +29,12 @@ from harness.evaluation.scoring import rank_split, score_split
 from harness.files import write_atomic
 from harness.layouts.opening import open_dataset
 from harness.method import Inputs, Method, Words
+from harness.trial import folder as record
 from harness.trial.checkpoint import load_checkpoint, save_checkpoint
 from harness.trial.device import cap_memory, choose_device, forget_peak, peak_mb
 from harness.trial.environment import environment
-from harness.trial.folder import (
-    CHECKPOINT,
-    EPOCHS,
-    TRACEBACK,
-    attempts,
-    read_epochs,
-    write_epochs,
-    write_result,
-    write_spec,
-)
-from harness.trial.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
-from harness.trial.training import EpochCost, Trainer
+from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
+from harness.trial.training import Trainer
 
 Steps = Generator[EpochReport, bool | None, TrialResult]
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no room, or no more allowed
@@ -58,18 +49,16 @@ def steps(assignment: Assignment) -> Steps:
         result = yield from Trial(assignment).run()
     except Exception as error:  # noqa: BLE001  the one boundary where a trial becomes a result
         result = failed(assignment, error)
-    write_result(assignment.folder, result)
+    record.write_result(assignment.folder, result)
     return result
 
 
 class Trial:
-    """A running trial."""
-
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
         self.spec = assignment.spec
         self.folder = assignment.folder
-        write_spec(self.folder, self.spec)
+        record.write_spec(self.folder, self.spec)
         torch.set_num_threads(assignment.threads)
         self.device = choose_device(assignment.device)
         cap_memory(self.device, assignment.gpus)
@@ -86,16 +75,16 @@ class Trial:
         self.positives, self.note = positives.present(card, self.spec.protocol, assignment.data, self.spec.limit)
 
     def run(self) -> Steps:
-        """The epochs that are left, then test with the best weights."""
         trainer = self._trainer()
-        go = yield self._report(phase="start", val=self.reports[-1].val if self.reports else None)
+        val = self.reports[-1].val if self.reports else {}
+        go = yield self._report(len(self.reports), phase="start", val=val, note=self.note)
         while go is not False and trainer is not None and not self._finished(trainer):
             go = yield self._epoch(trainer)
         if go is False:
-            return self._result(State.PRUNED)
+            return self._result(State.PRUNED, {})
         if self.protocol is None:
             return self._selected()
-        yield self._report(phase="test")
+        yield self._report(len(self.reports), phase="test")
         return self._test(self.protocol)
 
     def _trainer(self) -> Trainer | None:
@@ -104,13 +93,13 @@ class Trial:
             return None
         split = self.dataset.split("train")
         trainer = Trainer(self.method, split, self.spec.training, self.spec.seed, self.device)
-        state, reports = load_checkpoint(self.folder / CHECKPOINT, self.device), read_epochs(self.folder)
+        state, reports = load_checkpoint(self.folder / record.CHECKPOINT, self.device), record.read_epochs(self.folder)
         if state and len(reports) >= state["trainer"]["epoch"]:
             trainer.load(state["trainer"])
             self.best = state["best"]
             self.reports = reports[: trainer.epoch]
-        elif (self.folder / CHECKPOINT).is_file():
-            damaged = EPOCHS if state else CHECKPOINT
+        elif (self.folder / record.CHECKPOINT).is_file():
+            damaged = record.EPOCHS if state else record.CHECKPOINT
             restart = f"{self.assignment.name}: {damaged} is damaged; the trial begins again"
             self.note = f"{restart}. {self.note}" if self.note else restart
         return trainer
@@ -128,10 +117,18 @@ class Trial:
         if val["rsum"] > self.best["rsum"]:
             weights = {name: value.clone() for name, value in self.method.state_dict().items()}
             self.best = {"epoch": trainer.epoch, "rsum": val["rsum"], "method": weights}
-        report = self._report(cost=cost, val=val, epoch=trainer.epoch, seconds=time.perf_counter() - start)
+        report = self._report(
+            trainer.epoch,
+            loss=cost.loss,
+            lr=cost.lr,
+            val=val,
+            seconds=time.perf_counter() - start,
+            pairs_per_second=cost.pairs / cost.seconds,
+            data_wait=cost.waited / cost.seconds,
+        )
         self.reports.append(report)
-        write_epochs(self.folder, self.reports)
-        save_checkpoint(self.folder / CHECKPOINT, {"trainer": trainer.state(), "best": self.best})
+        record.write_epochs(self.folder, self.reports)
+        save_checkpoint(self.folder / record.CHECKPOINT, {"trainer": trainer.state(), "best": self.best})
         return report
 
     def _validate(self) -> dict[str, float]:
@@ -139,12 +136,10 @@ class Trial:
         return measures(rank(score_split(self.method, split, self.device).scores, split.pairs))
 
     def _selected(self) -> TrialResult:
-        """The result of the best epoch on val; test is not opened."""
         val = self.reports[self.best["epoch"] - 1].val if self.best["epoch"] else self._validate()
-        return self._result(State.DONE, val)
+        return self._result(State.DONE, {}, measures=val)
 
     def _test(self, protocol: ProtocolCard) -> TrialResult:
-        """The result of the weights that are best on val, scored once on the protocol's gallery."""
         if self.best["method"] is not None:
             self.method.load_state_dict(self.best["method"])
         split = self.dataset.split(protocol.split)
@@ -154,28 +149,21 @@ class Trial:
         test = outcome(protocol, split, folds, ranks)
         self.environment |= test.releases
         test.records.save(self.folder)
-        return self._result(State.DONE, test.measures, test.gallery, self._cost(cost))
+        return self._result(State.DONE, cost, measures=test.measures, gallery=test.gallery)
 
-    def _result(
-        self,
-        state: State,
-        measures: dict[str, float] | None = None,
-        gallery: dict[str, int] | None = None,
-        cost: dict[str, float] | None = None,
-    ) -> TrialResult:
+    def _result(self, state: State, scoring: dict[str, float], **fields: Any) -> TrialResult:
         best = self.best["epoch"]
         return TrialResult(
             spec=self.spec,
             state=state,
-            measures=measures or {},
             val=self.reports[best - 1].val if best else {},
             best_epoch=best,
             epochs=len(self.reports),
-            attempts=1 + attempts(self.folder),
+            attempts=1 + record.attempts(self.folder),
             search=self.assignment.search,
-            gallery=gallery or {},
-            cost=cost or self._cost({}),
+            cost=self._cost(scoring),
             environment=self.environment,
+            **fields,
         )
 
     def _cost(self, scoring: dict[str, float]) -> dict[str, float]:
@@ -191,31 +179,11 @@ class Trial:
             "seconds": sum(report.seconds for report in self.reports),
         }
 
-    def _report(
-        self,
-        cost: EpochCost | None = None,
-        val: dict[str, float] | None = None,
-        epoch: int | None = None,
-        seconds: float = 0.0,
-        phase: Phase = "train",
-    ) -> EpochReport:
-        return EpochReport(
-            key=self.spec.key,
-            epoch=len(self.reports) if epoch is None else epoch,
-            epochs=self.spec.training.epochs,
-            loss=cost.loss if cost else None,
-            lr=cost.lr if cost else None,
-            val=val or {},
-            seconds=seconds,
-            pairs_per_second=cost.pairs / cost.seconds if cost else 0.0,
-            data_wait=cost.waited / cost.seconds if cost else 0.0,
-            phase=phase,
-            note=self.note if phase == "start" else "",
-        )
+    def _report(self, epoch: int, **fields: Any) -> EpochReport:
+        return EpochReport(key=self.spec.key, epoch=epoch, epochs=self.spec.training.epochs, **fields)
 
 
 def build_method(card: MethodCard, settings: dict[str, Scalar], dataset: Dataset, seed: int) -> Method:
-    """A method with the weights of its seed."""
     kind, size = load_class(card), len(dataset.vocabulary)
     words = known_words(dataset)
     torch.manual_seed(seed)
@@ -223,7 +191,6 @@ def build_method(card: MethodCard, settings: dict[str, Scalar], dataset: Dataset
 
 
 def known_words(dataset: Dataset) -> Words:
-    """The pretrained word vectors or the pretrained encoder that the dataset's card names."""
     vectors, folder, ids = dataset.vectors, dataset.encoder, len(dataset.vocabulary)
     if folder:
         return Words(encoder=lambda: TextEncoder(load_model(folder, ids)))
@@ -231,59 +198,45 @@ def known_words(dataset: Dataset) -> Words:
 
 
 def check_fingerprint(dataset: Dataset, planned: str) -> None:
-    """DataError where the files that this worker sees are not those that were planned."""
     if dataset.fingerprint != planned:
-        raise DataError(
-            f"the files of {dataset.card.name} changed since the trial was planned, or are others on this node; "
-            "run the command again"
-        )
+        problem = "changed since the trial was planned, or are others on this node; run the command again"
+        raise DataError(f"the files of {dataset.card.name} {problem}")
 
 
 def check_source(card: MethodCard, planned: str) -> None:
-    """DataError where the code that this worker would run is absent or not the code that was planned."""
     try:
         source = source_hash(card)
     except ConfigError as error:
-        raise DataError(
-            f"the source of {card.name} is not on this node; install its package there, or use a shared folder: {error}"
-        ) from error
+        problem = f"is not on this node; install its package there, or use a shared folder: {error}"
+        raise DataError(f"the source of {card.name} {problem}") from error
     if source != planned:
-        raise DataError(
-            f"the source of {card.name} changed since the trial was planned, or is another on this node; "
-            "run the command again"
-        )
+        problem = "changed since the trial was planned, or is another on this node; run the command again"
+        raise DataError(f"the source of {card.name} {problem}")
 
 
 def failed(assignment: Assignment, error: Exception) -> TrialResult:
     """The result of a trial that raised an error; writes the traceback into its folder."""
-    write_atomic(assignment.folder / TRACEBACK, "".join(traceback.format_exception(error)))
+    write_atomic(assignment.folder / record.TRACEBACK, "".join(traceback.format_exception(error)))
     return TrialResult(
         spec=assignment.spec,
         state=State.FAILED,
         failure=classify(error),
         message=explain(error),
-        epochs=len(read_epochs(assignment.folder)),
-        attempts=1 + attempts(assignment.folder),
+        epochs=len(record.read_epochs(assignment.folder)),
+        attempts=1 + record.attempts(assignment.folder),
         search=assignment.search,
         environment=environment(torch.device("cpu")),
     )
 
 
 def classify(error: Exception) -> Failure:
-    """The failure class of an exception."""
     if isinstance(error, TrialError):
         return Failure(error.failure)
-    if isinstance(error, DataError):
-        return Failure.DATA
-    if isinstance(error, torch.OutOfMemoryError):
-        return Failure.OOM
-    if isinstance(error, MemoryError):
-        return Failure.OOM_HOST
-    return Failure.BUG
+    kinds = {DataError: Failure.DATA, torch.OutOfMemoryError: Failure.OOM, MemoryError: Failure.OOM_HOST}
+    return next((failure for kind, failure in kinds.items() if isinstance(error, kind)), Failure.BUG)
 
 
 def explain(error: Exception) -> str:
-    """An exception in one line, with what to do where that is known."""
     if classify(error) is Failure.OOM:
         return (
             "out of GPU memory in training; the batch is never shrunk, so lower training.batch_size or the method's "

@@ -20,8 +20,6 @@ from harness.trial.batches import Batches, ReadAhead, free_bytes, source
 
 
 class EpochCost(NamedTuple):
-    """Loss, learning rate and time of one epoch of training."""
-
     loss: float  # per pair
     lr: float  # of the last step
     seconds: float
@@ -47,7 +45,6 @@ class Trainer:
         self.optimizer = kind(groups, lr=training.lr, weight_decay=training.weight_decay)
 
     def run_epoch(self) -> EpochCost:
-        """One pass over all pairs in a fresh order."""
         rng = np.random.default_rng([self.seed, self.epoch])
         torch.manual_seed(int(rng.integers(2**62)))
         self.method.train()
@@ -81,26 +78,20 @@ class Trainer:
         return value
 
     def state(self) -> dict[str, Any]:
-        """The state that the next epoch depends on, as tensors and plain values."""
         return {"epoch": self.epoch, "method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
         self.epoch = state["epoch"]
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
 
 
 def encoders(method: nn.Module) -> list[TextEncoder]:
-    """The pretrained text encoders in a method."""
     return [part for part in method.modules() if isinstance(part, TextEncoder)]
 
 
 def parameter_groups(method: nn.Module, share: float) -> Iterable[Any]:
-    """The parameters for an optimizer: all alike, or those of text encoders at a share of the learning rate.
-
-    A share of 0 leaves them out.
-    """
+    """The parameters to train, those of text encoders at a share of the learning rate; a share of 0 omits them."""
     theirs = [part for encoder in encoders(method) for part in encoder.parameters()]
     if not theirs:
         return method.parameters()
@@ -110,7 +101,6 @@ def parameter_groups(method: nn.Module, share: float) -> Iterable[Any]:
 
 
 def half_precision(training: Training, device: torch.device) -> bool:
-    """Whether training runs under bf16 autocast."""
     if training.precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported()
     return training.precision == "bf16"
