@@ -40,7 +40,7 @@ LOCK_SECONDS = 0.5  # longer than `status` holds it to see whether it is free
 
 
 @dataclass
-class Outcome:
+class CampaignOutcome:
     """How a campaign ended."""
 
     results: list[TrialResult] = field(default_factory=list)
@@ -121,7 +121,9 @@ def choose_executor(config: Config, here: bool = False) -> Executor:
     return InProcess() if here else RayExecutor(config.cluster, config.resources)
 
 
-def execute(plan: Plan, executor: Executor, tracker: Tracker, view: View, failures: Failures | None = None) -> Outcome:
+def execute(
+    plan: Plan, executor: Executor, tracker: Tracker, view: View, failures: Failures | None = None
+) -> CampaignOutcome:
     """Run what is left of a plan and record it; finished trials that the store lacks are logged too."""
     with only_driver(plan.results):
         return run_all(PlannedTrials(plan.refreshed()), executor, tracker, view, failures)
@@ -129,7 +131,7 @@ def execute(plan: Plan, executor: Executor, tracker: Tracker, view: View, failur
 
 def run_all(
     workload: Workload, executor: Executor, tracker: Tracker, view: View, failures: Failures | None = None
-) -> Outcome:
+) -> CampaignOutcome:
     """Run all trials of a workload and record them, under the lock of its results folder.
 
     An interruption ends the workers, marks the campaign and goes on to the caller: finished trials and epochs are kept,
@@ -147,9 +149,9 @@ def run_all(
         executor.close()
 
 
-def record(workload: Workload, executor: Executor, recorder: Recorder, failures: Failures) -> Outcome:
+def record(workload: Workload, executor: Executor, recorder: Recorder, failures: Failures) -> CampaignOutcome:
     """Hand trials out, record what they report, repeat lost attempts, and close the campaign."""
-    outcome = Outcome(failed_before=workload.failed_before)
+    outcome = CampaignOutcome(failed_before=workload.failed_before)
     shares = GpuShares(recorder.view.warn)
     retries = Retries(workload.assignments(), failures, recorder.view.warn)
     state = State.INTERRUPTED  # unless the loop comes to its end

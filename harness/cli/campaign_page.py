@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from harness.board.publishing import Published
-from harness.campaign.driver import Outcome
+from harness.campaign.driver import CampaignOutcome
 from harness.campaign.plan import Plan
 from harness.campaign.status import Status, counts
 from harness.cli.output import count, near, table
@@ -68,7 +68,7 @@ def nothing_to_do(plan: Plan, files: Iterable[Path]) -> str:
     return f"{plan.name}: nothing to do: {done}, leaderboard in {reports}"
 
 
-def run_page(plan: Plan, outcome: Outcome, published: Published) -> Iterator[RenderableType]:
+def run_page(plan: Plan, outcome: CampaignOutcome, published: Published) -> Iterator[RenderableType]:
     yield from files_page(published)
     yield from failures_page([trial.assignment for trial in plan.trials])
     if outcome.stopped:

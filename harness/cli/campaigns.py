@@ -73,7 +73,7 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; the test split is not used."""
-    from harness.campaign.driver import Outcome, choose_executor, only_driver, run_all
+    from harness.campaign.driver import CampaignOutcome, choose_executor, only_driver, run_all
     from harness.campaign.last_command import remember
     from harness.cli import search_page
     from harness.search.campaign import SearchTrials
@@ -94,7 +94,9 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
         work = SearchTrials(config, config.campaign.name, plans, flags.retry)
         if work.idle:
             reports = publish_searches(config, work.name)
-            out.answer(search_page.search_json(work, reports), *search_page.search_page(work, Outcome(), reports))
+            out.answer(
+                search_page.search_json(work, reports), *search_page.search_page(work, CampaignOutcome(), reports)
+            )
             return TrialError.exit_code if work.failed_before else 0
         remember(config.results, work.name, click.get_current_context().obj)
         out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {executor.description}")

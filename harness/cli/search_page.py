@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.board.publishing import Published
-from harness.campaign.driver import Outcome
+from harness.campaign.driver import CampaignOutcome
 from harness.cli.campaign_page import counts_line, failures_page, files_page
 from harness.cli.output import count, table
 from harness.cli.view import clock
@@ -72,7 +72,7 @@ def plan_json(plans: Sequence[SearchPlan], search: Search, place: str) -> dict[s
     return {"executor": place, "budget": budget, "searches": searches}
 
 
-def search_page(work: SearchTrials, outcome: Outcome, reports: Published) -> Iterator[RenderableType]:
+def search_page(work: SearchTrials, outcome: CampaignOutcome, reports: Published) -> Iterator[RenderableType]:
     yield searches_table(work.searches)
     yield from unequal(work.searches)
     yield from failures_page(trial for search in work.searches for trial in search.failed())

@@ -22,7 +22,7 @@ class SplitRanks(NamedTuple):
     sets: Sequence[SetRanks]  # of named sets of positives, on the whole split
 
 
-class Outcome(NamedTuple):
+class Evaluation(NamedTuple):
     measures: dict[str, float]  # means over folds; of sets of positives by set.measure
     gallery: dict[str, int]  # images, captions, folds
     releases: dict[str, str]  # of the sets of positives
@@ -34,8 +34,8 @@ def rank_scores(scores: Floats, folds: Sequence[Fold], sets: Sequence[PositiveSe
     return SplitRanks(rank_folds(scores, folds), shortlists(scores, folds), rank_sets(scores, sets))
 
 
-def outcome(protocol: ProtocolCard, split: Split, folds: Sequence[Fold], ranks: SplitRanks) -> Outcome:
-    return Outcome(
+def outcome(protocol: ProtocolCard, split: Split, folds: Sequence[Fold], ranks: SplitRanks) -> Evaluation:
+    return Evaluation(
         measures=mean_measures(ranks.folds) | positives.measures(ranks.sets),
         gallery=gallery(folds),
         releases=positives.releases(one.positives for one in ranks.sets),

@@ -30,7 +30,7 @@ LEAST_THINGS, MOST_THINGS = 3, 7
 Generator = np.random.Generator
 
 
-class Example(NamedTuple):
+class SceneExample(NamedTuple):
     scene: Scene
     picture: Image.Image
     boxes: Any  # (R, 4) int, x, y, width, height in pixels
@@ -100,14 +100,14 @@ def generate(seed: int, split: str, size: int, most: int = 12) -> dict[str, Any]
     }
 
 
-def example(seed: int, split: str, index: int, most: int = 12) -> Example:
+def example(seed: int, split: str, index: int, most: int = 12) -> SceneExample:
     scenes = family(seed, split, index // FAMILY)
     member = index % FAMILY
     scene, siblings = scenes[member], [*scenes[:member], *scenes[member + 1 :]]
     rng = np.random.default_rng([seed, SPLITS.index(split), index // FAMILY, member])
     picture = scene_pictures.draw(scene, rng)
     boxes = scene_pictures.detect(scene, most, rng)
-    return Example(scene, picture, boxes, scene_captions.captions(scene, siblings, int(rng.integers(3, 7)), rng))
+    return SceneExample(scene, picture, boxes, scene_captions.captions(scene, siblings, int(rng.integers(3, 7)), rng))
 
 
 def picture(seed: int, split: str, index: int) -> Image.Image:

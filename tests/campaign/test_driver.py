@@ -18,7 +18,7 @@ import pytest
 from filelock import FileLock
 
 from harness.campaign import plan as campaign_plan
-from harness.campaign.driver import LOCK, Outcome, choose_executor, execute
+from harness.campaign.driver import LOCK, CampaignOutcome, choose_executor, execute
 from harness.campaign.plan import Plan, check_room, plan, selected
 from harness.config.cards import DatasetCard, ResourceRequest, read_card
 from harness.config.project import Config, load
@@ -117,7 +117,7 @@ def planned(config: Config, force: bool = False, retry: frozenset[Failure] = fro
     return plan(config, discover(config), selection, force, retry)
 
 
-def run_plan(config: Config, view: Watcher | None = None, **flags: Any) -> Outcome:
+def run_plan(config: Config, view: Watcher | None = None, **flags: Any) -> CampaignOutcome:
     made = planned(config, **flags)
     return execute(made, InProcess(), Tracker(made.uri), view or Watcher())
 

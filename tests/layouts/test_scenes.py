@@ -16,7 +16,7 @@ from harness.data.dataset import Dataset
 from harness.layouts import scene_captions, scene_pictures, scenes
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.layouts.scene_pictures import PALETTE, Thing
-from harness.layouts.scenes import FAMILY, Example, example, family
+from harness.layouts.scenes import FAMILY, SceneExample, example, family
 
 CARD = Path(__file__).parents[2] / "datasets" / "scenes" / "card.toml"
 PLACES = st.tuples(st.integers(0, 3), st.sampled_from(scenes.SPLITS), st.integers(0, 400))
@@ -159,7 +159,7 @@ def test_most_captions_are_false_of_every_sibling() -> None:
 
 
 def test_a_picture_is_the_same_every_time_and_another_for_another_seed_split_or_number() -> None:
-    def content(one: Example) -> bytes:
+    def content(one: SceneExample) -> bytes:
         return one.picture.tobytes() + one.regions.tobytes() + "\n".join(c.text for c in one.captions).encode()
 
     before = content(example(0, "test", 7))
