@@ -1,7 +1,6 @@
 """Queries to look at: some that all methods of a board answer, some that none does, some on which they disagree.
 
-What was found is read from the files that the store keeps of the first run of every row. Pure: the same store gives
-the same queries.
+Read from the files that the store keeps of the first run of every row; the same store gives the same queries.
 """
 
 from __future__ import annotations
@@ -30,8 +29,6 @@ GROUPS = (SOME, ALL, NONE)  # the most telling first
 
 @dataclass(frozen=True)
 class ExampleRun:
-    """The first run of a ranked row, with what its queries found first."""
-
     name: str
     seed: int
     is_trained: bool
@@ -41,16 +38,13 @@ class ExampleRun:
 
     @property
     def images(self) -> Sequence[str]:
-        """Ids of the split's images."""
         return self.rankings.image_ids
 
     @property
     def captions(self) -> Sequence[str]:
-        """Texts of the split's captions."""
         return self.rankings.captions
 
     def is_alike(self, other: ExampleRun) -> bool:
-        """Whether both have answered the same queries."""
         mine, others = ((run.images, run.captions, run.pairs.tolist()) for run in (self, other))
         return mine == others and all(
             np.array_equal(getattr(self.queries[direction], name), getattr(other.queries[direction], name))
@@ -60,23 +54,17 @@ class ExampleRun:
 
 
 class Example(NamedTuple):
-    """One place of a ranking."""
-
     number: int  # of the image or caption, in the split
     score: float
     is_match: bool
 
 
 class Answer(NamedTuple):
-    """What one method made of a query."""
-
     rank: int  # of the best match
     top: tuple[Example, ...]
 
 
 class Query(NamedTuple):
-    """One query, and what every run made of it."""
-
     number: int  # in the split
     group: str
     matches: tuple[int, ...]  # in the split
@@ -84,16 +72,12 @@ class Query(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """The sampled queries of one direction, and how many of each group there are in all."""
-
     queries: tuple[Query, ...]
-    counts: Mapping[str, int]
+    counts: Mapping[str, int]  # of all queries, by group
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Sampled queries of a board."""
-
     board: Board
     runs: tuple[ExampleRun, ...]
     left_out: tuple[str, ...]  # a line for each row without rankings
@@ -130,7 +114,6 @@ def is_trained(row: Standing, methods: Mapping[str, MethodCard]) -> bool:
 
 
 def is_whole(run: ExampleRun) -> bool:
-    """Whether the arrays of a run fit together and to its texts."""
     sizes = len(run.images), len(run.captions)
     whole = bool((run.pairs >= 0).all() and (run.pairs < sizes).all())
     for direction, size in zip(DIRECTIONS, sizes[::-1], strict=True):
@@ -140,7 +123,6 @@ def is_whole(run: ExampleRun) -> bool:
 
 
 def sample(runs: Sequence[ExampleRun], direction: Direction) -> Sample:
-    """The sampled queries of one direction."""
     groups = grouped(runs, direction)
     counts = {group: int((groups == place).sum()) for place, group in enumerate(GROUPS)}
     return Sample(tuple(query(runs, direction, row, GROUPS[groups[row]]) for row in sampled(groups)), counts)
@@ -164,7 +146,6 @@ def sampled(groups: Ints, size: int = SAMPLE, seed: int = SEED) -> list[int]:
 
 
 def query(runs: Sequence[ExampleRun], direction: Direction, row: int, group: str) -> Query:
-    """One query with what each run made of it."""
     number = int(runs[0].queries[direction].numbers[row])
     numbers, positives = sides(runs[0].pairs, direction)
     matches = tuple(positives[numbers == number].tolist())
@@ -172,7 +153,6 @@ def query(runs: Sequence[ExampleRun], direction: Direction, row: int, group: str
 
 
 def answer(run: ExampleRun, direction: Direction, row: int, matches: Sequence[int]) -> Answer:
-    """What one run made of a query."""
     top = run.rankings.top[direction]
     places = zip(top.results[row, :FIRST].tolist(), top.scores[row, :FIRST].tolist(), strict=True)
     examples = tuple(Example(number, score, number in matches) for number, score in places if number >= 0)

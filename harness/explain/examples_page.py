@@ -21,15 +21,12 @@ from harness.layouts.previews import Previews, thumbnail
 from harness.tracking.artifacts import Read
 
 SIDE = 160  # pixels of a picture's longer side
-SUFFIX = "examples.html"
 SIGNS = {GROUPS[0]: "◐", GROUPS[1]: "●", GROUPS[2]: "○"}
 NAMED = 5  # boxes of a canvas whose names are written
 GLYPH, TALL = 0.56, 1.15  # of a letter, in its size
 
 
 class Tag(NamedTuple):
-    """The name of a box on a canvas."""
-
     x: float
     y: float
     text: str
@@ -50,15 +47,15 @@ def pages(
     boards: Sequence[Board], registry: Registry, config: Config, read: Read
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """A page a board, by file name, and a line for each board that has none, with the reason."""
-    made: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     notes = []
     for board in (board for board in boards if board.ranked):
         name = file_name(board.dataset, f"{board.protocol}-examples", "html")
         try:
-            made[name] = page_of(board, registry, config, read)
+            files[name] = page_of(board, registry, config, read)
         except DataError as error:
             notes.append(f"{board.dataset}, protocol {board.protocol}: no examples: {error}")
-    return made, tuple(notes)
+    return files, tuple(notes)
 
 
 def page_of(board: Board, registry: Registry, config: Config, read: Read) -> bytes:
@@ -66,48 +63,35 @@ def page_of(board: Board, registry: Registry, config: Config, read: Read) -> byt
     card = registry.datasets.get(board.dataset)
     if card is None:
         raise DataError("the dataset has no card here")
-    cache = config.cache
-    if fingerprint(card, config.data, cache) != board.data:
+    if fingerprint(card, config.data, config.cache) != board.data:
         raise DataError("the dataset here is another than that of the board")
-    found = examples_of(board, registry.methods, read)
-    if found is None:
+    examples = examples_of(board, registry.methods, read)
+    if examples is None:
         raise DataError("the tracking store has no rankings of its rows; run them anew with --force")
-    return webpage(found, registry.methods, Previews(card, config.data, cache)).encode()
+    return webpage(examples, registry.methods, Previews(card, config.data, config.cache)).encode()
 
 
 def webpage(one: Examples, methods: Mapping[str, MethodCard], pictures: Previews) -> str:
-    """Examples as HTML."""
-    ids = one.runs[0].images
+    ids, captions = one.runs[0].images, one.runs[0].captions
+    pairs = one.runs[0].pairs.tolist()[::-1]  # so that the first of several stays
     looks = {number: shown(pictures.of(ids[number])) for number in images_of(one)}
-    made = markup("examples.html.j2").render(
-        **{"one": one, "board": one.board, "runs": one.runs, "methods": methods, "ids": ids, "signs": SIGNS},
-        **{"captions": one.runs[0].captions, "looks": looks, "groups": GROUPS, "first": FIRST},
-        **{"said": first_captions(one), "owners": owners(one), "points": points},
+    page = markup("examples.html.j2").render(
+        **{"one": one, "board": one.board, "runs": one.runs, "ids": ids, "signs": SIGNS, "methods": methods},
+        **{"captions": captions, "looks": looks, "groups": GROUPS, "first": FIRST, "points": points},
+        titles={image: captions[caption] for image, caption in pairs},
+        owners={caption: ids[image] for image, caption in pairs},
     )
-    return str(made)
+    return str(page)
 
 
 def images_of(one: Examples) -> list[int]:
-    """The images that the page shows, as the split numbers them."""
     asking, asked = (one.directions[direction].queries for direction in DIRECTIONS)
     numbers = {query.number for query in asking} | {number for query in asked for number in query.matches}
     numbers |= {example.number for query in asked for answer in query.answers for example in answer.top}
     return sorted(numbers)
 
 
-def first_captions(one: Examples) -> dict[int, str]:
-    """The first caption of every image, by its number: what a picture shows, in words."""
-    captions = one.runs[0].captions
-    return {image: captions[caption] for image, caption in reversed(one.runs[0].pairs.tolist())}
-
-
-def owners(one: Examples) -> dict[int, str]:
-    """The id of every caption's first image, by the caption's number."""
-    return {caption: one.runs[0].images[image] for image, caption in reversed(one.runs[0].pairs.tolist())}
-
-
 def points(score: float) -> str:
-    """A score, whose scale is its method's."""
     return f"{score:.3f}" if abs(score) < 10 else f"{score:.4g}"
 
 
@@ -122,16 +106,15 @@ def shown(look: Preview) -> Shown | None:
 
 
 def tags(look: Preview, size: float) -> tuple[Tag, ...]:
-    """Names of the first boxes at their upper left corners, where there is room for them."""
     taken: list[tuple[float, float, float]] = []  # left, right, foot
-    made: list[Tag] = []
+    width, names = (look.size or (0, 0))[0], list[Tag]()
     for (x, y, _, _), label in zip(look.boxes, look.labels, strict=False):
-        text = shortened(label, (look.size or (0, 0))[0], size)
+        text = shortened(label, width, size)
         wide = GLYPH * size * len(text)
-        left = max(0.0, min(x + size / 4, (look.size or (0, 0))[0] - wide))
+        left = max(0.0, min(x + size / 4, width - wide))
         foot = y + TALL * size
         free = all(right < left or left + wide < other or abs(foot - low) > TALL * size for other, right, low in taken)
-        if free and len(made) < NAMED:
+        if free and len(names) < NAMED:
             taken.append((left, left + wide, foot))
-            made.append(Tag(left, foot, text))
-    return tuple(made)
+            names.append(Tag(left, foot, text))
+    return tuple(names)

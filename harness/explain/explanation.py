@@ -17,7 +17,7 @@ from harness.data.regions import Ragged
 from harness.data.split import Split
 from harness.data.tokens import Part, Tokens
 from harness.errors import UsageError, unknown
-from harness.evaluation.ranks import DIRECTIONS, Ints
+from harness.evaluation.ranks import DIRECTIONS
 from harness.evaluation.records import RANKS, read_ranks
 from harness.explain.weights import Trained, TrialChoice, best_weights, trained
 from harness.layouts.opening import open_dataset
@@ -28,16 +28,12 @@ if TYPE_CHECKING:
 
 
 class Pair(NamedTuple):
-    """What is to be explained."""
-
     image: str  # its id
     caption: str | None = None  # the image's own first one
     split: str = ""  # empty: the protocol's
 
 
 class Word(NamedTuple):
-    """One word of a caption."""
-
     text: str
     is_known: bool  # to the vocabulary; all others are one word to the method
     weights: tuple[float, ...]  # of every region, at least zero
@@ -54,8 +50,6 @@ class Rank(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """The attention of a pair."""
-
     trial: Trained
     split: str
     image: str
@@ -68,16 +62,11 @@ class Explanation:
 
     @property
     def regions(self) -> int:
-        """How many regions the image has."""
         return len(self.words[0].weights)
 
 
 def explanation(config: Config, registry: Registry, choice: TrialChoice, pair: Pair) -> Explanation:
-    """The attention of a pair in a trained method.
-
-    UsageError for a method without attention or without weights, for an unknown image and for a caption without a known
-    word.
-    """
+    """UsageError for a method without attention or weights, an unknown image, a caption without a known word."""
     card, cache = registry.dataset(choice.dataset), config.cache
     check_attends(registry, choice.method)
     trial = trained(config, registry, choice)
@@ -110,7 +99,9 @@ def check_attends(registry: Registry, method: str) -> None:
     from harness.method import Method
 
     if load_class(registry.method(method)).regions_of_words is Method.regions_of_words:
-        raise UsageError(_silent(registry, method))
+        others = ", ".join(name for name, card in registry.methods.items() if card.scoring == "fragment")
+        reason = f"it scores without looking from words to regions; try {others}"
+        raise UsageError(f"{method} has no attention to show: {reason}")
 
 
 def check_words(parts: Sequence[Part]) -> None:
@@ -137,7 +128,6 @@ def row_of(split: Split, image: str) -> int:
 
 
 def own_captions(split: Split, row: int) -> list[int]:
-    """The captions that match an image, in their order."""
     return sorted(split.pairs[split.pairs[:, 0] == row, 1].tolist())
 
 
@@ -170,28 +160,16 @@ def rank_of(trial: Trained, split: Split, row: int, caption: str) -> Rank | None
     if own is None or trial.spec.limit is not None or not file.is_file():
         return None
     ranks = read_ranks(file.read_bytes())
-    place = None if ranks is None else _pair_at(ranks.pairs, row, own)
-    if ranks is None or place is None:
+    places = np.zeros(0, int) if ranks is None else np.flatnonzero((ranks.pairs == [row, own]).all(axis=1))
+    if ranks is None or not len(places):
         return None
     sizes = (trial.result.gallery[name] for name in ("captions", "images"))
-    return Rank(*(int(ranks.ranks[direction][place]) for direction in DIRECTIONS), *sizes)
+    return Rank(*(int(ranks.ranks[direction][places[0]]) for direction in DIRECTIONS), *sizes)
 
 
 def notes(one: Explanation) -> list[str]:
-    """What a reader must know of an explanation."""
     unheard = [word.text for word in one.words if not word.is_known]
     lines = [f"not in the vocabulary, all one word to the method: {', '.join(unheard)}"] if unheard else []
     lines += [] if one.boxes else ["the dataset has no boxes: regions are shown by number, not by place"]
     limit = one.trial.spec.limit
     return lines + ([f"trained with --limit {limit}"] if limit is not None else [])
-
-
-def _silent(registry: Registry, method: str) -> str:
-    """That a method has no attention, and which have."""
-    others = ", ".join(name for name, card in registry.methods.items() if card.scoring == "fragment")
-    return f"{method} has no attention to show: it scores without looking from words to regions; try {others}"
-
-
-def _pair_at(pairs: Ints, row: int, caption: int) -> int | None:
-    places = np.flatnonzero((pairs == [row, caption]).all(axis=1))
-    return int(places[0]) if len(places) else None

@@ -1,7 +1,6 @@
 """An explanation as a picture in SVG or PNG: one small picture per word, its regions lit by their weights.
 
-A weight shows in three ways, none of them a hue: how much of the faded picture shows through, how strong the region's
-outline is, and, for the strongest, its digits.
+A weight is never a hue: it is how much of the faded picture shows, how strong the outline is, and digits if strongest.
 """
 
 from __future__ import annotations
@@ -35,6 +34,8 @@ TINT = 0.55  # of a region with full weight where there is no picture
 DARK, PAPER = "#1c2127", "#f5f6f8"  # digits on the picture, and its ground where there is none
 PIXELS, SPARING = 8 / 3, 1.5  # of a picture per point, in PNG and in SVG; 4 / 3 is what a screen has
 
+Shares = Sequence[float] | None  # of the caption's largest weight, by region; None lights nothing
+
 
 class WeightTag(NamedTuple):
     """Text on a panel, in points from its upper left corner."""
@@ -44,27 +45,22 @@ class WeightTag(NamedTuple):
 
 
 class TextLine(NamedTuple):
-    """A line of text above or below the panels."""
-
     text: str
     size: float
     is_bold: bool = False
 
 
 def svg(one: Explanation) -> bytes:
-    """The picture as SVG; text stays text."""
     with painted(one, SPARING) as figure:
         return drawing.svg(figure, title(one))
 
 
 def png(one: Explanation) -> bytes:
-    """The picture as PNG, two pixels for one of a screen."""
     with painted(one, PIXELS) as figure:
         return drawing.png(figure, PIXELS)
 
 
 def title(one: Explanation) -> str:
-    """What the picture is of."""
     return f"{one.image}: {one.caption}"
 
 
@@ -106,7 +102,6 @@ def regions(one: Explanation) -> tuple[Point, list[Extent]]:
 
 
 def panel(axes: Axes, one: Explanation, word: Word | None, boxes: Sequence[Extent], size: Point) -> None:
-    """Draw the panel of a word; without one, all regions as they are."""
     shares = strengths(one, word)
     known = word is None or word.is_known
     text = f"{len(boxes)} regions" if word is None else word.text + " (unknown)" * (not word.is_known)
@@ -132,23 +127,18 @@ def strengths(one: Explanation, word: Word | None) -> list[float]:
     return [weight / most for weight in word.weights] if word else [0.0] * one.regions
 
 
-def ground(
-    axes: Axes, one: Explanation, boxes: Sequence[Extent], shares: Sequence[float] | None, pixels: float
-) -> None:
-    """Draw what lies below the outlines: the picture, or a ground with its regions tinted."""
+def ground(axes: Axes, one: Explanation, boxes: Sequence[Extent], shares: Shares, pixels: float) -> None:
     (_, wide), (tall, _) = axes.get_xlim(), axes.get_ylim()
     if one.look.picture is not None:
-        shown = lit(one.look.picture, boxes, shares, pixels, (wide, tall))
-        axes.imshow(shown, extent=(0, wide, tall, 0), interpolation="none", aspect="auto")
+        image = lit(one.look.picture, boxes, shares, pixels, (wide, tall))
+        axes.imshow(image, extent=(0, wide, tall, 0), interpolation="none", aspect="auto")
         return
     add_box(axes, (0, 0, wide, tall), facecolor=PAPER, lw=0, zorder=0)
     for box, share in zip(boxes, shares or (), strict=False):
         add_box(axes, box, facecolor=BLUE, lw=0, alpha=TINT * share, zorder=0)
 
 
-def lit(
-    picture: Image.Image, boxes: Sequence[Extent], shares: Sequence[float] | None, pixels: float, size: Point
-) -> Any:
+def lit(picture: Image.Image, boxes: Sequence[Extent], shares: Shares, pixels: float, size: Point) -> Any:
     """The pixels of a picture, (height, width, 3), faded but where a region has weight; all clear without weights."""
     wide, tall = (max(1, round(pixels * side)) for side in size)
     clear = np.asarray(picture.convert("RGB").resize((wide, tall), Image.Resampling.BICUBIC), dtype=float)
@@ -201,7 +191,6 @@ def beside(box: Extent, wide: float, width: float) -> float:
 
 
 def heading(one: Explanation, width: float) -> list[TextLine]:
-    """The caption, and what the method makes of the pair."""
     spec = one.trial.spec
     about = f"{spec.method}, seed {spec.seed}, {spec.dataset} {one.split}, image {one.image}: score {one.score:.3f}"
     caption = [TextLine(text, CAPTION, is_bold=True) for text in wrapped(one.caption, width, CAPTION, bold=True)]
@@ -209,7 +198,6 @@ def heading(one: Explanation, width: float) -> list[TextLine]:
 
 
 def rank_text(one: Explanation) -> str:
-    """Where the pair stands, in words."""
     if one.rank is None:
         return ""
     caption, image, captions, images = one.rank
@@ -218,7 +206,6 @@ def rank_text(one: Explanation) -> str:
 
 
 def footing(one: Explanation, width: float) -> list[TextLine]:
-    """How to read the picture."""
     most = max(max(word.weights) for word in one.words)
     how = f"Strength is a region's weight for the word; full strength is {most:.2f}, the largest of this caption. "
     how += "The weights of a word need not add up to one."
@@ -227,12 +214,10 @@ def footing(one: Explanation, width: float) -> list[TextLine]:
 
 
 def height_of(lines: Sequence[TextLine]) -> float:
-    """The room that lines take, in points."""
     return sum(LINE * line.size for line in lines)
 
 
 def write(figure: Figure, lines: Sequence[TextLine], top: float) -> None:
-    """Write lines at the left of a figure, from so many points below its upper edge on."""
     width, height = (POINTS * side for side in figure.get_size_inches())
     for line in lines:
         top += LINE * line.size

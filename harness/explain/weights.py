@@ -35,14 +35,11 @@ class TrialChoice:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished trial and its folder."""
-
     folder: Path
     result: TrialResult
 
     @property
     def spec(self) -> TrialSpec:
-        """What decided its weights."""
         return self.result.spec
 
 
@@ -55,18 +52,21 @@ def trained(config: Config, registry: Registry, choice: TrialChoice) -> Trained:
     plan = selected(config, registry, Selection((choice.method,), (choice.dataset,), choice.protocol, seeds))
     trials = list(finished(config.trials))
     if choice.key:
-        return checked(named(trials, choice), plan)
+        one = named(trials, choice)
+        if reason := why_not(one, plan):
+            raise UsageError(f"trial {one.spec.key}, {one.spec.label}: {reason}")
+        return one
     spec = plan.trials[0].spec
     same = [one for one in trials if _subject(one.spec, choice.seed) == _subject(spec, choice.seed)]
     usable = [one for one in same if not why_not(one, plan)]
     if not usable:
         raise UsageError(_absent(spec, same, plan))
-    keys = [trial.spec.key for trial in plan.trials]
-    return min(usable, key=lambda one: (_place(one, keys), one.spec.limit is not None, -_age(one)))
+    places = {trial.spec.key: place for place, trial in enumerate(plan.trials)}
+    newest = sorted(usable, key=lambda one: -(one.folder / RESULT).stat().st_mtime)
+    return min(newest, key=lambda one: (places.get(one.spec.key, len(places)), one.spec.limit is not None))
 
 
 def finished(trials: Path) -> Iterator[Trained]:
-    """The trials of a folder that are done, by key."""
     for file in sorted(trials.glob(f"*/{RESULT}")):
         result = read_result(file.parent)
         if result is not None and result.state is State.DONE:
@@ -84,13 +84,6 @@ def named(trials: Sequence[Trained], choice: TrialChoice) -> Trained:
     if (spec.method, spec.dataset) != (choice.method, choice.dataset):
         raise UsageError(f"trial {spec.key} is {spec.label}: give --method {spec.method} --dataset {spec.dataset}")
     return matching[0]
-
-
-def checked(one: Trained, plan: Plan) -> Trained:
-    """The trial; UsageError where its weights cannot be used."""
-    if reason := why_not(one, plan):
-        raise UsageError(f"trial {one.spec.key}, {one.spec.label}: {reason}")
-    return one
 
 
 def why_not(one: Trained, plan: Plan) -> str:
@@ -125,18 +118,9 @@ def _subject(spec: TrialSpec, seed: int | None) -> tuple[str, str, str, int | No
 
 
 def _absent(spec: TrialSpec, trials: Sequence[Trained], plan: Plan) -> str:
-    """That there are no weights, why, and what to run."""
-    seeds = ",".join(str(trial.spec.seed) for trial in plan.trials[:1])
-    run = f"harness run --methods {spec.method} --datasets {spec.dataset} --protocol {spec.protocol} --seeds {seeds}"
+    run = f"harness run --methods {spec.method} --datasets {spec.dataset}"
+    run += f" --protocol {spec.protocol} --seeds {spec.seed}"
     if not trials:
         return f"there is no trained trial of {spec.method} on {spec.dataset}, protocol {spec.protocol}; run: {run}"
     last = trials[-1]
     return f"no trial of {spec.method} on {spec.dataset} can be used: {last.spec.key}: {why_not(last, plan)}: {run}"
-
-
-def _place(one: Trained, keys: Sequence[str]) -> int:
-    return keys.index(one.spec.key) if one.spec.key in keys else len(keys)
-
-
-def _age(one: Trained) -> float:
-    return (one.folder / RESULT).stat().st_mtime

@@ -55,16 +55,13 @@ class SearchTrials:
                 yield self._noted(trial, search)
 
     def answer(self, report: EpochReport) -> bool:
-        """Whether the pruner lets a trial go on."""
         return self._search_of[report.key].report(report)
 
     def ended(self, result: TrialResult) -> None:
-        """Tell its study."""
         self._search_of.pop(result.key).ended(result)
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to run and nothing to log."""
         return not self.requests and not self.unlogged and not any(search.study.open() for search in self.searches)
 
     def _noted(self, trial: Assignment, search: MethodSearch) -> Assignment:
@@ -73,10 +70,7 @@ class SearchTrials:
 
 
 def confirmation(config: Config, registry: Registry, name: str, selection: Selection = CONFIGURED) -> list[Assignment]:
-    """The winners of a search campaign as trials of their own, to be trained with other seeds and scored on test.
-
-    UsageError where there is no such campaign or none of its trials has ended well, and for the search's own seed.
-    """
+    """Winners to be trained with other seeds and scored on test; UsageError for none, and for the search's own seed."""
     seeds = selection.seeds or config.campaign.seeds
     check_numbers(seeds, selection.limit)
     if config.search.seed in seeds:
@@ -109,7 +103,6 @@ def winners(config: Config, registry: Registry, name: str, limit: int | None = N
 
 
 def campaigns(config: Config) -> dict[str, list[tuple[str, str]]]:
-    """The search campaigns of a results folder: the methods and datasets of each."""
     pairs: dict[str, list[tuple[str, str]]] = {}
     for study in study_names(config.studies):
         name, dataset, method = study.rsplit("/", 2)
@@ -118,7 +111,6 @@ def campaigns(config: Config) -> dict[str, list[tuple[str, str]]]:
 
 
 def seeded(config: Config, trial: Assignment, dataset: DatasetCard, protocol: str, seed: int) -> Assignment:
-    """A winner as a trial of its own: with another seed, under a protocol of its dataset."""
     name, version = dataset.protocol_identity(protocol)
     spec = trial.spec.model_copy(update={"protocol": name, "protocol_version": version, "seed": seed})
     return trial.model_copy(update={"spec": spec, "folder": config.trials / spec.key})

@@ -19,34 +19,24 @@ LABELS = {
     "train_pairs_per_second": "training speed (pairs/s)",
     "peak_memory_mb": "peak memory (MiB)",
 }
-UNITS = (
-    ("h", 3600.0, 3 * 3600.0),
-    ("min", 60.0, 300.0),
-    ("s", 1.0, 0.0),
-)  # of time, and from which time on each is used
+UNITS = (("h", 3600.0, 3 * 3600.0), ("min", 60.0, 300.0), ("s", 1.0, 0.0))  # of time, and from when on each is used
 FEW = 6  # whole numbers that all have a tick
 Curves = Mapping[str, Sequence[EpochReport]]  # the epochs of trials, by key
 
 
 class BudgetStep(NamedTuple):
-    """The best so far when so many trials had ended, after so many seconds of training, added up."""
-
-    trials: int
-    seconds: float
+    trials: int  # that have ended
+    seconds: float  # of their training, added up
     best: float
 
 
 class TrialOutcome(NamedTuple):
-    """A trial that has ended: its number, and its objectives where it is complete."""
-
     number: int
     state: Outcome
-    values: tuple[float, ...]
+    values: tuple[float, ...]  # of its objectives, where it is complete
 
 
 class TrialCurve(NamedTuple):
-    """A measure on val of one trial, epoch by epoch."""
-
     number: int
     state: Outcome
     points: tuple[tuple[int, float], ...]
@@ -61,8 +51,6 @@ class Coordinate(NamedTuple):
 
 
 class StudyFigure(NamedTuple):
-    """All that is drawn of one study; empty parts are left out."""
-
     objective: tuple[str, ...]  # as labels
     trials: tuple[TrialOutcome, ...]
     steps: tuple[BudgetStep, ...]  # of one objective
@@ -75,19 +63,15 @@ class StudyFigure(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to draw."""
         return not (self.front or self.importances or self.coordinates or self.curves)
 
 
 class BudgetComparison(NamedTuple):
-    """The best so far of all methods searched on one dataset."""
-
     objective: str
     lines: tuple[tuple[str, tuple[BudgetStep, ...]], ...]  # by method
 
 
 def figure(study: StudyRecord, epochs: Curves) -> StudyFigure:
-    """What is drawn of a study."""
     measure = measure_of(study, epochs)
     through, shades = coordinates(study)
     return StudyFigure(
@@ -106,14 +90,13 @@ def figure(study: StudyRecord, epochs: Curves) -> StudyFigure:
 def comparison(studies: Sequence[StudyRecord]) -> BudgetComparison | None:
     """The methods of one dataset against each other; None where there are not two, or no one objective of all."""
     objectives = {study.objective for study in studies}
-    lines = tuple((study.method, found) for study in studies if (found := tuple(steps(study))))
+    lines = tuple((study.method, stairs) for study in studies if (stairs := tuple(steps(study))))
     if len(lines) < 2 or len(objectives) > 1:
         return None
     return BudgetComparison(label(studies[0].objective[0]), lines)
 
 
 def label(name: str) -> str:
-    """An objective as an axis names it, with its unit."""
     plain = name.removeprefix("-")
     known = LABELS.get(plain, f"{plain.replace('_', ' ')}{' on val' * plain.endswith('rank')}")
     return f"{known}, less is better" if name.startswith("-") else known
@@ -134,14 +117,12 @@ def steps(study: StudyRecord) -> Iterator[BudgetStep]:
 
 
 def measure_of(study: StudyRecord, epochs: Curves) -> str:
-    """What curves show: the objective, where epochs have it."""
     name = study.objective[0].removeprefix("-")
     known = any(name in report.val for reports in epochs.values() for report in reports)
     return name if known else "rsum"
 
 
 def curves(study: StudyRecord, epochs: Curves, measure: str) -> Iterator[TrialCurve]:
-    """The curve of every trial that has one; of equal settings the first."""
     seen = set()
     for trial in superseding(study.trials):
         key = trial.notes["key"]
@@ -154,25 +135,23 @@ def curves(study: StudyRecord, epochs: Curves, measure: str) -> Iterator[TrialCu
 
 def coordinates(study: StudyRecord) -> tuple[tuple[Coordinate, ...], tuple[float, ...]]:
     """Axes of the settings, the most important beside the objective, and shades; nothing where no two trials differ."""
-    found = study.ranked[::-1]  # the best is drawn last
-    if len(found) < 2 or not study.ranges:
+    trials = study.ranked[::-1]  # the best is drawn last
+    if len(trials) < 2 or not study.ranges:
         return (), ()
     names = sorted(study.ranges, key=lambda key: (study.importances.get(key, 0.0), key))
-    settings = [coordinate(name, study.ranges[name], [trial.values.get(name) for trial in found]) for name in names]
-    values = [trial.objective[0] for trial in found]
+    settings = [coordinate(name, study.ranges[name], [trial.values.get(name) for trial in trials]) for name in names]
+    values = [trial.objective[0] for trial in trials]
     reach = Tunable.model_construct(type="float", low=min(values), high=max(values))
     last = coordinate(label(study.objective[0]), reach, values)
     # By rank: by value, one bad trial would leave all others the same shade.
-    return (*settings, last), tuple(rank / (len(found) - 1) for rank in range(len(found)))
+    return (*settings, last), tuple(rank / (len(trials) - 1) for rank in range(len(trials)))
 
 
 def coordinate(name: str, range_: Tunable, values: Sequence[Scalar | None]) -> Coordinate:
-    """One coordinate."""
     return Coordinate(name, tuple(ticks(range_)), tuple(None if v is None else place(range_, v) for v in values))
 
 
 def ticks(range_: Tunable) -> list[tuple[float, str]]:
-    """Each choice and each of a few whole numbers; else the ends of a range and its middle."""
     if range_.choices:
         return [(place(range_, choice), value_text(choice)) for choice in range_.choices]
     low, high = range_.low or 0.0, range_.high or 0.0
@@ -196,5 +175,4 @@ def place(range_: Tunable, value: Scalar) -> float:
 
 
 def in_units(seconds: float) -> tuple[str, float]:
-    """The unit that suits such a time, and its seconds."""
     return next((name, size) for name, size, least in UNITS if seconds >= least)

@@ -17,8 +17,6 @@ OUTCOMES: dict[State, Outcome] = {State.DONE: "complete", State.PRUNED: "pruned"
 
 @dataclass
 class Spent:
-    """What a search has cost so far."""
-
     trials: int = 0
     pruned: int = 0
     failed: int = 0
@@ -27,7 +25,6 @@ class Spent:
     device_seconds: float = 0.0
 
     def add(self, state: Outcome, notes: Mapping[str, Any]) -> None:
-        """One more trial that has ended."""
         self.trials += 1
         self.pruned += state == "pruned"
         self.failed += state == "failed"
@@ -37,10 +34,7 @@ class Spent:
 
 
 class MethodSearch:
-    """Asks its study for trials, hands them out as assignments and tells it how they ended.
-
-    A setting that was tried before, here or in another campaign of this results folder, gets the value that it had.
-    """
+    """A setting tried before, here or in another campaign of this results folder, gets the value that it had."""
 
     def __init__(self, plan: SearchPlan, study: Study, retry: frozenset[Failure] = frozenset()) -> None:
         """Failed trials of the classes in `retry` are queued again."""
@@ -49,26 +43,25 @@ class MethodSearch:
         self.exhausted = False
         self.under_way: dict[str, list[int]] = {}  # key -> trials of the study that wait for its result
         self._first: dict[str, int] = {}  # key -> the trial of the study that had it first and ended well
-        again, others = split(superseding(study.ended()), retry)
+        ended = superseding(study.ended())
+        others = [trial for trial in ended if trial.notes.get("failure") not in retry]
         self.spent = spent_on(others)
-        for ended in others:
-            if ended.state != "failed":
-                self._first.setdefault(ended.notes["key"], ended.number)
-        for ended in again:
-            study.enqueue(ended.values)
+        for trial in others:
+            if trial.state != "failed":
+                self._first.setdefault(trial.notes["key"], trial.number)
+        for trial in ended:
+            if trial.notes.get("failure") in retry:
+                study.enqueue(trial.values)
 
     @property
     def begun(self) -> int:
-        """Trials that have ended or are under way."""
         return self.spent.trials + sum(map(len, self.under_way.values()))
 
     @property
     def is_spent(self) -> bool:
-        """Whether no further trial may begin."""
         budget, spent = self.budget, self.spent
-        enough = [self.exhausted, self.begun >= budget.trials]
-        enough += [bool(budget.epochs) and spent.epochs >= budget.epochs]
-        return any([*enough, bool(budget.seconds) and spent.seconds >= budget.seconds])
+        limits = (budget.epochs, spent.epochs), (budget.seconds, spent.seconds)  # no limit is 0
+        return self.exhausted or self.begun >= budget.trials or any(most and cost >= most for most, cost in limits)
 
     def unfinished(self) -> Iterator[Assignment]:
         """Yield the trials that an earlier driver left under way; of those that have ended, the study is told."""
@@ -90,11 +83,9 @@ class MethodSearch:
             yield from self._begin(proposal, self.assignment(proposal))
 
     def assignment(self, proposal: Proposal) -> Assignment:
-        """The trial that a proposal means."""
         return self.plan.trial(proposal.values, f"{self.label} #{proposal.number}")
 
     def failed(self) -> list[Assignment]:
-        """Trials that failed and were not run again."""
         ended = [trial for trial in superseding(self.study.ended()) if trial.state == "failed"]
         return [self.assignment(Proposal(trial.number, trial.values)) for trial in ended]
 
@@ -104,7 +95,6 @@ class MethodSearch:
         return not report.epoch or self.study.report(self.under_way[report.key][0], report.epoch, value)
 
     def ended(self, result: TrialResult) -> None:
-        """Tell the study how a trial ended, and how every other one with the same settings did."""
         first, *others = self.under_way.pop(result.key)
         self._tell(first, result, cost_of(result, self.base))
         for number in others:
@@ -131,7 +121,8 @@ class MethodSearch:
     def _tell(self, number: int, result: TrialResult, notes: dict[str, Any]) -> None:
         notes = {**notes, "key": result.key, "failure": result.failure.value if result.failure else ""}
         self.study.note(number, **notes)
-        values = [value_of(result, name.removeprefix("-")) for name in self.budget.objective]
+        names = [name.removeprefix("-") for name in self.budget.objective]
+        values = [result.measures.get(name, result.cost.get(name)) for name in names]
         state = self.study.tell(number, OUTCOMES.get(result.state, "failed"), values)
         self.spent.add(state, notes)
         if state != "failed":
@@ -139,7 +130,6 @@ class MethodSearch:
 
 
 def spent_on(trials: Iterable[Ended]) -> Spent:
-    """What trials have cost that have ended, each key once."""
     spent = Spent()
     for trial in trials:
         spent.add(trial.state, trial.notes)
@@ -147,29 +137,15 @@ def spent_on(trials: Iterable[Ended]) -> Spent:
 
 
 def budget_of(spent: Spent, campaign: str) -> Budget:
-    """What a search has cost, as a confirmed trial keeps it."""
     costs = {name: getattr(spent, name) for name in ("trials", "epochs", "seconds", "device_seconds")}
     return Budget(campaign=campaign, **costs)
-
-
-def split(trials: Iterable[Ended], retry: frozenset[Failure]) -> tuple[list[Ended], list[Ended]]:
-    """Trials that are to be run again, and the others."""
-    again: list[Ended] = []
-    others: list[Ended] = []
-    for trial in trials:
-        (again if trial.notes.get("failure") in retry else others).append(trial)
-    return again, others
 
 
 def superseding(trials: Iterable[Ended]) -> list[Ended]:
     """Without failed trials that were run again: only the last of those with one key counts."""
     trials = list(trials)
     last = {trial.notes.get("key", trial.number): trial.number for trial in trials}
-    return [
-        trial
-        for trial in trials
-        if "key" in trial.notes and (trial.state != "failed" or last[trial.notes["key"]] == trial.number)
-    ]
+    return [t for t in trials if "key" in t.notes and (t.state != "failed" or last[t.notes["key"]] == t.number)]
 
 
 def cost_of(result: TrialResult, base: Assignment) -> dict[str, float]:
@@ -177,8 +153,3 @@ def cost_of(result: TrialResult, base: Assignment) -> dict[str, float]:
     seconds = result.cost.get("seconds", 0.0)
     devices = base.gpus if base.gpus > 0 else base.cpus
     return {"epochs": result.epochs, "seconds": seconds, "device_seconds": seconds * devices}
-
-
-def value_of(result: TrialResult, name: str) -> float | None:
-    """A measure on val, or a cost."""
-    return result.measures.get(name, result.cost.get(name))

@@ -1,7 +1,6 @@
 """Ask and tell: a study for each method and dataset of a search, all in one journal file of Optuna's.
 
-The driver is the only writer. All that a study knows lies in its file: samplers and pruners are built from it, so a
-search that was killed proposes the same values as one that was not. No other module imports Optuna.
+The driver alone writes. Samplers and pruners are built from the file: a killed search goes on as if it was not.
 """
 
 from __future__ import annotations
@@ -16,18 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.sections import Scalar, Search, Tunable
 from harness.search.space import applies, ends, ordered
-from harness.search.studies import Ended, Outcome, Proposal, StudyDesign, check_sampler, grid_for
+from harness.search.studies import Ended, Grid, Outcome, Proposal, StudyDesign, check_sampler
 from harness.search.study_file import another_writer, check_kind, cut_torn_line, damage, store_errors
-from harness.search.study_records import (
-    BEST_SHARE,
-    IDENTITY,
-    NOTES,
-    OUTCOMES,
-    TOTAL,
-    StudyRecord,
-    is_enough,
-    record_of,
-)
+from harness.search.study_records import BEST_SHARE, IDENTITY, NOTES, OUTCOMES, TOTAL, StudyRecord, is_enough, record_of
 
 if TYPE_CHECKING:
     import optuna
@@ -57,10 +47,7 @@ class _Running:
 
 
 def open_storage(file: Path) -> Storage:
-    """Open a file of studies, a new one where there is none.
-
-    Raises StoreError where the file is damaged, of another kind or not writable.
-    """
+    """Open a file of studies, new where there is none; StoreError where it is damaged, of another kind or read-only."""
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
@@ -121,7 +108,7 @@ class Study:
         search, space = design.search, design.space
         self.name, self.design = name, design
         self._file, self._journal, self._keys = storage.file, storage.journal, ordered(space)
-        self._grid = grid_for(space, search)
+        self._grid = Grid(space, search.seed) if search.sampler == "grid" or not space else None
         self._pruner, self._several = _pruner(search, design.epochs), len(search.objective) > 1
         with store_errors(self._file):
             self._study = _study(storage, name, search)
@@ -167,7 +154,6 @@ class Study:
         return [Proposal(number, running.values) for number, running in self._running.items()]
 
     def note(self, number: int, **notes: Any) -> None:
-        """Keep facts about a trial that is not over, anything that JSON knows."""
         trial = self._trial(number).trial
         with store_errors(self._file):
             trial.set_user_attr(NOTES, {**trial.user_attrs.get(NOTES, {}), **notes})
@@ -254,7 +240,6 @@ class Study:
         return values
 
     def _trial(self, number: int) -> _Running:
-        """A trial that is not over."""
         if number not in self._running:
             raise another_writer(self._file, f"trial {number} of {self.name} is over")
         return self._running[number]

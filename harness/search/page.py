@@ -24,8 +24,6 @@ BEGUN_WITH = ("sampler", "pruner", "epochs of a trial", "points")  # of a study'
 
 
 class Failed(NamedTuple):
-    """The failed trials of one class."""
-
     failure: str
     number: int
     trials: str
@@ -33,8 +31,6 @@ class Failed(NamedTuple):
 
 @dataclass(frozen=True)
 class StudySection:
-    """The section of one study."""
-
     study: StudyRecord
     epochs: Curves
     rivals: Sequence[StudyRecord]  # all studies on its dataset, itself among them
@@ -42,12 +38,10 @@ class StudySection:
 
     @cached_property
     def figure(self) -> StudyFigure:
-        """What is drawn of it."""
         return figure(self.study, self.epochs)
 
     @property
     def costs(self) -> list[str]:
-        """What it has cost, as cells."""
         spent = spent_by(self.study)
         counts = (spent.trials, spent.pruned, spent.failed, spent.epochs)
         return [*map(str, counts), hours(spent.seconds), hours(spent.device_seconds)]
@@ -60,7 +54,6 @@ class StudySection:
 
     @property
     def best(self) -> str:
-        """The best value with its trial; of several objectives the size of the front."""
         front = self.study.front
         if len(self.study.objective) > 1:
             return f"a front of {len(front)}"
@@ -68,25 +61,21 @@ class StudySection:
 
     @property
     def leaders(self) -> list[list[str]]:
-        """Its best trials as cells; settings that came up again are shown once."""
         trials = self.study.front if len(self.study.objective) > 1 else self.study.ranked
         return [list(self.cells(trial)) for trial in trials if trial.notes.get("same_as", -1) < 0][:BEST]
 
     def cells(self, trial: Ended) -> Iterator[str]:
-        """A complete trial as a row."""
         yield str(trial.number)
         yield from self.values(trial)
         yield value_text(trial.notes.get("epochs") or len(self.epochs.get(trial.notes["key"], ())) or None)
         yield from (value_text(trial.values.get(key)) for key in self.study.space)
 
     def values(self, trial: Ended) -> list[str]:
-        """Its objectives: to a tenth on val, costs as they are."""
         pairs = zip(self.study.objective, trial.objective, strict=True)
         return [f"{value:.4g}" if name.removeprefix("-") in COSTS else f"{value:.1f}" for name, value in pairs]
 
     @property
     def failed(self) -> list[Failed]:
-        """Its failed trials by class, the most frequent first."""
         classes: defaultdict[str, list[int]] = defaultdict(list)
         for trial in superseding(self.study.trials):
             if trial.state == "failed":
@@ -96,7 +85,6 @@ class StudySection:
 
     @property
     def facts(self) -> list[str]:
-        """What its trials share."""
         identity = self.study.identity
         facts = [f"objective: {'; '.join(map(label, self.study.objective))}"]
         facts += [f"{name}: {identity[name]}" for name in BEGUN_WITH if identity.get(name, "none") != "none"]
@@ -108,7 +96,6 @@ class StudySection:
 
     @property
     def missing(self) -> list[str]:
-        """What its figure lacks, and why."""
         study, figure = self.study, self.figure
         reasons = {
             "No best so far: there is none of several objectives.": len(study.objective) > 1,
@@ -122,8 +109,6 @@ class StudySection:
 
 
 class Group(NamedTuple):
-    """The studies on one dataset."""
-
     dataset: str
     sections: list[StudySection]
     comparison: BudgetComparison | None
@@ -131,28 +116,22 @@ class Group(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A campaign's page, and what is to be drawn beside it; all by path from the folder of reports."""
-
-    name: str
+    name: str  # like the figures' names a path from the folder of reports
     text: str
     studies: Mapping[str, StudyFigure]
     comparisons: Mapping[str, BudgetComparison]
 
     @property
     def files(self) -> list[str]:
-        """The page and its figures."""
         return [self.name, *self.comparisons, *self.studies]
 
 
 def search_page(studies: Sequence[StudyRecord], epochs: Curves) -> Page:
-    """The page of a campaign from its studies, one at least, and from the epochs of its trials."""
     campaign = studies[0].campaign
     folder = search_name(campaign)
     ordered = sorted(studies, key=lambda study: (study.dataset, study.method))
-    groups = [
-        dataset_group(folder, [study for study in ordered if study.dataset == dataset], epochs)
-        for dataset in dict.fromkeys(study.dataset for study in ordered)
-    ]
+    datasets = dict.fromkeys(study.dataset for study in ordered)
+    groups = [dataset_group(folder, [one for one in ordered if one.dataset == name], epochs) for name in datasets]
     sections = [section for group in groups for section in group.sections]
     text = template("search.md.j2").render(
         campaign=campaign, groups=groups, sections=sections, command=command(campaign, studies), best=BEST
@@ -163,7 +142,6 @@ def search_page(studies: Sequence[StudyRecord], epochs: Curves) -> Page:
 
 
 def dataset_group(folder: str, studies: Sequence[StudyRecord], epochs: Curves) -> Group:
-    """The studies on one dataset, with the epochs of their own trials."""
     place = f"{folder}/{safe(studies[0].dataset)}"
     sections = []
     for study in studies:
@@ -183,11 +161,9 @@ def command(campaign: str, studies: Sequence[StudyRecord]) -> str:
 
 
 def spent_by(study: StudyRecord) -> Spent:
-    """What the trials of a study have cost."""
     return spent_on(superseding(study.trials))
 
 
 def listed(numbers: Sequence[int]) -> str:
-    """Trials by number, cut where they are many."""
     text = ", ".join(f"#{number}" for number in numbers[:LISTED])
     return text if len(numbers) <= LISTED else f"{text}, …"

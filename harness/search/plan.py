@@ -23,52 +23,39 @@ COSTS = ("seconds", "train_pairs_per_second", "peak_memory_mb", "parameters")
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """The search for one method on one dataset, before its study is opened."""
-
     base: Assignment  # with the configured settings
     design: StudyDesign
     note: str = ""
 
     @property
     def method(self) -> str:
-        """The method searched."""
         return self.base.spec.method
 
     @property
     def dataset(self) -> str:
-        """The dataset searched on."""
         return self.base.spec.dataset
 
     @property
     def label(self) -> str:
-        """method/dataset."""
         return f"{self.method}/{self.dataset}"
 
     def study(self, campaign: str) -> str:
-        """The name of its study."""
         return f"{campaign}/{self.dataset}/{self.method}"
 
     def trial(self, values: Mapping[str, Scalar], label: str = "") -> Assignment:
-        """The trial with these values of what is searched."""
         settings, training = applied(values, self.base.spec.settings, self.base.spec.training)
         spec = self.base.spec.model_copy(update={"settings": settings, "training": training})
         return self.base.model_copy(update={"spec": spec, "folder": self.base.folder.parent / spec.key, "label": label})
 
 
 def search_plans(config: Config, registry: Registry, selection: Selection = CONFIGURED) -> list[SearchPlan]:
-    """One per dataset and method; the seeds and the protocol are those of searches, whatever the selection says.
-
-    UsageError, ConfigError or DataError for what cannot be searched.
-    """
+    """One per dataset and method, with the seed and protocol of searches; an error says what cannot be searched."""
     check_objective(config.search.objective)
     check_search(config, registry)
     selection = replace(selection, protocol=SELECTION, seeds=(config.search.seed,)).completed(config.campaign)
     check_numbers(selection.seeds, selection.limit)
-    inputs = PlanInputs(config, registry, selection.limit)
-    return [
-        search_plan(trial, config.for_dataset(trial.spec.dataset), registry)
-        for trial in assignments(config, registry, selection, inputs)
-    ]
+    trials = assignments(config, registry, selection, PlanInputs(config, registry, selection.limit))
+    return [search_plan(trial, config.for_dataset(trial.spec.dataset), registry) for trial in trials]
 
 
 def search_plan(trial: Assignment, config: Config, registry: Registry) -> SearchPlan:
@@ -85,13 +72,9 @@ def search_plan(trial: Assignment, config: Config, registry: Registry) -> Search
 
 
 def frozen(spec: TrialSpec, space: Mapping[str, Tunable]) -> dict[str, str]:
-    """All that decides the results of a search and is not searched."""
-    searched = {key if key.startswith("training.") else f"settings.{key}" for key in space}
-    return {
-        name: text
-        for name, text in described(spec).items()
-        if name not in {*searched, "key", "recipe", "label", "seed"}
-    }
+    others = {key if key.startswith("training.") else f"settings.{key}" for key in space}
+    others |= {"key", "recipe", "label", "seed"}
+    return {name: text for name, text in described(spec).items() if name not in others}
 
 
 def check_objective(names: Sequence[str]) -> None:

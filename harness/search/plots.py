@@ -5,22 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.board.drawing import (
-    BESIDE,
-    BLUE,
-    DASHES,
-    INK,
-    PURPLE,
-    VERMILLION,
-    add_lines,
-    canvas,
-    count_whole,
-    look,
-    measured,
-    shortened,
-    svg,
-    wrapped,
-)
+from harness.board import drawing
+from harness.board.drawing import BESIDE, BLUE, DASHES, INK, PURPLE, VERMILLION, add_lines, measured, shortened, wrapped
 from harness.search.figures import BudgetComparison, BudgetStep, Coordinate, StudyFigure, in_units
 
 if TYPE_CHECKING:
@@ -42,42 +28,37 @@ CURVES: dict[str, dict[str, Any]] = {  # what lies below first
 
 
 class PanelRow(NamedTuple):
-    """Panels beside each other."""
-
     height: float  # inches
     panels: Sequence[Callable[[Axes, StudyFigure], None]]
 
 
 def study_svg(study: StudyFigure) -> bytes:
-    """All panels of a study below each other; there must be something to draw."""
     levels = list(rows(study))
     heights = [row.height for row in levels]
-    with canvas(WIDTH, sum(heights)) as figure:
+    with drawing.canvas(WIDTH, sum(heights)) as figure:
         grid = figure.add_gridspec(len(levels), 2, height_ratios=heights)
         for level, row in enumerate(levels):
             for column, panel in enumerate(row.panels):
                 panel(figure.add_subplot(grid[level, column] if len(row.panels) > 1 else grid[level, :]), study)
-        return svg(figure, f"A search for settings: {', '.join(study.objective)}")
+        return drawing.svg(figure, f"A search for settings: {', '.join(study.objective)}")
 
 
 def comparison_svg(comparison: BudgetComparison) -> bytes:
-    """The methods of one dataset against each other, over trials and over seconds."""
     unit, size = in_units(max(steps[-1].seconds for _, steps in comparison.lines))
-    with canvas(WIDTH, 3.0) as figure:
+    with drawing.canvas(WIDTH, 3.0) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         for place, (_, steps) in enumerate(comparison.lines):
-            stairs(left, [step.trials for step in steps], steps, **look(place))
-            stairs(right, [step.seconds / size for step in steps], steps, **look(place))
+            stairs(left, [step.trials for step in steps], steps, **drawing.look(place))
+            stairs(right, [step.seconds / size for step in steps], steps, **drawing.look(place))
         name_axes(left, "Best so far over trials", "trials", comparison.objective)
         name_axes(right, "Best so far over training time", f"training time, added up ({unit})")
         count_trials(left, max(steps[-1].trials for _, steps in comparison.lines))
         names = [shortened(method, LONGEST) for method, _ in comparison.lines]
         figure.legend(left.get_lines(), names, loc="outside lower left", ncols=4, handlelength=3)
-        return svg(figure, f"Searches for settings by method: {comparison.objective}")
+        return drawing.svg(figure, f"Searches for settings by method: {comparison.objective}")
 
 
 def rows(study: StudyFigure) -> Iterator[PanelRow]:
-    """The rows of a study's figure, without what there is nothing to draw for."""
     if study.steps:
         yield PanelRow(2.6, [over_trials, over_seconds])
     elif len(study.objective) > 1 and study.front:
@@ -90,7 +71,6 @@ def rows(study: StudyFigure) -> Iterator[PanelRow]:
 
 
 def over_trials(axes: Axes, study: StudyFigure) -> None:
-    """Complete trials as dots, the best so far as stairs; what was pruned or failed is marked at the bottom."""
     complete = [(count, trial.values[0]) for count, trial in enumerate(study.trials, 1) if trial.state == "complete"]
     axes.scatter(*columns(complete), s=14, color=BLUE, alpha=0.7, lw=0, label="complete")
     stairs(axes, [step.trials for step in study.steps], study.steps, color=VERMILLION, label="best so far")
@@ -106,7 +86,6 @@ def over_trials(axes: Axes, study: StudyFigure) -> None:
 
 
 def over_seconds(axes: Axes, study: StudyFigure) -> None:
-    """The best so far after so much training."""
     unit, size = in_units(study.steps[-1].seconds)
     stairs(axes, [step.seconds / size for step in study.steps], study.steps, color=VERMILLION)
     name_axes(axes, "Best so far over training time", f"training time, added up ({unit})", study.objective[0])
@@ -114,13 +93,10 @@ def over_seconds(axes: Axes, study: StudyFigure) -> None:
 
 
 def objectives(axes: Axes, study: StudyFigure) -> None:
-    """The first two of several objectives against each other."""
     complete = [trial for trial in study.trials if trial.state == "complete"]
     best = [trial for trial in complete if trial.number in study.front]
-    for trials, color, marker, text in (
-        (complete, BLUE, "o", "complete"),
-        (best, VERMILLION, "D", "no other is better in all"),
-    ):
+    kinds = (complete, BLUE, "o", "complete"), (best, VERMILLION, "D", "no other is better in all")
+    for trials, color, marker, text in kinds:
         places = [(trial.values[0], trial.values[1]) for trial in trials]
         axes.scatter(*columns(places), s=26, marker=marker, color=color, lw=0, label=text)
     name_axes(axes, "Objectives", study.objective[0], study.objective[1])
@@ -128,7 +104,6 @@ def objectives(axes: Axes, study: StudyFigure) -> None:
 
 
 def importances(axes: Axes, study: StudyFigure) -> None:
-    """A bar per setting, the most important on top."""
     names = [shortened(name, LONGEST, 8) for name, _ in study.importances]
     shares = [100 * share for _, share in study.importances]
     bars = axes.barh(range(len(names)), shares, height=0.6, color=BLUE)
@@ -142,7 +117,6 @@ def importances(axes: Axes, study: StudyFigure) -> None:
 
 
 def curves(axes: Axes, study: StudyFigure) -> None:
-    """A line per trial; one that ended after a single epoch is a dot."""
     kinds = ["best" if curve.number in study.front else curve.state for curve in study.curves]
     for kind, style in CURVES.items():
         paths = [curve.points for curve, other in zip(study.curves, kinds, strict=True) if other == kind]
@@ -156,7 +130,6 @@ def curves(axes: Axes, study: StudyFigure) -> None:
 
 
 def coordinates(axes: Axes, study: StudyFigure) -> None:
-    """A line per complete trial through its settings to its objective; stronger is better, the best stands out."""
     *settings, _ = study.coordinates
     unused = any(None in coordinate.places for coordinate in settings)
     space = ACROSS / len(study.coordinates)
@@ -181,7 +154,6 @@ def coordinates(axes: Axes, study: StudyFigure) -> None:
 
 
 def tick_labels(coordinate: Coordinate, room: float) -> list[tuple[float, str]]:
-    """The ticks of a coordinate, with one below where trials did not use the setting."""
     ticks = [*coordinate.ticks, *([(UNUSED, "not used")] if None in coordinate.places else [])]
     return [(y, shortened(text, room, TICK)) for y, text in ticks]
 
@@ -199,30 +171,25 @@ def lines_through(axes: Axes, study: StudyFigure, gaps: Sequence[float]) -> None
 
 
 def stairs(axes: Axes, at: Sequence[float], steps: Sequence[BudgetStep], **style: Any) -> None:
-    """The best so far, which stays until a better one comes; a mark at its end."""
     values = [step.best for step in steps]
     style = {"lw": 1.8, "marker": "o", "ms": 5, "mew": 1.2, **style}
     axes.plot(at, values, drawstyle="steps-post", markevery=[-1], **style)
 
 
 def columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    """Points as the two lists that matplotlib takes."""
     return [x for x, _ in points], [y for _, y in points]
 
 
 def name_axes(axes: Axes, title: str, below: str = "", beside: str = "") -> None:
-    """Write the title and the labels of a panel."""
     axes.set_title(title)
     axes.set_xlabel(below)
     axes.set_ylabel("\n".join(wrapped(beside, LONGEST)))
 
 
 def count_trials(axes: Axes, most: int) -> None:
-    """Count from 0 to the last one, ticks at whole numbers alone."""
     axes.set_xlim(0, 1.03 * most)
-    count_whole(axes.xaxis)
+    drawing.count_whole(axes.xaxis)
 
 
 def legend(axes: Axes) -> None:
-    """Write the legend below the panel, where it hides nothing."""
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.24), ncols=5, handletextpad=0.4, columnspacing=1.2)

@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.board.publishing import Published, written
 from harness.config.project import Config
 from harness.search.optuna_study import read_studies
-from harness.search.page import Page, search_page
+from harness.search.page import search_page
 from harness.search.plots import comparison_svg, study_svg
 from harness.search.study_records import StudyRecord
 from harness.trial.folder import read_epochs
@@ -16,7 +16,6 @@ from harness.trial.results import EpochReport
 
 
 def publish_searches(config: Config, campaign: str | None = None) -> Published:
-    """Write the page and the figures of every search campaign, or of one, into the folder of reports."""
     return written(search_files(config, campaign), config.reports)
 
 
@@ -28,18 +27,13 @@ def search_files(config: Config, campaign: str | None = None) -> dict[str, bytes
     files: dict[str, bytes] = {}
     for studies in campaigns.values():
         page = search_page(studies, epochs_of(studies, config.trials))
-        files |= {page.name: page.text.encode(), **figures_of(page)}
+        files[page.name] = page.text.encode()
+        files |= {name: comparison_svg(numbers) for name, numbers in page.comparisons.items()}
+        files |= {name: study_svg(numbers) for name, numbers in page.studies.items()}
     return files
 
 
 def epochs_of(studies: Sequence[StudyRecord], trials: Path) -> dict[str, list[EpochReport]]:
-    """The epochs in the folders of their trials, by key."""
     keys = {trial.notes["key"] for study in studies for trial in study.trials if "key" in trial.notes}
     epochs = {key: read_epochs(trials / key) for key in sorted(keys)}
     return {key: reports for key, reports in epochs.items() if reports}
-
-
-def figures_of(page: Page) -> dict[str, bytes]:
-    """The figures of a page as files."""
-    comparisons = {name: comparison_svg(numbers) for name, numbers in page.comparisons.items()}
-    return comparisons | {name: study_svg(numbers) for name, numbers in page.studies.items()}

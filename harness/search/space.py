@@ -70,17 +70,13 @@ def ordered(space: Mapping[str, Tunable]) -> list[str]:
 
 
 def applies(space: Mapping[str, Tunable], key: str, values: Mapping[str, Scalar]) -> bool:
-    """Whether a key is searched where the others have these values."""
     return all(other in values and values[other] == value for other, value in space[key].when.items())
 
 
 def applied(
     values: Mapping[str, Scalar], settings: Mapping[str, Scalar], training: Training
 ) -> tuple[dict[str, Scalar], Training]:
-    """Settings and recipe with searched values laid over them, every value of the type that it had.
-
-    Raises ConfigError for a key that neither has and for a value that [training] does not allow.
-    """
+    """Settings and recipe under searched values, each of its former type; ConfigError for a wrong key or value."""
     recipe, own = training.model_dump(), dict(settings)
     for key, value in values.items():
         table, name = (recipe, key.removeprefix(PREFIX)) if key.startswith(PREFIX) else (own, key)
@@ -183,7 +179,6 @@ def _checked(tunable: Tunable, now: Scalar, where: str) -> Tunable:
 
 
 def _check_training(training: Training, key: str, tunable: Tunable, where: str) -> None:
-    """ConfigError where an end or a choice of a range is none that [training] allows."""
     for value in tunable.choices or ends(tunable):
         validate(Training, {**training.model_dump(), key.removeprefix(PREFIX): value}, f"{where} {PREFIX[:-1]}")
 
@@ -207,7 +202,6 @@ def _check_conditions(name: str, space: Mapping[str, Tunable]) -> None:
 
 
 def _point(point: Mapping[str, Scalar], space: Mapping[str, Tunable], where: str) -> dict[str, Scalar]:
-    """A point as its ranges have it, or ConfigError."""
     values: dict[str, Scalar] = {}
     for key, value in point.items():
         if key not in space:
@@ -224,7 +218,6 @@ def _point(point: Mapping[str, Scalar], space: Mapping[str, Tunable], where: str
 
 
 def _like(old: object, value: Scalar) -> Scalar:
-    """A value as the type of the old one, where both are numbers."""
     if isinstance(value, bool | str):
         return value
     if type(old) is float:

@@ -15,8 +15,6 @@ from harness.trial.folder import read_epochs, read_spec
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial under way."""
-
     label: str
     epoch: int
     epochs: int
@@ -25,14 +23,11 @@ class RunningTrial:
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """Where the search of a method on a dataset stands."""
-
     study: StudyRecord
     running: tuple[RunningTrial, ...]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Trials by state."""
         ended = Counter(trial.state for trial in self.study.trials)
         waiting = max(0, (self.study.total or 0) - len(self.study.trials) - len(self.running))
         rest = {"pruned": ended["pruned"], "failed": ended["failed"]}
@@ -40,7 +35,6 @@ class StudyStatus:
 
     @property
     def seconds(self) -> list[float]:
-        """Of training, of the trials that have ended."""
         return [trial.notes["seconds"] for trial in self.study.trials if "seconds" in trial.notes]
 
 

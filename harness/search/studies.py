@@ -24,8 +24,6 @@ Outcome = Literal["complete", "pruned", "failed"]
 
 
 class Proposal(NamedTuple):
-    """A trial to run: its number in the study, and the searched values."""
-
     number: int
     values: dict[str, Scalar]
 
@@ -42,8 +40,6 @@ class Ended(NamedTuple):
 
 @dataclass(frozen=True)
 class StudyDesign:
-    """What a study searches and how: all that its trials follow from, and its budget."""
-
     search: Search
     space: Mapping[str, Tunable]
     epochs: int  # of every trial
@@ -88,7 +84,6 @@ class Grid:
         self._keys = ordered(space)
 
     def next(self) -> dict[str, Scalar] | None:
-        """The first cell that is left; None where there is none."""
         return next(iter(self._cells.values()), None)
 
     def take(self, *trials: Mapping[str, Scalar]) -> None:
@@ -97,16 +92,8 @@ class Grid:
             self._cells.pop(tuple(values.get(key) for key in self._keys), None)
 
 
-def grid_for(space: Mapping[str, Tunable], search: Search) -> Grid | None:
-    """The grid of a study that goes through one."""
-    return Grid(space, search.seed) if search.sampler == "grid" or not space else None
-
-
 def check_sampler(name: str, space: Mapping[str, Tunable], search: Search) -> None:
-    """Whether the sampler of [search] can search this space; left alone it would draw blindly, or crash.
-
-    Raises ConfigError where it cannot, and UsageError where a package that it needs is not installed.
-    """
+    """ConfigError for a space that the sampler cannot search, UsageError where a package that it needs is missing."""
     where = f"{name}: [search] sampler = {search.sampler}"
     missing = [package for package in NEEDS.get(search.sampler, ()) if importlib.util.find_spec(package) is None]
     if missing:
@@ -143,7 +130,6 @@ def cells_of(space: Mapping[str, Tunable], seed: int) -> list[dict[str, Scalar]]
 
 
 def difference(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """What a study was begun with and what is asked of it now, line by line."""
     keys = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
     lines = [f"  {key}: {old.get(key, 'none')} -> {new.get(key, 'none')}" for key in keys]
     head = f"the search {name} was begun with other values (then -> now):"
@@ -163,7 +149,6 @@ def _check_cmaes(where: str, space: Mapping[str, Tunable], search: Search) -> No
 
 
 def _steps(tunable: Tunable) -> list[Scalar]:
-    """The values of one range in a grid."""
     if tunable.choices:
         return list(tunable.choices)
     low, high = ends(tunable)
@@ -176,7 +161,6 @@ def _steps(tunable: Tunable) -> list[Scalar]:
 
 
 def _between(low: float, high: float, share: float, log: bool) -> float:
-    """A number that lies a share of the way from low to high."""
     if log:
         return math.exp(_between(math.log(low), math.log(high), share, log=False))
     return low * (1 - share) + high * share

@@ -17,21 +17,14 @@ AFRESH = "move it away, and its searches begin afresh; finished trials are kept 
 ADVICE = {
     errno.ENOSPC: "free space on its disk",
     errno.EDQUOT: "free space in your quota",
-    errno.EACCES: "make the file and its folder writable",
-    errno.EPERM: "make the file and its folder writable",
-    errno.EROFS: "make the file and its folder writable",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make the file and its folder writable"),
     errno.EISDIR: "move the folder away",
 }
 
 
 class Lock(Protocol):
-    """What a writer of the file holds while it writes."""
-
-    def acquire(self) -> bool:
-        """Wait for it."""
-
-    def release(self) -> None:
-        """Give it back."""
+    def acquire(self) -> bool: ...
+    def release(self) -> None: ...
 
 
 def check_kind(file: Path) -> None:
@@ -50,11 +43,8 @@ def check_kind(file: Path) -> None:
 
 
 def cut_torn_line(file: Path, lock: Lock) -> None:
-    """Cut off a last line without an end: its writer was killed or had no space, and nobody was told that it is there.
-
-    Optuna would write on behind it, and from then on could not read the file.
-    """
-    if not _is_torn(file):
+    """Cut off a last line without an end, of a writer that was killed: Optuna would write on behind it."""
+    if not file.is_file() or file.read_bytes()[-1:] in (b"", b"\n"):
         return
     lock.acquire()  # a living writer may be in the middle of it
     try:
@@ -64,19 +54,15 @@ def cut_torn_line(file: Path, lock: Lock) -> None:
 
 
 def trouble(error: OSError) -> str:
-    """What the system says, and what to do."""
     return f"{error.strerror or error}; {ADVICE.get(error.errno or 0, 'see that its disk works')}"
 
 
 def damage(file: Path, error: Exception) -> StoreError:
-    """Of a file with a record that cannot be read."""
-    return StoreError(
-        f"{file} cannot be used: a record is damaged or of another Optuna ({type(error).__name__}: {error}); {AFRESH}"
-    )
+    sign = f"{type(error).__name__}: {error}"
+    return StoreError(f"{file} cannot be used: a record is damaged or of another Optuna ({sign}); {AFRESH}")
 
 
 def another_writer(file: Path, sign: str) -> StoreError:
-    """Of a file that has changed under this driver."""
     return StoreError(f"{file}: another program writes to it ({sign}); stop it, then go on")
 
 
@@ -91,11 +77,3 @@ def store_errors(file: Path) -> Iterator[None]:
         raise StoreError(f"{file} cannot be used: {trouble(error)}") from error
     except (KeyError, ValueError, RuntimeError) as error:  # as Optuna raises them for a trial that is gone, or over
         raise another_writer(file, str(error.args[0] if error.args else error).rstrip(".")) from error
-
-
-def _is_torn(file: Path) -> bool:
-    if not file.is_file() or not file.stat().st_size:
-        return False
-    with file.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) != b"\n"

@@ -21,8 +21,6 @@ SPACE = "space of "  # how an identity names a range
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study: what it was begun with, the ranges that its trials drew from, and how they ended."""
-
     name: str  # campaign/dataset/method
     identity: Mapping[str, str]
     trials: tuple[Ended, ...] = ()  # by number
@@ -33,22 +31,18 @@ class StudyRecord:
 
     @property
     def campaign(self) -> str:
-        """The search campaign that it belongs to."""
         return self.name.rsplit("/", 2)[0]
 
     @property
     def dataset(self) -> str:
-        """The dataset searched on."""
         return self.name.rsplit("/", 2)[1]
 
     @property
     def method(self) -> str:
-        """The method searched."""
         return self.name.rsplit("/", 2)[2]
 
     @property
     def space(self) -> dict[str, str]:
-        """What was searched: each range as a line of text."""
         return {key.removeprefix(SPACE): text for key, text in self.identity.items() if key.startswith(SPACE)}
 
     @property
@@ -58,7 +52,6 @@ class StudyRecord:
 
     @property
     def complete(self) -> list[Ended]:
-        """Trials with a value for each objective."""
         return [trial for trial in self.trials if trial.state == "complete"]
 
     @property
@@ -78,7 +71,6 @@ class StudyRecord:
 
 
 def record_of(name: str, attributes: Mapping[str, Any], trials: Sequence[Any]) -> StudyRecord:
-    """A study as a record, from its name, its user attributes and its trials as Optuna has them."""
     return StudyRecord(
         name=name,
         identity=attributes[IDENTITY],
@@ -90,7 +82,6 @@ def record_of(name: str, attributes: Mapping[str, Any], trials: Sequence[Any]) -
 
 
 def ended_of(trial: Any) -> Ended:
-    """A trial of Optuna's that is over."""
     notes = {**trial.user_attrs, **trial.user_attrs.get(NOTES, {})}
     notes.pop(NOTES, None)
     return Ended(trial.number, OUTCOMES[trial.state.name], dict(trial.params), tuple(trial.values or ()), notes)
@@ -103,7 +94,6 @@ def is_enough(study: StudyRecord) -> bool:
 
 
 def _range(kind: Any) -> Tunable:
-    """An Optuna distribution as a range of ours."""
     if hasattr(kind, "choices"):
         return Tunable.model_construct(type="categorical", choices=tuple(kind.choices))
     bounds = {"low": kind.low, "high": kind.high, "log": kind.log}
