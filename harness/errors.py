@@ -48,7 +48,6 @@ class Location(NamedTuple):
         return ", ".join(filter(None, (str(self.file), self.entry)))
 
     def within(self, entry: str) -> Location:
-        """An entry in what stands here."""
         return self._replace(entry=", ".join(filter(None, (self.entry, entry))))
 
 
@@ -77,14 +76,10 @@ class TrialError(HarnessError):
 
 
 class NonFiniteError(TrialError):
-    """NaN or inf where a finite number was needed."""
-
     failure = "nonfinite"
 
 
 class StoreError(HarnessError):
-    """The tracking store or the results folder cannot be reached or written."""
-
     exit_code = 6
 
 

@@ -23,7 +23,6 @@ Hook = Callable[[dict[str, Any]], Any]
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
-    """The error of a file or a folder that cannot be read."""
     return DataError(f"cannot be read ({error}); see to its rights, and whether it is there", Location(path))
 
 
@@ -96,12 +95,10 @@ def lfs_hint(path: Path) -> str:
 
 
 def npz(**arrays: NDArray[Any]) -> bytes:
-    """Arrays as the bytes of an .npz file."""
     return _bytes(np.savez, **arrays)
 
 
 def npy(array: NDArray[Any]) -> bytes:
-    """An array as the bytes of an .npy file."""
     return _bytes(np.save, arr=array)
 
 

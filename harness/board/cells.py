@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 from math import isnan
 from pathlib import Path
@@ -14,7 +12,7 @@ from harness.board.standings import Board, Standing
 from harness.config.cards import MethodCard
 from harness.errors import StoreError
 from harness.evaluation.measures import title
-from harness.files import write_atomic
+from harness.files import safe_name, write_atomic
 from harness.trial.results import RECALLS
 
 Methods = Mapping[str, MethodCard]
@@ -33,7 +31,7 @@ def write(pages: Mapping[str, str | bytes], folder: Path) -> list[Path]:
 
 def file_name(dataset: str, protocol: str, suffix: str = "md") -> str:
     """`<dataset>-<protocol>.<suffix>`, without anything that leads out of its folder."""
-    return re.sub(r"[^\w.-]", "_", f"{dataset}-{protocol}") + f".{suffix}"
+    return f"{safe_name(f'{dataset}-{protocol}')}.{suffix}"
 
 
 def folder_name(board: Board) -> str:
@@ -43,13 +41,7 @@ def folder_name(board: Board) -> str:
 
 def search_name(campaign: str) -> str:
     """The name of a search's page and of the folder of its figures."""
-    return f"search-{safe(campaign)}"
-
-
-def safe(name: str) -> str:
-    """A name as one of a file: two that differ stay different."""
-    plain = re.sub(r"[^\w.-]|^\.", "_", name)
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return f"search-{safe_name(campaign)}"
 
 
 SETTINGS = "settings from"  # a column where any are from a search

@@ -234,12 +234,12 @@ def validate(flags: Flags) -> int:
     """
     from harness.campaign.plan import check_writable
     from harness.cli import dataset_page
-    from harness.preparation.validation import validated
+    from harness.preparation.validation import Validation
 
     config, registry, out = flags.open()
     names = registry.select_datasets(flags.datasets or config.campaign.datasets)
     check_writable(config.results)
     steps = partial(passing_bar, shown=not flags.quiet)
-    reports = [validated(registry.datasets[name], config.data, config.cache, steps) for name in names]
+    reports = [Validation(registry.datasets[name], config.data, config.cache, steps).run() for name in names]
     out.answer(dataset_page.validation_json(reports), *dataset_page.validation_page(reports))
     return 0 if all(report.is_sound for report in reports) else DataError.exit_code

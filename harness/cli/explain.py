@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
 from harness.errors import UsageError
+from harness.files import safe_name
 
 if TYPE_CHECKING:
     from harness.explain.explanation import Explanation
@@ -42,7 +42,7 @@ def explain(
     from harness.explain import explanation as explaining
     from harness.explain.weights import TrialChoice
 
-    file = file or Path(re.sub(r"[^\w.-]", "_", f"explain-{method}-{image}") + ".svg")
+    file = file or Path(safe_name(f"explain-{method}-{image}") + ".svg")
     if file.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {file}: write an {' or a '.join(SUFFIXES)} file")
     config, registry, out = flags.open()

@@ -17,8 +17,6 @@ SELECTION = "val"  # in a protocol's place: the trial ends with its measures on 
 
 
 class Table(BaseModel):
-    """A frozen table of a card; an unknown key is an error."""
-
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
@@ -53,7 +51,6 @@ class Reported(Table):
 
     @property
     def remarks(self) -> str:
-        """The source of the numbers, why they are not comparable, and a note."""
         return "; ".join(filter(None, (self.source, self.apart, self.note)))
 
 
@@ -116,7 +113,6 @@ class Download(Table):
 
     @property
     def file(self) -> str:
-        """The last part of the address."""
         return urlsplit(self.url).path.rpartition("/")[2]
 
     @property
@@ -156,7 +152,6 @@ class ProtocolCard(Table):
 
     @property
     def is_whole(self) -> bool:
-        """Whether a query meets the whole split."""
         return self.folds == 1 and not self.gallery
 
     @model_validator(mode="after")
@@ -190,7 +185,6 @@ class Positives(Table):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that must be there."""
         return self.image_to_caption, self.caption_to_image, self.caption_ids, self.image_ids
 
 

@@ -30,7 +30,6 @@ FILE = "harness.toml"
 DEFAULTS = Path(__file__).with_name("defaults.toml")
 TRIALS = "trials"
 CACHE = "cache"
-STUDIES = "studies.journal"
 
 
 class Config(Section):
@@ -61,54 +60,41 @@ class Config(Section):
     def for_dataset(self, name: str) -> Config:
         """The configuration with [training] and [settings] of [per_dataset] for this dataset."""
         own = self.per_dataset.get(name, PerDataset())
-        training = {**self.training.model_dump(), **own.training}
-        return self.model_copy(
-            update={
-                "training": validate(Training, training, f"[per_dataset.{name}.training]"),
-                "settings": merged(self.settings, own.settings),
-            }
-        )
+        training = validate(Training, {**self.training.model_dump(), **own.training}, f"[per_dataset.{name}.training]")
+        return self.model_copy(update={"training": training, "settings": merged(self.settings, own.settings)})
 
     def path(self, place: Path) -> Path:
-        """A configured path, made absolute."""
         return (self.root / place.expanduser()).resolve()
 
     @property
     def data(self) -> Path:
-        """The root folder of the datasets."""
         return self.path(self.paths.data)
 
     @property
     def results(self) -> Path:
-        """The root folder of results, `runs/` by default."""
         return self.path(self.paths.results)
 
     @property
     def trials(self) -> Path:
-        """The folder that holds the trials' folders."""
         return self.results / TRIALS
 
     @property
     def cache(self) -> Path:
-        """The folder of generated data, fingerprints and tokens."""
         return self.results / CACHE
 
     @property
     def studies(self) -> Path:
-        """Optuna's file of studies."""
-        return self.results / STUDIES
+        return self.results / "studies.journal"
 
     @property
     def reports(self) -> Path:
-        """The folder of generated leaderboards."""
         return self.path(self.paths.reports)
 
 
 def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """The configuration of this folder: the file (or the nearest harness.toml upwards), environment, overrides.
 
-    Without any file the defaults hold and the working folder is the root.
-    Raises ConfigError naming the file and the field, with the nearest known key.
+    ConfigError names the file and the field. Without any file the defaults hold and the working folder is the root.
     """
     path = file or find(Path.cwd())
     table = merged(read_toml(DEFAULTS), read_toml(path) if path else {})
@@ -126,15 +112,10 @@ def built_in() -> Config:
 
 
 def find(folder: Path) -> Path | None:
-    """The nearest harness.toml in a folder or above it."""
-    for place in (folder, *folder.parents):
-        if (place / FILE).is_file():
-            return place / FILE
-    return None
+    return next((place / FILE for place in (folder, *folder.parents) if (place / FILE).is_file()), None)
 
 
 def put(table: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a dotted key in nested dicts."""
     *parents, last = dotted.split(".")
     for name in parents:
         table = table.setdefault(name, {})
@@ -152,7 +133,6 @@ def put_everywhere(table: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested tables; the second wins."""
     both = {
         key: merged(under[key], over[key])
         for key in over

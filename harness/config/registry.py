@@ -27,8 +27,6 @@ BUILT_IN = HERE.parent / "methods"  # both packages lie side by side, in the rep
 
 @dataclass(frozen=True)
 class Registry:
-    """All method and dataset cards, by name."""
-
     methods: Mapping[str, MethodCard]
     datasets: Mapping[str, DatasetCard]
 
@@ -37,7 +35,6 @@ class Registry:
         return _card("method", name, self.methods)
 
     def dataset(self, name: str) -> DatasetCard:
-        """The card of a dataset; UsageError with the nearest names where there is none."""
         return _card("dataset", name, self.datasets)
 
     def select_methods(self, patterns: Sequence[str]) -> tuple[str, ...]:
@@ -45,7 +42,6 @@ class Registry:
         return _select("method", patterns, self.methods)
 
     def select_datasets(self, patterns: Sequence[str]) -> tuple[str, ...]:
-        """Dataset names for names and globs, in their order; UsageError where one matches nothing."""
         return _select("dataset", patterns, self.datasets)
 
 
@@ -87,7 +83,7 @@ def load_class(card: MethodCard) -> type[Method]:
 def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
     """The card's defaults, overlaid by the matching globs of [settings], then by the method's own table there.
 
-    A glob only touches settings that the method has. Raises ConfigError for a setting that the named method has not,
+    A glob only touches settings that the method has. ConfigError for a setting that the named method has not,
     and for a value of another type than the default's (an int will do for a float).
     """
     settings = dict(card.defaults)
@@ -104,7 +100,6 @@ def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
 
 
 def training_for(card: MethodCard, config: Config) -> Training:
-    """The training recipe; without epochs for a method that has nothing to train."""
     return config.training if card.trainable else config.training.model_copy(update={"epochs": 0})
 
 
@@ -121,7 +116,6 @@ def _check_settings(config: Config, methods: Mapping[str, MethodCard]) -> None:
 
 
 def _check_per_dataset(config: Config, methods: Mapping[str, MethodCard], datasets: Mapping[str, DatasetCard]) -> None:
-    """ConfigError for a table of [per_dataset] that no dataset answers to, and for a wrong key in one."""
     for name in config.per_dataset:
         if name not in datasets:
             raise ConfigError(f"[per_dataset.{name}]: " + unknown("dataset", name, datasets))
@@ -145,7 +139,6 @@ def _select(kind: str, patterns: Sequence[str], known: Mapping[str, object]) -> 
 
 
 def _like_default(card: MethodCard, where: str, key: str, value: Scalar) -> Scalar:
-    """The value as the default's type, or ConfigError."""
     kind = type(card.defaults[key])
     if kind is float and type(value) is int:
         return float(value)
@@ -155,16 +148,14 @@ def _like_default(card: MethodCard, where: str, key: str, value: Scalar) -> Scal
 
 
 def _method_cards(config: Config, plugins: Sequence[Path]) -> Iterator[Path]:
-    """Every method card's file, each once."""
-    places = [BUILT_IN, *(config.path(place) for place in config.paths.methods)]
+    places = [BUILT_IN, *map(config.path, config.paths.methods)]
     files = [file for place in places for file in _card_files(place)]
-    files += [_plugin(path) for path in plugins]
-    files += [_entry_card(point) for point in importlib.metadata.entry_points(group=ENTRY_POINTS)]
+    files += map(_plugin, plugins)
+    files += map(_entry_card, importlib.metadata.entry_points(group=ENTRY_POINTS))
     yield from dict.fromkeys(file.resolve() for file in files)
 
 
 def _card_files(place: Path) -> list[Path]:
-    """A card, or the cards of a folder."""
     if place.is_dir():
         return sorted(place.glob("*.toml"))
     if place.is_file():
@@ -189,7 +180,5 @@ def _entry_card(point: importlib.metadata.EntryPoint) -> Path:
 
 
 def _dataset_cards(config: Config) -> Iterable[Path]:
-    """Every dataset card's file, those of [paths] datasets first."""
-    places = [config.path(place) for place in config.paths.datasets]
-    places += DATASETS
+    places = (*map(config.path, config.paths.datasets), *DATASETS)
     return [card for place in places for card in sorted(place.glob("*/card.toml"))]

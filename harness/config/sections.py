@@ -22,8 +22,6 @@ Scalar = Annotated[bool | int | float | str, PlainValidator(one_value, json_sche
 
 
 class Section(BaseModel):
-    """A frozen table of harness.toml; an unknown key is an error."""
-
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 

@@ -20,7 +20,6 @@ class Selection:
     limit: int | None = None  # only the first images of each split; never ranked
 
     def completed(self, campaign: Campaign) -> Selection:
-        """Fill what is empty from [campaign]."""
         return replace(
             self,
             methods=self.methods or campaign.methods,

@@ -15,7 +15,6 @@ from harness.errors import ConfigError
 
 
 def module_of(card: MethodCard) -> str:
-    """The module's name in the card's class."""
     return card.class_.partition(":")[0]
 
 
@@ -50,7 +49,6 @@ def decides(name: str, package: str) -> bool:
 
 
 def source_hash(card: MethodCard) -> str:
-    """The sha256 over all source files that a method's result depends on."""
     digest = hashlib.sha256()
     for path in source_files(card):
         digest.update(path.read_bytes().replace(b"\r\n", b"\n"))

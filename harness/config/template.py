@@ -23,7 +23,6 @@ WIDTH = 120
 
 
 def write_template(folder: Path, force: bool = False) -> Path:
-    """Write harness.toml into a folder; UsageError where there is one already, unless `force`."""
     file = folder / FILE
     if file.exists() and not force:
         raise UsageError(f"{file} is there already; --force replaces it")
@@ -38,7 +37,6 @@ def template() -> str:
 
 
 def is_section(field: FieldInfo) -> bool:
-    """Whether a field of Config is a table with fixed keys."""
     return isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 
 
@@ -58,11 +56,5 @@ def _key(key: str, field: FieldInfo) -> list[str]:
 
 
 def meaning(field: FieldInfo) -> str:
-    """The description of a key, followed by its choices where it has any."""
-    choices = [str(choice) for choice in get_args(field.annotation)] if _is_choice(field.annotation) else []
-    return "; ".join(part for part in (field.description, " or ".join(choices)) if part)
-
-
-def _is_choice(annotation: Any) -> bool:
-    """Whether an annotation is a Literal."""
-    return get_origin(annotation) is Literal
+    choices = map(str, get_args(field.annotation)) if get_origin(field.annotation) is Literal else ()
+    return "; ".join(filter(None, (field.description, " or ".join(choices))))

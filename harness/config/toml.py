@@ -16,7 +16,6 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dict; ConfigError says where it does not parse."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -44,7 +43,6 @@ def override_value(value: Any) -> str:
 
 
 def literal(value: Any) -> str:
-    """A value as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
@@ -67,7 +65,6 @@ def validate(model: type[Model], table: Mapping[str, Any], where: str) -> Model:
 
 
 def _problem(model: type[BaseModel], item: Any) -> str:
-    """One pydantic error as a line for people."""
     place = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden":
         return unknown("key", ".".join(place), (".".join([*place[:-1], name]) for name in _known(model, place[:-1])))
@@ -77,7 +74,6 @@ def _problem(model: type[BaseModel], item: Any) -> str:
 
 
 def _known(model: Any, place: Sequence[str]) -> list[str]:
-    """The field names of the model at a place inside a model."""
     for name in place:
         field = model.model_fields.get(name) if _is_model(model) else None
         if field is None:
@@ -87,7 +83,6 @@ def _known(model: Any, place: Sequence[str]) -> list[str]:
 
 
 def _parts(annotation: Any) -> list[Any]:
-    """An annotation and everything inside its brackets."""
     inner = [part for arg in getattr(annotation, "__args__", ()) for part in _parts(arg)]
     return [annotation, *inner]
 

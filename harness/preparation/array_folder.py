@@ -43,33 +43,28 @@ class ArrayFolder:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """The folders by name, in their order."""
         return {"kind": "folder of arrays", "folders": [folder.resolve().name for folder in self._folders]}
 
     @property
     def extent(self) -> dict[str, Any]:
-        """How many files, and their bytes."""
         return {"files": len(self.files.paths), "bytes": self.files.total}
 
     def images(self, places: Mapping[str, int], at: int) -> Iterator[ImageRegions]:
-        """File by file in the order of their names."""
         for (image, path), start in zip(self._paths.items(), self.files.starts, strict=True):
             if image not in places:
                 yield READ[path.suffix](path)._replace(at=start)
 
     def again(self, image: str, at: int) -> ImageRegions:
-        """The image by its name: other files may have come between."""
+        """The image by its name, as other files may have come between; DataError where there is none."""
         if image not in self._paths:
             raise DataError(f"image {image} is in none of the folders")
         return READ[self._paths[image].suffix](self._paths[image])
 
     def location(self, at: int) -> Location:
-        """The file."""
         return Location(self.files.paths[self.files.find(at)[0]])
 
 
 def array_files(folder: Path) -> list[Path]:
-    """The files of a folder that hold an image, by name; DataError where there are none."""
     if (folder / FACTS).is_file():
         raise UsageError(f"{folder} is a region store already; a card takes it as it is")
     arrays = sorted(path for path in folder.iterdir() if path.suffix in READ and path.is_file())
@@ -82,7 +77,6 @@ def array_files(folder: Path) -> list[Path]:
 
 
 def read_npy(path: Path) -> ImageRegions:
-    """Regions alone."""
     return ImageRegions(path.stem, open_array(path, ("regions", "width")), None, None, at=0)
 
 
@@ -121,7 +115,6 @@ def _one(arrays: NpzFile, names: Sequence[str]) -> NDArray[Any] | None:
 
 
 def _size(arrays: NpzFile) -> Size | None:
-    """Width and height, where both are there."""
     if not all(name in arrays.files for name in SIZE):
         return None
     width, height = (arrays[name] for name in SIZE)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -27,34 +28,7 @@ def same(caption: str) -> str:
     return " ".join(caption.lower().split())
 
 
-def of_python_bytes(contents: Contents) -> Iterator[Finding]:
-    """Captions that a program has written as Python's bytes: the words b and ' would come into the vocabulary."""
-    message = "captions are written as Python's b'…': whoever made the file did not decode it; decode it"
-    yield from _matching(contents, BYTES, Severity.WARNING, "caption-as-bytes", message)
-
-
-def of_entities(contents: Contents) -> Iterator[Finding]:
-    """Captions with marks of HTML in place of letters."""
-    message = "captions hold HTML entities, which become words; unescape the file, or live with it"
-    yield from _matching(contents, ENTITY, Severity.NOTE, "caption-with-html", message)
-
-
-def of_mojibake(contents: Contents) -> Iterator[Finding]:
-    """Captions whose letters were read in another encoding than they were written."""
-    message = "captions look as if UTF-8 had been read as another encoding; get the file again"
-    yield from _matching(contents, MOJIBAKE, Severity.NOTE, "caption-garbled", message)
-
-
-def of_unprintable(contents: Contents) -> Iterator[Finding]:
-    """Captions with characters that nobody sees."""
-    for split, content in contents.items():
-        odd = [number for number, text in enumerate(content.captions) if not text.isprintable()]
-        message = "captions hold characters that cannot be printed; take them out"
-        yield from findings_of(Severity.NOTE, "caption-unprintable", message, _places(content, odd), split)
-
-
 def twice_at_an_image(contents: Contents) -> Iterator[Finding]:
-    """One image with the same caption twice."""
     for split, content in contents.items():
         seen: set[tuple[int, str]] = set()
         twice = []
@@ -68,7 +42,6 @@ def twice_at_an_image(contents: Contents) -> Iterator[Finding]:
 
 
 def of_several_images(contents: Contents) -> Iterator[Finding]:
-    """Texts that several images share: exact ties in every model that goes by words."""
     for split, content in contents.items():
         images: dict[str, set[int]] = defaultdict(set)
         first: dict[str, int] = {}
@@ -82,7 +55,6 @@ def of_several_images(contents: Contents) -> Iterator[Finding]:
 
 
 def in_two_splits(contents: Contents) -> Iterator[Finding]:
-    """Texts that stand in two splits: a few are chance, many are a leak."""
     for one, other in combinations(contents, 2):
         known = set(map(same, contents[one].captions))
         content = contents[other]
@@ -94,19 +66,34 @@ def in_two_splits(contents: Contents) -> Iterator[Finding]:
         yield from findings_of(severity, "caption-in-two-splits", message, _places(content, shared), other)
 
 
-CHECKS = (
-    of_python_bytes,
+def of_texts(
+    is_odd: Callable[[str], object], severity: Severity, code: str, message: str, contents: Contents
+) -> Iterator[Finding]:
+    for split, content in contents.items():
+        numbers = [number for number, text in enumerate(content.captions) if is_odd(text)]
+        yield from findings_of(severity, code, message, _places(content, numbers), split)
+
+
+def is_unprintable(text: str) -> bool:
+    return not text.isprintable()
+
+
+AS_BYTES = "captions are written as Python's b'…': whoever made the file did not decode it; decode it"
+WITH_HTML = "captions hold HTML entities, which become words; unescape the file, or live with it"
+GARBLED = "captions look as if UTF-8 had been read as another encoding; get the file again"
+UNPRINTABLE = "captions hold characters that cannot be printed; take them out"
+CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (
+    partial(of_texts, BYTES.search, Severity.WARNING, "caption-as-bytes", AS_BYTES),
     in_two_splits,
     twice_at_an_image,
     of_several_images,
-    of_entities,
-    of_mojibake,
-    of_unprintable,
+    partial(of_texts, ENTITY.search, Severity.NOTE, "caption-with-html", WITH_HTML),
+    partial(of_texts, MOJIBAKE.search, Severity.NOTE, "caption-garbled", GARBLED),
+    partial(of_texts, is_unprintable, Severity.NOTE, "caption-unprintable", UNPRINTABLE),
 )
 
 
 def of_no_known_word(split: str, content: Content, tokens: Tokens) -> Iterator[Finding]:
-    """Captions without a single word of the vocabulary: they are kept, and all say the same to a method."""
     numbers = unknown_only(tokens, np.arange(len(tokens)))
     message = "captions hold no word of the vocabulary: to every method they are the same"
     yield from findings_of(Severity.WARNING, "caption-of-no-known-word", message, _places(content, numbers), split)
@@ -121,15 +108,6 @@ def unknown_only(tokens: Tokens, numbers: Ints) -> list[int]:
     middle = len(numbers) // 2
     halves = np.arange(middle), np.arange(middle, len(numbers))
     return [number for half in halves for number in unknown_only(tokens.take(half), numbers[half])]
-
-
-def _matching(
-    contents: Contents, pattern: re.Pattern[str], severity: Severity, code: str, message: str
-) -> Iterator[Finding]:
-    """A finding a split of the captions that a pattern is found in."""
-    for split, content in contents.items():
-        numbers = [number for number, text in enumerate(content.captions) if pattern.search(text)]
-        yield from findings_of(severity, code, message, _places(content, numbers), split)
 
 
 def _places(content: Content, numbers: list[int]) -> list[tuple[Location, str]]:

@@ -58,8 +58,6 @@ class CardRequest(NamedTuple):
 
 
 class MeasuredCard(NamedTuple):
-    """A card, the bytes of its files, and remarks on them."""
-
     card: DatasetCard
     text: str
     size: int
@@ -85,8 +83,7 @@ def request_of(
 def write_card(request: CardRequest, tell: Callable[[str], None], force: bool = False) -> MeasuredCard:
     """Measure a folder and write its card; UsageError where there is one already, unless `force`.
 
-    `tell` hears what takes long. DataError where something is missing or wrong: a card is only written for what can be
-    opened by it.
+    `tell` hears what takes long. DataError where the folder cannot be opened by the card.
     """
     if request.file.exists() and not force:
         raise UsageError(f"{request.file} is there already; --force replaces it, and what was written into it")
@@ -119,17 +116,10 @@ def measured(request: CardRequest, tell: Callable[[str], None]) -> MeasuredCard:
 def card_text(
     request: CardRequest, kind: FolderKind, contents: Mapping[str, Content], files: list[dict[str, Any]]
 ) -> str:
-    """The whole card, commented."""
     sizes = {split: {"images": len(one.images), "captions": len(one.captions)} for split, one in contents.items()}
     about: dict[str, Any] = {
-        **{
-            "name": request.name,
-            "title": request.name,
-            "summary": "",
-            "layout": kind.layout,
-            "folder": _below(request),
-        },
-        **{"licence": NOT_STATED, "origin": f"whoever made it ({NOT_STATED})"},
+        **{"name": request.name, "title": request.name, "summary": "", "layout": kind.layout},
+        **{"folder": _below(request), "licence": NOT_STATED, "origin": f"whoever made it ({NOT_STATED})"},
         "feature_width": contents["train"].images.width,
         "max_regions": max(int(one.images.counts.max(initial=0)) for one in contents.values()),
     }
@@ -148,7 +138,6 @@ def card_text(
 
 
 def table(head: str, values: Mapping[str, Any], meaning: Mapping[str, str]) -> str:
-    """A TOML table, a line per key, with the meaning of some beside them."""
     lines = [head] * bool(head)
     for key, value in values.items():
         line = f"{key} = {_inline(value)}"
@@ -157,7 +146,6 @@ def table(head: str, values: Mapping[str, Any], meaning: Mapping[str, str]) -> s
 
 
 def _inline(value: Any) -> str:
-    """A value as cards have it."""
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{key} = {literal(item)}' for key, item in value.items())} }}"
     return literal(value)

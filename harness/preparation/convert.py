@@ -12,8 +12,9 @@ from harness.data.region_store import StoreFacts, Watch, WrittenStore, read_fact
 from harness.data.region_writer import Dtype, RegionWriter, discard
 from harness.errors import DataError, UsageError
 from harness.preparation.array_folder import ArrayFolder
-from harness.preparation.source import RegionSource
 from harness.preparation.tsv import ButdTsv
+
+RegionSource = ArrayFolder | ButdTsv  # a place is a number of bytes: where an image stands in the source's files
 
 
 def convert(
@@ -22,8 +23,7 @@ def convert(
     """A region store of TSV files or of folders of arrays; what an earlier call has written is not read again.
 
     UsageError where sources are not there or of several kinds, DataError with file and line where one is wrong,
-    StoreError where the folder cannot be written or holds something else. What is written stays, and the same call
-    goes on behind it. `force` begins again.
+    StoreError where the folder cannot be written or holds something else. `force` begins again.
     """
     began = time.monotonic()
     source = open_source(sources)
@@ -69,7 +69,6 @@ def _finished(source: RegionSource, folder: Path, dtype: Dtype) -> StoreFacts | 
 
 
 def _check_goes_on(source: RegionSource, writer: RegionWriter) -> None:
-    """DataError where the source no longer holds what was written last."""
     with suppress(DataError):
         last = source.again(next(reversed(writer.places)), writer.at)
         if writer.ends_with(last.image, last.regions):

@@ -36,25 +36,20 @@ Tell = Callable[[int], object]  # how many bytes are there
 
 @dataclass(frozen=True)
 class Item:
-    """One download of a card, and where it goes."""
-
     download: Download
     folder: Path
 
     @property
     def whole(self) -> Path:
-        """Where the file, or the archive, lies once it is loaded."""
         return self.folder / (self.download.path or self.download.file)
 
     @property
     def is_at_hand(self) -> bool:
-        """Whether the file itself, or the archive, lies there and is the card's."""
         size, digest = self.download.bytes, self.download.sha256
         return self.whole.is_file() and self.whole.stat().st_size == size and sha256(self.whole) == digest
 
     @property
     def is_done(self) -> bool:
-        """Whether all that it becomes is there and right."""
         if self.download.path:
             return self.is_at_hand
         receipt = _receipt(self.folder)
@@ -65,7 +60,6 @@ class Item:
 
     @property
     def left(self) -> int:
-        """Bytes to load."""
         return 0 if self.is_at_hand else self.download.bytes
 
 
@@ -130,20 +124,15 @@ def _load(download: Download, work: Path, tell: Tell) -> Path:
     from requests import RequestException
 
     pooch.get_logger().setLevel(logging.WARNING)  # it would say what the question has said already
-    store = pooch.create(
-        work,
-        base_url="",
-        registry={download.file: download.sha256},
-        urls={download.file: download.url},
-        retry_if_failed=RETRIES,
-    )
+    name, url = download.file, download.url
+    store = pooch.create(work, base_url="", registry={name: download.sha256}, urls={name: url}, retry_if_failed=RETRIES)
     try:
-        return Path(store.fetch(download.file, downloader=lambda _url, file, _pooch: _get(download, Path(file), tell)))
+        return Path(store.fetch(name, downloader=lambda _url, file, _pooch: _get(download, Path(file), tell)))
     except RequestException as error:
-        raise StoreError(f"{download.url}: {_reason(error)}; run the same command again") from error
+        raise StoreError(f"{url}: {_reason(error)}; run the same command again") from error
     except ValueError as error:
         raise DataError(
-            f"{download.url}: {first_line(error)} Run the same command again, and if that does not help, the file is "
+            f"{url}: {first_line(error)} Run the same command again, and if that does not help, the file is "
             "another release: correct the card"
         ) from error
 
@@ -180,7 +169,6 @@ def _reason(error: BaseException) -> str:
 
 
 def _extract(item: Item, archive: Path, work: Path) -> None:
-    """Take the members out of a zip, one at a time, and note them; DataError where it has not all of them."""
     members = item.download.members
     try:
         with zipfile.ZipFile(archive) as file:
@@ -198,7 +186,6 @@ def _extract(item: Item, archive: Path, work: Path) -> None:
 
 
 def _entry(item: Item, member: str) -> dict[str, str]:
-    """What is noted of a member that was taken out."""
     content = sha256(item.folder / item.download.members[member])
     return {"archive": item.download.sha256, "member": member, "sha256": content}
 

@@ -66,7 +66,6 @@ def finished(files: Mapping[str, Path], extractor: Extractor, folder: Path, dtyp
 
 
 def check_goes_on(files: Mapping[str, Path], writer: RegionWriter) -> None:
-    """StoreError where unfinished work holds pictures that are here no more."""
     gone = sorted(set(writer.done) - set(files))
     if gone:
         raise StoreError(
@@ -94,7 +93,6 @@ def read_ahead(
 
 
 def results(batch: tuple[Sequence[str], list[Future[Pixels]]]) -> tuple[Sequence[str], list[Pixels]]:
-    """A batch when its pictures are read."""
     return batch[0], [picture.result() for picture in batch[1]]
 
 

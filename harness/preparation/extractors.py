@@ -19,24 +19,17 @@ from harness.errors import DataError, ResourceError, UsageError
 
 
 class Pixels(NamedTuple):
-    """A picture as a model takes it."""
-
     inputs: dict[str, Tensor]  # without a batch axis
     size: tuple[int, int]  # width and height of the picture itself
 
 
 class Seen(NamedTuple):
-    """What a model makes of a picture."""
-
     regions: Floats  # (R, F)
     boxes: Floats  # (R, 4), x, y, width, height in pixels of the picture itself
 
 
 class Extractor(ABC):
-    """A vision model with its image processor; `origin` says what decides its numbers.
-
-    The model is one of transformers, in float32 on its device, the processor one that works with Pillow and NumPy.
-    """
+    """A vision model of transformers, in float32, with its image processor; `origin` says what decides its numbers."""
 
     def __init__(self, model: Any, processor: Any, origin: dict[str, Any]) -> None:
         self._model = model.eval()
@@ -55,8 +48,7 @@ class Extractor(ABC):
     def see(self, pictures: Sequence[Pixels]) -> list[Seen]:
         """What the model makes of pictures; ResourceError where the device has no room for all of them at once.
 
-        Only pictures of one shape go through the model together. So none is padded, and what a picture gets does not
-        depend on those beside it.
+        Only pictures of one shape go through the model together: none is padded, so its numbers are its own.
         """
         alike: dict[object, list[int]] = defaultdict(list)
         for place, picture in enumerate(pictures):
@@ -84,9 +76,8 @@ class Extractor(ABC):
 class PatchGrid(Extractor):
     """An encoder that cuts a picture into patches: a region is a patch, or the mean of some.
 
-    The whole picture is resized to what the encoder takes, without a crop, so that every pixel lies in a region; its
-    proportions are lost. With `pool` the patches are averaged to pool x pool regions. UsageError where that is more
-    than there are.
+    The whole picture is resized, without a crop, so that every pixel lies in a region; its proportions are lost. With
+    `pool` the patches are averaged to pool x pool regions; UsageError where that is more than there are.
     """
 
     def __init__(self, model: Any, processor: Any, origin: dict[str, Any], pool: int | None = None) -> None:
@@ -108,7 +99,6 @@ class PatchGrid(Extractor):
         return Pixels({"pixel_values": made["pixel_values"][0]}, picture.size)
 
     def read(self, outputs: Any, sizes: Floats) -> list[Seen]:
-        """The last hidden states of the patches, row by row."""
         regions = numbers(pooled(patches(outputs.last_hidden_state, self._grid), self._pool))
         return [Seen(one, self._shares * np.tile(size, 2)) for one, size in zip(regions, sizes, strict=True)]
 
@@ -143,7 +133,6 @@ class Detector(Extractor):
         return Pixels({name: made[name][0] for name in self._takes if name in made}, picture.size)
 
     def read(self, outputs: Any, sizes: Floats) -> list[Seen]:
-        """The best boxes of every picture, the best first."""
         scores = numbers(object_scores(outputs.logits, self._model.config.num_labels))
         states = numbers(box_states(outputs.last_hidden_state, scores.shape[1]))
         boxes = numbers(outputs.pred_boxes)
@@ -177,7 +166,6 @@ def grid_size(size: tuple[int, int], config: Any) -> tuple[int, int]:
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, ...]:
-    """Height and width, where one number stands for both."""
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
@@ -230,7 +218,6 @@ def best(scores: Floats, most: int, threshold: float) -> Ints:
 
 
 def numbers(tensor: Tensor) -> Floats:
-    """A tensor of any device as float32."""
     array: Floats = tensor.float().cpu().numpy()
     return array
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
@@ -14,8 +14,6 @@ EXAMPLES = 3
 
 
 class Severity(StrEnum):
-    """How bad it is."""
-
     ERROR = "error"  # nothing can be scored
     WARNING = "warning"  # results are questionable
     NOTE = "note"  # to be known
@@ -23,8 +21,6 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault, or one kind of fault with its first examples."""
-
     severity: Severity
     code: str  # a stable name, such as caption-in-two-splits
     message: str
@@ -36,8 +32,6 @@ class Finding:
 
 @dataclass
 class Report:
-    """The findings and the numbers of one dataset."""
-
     dataset: str
     folder: str
     fingerprint: str = ""  # empty where the dataset cannot be opened
@@ -48,12 +42,10 @@ class Report:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many findings there are of each severity."""
         return Counter(finding.severity.value for finding in self.findings)
 
     @property
     def is_sound(self) -> bool:
-        """Whether it can be scored."""
         return not self.counts[Severity.ERROR]
 
 
@@ -66,9 +58,3 @@ def findings_of(
             f"{location}: {text}" if text else str(location) for location, text in islice(places, EXAMPLES)
         )
         yield Finding(severity, code, message, places[0][0], count or len(places), examples, split)
-
-
-def in_order(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors first, then warnings, then notes; within each as they came."""
-    rank = {severity: place for place, severity in enumerate(Severity)}
-    return sorted(findings, key=lambda finding: rank[finding.severity])

@@ -23,7 +23,6 @@ Copy = tuple[str, int]  # an image: the split and its number there
 
 
 def of_regions(split: str, content: Content, seen: Scan) -> Iterator[Finding]:
-    """Findings of one pass over a split's regions."""
     bad = [(content.location("image", image), "") for image in seen.bad.tolist()]
     message = "images have regions with NaN or inf; extract or get them again"
     yield from findings_of(Severity.ERROR, "not-finite", message, bad, split)
@@ -33,7 +32,6 @@ def of_regions(split: str, content: Content, seen: Scan) -> Iterator[Finding]:
 
 
 def of_one_id(contents: Mapping[str, Content]) -> Iterator[Finding]:
-    """Images of two splits that have one id."""
     home: dict[str, str] = {}
     for split, content in contents.items():
         places = []
@@ -45,7 +43,6 @@ def of_one_id(contents: Mapping[str, Content]) -> Iterator[Finding]:
 
 
 def of_copies(contents: Mapping[str, Content], groups: Iterable[list[Copy]]) -> Iterator[Finding]:
-    """Images that are the same to the last bit, in one split and in two."""
     apart: list[tuple[Location, str]] = []
     together: list[tuple[Location, str]] = []
     for (split, number), *others in groups:
@@ -59,15 +56,9 @@ def of_copies(contents: Mapping[str, Content], groups: Iterable[list[Copy]]) -> 
     yield from findings_of(Severity.NOTE, "images-alike", message, together)
 
 
-def has_pictures(folder: Path) -> bool:
-    """Whether there is a folder of pictures."""
-    return (folder / FOLDER).is_dir()
-
-
 def of_pictures(
     card: DatasetCard, data: Path, cache: Path, contents: Mapping[str, Content], advance: Callable[[int], object]
 ) -> Iterator[Finding]:
-    """Pictures that cannot be read, that are of another size than the dataset says, and images without one."""
     looks = Previews(card, data, cache)
     for split, content in contents.items():
         broken: list[tuple[Location, str]] = []
@@ -125,10 +116,7 @@ def faults(regions: Floats, mask: Bools) -> tuple[Bools, Bools]:
 
 
 def copies(images: Mapping[str, Regions], marks: Mapping[str, list[bytes]]) -> list[list[Copy]]:
-    """Groups of images whose regions are the same to the last bit, in the order of splits and images.
-
-    Those whose first regions are the same are read again and compared whole.
-    """
+    """Groups of images whose regions are the same to the last bit; only those of one first region are read again."""
     near = _groups(((split, number), mark) for split, own in marks.items() for number, mark in enumerate(own))
     return [
         group for likely in near for group in _groups((place, digest(images[place[0]][place[1]])) for place in likely)
@@ -141,7 +129,6 @@ def digest(regions: Floats) -> bytes:
 
 
 def _groups(marked: Iterable[tuple[Copy, bytes]]) -> list[list[Copy]]:
-    """Images that share a mark, where there are two or more."""
     by_mark: dict[bytes, list[Copy]] = defaultdict(list)
     for place, mark in marked:
         by_mark[mark].append(place)

@@ -29,8 +29,6 @@ Advance = Callable[[int], object]
 
 
 class Played(NamedTuple):
-    """Measures of both scorers under one protocol."""
-
     protocol: ProtocolCard
     gallery: dict[str, int]
     oracle: dict[str, float]
@@ -60,7 +58,6 @@ def play(protocols: Sequence[ProtocolCard], split: Split, advance: Advance = lam
 
 
 def faults(played: Iterable[Played]) -> Iterator[Finding]:
-    """Findings where a scorer has reached what it should not."""
     for one in played:
         first = {way: one.oracle[f"{way}_r1"] for way in ("i2t", "t2i")}
         reached = ", ".join(f"{way} R@1 {value:.2f}" for way, value in first.items())
@@ -118,6 +115,5 @@ def _drawn(split: Split, images: Ints) -> Floats:
 
 
 def _is_shared(fold: Fold, text: Ints) -> bool:
-    """Whether two images of a gallery have a caption of the same words."""
     pairs = np.stack([fold.pairs[:, 0], text[fold.captions[fold.pairs[:, 1]]]], axis=1)
     return bool(np.unique(np.unique(pairs, axis=0)[:, 1], return_counts=True)[1].max() > 1)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import DataError, Location
+from harness.errors import DataError
 
 Size = tuple[int, int]  # width and height in pixels
 TOLERANCE = 1.0  # pixels by which a box may pass the image's edge: detectors scale images and round
@@ -24,31 +24,7 @@ class ImageRegions(NamedTuple):
     regions: NDArray[Any]  # (R, F)
     boxes: NDArray[Any] | None  # (R, 4): x, y, width, height in pixels
     size: Size | None
-    at: int  # where it stands in its source
-
-
-class RegionSource(Protocol):
-    """Files of one kind that hold regions of many images."""
-
-    files: LaidFiles
-    skipped: int  # images that stood there once more, alike
-
-    @property
-    def origin(self) -> dict[str, Any]:
-        """What tells the source from others, without the extent of its files: they may grow until they are whole."""
-
-    @property
-    def extent(self) -> dict[str, Any]:
-        """How large its files are."""
-
-    def images(self, places: Mapping[str, int], at: int) -> Iterator[ImageRegions]:
-        """The images from a place on, without those of `places`; DataError where a file is wrong."""
-
-    def again(self, image: str, at: int) -> ImageRegions:
-        """The image that was found at a place; DataError where none is there."""
-
-    def location(self, at: int) -> Location:
-        """A place as file and line, for messages."""
+    at: int  # its place in its source, as LaidFiles has places
 
 
 class LaidFiles:
@@ -84,6 +60,5 @@ def from_corners(corners: NDArray[Any], size: Size | None) -> NDArray[np.float32
 
 
 def _inside(corners: NDArray[Any], size: Size | None) -> bool:
-    """Whether boxes lie within an image, of any size where none is known."""
     ends = np.add(size, TOLERANCE) if size else np.inf
     return bool((corners >= -TOLERANCE).all() and (corners[:, 2:] <= ends).all())

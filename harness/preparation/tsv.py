@@ -34,8 +34,6 @@ REPAIR = "get the file again, or repair the line; the same command then goes on 
 
 
 class Columns(NamedTuple):
-    """Where in a line its columns stand."""
-
     width: int
     height: int
     number: int
@@ -47,11 +45,14 @@ COLUMNS = {6: Columns(1, 2, 3, 4, 5), 10: Columns(2, 1, 7, 8, 9)}
 
 
 class ButdTsv:
-    """A source of regions; a place is the byte at which an image's line begins."""
+    """A source of regions; a place is the byte at which an image's line begins.
+
+    `origin` leaves the sizes of the files out: they may grow until they are whole.
+    """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.files = LaidFiles(paths)
-        self.skipped = 0
+        self.skipped = 0  # images that stand there once more, alike
         for path, start, size in zip(paths, self.files.starts, self.files.sizes, strict=True):
             if not size:
                 raise DataError("an empty file; get it again", Location(path))
@@ -59,12 +60,10 @@ class ButdTsv:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """The files by name, in their order."""
         return {"kind": "bottom-up-attention TSV", "files": [path.name for path in self.files.paths]}
 
     @property
     def extent(self) -> dict[str, Any]:
-        """Bytes of each file."""
         return {"bytes": self.files.sizes}
 
     def images(self, places: Mapping[str, int], at: int) -> Iterator[ImageRegions]:
@@ -75,11 +74,15 @@ class ButdTsv:
             if before is None:
                 yield regions
             elif before != place:
-                self._check_alike(regions.image, before, place, line)
+                if self._line(before) != line:
+                    raise DataError(
+                        f"image {regions.image} stands in {self.location(before)} too, with other numbers; take one of "
+                        "the two out, or convert files of one release only",
+                        self.location(place),
+                    )
                 self.skipped += 1
 
     def again(self, image: str, at: int) -> ImageRegions:
-        """The image whose line begins at a place, whichever it is."""
         return self._parsed(at, self._line(at))
 
     def location(self, at: int) -> Location:
@@ -98,20 +101,10 @@ class ButdTsv:
         except DataError as error:
             raise DataError(f"{error.message}; {hint or REPAIR}", self.location(at)) from None
 
-    def _check_alike(self, image: str, before: int, place: int, line: bytes) -> None:
-        if self._line(before) != line:
-            raise DataError(
-                f"image {image} stands in {self.location(before)} too, with other numbers; take one of the two out, "
-                "or convert files of one release only",
-                self.location(place),
-            )
-
     def _line(self, at: int) -> bytes:
-        """The line that begins at a place; nothing where the files end."""
         return next(self._lines(at), (at, b""))[1]
 
     def _lines(self, at: int) -> Iterator[tuple[int, bytes]]:
-        """Lines from a place on, each with its own; empty ones are left out."""
         number, begin = self.files.find(at)
         for path, start in list(zip(self.files.paths, self.files.starts, strict=True))[number:]:
             try:
@@ -124,10 +117,7 @@ class ButdTsv:
 
 
 def parse(line: bytes) -> ImageRegions:
-    """One line without its end; DataError where it is no row of the two forms.
-
-    That the features are finite is seen when they are written.
-    """
+    """One line without its end; DataError where it is no row of the two forms. NaN is refused by the writer."""
     cells = _cells(line)
     columns = COLUMNS.get(len(cells))
     if len(line) > LONGEST or columns is None:

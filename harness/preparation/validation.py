@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,9 +21,10 @@ from harness.errors import DataError, Location
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import split_folds
 from harness.layouts.opening import LAYOUTS, open_dataset
+from harness.layouts.previews import FOLDER
 from harness.preparation import caption_checks, image_checks, protocol_checks
-from harness.preparation.findings import Finding, Report, Severity, findings_of, in_order
-from harness.preparation.image_checks import Scan, copies, scan
+from harness.preparation.findings import Finding, Report, Severity, findings_of
+from harness.preparation.image_checks import copies, scan
 
 Value = TypeVar("Value")
 Steps = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]  # a bar: what for, of how many images
@@ -30,7 +32,7 @@ TEXT_FILES = (".txt", ".jsonl")
 
 
 class Validation:
-    """The checks of one dataset, and their report so far."""
+    """The checks of one dataset; nothing is written but facts about its files into the cache."""
 
     def __init__(self, card: DatasetCard, data: Path, cache: Path, steps: Steps) -> None:
         self.card, self.data, self.cache, self.steps = card, data, cache, steps
@@ -38,15 +40,14 @@ class Validation:
         self.report = Report(card.name, str(data / card.folder))
 
     def run(self) -> Report:
-        """Check everything that can be opened."""
         place = self.tried("dataset-unreadable", lambda: place_of(self.card, self.data, self.cache))
         if place is not None:
             self.look(place)
-        self.report.findings = in_order(self.report.findings)
+        order = list(Severity)  # errors first
+        self.report.findings.sort(key=lambda finding: order.index(finding.severity))
         return self.report
 
     def look(self, place: Place) -> None:
-        """Files, then splits, then what is in them."""
         names = self.tried("dataset-unreadable", lambda: file_names(place))
         for name in names or ():
             self.look_at_file(place, name)
@@ -66,11 +67,10 @@ class Validation:
         try:
             return call()
         except DataError as error:
-            finding = Finding(Severity.ERROR, code, error.message, self.within(error.location), split=split)
+            message, location = error.message, error.location
         except OSError as error:
-            finding = Finding(
-                Severity.ERROR, code, str(error), self.within(Location(str(error.filename or ""))), split=split
-            )
+            message, location = str(error), Location(str(error.filename or ""))
+        finding = Finding(Severity.ERROR, code, message, self.within(location), split=split)
         known = {(one.message, one.location) for one in self.report.findings}
         absent = {one.location.file for one in self.report.findings if one.code == "file-absent"}
         if (finding.message, finding.location) not in known and finding.location.file not in absent:
@@ -85,7 +85,6 @@ class Validation:
         return location._replace(file="" if file == folder else str(file.relative_to(folder)))
 
     def look_at_file(self, place: Place, name: str) -> None:
-        """Whether a file is there, and is the card's."""
         path = place.folder / name
         self.report.files[name] = {}
         if not present(place.folder, name):
@@ -99,7 +98,6 @@ class Validation:
             self.report.findings += line_ends(path, name)
 
     def open(self, reader: Reader | None, split: str) -> None:
-        """Read a split; what differs from the card is a finding, and the split is checked in any case."""
         content = self.tried("split-unreadable", lambda: reader.read(split), split) if reader else None
         if content is None:
             return
@@ -110,52 +108,37 @@ class Validation:
             self.report.findings.append(Finding(Severity.ERROR, one.code, one.message, location, split=split))
 
     def look_at_regions(self) -> None:
-        """One pass over every split's regions."""
-        scans = {split: self.scanned(split, content) for split, content in self.contents.items()}
-        for split, seen in scans.items():
-            self.report.findings += image_checks.of_regions(split, self.contents[split], seen)
-        images = {split: content.images for split, content in self.contents.items()}
-        groups = copies(images, {split: seen.marks for split, seen in scans.items()})
-        self.report.findings += image_checks.of_copies(self.contents, groups)
-
-    def scanned(self, split: str, content: Content) -> Scan:
-        """The pass over one split."""
-        with self.steps(f"{self.card.name}: regions of {split}", len(content.images)) as advance:
-            return scan(content.images, advance)
+        images, marks = {}, {}
+        for split, content in self.contents.items():
+            with self.steps(f"{self.card.name}: regions of {split}", len(content.images)) as advance:
+                faults = scan(content.images, advance)
+            self.report.findings += image_checks.of_regions(split, content, faults)
+            images[split], marks[split] = content.images, faults.marks
+        self.report.findings += image_checks.of_copies(self.contents, copies(images, marks))
 
     def look_at_pictures(self, place: Place) -> None:
-        """The folder of pictures, where there is one."""
-        if not image_checks.has_pictures(place.folder):
+        if not (place.folder / FOLDER).is_dir():
             return
         total = sum(len(content.images) for content in self.contents.values())
         with self.steps(f"{self.card.name}: pictures", total) as advance:
             self.report.findings += image_checks.of_pictures(self.card, self.data, self.cache, self.contents, advance)
 
     def score(self) -> None:
-        """The dataset opened as a trial opens it: words, protocols and sets of positives."""
         dataset = open_dataset(self.card, self.data, self.cache)
         self.report.fingerprint = dataset.fingerprint
         for split in self.card.splits:
-            self.look_at_words(dataset, split)
+            tokens = dataset.split(split).tokens
+            about = {"longest_caption": int(tokens.lengths.max()), "vocabulary": len(dataset.vocabulary)}
+            self.report.splits[split] |= about
+            self.report.findings += caption_checks.of_no_known_word(split, self.contents[split], tokens)
         for split in dict.fromkeys(protocol.split for protocol in self.card.protocols):
-            self.tried("protocol-refused", lambda split=split: self.play(dataset, split), split)  # type: ignore[misc]
-
-    def look_at_words(self, dataset: Dataset, split: str) -> None:
-        """Tokens of a split's captions."""
-        tokens = dataset.split(split).tokens
-        about = {"longest_caption": int(tokens.lengths.max()), "vocabulary": len(dataset.vocabulary)}
-        self.report.splits[split] |= about
-        self.report.findings += caption_checks.of_no_known_word(split, self.contents[split], tokens)
+            self.tried("protocol-refused", partial(self.play, dataset, split), split)
 
     def play(self, dataset: Dataset, name: str) -> None:
         """The protocols of one split, each with a scorer that knows everything and one that knows nothing."""
         split = dataset.split(name)
-        cards = [card for card in self.card.protocols if card.split == name]
-        fitting = [
-            card
-            for card in cards
-            if self.tried("protocol-refused", lambda card=card: split_folds(card, split), name)  # type: ignore[misc]
-        ]
+        own = [card for card in self.card.protocols if card.split == name]
+        fitting = [card for card in own if self.tried("protocol-refused", partial(split_folds, card, split), name)]
         with self.steps(f"{self.card.name}: protocols of {name}", 4 * len(split.images)) as advance:
             played = protocol_checks.play(fitting, split, advance)
         self.report.findings += protocol_checks.faults(played)
@@ -167,20 +150,13 @@ class Validation:
                 self.report.findings.append(Finding(Severity.NOTE, "positives-absent", note, about, split=name))
 
 
-def validated(card: DatasetCard, data: Path, cache: Path, steps: Steps) -> Report:
-    """The report of a dataset below the data root. Nothing is written but facts about its files into the cache."""
-    return Validation(card, data, cache, steps).run()
-
-
 def file_names(place: Place) -> list[str]:
-    """The files that decide its results: of the layout, of the words, of galleries."""
     own = LAYOUTS[place.card.layout].files(place)
     galleries = [protocol.gallery for protocol in place.card.protocols]
     return list(dict.fromkeys(filter(None, [*own, place.card.text.vocabulary, *galleries])))
 
 
 def facts(content: Content) -> dict[str, int | str]:
-    """A split in numbers."""
     counts = content.images.counts
     return {
         "images": len(content.images),
@@ -193,16 +169,13 @@ def facts(content: Content) -> dict[str, int | str]:
 
 
 def outcome(one: protocol_checks.Played) -> dict[str, int | float]:
-    """A protocol in numbers."""
     reached = {"oracle": one.oracle["rsum"], "random": one.random["rsum"], "expected_random": one.expected["rsum"]}
     return {**one.gallery, **{name: round(value, 2) for name, value in reached.items()}}
 
 
 def line_ends(path: Path, name: str) -> Iterator[Finding]:
-    """Lines that end as on Windows: they are read as others are."""
     with path.open("rb") as file:
-        places = [
-            (Location(name, f"line {number}"), "") for number, line in enumerate(file, 1) if line.endswith(b"\r\n")
-        ]
+        numbers = [number for number, line in enumerate(file, 1) if line.endswith(b"\r\n")]
+    places = [(Location(name, f"line {number}"), "") for number in numbers]
     message = "lines end in CR LF, as Windows has it; they are read without"
     yield from findings_of(Severity.NOTE, "windows-line-ends", message, places)

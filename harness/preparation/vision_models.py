@@ -71,8 +71,7 @@ def load(choice: ModelChoice, device: torch.device) -> Extractor:
 def read_files(library: Any, folder: Path) -> tuple[bool, Any, Any, set[str]]:
     """Whether a folder's model finds objects, the model in float32, its image processor, and weights that it lacks.
 
-    Of a model of pictures and words only the part for pictures. The processor is always the one for Pillow, so that
-    its numbers do not depend on what else is installed.
+    The processor is always the one for Pillow, so that its numbers do not depend on what else is installed.
     """
     library.logging.disable_progress_bar()
     with silent(library):
@@ -95,7 +94,6 @@ def transformers() -> Any:
 
 
 def chosen(choice: ModelChoice, finds: bool) -> Callable[[Any, Any, dict[str, Any]], Extractor]:
-    """What makes an extractor of a model; UsageError for a flag that says nothing to its kind."""
     if finds:
         refuse(choice, "is an object detector, whose regions are boxes", pool=choice.pool)
         most, threshold = choice.boxes or BOXES, choice.threshold or 0.0
@@ -105,7 +103,6 @@ def chosen(choice: ModelChoice, finds: bool) -> Callable[[Any, Any, dict[str, An
 
 
 def refuse(choice: ModelChoice, why: str, **flags: float | None) -> None:
-    """UsageError for the first of some flags that is given."""
     for name, value in flags.items():
         if value is not None:
             raise UsageError(f"--{name} {value}: {choice.model} {why}; leave that flag out")

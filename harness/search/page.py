@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from harness.board.cells import hours, safe, search_name
+from harness.board.cells import hours, search_name
 from harness.board.markup import template
+from harness.files import safe_name
 from harness.search.figures import BudgetComparison, Curves, StudyFigure, comparison, figure, label
 from harness.search.method_search import Spent, spent_on, superseding
 from harness.search.plan import COSTS
@@ -142,11 +143,11 @@ def search_page(studies: Sequence[StudyRecord], epochs: Curves) -> Page:
 
 
 def dataset_group(folder: str, studies: Sequence[StudyRecord], epochs: Curves) -> Group:
-    place = f"{folder}/{safe(studies[0].dataset)}"
+    place = f"{folder}/{safe_name(studies[0].dataset)}"
     sections = []
     for study in studies:
         own = {key: epochs[key] for trial in study.trials if (key := trial.notes.get("key", "")) in epochs}
-        sections.append(StudySection(study, own, studies, f"{place}/{safe(study.method)}.svg"))
+        sections.append(StudySection(study, own, studies, f"{place}/{safe_name(study.method)}.svg"))
     return Group(studies[0].dataset, sections, comparison(studies), f"{place}.svg")
 
 

@@ -13,7 +13,6 @@ from boards import HOSTILE, Page, html_tables, one_of, only_board, row
 from markdown_it import MarkdownIt
 from sample_results import folder_of, ranks_of, result_of, spec_of
 
-from harness.board.cells import safe
 from harness.board.evidence import Assessed, assessed
 from harness.board.forms import as_json, attachments, board_page, files, webpage
 from harness.board.row_page import facts, file_stem, method_page
@@ -22,6 +21,7 @@ from harness.config.project import Config
 from harness.config.registry import discover
 from harness.evaluation.records import RANKINGS, of_shortlists, ranking_arrays
 from harness.evaluation.shortlists import shortlists
+from harness.files import safe_name as safe
 from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
 

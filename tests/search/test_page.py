@@ -16,9 +16,9 @@ from boards import html_tables
 from markdown_it import MarkdownIt
 from tiny_project import Call, in_a_new_process
 
-from harness.board.cells import safe
 from harness.board.drawing import canvas
 from harness.config.sections import Scalar, Search, Tunable
+from harness.files import safe_name as safe
 from harness.search import plots
 from harness.search.figures import comparison, figure, label, place, steps, ticks
 from harness.search.optuna_study import Study, open_storage, read_studies
