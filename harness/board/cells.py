@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.board.evidence import Evidence
 from harness.board.published import beside
-from harness.board.standings import Board, Standing
+from harness.board.standings import SPENT, Board, Standing
 from harness.config.cards import MethodCard
 from harness.errors import StoreError
 from harness.evaluation.measures import title
@@ -40,34 +40,25 @@ def folder_name(board: Board) -> str:
 
 
 def search_name(campaign: str) -> str:
-    """The name of a search's page and of the folder of its figures."""
     return f"search-{safe_name(campaign)}"
 
 
 SETTINGS = "settings from"  # a column where any are from a search
-
-
+PUBLISHED = "published"  # a column where any paper's number compares
 HEADER = (
     *("#", "method", "n", "rsum", "95 %", "group"),
     *map(title, RECALLS),
     *("val rsum", "train pairs/s", "score pairs/s", "parameters", "notes"),
 )
-
-
-PUBLISHED = "published"  # a column where any paper's number compares
-
-
 LEFT = ("method", "rsum", "group", "notes", SETTINGS, PUBLISHED)
 
 
 def header(board: Board, methods: Methods) -> tuple[str, ...]:
-    """The columns of a board."""
     more = [SETTINGS] if board.is_searched else []
     return (*HEADER, *more, *([PUBLISHED] if compared(board, methods) else []))
 
 
 def rows(board: Board, evidence: Evidence, methods: Methods) -> list[list[str]]:
-    """The ranked rows as cells under `header`."""
     papers = compared(board, methods)
     more = [[papers.get(place, "")] if papers else [] for place in range(len(board.ranked))]
     return [[*cells(board, evidence, place), *paper] for place, paper in enumerate(more)]
@@ -84,7 +75,6 @@ def compared(board: Board, methods: Methods) -> dict[int, str]:
 
 
 def cells(board: Board, evidence: Evidence, place: int) -> list[str]:
-    """One ranked row, under the columns that every board has."""
     row = board.ranked[place]
     return [
         *(str(place + 1), label(row), str(row.n)),
@@ -101,7 +91,6 @@ def cells(board: Board, evidence: Evidence, place: int) -> list[str]:
 
 
 def pairs(board: Board, evidence: Evidence) -> list[list[str]]:
-    """Every two rows with ranks: by how much they differ, and how sure that is."""
     return [
         [
             *(label(board.ranked[one.first]), label(board.ranked[one.second])),
@@ -125,36 +114,30 @@ def published(board: Board, methods: Methods, place: int | None = None) -> list[
 
 
 def probability(value: float) -> str:
-    """To three decimals, never as zero."""
     return "–" if isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def rsum(row: Standing) -> str:
-    """Mean and standard deviation over seeds."""
     return tenths(row.means["rsum"]) + ("" if isnan(row.sd) else f" ± {tenths(row.sd)}")
 
 
 def origin(row: Standing) -> str:
-    """Where a row's settings are from, and what finding them has cost."""
     if not row.search:
         return "default"
-    trials, epochs, seconds, device = (row.search[name] for name in ("trials", "epochs", "seconds", "device_seconds"))
+    trials, epochs, seconds, device = (row.search[name] for name in SPENT)
     spent = f"{trials:.0f} trials, {epochs:.0f} epochs, {hours(seconds)} h, {hours(device)} device h"
     return f"search {row.campaign}: {spent}"
 
 
 def hours(seconds: float) -> str:
-    """Hours, to a hundredth."""
     return f"{seconds / 3600:.2f}"
 
 
 def label(row: Standing) -> str:
-    """A method's name, with what tells its recipes apart."""
     return f"{row.method} ({row.differs})" if row.differs else row.method
 
 
 def notes(board: Board, row: Standing) -> list[str]:
-    """Remarks that a reader must know before comparing a row."""
     lines = ["n = 1"] if row.n == 1 else []
     lines += [row.remark] if row.remark else []
     lines += ["uncommitted changes"] if row.dirty else []
@@ -167,7 +150,6 @@ def notes(board: Board, row: Standing) -> list[str]:
 
 
 def tenths(value: float) -> str:
-    """A number to one decimal."""
     return "–" if isnan(value) else f"{value:.1f}"
 
 
@@ -177,5 +159,4 @@ def rate(value: float) -> str:
 
 
 def millions(value: float) -> str:
-    """A count in millions."""
     return "–" if isnan(value) else f"{value / 1e6:.2f} M"

@@ -7,27 +7,15 @@ from math import isfinite
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from harness.board import drawing
 from harness.board.cells import label, rsum
-from harness.board.drawing import (
-    BESIDE,
-    BLUE,
-    SIZE,
-    Point,
-    compare_ratios,
-    count_whole,
-    label_ends,
-    label_points,
-    look,
-    measured,
-    shortened,
-)
 from harness.board.evidence import Assessed, LearningCurve
 from harness.board.standings import Board, Standing
 from harness.evaluation.queries import LONGEST
 from harness.evaluation.ranks import DIRECTIONS
 
 if TYPE_CHECKING:
-    from harness.board.drawing import Axes, Figure
+    from harness.board.drawing import Axes, Figure, Point
 
 NAME = 110.0  # points of a name, at most
 MOST = 8  # rows that are drawn as lines
@@ -37,20 +25,19 @@ SPEED = "score_pairs_per_second"
 
 
 def intervals(figure: Figure, one: Assessed) -> None:
-    """Draw every ranked row with its interval, its mean and its seeds, and its numbers beside them."""
     board, evidence = one
     axes = figure.subplots()
     places = range(len(board.ranked))
     known = [(place, *evidence.intervals[place]) for place in places if place in evidence.intervals]
     if known:
         heights, lows, highs = zip(*known, strict=True)
-        axes.hlines(heights, lows, highs, color=BLUE, alpha=0.6, lw=8, label="95 % interval")
+        axes.hlines(heights, lows, highs, color=drawing.BLUE, alpha=0.6, lw=8, label="95 % interval")
     means = [row.means["rsum"] for row in board.ranked]
-    axes.plot(means, places, "o", color=BLUE, ms=6, mew=0, label="mean over seeds")
+    axes.plot(means, places, "o", color=drawing.BLUE, ms=6, mew=0, label="mean over seeds")
     seeds = [(trial["rsum"], place + 0.32) for place in places for trial in board.ranked[place].trials]
     if len(seeds) > len(places):
-        axes.plot(*zip(*seeds, strict=True), "o", color=BLUE, ms=2.6, mew=0, label="one seed")
-    axes.set_yticks(places, [short(row) for row in board.ranked], fontsize=SIZE)
+        axes.plot(*zip(*seeds, strict=True), "o", color=drawing.BLUE, ms=2.6, mew=0, label="one seed")
+    axes.set_yticks(places, [short(row) for row in board.ranked], fontsize=drawing.SIZE)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(places) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
@@ -58,19 +45,19 @@ def intervals(figure: Figure, one: Assessed) -> None:
     axes.set_xlabel("rsum", loc="right")
     texts = [rsum(row) for row in board.ranked]
     column(axes, 6, texts)
-    column(axes, 16 + max(measured(text, 8) for text in texts), [evidence.letters.get(place, "") for place in places])
+    width = max(drawing.measured(text, 8) for text in texts)
+    column(axes, 16 + width, [evidence.letters.get(place, "") for place in places])
     figure.legend(loc="outside lower left", ncols=3)
 
 
 def column(axes: Axes, right: float, texts: Sequence[str]) -> None:
     """Write a text for every row, so many points right of the axes."""
     for place, text in enumerate(texts):
-        axes.annotate(text, (1, place), (right, 0), xycoords=axes.get_yaxis_transform(), fontsize=8, **BESIDE)
+        axes.annotate(text, (1, place), (right, 0), xycoords=axes.get_yaxis_transform(), fontsize=8, **drawing.BESIDE)
 
 
 def short(row: Standing) -> str:
-    """A name that fits beside a mark."""
-    return shortened(label(row), NAME)
+    return drawing.shortened(label(row), NAME)
 
 
 def comparable(board: Board) -> dict[int, Standing]:
@@ -86,7 +73,6 @@ def excuse(row: Standing) -> str:
 
 
 def point_of(row: Standing) -> Point:
-    """Throughput and rsum."""
     return row.means[SPEED], row.means["rsum"]
 
 
@@ -100,19 +86,18 @@ def tradeoff(figure: Figure, board: Board) -> None:
         if points:
             fronts.append(steps([points[best] for best in front(points)]))
             compared(axes, points, fronts[-1], place)
-    compare_ratios(axes, [row.means[SPEED] for row in rows.values()])
+    drawing.compare_ratios(axes, [row.means[SPEED] for row in rows.values()])
     axes.margins(y=0.12)
     axes.set_xlabel("score pairs/s", loc="right")
     axes.set_ylabel("rsum")
     if len(board.machines) > 1:
         figure.legend(loc="outside lower left", ncols=4)
     names = [(short(row), str(place + 1)) for place, row in rows.items()]
-    label_points(axes, [point_of(row) for row in rows.values()], names, fronts)
+    drawing.label_points(axes, [point_of(row) for row in rows.values()], names, fronts)
 
 
 def compared(axes: Axes, points: Sequence[Point], path: Sequence[Point], machine: int) -> None:
-    """Draw the rows of one machine and the path along its front."""
-    style = look(machine) | {"ms": 7, "mew": 1.4, "ls": "none"}
+    style = drawing.look(machine) | {"ms": 7, "mew": 1.4, "ls": "none"}
     axes.plot(*zip(*path, strict=True), color=style["color"], lw=1.6)
     best = [points[place] for place in front(points)]
     others = [point for point in points if point not in best]
@@ -137,7 +122,6 @@ def front(points: Sequence[Point]) -> list[int]:
 
 
 def recall(figure: Figure, one: Assessed) -> None:
-    """Draw R@K of the leading rows, a panel per direction."""
     board, evidence = one
     places = leading(evidence.profiles)
     panels = figure.subplots(1, len(DIRECTIONS), sharey=True)
@@ -146,7 +130,7 @@ def recall(figure: Figure, one: Assessed) -> None:
         for place in places:
             marks = [k - 1 for k in MARKED]
             values = evidence.profiles[place][way]
-            axes.plot(range(1, LONGEST + 1), values, lw=1.6, ms=4, markevery=marks, **look(place))
+            axes.plot(range(1, LONGEST + 1), values, lw=1.6, ms=4, markevery=marks, **drawing.look(place))
         axes.set_xticks(MARKED, [str(k) for k in MARKED])
         axes.minorticks_off()
         axes.set_title(DIRECTIONS[way])
@@ -158,7 +142,6 @@ def recall(figure: Figure, one: Assessed) -> None:
 
 
 def learning(figure: Figure, one: Assessed, places: Sequence[int]) -> None:
-    """Draw the learning curves of some rows, with their names."""
     axes = figure.subplots()
     curves(axes, one, places)
     ends = [mean_curve(one.evidence.curves[place])[-1] for place in places]
@@ -168,7 +151,7 @@ def learning(figure: Figure, one: Assessed, places: Sequence[int]) -> None:
 def curves(axes: Axes, one: Assessed, places: Sequence[int]) -> None:
     """Draw learning curves: of each row the mean over seeds, as far as all of them go, and each seed."""
     for place in places:
-        seeds, style = one.evidence.curves[place], look(place)
+        seeds, style = one.evidence.curves[place], drawing.look(place)
         for curve in seeds if len(seeds) > 1 else ():
             axes.plot(*zip(*curve.points, strict=True), color=style["color"], lw=0.9, alpha=0.45)
         mean = mean_curve(seeds)
@@ -177,7 +160,7 @@ def curves(axes: Axes, one: Assessed, places: Sequence[int]) -> None:
     epochs = {epoch for place in places for curve in one.evidence.curves[place] for epoch, _ in curve.points}
     if len(epochs) == 1:
         axes.set_xlim(0, 2 * max(epochs))
-    count_whole(axes.xaxis)
+    drawing.count_whole(axes.xaxis)
     axes.set_xlabel("epoch", loc="right")
     axes.set_ylabel("val rsum")
 
@@ -190,10 +173,9 @@ def mean_curve(seeds: Sequence[LearningCurve]) -> list[Point]:
 
 
 def name_lines(axes: Axes, board: Board, places: Sequence[int], ends: Sequence[Point]) -> None:
-    """Write the names of rows at the ends of their lines."""
-    label_ends(axes, ends, [short(board.ranked[place]) for place in places], [look(place)["color"] for place in places])
+    names = [short(board.ranked[place]) for place in places]
+    drawing.label_ends(axes, ends, names, [drawing.look(place)["color"] for place in places])
 
 
 def leading(known: Mapping[int, object]) -> list[int]:
-    """The rows that are drawn as lines: those of the first few that can be."""
     return [place for place in sorted(known) if place < MOST]

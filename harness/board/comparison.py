@@ -32,8 +32,6 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides on the same queries."""
-
     board: str  # dataset/protocol
     sides: tuple[Side, Side]
     means: tuple[tuple[float, ...], tuple[float, ...]]  # of HEADLINE
@@ -44,12 +42,10 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Of rsum."""
         return self.means[0][-1] - self.means[1][-1]
 
     @property
     def verdict(self) -> str:
-        """In words."""
         which = "runs" if self.runs_only else "methods"
         if isnan(self.p):
             return "cannot be told: neither row has several seeds; give two runs to compare these models alone"
@@ -61,11 +57,7 @@ class Comparison:
 
 
 def comparisons(frame: pandas.DataFrame, boards: Sequence[Board], names: Sequence[str], load: Load) -> list[Comparison]:
-    """Two rows on every board that has both, or two runs.
-
-    UsageError for a name that is neither a ranked row nor a run, and for runs that cannot be compared; DataError where
-    the store has no ranks of them.
-    """
+    """Two rows on every board that has both, or two runs; UsageError for other names, DataError for lost ranks."""
     runs = [run for name in names if (run := run_of(frame, name))]
     if len(runs) == len(names):
         check_same(runs)
@@ -80,7 +72,6 @@ def comparisons(frame: pandas.DataFrame, boards: Sequence[Board], names: Sequenc
 
 
 def compared(board: str, sides: Sequence[Side], load: Load, runs_only: bool) -> Comparison:
-    """Two sides whose ranks the store has."""
     rows = [loaded(side, load) for side in sides]
     (difference,) = differences(rows, retrained=not runs_only)
     sums = resampled(rows)
@@ -91,7 +82,6 @@ def compared(board: str, sides: Sequence[Side], load: Load, runs_only: bool) -> 
 
 
 def loaded(side: Side, load: Load) -> list[Hits]:
-    """The ranks of a side's runs."""
     hits = [own for run in side.runs if (own := load(run))]
     if len(hits) < len(side.runs):
         raise DataError(f"the tracking store has no usable ranks of {side.name}; run it again with --force")

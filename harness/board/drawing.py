@@ -1,7 +1,6 @@
-"""Matplotlib as every picture here uses it: one style for light and dark pages, labels that cover nothing, fixed bytes.
+"""Matplotlib as every picture here uses it: legible on light and dark pages, labels that cover nothing, fixed bytes.
 
-The ground is transparent and no ink is black or white, so a picture is legible on a white page and on a dark one. Text
-stays text, measured in the font that matplotlib brings; no clock, locale, or settings of the machine has a say.
+Text stays text, measured in the font that matplotlib brings; no clock, locale or setting of the machine has a say.
 """
 
 from __future__ import annotations
@@ -93,7 +92,6 @@ def look(place: int) -> dict[str, Any]:
 
 
 def add_lines(axes: Axes, paths: Sequence[Sequence[Point]], **style: Any) -> None:
-    """Draw many lines as one collection, which keeps files small."""
     from matplotlib.collections import LineCollection
 
     axes.add_collection(LineCollection(paths, **style))
@@ -101,7 +99,6 @@ def add_lines(axes: Axes, paths: Sequence[Sequence[Point]], **style: Any) -> Non
 
 
 def add_box(axes: Axes, box: Extent, **style: Any) -> None:
-    """Draw a rectangle between two corners."""
     from matplotlib.patches import Rectangle
 
     low_x, low_y, high_x, high_y = box
@@ -109,7 +106,6 @@ def add_box(axes: Axes, box: Extent, **style: Any) -> None:
 
 
 def count_whole(axis: Axis) -> None:
-    """Set ticks at few whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
@@ -138,17 +134,13 @@ def round_ratios(low: float, high: float) -> list[float]:
 
 
 def thousands(number: float) -> str:
-    """A number of a tick, from a million on in millions."""
     return f"{number / 1e6:,.6g} M" if number >= 1e6 else f"{number:,.6g}"
 
 
 def label_points(
     axes: Axes, points: Sequence[Point], names: Sequence[Sequence[str]], paths: Sequence[Sequence[Point]] = ()
 ) -> None:
-    """Write beside each point the first of its names that covers no point, no path and no other name.
-
-    Paths run along the axes. Where there is room for none, the last one is taken.
-    """
+    """Write beside each point the first of its names that covers no point, path or name; the last where none fits."""
     settle(axes)
     spots = axes.transData.transform(points)
     taken: list[Extent] = [(x - AROUND, y - AROUND, x + AROUND, y + AROUND) for x, y in spots]
@@ -177,12 +169,10 @@ def unoccupied(options: Iterable[Extent], taken: Sequence[Extent], frame: Extent
 
 
 def is_within(one: Extent, frame: Extent) -> bool:
-    """Whether an extent lies in a frame."""
     return one[0] >= frame[0] and one[1] >= frame[1] and one[2] <= frame[2] and one[3] <= frame[3]
 
 
 def cover(one: Extent, two: Extent) -> bool:
-    """Whether two extents have a part in common."""
     return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
 
 

@@ -28,8 +28,6 @@ Ends = tuple[float, float]
 
 
 class LearningCurve(NamedTuple):
-    """Val rsum of one run, epoch by epoch."""
-
     seed: int
     points: tuple[tuple[int, float], ...]  # epoch, val rsum
 
@@ -60,15 +58,11 @@ class Evidence:
 
 
 class Assessed(NamedTuple):
-    """A board, and how sure it can be."""
-
     board: Board
     evidence: Evidence
 
 
 class RowEvidence(NamedTuple):
-    """What the ranks of a row's runs say, each file read once."""
-
     hits: Sequence[Hits]  # of each run
     profile: Floats
     lists: Mapping[str, float]
@@ -76,12 +70,10 @@ class RowEvidence(NamedTuple):
 
 
 def assessed(frame: pandas.DataFrame, methods: Mapping[str, MethodCard], read: Read) -> list[Assessed]:
-    """The boards of a frame with what the files of their runs say."""
     return [Assessed(board, evidence(board, read)) for board in boards_of(frame, methods)]
 
 
 def evidence(board: Board, read: Read) -> Evidence:
-    """Intervals of a board's ranked rows, which of them differ significantly, and what else the store says of them."""
     runs = {place: own for place, row in enumerate(board.ranked) if (own := row_evidence(row, read))}
     rows = comparable({place: row.hits for place, row in runs.items()})
     lost = frozenset({*range(len(board.ranked))} - rows.keys())
@@ -122,23 +114,15 @@ def row_evidence(row: Standing, read: Read) -> RowEvidence | None:
             return None
         ranks.append(own)
     runs = [{direction: queries(own, direction) for direction in DIRECTIONS} for own in ranks]
-    profiles = np.mean([[profile(run[direction]) for direction in DIRECTIONS] for run in runs], axis=0)
-    same = all(
-        np.array_equal(run[direction].numbers, runs[0][direction].numbers) for run in runs for direction in DIRECTIONS
-    )
-    is_measured = all(trial.get(LISTED) is not None for trial in row.trials)
+    first = runs[0]
+    same = all(np.array_equal(run[way].numbers, first[way].numbers) for run in runs for way in DIRECTIONS)
+    each = [] if all(trial.get(LISTED) is not None for trial in row.trials) else [lists(own) for own in ranks]
     return RowEvidence(
         hits=[hits_of(own) for own in ranks],
-        profile=profiles,
-        lists={} if is_measured else mean_lists(ranks),
+        profile=np.mean([[profile(run[direction]) for direction in DIRECTIONS] for run in runs], axis=0),
+        lists={name: float(np.mean([one[name] for one in each])) for name in each[0]} if each else {},
         hardest=hardest(runs, ranks[0], artifacts.rankings(read, row.runs[0])) if same else None,
     )
-
-
-def mean_lists(runs: Sequence[TrialRanks]) -> dict[str, float]:
-    """mAP@R, R-precision and nDCG, the mean over runs."""
-    each = [lists(ranks) for ranks in runs]
-    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
 
 
 def curves_of(row: Standing, read: Read) -> tuple[LearningCurve, ...]:

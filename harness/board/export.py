@@ -28,8 +28,6 @@ DIGITS = 8  # of a fingerprint within a file's name
 
 @dataclass(frozen=True)
 class Written:
-    """The files of an export, and a note on each run that could not be written."""
-
     files: tuple[Path, ...]
     runs: int
     notes: tuple[str, ...]
@@ -46,10 +44,7 @@ def within(frame: pandas.DataFrame, dataset: str, protocol: str) -> pandas.DataF
 
 
 def chosen(frame: pandas.DataFrame, boards: Sequence[Board], names: Sequence[str]) -> list[Trial]:
-    """The finished trials of rows of the boards or of ids of runs, each once; those of all ranked rows for no names.
-
-    UsageError for a name that is neither; DataError where nothing is ranked.
-    """
+    """The finished trials of rows or run ids, each once, of all ranked rows for no names; DataError where none is."""
     ids = [run for name in names for run in named(frame, boards, name)]
     if not names:
         ids = [run for board in boards for row in board.ranked for run in row.runs]
@@ -60,7 +55,6 @@ def chosen(frame: pandas.DataFrame, boards: Sequence[Board], names: Sequence[str
 
 
 def named(frame: pandas.DataFrame, boards: Sequence[Board], name: str) -> Sequence[str]:
-    """The ids of the runs that a name means: one run, or a row on every board that has it."""
     if run := run_of(frame, name):
         return [run["run_id"]]
     rows = [side for board in boards if (side := row_of(board, name))]
@@ -70,11 +64,7 @@ def named(frame: pandas.DataFrame, boards: Sequence[Board], name: str) -> Sequen
 
 
 def written(trials: Sequence[Trial], store: ResultStore, form: str, folder: Path) -> Written:
-    """Write what the store has of some trials.
-
-    DataError where it has nothing of any of them that this form could hold, StoreError where the folder cannot be
-    written.
-    """
+    """Write what the store has of some trials; DataError where it has nothing, StoreError for a bad folder."""
     runs = Available(trials, store, form)
     try:
         files = write_trec(runs, folder) if form == TREC else write_tables(runs, folder, form)
@@ -117,7 +107,6 @@ def lacking(ranks: TrialRanks | None, rankings: TrialRankings | None, form: str)
 
 
 def run_with(trial: Trial, ranks: TrialRanks, rankings: TrialRankings | None) -> StoredRun:
-    """A trial with what the store has kept of it."""
     names = ("key", "method", "recipe", "seed", "dataset", "protocol")
     limit = f"-first{trial['limit']}" if trial["limit"] else ""
     data = f"v{trial['protocol_version']}-{trial['data_fingerprint'][:DIGITS]}{limit}"

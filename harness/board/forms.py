@@ -10,7 +10,7 @@ from dataclasses import asdict
 from math import isnan
 from typing import Any
 
-from harness.board.cells import LEFT, file_name, folder_name, header, label, notes, pairs, published, rows
+from harness.board.cells import LEFT, Methods, file_name, folder_name, header, label, notes, pairs, published, rows
 from harness.board.charts import SPEED
 from harness.board.evidence import Assessed, Evidence
 from harness.board.markup import markup, template, tex_escaped
@@ -19,13 +19,11 @@ from harness.board.published import beside
 from harness.board.row_page import SEEDS, curve_name, facts, file_stem, method_page
 from harness.board.standings import SECTIONS, Standing
 from harness.board.tables import all_measures, grid, more_measures
-from harness.config.cards import MethodCard
 from harness.errors import ConfigError
 from harness.evaluation.measures import title
 from harness.evaluation.ranks import DIRECTIONS
 from harness.trial.results import RECALLS
 
-Methods = Mapping[str, MethodCard]
 ASIDE = ("val rsum", "parameters", "notes", "score pairs/s")  # columns that a paper has no room for
 SUFFIXES = {"latex": "tex"}
 MEASURES = {
@@ -61,7 +59,6 @@ def as_csv(one: Assessed, methods: Methods) -> str:
 
 
 def as_json(one: Assessed, methods: Methods) -> str:
-    """All of a board: rows with their statistics and trials, and the differences of rows."""
     board, evidence = one
     facts = ("dataset", "protocol", "version", "data", "gallery")
     ranked = [label(row) for row in board.ranked]
@@ -80,7 +77,6 @@ def as_json(one: Assessed, methods: Methods) -> str:
 
 
 def as_latex(one: Assessed, methods: Methods) -> str:
-    """The ranked rows as a booktabs table, and what its columns mean."""
     board, evidence = one
     names = header(board, methods)
     shown = [place for place, name in enumerate(names) if name not in ASIDE]
@@ -90,7 +86,6 @@ def as_latex(one: Assessed, methods: Methods) -> str:
 
 
 def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
-    """Every row with where it stands."""
     board, evidence = one
     for section in SECTIONS:
         for place, row in enumerate(getattr(board, section)):
@@ -102,7 +97,6 @@ def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
 
 
 def _measured(evidence: Evidence, about: Mapping[str, Any], row: Standing) -> dict[str, Any]:
-    """The measures of a row, their intervals, R@1 to R@100 and learning curves, where it is ranked and has them."""
     if about["section"] != "ranked":
         return {"measures": all_measures(row, {})}
     place = about["place"] - 1
@@ -126,17 +120,13 @@ def _plain(value: Any) -> Any:
 
 
 def board_page(one: Assessed, methods: Methods) -> str:
-    """A board as markdown."""
     board, evidence = one
     folder = folder_name(board)
     made = template("board.md.j2").render(
         **{"board": board, "evidence": evidence, "methods": methods, "left": LEFT},
         **{"header": header(board, methods), "rows": rows(board, evidence, methods), "pairs": pairs(board, evidence)},
-        **{
-            "published": published(board, methods),
-            "measures": more_measures(board, evidence.lists),
-            "grid": grid(board),
-        },
+        **{"published": published(board, methods), "measures": more_measures(board, evidence.lists)},
+        grid=grid(board),
         plots={f"{folder}/{plot.file}": plot for plot in plots(one) if plot.paint},
         pages=[f"{folder}/{file_stem(board, place)}.md" for place in range(len(board.ranked))],
     )
@@ -156,8 +146,7 @@ def attachments(one: Assessed, methods: Methods) -> Iterator[tuple[str, bytes]]:
             yield f"{folder}/{curve_name(stem)}", row_curve(one, place).svg()
 
 
-def webpage(one: Assessed, methods: Mapping[str, MethodCard]) -> str:
-    """A board as HTML."""
+def webpage(one: Assessed, methods: Methods) -> str:
     board, evidence = one
     made = markup("board.html.j2").render(
         **{"board": board, "evidence": evidence, "header": header(board, methods), "left": LEFT},
@@ -169,7 +158,7 @@ def webpage(one: Assessed, methods: Mapping[str, MethodCard]) -> str:
     return str(made)
 
 
-def sortable(one: Assessed, methods: Mapping[str, MethodCard]) -> list[list[tuple[str, float | None]]]:
+def sortable(one: Assessed, methods: Methods) -> list[list[tuple[str, float | None]]]:
     """The ranked rows as cells, with numbers in full; an interval counts as its lower end."""
     board, evidence = one
     found = []
@@ -182,10 +171,5 @@ def sortable(one: Assessed, methods: Mapping[str, MethodCard]) -> list[list[tupl
     return found
 
 
-FORMS: dict[str, Callable[[Assessed, Methods], str]] = {
-    "md": board_page,
-    "csv": as_csv,
-    "json": as_json,
-    "latex": as_latex,
-    "html": webpage,
-}
+Form = Callable[[Assessed, Methods], str]
+FORMS: dict[str, Form] = {"md": board_page, "csv": as_csv, "json": as_json, "latex": as_latex, "html": webpage}

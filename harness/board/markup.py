@@ -38,7 +38,6 @@ def readable(value: Any) -> Any:
 
 
 def tex(value: Any) -> Any:
-    """Text as LaTeX sets it unchanged."""
     if not isinstance(value, str):
         return value
     return "".join(TEX.get(mark, mark) for mark in " ".join(value.split()))
@@ -83,6 +82,5 @@ def environment(finalize: Callable[[Any], Any], **options: Any) -> Environment:
     settings: dict[str, Any] = {"finalize": finalize, "undefined": StrictUndefined, "autoescape": False}
     settings |= {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     made = Environment(loader=FileSystemLoader(TEMPLATES), **settings | options)
-    filters: dict[str, Any] = {"short": lambda text: text[:SHORT], "label": label, "tenths": tenths}
-    made.filters |= filters
+    made.filters.update(short=lambda text: text[:SHORT], label=label, tenths=tenths)
     return made

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.board import charts
 from harness.board.cells import label, rate, rsum, tenths
-from harness.board.charts import (
-    MARKED,
-    MOST,
-    SPEED,
-    comparable,
-    curves,
-    excuse,
-    intervals,
-    leading,
-    learning,
-    mean_curve,
-    recall,
-    tradeoff,
-)
 from harness.board.drawing import canvas, svg
 from harness.board.evidence import Assessed, Evidence, LearningCurve
 from harness.board.standings import Board, Standing
@@ -46,8 +33,6 @@ Paint = Callable[["Figure"], None]
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture that a board can have, and what is said of it."""
-
     file: str
     heading: str
     title: str
@@ -57,7 +42,6 @@ class Plot:
     height: float = TALL
 
     def svg(self) -> bytes:
-        """The picture."""
         assert self.paint is not None
         with canvas(WIDTH, self.height) as figure:
             self.paint(figure)
@@ -65,7 +49,6 @@ class Plot:
 
     @property
     def uri(self) -> str:
-        """The picture as the address of itself."""
         return f"data:image/svg+xml;base64,{base64.b64encode(self.svg()).decode()}"
 
 
@@ -82,71 +65,62 @@ def drawn(one: Assessed) -> dict[str, bytes]:
 
 
 def interval_plot(one: Assessed) -> Plot:
-    """The rsum of every ranked row, best on top."""
     board, evidence = one
-    numbers = [interval_text(row, evidence, place) for place, row in enumerate(board.ranked)]
+    numbers = tuple(interval_text(row, evidence, place) for place, row in enumerate(board.ranked))
     height = AROUND + LINE * len(board.ranked)
     title = f"rsum, {place_of(board)}"
-    return Plot("rsum.svg", ORDER, title, INTERVALS, tuple(numbers), lambda figure: intervals(figure, one), height)
+    return Plot("rsum.svg", ORDER, title, INTERVALS, numbers, lambda figure: charts.intervals(figure, one), height)
 
 
 def interval_text(row: Standing, evidence: Evidence, place: int) -> str:
-    """A row's rsum in words."""
     ends = evidence.intervals.get(place)
     return f"{summary(row)}, 95 % {tenths(ends[0])} to {tenths(ends[1])}" if ends else summary(row)
 
 
 def summary(row: Standing) -> str:
-    """A row with its rsum, in words."""
     return f"{label(row)}: rsum {rsum(row)}, n = {row.n}"
 
 
 def tradeoff_plot(board: Board) -> Plot:
-    """Accuracy against throughput, of the rows that have that of one machine."""
-    rows = comparable(board)
-    missing = "; ".join(f"{label(row)} ({excuse(row)})" for row in board.ranked if excuse(row))
+    rows = charts.comparable(board)
+    missing = "; ".join(f"{label(row)} ({charts.excuse(row)})" for row in board.ranked if charts.excuse(row))
     title = f"rsum against throughput, {place_of(board)}"
     if not rows:
         return Plot("tradeoff.svg", COST, title, noted(NO_SPEED, missing))
     numbers = tuple(tradeoff_text(board, row) for row in rows.values())
     note = noted(TRADEOFF, missing)
-    return Plot("tradeoff.svg", COST, title, note, numbers, lambda figure: tradeoff(figure, board))
+    return Plot("tradeoff.svg", COST, title, note, numbers, lambda figure: charts.tradeoff(figure, board))
 
 
 def tradeoff_text(board: Board, row: Standing) -> str:
-    """A row's rsum and throughput in words."""
     machine = f", machine {board.machines.index(row.machines[0]) + 1}" if len(board.machines) > 1 else ""
-    return f"{summary(row)}, {rate(row.means[SPEED])} pairs/s{machine}"
+    return f"{summary(row)}, {rate(row.means[charts.SPEED])} pairs/s{machine}"
 
 
 def recall_plot(one: Assessed) -> Plot:
-    """R@1 to R@100 of the leading rows, both directions."""
     board, evidence = one
-    places, title = leading(evidence.profiles), f"R@K, {place_of(board)}"
+    places, title = charts.leading(evidence.profiles), f"R@K, {place_of(board)}"
     if not places:
         return Plot("recall.svg", DEPTH, title, NO_RANKS)
     numbers = tuple(recall_text(one, place, way) for place in places for way in range(len(DIRECTIONS)))
     note = noted(RECALL, left_out(board, evidence.profiles, "usable ranks"))
-    return Plot("recall.svg", DEPTH, title, note, numbers, lambda figure: recall(figure, one))
+    return Plot("recall.svg", DEPTH, title, note, numbers, lambda figure: charts.recall(figure, one))
 
 
 def recall_text(one: Assessed, place: int, way: int) -> str:
-    """A row's R@K of one direction in words."""
     values = one.evidence.profiles[place][way]
-    return f"{label(one.board.ranked[place])}, {DIRECTIONS[way]}: " + ", ".join(
-        f"R@{k} {values[k - 1]:.1f}" for k in MARKED
-    )
+    texts = ", ".join(f"R@{k} {values[k - 1]:.1f}" for k in charts.MARKED)
+    return f"{label(one.board.ranked[place])}, {DIRECTIONS[way]}: {texts}"
 
 
 def learning_plot(one: Assessed) -> Plot:
-    """The val rsum of the leading rows by epoch."""
     board, evidence = one
-    places, title = leading(evidence.curves), f"Learning curves, {place_of(board)}"
+    places, title = charts.leading(evidence.curves), f"Learning curves, {place_of(board)}"
     if not places:
         return Plot("curves.svg", TRAINING, title, NO_EPOCHS)
     numbers = tuple(learning_text(label(board.ranked[place]), evidence.curves[place]) for place in places)
     note = noted(LEARNING, left_out(board, evidence.curves, "epochs"))
-    return Plot("curves.svg", TRAINING, title, note, numbers, lambda figure: learning(figure, one, places))
+    return Plot("curves.svg", TRAINING, title, note, numbers, lambda figure: charts.learning(figure, one, places))
 
 
 def row_curve(one: Assessed, place: int) -> Plot:
@@ -155,40 +129,29 @@ def row_curve(one: Assessed, place: int) -> Plot:
     name = label(board.ranked[place])
     title = f"Learning curve of {name}, {place_of(board)}"
     numbers = (learning_text(name, evidence.curves[place]),)
-    return Plot("curve.svg", TRAINING, title, LEARNING, numbers, lambda figure: curves(figure.subplots(), one, [place]))
+
+    def paint(figure: Figure) -> None:
+        charts.curves(figure.subplots(), one, [place])
+
+    return Plot("curve.svg", TRAINING, title, LEARNING, numbers, paint)
 
 
 def learning_text(name: str, seeds: Sequence[LearningCurve]) -> str:
-    """The best epoch of a row's learning curve in words."""
-    best, epoch = max((value, -epoch) for epoch, value in mean_curve(seeds))
+    best, epoch = max((value, -epoch) for epoch, value in charts.mean_curve(seeds))
     of = f", mean of {len(seeds)} seeds" if len(seeds) > 1 else ""
     return f"{name}: val rsum {tenths(best)} after epoch {-epoch:.0f}, its best{of}"
 
 
 def left_out(board: Board, known: Mapping[int, object], what: str) -> str:
     """Which rows are not drawn, and why."""
-    return "; ".join(reasons(board, known, what))
-
-
-def reasons(board: Board, known: Mapping[int, object], what: str) -> Iterator[str]:
-    """Each row that is not drawn, and why."""
-    for place, row in enumerate(board.ranked[:MOST]):
-        if place not in known:
-            yield f"{label(row)} ({'not trained' if is_untrained(row) else f'no {what} in the store'})"
-    if len(board.ranked) > MOST:
-        yield f"rows after the first {MOST}"
-
-
-def is_untrained(row: Standing) -> bool:
-    """Whether a row has no epochs because its method has nothing to train."""
-    return all(trial.get("epochs") == 0 for trial in row.trials)
+    rows = [row for place, row in enumerate(board.ranked[: charts.MOST]) if place not in known]
+    reasons = [f"{label(row)} ({'not trained' if row.is_untrained else f'no {what} in the store'})" for row in rows]
+    return "; ".join([*reasons, *([f"rows after the first {charts.MOST}"] * (len(board.ranked) > charts.MOST))])
 
 
 def noted(text: str, missing: str) -> str:
-    """What is drawn, and what is not."""
     return f"{text} Left out: {missing}." if missing else text
 
 
 def place_of(board: Board) -> str:
-    """Which board a plot is of."""
     return f"{board.dataset}, protocol {board.protocol}"

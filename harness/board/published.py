@@ -15,8 +15,6 @@ ROUNDING = 0.3  # six printed recalls, each rounded to a tenth
 
 @dataclass(frozen=True)
 class Beside:
-    """A ranked row and a number of its method's paper."""
-
     place: int  # of the row, from 0
     reported: Reported
     rsum: float  # ours
@@ -29,7 +27,6 @@ class Beside:
 
     @property
     def verdict(self) -> str:
-        """Whether the row reproduces the number."""
         if self.reported.apart:
             return f"not comparable: {self.reported.apart}"
         if isnan(self.noise):

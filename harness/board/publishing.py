@@ -18,34 +18,27 @@ Boards = Collection[tuple[str, str]]  # (dataset, protocol)
 
 @dataclass(frozen=True)
 class Published:
-    """What was written, and the boards that were."""
-
     files: tuple[Path, ...] = ()
     changed: frozenset[Path] = frozenset()
     boards: tuple[Assessed, ...] = ()
 
     def __add__(self, other: Published) -> Published:
-        """Both."""
         return Published(self.files + other.files, self.changed | other.changed, self.boards + other.boards)
 
 
 def publish(
     store: ResultStore, registry: Registry, folder: Path, only: Boards | None = None, chosen: Sequence[str] = ("md",)
 ) -> Published:
-    """Write every board of the store, or those in `only`; a file that is the same already is left alone.
-
-    Told are the boards' own files; one counts as changed where only what lies beside it was.
-    """
-    found = boards_of_store(store, registry, only)
-    files = forms.files(found, registry.methods, chosen)
-    changed = _write(files, folder)
+    """Write the store's boards and report their own files, changed where one was or what lies beside it."""
+    boards = boards_of_store(store, registry, only)
+    files = forms.files(boards, registry.methods, chosen)
+    changed = written(files, folder).changed
     own = tuple(folder / name for name in files if "/" not in name)
     beside = {file.parent.with_name(f"{file.parent.name}.md") for file in changed if file.parent != folder}
-    return Published(own, changed | beside, tuple(found))
+    return Published(own, changed | beside, tuple(boards))
 
 
 def boards_of_store(store: ResultStore, registry: Registry, only: Boards | None = None) -> list[Assessed]:
-    """The boards of a store, or those in `only`, with what the ranks of their runs say."""
     frame = store.frame()
     if only is not None:
         frame = frame[[board in only for board in zip(frame["dataset"], frame["protocol"], strict=True)]]
@@ -54,7 +47,8 @@ def boards_of_store(store: ResultStore, registry: Registry, only: Boards | None 
 
 def written(files: Mapping[str, bytes], folder: Path) -> Published:
     """Write files by name; those that are the same already are left alone."""
-    return Published(tuple(folder / name for name in files), _write(files, folder))
+    changed = {name: data for name, data in files.items() if not _is(folder / name, data)}
+    return Published(tuple(folder / name for name in files), frozenset(cells.write(changed, folder)))
 
 
 def outdated(files: Mapping[str, bytes], folder: Path) -> Iterator[str]:
@@ -70,12 +64,6 @@ def outdated(files: Mapping[str, bytes], folder: Path) -> Iterator[str]:
         else:
             old, new = (text.decode(errors="replace").splitlines() for text in (file.read_bytes(), data))
             yield from unified_diff(old, new, f"{file}, as it is", f"{file}, from the store", n=1, lineterm="")
-
-
-def _write(files: Mapping[str, bytes], folder: Path) -> frozenset[Path]:
-    """Write those that are not the same already."""
-    changed = {name: data for name, data in files.items() if not _is(folder / name, data)}
-    return frozenset(cells.write(changed, folder))
 
 
 def _is(file: Path, data: bytes) -> bool:

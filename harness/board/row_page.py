@@ -24,12 +24,8 @@ from harness.trial.results import RECALLS
 
 DIGITS = 8  # of a recipe, in a file's name
 LONGEST = 40  # characters of a method in a file's name
-SEEDS = (
-    *("seed", "rsum", *map(title, RECALLS), "val rsum", "best epoch", "epochs"),
-    *("trial", "run"),
-)
-Format = Callable[[float], str]
-COSTS: tuple[tuple[str, str, Format], ...] = (
+SEEDS = ("seed", "rsum", *map(title, RECALLS), "val rsum", "best epoch", "epochs", "trial", "run")
+COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("matching pairs trained a second", "train_pairs_per_second", rate),
     ("images encoded a second", "encode_images_per_second", rate),
     ("captions encoded a second", "encode_captions_per_second", rate),
@@ -42,22 +38,17 @@ COSTS: tuple[tuple[str, str, Format], ...] = (
 
 
 class Choice(NamedTuple):
-    """A setting, or a part of the recipe."""
-
     name: str
     value: str
     default: str  # of the card, or the harness's own; empty where the method has no card here
 
     @property
     def is_changed(self) -> bool:
-        """Whether it differs from what the card or the harness would take."""
         return bool(self.default) and self.value != self.default
 
 
 @dataclass(frozen=True)
 class RowFacts:
-    """All that a page says of one ranked row."""
-
     row: Standing
     place: int  # from 0
     card: MethodCard | None
@@ -73,7 +64,6 @@ class RowFacts:
 
 
 def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFacts:
-    """All that is known of the ranked row at a place."""
     board, evidence = one
     row = board.ranked[place]
     return RowFacts(
@@ -93,12 +83,12 @@ def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFa
 
 
 def method_page(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> str:
-    """A ranked row as markdown."""
     about = facts(one, methods, place)
     stem = file_stem(one.board, place)
+    back = f"../{file_name(one.board.dataset, one.board.protocol)}"
     page = template("method.md.j2").render(
         **{"board": one.board, "one": about, "row": about.row, "card": about.card, "header": SEEDS},
-        **{"name": label(about.row), "image": curve_name(stem), "back": board_name(one.board)},
+        **{"name": label(about.row), "image": curve_name(stem), "back": back},
         **{"origin": origin(about.row), "progress": f"{search_name(about.row.campaign)}.md"},
     )
     return str(page)
@@ -113,17 +103,10 @@ def file_stem(board: Board, place: int) -> str:
 
 
 def curve_name(stem: str) -> str:
-    """The file of a row's learning curve."""
     return f"{stem}-curve.svg"
 
 
-def board_name(board: Board) -> str:
-    """The file of the board, from that of a row."""
-    return f"../{file_name(board.dataset, board.protocol)}"
-
-
 def choices(board: Board, row: Standing, card: MethodCard | None) -> list[Choice]:
-    """Settings and recipe, all of them."""
     plain = built_in().for_dataset(board.dataset)
     defaults = described_settings(card.defaults if card else {})
     defaults |= described_training(training_for(card, plain) if card else plain.training)
@@ -137,7 +120,6 @@ def choices(board: Board, row: Standing, card: MethodCard | None) -> list[Choice
 
 
 def seed_cells(trial: Trial) -> list[str]:
-    """One run, under SEEDS."""
     numbers = [trial.get(name) for name in ("rsum", *RECALLS, "best_val_rsum")]
     whole = [trial.get(name) for name in ("best_epoch", "epochs")]
     return [
@@ -149,7 +131,6 @@ def seed_cells(trial: Trial) -> list[str]:
 
 
 def recalls(one: Assessed, place: int) -> list[tuple[str, str, str]]:
-    """The six recalls and rsum, with intervals where the ranks are there."""
     means, evidence = one.board.ranked[place].means, one.evidence
     ends: Sequence[tuple[float, float]] = evidence.recalls.get(place, ())
     ends = [*ends, evidence.intervals[place]] if place in evidence.intervals and ends else []
@@ -159,7 +140,6 @@ def recalls(one: Assessed, place: int) -> list[tuple[str, str, str]]:
 
 
 def costs(row: Standing) -> Iterator[tuple[str, str]]:
-    """The costs of a run, the mean over seeds, as far as the store says them."""
     for words, name, form in COSTS:
         value = mean([trial.get(name) for trial in row.trials])
         if not isnan(value) and form(value) != "–":
@@ -167,7 +147,6 @@ def costs(row: Standing) -> Iterator[tuple[str, str]]:
 
 
 def lacks(one: Assessed, place: int) -> Iterator[str]:
-    """What is missing in the store of a row, and what the page lacks for it."""
     evidence, row = one.evidence, one.board.ranked[place]
     hardest = evidence.hardest.get(place)
     if place in evidence.lost:
@@ -176,5 +155,5 @@ def lacks(one: Assessed, place: int) -> Iterator[str]:
         yield "Its runs have not answered the same queries: no hardest queries."
     elif not hardest.is_named:
         yield "Its runs keep no rankings.npz, as older ones do not: queries have numbers for names."
-    if place not in evidence.curves and not all(trial.get("epochs") == 0 for trial in row.trials):
+    if place not in evidence.curves and not row.is_untrained:
         yield "The store has no epochs of its runs: no learning curve."

@@ -1,7 +1,6 @@
 """Rows of leaderboards: the frame of results, one board per dataset and protocol, one row per method and recipe.
 
-Pure, and the same whatever the order of the frame's rows. A recipe is ranked when every seed that was ever begun or is
-still expected of it is done, with the newest data, protocol and source; everything else is listed with its reason.
+A recipe is ranked when all its seeds, begun or expected, are done with the newest data, protocol and source.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ DATA = ("data_fingerprint", "protocol_version")
 MACHINE = ("device", "cpu", "cores", "threads", "torch")
 NAMES = {"source": "source", "data_fingerprint": "data", "protocol_version": "protocol version", "limit": "limit"}
 SHORT = 12  # digits of a hash that people read
+SPENT = ("trials", "epochs", "seconds", "device_seconds")  # what a search has cost
 SECTIONS = ("ranked", "incomplete", "stale", "limited")
 
 
@@ -55,7 +55,7 @@ class Standing:
     source: str
     command: str
     reason: str  # why it is not ranked
-    search: Mapping[str, float]  # trials, epochs, seconds, device_seconds of the search for its settings; empty: none
+    search: Mapping[str, float]  # SPENT in the search for its settings; empty: none
     campaign: str  # of that search
     trials: tuple[Trial, ...]  # all that the store has of them, done or not
 
@@ -68,6 +68,10 @@ class Standing:
     def remark(self) -> str:
         """What tells a row of scores that came in files from the others; empty for ours."""
         return remark(self.trials[0])
+
+    @property
+    def is_untrained(self) -> bool:
+        return all(trial.get("epochs") == 0 for trial in self.trials)
 
     @property
     def place(self) -> tuple[float, str, str]:
@@ -91,16 +95,13 @@ class Board:
 
     @property
     def machines(self) -> tuple[str, ...]:
-        """The machines that the ranked rows were run on."""
         return tuple(sorted({machine for row in self.ranked for machine in row.machines}))
 
     @property
     def is_searched(self) -> bool:
-        """Whether a search has found the settings of any ranked row."""
         return any(row.search for row in self.ranked)
 
     def is_unequal(self, row: Standing) -> bool:
-        """Whether a ranked row was searched with a smaller budget than another."""
         searched = [other.search for other in self.ranked if other.search]
         return bool(row.search) and any(shortfalls(row.search, searched))
 
@@ -114,7 +115,6 @@ def boards_of(frame: pandas.DataFrame, methods: Mapping[str, MethodCard]) -> lis
 
 
 def board_of(trials: Sequence[Trial], methods: Mapping[str, MethodCard]) -> Board:
-    """The board of one dataset and protocol."""
     full = [trial for trial in trials if trial["limit"] is None]
     newest = latest(full or trials)
     judged: dict[str, list[tuple[Sequence[Trial], str]]] = {section: [] for section in SECTIONS}
@@ -128,16 +128,14 @@ def board_of(trials: Sequence[Trial], methods: Mapping[str, MethodCard]) -> Boar
         rivals = [recipe for name in beside for recipe, _ in judged[name]]
         standings = [standing(recipe, why, rivals, methods) for recipe, why in judged[section]]
         rows[section] = tuple(sorted(standings, key=lambda row: row.place))
+    sizes = {name: newest[f"gallery.{name}"] for name in ("images", "captions", "folds")}
     return Board(
         dataset=newest["dataset"],
         protocol=newest["protocol"],
         version=newest["protocol_version"],
         data=newest["data_fingerprint"],
-        gallery=sizes(newest) if rows["ranked"] else {},
-        ranked=rows["ranked"],
-        incomplete=rows["incomplete"],
-        stale=rows["stale"],
-        limited=rows["limited"],
+        gallery={name: size for name, size in sizes.items() if size is not None} if rows["ranked"] else {},
+        **rows,
     )
 
 
@@ -154,19 +152,12 @@ def replaced(trials: Iterable[Trial]) -> dict[str, str]:
 
 
 def is_done(trial: Trial) -> bool:
-    """Whether a trial has a result."""
     return bool(trial["state"] == State.DONE and trial["rsum"] is not None)
 
 
 def latest(trials: Iterable[Trial]) -> Trial:
     """The trial that ended last, of those with a result where there is one."""
     return max(trials, key=lambda trial: (is_done(trial), trial["ended"] or 0, trial["key"]))
-
-
-def sizes(trial: Trial) -> dict[str, int]:
-    """The gallery that its queries met."""
-    names = ("images", "captions", "folds")
-    return {name: trial[f"gallery.{name}"] for name in names if trial[f"gallery.{name}"] is not None}
 
 
 def judge(recipe: Sequence[Trial], full: Sequence[Trial], newest: Trial) -> tuple[str, str]:
@@ -207,7 +198,6 @@ def reasons(recipe: Iterable[Trial]) -> str:
 
 
 def state_of(board: Board, section: str, trial: Trial) -> str:
-    """The state of one trial of a section in a few words; a result that is not ranked says why."""
     if is_done(trial):
         if section == "limited":
             return f"limited to {trial['limit']}"
@@ -223,14 +213,12 @@ def state_of(board: Board, section: str, trial: Trial) -> str:
 
 
 def changed_since(board: Board, trial: Trial) -> str:
-    """What has changed since a trial was run: the data, the protocol or the method's source."""
     if trial["data_fingerprint"] != board.data:
         return "data"
     return "protocol" if trial["protocol_version"] != board.version else "source"
 
 
 def reason(trial: Trial) -> str:
-    """Why one trial has no result, in full."""
     match trial["state"]:
         case State.WAITING:
             return "not run"
@@ -247,10 +235,10 @@ def reason(trial: Trial) -> str:
 def standing(
     recipe: Sequence[Trial], why: str, rivals: Iterable[Sequence[Trial]], methods: Mapping[str, MethodCard]
 ) -> Standing:
-    """One row of a board from the trials of its recipe."""
     first, done = recipe[0], [trial for trial in recipe if is_done(trial)]
     sums = [trial["rsum"] for trial in done]
     searched = next((trial for trial in recipe if trial.get("search.campaign")), first)
+    campaign = searched.get("search.campaign") or ""
     return Standing(
         method=first["method"],
         recipe=first["recipe"],
@@ -265,17 +253,10 @@ def standing(
         source=first["source"],
         command=command(done or recipe, methods.get(first["method"])),
         reason=why,
-        search=search_of(searched),
-        campaign=searched.get("search.campaign") or "",
+        search={name: float(searched[f"search.{name}"]) for name in SPENT} if campaign else {},
+        campaign=campaign,
         trials=tuple(recipe),
     )
-
-
-def search_of(trial: Trial) -> dict[str, float]:
-    """What the search for a trial's settings has cost; empty where there was none."""
-    if not trial.get("search.campaign"):
-        return {}
-    return {name: float(trial[f"search.{name}"]) for name in ("trials", "epochs", "seconds", "device_seconds")}
 
 
 def mean(values: Sequence[float | None]) -> float:
@@ -294,7 +275,6 @@ def differences(trial: Trial, rivals: Sequence[Trial]) -> str:
 
 
 def value_of(trial: Trial, name: str) -> str:
-    """A value for people: hashes cut short."""
     text = str(trial[name]) if trial[name] is not None else "absent"
     return text[:SHORT] if name in ("source", "data_fingerprint") else text
 
@@ -307,10 +287,7 @@ def machine(trial: Trial) -> str:
 
 
 def command(trials: Sequence[Trial], card: MethodCard | None) -> str:
-    """The command that runs these seeds of a recipe again: what differs from the built-in defaults, nothing else.
-
-    Of an external recipe one a line, as each seed has its file.
-    """
+    """The command that runs these seeds again; of an external recipe one per line, as each seed has its file."""
     trial, seeds = trials[0], [trial["seed"] for trial in trials]
     if is_external(trial["method"]):
         return "\n".join(map(score_command, trials))

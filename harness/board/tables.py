@@ -25,29 +25,21 @@ def grid(board: Board) -> list[list[str]]:
         return []
     rows = [(section, row) for section in SECTIONS for row in getattr(board, section)]
     seeds = sorted({trial["seed"] for _, row in rows for trial in row.trials})
-    lines = [[label(row), *cells(board, section, row, seeds)] for section, row in rows]
-    return [["method", *(f"seed {seed}" for seed in seeds)], *lines]
-
-
-def cells(board: Board, section: str, row: Standing, seeds: list[int]) -> list[str]:
-    """The state of each seed of a row."""
-    trials = {trial["seed"]: trial for trial in row.trials}
-    return [state_of(board, section, trials[seed]) if seed in trials else ABSENT for seed in seeds]
+    lines = [["method", *(f"seed {seed}" for seed in seeds)]]
+    for section, row in rows:
+        states = {trial["seed"]: state_of(board, section, trial) for trial in row.trials}
+        lines.append([label(row), *(states.get(seed, ABSENT) for seed in seeds)])
+    return lines
 
 
 class Measures(NamedTuple):
-    """A table of measures, one line a ranked row."""
-
     of: str  # the named set of positives; empty: the split's own pairs
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
 def more_measures(board: Board, lists: Lists = NONE) -> list[Measures]:
-    """A table for each set of positives that any ranked row has more measures of, the split's own first.
-
-    `lists` has by a row's place what its ranks say, for runs that were made before they measured it themselves.
-    """
+    """A table per set of positives, the split's own first; `lists` is what ranks say where older runs did not."""
     rows = [all_measures(row, lists.get(place, {})) for place, row in enumerate(board.ranked)]
     sets: dict[str, list[str]] = {}
     for name in sorted({name for row in rows for name in row}, key=place_of):
@@ -64,7 +56,6 @@ def all_measures(row: Standing, lists: Mapping[str, float]) -> dict[str, float]:
 
 
 def table(board: Board, rows: Sequence[Mapping[str, float]], of: str, names: list[str]) -> Measures:
-    """The table of one set of positives."""
     each = zip(board.ranked, rows, strict=True)
     cells = [(label(row), *(shown(name, values.get(name, nan)) for name in names)) for row, values in each]
     return Measures(of, ("method", *map(title, names)), tuple(cells))
