@@ -149,7 +149,7 @@ def test_each_dataset_and_protocol_has_its_own_board_and_two_never_share_a_file(
 
 def test_a_board_stays_in_its_folder(tmp_path: Path) -> None:
     pages = pages_of(typed([row(result_of(spec_of(protocol="../../away")))]))
-    assert write(pages, tmp_path / "reports") == [tmp_path / "reports" / "scenes-.._.._away.md"]
+    assert write(pages, tmp_path / "reports") == [tmp_path / "reports" / "scenes-.._.._away-7c0ab3.md"]
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be written"):
         write(pages, tmp_path / "file")
