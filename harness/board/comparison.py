@@ -50,7 +50,10 @@ class Comparison:
         if isnan(self.p):
             return "cannot be told: neither row has several seeds; give two runs to compare these models alone"
         if self.p >= LEVEL:
-            return f"the {which} are not told apart; no difference below {tenths(self.least)} rsum could have been"
+            least = tenths(self.least)
+            return (
+                f"the {which} do not differ significantly; no difference below {least} rsum would have been significant"
+            )
         better, worse = self.sides if self.difference > 0 else self.sides[::-1]
         of = " as they were trained; other seeds may differ" if self.runs_only else ""
         return f"{better.name} is better than {worse.name}{of}"

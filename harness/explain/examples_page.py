@@ -67,7 +67,7 @@ def page_of(board: Board, registry: Registry, config: Config, read: Read) -> byt
         raise DataError("the dataset here is another than that of the board")
     examples = examples_of(board, registry.methods, read)
     if examples is None:
-        raise DataError("the tracking store has no rankings of its rows; run them anew with --force")
+        raise DataError("the tracking store has no rankings of its rows; run them again with --force")
     return webpage(examples, registry.methods, Previews(card, config.data, config.cache)).encode()
 
 

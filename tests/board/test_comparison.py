@@ -80,4 +80,4 @@ def test_a_method_of_several_recipes_is_named_by_its_label(tracker: Tracker, cal
     assert call("compare", "good", "worse") == 2
     assert "good has several rows on scenes/full; name one of 'good (dim" in capsys.readouterr().err
     (found,) = compared(call, capsys, "good (dim 64)", "good (dim 256)")
-    assert "not told apart" in found["verdict"] or "is better" in found["verdict"]
+    assert "do not differ significantly" in found["verdict"] or "is better" in found["verdict"]

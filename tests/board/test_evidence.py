@@ -41,7 +41,7 @@ def test_rows_that_are_alike_share_a_letter_and_one_that_is_worse_has_its_own(tr
     text, evidence = page(tracker)
     assert evidence.letters == {0: "a", 1: "a", 2: "b"}
     assert "| bad | 3 |" in text.replace("| 3 | bad", "| bad")
-    assert f"No difference of rsum below {evidence.least:.1f} could have been told apart here." in text
+    assert f"No difference of rsum below {evidence.least:.1f} would have been significant here." in text
     assert all(abs(one.rsum) > one.least for one in evidence.differences if one.adjusted < 0.05)
     assert [(one.first, one.second, one.adjusted < 0.05) for one in evidence.differences] == [
         (0, 1, False),

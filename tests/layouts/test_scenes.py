@@ -1,4 +1,4 @@
-"""The embedded dataset: every caption is true of its picture, siblings are told apart, and a seed says it all."""
+"""The embedded dataset: every caption is true of its picture, siblings differ, and a seed says it all."""
 
 from __future__ import annotations
 
