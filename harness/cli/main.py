@@ -14,8 +14,9 @@ from harness import __version__
 from harness.cli import boards, campaigns, datasets, explain
 from harness.cli.flags import CONFIG, OUTPUT, Flags, takes
 from harness.errors import HarnessError, UsageError, unknown
+from harness.interruption import TERMINATED
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED = 130
 SAVED = "interrupted: state saved; the same command continues"
 KINDS = ("methods", "datasets", "protocols")
 SCHEMAS = ("method", "dataset", "harness.toml")
