@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from harness.errors import DataError, Location
 
 LONGEST_NAME = 100  # characters
+SHARED, PRIVATE = 0o666, 0o600  # rights of a new file, the first less those that the umask takes away
 Hook = Callable[[dict[str, Any]], Any]
 
 
@@ -123,11 +124,13 @@ def load_arrays(path: Path | BinaryIO) -> dict[str, NDArray[Any]]:
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A file to write that takes the place of another one at the end, where all went well."""
+def replacing(file: Path, rights: int = SHARED) -> Iterator[Path]:
+    """A file to write that takes the place of another one at the end, where all went well; no link is followed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)  # of a killed process that had this number
     try:
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, rights))  # so that no link lies there
         yield part
         with part.open("rb") as written:
             os.fsync(written.fileno())
@@ -136,13 +139,14 @@ def replacing(file: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes, rights: int = SHARED) -> None:
     """Replace a file by rename, so that a reader sees the old or the new content and nothing between."""
-    with replacing(path) as part:
+    with replacing(path, rights) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def safe_name(name: str) -> str:
     """A name as one of a file, which leads to no other folder and is not hidden; two that differ stay different."""
     plain = re.sub(r"[^\w.-]|^\.", "_", name)[:LONGEST_NAME] or "_"
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    return plain if plain == name else f"{plain}-{digest[:6]}"

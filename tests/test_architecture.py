@@ -54,7 +54,7 @@ FRONT = {
     "explain": "examples_page explanation picture weights",
     "cli": "",
 }
-GROUND = {"errors", "files", "interruption"}
+GROUND = {"addresses", "errors", "files", "foreign_text", "interruption"}
 TOP = {*GROUND, "method"}  # the modules of harness/ itself
 MOST = 15  # modules of a package
 LIBRARIES = {

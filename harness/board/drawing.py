@@ -15,6 +15,8 @@ from math import floor, log10
 from typing import TYPE_CHECKING, Any, Literal
 from unicodedata import east_asian_width
 
+from harness.foreign_text import line, visible
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
     from matplotlib.axis import Axis
@@ -73,7 +75,7 @@ def svg(figure: Figure, title: str, description: str = "") -> bytes:
     about = {"Title": plain(title), "Description": plain(description) or None, "Date": None, "Creator": None}
     out = io.BytesIO()
     figure.savefig(out, format="svg", metadata={**about, "Type": None, "Format": None})
-    return out.getvalue()
+    return visible(out.getvalue().decode()).encode()
 
 
 def png(figure: Figure, scale: float) -> bytes:
@@ -217,8 +219,8 @@ def spread(heights: Sequence[float], bottom: float, top: float) -> list[float]:
 
 
 def plain(text: str) -> str:
-    """Text on one line, with a mark for every character that cannot be shown."""
-    return "".join(mark if mark.isprintable() else "\ufffd" for mark in " ".join(text.split()))
+    """Text on one line, with an escape for every character that is not seen."""
+    return line(text)
 
 
 def shortened(text: str, width: float, size: float = SIZE, bold: bool = False) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import shlex
 import socket
 import sys
@@ -18,6 +17,7 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from harness.addresses import words_without_secrets
 from harness.campaign.gpu_shares import GpuShares
 from harness.campaign.plan import Plan
 from harness.campaign.recorder import Recorder, View
@@ -220,7 +220,7 @@ def only_driver(results: Path) -> Iterator[None]:
             f"another harness is running in {results}{owner_of(results)}; wait until it ends, or set [paths] results "
             "to another folder"
         ) from None
-    command = re.sub(r"//[^/@\s]*@", "//", shlex.join(["harness", *sys.argv[1:]]))  # a uri may hold a password
+    command = shlex.join(["harness", *words_without_secrets(sys.argv[1:])])
     with held:
         with suppress(OSError):  # the lock is what counts, the name a courtesy
             owner = {"command": command, "pid": os.getpid(), "host": socket.gethostname()}

@@ -1,15 +1,22 @@
-"""The last command of every campaign, stored in the results folder: `harness resume` repeats it."""
+"""The last command of every campaign, stored in the results folder: `harness resume` repeats it.
+
+Passwords and tokens are left out: whoever resumes gives the keys that held one again.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from harness.addresses import words_without_secrets
 from harness.errors import UsageError, unknown
-from harness.files import write_atomic
+from harness.files import PRIVATE, write_atomic
 
 COMMANDS = "commands.json"
+KEY = re.compile(r"(?:--set=|-\w*?s)?([\w.-]+)=")  # of an override
 
 
 def remember(results: Path, campaign: str, words: Sequence[str]) -> None:
@@ -17,26 +24,49 @@ def remember(results: Path, campaign: str, words: Sequence[str]) -> None:
     commands = _read(results)
     commands.pop(campaign, None)  # to the end: the last one is what `harness resume` means
     commands[campaign] = {"words": list(words), "folder": str(Path.cwd())}
-    write_atomic(results / COMMANDS, json.dumps(commands, indent=2))
+    safe = {name: _without_secrets(command) for name, command in commands.items()}
+    write_atomic(results / COMMANDS, json.dumps(safe, indent=2), PRIVATE)
 
 
-def remembered(results: Path, campaign: str = "") -> list[str]:
+def remembered(results: Path, campaign: str = "", overrides: Sequence[str] = ()) -> list[str]:
     """The words of a campaign's last command, of the last of all where none is named; UsageError where there is none.
 
     Only in the folder where they were given do they mean the same, because paths among them may be relative.
+    `overrides` gives the values that were left out as they are secret.
     """
     commands = _read(results)
     name = campaign or next(reversed(commands), "")
     if name not in commands:
         raise UsageError(unknown("campaign", name, commands) if commands else f"no campaign was begun in {results} yet")
-    if commands[name]["folder"] != str(Path.cwd()):
-        raise UsageError(f"the campaign {name!r} was begun in {commands[name]['folder']}; resume it there")
-    return [str(word) for word in commands[name]["words"]]
+    command = commands[name]
+    if command["folder"] != str(Path.cwd()):
+        raise UsageError(f"the campaign {name!r} was begun in {command['folder']}; resume it there")
+    given = {override.partition("=")[0].strip(): override for override in overrides}
+    secret = [str(key) for key in command.get("secret", ())]
+    if missing := [key for key in secret if key not in given]:
+        flags = " ".join(f"-s {key}=…" for key in missing)
+        raise UsageError(
+            f"the command of {name!r} held a password or a token, which is not stored; give it again: "
+            f"harness resume {flags}, or in harness.toml and then the command itself"
+        )
+    return [*map(str, command["words"]), *(word for key in secret for word in ("-s", given[key]))]
 
 
-def _read(results: Path) -> dict[str, dict[str, str | list[str]]]:
+def _without_secrets(command: dict[str, Any]) -> dict[str, Any]:
+    """A command without its secrets; `secret` has the keys of those."""
+    words = [str(word) for word in command["words"]]
+    safe = words_without_secrets(words)
+    changed = [word for word, other in zip(words, safe, strict=True) if word != other]
+    keys = [found[1] if (found := KEY.match(word)) else word.partition("=")[0] for word in changed]
+    secret = dict.fromkeys([*command.get("secret", ()), *keys])
+    return {**command, "words": safe, **({"secret": [*secret]} if secret else {})}
+
+
+def _read(results: Path) -> dict[str, dict[str, Any]]:
+    """The commands by campaign; none where the file is absent or damaged: the command itself still works."""
     try:
-        commands: dict[str, dict[str, str | list[str]]] = json.loads((results / COMMANDS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # a torn file is as good as none: the command itself still works
+        commands = json.loads((results / COMMANDS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return commands
+    entries = commands.items() if isinstance(commands, dict) else ()
+    return {name: one for name, one in entries if isinstance(one, dict) and {"words", "folder"} <= one.keys()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.addresses import words_without_secrets
 from harness.cli.flags import CONFIG, CONFIRMING, FAILURES, MACHINE, OUTPUT, RETRY, SEARCHING, SELECTION, Flags, takes
 from harness.errors import StoreError, TrialError, UsageError, unknown
 
@@ -137,8 +138,8 @@ def resume(flags: Flags, campaign: str) -> int:
     from harness.campaign.last_command import remembered
 
     config, _, out = flags.open()
-    words = remembered(config.results, campaign)
-    out.note(f"harness {shlex.join(words)}")
+    words = remembered(config.results, campaign, flags.overrides)
+    out.note(f"harness {shlex.join(words_without_secrets(words))}")
     more = ["--retry", ",".join(sorted(flags.retry))] if flags.retry else []
     more += ["--json"] if flags.as_json else []
     program = click.get_current_context().find_root().command

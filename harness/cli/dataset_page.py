@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.filesize import decimal
 from rich.table import Table
-from rich.text import Text
 
+from harness.cli.console import Text
 from harness.cli.output import table
 from harness.config.cards import DatasetCard
 from harness.data.region_store import WrittenStore

@@ -14,6 +14,7 @@ import click
 
 from harness.cli.flags import CONFIG, FILE, OUTPUT, DeviceName, Flags, NameList, takes
 from harness.errors import DataError, UsageError
+from harness.foreign_text import line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -127,14 +128,15 @@ def agree(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{question} There is no terminal to answer at; say yes with --yes")
-    if not click.confirm(question, err=True):
+    if not click.confirm(line(question), err=True):
         raise UsageError("nothing was loaded")
 
 
 def progress_bar(shown: bool, *columns: ProgressColumn, **options: Any) -> Progress:
-    """A bar on stderr, hidden where that is no terminal; without columns those that rich has by default."""
-    from rich.console import Console
+    """A bar on stderr, hidden where that is no terminal."""
     from rich.progress import Progress
+
+    from harness.cli.console import Console
 
     console = Console(stderr=True)
     return Progress(*columns, console=console, disable=not (shown and console.is_terminal), **options)
@@ -146,8 +148,8 @@ def bar(what: str, total: int, done: int, shown: bool) -> Iterator[Callable[[int
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     numbers = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with progress_bar(shown, TextColumn("{task.description}"), BarColumn(), *numbers) as progress:
-        task = progress.add_task(what, total=total, completed=done)
+    with progress_bar(shown, TextColumn("{task.description}", markup=False), BarColumn(), *numbers) as progress:
+        task = progress.add_task(line(what), total=total, completed=done)
         yield lambda done: progress.update(task, completed=done)
 
 
@@ -171,8 +173,11 @@ def counter(total: int, done: int, shown: bool) -> Iterator[Callable[[int], None
 @contextmanager
 def passing_bar(what: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
     """A bar that is gone afterwards; call what it yields with the steps done since."""
-    with progress_bar(shown, transient=True) as progress:
-        task = progress.add_task(what, total=total)
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with progress_bar(shown, *columns, transient=True) as progress:
+        task = progress.add_task(line(what), total=total)
         yield lambda steps: progress.advance(task, steps)
 
 

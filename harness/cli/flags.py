@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -13,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.addresses import without_secrets
 from harness.config.selection import Selection
 from harness.errors import HarnessError, unknown
+from harness.foreign_text import lines
 
 if TYPE_CHECKING:
     from harness.cli.output import Output
@@ -79,6 +80,11 @@ class Flags:
         return Output(self.as_json, self.quiet)
 
 
+def complain(message: str) -> None:
+    """Print on stderr what is wrong, without what may be secret or act on a terminal."""
+    click.echo(lines(without_secrets(message)), err=True)
+
+
 def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
     """Add groups of flags to a command: it is called with one `Flags`, then with its own options."""
     names = {field.name for field in fields(Flags)}
@@ -91,7 +97,7 @@ def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
                 return command(flags, **{name: value for name, value in values.items() if name not in names})
             except HarnessError:
                 if flags.verbose:
-                    traceback.print_exc(file=sys.stderr)
+                    complain(traceback.format_exc())
                 raise
 
         flagged: Command = call

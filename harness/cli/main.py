@@ -12,7 +12,7 @@ import click
 
 from harness import __version__
 from harness.cli import boards, campaigns, datasets, explain
-from harness.cli.flags import CONFIG, OUTPUT, Flags, takes
+from harness.cli.flags import CONFIG, OUTPUT, Flags, complain, takes
 from harness.errors import HarnessError, UsageError, unknown
 from harness.interruption import TERMINATED
 
@@ -31,19 +31,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         error.show()
         code = error.exit_code
     except click.ClickException as error:
-        code = complain(f"error: {error.format_message()}", error.exit_code)
+        code = ended(f"error: {error.format_message()}", error.exit_code)
     except HarnessError as error:
-        code = complain(f"error: {error}", error.exit_code)
+        code = ended(f"error: {error}", error.exit_code)
     except click.Abort:  # click's name for Ctrl-C
-        code = complain(SAVED, INTERRUPTED)
+        code = ended(SAVED, INTERRUPTED)
     except SystemExit as end:
-        code = complain(SAVED, TERMINATED) if end.code == TERMINATED else end.code
+        code = ended(SAVED, TERMINATED) if end.code == TERMINATED else end.code
     sys.exit(code)
 
 
-def complain(message: str, code: int) -> int:
+def ended(message: str, code: int) -> int:
     """Print on stderr why the command ends; the exit code."""
-    click.echo(f"harness: {message}", err=True)
+    complain(f"harness: {message}")
     return code
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -11,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
+
+from harness.cli.console import Console, Text
+from harness.foreign_text import json_text
 
 if TYPE_CHECKING:
     from harness.cli.view import LineView
@@ -27,14 +28,14 @@ class Output:
     def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
         self._as_json = as_json
         self._quiet = quiet
-        self._console = Console(stderr=as_json, highlight=False, markup=False, emoji=False)
+        self._console = Console(stderr=as_json)
         if not self._console.is_terminal:
             self._console.width = PIPE_WIDTH
 
     def answer(self, data: Any, *page: RenderableType) -> None:
         """Print the answer of a command: `data` with --json, else `page`."""
         if self._as_json:
-            click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+            click.echo(json_text(data, indent=2))
         else:
             self._print(page)
 

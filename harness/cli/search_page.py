@@ -9,11 +9,11 @@ from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from harness.board.publishing import Published
 from harness.campaign.driver import CampaignOutcome
 from harness.cli.campaign_page import counts_line, failures_page, files_page
+from harness.cli.console import Text
 from harness.cli.output import count, table
 from harness.cli.view import clock
 from harness.config.sections import Scalar, Search

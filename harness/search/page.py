@@ -157,8 +157,7 @@ def command(campaign: str, studies: Sequence[StudyRecord]) -> str:
         return ""
     limits = {study.identity.get("limit") for study in studies}
     limit = limits.pop() if len(limits) == 1 else None
-    name = "".join(mark if mark.isprintable() else "?" for mark in campaign)  # so that it stays on its line
-    return f"harness confirm {shlex.quote(name)}" + (f" --limit {limit}" if limit else "")
+    return f"harness confirm {shlex.quote(campaign)}" + (f" --limit {limit}" if limit else "")
 
 
 def spent_by(study: StudyRecord) -> Spent:

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness.addresses import without_secrets
 from harness.errors import StoreError
 from harness.tracking.store import ENVIRONMENT, SQLITE, create_sqlite, sqlite_file, without_password
 
 EXPERIMENT = "harness"
+LONGEST = 300  # characters of a library's error
 PAGE = 1000  # runs that the store is asked for at a time
 Age = tuple[bool, int, str]
 
@@ -52,9 +54,9 @@ class Connection:
             yield
         except self._exceptions as error:
             line = (str(self._root(error)).strip().splitlines() or [type(error).__name__])[0]
-            shown = without_password(self.uri)
             raise StoreError(
-                f"the tracking store {shown} cannot be used: {line.replace(self.uri, shown)[:300]}; finished trials "
+                f"the tracking store {without_password(self.uri)} cannot be used: "
+                f"{without_secrets(line, self.uri)[:LONGEST]}; finished trials "
                 "are kept in their folders and logged by the next `harness run` once it is back ([tracking] uri)"
             ) from error
 

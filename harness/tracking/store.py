@@ -7,8 +7,8 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
+from harness.addresses import shown
 from harness.config.project import Config
 from harness.trial.folder import read_result
 from harness.trial.results import TrialResult
@@ -47,9 +47,8 @@ def digest(result: TrialResult) -> str:
 
 
 def without_password(uri: str) -> str:
-    """A uri without its password, to be shown and kept."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.username else uri
+    """The uri of a store as it may be shown and stored."""
+    return shown(uri)
 
 
 def sqlite_file(uri: str) -> Path:

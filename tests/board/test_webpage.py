@@ -101,7 +101,7 @@ def test_a_name_breaks_nothing(name: str) -> None:
 
 
 def test_what_html_has_no_character_for_is_marked() -> None:
-    assert readable("a\x00b\x1b[31m\tc\nd") == "a\ufffdb\ufffd[31m\tc\nd"
+    assert readable("a\x00b\x1b[31m\tc\nd") == r"a\x00b\x1b[31m" + "\tc\nd"
     assert readable(3) == 3
 
 
