@@ -47,7 +47,7 @@ FRONT = {
     "trial": "checkpoint device environment external folder results steps",
     "executors": "executor ray_cluster",
     "tracking": "artifacts columns frame log result_store store tracker",
-    "preparation": "card convert download extract findings validation vision_models",
+    "preparation": "card convert download extract findings pace validation vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
     "campaign": "driver external_scores last_command plan reproduction status",
     "search": "campaign method_search plan publishing space status studies",

@@ -153,7 +153,7 @@ def fetch_page(card: DatasetCard, items: list[Item]) -> Iterator[str]:
     yield f"{card.title}; licence: {card.licence}"
     for item in items:
         here = ", which is here already" * (not item.left)
-        yield f"{item.download.url}, {decimal(item.download.bytes)}{here}"
+        yield f"{item.address}, {decimal(item.download.bytes)}{here}"
         for target in item.download.targets:
             place = item.folder / target
             yield f"  becomes {place}" + ", in place of the file there" * place.exists()

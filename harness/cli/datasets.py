@@ -32,11 +32,20 @@ def data() -> None:
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Load without asking; needed where there is no terminal.")
 @click.option("--keep", is_flag=True, help="Keep the archive once its files are taken out.")
-def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
+@click.option(
+    "--least-rate",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="KB",
+    help="Give up where a server sends less a second; 0: never.",
+)
+def fetch(flags: Flags, name: str, yes: bool, keep: bool, least_rate: float) -> int:
     """Download what a dataset's card allows, after asking; what is there is not loaded again."""
     from harness.cli.dataset_page import fetch_json, fetch_page
     from harness.interruption import sigterm_raises
     from harness.preparation import download
+    from harness.preparation.pace import Pace
 
     config, registry, out = flags.open()
     card = registry.dataset(name)
@@ -44,11 +53,13 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
     missing = [item for item in items if not item.is_done]
     out.note(*(fetch_page(card, missing) if missing else ()))
     if left := sum(item.left for item in missing):
+        for item in missing:
+            download.check_links(item)
         download.check_room(config.data / card.folder, left)
         agree(f"Load {left / 1e6:,.1f} MB into {config.data / card.folder}?", yes)
     for item in missing:
         with sigterm_raises(), bar(item.download.file, item.download.bytes, 0, shown=not flags.quiet) as tell:
-            download.fetch(item, tell, keep)
+            download.fetch(item, tell, keep, Pace(rate=1000 * least_rate))
     place = f"all files of {name} that its card can download are in {config.data / card.folder}"
     out.answer(fetch_json(card, items, missing), f"{place}; next: harness run --datasets {name}")
     return 0

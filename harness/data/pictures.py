@@ -14,6 +14,7 @@ from harness.files import unreadable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FORMATS = ("JPEG", "PNG", "WEBP")
+MOST = 50_000_000  # pixels, each some 20 bytes in memory: a file of 20 kB may claim any number of them
 
 
 class PictureFiles(NamedTuple):
@@ -67,9 +68,17 @@ def read_picture(file: Path) -> Image.Image:
     """A JPEG, PNG or WebP file in RGB, turned as its EXIF says, transparency white; DataError where it is none."""
     try:
         with Image.open(file, formats=FORMATS) as picture:
+            check_size(picture.size)
             return as_rgb(ImageOps.exif_transpose(picture))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"no readable picture ({error}); get it again or take it out", Location(file)) from error
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """ValueError for a picture that would take more memory than any that is looked at."""
+    wide, tall = size
+    if wide * tall > MOST:
+        raise ValueError(f"{wide:,} x {tall:,} pixels are more than {MOST / 1e6:,.0f} million: scale it down")
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
