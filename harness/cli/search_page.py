@@ -81,7 +81,7 @@ def search_page(work: SearchTrials, outcome: CampaignOutcome, reports: Published
         yield outcome.stopped
     yield f"{work.name}: {counts_line(outcome.counts) or 'nothing to do'}"
     if any(search.study.best() for search in work.searches):
-        yield f"next: harness confirm {work.name}"
+        yield f"next: harness confirm {shlex.quote(work.name)}"
 
 
 def searches_table(searches: Sequence[MethodSearch]) -> Table:
