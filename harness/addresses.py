@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 HIDDEN = "***"
 # Parameters that hold no secret; the value of any other is hidden, as nobody can list all that do.
@@ -22,7 +22,7 @@ NAMED = re.compile(
     r"(?:\s*=\s*|[\"']\s*:\s*))(?:\"[^\"]*\"|'[^']*'|[^\s&;,'\")]+)",
     re.IGNORECASE,
 )
-FEWEST = 3  # characters of a secret that is looked for by itself
+FEWEST = 4  # characters of a secret that is looked for by itself
 
 
 def shown(address: str) -> str:
@@ -91,5 +91,8 @@ def _secrets(address: str) -> Iterator[str]:
     for found in PARAMETER.finditer(parameters):
         if found["value"] and found["name"].lower() not in HARMLESS:
             parts.append(found["value"][1:])
-    known = {part for one in parts for part in (one, unquote(one)) if len(part) >= FEWEST}
+    # a password with a mark in it that should have been escaped is cut there by whoever reads the address
+    parts += [piece for one in parts for piece in re.split(r"[/?#@:;=]", unquote(one))]
+    forms = {form for one in parts for form in (one, unquote(one), quote(unquote(one), safe=""))}
+    known = {form for form in forms if len(form) >= FEWEST}
     yield from sorted(known, key=len, reverse=True)
