@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import json
 import os
 import re
+import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,11 @@ from numpy.typing import NDArray
 from harness.errors import DataError, Location
 
 LONGEST_NAME = 100  # characters
+LARGEST_TEXT = 2 << 30  # bytes of a text file, which is read whole
+MARKS = {  # of the byte order; UTF-32 first, because its mark begins with that of UTF-16
+    **{codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"},
+    **{codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"},
+}
 Hook = Callable[[dict[str, Any]], Any]
 
 
@@ -26,8 +33,28 @@ def unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"cannot be read ({error}); see to its rights, and whether it is there", Location(path))
 
 
+def check_regular(path: Path) -> None:
+    """DataError where something other than a file lies at a path: reading a pipe or a device may never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise DataError(f"it is {what}, and must be a file; put the file itself there", Location(path))
+
+
+def has_file(path: Path) -> bool:
+    """Whether a file that may be absent is there; DataError where something else lies in its place."""
+    if not path.exists():
+        return False
+    check_regular(path)
+    return True
+
+
 def sha256(path: Path) -> str:
     """Hex sha256 of a file, read in pieces; DataError where it cannot be read."""
+    check_regular(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -36,41 +63,47 @@ def sha256(path: Path) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content; DataError where it cannot be read."""
+    """A file's content; DataError where it cannot be read or is larger than a text file can be."""
+    check_regular(path)
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(LARGEST_TEXT + 1) if path.stat().st_size <= LARGEST_TEXT else None
     except OSError as error:
         raise unreadable(path, error) from error
+    if data is None or len(data) > LARGEST_TEXT:
+        message = f"it is larger than the {LARGEST_TEXT >> 30} GB that a text file may have; get the right file"
+        raise DataError(message, Location(path))
+    return data
+
+
+def decoded(data: bytes, path: Path) -> str:
+    """Text of a file in UTF-8, or in the encoding that its byte order mark names; DataError names the line that is not.
+
+    Editors of Windows write such marks, and no reader wants one as the first letter of a word.
+    """
+    encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(f"not UTF-8 ({error}); convert the file, or get it again", Location(path, f"line {line}")) from error
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file, with or without a byte order mark; DataError names the line that is not UTF-8."""
-    data = read_bytes(path)
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, data[: error.start].count(b"\n") + 1, error) from error
+    """A text file, with or without a byte order mark; DataError names the line that is not UTF-8."""
+    return decoded(read_bytes(path), path)
 
 
 def read_lines(path: Path, each: str) -> list[str]:
-    """The lines of a UTF-8 text file, stripped, with or without a last line feed; LF or CRLF.
+    """The lines of a text file, stripped, with or without a last line feed; LF or CRLF.
 
     DataError names a line that is empty or not UTF-8; `each` says what every line is.
     """
-    texts = []
-    for number, line in enumerate(read_bytes(path).removesuffix(b"\n").split(b"\n"), start=1):
-        try:
-            text = line.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise _not_utf8(path, number, error) from error
-        if not text:
-            raise DataError(f"an empty line; every line {each}", Location(path, f"line {number}"))
-        texts.append(text)
+    texts = [line.strip() for line in read_text(path).removesuffix("\n").split("\n")]
+    empty = next((number for number, text in enumerate(texts, start=1) if not text), None)
+    if empty:
+        raise DataError(f"an empty line; every line {each}", Location(path, f"line {empty}"))
     return texts
-
-
-def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
-    return DataError(f"not UTF-8 ({error}); convert the file, or get it again", Location(path, f"line {line}"))
 
 
 def read_json(path: Path, hook: Hook | None = None) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.data.content import Place
 from harness.errors import DataError, Location, StoreError
-from harness.files import sha256, unreadable, write_atomic
+from harness.files import has_file, sha256, unreadable, write_atomic
 
 MEMORY = "fingerprints.json"
 
@@ -43,7 +43,7 @@ def broken_link(path: Path) -> str:
 def present(folder: Path, name: str) -> bool:
     """Whether a file is there, or a folder where the name ends with a slash."""
     path = folder / name
-    return path.is_dir() if name.endswith("/") else path.is_file()
+    return path.is_dir() if name.endswith("/") else has_file(path)
 
 
 def checked_sha256(place: Place, name: str) -> str:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from harness.data.regions import Bools
-from harness.data.tokens import Part, SpecialIds
+from harness.data.tokens import Part, SpecialIds, plain
 from harness.errors import ConfigError, DataError, Location, first_line
 
-VERSION = 1  # of what is made of the files; part of the fingerprint
+VERSION = 2  # of what is made of the files and captions; part of the fingerprint
 CONFIG = "config.json"
 WEIGHTS = ".safetensors"
 DECIDING = {".json", ".txt", ".model", WEIGHTS}  # suffixes of the files that decide tokens and states
@@ -101,7 +101,7 @@ class PretrainedTokenizer:
 
     def _ids(self, captions: Sequence[str], **how: Any) -> list[list[int]]:
         wanted = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-        ids: list[list[int]] = self._tokenizer(list(captions), **wanted, **how)["input_ids"]
+        ids: list[list[int]] = self._tokenizer([*map(plain, captions)], **wanted, **how)["input_ids"]
         return ids
 
 

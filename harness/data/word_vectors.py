@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -83,7 +84,8 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[VectorLine]:
     number = 0
     while text := file.readline(LONGEST):
         number += 1
-        line = VectorLine(path, number, text.rstrip(b" \r\n"))
+        plain = text.removeprefix(codecs.BOM_UTF8) if number == 1 else text
+        line = VectorLine(path, number, plain.rstrip(b" \r\n"))
         if len(text) == LONGEST:
             raise line.wrong(f"longer than {LONGEST} bytes, so this is no text file of word vectors")
         yield line
