@@ -30,6 +30,8 @@ Hook = Callable[[dict[str, Any]], Any]
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError("no such file; put it there, or name another one", Location(path))
     return DataError(f"cannot be read ({error}); see to its rights, and whether it is there", Location(path))
 
 
@@ -86,7 +88,9 @@ def decoded(data: bytes, path: Path) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise DataError(f"not UTF-8 ({error}); convert the file, or get it again", Location(path, f"line {line}")) from error
+        raise DataError(
+            f"not UTF-8 ({error}); convert the file, or get it again", Location(path, f"line {line}")
+        ) from error
 
 
 def read_text(path: Path) -> str:

@@ -22,7 +22,7 @@ from harness.evaluation.protocols import split_folds
 from harness.layouts.opening import open_dataset
 from harness.tracking.store import default_uri, is_logged
 from harness.trial.folder import CHECKPOINT, read_result
-from harness.trial.results import Assignment, Failure, State, TrialSpec
+from harness.trial.results import EVALUATION_VERSION, TRAINING_VERSION, Assignment, Failure, State, TrialSpec
 
 Progress = Literal["done", "resume", "failed", "retry", "new"]
 ENDED = ("done", "failed")
@@ -152,6 +152,8 @@ def assignments(config: Config, registry: Registry, selection: Selection, inputs
                 data_fingerprint=inputs.dataset(name).fingerprint,
                 protocol_version=version,
                 source=inputs.source(method.name),
+                training_version=TRAINING_VERSION,
+                evaluation_version=EVALUATION_VERSION,
             )
             for method in methods
         ]

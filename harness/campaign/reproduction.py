@@ -24,7 +24,16 @@ from harness.tracking.frame import labelled, run_of
 from harness.tracking.result_store import ResultStore
 from harness.trial.external import is_external
 from harness.trial.folder import RESULT
-from harness.trial.results import HEADLINE, Assignment, EpochReport, State, TrialResult
+from harness.trial.results import (
+    EVALUATION_VERSION,
+    HEADLINE,
+    TRAINING_VERSION,
+    VERSIONS,
+    Assignment,
+    EpochReport,
+    State,
+    TrialResult,
+)
 
 REPRODUCED = "reproduced"
 MATTERS = ("harness", "commit", "python", "torch", "numpy", "device", "cuda", "cpu", "threads")  # of an environment
@@ -113,7 +122,8 @@ def assignment_now(config: Config, registry: Registry, then: TrialResult) -> Ass
         if value != getattr(spec, name):
             what = name.replace("_", " ")
             raise DataError(f"{what} was {getattr(spec, name)} and is {value} now; nothing was run")
-    now = spec.model_copy(update={"source": source_hash(method)})
+    versions = dict(zip(VERSIONS, (TRAINING_VERSION, EVALUATION_VERSION), strict=True))
+    now = spec.model_copy(update={"source": source_hash(method), **versions})
     assigned = assignment(config.for_dataset(spec.dataset), now, method, dataset)
     return assigned.model_copy(update={"folder": config.results / REPRODUCED / spec.key})
 
@@ -124,6 +134,10 @@ def drift(then: TrialResult, assigned: Assignment) -> Iterator[Drift]:
 
     if then.spec.source != assigned.spec.source:
         yield Drift("source of the method", then.spec.source[:12], assigned.spec.source[:12])
+    for name in VERSIONS:
+        before, after = getattr(then.spec, name), getattr(assigned.spec, name)
+        if before != after:
+            yield Drift(name.replace("_", " "), str(before or "–"), str(after))
     now = {**environment(choose_device(assigned.device)), "threads": str(assigned.threads)}
     for name in MATTERS:
         if then.environment.get(name, "") != now.get(name, ""):

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.flags import CONFIG, CONFIRMING, FAILURES, MACHINE, OUTPUT, RETRY, SEARCHING, SELECTION, Flags, takes
+from harness.cli.flags import (
+    CONFIG,
+    CONFIRMING,
+    DATA,
+    FAILURES,
+    MACHINE,
+    OUTPUT,
+    RETRY,
+    SEARCHING,
+    SELECTION,
+    Flags,
+    takes,
+)
 from harness.errors import StoreError, TrialError, UsageError, unknown
 
 if TYPE_CHECKING:
@@ -21,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@takes(SELECTION, MACHINE, FAILURES, CONFIG, OUTPUT)
+@takes(SELECTION, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 @click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
@@ -68,7 +80,7 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
 
 
 @click.command()
-@takes(SEARCHING, MACHINE, FAILURES, CONFIG, OUTPUT)
+@takes(SEARCHING, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be searched; run nothing.")
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
@@ -111,7 +123,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
 
 
 @click.command()
-@takes(CONFIRMING, MACHINE, FAILURES, CONFIG, OUTPUT)
+@takes(CONFIRMING, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
 @click.argument("campaign")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")

@@ -42,6 +42,15 @@ class Dataset:
         self._splits: dict[str, Split] = {}
         self._vocabulary: Tokenizer | None = None
 
+    def check_unchanged(self) -> None:
+        """DataError where the files are no longer those of the fingerprint: what was read may be of either."""
+        if fingerprint_of(self._place, self._root, type(self._reader)) != self.fingerprint:
+            raise DataError(
+                f"files of {self.card.name} changed while the trial ran, so its numbers are of no one version of them; "
+                "run the command again: changed data are another trial, and with --retry data this one is run again",
+                Location(self._place.folder),
+            )
+
     @property
     def vocabulary(self) -> Tokenizer:
         """Words of the card's vocabulary splits (whole, even under a limit), a published file's, or an encoder's."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.config.cards import DatasetCard
-from harness.data.cache import broken_link, checked_sha256, present
+from harness.data.cache import broken_link, checked_sha256, forget_facts, present
 from harness.data.content import Content, Place, Reader
 from harness.data.dataset import Dataset, place_of
 from harness.data.split import mismatches
@@ -48,6 +48,7 @@ class Validation:
         return self.report
 
     def look(self, place: Place) -> None:
+        forget_facts(self.cache, place.folder)  # a file can change and keep its size and times
         names = self.tried("dataset-unreadable", lambda: file_names(place))
         for name in names or ():
             self.look_at_file(place, name)

@@ -10,7 +10,7 @@ from typing import Any
 from harness.config.sections import Scalar, Training
 from harness.config.toml import override_value
 from harness.trial.external import recipe_of
-from harness.trial.results import EpochReport, TrialResult, TrialSpec
+from harness.trial.results import VERSIONS, EpochReport, TrialResult, TrialSpec
 
 LONGEST_PARAM = 6000  # MLflow cuts longer values without an error
 LONGEST_TAG = 1000
@@ -25,6 +25,7 @@ def described(spec: TrialSpec) -> dict[str, str]:
         **{"key": spec.key, "recipe": recipe_of(spec), "label": spec.label},
         **{"data_fingerprint": spec.data_fingerprint, "protocol_version": str(spec.protocol_version)},
         "source": spec.source,
+        **{name: str(getattr(spec, name)) for name in VERSIONS if getattr(spec, name)},
         **({} if spec.limit is None else {"limit": str(spec.limit)}),
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 from harness.config.sections import Training
 from harness.config.toml import parse_override
 from harness.errors import UsageError
-from harness.trial.results import TrialSpec
+from harness.trial.results import EVALUATION_VERSION, TrialSpec
 
 PREFIX = "external:"  # no method with a card can have a colon, so that names never collide and nothing can run them
 LONGEST_NAME, LONGEST_NOTE = 80, 200
@@ -50,6 +50,7 @@ def spec_of(
         data_fingerprint=fingerprint,
         protocol_version=protocol[1],
         source=source,
+        evaluation_version=EVALUATION_VERSION,
     )
 
 

@@ -19,6 +19,10 @@ EQUAL, UNEQUAL = ("trials", "epochs"), 0.1  # of a search's budget: what is to b
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 HEADLINE = (*RECALLS, "rsum")
 
+# Raised by hand when training or evaluation gives other numbers for a trial: tests/trial/test_versions.py reminds.
+TRAINING_VERSION, EVALUATION_VERSION = 1, 1
+VERSIONS = ("training_version", "evaluation_version")
+
 
 class State(StrEnum):
     WAITING = "waiting"
@@ -64,11 +68,14 @@ class TrialSpec(TrialRecord):
     data_fingerprint: str
     protocol_version: int
     source: str = Field(description="sha256 of the method's source")
+    training_version: int = Field(0, description="of the trainer; 0 where nothing is trained, or before it was kept")
+    evaluation_version: int = Field(0, description="of ranks and measures; 0 before it was kept")
 
     @property
     def key(self) -> str:
-        """The trial's name everywhere: 16 hex digits of the sha256 over every field."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """The trial's name everywhere: 16 hex digits of the sha256 over every field; a version 0 changes none."""
+        unversioned = {name for name in VERSIONS if not getattr(self, name)}
+        text = json.dumps(self.model_dump(mode="json", exclude=unversioned), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property

@@ -85,6 +85,7 @@ class Trial:
         if self.protocol is None:
             return self._selected()
         yield self._report(len(self.reports), phase="test")
+        self.dataset.check_unchanged()
         return self._test(self.protocol)
 
     def _trainer(self) -> Trainer | None:
@@ -152,6 +153,7 @@ class Trial:
         return self._result(State.DONE, cost, measures=test.measures, gallery=test.gallery)
 
     def _result(self, state: State, scoring: dict[str, float], **fields: Any) -> TrialResult:
+        self.dataset.check_unchanged()
         best = self.best["epoch"]
         return TrialResult(
             spec=self.spec,

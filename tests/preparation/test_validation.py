@@ -19,6 +19,7 @@ from tiny_project import Call
 
 from harness.cli.dataset_page import finding_text, last_line
 from harness.config.cards import ProtocolCard
+from harness.data.cache import MEMORY
 from harness.data.regions import Ragged
 from harness.data.split import Split
 from harness.data.tokens import Tokens, Vocabulary
@@ -350,3 +351,30 @@ def test_annotations_that_name_a_box_are_told_by_entry(coco: Path, look: Look) -
     rewrite(coco, lambda content: content["instances.json"]["annotations"][2].pop("bbox"))
     (one,) = [one for one in look("coco", 3)["findings"] if one["severity"] == "error"]
     assert (one["file"], one["entry"]) == ("instances.json", "annotations[2]")
+
+
+def poisoned(project: Path) -> str:
+    """A memory of files that is wrong, as where a disk has changed beneath them; the true fingerprint."""
+    memory = project / "runs" / "cache" / MEMORY
+    facts = json.loads(memory.read_text())
+    memory.write_text(json.dumps(dict.fromkeys(facts, "0" * 64)))
+    return memory.read_text()
+
+
+def test_files_are_hashed_whatever_is_remembered_of_them(precomp: Path, look: Look, project: Path) -> None:
+    before = look("precomp")
+    poisoned(project)
+    assert look("precomp")["fingerprint"] == before["fingerprint"]
+
+
+def test_a_run_hashes_again_where_it_is_asked_to(
+    precomp: Path, look: Look, call: Call, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look("precomp")
+    wrong = poisoned(project)
+    plan = ("run", "-n", "--datasets", "precomp", "--methods", "chance")
+    assert call(*plan) == 0
+    assert (project / "runs" / "cache" / MEMORY).read_text() == wrong
+    assert call(*plan, "--verify-data") == 0
+    assert "0" * 64 not in (project / "runs" / "cache" / MEMORY).read_text()
+    capsys.readouterr()
