@@ -19,7 +19,7 @@ from harness.config.sections import Scalar
 from harness.config.sources import source_hash
 from harness.data.dataset import Dataset
 from harness.data.text_encoder import load_model
-from harness.errors import ConfigError, DataError, TrialError
+from harness.errors import ConfigError, DataError, TrialError, first_line
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
 from harness.evaluation.outcome import outcome
@@ -242,8 +242,7 @@ def explain(error: Exception) -> str:
             "out of GPU memory in training; the batch is never shrunk, so lower training.batch_size or the method's "
             "dim, or give the trial a larger share of a GPU"
         )
-    text = str(error).strip().splitlines()
-    line = text[0] if text else ""
+    line, name = first_line(error), type(error).__name__
     if isinstance(error, OSError) and error.errno in FULL:
         return f"the trial's folder cannot be written: {line}; make room and run with --retry bug: it goes on"
-    return line if isinstance(error, TrialError | DataError) else f"{type(error).__name__}: {line}"
+    return line if line == name or isinstance(error, TrialError | DataError) else f"{name}: {line}"
