@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.board.cells import file_name
 from harness.board.drawing import shortened
 from harness.board.markup import markup
 from harness.board.standings import Board
-from harness.config.cards import MethodCard
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.data.content import Preview
@@ -68,15 +67,15 @@ def page_of(board: Board, registry: Registry, config: Config, read: Read) -> byt
     examples = examples_of(board, registry.methods, read)
     if examples is None:
         raise DataError("the tracking store has no rankings of its rows; run them again with --force")
-    return webpage(examples, registry.methods, Previews(card, config.data, config.cache)).encode()
+    return webpage(examples, Previews(card, config.data, config.cache)).encode()
 
 
-def webpage(one: Examples, methods: Mapping[str, MethodCard], pictures: Previews) -> str:
+def webpage(one: Examples, pictures: Previews) -> str:
     ids, captions = one.runs[0].images, one.runs[0].captions
     pairs = one.runs[0].pairs.tolist()[::-1]  # so that the first of several stays
     looks = {number: shown(pictures.of(ids[number])) for number in images_of(one)}
     page = markup("examples.html.j2").render(
-        **{"one": one, "board": one.board, "runs": one.runs, "ids": ids, "signs": SIGNS, "methods": methods},
+        **{"one": one, "board": one.board, "runs": one.runs, "ids": ids, "signs": SIGNS},
         **{"captions": captions, "looks": looks, "groups": GROUPS, "first": FIRST, "points": points},
         titles={image: captions[caption] for image, caption in pairs},
         owners={caption: ids[image] for image, caption in pairs},
