@@ -189,12 +189,12 @@ class Entities:
 
 def read_options(place: Place) -> Options:
     """What the card's options say of regions; ConfigError where a name could come from a caption that is asked."""
-    given, where = place.card.options, f"{place.card.path}: 'options.regions'"
+    options, where = place.card.options, f"{place.card.path}: 'options.regions'"
     regions = option(place, "regions", "geometry")
     if regions not in BESIDE:
         raise ConfigError(f"{where} is {regions!r}; it must be {', '.join(BESIDE)}: {LEAK}")
     if regions != "names":
-        if idle := {"held_out", "names"} & set(given):
+        if idle := {"held_out", "names"} & set(options):
             raise ConfigError(f"{where} is {regions!r}, which has no use for {', '.join(sorted(idle))}: {LEAK}")
         return Options(regions, cut=is_allowed(place, "wrong_boxes", "cut"))
     held_out, names = whole(place, "held_out", 0), whole(place, "names", NAMES)
