@@ -129,13 +129,13 @@ def _card(kind: str, name: str, cards: Mapping[str, Card]) -> Card:
 
 
 def _select(kind: str, patterns: Sequence[str], known: Mapping[str, object]) -> tuple[str, ...]:
-    chosen: dict[str, None] = {}
+    names: dict[str, None] = {}
     for pattern in patterns:
         matches = fnmatch.filter(known, pattern)
         if not matches:
             raise UsageError(unknown(kind, pattern, known))
-        chosen.update(dict.fromkeys(matches))
-    return tuple(chosen)
+        names.update(dict.fromkeys(matches))
+    return tuple(names)
 
 
 def _like_default(card: MethodCard, where: str, key: str, value: Scalar) -> Scalar:

@@ -158,8 +158,8 @@ def test_the_page_asks_for_nothing_and_holds_every_picture_once(looks: Previews)
     store = Store({"caan": 3.0, "vsepp": 1.0})
     found = examples_of(store.board, {}, store.read)
     assert found
-    text = webpage(found, {}, looks)
-    assert text == webpage(found, {}, looks)
+    text = webpage(found, looks)
+    assert text == webpage(found, looks)
     page = Page(text)
     assert not any("script" in tag or tag == "link" for tag, *_ in page.elements)
     addresses = [a[name] or "" for _, a, _ in page.elements for name in ("src", "href") if name in a]
@@ -175,7 +175,7 @@ def test_the_page_marks_matches_by_more_than_colour_and_tells_ranks_and_scores(l
     store = Store({"caan": 3.0, "vsepp": 1.0})
     found = examples_of(store.board, {}, store.read)
     assert found
-    page = Page(webpage(found, {}, looks))
+    page = Page(webpage(found, looks))
     lines = [line for about in found.directions.values() for query in about.queries for line in query.answers]
     items = [" ".join("".join(text).split()) for tag, a, text in page.elements if a.get("class") in ("right", "wrong")]
     places = [one for line in lines for one in line.top]
@@ -192,7 +192,7 @@ def test_no_caption_or_id_breaks_the_page(looks: Previews) -> None:
     store = Store({"caan": 1.0}, [f"{HOSTILE[n % len(HOSTILE)]} {n}" for n in range(IMAGES)], captions)
     found = examples_of(store.board, {}, store.read)
     assert found
-    page = Page(webpage(found, {}, looks))
+    page = Page(webpage(found, looks))
     assert not any(tag == "script" or any(name.startswith("on") for name in a) for tag, a, _ in page.elements)
     said = set(page.texts("blockquote"))
     assert said == {" ".join(captions[query.number].split()) for query in found.directions["t2i"].queries}
@@ -287,7 +287,7 @@ def test_a_browser_draws_the_pictures(tmp_path: Path, looks: Previews) -> None:
     found = examples_of(store.board, {}, store.read)
     assert found
     file, shot = tmp_path / "page.html", tmp_path / "page.png"
-    file.write_text(webpage(found, {}, looks), encoding="utf-8")
+    file.write_text(webpage(found, looks), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     flags += ["--window-size=1000,900", f"--screenshot={shot}"]
     subprocess.run(["chromium", *flags, file.as_uri()], check=True, capture_output=True)
