@@ -13,6 +13,7 @@ from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.project import Config
 from harness.config.sections import Scalar, Training
 from harness.config.sources import load_module, module_file, source_file
+from harness.config.toml import override_value
 from harness.errors import ConfigError, UsageError, unknown
 
 if TYPE_CHECKING:
@@ -78,6 +79,14 @@ def load_class(card: MethodCard) -> type[Method]:
     if not hasattr(method, "Settings"):
         raise ConfigError(f"{card.path}: class = {card.class_!r} has no Settings dataclass (see harness.method.Method)")
     return method
+
+
+def choices(settings: Mapping[str, Scalar], training: Training) -> dict[str, str]:
+    """`settings.NAME` and `training.NAME`, with their values as `-s` takes them."""
+    return {
+        **{f"settings.{name}": override_value(value) for name, value in settings.items()},
+        **{f"training.{name}": override_value(value) for name, value in training.model_dump().items()},
+    }
 
 
 def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:

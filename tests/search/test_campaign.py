@@ -89,9 +89,11 @@ def test_every_method_gets_its_trials_and_a_second_search_does_nothing(
     before = results(searchable)
     assert answer(call, capsys, *words) == found
     assert results(searchable) == before
-    frame = ResultStore(f"sqlite:///{searchable / 'runs' / 'mlflow.db'}").frame()
-    assert sorted(frame["key"]) == sorted(folder.name for folder in (searchable / "runs" / "trials").iterdir())
-    assert set(frame["state"]) <= {"done", "pruned"} and set(frame["protocol"]) == {"val"}
+    runs = ResultStore(f"sqlite:///{searchable / 'runs' / 'mlflow.db'}").runs()
+    assert sorted(run.key for run in runs) == sorted(
+        folder.name for folder in (searchable / "runs" / "trials").iterdir()
+    )
+    assert {run.state for run in runs} <= {"done", "pruned"} and {run.spec.protocol for run in runs} == {"val"}
 
 
 def test_a_larger_total_adds_the_difference(searchable: Path, call: Call, capsys: Captured) -> None:
@@ -355,9 +357,9 @@ def check_killed(project: Path, whole: Path, kills: int, *words: str) -> None:
     killed_search(project, random.Random(1), kills, *words)
     assert results(project) == results(whole)
     assert asked_and_told(project) == asked_and_told(whole)
-    frame = ResultStore(f"sqlite:///{project / 'runs' / 'mlflow.db'}").frame()
-    assert len(frame) == len(results(project)) and not frame["key"].duplicated().any()
-    assert set(frame["state"]) <= {"done", "pruned"}
+    runs = ResultStore(f"sqlite:///{project / 'runs' / 'mlflow.db'}").runs()
+    assert len(runs) == len(results(project)) == len({run.key for run in runs})
+    assert {run.state for run in runs} <= {"done", "pruned"}
 
 
 def asked_and_told(project: Path) -> list[tuple[Any, ...]]:
