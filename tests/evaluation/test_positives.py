@@ -124,7 +124,7 @@ def test_ids_become_rows_and_each_direction_keeps_its_own_pairs(data: Path) -> N
 def test_the_measures_of_a_set_agree_with_pytrec_eval_on_the_whole_gallery(data: Path, seed: int, levels: int) -> None:
     scores = (np.random.default_rng(seed).integers(0, levels, (IMAGES, IMAGES * EACH)) / 8).astype(np.float32)
     sets = sets_of(data)
-    found = positives.measures(rank_sets(scores, sets))
+    values = positives.measures(rank_sets(scores, sets))
     for way, table, pairs in (("i2t", scores, sets[0].i2t), ("t2i", scores.T, sets[0].t2i[:, ::-1])):
         mask = np.zeros(table.shape, dtype=bool)
         mask[pairs[:, 0], pairs[:, 1]] = True
@@ -133,7 +133,7 @@ def test_the_measures_of_a_set_agree_with_pytrec_eval_on_the_whole_gallery(data:
         expected = {f"more.{way}_r{k}": value for k, value in success(table, mask).items()}
         expected |= {f"more.{way}_ndcg": theirs["nDCG"], f"more.{way}_r_precision": theirs["Rprec"]}
         expected |= {f"more.{way}_map_r": slow_map_r(table, mask)}
-        assert {name: found[name] for name in expected} == pytest.approx(expected)
+        assert {name: values[name] for name in expected} == pytest.approx(expected)
 
 
 def test_a_set_that_holds_the_splits_own_pairs_gives_the_measures_of_the_split(data: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_damaged_or_foreign_file_is_refused_by_file_and_entry(data: Path, dama
 
 
 @pytest.mark.parametrize(
-    ("found", "written"),
+    ("header", "written"),
     [
         (b"(18,), }              ", b"(999999999999999,), } "),
         (b"(18,), }", b"(18,   }"),
@@ -260,11 +260,11 @@ def test_a_damaged_or_foreign_file_is_refused_by_file_and_entry(data: Path, dama
     ],
     ids=["more than any memory", "no tuple", "no end", "objects"],
 )
-def test_an_npy_with_a_damaged_or_hostile_header_is_refused(data: Path, found: bytes, written: bytes) -> None:
+def test_an_npy_with_a_damaged_or_hostile_header_is_refused(data: Path, header: bytes, written: bytes) -> None:
     file = data / "sets" / "ids.npy"
     before = file.read_bytes()
-    assert found in before and len(found) == len(written)
-    file.write_bytes(before.replace(found, written))
+    assert header in before and len(header) == len(written)
+    file.write_bytes(before.replace(header, written))
     with pytest.raises(DataError, match=r"ids\.npy is no whole \.npy file"):
         sets_of(data)
 
@@ -331,8 +331,8 @@ def test_absent_files_are_named_once_and_their_set_is_left_out(data: Path) -> No
     two = DatasetCard.model_validate(
         {**CARD, "positives": [SET, {**SET, "name": "less", "image_to_caption": "no.json"}]}
     )
-    found, note = present(two, "all", data)
-    assert [one.name for one in found] == ["more"]
+    sets, note = present(two, "all", data)
+    assert [one.name for one in sets] == ["more"]
     assert note == (
         "tiny all: no measures of less, as these files are not below the data root: sets/no.json; "
         "get them from the moon"

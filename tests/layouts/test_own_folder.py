@@ -94,8 +94,8 @@ def test_windows_line_ends_and_marks_are_accepted(root: Path, start: bytes) -> N
     for name in ("captions.jsonl", "split.json"):
         path = root / "tiny" / name
         path.write_bytes(start + path.read_bytes().removesuffix(b"\n").replace(b"\n", b"\r\n"))
-    found = opened(root).split("train")
-    assert (found.captions, found.image_ids) == (expected.captions, expected.image_ids)
+    split = opened(root).split("train")
+    assert (split.captions, split.image_ids) == (expected.captions, expected.image_ids)
 
 
 def test_numbers_and_their_digits_are_one_id(tmp_path: Path) -> None:

@@ -94,9 +94,9 @@ def test_float16_is_read_as_it_is_stored_and_becomes_float32(folder: Path) -> No
     save(folder, half)
     images = opened(folder).split("train").images
     assert isinstance(images.rows, np.memmap) and images.dtype == np.float16
-    found, _ = images.gather([2, 0])
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, half[[2, 0]].astype(np.float32))
+    batch, _ = images.gather([2, 0])
+    assert batch.dtype == np.float32
+    np.testing.assert_array_equal(batch, half[[2, 0]].astype(np.float32))
 
 
 @pytest.mark.parametrize("times", [1, EACH])
