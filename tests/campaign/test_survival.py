@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from dataset_files import write_precomp
 from tiny_project import Call
 from toy_trials import counting, toy_assignment
 
@@ -463,9 +464,8 @@ def filed(project: Path) -> Path:
     folder = project / "data" / "filed_precomp"
     folder.mkdir(parents=True)
     for name, images in (("train", 8), ("dev", 4)):
-        np.save(folder / f"{name}_ims.npy", np.random.default_rng(images).random((images, 3, 4), dtype=np.float32))
-        captions = "\n".join(f"caption {number} of {name}" for number in range(images * 5))
-        (folder / f"{name}_caps.txt").write_text(captions)
+        regions = np.random.default_rng(images).random((images, 3, 4), dtype=np.float32)
+        write_precomp(folder, name, regions, "\n".join(f"caption {number} of {name}" for number in range(images * 5)))
     (project / "cards" / "filed").mkdir()
     (project / "cards" / "filed" / "card.toml").write_text(FILED)
     return folder

@@ -13,6 +13,7 @@ import ir_measures
 import numpy as np
 import pytest
 import torch
+from dataset_files import tiny_card, write_precomp
 from folds import pytrec_eval, slow_map_r, success
 
 import methods
@@ -56,26 +57,19 @@ SET: dict[str, Any] = {
     "captions": "official.json",
     "origin": "the moon",
 }
-CARD: dict[str, Any] = {
-    "name": "tiny",
-    "title": "",
-    "summary": "",
-    "layout": "precomp",
-    "folder": "tiny_precomp",
-    "licence": "",
-    "origin": "the moon",
-    "feature_width": 4,
-    "max_regions": 3,
-    "splits": {name: {"images": IMAGES, "captions": IMAGES * EACH} for name in ("train", "val", "test")},
-    "text": {"min_count": 1},
-    "options": {"captions_each": EACH},
-    "protocols": [
+CARD = tiny_card(
+    "precomp",
+    folder="tiny_precomp",
+    feature_width=4,
+    max_regions=3,
+    splits={name: {"images": IMAGES, "captions": IMAGES * EACH} for name in ("train", "val", "test")},
+    options={"captions_each": EACH},
+    protocols=[
         {"name": "halves", "folds": 2, "images": IMAGES, "captions": IMAGES * EACH},
         {"name": "all", "images": IMAGES, "captions": IMAGES * EACH},
     ],
-    "positives": [SET],
-    "path": "card.toml",
-}
+    positives=[SET],
+)
 I2C = {"555": [200, 1, 77, 70], "901": [12], "333": [44, 83, 600, 5]}  # images 2, 0 and 5
 C2I = {"22": [8, 901], "300": [40], "70": [901, 555, 333], "44": [17]}  # captions 13, 11, 0 and 17
 
@@ -87,8 +81,8 @@ def data(tmp_path: Path) -> Path:
     place.mkdir()
     sets.mkdir()
     for number, stem in enumerate(("train", "val", "test")):
-        np.save(place / f"{stem}_ims.npy", np.random.default_rng(number).random((IMAGES, 3, 4), dtype=np.float32))
-        (place / f"{stem}_caps.txt").write_text("\n".join(TEXTS))
+        regions = np.random.default_rng(number).random((IMAGES, 3, 4), dtype=np.float32)
+        write_precomp(place, stem, regions, "\n".join(TEXTS))
     np.save(sets / "ids.npy", np.array(CAPTION_IDS))
     write(sets / "own.json", {str(one): [IMAGE_IDS[row // EACH]] for row, one in enumerate(CAPTION_IDS)})
     write(sets / "i2c.json", I2C)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dataset_files import tiny_card, write_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -36,21 +37,14 @@ from harness.layouts.previews import Previews
 
 Files = dict[str, str | bytes]
 ROOT = Path(__file__).parents[2]
-CARD: dict[str, Any] = {
-    "name": "tiny",
-    "title": "",
-    "summary": "",
-    "layout": "entities",
-    "folder": "tiny entities",  # a path with a space
-    "licence": "",
-    "origin": "the moon",
-    "feature_width": 10,
-    "max_regions": 2,
-    "splits": {"train": {"images": 2, "captions": 5}, "test": {"images": 1, "captions": 2}},
-    "text": {"min_count": 1},
-    "protocols": [{"name": "all", "images": 1, "captions": 2}],
-    "path": "card.toml",
-}
+CARD = tiny_card(
+    "entities",
+    folder="tiny entities",  # a path with a space
+    feature_width=10,
+    max_regions=2,
+    splits={"train": {"images": 2, "captions": 5}, "test": {"images": 1, "captions": 2}},
+    protocols=[{"name": "all", "images": 1, "captions": 2}],
+)
 NAMES = {
     "options": {"regions": "names", "held_out": 2, "names": 3},
     "feature_width": 3 + 8 + 10,
@@ -98,12 +92,7 @@ def files() -> Files:
 
 
 def write(root: Path, content: Files) -> Path:
-    folder = root / CARD["folder"]
-    for name, text in content.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return folder
+    return write_files(root / CARD["folder"], content)
 
 
 def place(root: Path, **changes: Any) -> Place:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dataset_files import tiny_card, write_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from karpathy_files import WIDTH, Content, entry, regions_of, write_store
@@ -25,22 +26,14 @@ from harness.layouts.opening import fingerprint, open_dataset
 from harness.layouts.previews import Previews
 
 FILE = "dataset_tiny.json"
-CARD: dict[str, Any] = {
-    "name": "tiny",
-    "title": "",
-    "summary": "",
-    "layout": "karpathy",
-    "folder": "tiny",
-    "licence": "",
-    "origin": "the moon",
-    "feature_width": WIDTH,
-    "max_regions": 4,
-    "splits": {"train": {"images": 3, "captions": 6}, "test": {"images": 1, "captions": 3}},
-    "text": {"min_count": 1},
-    "options": {"annotations": FILE, "train": "train,restval", "image_id": "cocoid"},
-    "protocols": [{"name": "all", "images": 1, "captions": 3}],
-    "path": "card.toml",
-}
+CARD = tiny_card(
+    "karpathy",
+    feature_width=WIDTH,
+    max_regions=4,
+    splits={"train": {"images": 3, "captions": 6}, "test": {"images": 1, "captions": 3}},
+    options={"annotations": FILE, "train": "train,restval", "image_id": "cocoid"},
+    protocols=[{"name": "all", "images": 1, "captions": 3}],
+)
 
 
 def content() -> Content:
@@ -63,9 +56,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def put(root: Path, value: Any) -> Path:
-    path = root / "tiny" / FILE
-    path.write_bytes(value if isinstance(value, bytes) else json.dumps(value).encode())
-    return path
+    return write_files(root / "tiny", {FILE: value}) / FILE
 
 
 def opened(root: Path, **changes: Any) -> Dataset:
