@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -86,6 +87,15 @@ class TrialSpec(TrialRecord):
     @property
     def label(self) -> str:
         return f"{self.method}/{self.dataset}/s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Current:
+    """What the project's files are now, which a trial run now would be of; empty or 0 where that is not known."""
+
+    data: Callable[[str], str] = lambda _: ""  # the fingerprint of a dataset
+    protocol: Callable[[str, str], int] = lambda *_: 0  # the version of a dataset's protocol
+    source: Callable[[str], str] = lambda _: ""  # the hash of a method's source
 
 
 class Budget(TrialRecord):
