@@ -1,7 +1,7 @@
 """Rows of leaderboards, from the runs of the store: one board per dataset and protocol, one row per method and recipe.
 
 A recipe is ranked when all its seeds, begun or expected, are done with the data, protocol, source and versions that the
-project's files have now; where these are not known, with the newest.
+project's files have now; where there is no result of these, with the newest.
 """
 
 from __future__ import annotations

@@ -46,16 +46,18 @@ class Validity:
 
     @classmethod
     def of(cls, runs: Sequence[Run], newest: Run, current: Current) -> Validity:
-        """From the project's files where they are known, else from the newest run; versions are only ever raised."""
+        """From the project's files, where there are results of them, else from the newest run; versions only rise."""
         spec, done = newest.spec, [run.spec for run in runs if run.is_done]
-        data, protocol = current.data(spec.dataset), current.protocol(spec.dataset, spec.protocol)
+        now = current.data(spec.dataset), current.protocol(spec.dataset, spec.protocol)
+        is_known = any((one.data_fingerprint, one.protocol_version) == now for one in done)
+        data, protocol = now if is_known else (spec.data_fingerprint, spec.protocol_version)
         return cls(
-            data_fingerprint=data or spec.data_fingerprint,
-            protocol_version=protocol or spec.protocol_version,
+            data_fingerprint=data,
+            protocol_version=protocol,
             training_version=max((one.training_version for one in done), default=0),
             evaluation_version=max((one.evaluation_version for one in done), default=0),
             source=current.source,
-            moment=None if data and protocol else newest.ended,
+            moment=None if is_known else newest.ended,
         )
 
     def fault(self, spec: TrialSpec) -> str:

@@ -121,9 +121,8 @@ def examples(store: ResultStore, config: Config, registry: Registry, out: Output
     from harness.campaign.current import current
     from harness.explain.examples_page import pages
 
-    files, notes = pages(
-        boards_of(store.runs(), registry.methods, current(config, registry)), registry, config, store.artifact
-    )
+    boards = boards_of(store.runs(), registry.methods, current(config, registry))
+    files, notes = pages(boards, registry, config, store.artifact)
     out.note(*notes)
     return files
 
