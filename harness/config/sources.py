@@ -13,6 +13,8 @@ from types import ModuleType
 from harness.config.cards import MethodCard
 from harness.errors import ConfigError
 
+PACKAGE = Path(__file__).parents[1]  # harness
+
 
 def module_of(card: MethodCard) -> str:
     return card.class_.partition(":")[0]
@@ -53,6 +55,15 @@ def source_hash(card: MethodCard) -> str:
     for path in source_files(card):
         digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
         digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def package_hash() -> str:
+    """Hex sha256 of the source of the package harness, wherever it lies."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py"), key=lambda path: path.relative_to(PACKAGE).as_posix()):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0")
+        digest.update(path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
     return digest.hexdigest()
 
 

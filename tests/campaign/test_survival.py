@@ -22,7 +22,7 @@ import psutil
 import pytest
 import torch
 from tiny_project import Call
-from toy_trials import counting, toy_assignment
+from toy_trials import Neighbour, counting, toy_assignment
 
 from harness.campaign.driver import execute
 from harness.campaign.plan import Planned, plan
@@ -236,13 +236,6 @@ def test_a_second_driver_is_told_who_holds_the_folder_and_a_killed_one_holds_not
             assert "secret" not in err
     calm(place)
     assert call(*TROUBLED, "--here") == 0
-
-
-class Neighbour:
-    """Whoever else uses the cluster."""
-
-    def arrive(self) -> None:
-        """Nothing."""
 
 
 def test_waiting_for_a_place_takes_nothing_from_the_time_that_a_trial_has(local_ray: None, tmp_path: Path) -> None:
