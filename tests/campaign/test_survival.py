@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from same_trials import assert_same, assert_same_campaign
 from tiny_project import Call
 from toy_trials import Neighbour, counting, toy_assignment
 
@@ -34,7 +35,7 @@ from harness.executors.executor import InProcess
 from harness.executors.ray_cluster import RayExecutor
 from harness.tracking.tracker import Tracker
 from harness.trial.checkpoint import load_checkpoint
-from harness.trial.folder import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_epochs, read_result
+from harness.trial.folder import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_result
 from harness.trial.results import Assignment, EpochReport, Failure, State
 
 Captured = pytest.CaptureFixture[str]
@@ -97,28 +98,6 @@ def undisturbed(assignment: Assignment, folder: Path) -> Path:
     (result,) = InProcess().run([whole], lambda _report: True)
     assert result.state is State.DONE
     return whole.folder
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """Everything in nested dicts and lists."""
-    if isinstance(value, dict | list | tuple):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from leaves(part)
-    else:
-        yield value
-
-
-def assert_same(found: Path, expected: Path) -> None:
-    """Two trials ended alike, to the bit: weights, optimizer, best epoch, every loss, every measure."""
-    states = [list(leaves(load_checkpoint(folder / CHECKPOINT, torch.device("cpu")))) for folder in (found, expected)]
-    assert sum(isinstance(value, torch.Tensor) for value in states[0]) > 10
-    for one, other in zip(*states, strict=True):
-        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
-    results = [read_result(folder) for folder in (found, expected)]
-    assert results[0] and results[1] and results[0].state is State.DONE
-    assert (results[0].measures, results[0].val) == (results[1].measures, results[1].val)
-    losses = [[(report.loss, report.val) for report in read_epochs(folder)] for folder in (found, expected)]
-    assert losses[0] == losses[1]
 
 
 def attempts_of(folder: Path) -> list[str]:
@@ -212,14 +191,6 @@ def test_after_sigterm_the_same_command_ends_as_if_nothing_had_been(
     monkeypatch.chdir(whole)
     assert call(*words[:3], "--here") == 0
     assert_same_campaign(project, whole)
-
-
-def assert_same_campaign(found: Path, expected: Path) -> None:
-    """Two projects have the same trials, and each ended alike."""
-    names = [sorted(folder.name for folder in (project / "runs" / "trials").iterdir()) for project in (found, expected)]
-    assert names[0] == names[1]
-    for name in names[0]:
-        assert_same(found / "runs" / "trials" / name, expected / "runs" / "trials" / name)
 
 
 @pytest.mark.soak
