@@ -67,6 +67,8 @@ def wait_for(child: int, report: int) -> int:
     remove_left_behind()
     if received:
         return complain(SAVED, 128 + received[0])
+    if status == ResourceError.exit_code:
+        return status  # it has said why itself: the heartbeat, where a call of Ray's did not return
     how = f"signal {-status}" if status < 0 else f"exit code {status}"
     return complain(f"error: {ENDED.format(how=how)}", ResourceError.exit_code)
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import harness
 from harness.config.cards import MethodCard
 from harness.errors import ConfigError
 
-PACKAGE = Path(__file__).parents[1]  # harness
+PACKAGE = Path(harness.__file__).parent  # of this name: modules of two packages may be mixed
 
 
 def module_of(card: MethodCard) -> str:

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from harness.errors import ResourceError
@@ -16,6 +16,7 @@ Door = tuple[str, int]  # host and port
 BEAT_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
 HANG_SECONDS = 45.0  # that the driver may take to notice: a call of Ray's may not return any more
+GRACE_SECONDS = 35.0  # of a start that has failed: Ray says so itself after 30, in most cases
 AGAIN = "finished trials and epochs are kept; the same command continues"
 
 
@@ -65,6 +66,33 @@ def deadline(seconds: float, reason: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+@contextmanager
+def watched_start(seconds: float, processes: Callable[[], set[int]]) -> Iterator[None]:
+    """A deadline for the start of Ray; a nearer one as soon as one of its processes has ended.
+
+    `processes`: those that there are now and must live on. Ray itself may wait for ever for one that was killed.
+    """
+    started = threading.Event()
+    threading.Thread(target=_watch_start, args=(started, seconds, processes), name="start", daemon=True).start()
+    try:
+        yield
+    finally:
+        started.set()
+
+
+def _watch_start(started: threading.Event, seconds: float, processes: Callable[[], set[int]]) -> None:
+    end, reason = time.monotonic() + seconds, f"Ray has not started within {seconds:g} s"
+    seen, is_failed = set[int](), False
+    while not started.wait(BEAT_SECONDS):
+        now = processes()
+        if seen - now and not is_failed:
+            is_failed, reason = True, "a process of Ray has ended while it started"
+            end = time.monotonic() + GRACE_SECONDS
+        seen |= now
+        if time.monotonic() > end:
+            give_up(reason)
 
 
 def give_up(reason: str) -> None:

@@ -232,7 +232,7 @@ class Workers:
         try:
             reply = self._ray.get(step)
         except self._ray.exceptions.RayError as error:
-            return lost(slot.assignment, *cause(error))
+            return lost(slot.assignment, *(cause(error) if slot.began < math.inf else cause_before(error)))
         if slot.began == math.inf:
             return self._refusal(reply, slot.assignment)
         with writing(slot.assignment.folder):
@@ -273,9 +273,15 @@ def cause(error: Exception) -> tuple[Failure, str]:
     unreachable = exceptions.NodeDiedError | exceptions.ActorUnavailableError
     if isinstance(error, unreachable) or "node has died" in str(error):  # Ray says it in words alone
         return Failure.NODE_LOST, "the trial's node was lost; the same command continues it from its last epoch"
-    if "creation task" in str(error):
-        return Failure.BUG, f"the worker could not begin: {str(error).strip().splitlines()[-1]}; {SAME_EVERYWHERE}"
     return (
         Failure.KILLED,
         "the trial's process was killed or crashed; the same command continues it from its last epoch",
     )
+
+
+def cause_before(error: Exception) -> tuple[Failure, str]:
+    """The failure class of an error before a worker has arrived, such as where its node has no harness."""
+    exceptions = library().exceptions
+    if isinstance(error, exceptions.RayTaskError) or "creation task" in str(error):
+        return Failure.DATA, f"the worker could not begin: {str(error).strip().splitlines()[-1]}; {SAME_EVERYWHERE}"
+    return cause(error)

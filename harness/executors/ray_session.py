@@ -11,14 +11,15 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import harness
 from harness.errors import ResourceError, first_line
-from harness.executors.heartbeat import AGAIN, Door, Heartbeat, deadline
+from harness.executors.heartbeat import AGAIN, Door, Heartbeat, deadline, watched_start
 from harness.executors.placement import Node
-from harness.trial.private_folders import PLACES, private_folder, remove_private
+from harness.trial.private_folders import PLACES, private_folder, processes_in, remove_private
 
 PING_SECONDS = 5
 START_SECONDS, STOP_SECONDS = 90.0, 45.0  # after which a call of Ray's is given up; it takes five, and one
@@ -32,6 +33,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial is told its device; this default is changing in Ray
     "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # then Ray ends this process with 1; the heartbeat is faster
 }
+LASTING = ("raylet", "gcs_server")  # processes of Ray that live as long as it does
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray's way to say: of this machine alone, listen on loopback
 
 
@@ -72,7 +74,8 @@ class RaySession:
             self._is_owned = True
             self._folder = private_folder("ray", socket_place())
             try:
-                with deadline(START_SECONDS, "Ray has not started"), set_apart(self._folder):
+                alive = partial(processes_in, self._folder, LASTING)
+                with watched_start(START_SECONDS, alive), set_apart(self._folder):
                     library().init(**self._options(), log_to_driver=False, logging_level=logging.ERROR)
                     self._heartbeat = Heartbeat(self._doors(), OWN_PATIENCE if self._is_local else CLUSTER_PATIENCE)
             except Exception as error:  # Ray raises bare Exceptions, too

@@ -9,7 +9,6 @@ import signal
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,20 +67,22 @@ def private_cache() -> Path | None:
 def end_processes(folder: Path) -> None:
     """Kill what runs in a folder and wait until it is gone; does nothing on a system without /proc."""
     end = time.monotonic() + ENDING_SECONDS
-    while (pids := [*_processes_in(folder)]) and time.monotonic() < end:
+    while (pids := processes_in(folder)) and time.monotonic() < end:
         for pid in pids:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
 
 
-def _processes_in(folder: Path) -> Iterator[int]:
-    """Yield processes of Ray that work below a folder; a shell that somebody has there is none."""
+def processes_in(folder: Path, programs: tuple[str, ...] = PROGRAMS) -> set[int]:
+    """The processes of Ray that work below a folder; a shell that somebody has there is none."""
+    pids = set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             cwd, program = (process / "cwd").readlink(), (process / "exe").readlink().name
-            if folder in cwd.parents and program.startswith(PROGRAMS) and process.name != str(os.getpid()):
-                yield int(process.name)
+            if folder in cwd.parents and program.startswith(programs) and process.name != str(os.getpid()):
+                pids.add(int(process.name))
+    return pids
 
 
 def _is_emptied(folder: Path) -> bool:

@@ -35,10 +35,10 @@ margin = { type = "float", low = 0.05, high = 0.5 }
 VICTIMS: dict[str, Callable[[psutil.Process], bool]] = {
     "driver": lambda process: False,  # the command itself
     "its child": lambda process: "python" in process.name() and "from harness.cli.main" in " ".join(process.cmdline()),
-    "worker": lambda process: "Worker" in process.name() or "Worker" in " ".join(process.cmdline()),
+    "worker": lambda process: process.name().startswith(("ray::Worker", "ray::IDLE")),
     "raylet": lambda process: process.name() == "raylet",
     "gcs": lambda process: process.name() == "gcs_server",
-    "agent": lambda process: "Agent" in " ".join(process.cmdline()) or "agent" in " ".join(process.cmdline()[-40:]),
+    "agent": lambda process: process.name().startswith(("ray::Dashboard", "ray::RuntimeEnv")),
 }
 
 
