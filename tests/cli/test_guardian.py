@@ -15,7 +15,8 @@ from harness.cli.guardian import is_needed
 
 def divided(body: str) -> subprocess.Popen[str]:
     """A process that divides; the child says that it is there, then goes on with the body."""
-    script = "import os, signal, sys, time\nfrom harness.cli import guardian\nguardian.divide()\nprint(os.getpid(), flush=True)\n"
+    script = "import os, signal, sys, time\nfrom harness.cli import guardian\nguardian.divide()\n"
+    script += "print(os.getpid(), flush=True)\n"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([sys.executable, "-c", script + textwrap.dedent(body)], text=True, **pipes)  # type: ignore
 
@@ -39,9 +40,8 @@ def test_the_exit_code_is_the_commands_and_an_end_without_a_word_is_told(body: s
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_reach_the_child(number: signal.Signals) -> None:
-    process = divided(
-        f"signal.signal({int(number)}, lambda *_: (guardian.report({128 + number}), os._exit(1)))\ntime.sleep(20)"
-    )
+    stop = f"(guardian.report({128 + number}), os._exit(1))"
+    process = divided(f"signal.signal({int(number)}, lambda *_: {stop})\ntime.sleep(20)")
     assert process.stdout and process.stdout.readline()
     time.sleep(0.2)
     process.send_signal(number)
