@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import secrets
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
@@ -69,10 +70,10 @@ def read_bytes(path: Path) -> bytes:
     check_regular(path)
     try:
         with path.open("rb") as file:
-            data = file.read(LARGEST_TEXT + 1) if path.stat().st_size <= LARGEST_TEXT else None
+            data = file.read() if path.stat().st_size <= LARGEST_TEXT else None
     except OSError as error:
         raise unreadable(path, error) from error
-    if data is None or len(data) > LARGEST_TEXT:
+    if data is None:
         message = f"it is larger than the {LARGEST_TEXT >> 30} GB that a text file may have; get the right file"
         raise DataError(message, Location(path))
     return data
@@ -163,7 +164,8 @@ def load_arrays(path: Path | BinaryIO) -> dict[str, NDArray[Any]]:
 def replacing(file: Path) -> Iterator[Path]:
     """A file to write that takes the place of another one at the end, where all went well."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    part = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # through no link
     try:
         yield part
         with part.open("rb") as written:

@@ -19,7 +19,7 @@ import harness
 from harness.errors import ResourceError, first_line
 from harness.executors.heartbeat import AGAIN, Door, Heartbeat, deadline, watched_start
 from harness.executors.placement import Node
-from harness.trial.private_folders import PLACES, private_folder, processes_in, remove_private
+from harness.trial.private_folders import PLACES, private_folder, processes_in, remove_left_behind, remove_private
 
 PING_SECONDS = 5
 START_SECONDS, STOP_SECONDS = 90.0, 45.0  # after which a call of Ray's is given up; it takes five, and one
@@ -95,6 +95,7 @@ class RaySession:
         if self._folder:
             remove_private(self._folder)
             self._folder = None
+        remove_left_behind()  # by workers that were at a trial
 
     @property
     def _is_local(self) -> bool:

@@ -18,6 +18,7 @@ import pytest
 from same_trials import assert_same_campaign
 
 from harness.tracking.result_store import ResultStore
+from harness.trial.results import State
 
 HARNESS = [sys.executable, "-c", "from harness.cli.main import main; main()"]
 ENDS_WITHIN = 120  # seconds
@@ -134,8 +135,9 @@ def kills(project: Path, folder: Path, words: tuple[str, ...], seed: int, count:
         story = killed_once(again, words, [*VICTIMS][number % len(VICTIMS)], moments.uniform(0, length))
         sys.stderr.write(f"{number}: {story}\n")
         assert_same_campaign(again, whole)
-        frame = ResultStore(f"sqlite:///{again / 'runs' / 'mlflow.db'}").frame()
-        assert not frame["key"].duplicated().any() and set(frame["state"]) == {"done"}, story
+        runs = ResultStore(f"sqlite:///{again / 'runs' / 'mlflow.db'}").runs()
+        assert len({run.key for run in runs}) == len(runs) == 4, story
+        assert {run.state for run in runs} == {State.DONE}, story
         shutil.rmtree(again)
 
 

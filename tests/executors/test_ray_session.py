@@ -163,6 +163,19 @@ def test_a_local_ray_listens_on_loopback_alone_and_its_folder_is_the_users(proje
     assert not folder.exists() and ended(rays)
 
 
+def test_an_interrupted_worker_without_the_results_folder_leaves_nothing_on_its_node(project: Path) -> None:
+    temporary = project / "tmp"
+    temporary.mkdir()
+    words = (*LONG_RUN, "-s", "cluster.shared=false")
+    with command(*words, folder=project, TMPDIR=str(temporary)) as process:
+        until_trained(project, process)
+        assert list(temporary.glob("itm-node-*"))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=LONG)
+    assert process.returncode == 130, (out, err)
+    assert not list(temporary.glob("itm-node-*"))
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("group", [False, True], ids=["the command", "its group"])
 def test_signals_end_a_run_alike_however_often_they_come(project: Path, name: str, group: bool) -> None:

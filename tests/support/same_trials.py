@@ -22,22 +22,24 @@ def leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def assert_same(found: Path, expected: Path) -> None:
+def assert_same(actual: Path, expected: Path) -> None:
     """Two trials ended alike, to the bit: weights, optimizer, best epoch, every loss, every measure."""
-    states = [list(leaves(load_checkpoint(folder / CHECKPOINT, torch.device("cpu")))) for folder in (found, expected)]
+    states = [list(leaves(load_checkpoint(folder / CHECKPOINT, torch.device("cpu")))) for folder in (actual, expected)]
     assert sum(isinstance(value, torch.Tensor) for value in states[0]) > 10
     for one, other in zip(*states, strict=True):
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
-    results = [read_result(folder) for folder in (found, expected)]
+    results = [read_result(folder) for folder in (actual, expected)]
     assert results[0] and results[1] and results[0].state is State.DONE
     assert (results[0].measures, results[0].val) == (results[1].measures, results[1].val)
-    losses = [[(report.loss, report.val) for report in read_epochs(folder)] for folder in (found, expected)]
+    losses = [[(report.loss, report.val) for report in read_epochs(folder)] for folder in (actual, expected)]
     assert losses[0] == losses[1]
 
 
-def assert_same_campaign(found: Path, expected: Path) -> None:
+def assert_same_campaign(actual: Path, expected: Path) -> None:
     """Two projects have the same trials, and each ended alike."""
-    names = [sorted(folder.name for folder in (project / "runs" / "trials").iterdir()) for project in (found, expected)]
+    names = [
+        sorted(folder.name for folder in (project / "runs" / "trials").iterdir()) for project in (actual, expected)
+    ]
     assert names[0] == names[1]
     for name in names[0]:
-        assert_same(found / "runs" / "trials" / name, expected / "runs" / "trials" / name)
+        assert_same(actual / "runs" / "trials" / name, expected / "runs" / "trials" / name)
