@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -257,6 +258,28 @@ def test_a_machine_without_loopback_is_told_so(project: Path) -> None:
 
 
 # --- the heartbeat
+
+
+@pytest.mark.soak
+def test_a_cluster_whose_head_is_gone_ends_the_command_and_the_same_one_goes_on(project: Path) -> None:
+    with cluster(Path(harness.__file__).parents[1]) as address:
+        with command(*LONG_RUN, folder=project, RAY_ADDRESS=address) as process:
+            until_trained(project, process)
+            port = int(address.rpartition(":")[2])
+            (head,) = [one for one in psutil.process_iter() if one.name() == "gcs_server" and port in ports_of(one)]
+            head.kill()
+            began = time.monotonic()
+            out, err = process.communicate(timeout=LONG)
+        assert process.returncode == 2, (out, err)
+        assert f"the Ray cluster at {address} (from RAY_ADDRESS) is gone" in err and "Traceback" not in out + err
+        assert time.monotonic() - began < 120
+    with command(*LONG_RUN, "-n", "--json", folder=project) as process:
+        out, _ = process.communicate(timeout=LONG)
+    assert [trial["state"] for trial in json.loads(out)["trials"]] == ["resume"]
+
+
+def ports_of(process: psutil.Process) -> set[int]:
+    return {port.laddr.port for port in process.net_connections() if port.status == psutil.CONN_LISTEN}
 
 
 def test_a_door_that_stays_shut_is_noticed_and_one_that_opens_again_in_time_is_not() -> None:
