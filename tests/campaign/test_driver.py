@@ -35,7 +35,7 @@ from harness.layouts.opening import open_dataset
 from harness.layouts.scenes import Scenes
 from harness.tracking.store import is_logged
 from harness.tracking.tracker import Tracker
-from harness.trial.folder import read_epochs, read_result
+from harness.trial.folder import add_attempt, read_epochs, read_result, write_result
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
 SIZES = {"train": 48, "val": 16, "test": 16}
@@ -163,6 +163,28 @@ def test_a_trial_is_done_resumed_or_run_again_as_its_folder_says(config: Config)
     retried = dataclasses.replace(campaign, retry=frozenset({Failure.OOM})).refreshed()
     assert [trial.spec.seed for trial in retried.todo] == [2, 1, 3]
     assert standing(dataclasses.replace(campaign, force=True).refreshed()) == ["new"] * 4
+
+
+@pytest.mark.parametrize(
+    ("failure", "noted", "in_all", "expected"),
+    [
+        (Failure.KILLED, 0, 1, "resume"),  # the driver ended before it took note of the loss
+        (Failure.NODE_LOST, 1, 1, "resume"),  # or while it waited for the next attempt
+        (Failure.OOM_HOST, 3, 3, "failed"),
+        (Failure.KILLED, 3, 4, "resume"),  # of a fourth, which --retry has asked for
+        (Failure.KILLED, 4, 4, "failed"),
+        (Failure.BUG, 0, 1, "failed"),
+    ],
+)
+def test_a_lost_trial_has_failed_only_when_its_attempts_are_used_up(
+    config: Config, failure: Failure, noted: int, in_all: int, expected: str
+) -> None:
+    (trial,) = planned(config).trials
+    result = TrialResult(spec=trial.spec, state=State.FAILED, failure=failure, attempts=in_all)
+    for _ in range(noted):
+        add_attempt(trial.folder, result)
+    write_result(trial.folder, result)
+    assert standing(planned(config)) == [expected]
 
 
 def test_what_is_known_to_be_short_comes_first_within_a_seed(config: Config) -> None:
@@ -319,7 +341,9 @@ def test_a_trial_that_meets_nan_fails_and_the_others_go_on(config: Config) -> No
 def test_a_failed_trial_is_run_again_when_asked_and_its_old_result_is_gone_meanwhile(config: Config) -> None:
     (trial,) = planned(config).trials
     (result,) = InProcess().run([trial.assignment], lambda _report: True)
-    failed = result.model_copy(update={"state": State.FAILED, "failure": Failure.KILLED})
+    failed = result.model_copy(update={"state": State.FAILED, "failure": Failure.KILLED, "attempts": 3})
+    for _ in range(3):
+        add_attempt(trial.folder, failed)
     write_atomic(trial.folder / "result.json", failed.model_dump_json())
     seen: list[TrialResult | None] = []
     view = Watcher()
@@ -392,7 +416,9 @@ def rename_table(database: Path, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["ctrl-c", "sigterm"]
+    ("name", "error"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
+    ids=["ctrl-c", "sigterm", "sighup"],
 )
 def test_an_interruption_keeps_what_is_finished_and_the_same_plan_continues(
     config: Config, name: signal.Signals, error: type[BaseException]
@@ -404,11 +430,11 @@ def test_an_interruption_keeps_what_is_finished_and_the_same_plan_continues(
     first, second = planned(config, seeds=[0, 1]).trials
     view = Watcher()
     view.at = interrupt  # type: ignore[method-assign]
-    handler = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(name)
     with pytest.raises(error) as raised:
         run_plan(config, view, seeds=[0, 1])
-    assert name is signal.SIGINT or raised.value.code == 143  # type: ignore[attr-defined]
-    assert signal.getsignal(signal.SIGTERM) == handler
+    assert name is signal.SIGINT or raised.value.code == 128 + name  # type: ignore[attr-defined]
+    assert signal.getsignal(name) == handler
     again = planned(config, seeds=[0, 1])
     assert standing(again) == ["done", "resume"]
     assert is_logged(first.folder, again.uri)

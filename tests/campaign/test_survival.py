@@ -22,8 +22,9 @@ import psutil
 import pytest
 import torch
 from dataset_files import write_precomp
+from same_trials import assert_same, assert_same_campaign
 from tiny_project import Call
-from toy_trials import counting, toy_assignment
+from toy_trials import Neighbour, counting, toy_assignment
 
 from harness.campaign.driver import execute
 from harness.campaign.plan import Planned, plan
@@ -35,7 +36,7 @@ from harness.executors.executor import InProcess
 from harness.executors.ray_cluster import RayExecutor
 from harness.tracking.tracker import Tracker
 from harness.trial.checkpoint import load_checkpoint
-from harness.trial.folder import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_epochs, read_result
+from harness.trial.folder import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_result
 from harness.trial.results import Assignment, EpochReport, Failure, State
 
 Captured = pytest.CaptureFixture[str]
@@ -98,28 +99,6 @@ def undisturbed(assignment: Assignment, folder: Path) -> Path:
     (result,) = InProcess().run([whole], lambda _report: True)
     assert result.state is State.DONE
     return whole.folder
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """Everything in nested dicts and lists."""
-    if isinstance(value, dict | list | tuple):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from leaves(part)
-    else:
-        yield value
-
-
-def assert_same(actual: Path, expected: Path) -> None:
-    """Two trials ended alike, to the bit: weights, optimizer, best epoch, every loss, every measure."""
-    states = [list(leaves(load_checkpoint(folder / CHECKPOINT, torch.device("cpu")))) for folder in (actual, expected)]
-    assert sum(isinstance(value, torch.Tensor) for value in states[0]) > 10
-    for one, other in zip(*states, strict=True):
-        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
-    results = [read_result(folder) for folder in (actual, expected)]
-    assert results[0] and results[1] and results[0].state is State.DONE
-    assert (results[0].measures, results[0].val) == (results[1].measures, results[1].val)
-    losses = [[(report.loss, report.val) for report in read_epochs(folder)] for folder in (actual, expected)]
-    assert losses[0] == losses[1]
 
 
 def attempts_of(folder: Path) -> list[str]:
@@ -215,16 +194,6 @@ def test_after_sigterm_the_same_command_ends_as_if_nothing_had_been(
     assert_same_campaign(project, whole)
 
 
-def assert_same_campaign(actual: Path, expected: Path) -> None:
-    """Two projects have the same trials, and each ended alike."""
-    names = [
-        sorted(folder.name for folder in (project / "runs" / "trials").iterdir()) for project in (actual, expected)
-    ]
-    assert names[0] == names[1]
-    for name in names[0]:
-        assert_same(actual / "runs" / "trials" / name, expected / "runs" / "trials" / name)
-
-
 @pytest.mark.soak
 def test_a_second_driver_is_told_who_holds_the_folder_and_a_killed_one_holds_nothing(
     place: Path, project: Path, call: Call, capsys: Captured
@@ -239,13 +208,6 @@ def test_a_second_driver_is_told_who_holds_the_folder_and_a_killed_one_holds_not
             assert "secret" not in err
     calm(place)
     assert call(*TROUBLED, "--here") == 0
-
-
-class Neighbour:
-    """Whoever else uses the cluster."""
-
-    def arrive(self) -> None:
-        """Nothing."""
 
 
 def test_waiting_for_a_place_takes_nothing_from_the_time_that_a_trial_has(local_ray: None, tmp_path: Path) -> None:
