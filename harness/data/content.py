@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.config.cards import DatasetCard
 from harness.config.sections import Scalar
@@ -34,6 +35,7 @@ class Content:
     pairs: Ints  # (P, 2) rows (image, caption)
     image_ids: tuple[str, ...]
     boxes: Regions | None = None  # of every region x, y, width, height in pixels, in the order of its image's regions
+    sizes: NDArray[Any] | None = None  # (N, 2) width and height of the images in pixels, where they are known
     location: Callable[[Kind, int], Location] = by_number  # of an image or a caption, by its number
 
     def first(self, images: int) -> Content:
@@ -46,6 +48,7 @@ class Content:
             pairs=np.stack([pairs[:, 0], column], axis=1),
             image_ids=self.image_ids[:images],
             boxes=self.boxes.first(images) if self.boxes else None,
+            sizes=None if self.sizes is None else self.sizes[:images],
             location=lambda kind, index: self.location(kind, int(rows[index]) if kind == "caption" else index),
         )
 

@@ -127,6 +127,7 @@ class Coco:
             pairs=pairs_of([len(group) for group in captions]),
             image_ids=tuple(map(str, ids)),
             boxes=Ragged.stack([np.array([box.bbox for box in own]) for own in boxes]),
+            sizes=np.array([(known.images[image].width, known.images[image].height) for image in ids]),
             location=partial(self._location, ids, np.cumsum([0, *map(len, captions)])),
         )
 

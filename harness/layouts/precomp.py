@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from harness.data.arrays import CHUNK, check_finite, open_array, read_header
 from harness.data.cache import file_fact
 from harness.data.content import Content, Kind, Place, Preview, first_twice, option, pairs_of, whole
-from harness.data.regions import Ints, PaddedArray, Regions
+from harness.data.regions import Ints, PaddedArray
 from harness.errors import DataError, Location
 from harness.files import lfs_hint, read_lines
 
@@ -64,6 +64,7 @@ class Precomp:
             pairs=pairs_of([self.each] * images),
             image_ids=self._ids(stem, images),
             boxes=self._boxes(stem, at, array.shape[:2]),
+            sizes=self._sizes(split, images),
             location=partial(location, path.name, text.name, step),
         )
 
@@ -71,7 +72,7 @@ class Precomp:
         if image not in self._places:
             return Preview()
         split, number = self._places[image]
-        boxes, sizes = self._boxes_and_sizes[split]
+        boxes, sizes = self._contents[split].boxes, self._contents[split].sizes
         size = None if sizes is None else (round(float(sizes[number, 0])), round(float(sizes[number, 1])))
         return Preview(size, boxes=tuple(map(tuple, boxes[number].tolist())) if boxes else ())
 
@@ -83,11 +84,6 @@ class Precomp:
     def _places(self) -> dict[str, tuple[str, int]]:
         ids = [(split, content.image_ids) for split, content in self._contents.items()]
         return {image: (split, number) for split, images in ids for number, image in enumerate(images)}
-
-    @cached_property
-    def _boxes_and_sizes(self) -> dict[str, tuple[Regions | None, NDArray[Any] | None]]:
-        contents = self._contents.items()
-        return {name: (content.boxes, self._sizes(name, len(content.images))) for name, content in contents}
 
     def _sizes(self, split: str, images: int) -> NDArray[Any] | None:
         path = self._path(option(self.place, split, split), SIZES)

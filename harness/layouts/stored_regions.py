@@ -82,6 +82,7 @@ class StoredRegions:
             pairs=pairs_of(known.counts.tolist()),
             image_ids=known.ids,
             boxes=self._store.boxes.choose(rows) if self._store.boxes else None,
+            sizes=None if self._store.sizes is None else self._store.sizes[rows],
             location=location,
         )
 

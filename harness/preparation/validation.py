@@ -6,7 +6,7 @@ A fault does not end it: what can still be opened is checked, so that all faults
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from harness.layouts.opening import LAYOUTS, open_dataset
 from harness.layouts.previews import FOLDER
 from harness.preparation import caption_checks, image_checks, protocol_checks
 from harness.preparation.findings import Finding, Report, Severity, findings_of
-from harness.preparation.image_checks import copies, scan
+from harness.preparation.region_scan import Scan, copies, scan, twins
 
 Value = TypeVar("Value")
 Steps = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]  # a bar: what for, of how many images
@@ -58,6 +58,7 @@ class Validation:
         for check in caption_checks.CHECKS:
             self.report.findings += check(self.contents)
         self.report.findings += image_checks.of_one_id(self.contents)
+        self.report.findings += image_checks.of_ids_that_look_alike(self.contents)
         self.look_at_regions()
         self.look_at_pictures(place)
         if self.report.is_sound:
@@ -109,13 +110,24 @@ class Validation:
             self.report.findings.append(Finding(Severity.ERROR, one.code, one.message, location, split=split))
 
     def look_at_regions(self) -> None:
-        images, marks = {}, {}
+        scans: dict[str, Scan] = {}
         for split, content in self.contents.items():
             with self.steps(f"{self.card.name}: regions of {split}", len(content.images)) as advance:
-                faults = scan(content.images, advance)
-            self.report.findings += image_checks.of_regions(split, content, faults)
-            images[split], marks[split] = content.images, faults.marks
-        self.report.findings += image_checks.of_copies(self.contents, copies(images, marks))
+                scans[split] = scan(content.images, advance)
+            self.report.splits[split] |= numbers_of(scans[split])
+            self.report.findings += image_checks.of_regions(split, content, scans[split])
+            self.report.findings += image_checks.of_boxes(split, content)
+        widths = {content.images.width for content in self.contents.values()}
+        if len(widths) == 1:  # else that is an error already, and nothing can be compared
+            self.compare(scans)
+
+    def compare(self, scans: Mapping[str, Scan]) -> None:
+        images = {split: content.images for split, content in self.contents.items()}
+        exact = copies(images, {split: one.marks for split, one in scans.items()})
+        near = twins(images, {split: one.signatures for split, one in scans.items()}, exact)
+        self.report.findings += image_checks.of_statistics(scans)
+        self.report.findings += image_checks.of_copies(self.contents, exact)
+        self.report.findings += image_checks.of_twins(self.contents, near)
 
     def look_at_pictures(self, place: Place) -> None:
         if not (place.folder / FOLDER).is_dir():
@@ -167,6 +179,10 @@ def facts(content: Content) -> dict[str, int | str]:
         "width": content.images.width,
         "type": str(content.images.dtype),
     }
+
+
+def numbers_of(one: Scan) -> dict[str, float]:
+    return {"mean_norm": float(f"{one.norms.mean():.4g}"), "zeros_%": round(100 * float(one.zeros.mean()), 1)}
 
 
 def outcome(one: protocol_checks.Played) -> dict[str, int | float]:

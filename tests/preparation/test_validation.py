@@ -25,8 +25,8 @@ from harness.data.split import Split
 from harness.data.tokens import Tokens, Vocabulary
 from harness.preparation.caption_checks import in_two_splits, unknown_only
 from harness.preparation.findings import Finding, Severity
-from harness.preparation.image_checks import copies, scan
 from harness.preparation.protocol_checks import Played, faults, play
+from harness.preparation.region_scan import copies, scan
 
 __all__ = ["coco", "precomp"]  # fixtures
 
