@@ -69,10 +69,10 @@ def read_bytes(path: Path) -> bytes:
     check_regular(path)
     try:
         with path.open("rb") as file:
-            data = file.read(LARGEST_TEXT + 1) if path.stat().st_size <= LARGEST_TEXT else None
+            data = file.read() if path.stat().st_size <= LARGEST_TEXT else None
     except OSError as error:
         raise unreadable(path, error) from error
-    if data is None or len(data) > LARGEST_TEXT:
+    if data is None:
         message = f"it is larger than the {LARGEST_TEXT >> 30} GB that a text file may have; get the right file"
         raise DataError(message, Location(path))
     return data

@@ -46,7 +46,7 @@ FRONT = {
     " scoring statistics streaming",
     "trial": "checkpoint device environment external folder results steps",
     "executors": "executor ray_cluster",
-    "tracking": "artifacts columns frame log result_store store tracker",
+    "tracking": "artifacts columns log result_store runs store tracker",
     "preparation": "card convert download extract findings validation vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
     "campaign": "driver external_scores last_command plan reproduction status",

@@ -39,10 +39,8 @@ def publish(
 
 
 def boards_of_store(store: ResultStore, registry: Registry, only: Boards | None = None) -> list[Assessed]:
-    frame = store.frame()
-    if only is not None:
-        frame = frame[[board in only for board in zip(frame["dataset"], frame["protocol"], strict=True)]]
-    return assessed(frame, registry.methods, store.artifact)
+    runs = [run for run in store.runs() if only is None or (run.spec.dataset, run.spec.protocol) in only]
+    return assessed(runs, registry.methods, store.artifact)
 
 
 def written(files: Mapping[str, bytes], folder: Path) -> Published:

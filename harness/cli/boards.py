@@ -48,7 +48,7 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
         click.echo(f"harness: warning: {warning}", err=True)
     boards = {(request.spec.dataset, request.spec.protocol)}
     published = publishing.publish(store, registry, config.reports, boards)
-    place = place_of(boards_of(store.frame(), registry.methods), request.spec.key)
+    place = place_of(boards_of(store.runs(), registry.methods), request.spec.key)
     out.note(*board_page.tables(published.boards))
     data = {**score_json(scores, place), "reports": [str(file) for file in published.files]}
     out.answer(data, *score_page(scores, place), *campaign_page.files_page(published))
@@ -74,9 +74,9 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
 
     config, registry, out = flags.open()
     store = open_store(default_uri(config))
-    frame = export.within(store.frame(), dataset, flags.protocol)
-    runs = export.chosen(frame, boards_of(frame, registry.methods), names)
-    written = export.written(runs, store, form, folder)
+    runs = export.within(store.runs(), dataset, flags.protocol)
+    chosen = export.chosen(runs, boards_of(runs, registry.methods), names)
+    written = export.written(chosen, store, form, folder)
     out.answer(export_json(written), *export_page(written))
     return 0
 
@@ -117,7 +117,7 @@ def examples(store: ResultStore, config: Config, registry: Registry, out: Output
     from harness.board.standings import boards_of
     from harness.explain.examples_page import pages
 
-    files, notes = pages(boards_of(store.frame(), registry.methods), registry, config, store.artifact)
+    files, notes = pages(boards_of(store.runs(), registry.methods), registry, config, store.artifact)
     out.note(*notes)
     return files
 
@@ -154,9 +154,9 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
 
     config, registry, out = flags.open()
     store = open_store(default_uri(config))
-    frame = store.frame()
+    runs = store.runs()
     load = partial(hits, store)
-    comparisons = comparison.comparisons(frame, boards_of(frame, registry.methods), names, load)
+    comparisons = comparison.comparisons(runs, boards_of(runs, registry.methods), names, load)
     out.answer(compare_json(comparisons), *compare_page(comparisons))
     return 0
 

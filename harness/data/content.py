@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from harness.config.cards import DatasetCard
 from harness.config.sections import Scalar
 from harness.data.regions import Ints, Regions
-from harness.errors import ConfigError, Location
+from harness.errors import ConfigError, DataError, Location
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -119,3 +119,14 @@ def first_twice(ids: Sequence[str]) -> int | None:
             return place
         seen.add(one)
     return None
+
+
+def check_one_split(images: Iterable[tuple[str | int, Location]]) -> None:
+    """DataError where an image id stands twice, in one split or in two; every id comes with where it stands."""
+    first: dict[str | int, Location] = {}
+    for image, location in images:
+        if image in first:
+            other = first[image]
+            place = other.entry if other.file == location.file else other
+            raise DataError(f"image {image!r} stands in {place} already; an image belongs to one split, once", location)
+        first[image] = location

@@ -80,10 +80,10 @@ def expected_at_random(parts: Sequence[Fold]) -> dict[str, float]:
 
 def _check_sizes(card: ProtocolCard, images: int, captions: int) -> None:
     place = f"{card.gallery} of split {card.split!r}" if card.gallery else f"split {card.split!r}"
-    for kind, found, expected in (("images", images, card.images), ("captions", captions, card.captions)):
-        if found != expected:
+    for kind, count, expected in (("images", images, card.images), ("captions", captions, card.captions)):
+        if count != expected:
             raise DataError(
-                f"protocol {card.name!r} expects {expected} {kind} in {place}, found {found}; "
+                f"protocol {card.name!r} expects {expected} {kind} in {place}, found {count}; "
                 "check the files against the dataset's card"
             )
     if images % card.folds:

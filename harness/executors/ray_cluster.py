@@ -73,9 +73,9 @@ class RayExecutor:
         nodes = self._nodes()
         size = amount(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes))
         gpus, _ = share(self._resources.gpus_per_trial, self._resources.device, nodes)
-        asked = self._resources.cpus_per_trial
+        cpus = self._resources.cpus_per_trial
         custom = tuple(sorted(self._resources.custom.items()))
-        room = self._room(Places(asked if asked > 0 else 1.0, gpus, custom), nodes)
+        room = self._room(Places(cpus if cpus > 0 else 1.0, gpus, custom), nodes)
         count = f"{len(nodes)} nodes, " if self._address else ""
         return f"{named}: {count}{size}, {room} trial{'s' * (room != 1)} at a time"
 
@@ -120,9 +120,9 @@ class RayExecutor:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
-    def _room(self, asked: Places, nodes: Sequence[Node]) -> int:
+    def _room(self, request: Places, nodes: Sequence[Node]) -> int:
         """How many trials that ask for so much run at a time."""
-        fit = sum(places(asked, node) for node in nodes)
+        fit = sum(places(request, node) for node in nodes)
         limit = self._resources.max_concurrent
         return min(fit, limit) if limit else fit
 
@@ -255,16 +255,16 @@ class Workers:
         self._awaited.clear()
         self.release()
 
-    def _free_worker(self, asked: Places) -> Any:
+    def _free_worker(self, request: Places) -> Any:
         """A worker that holds just these places, if one is free."""
-        free = next((free for free in self._free if free[1] == asked), None)
+        free = next((free for free in self._free if free[1] == request), None)
         if free is None:
             return None
         self._free.remove(free)
         return free[0]
 
-    def _new_worker(self, asked: Places) -> Any:
-        amounts = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "resources": dict(asked.custom)}
+    def _new_worker(self, request: Places) -> Any:
+        amounts = {"num_cpus": request.cpus, "num_gpus": request.gpus, "resources": dict(request.custom)}
         return self._actor.options(**amounts, max_restarts=0, scheduling_strategy="SPREAD").remote(self._steps)
 
     def _finish(self, slot: Slot, result: TrialResult) -> None:

@@ -18,7 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, TypeAdapter, ValidationError
 
-from harness.data.content import Content, Kind, Place, Preview, first_twice, is_allowed, option, pairs_of, whole
+from harness.data.content import (
+    Content,
+    Kind,
+    Place,
+    Preview,
+    check_one_split,
+    first_twice,
+    is_allowed,
+    option,
+    pairs_of,
+    whole,
+)
 from harness.data.regions import Ints, Ragged
 from harness.errors import ConfigError, DataError, Location
 from harness.files import read_json
@@ -240,16 +251,15 @@ def read_split(path: Path) -> dict[str, list[int]]:
     """Image ids of every split; DataError where an id stands twice, in one split or in two."""
     content = read_object(path)
     splits = {name: ids for name, ids in content.items() if isinstance(ids, list)}
-    home: dict[int, str] = {}
-    for name, ids in splits.items():
-        for number, image in enumerate(ids):
-            location = Location(path, f"[{name}], entry {number}")
-            if not isinstance(image, int):
-                raise DataError(f"{image!r} is no image id", location)
-            if image in home:
-                message = f"image {image} stands in {home[image]} already; an image belongs to one split, once"
-                raise DataError(message, location)
-            home[image] = location.entry
+    images = [
+        (image, Location(path, f"[{name}], entry {number}"))
+        for name, ids in splits.items()
+        for number, image in enumerate(ids)
+    ]
+    for image, location in images:
+        if not isinstance(image, int):
+            raise DataError(f"{image!r} is no image id", location)
+    check_one_split(images)
     return splits
 
 

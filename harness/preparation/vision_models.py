@@ -63,7 +63,7 @@ def load(choice: ModelChoice, device: torch.device) -> Extractor:
         "transformers": library.__version__,
     }
     with fitting(choice.model, device):
-        extractor = chosen(choice, finds)(model.to(device), processor, origin)
+        extractor = extractor_for(choice, finds)(model.to(device), processor, origin)
         extractor.see([extractor.prepare(Image.new("RGB", TRIED))])
     return extractor
 
@@ -93,7 +93,7 @@ def transformers() -> Any:
     return library
 
 
-def chosen(choice: ModelChoice, finds: bool) -> Callable[[Any, Any, dict[str, Any]], Extractor]:
+def extractor_for(choice: ModelChoice, finds: bool) -> Callable[[Any, Any, dict[str, Any]], Extractor]:
     if finds:
         refuse(choice, "is an object detector, whose regions are boxes", pool=choice.pool)
         most, threshold = choice.boxes or BOXES, choice.threshold or 0.0

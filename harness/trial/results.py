@@ -148,6 +148,8 @@ def best_rsum(reports: Iterable[EpochReport]) -> float | None:
 
 
 class TrialResult(TrialRecord):
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # else they become null, which is no number to read back
+
     spec: TrialSpec
     state: State
     failure: Failure | None = None

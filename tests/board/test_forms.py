@@ -54,10 +54,10 @@ def test_another_place_time_zone_and_locale_give_the_same_bytes(
 def test_csv_has_a_line_a_trial_with_its_run_and_all_its_numbers(tracker: Tracker, call: Call) -> None:
     assert call(*EVERY) == 0
     lines = list(csv.DictReader(io.StringIO(Path("reports/scenes-full.csv").read_text())))
-    frame = ResultStore(tracker.uri).frame().set_index("run_id")
-    assert {line["run_id"] for line in lines} == {*frame.index} and len(lines) == 7
+    runs = {run.run_id: run for run in ResultStore(tracker.uri).runs()}
+    assert {line["run_id"] for line in lines} == {*runs} and len(lines) == 7
     for line in lines:
-        assert float(line["rsum"]) == frame.loc[line["run_id"], "rsum"]
+        assert float(line["rsum"]) == runs[line["run_id"]].numbers["rsum"]
         assert float(line["low"]) < float(line["high"]) and line["settings.dim"] == "256"
     assert {line["group"] for line in lines if line["method"] == "worse"} == {"c"}
 

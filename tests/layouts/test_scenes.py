@@ -223,4 +223,4 @@ def test_what_is_kept_is_what_is_generated(dataset: Dataset) -> None:
 
 def test_the_fingerprint_stays_for_every_trial_key_has_it(tmp_path: Path) -> None:
     card = read_card(DatasetCard, CARD)
-    assert fingerprint(card, tmp_path, tmp_path) == "0782df22fa5aedf7c83ed86b86704845222843bc7e6bc38917e5996c0bea6698"
+    assert fingerprint(card, tmp_path, tmp_path) == "13aae844a39adac1e7763569780804c51c4287ab000c098c9569f0a404979a1e"

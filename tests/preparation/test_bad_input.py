@@ -365,7 +365,7 @@ ENTITIES: dict[str, Case] = {
         "image test-2 has no Sentences/test-2.txt",
     ),
     "an image twice": (edited("test.txt", line(4, b"test-0")), "test.txt", "line 4", "stands in line 1 too"),
-    "an image in two splits": (edited("test.txt", line(4, b"val-0")), "test.txt", "line 4", "is in val too"),
+    "an image in two splits": (edited("test.txt", line(4, b"val-0")), "test.txt", "line 4", "val.txt, line 1 already"),
     "no id": (edited("test.txt", line(4, b"../x")), "test.txt", "line 4", "'../x' is no image id"),
 }
 BROKEN = {"precomp": PRECOMP, "coco": COCO, "folder": OWN, "karpathy": KARPATHY, "entities": ENTITIES}

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from tiny_project import CARD, Call
 
+from harness.campaign import plan as campaign_plan
+from harness.layouts.opening import open_dataset
 from harness.search.optuna_study import read_studies, study_names
 from harness.tracking.result_store import ResultStore
 
@@ -87,9 +89,11 @@ def test_every_method_gets_its_trials_and_a_second_search_does_nothing(
     before = results(searchable)
     assert answer(call, capsys, *words) == found
     assert results(searchable) == before
-    frame = ResultStore(f"sqlite:///{searchable / 'runs' / 'mlflow.db'}").frame()
-    assert sorted(frame["key"]) == sorted(folder.name for folder in (searchable / "runs" / "trials").iterdir())
-    assert set(frame["state"]) <= {"done", "pruned"} and set(frame["protocol"]) == {"val"}
+    runs = ResultStore(f"sqlite:///{searchable / 'runs' / 'mlflow.db'}").runs()
+    assert sorted(run.key for run in runs) == sorted(
+        folder.name for folder in (searchable / "runs" / "trials").iterdir()
+    )
+    assert {run.state for run in runs} <= {"done", "pruned"} and {run.spec.protocol for run in runs} == {"val"}
 
 
 def test_a_larger_total_adds_the_difference(searchable: Path, call: Call, capsys: Captured) -> None:
@@ -106,6 +110,17 @@ def test_test_is_never_opened(searchable: Path, call: Call, capsys: Captured, mo
     monkeypatch.setattr(Dataset, "split", lambda self, name: opened.append(name) or split(self, name))
     answer(call, capsys, "search", "--methods", "vsepp", "--here", "--trials", "2")
     assert set(opened) == {"train", "val"}
+
+
+def test_a_search_is_planned_and_checked_with_one_opening_of_its_dataset(
+    searchable: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(
+        campaign_plan, "open_dataset", lambda card, *places: opened.append(card.name) or open_dataset(card, *places)
+    )
+    assert call("search", "--methods", "vsepp,mean", "--here", "--trials", "1") == 0
+    assert opened == ["tiny"]
 
 
 def test_the_winners_are_confirmed_on_test_with_other_seeds_and_the_board_says_so(
@@ -342,9 +357,9 @@ def check_killed(project: Path, whole: Path, kills: int, *words: str) -> None:
     killed_search(project, random.Random(1), kills, *words)
     assert results(project) == results(whole)
     assert asked_and_told(project) == asked_and_told(whole)
-    frame = ResultStore(f"sqlite:///{project / 'runs' / 'mlflow.db'}").frame()
-    assert len(frame) == len(results(project)) and not frame["key"].duplicated().any()
-    assert set(frame["state"]) <= {"done", "pruned"}
+    runs = ResultStore(f"sqlite:///{project / 'runs' / 'mlflow.db'}").runs()
+    assert len(runs) == len(results(project)) == len({run.key for run in runs})
+    assert {run.state for run in runs} <= {"done", "pruned"}
 
 
 def asked_and_told(project: Path) -> list[tuple[Any, ...]]:

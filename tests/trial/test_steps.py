@@ -25,7 +25,7 @@ from harness.trial.device import choose_device
 from harness.trial.environment import commit_of
 from harness.trial.folder import CHECKPOINT, TRACEBACK, read_epochs, read_result, read_spec
 from harness.trial.results import Assignment, Failure, State, TrialResult, TrialSpec
-from harness.trial.steps import build_method, steps
+from harness.trial.steps import build_method, explain, steps
 
 CARDS = Path(methods.__path__[0])
 TRAINING = Training(epochs=3, batch_size=32, schedule="constant")
@@ -226,6 +226,19 @@ def test_a_bug_is_a_failed_result_with_one_line_and_not_an_exception(assign, mon
     monkeypatch.setattr(EmbeddingMethod, "loss", broken)
     result = run(assign())
     assert (result.failure, result.message) == (Failure.BUG, "ZeroDivisionError: by hand")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (AssertionError(), "AssertionError"),
+        (NonFiniteError(" \n"), "NonFiniteError"),
+        (NonFiniteError("nan in the loss\nof epoch 2"), "nan in the loss"),
+        (RuntimeError("\nfirst\nsecond"), "RuntimeError: first"),
+    ],
+)
+def test_the_message_of_a_failure_is_one_line_and_never_empty(error: Exception, message: str) -> None:
+    assert explain(error) == message
 
 
 def test_data_that_changed_since_planning_is_refused(assign) -> None:
