@@ -25,7 +25,7 @@ Copy = tuple[str, int]  # an image: the split and its number there
 Doubles = NDArray[np.float64]
 
 
-class Columns(NamedTuple):
+class ColumnStatistics(NamedTuple):
     """Statistics of the F columns of all regions of a split."""
 
     regions: int
@@ -46,7 +46,7 @@ class Scan(NamedTuple):
     spread: float  # standard deviation of the norms of all regions, over their mean
     zeros: Doubles  # (N,) share of the numbers that are 0
     signatures: Floats  # (N, S), whatever the order of an image's regions; NaN where it has none
-    columns: Columns
+    columns: ColumnStatistics
 
 
 class ScannedPiece(NamedTuple):
@@ -130,7 +130,7 @@ def summary(whole: ScannedPiece, counts: Ints) -> Scan:
         spread=float(np.sqrt(max(square - norm**2, 0)) / norm) if norm else 0.0,
         zeros=whole.means[:, 2],
         signatures=whole.signatures,
-        columns=Columns(regions, sums[0], deviation, whole.low, whole.high, sums[2]),
+        columns=ColumnStatistics(regions, sums[0], deviation, whole.low, whole.high, sums[2]),
     )
 
 
@@ -224,9 +224,11 @@ def _neighbours(signatures: Mapping[str, Floats], radius: float) -> Iterator[tup
             _, found = tree.query(signatures[split][asked], k=NEIGHBOURS + 1, distance_upper_bound=radius)
             for number, row in zip(asked.tolist(), found, strict=True):
                 others = usable[row[row < len(usable)]].tolist()
-                before = [(earlier, other) for other in others if split != earlier or other < number]
+                before = [other for other in others if split != earlier or other < number]
+                if not before and len(others) > NEIGHBOURS:  # one of many alike: those before it may be further away
+                    before = [other for other in others if other != number]
                 if before:
-                    yield split, number, before
+                    yield split, number, [(earlier, other) for other in before]
 
 
 def _tree(points: Floats) -> Any:
