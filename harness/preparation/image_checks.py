@@ -175,7 +175,7 @@ def of_boxes(split: str, content: Content) -> Iterator[Finding]:
         assert content.boxes is not None
         numbers = np.arange(start, min(start + BOXES_AT_ONCE, len(content.images)))
         boxes, mask = content.boxes.gather(numbers)
-        sizes = None if content.sizes is None else np.asarray(content.sizes[numbers], dtype=np.float64)
+        sizes = None if content.sizes is None else content.sizes[numbers].astype(np.float32)
         regions += int(mask.sum())
         corners += int((mask & could_be_corners(boxes, sizes)).sum())
         for what, is_wrong in wrong_boxes(boxes, sizes).items():
@@ -196,18 +196,19 @@ NO_CORNERS = ", as x, y, width, height do where corners are expected"
 
 def wrong_boxes(boxes: Floats, sizes: Floats | None) -> dict[str, Bools]:
     """Which boxes (n, R, 4), x y w h, are wrong, by what is; sizes (n, 2) are those of the pictures."""
-    finite = np.isfinite(boxes).all(axis=2)
-    inverted = finite & (boxes[..., 2:] < 0).any(axis=2)
-    before = (boxes[..., :2] < -EDGE).any(axis=2)
-    behind = np.zeros_like(before)
-    if sizes is not None:
-        behind = (boxes[..., :2] + boxes[..., 2:] > sizes[:, None] + EDGE).any(axis=2)
-    return {NO_NUMBER: ~finite, INVERTED: inverted, BEYOND: finite & ~inverted & (before | behind)}
+    low, sides = boxes[..., :2], boxes[..., 2:]
+    ends = np.full_like(low, np.inf) if sizes is None else sizes[:, None] + np.float32(EDGE)
+    finite: Bools = np.isfinite(boxes).all(axis=2)
+    inverted: Bools = finite & (sides < 0).any(axis=2)
+    beyond: Bools = finite & ~inverted & np.any((low < -EDGE) | (low + sides > ends), axis=2)
+    return {NO_NUMBER: ~finite, INVERTED: inverted, BEYOND: beyond}
 
 
 def could_be_corners(boxes: Floats, sizes: Floats | None) -> Bools:
-    inside = (boxes[..., 2:] >= boxes[..., :2]).all(axis=2)
-    return inside if sizes is None else inside & (boxes[..., 2:] <= sizes[:, None] + EDGE).all(axis=2)
+    low, high = boxes[..., :2], boxes[..., 2:]
+    ends = np.full_like(low, np.inf) if sizes is None else sizes[:, None] + np.float32(EDGE)
+    inside: Bools = np.all((high >= low) & (high <= ends), axis=2)
+    return inside
 
 
 def of_pictures(

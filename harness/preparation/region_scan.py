@@ -101,7 +101,7 @@ def scanned(regions: Floats, mask: Bools, start: int, directions: Floats) -> Sca
     totals = np.stack([rows.sum(axis=0, dtype=np.float64), by_column, np.count_nonzero(is_zero, axis=0)])
     dead = np.stack([start + images, places], axis=1)
     low, high = rows.min(axis=0), rows.max(axis=0)
-    return ScannedPiece(is_bad.any(axis=1), dead, marks, means, signatures.astype(np.float32), totals, low, high)
+    return ScannedPiece(np.any(is_bad, axis=1), dead, marks, means, signatures.astype(np.float32), totals, low, high)
 
 
 def merged(pieces: Sequence[ScannedPiece]) -> ScannedPiece:

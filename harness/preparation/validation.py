@@ -139,11 +139,17 @@ class Validation:
     def score(self) -> None:
         dataset = open_dataset(self.card, self.data, self.cache)
         self.report.fingerprint = dataset.fingerprint
+        shares = {}
         for split in self.card.splits:
             tokens = dataset.split(split).tokens
+            shares[split] = caption_checks.unknown_shares(tokens)
             about = {"longest_caption": int(tokens.lengths.max()), "vocabulary": len(dataset.vocabulary)}
             self.report.splits[split] |= about
+            if len(shares[split]):
+                self.report.splits[split]["unknown_%"] = round(100 * float(shares[split].mean()), 2)
             self.report.findings += caption_checks.of_no_known_word(split, self.contents[split], tokens)
+        self.report.findings += caption_checks.of_unknown_words(shares)
+        self.report.findings += protocol_checks.of_selection(self.card)
         for split in dict.fromkeys(protocol.split for protocol in self.card.protocols):
             self.tried("protocol-refused", partial(self.play, dataset, split), split)
 
@@ -157,6 +163,7 @@ class Validation:
         self.report.findings += protocol_checks.faults(played)
         for one in played:
             self.report.protocols[one.protocol.name] = outcome(one)
+            self.report.findings += protocol_checks.of_saturation(one)
             _, note = open_sets(self.card, one.protocol.name, self.data, split)
             if note:
                 about = Location("", f"protocol {one.protocol.name}")
@@ -169,7 +176,7 @@ def file_names(place: Place) -> list[str]:
     return list(dict.fromkeys(filter(None, [*own, place.card.text.vocabulary, *galleries])))
 
 
-def facts(content: Content) -> dict[str, int | str]:
+def facts(content: Content) -> dict[str, int | float | str]:
     counts = content.images.counts
     return {
         "images": len(content.images),
