@@ -198,17 +198,20 @@ def wrong_boxes(boxes: Floats, sizes: Floats | None) -> dict[str, Bools]:
     """Which boxes (n, R, 4), x y w h, are wrong, by what is; sizes (n, 2) are those of the pictures."""
     low, sides = boxes[..., :2], boxes[..., 2:]
     ends = np.full_like(low, np.inf) if sizes is None else sizes[:, None] + np.float32(EDGE)
-    finite: Bools = np.isfinite(boxes).all(axis=2)
-    inverted: Bools = finite & (sides < 0).any(axis=2)
-    beyond: Bools = finite & ~inverted & np.any((low < -EDGE) | (low + sides > ends), axis=2)
-    return {NO_NUMBER: ~finite, INVERTED: inverted, BEYOND: beyond}
+    finite = _both(np.isfinite(low) & np.isfinite(sides))
+    upright, inside = _both(sides >= 0), _both((low >= -EDGE) & (low + sides <= ends))
+    return {NO_NUMBER: ~finite, INVERTED: finite & ~upright, BEYOND: finite & upright & ~inside}
+
+
+def _both(true: Bools) -> Bools:
+    """Whether it is true of both of two numbers (..., 2)."""
+    return true[..., 0] & true[..., 1]
 
 
 def could_be_corners(boxes: Floats, sizes: Floats | None) -> Bools:
     low, high = boxes[..., :2], boxes[..., 2:]
     ends = np.full_like(low, np.inf) if sizes is None else sizes[:, None] + np.float32(EDGE)
-    inside: Bools = np.all((high >= low) & (high <= ends), axis=2)
-    return inside
+    return _both((high >= low) & (high <= ends))
 
 
 def of_pictures(

@@ -5,22 +5,25 @@ A fault does not end it: what can still be opened is checked, so that all faults
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from harness.config.cards import DatasetCard
-from harness.data.cache import broken_link, checked_sha256, forget_facts, present
+from harness.data.cache import broken_link, checked_sha256, forget_facts, present, save
 from harness.data.content import Content, Place, Reader
 from harness.data.dataset import Dataset, place_of
 from harness.data.split import mismatches
 from harness.errors import DataError, Location
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import split_folds
-from harness.layouts.opening import LAYOUTS, open_dataset
+from harness.layouts.opening import LAYOUTS, fingerprint, open_dataset
 from harness.layouts.previews import FOLDER
 from harness.preparation import caption_checks, image_checks, protocol_checks
 from harness.preparation.findings import Finding, Report, Severity, findings_of
@@ -28,6 +31,11 @@ from harness.preparation.region_scan import Scan, copies, scan, twins
 
 Value = TypeVar("Value")
 Steps = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]  # a bar: what for, of how many images
+VERSION = 1  # of the checks that are remembered
+QUICK = 2**29  # bytes of regions that take less than a second
+SAMPLE = 256  # images of a split, where all are more
+GRAVE = {"caption-in-two-splits", "image-in-two-splits", "image-nearly-in-two-splits", "splits-differ", "unknown-words"}
+GRAVE |= {"regions-all-zero", "constant-column", "boxes-wrong", "ids-alike"}
 TEXT_FILES = (".txt", ".jsonl")
 
 
@@ -45,6 +53,8 @@ class Validation:
             self.look(place)
         order = list(Severity)  # errors first
         self.report.findings.sort(key=lambda finding: order.index(finding.severity))
+        with suppress(DataError):  # what has no fingerprint cannot be run either
+            remember(self.card, self.data, self.cache, self.report.findings)
         return self.report
 
     def look(self, place: Place) -> None:
@@ -119,15 +129,8 @@ class Validation:
             self.report.findings += image_checks.of_boxes(split, content)
         widths = {content.images.width for content in self.contents.values()}
         if len(widths) == 1:  # else that is an error already, and nothing can be compared
-            self.compare(scans)
-
-    def compare(self, scans: Mapping[str, Scan]) -> None:
-        images = {split: content.images for split, content in self.contents.items()}
-        exact = copies(images, {split: one.marks for split, one in scans.items()})
-        near = twins(images, {split: one.signatures for split, one in scans.items()}, exact)
-        self.report.findings += image_checks.of_statistics(scans)
-        self.report.findings += image_checks.of_copies(self.contents, exact)
-        self.report.findings += image_checks.of_twins(self.contents, near)
+            self.report.findings += image_checks.of_statistics(scans)
+            self.report.findings += of_likeness(self.contents, scans)
 
     def look_at_pictures(self, place: Place) -> None:
         if not (place.folder / FOLDER).is_dir():
@@ -168,6 +171,61 @@ class Validation:
             if note:
                 about = Location("", f"protocol {one.protocol.name}")
                 self.report.findings.append(Finding(Severity.NOTE, "positives-absent", note, about, split=name))
+
+
+def of_likeness(contents: Mapping[str, Content], scans: Mapping[str, Scan]) -> Iterator[Finding]:
+    images = {split: content.images for split, content in contents.items()}
+    exact = copies(images, {split: one.marks for split, one in scans.items()})
+    yield from image_checks.of_copies(contents, exact)
+    yield from image_checks.of_twins(
+        contents, twins(images, {name: one.signatures for name, one in scans.items()}, exact)
+    )
+
+
+def warnings_of(card: DatasetCard, data: Path, cache: Path) -> list[str]:
+    """What makes numbers of a dataset doubtful: as its last validation found, or a quick look where there was none.
+
+    Both are remembered under the fingerprint, so that a second call costs next to nothing.
+    """
+    known = _memory(card, data, cache)
+    if not known.is_file():
+        remember(card, data, cache, quick_look(open_dataset(card, data, cache)))
+    texts: list[str] = json.loads(known.read_text(encoding="utf-8"))
+    return [*texts, *map(_line, protocol_checks.of_selection(card))]
+
+
+def remember(card: DatasetCard, data: Path, cache: Path, findings: Iterable[Finding]) -> None:
+    texts = [_line(one) for one in findings if one.code in GRAVE and one.severity is not Severity.NOTE]
+    save(_memory(card, data, cache), json.dumps(texts))
+
+
+def _memory(card: DatasetCard, data: Path, cache: Path) -> Path:
+    return cache / "validation" / f"{fingerprint(card, data, cache)[:32]}-{VERSION}.json"
+
+
+def _line(one: Finding) -> str:
+    count = f"{one.count:,} " if one.examples else ""
+    return f"{count}{one.message}"
+
+
+def quick_look(dataset: Dataset) -> Iterator[Finding]:
+    """The comparison of the splits, of some images where all are many."""
+    contents = {name: dataset.split(name) for name in dataset.card.splits}
+    yield from caption_checks.in_two_splits(contents)
+    yield from caption_checks.of_unknown_words(
+        {name: caption_checks.unknown_shares(split.tokens) for name, split in contents.items()}
+    )
+    regions = {name: split.images for name, split in contents.items()}
+    size = sum(int(own.offsets[-1]) * own.width * own.dtype.itemsize for own in regions.values())
+    if size > QUICK:
+        regions = {
+            name: own.choose(np.linspace(0, len(own) - 1, min(SAMPLE, len(own))).astype(np.int64))
+            for name, own in regions.items()
+        }
+    scans = {name: scan(own, lambda _: None) for name, own in regions.items()}
+    yield from image_checks.of_statistics(scans)
+    if size <= QUICK:
+        yield from of_likeness(contents, scans)
 
 
 def file_names(place: Place) -> list[str]:

@@ -12,10 +12,12 @@ import pytest
 from broken_files import regions, saved
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_project import Call
 
+from harness.config.cards import DatasetCard, read_card
 from harness.data.content import Content
 from harness.data.regions import Ragged
-from harness.preparation import image_checks
+from harness.preparation import image_checks, validation
 from harness.preparation.findings import Finding, Severity
 from harness.preparation.region_scan import Likeness, Scan, copies, scan, twins
 
@@ -262,3 +264,52 @@ def test_ids_that_look_alike_are_told(precomp: Path, look: Look) -> None:
     (one,) = of(look("precomp"), "ids-alike")
     assert (one["severity"], one["count"], one["split"], one["entry"]) == (WARNING, 4, "test", "row 0")
     assert one["examples"][2] == "test_ims.npy, row 2: 'cafe\\u0301' beside 'caf\\xe9' of train"
+
+
+# --- what a run says
+
+
+def leak(folder: Path) -> None:
+    train = regions("train")
+    saved("test_ims.npy", lambda array: np.stack([array[0], train[5][::-1], train[2], array[3]]))(folder)
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_run_says_once_what_makes_numbers_doubtful_validated_or_not(
+    precomp: Path, look: Look, call: Call, capsys: pytest.CaptureFixture[str], validated: bool
+) -> None:
+    leak(precomp)
+    if validated:
+        look("precomp")
+    words = ("run", "--here", "--datasets", "precomp", "--methods", "chance")
+    assert call(*words) == 0
+    said = capsys.readouterr().out
+    (line,) = [one for one in said.splitlines() if "doubtful data" in one]
+    assert "in another order" in line and "to the last bit" in line and "harness validate --dataset precomp" in line
+    assert call(*words) == 0
+    assert "doubtful" not in capsys.readouterr().out, "nothing was to do"
+
+
+def test_a_run_on_sound_data_says_nothing_and_what_is_remembered_is_not_looked_at_again(
+    precomp: Path, call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("run", "--here", "--datasets", "precomp", "--methods", "chance", "--seeds")
+    assert call(*words, "0") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "quick_look", None)
+        assert call(*words, "1") == 0
+    assert "doubtful" not in capsys.readouterr().out
+    leak(precomp)  # another fingerprint
+    assert call(*words, "1") == 0
+    assert "doubtful data" in capsys.readouterr().out
+
+
+def test_a_quick_look_at_large_data_reads_few_images(
+    monkeypatch: pytest.MonkeyPatch, precomp: Path, look: Look
+) -> None:
+    monkeypatch.setattr(validation, "QUICK", 0)
+    monkeypatch.setattr(validation, "SAMPLE", 2)
+    saved("test_ims.npy", lambda array: array * np.float32(1000))(precomp)
+    card = read_card(DatasetCard, precomp.parents[1] / "cards" / "precomp" / "card.toml")
+    data, cache = precomp.parent, precomp.parents[1] / "cache"
+    assert any("mean norm of a region" in line for line in validation.warnings_of(card, data, cache))
