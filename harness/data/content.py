@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SHOWN = 60  # characters of a caption in a message
+DIGITS = 19  # of a whole number, and fewer
+WHOLE = re.compile(r"-?[0-9]{1,18}(?:\.0+)?")
 Kind = Literal["image", "caption"]
 
 
@@ -92,7 +95,7 @@ def option(place: Place, name: str, default: Scalar | None = None) -> str:
 def whole(place: Place, name: str, default: int | None = None) -> int:
     """A whole number among the options of the card; ConfigError where it is none."""
     text = option(place, name, default)
-    if not text.isdigit():
+    if not (text.isdecimal() and len(text) < DIGITS):
         raise ConfigError(f"{place.card.path}: 'options.{name}' is {text!r}; a whole number is needed")
     return int(text)
 
@@ -109,6 +112,15 @@ def pairs_of(counts: list[int]) -> Ints:
     """Pairs where the captions stand image by image, `counts` of them an image: (M, 2)."""
     image = np.repeat(np.arange(len(counts)), counts)
     return np.stack([image, np.arange(len(image))], axis=1).astype(np.int64)
+
+
+def whole_id(value: object) -> int | None:
+    """The whole number that an id is, also where pandas wrote it as 12.0 or "12"; None where it is another thing."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, str) and WHOLE.fullmatch(value):
+        return int(value.partition(".")[0])
+    return value if type(value) is int else None  # true and false are none
 
 
 def first_twice(ids: Sequence[str]) -> int | None:

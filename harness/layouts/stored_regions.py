@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.cache import checked_sha256, save
-from harness.data.content import Content, Kind, Place, Preview, option, pairs_of
+from harness.data.content import Content, Kind, Place, Preview, option, pairs_of, whole_id
 from harness.data.region_store import FACTS, RegionStore, open_store, store_files
 from harness.data.regions import Ints
 from harness.errors import DataError, Location
@@ -151,8 +151,8 @@ def caption_of(value: Any, key: str, location: Location) -> str:
 
 def id_of(value: Any, what: str, location: Location) -> str:
     """An id as text; DataError where it is neither a whole number nor one line of text. `what` names it."""
-    if type(value) is int:  # true and false are none
-        return str(value)
+    if not isinstance(value, str) and (number := whole_id(value)) is not None:
+        return str(number)
     if not isinstance(value, str) or not value or value != value.strip() or "\n" in value or not _is_unicode(value):
         message = f"{what} is {_short(value)}; an id is a whole number, or text on one line without blanks around"
         raise DataError(message, location)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of `harness validate`."""
+"""What `harness validate` says of a dataset."""
 
 from __future__ import annotations
 
