@@ -123,6 +123,11 @@ def whole_id(value: object) -> int | None:
     return value if type(value) is int else None  # true and false are none
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: JSON and names of files can hold halves of characters."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def first_twice(ids: Sequence[str]) -> int | None:
     """The place of the first id that stands in a list for the second time, or None."""
     seen: set[str] = set()

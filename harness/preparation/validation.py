@@ -23,6 +23,7 @@ from harness.data.split import mismatches
 from harness.errors import DataError, Location
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import split_folds
+from harness.files import has_folder
 from harness.layouts.opening import LAYOUTS, fingerprint, open_dataset
 from harness.layouts.previews import FOLDER
 from harness.preparation import caption_checks, image_checks, protocol_checks
@@ -99,7 +100,10 @@ class Validation:
     def look_at_file(self, place: Place, name: str) -> None:
         path = place.folder / name
         self.report.files[name] = {}
-        if not present(place.folder, name):
+        is_present = self.tried("dataset-unreadable", lambda: present(place.folder, name))
+        if is_present is None:
+            return
+        if not is_present:
             origin = next((file.origin for file in self.card.files if file.path == name and file.origin), "")
             message = f"{path} is not there{broken_link(path)}; get it from {origin or self.card.origin}"
             self.report.findings.append(Finding(Severity.ERROR, "file-absent", message, Location(name, "")))
@@ -107,7 +111,7 @@ class Validation:
         sha256 = self.tried("file-changed", lambda: checked_sha256(place, name))
         self.report.files[name] = {"bytes": path.stat().st_size} | ({"sha256": sha256} if sha256 else {})
         if sha256 and path.suffix in TEXT_FILES:
-            self.report.findings += line_ends(path, name)
+            self.report.findings += self.tried("dataset-unreadable", lambda: [*line_ends(path, name)]) or []
 
     def open(self, reader: Reader | None, split: str) -> None:
         content = self.tried("split-unreadable", lambda: reader.read(split), split) if reader else None
@@ -133,7 +137,7 @@ class Validation:
             self.report.findings += of_likeness(self.contents, scans)
 
     def look_at_pictures(self, place: Place) -> None:
-        if not (place.folder / FOLDER).is_dir():
+        if not self.tried("dataset-unreadable", lambda: has_folder(place.folder / FOLDER)):
             return
         total = sum(len(content.images) for content in self.contents.values())
         with self.steps(f"{self.card.name}: pictures", total) as advance:
