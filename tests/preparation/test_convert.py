@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import resource
@@ -207,7 +208,7 @@ NO_TSV = {
     "text": (b"some words\n", "a.tsv, line 1: columns: 1"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\n", "line 1: .*git lfs pull"),
     "tabs": (b"\t" * 1000, "line 1: columns: 1,001"),
-    "a header": (b"image_id\timage_w\timage_h\tnum_boxes\tboxes\tfeatures\n", "its image width is 'image_w'"),
+    "a header": (b"image_id\timage_w\timage_h\tnum_boxes\tboxes\tfeatures\n", "names its columns and holds no row"),
 }
 
 
@@ -287,6 +288,89 @@ def test_real_rows_are_converted_with_their_known_numbers(tmp_path: Path) -> Non
         boxes = full.boxes[number]
         assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] > 15).all()
         assert (boxes[:, :2] + boxes[:, 2:] <= full.sizes[number]).all()
+
+
+NAMED = b"image_id\timage_w\timage_h\tnum_boxes\tboxes\tfeatures\n"
+TURNED = b"img_id\tfeatures\tboxes\timg_h\tnum_boxes\timg_w\n"
+
+
+def test_a_first_line_of_names_is_no_row_in_any_part_and_says_where_the_columns_are(tmp_path: Path) -> None:
+    parts = [tsv(tmp_path / f"a.tsv.{number}", range(2 * number, 2 * number + 2)) for number in range(3)]
+    parts[0].write_bytes(NAMED + parts[0].read_bytes())
+    parts[1].write_bytes(b"\xef\xbb\xbf" + NAMED.replace(b"\n", b"\r\n") + parts[1].read_bytes())
+    cells = [row(image(number)).split(b"\t") for number in (4, 5)]
+    turned = [b"\t".join([one[place] for place in (0, 5, 4, 2, 3, 1)]) for one in cells]
+    parts[2].write_bytes(TURNED + b"\n".join(turned))
+    convert(parts, tmp_path / "store")
+    assert_holds(tmp_path / "store", [image(number) for number in range(6)])
+
+
+def test_a_conversion_with_names_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    good = NAMED + tsv(path, range(6)).read_bytes()
+    path.write_bytes(good[:-20])
+    with pytest.raises(DataError, match="line 7"):
+        convert([path], tmp_path / "store")
+    path.write_bytes(good)
+    assert convert([path], tmp_path / "store").before == 5
+    assert_holds(tmp_path / "store", [image(number) for number in range(6)])
+
+
+def test_names_without_a_column_that_is_needed_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_bytes(NAMED.replace(b"boxes\tfeat", b"corners\tfeat") + row(image(0)) + b"\n")
+    with pytest.raises(DataError, match=r"a\.tsv, line 1: its first line names no column boxes"):
+        convert([tmp_path / "a.tsv"], tmp_path / "store")
+
+
+def wrapped(line: bytes) -> bytes:
+    return b"\t".join(b"b'" + cell + b"'" for cell in line.split(b"\t"))
+
+
+def as_floats(line: bytes) -> bytes:
+    cells = line.split(b"\t")
+    return b"\t".join([*(cell + b".0" for cell in cells[:4]), *cells[4:]])
+
+
+@pytest.mark.parametrize("change", [wrapped, as_floats, lambda line: wrapped(as_floats(line))], ids=["b", ".0", "both"])
+def test_cells_as_python_and_pandas_write_them_are_read(tmp_path: Path, change: Any) -> None:
+    (tmp_path / "a.tsv").write_bytes(b"".join(change(row(image(number))) + b"\n" for number in range(4)))
+    convert([tmp_path / "a.tsv"], tmp_path / "store")
+    assert_holds(tmp_path / "store", [image(number) for number in range(4)])
+
+
+@pytest.mark.parametrize("cell", [b"36.5", b"3e1", b"nan", b"-1.0", b"0.0", b"b''"])
+def test_other_numbers_are_no_whole_ones(tmp_path: Path, cell: bytes) -> None:
+    (tmp_path / "a.tsv").write_bytes(with_cell(n=cell) + b"\n")
+    with pytest.raises(DataError, match="a whole number from 1 is needed"):
+        convert([tmp_path / "a.tsv"], tmp_path / "store")
+
+
+def test_a_compressed_tsv_is_refused_with_the_command_that_unpacks_it(tmp_path: Path) -> None:
+    path = tmp_path / "a b.tsv.gz"
+    path.write_bytes(gzip.compress(tsv(tmp_path / "a.tsv").read_bytes()))
+    with pytest.raises(DataError, match=r"it is compressed: unpack it by `gunzip -k '.*a b\.tsv\.gz'`"):
+        convert([path], tmp_path / "store")
+
+
+@pytest.mark.parametrize("cut", [40, 150, -5])
+@pytest.mark.parametrize("place", ["before", "behind", "first"])
+def test_a_cut_row_is_left_out_where_the_image_stands_elsewhere_in_whole(tmp_path: Path, cut: int, place: str) -> None:
+    first, second = tmp_path / "a.tsv.0", tmp_path / "a.tsv.1"
+    rows = [row(image(number)) for number in range(4)]
+    damaged = rows[2][:cut]
+    order = {
+        "before": ([*rows[:2], damaged], rows[2:]),
+        "behind": ([*rows[:3]], [damaged, rows[3]]),
+        "first": ([damaged, rows[0]], [rows[1], rows[2], rows[3]]),
+    }[place]
+    for path, lines in zip((first, second), order, strict=True):
+        path.write_bytes(b"\n".join(lines) + b"\n")
+    made = convert([first, second], tmp_path / "store")
+    assert made.facts.images == 4 and set(opened(tmp_path / "store").ids) == {"0", "1", "2", "3"}
+    first.write_bytes(b"\n".join([*rows[:2], damaged]) + b"\n")
+    second.write_bytes(rows[3] + b"\n")
+    with pytest.raises(DataError, match=r"a\.tsv\.0, line 3"):
+        convert([first, second], tmp_path / "other")
 
 
 # --- going on
