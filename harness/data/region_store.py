@@ -69,7 +69,8 @@ class WrittenStore(NamedTuple):
     facts: StoreFacts
     before: int  # images that were there already
     seconds: float
-    skipped: int = 0  # images that stood in the sources once more, alike
+    skipped: int = 0  # images that stood in the sources once more
+    left_out: tuple[Path, ...] = ()  # of folders: what is no array of regions
 
     @property
     def bytes(self) -> int:

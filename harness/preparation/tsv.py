@@ -62,7 +62,8 @@ class ButdTsv:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.files = LaidFiles(paths)
-        self.skipped = 0  # images that stand there once more, alike
+        self.skipped = 0  # images that stand there once more, alike or cut
+        self.left_out: list[Path] = []
         self._columns: dict[int, Columns | None] = {}  # of every file, as its first line names them
         for number, (path, size) in enumerate(zip(paths, self.files.sizes, strict=True)):
             if not size:

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from harness.cli.main import cli, main
 from harness.data.region_store import RegionStore, open_store
 from harness.data.region_writer import RegionWriter, discard
 from harness.errors import DataError, StoreError, UsageError
+from harness.preparation.array_folder import read_npz
 from harness.preparation.convert import convert
 from harness.preparation.source import ImageRegions
 from harness.preparation.tsv import parse
@@ -35,6 +38,7 @@ from harness.preparation.tsv import parse
 REAL = Path(__file__).parents[3] / "shared" / "data" / "butd_demo" / "train2014_obj36.tsv"
 WIDTH = 5
 SIZE = (64, 48)
+Captured = pytest.CaptureFixture[str]
 cli.add_command(data)
 HARNESS = """
 from harness.cli.main import cli, main
@@ -552,7 +556,7 @@ def test_images_that_the_journal_tells_twice_are_there_once(tmp_path: Path) -> N
 
 def arrays(folder: Path, **files: Any) -> Path:
     """A folder of .npy for arrays and .npz for dicts of arrays."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         if isinstance(content, dict):
             np.savez(folder / f"{name}.npz", **content)
@@ -657,6 +661,85 @@ def test_a_folder_that_changed_is_gone_on_with_if_its_last_image_is_the_same(tmp
     assert opened(tmp_path / "store").ids == ("b", "a", "c")
 
 
+def test_files_with_capitals_and_below_are_read_and_what_is_left_out_is_said(tmp_path: Path, capsys: Captured) -> None:
+    folder = arrays(tmp_path / "in", a=image(0).regions)
+    (folder / "a.npy").rename(folder / "a.NPY")
+    arrays(folder / "below" / "deeper", b=image(1).regions, c=image(2).regions)
+    (folder / "below" / "._b.npy").write_bytes(b"\0\5\x16\7")  # as a Mac leaves it
+    (folder / "README.txt").write_text("features")
+    np.save(folder / "below" / "deeper" / "c_info.npy", np.zeros(3))
+    (folder / "again").symlink_to("below")
+    assert harness(folder, "--to", folder / "store") == 0
+    out = capsys.readouterr().out
+    assert "left out, as they are no arrays of regions: 4 files or folders, again, README.txt, ._b.npy first" in out
+    assert opened(folder / "store").ids == ("a", "b", "c")
+    again = convert([folder], folder / "store")
+    assert again.before == 3 and folder / "store" in again.left_out, "the store itself is no source"
+
+
+def test_one_image_in_two_folders_below_is_refused(tmp_path: Path) -> None:
+    arrays(tmp_path / "in" / "train", a=image(0).regions)
+    arrays(tmp_path / "in" / "val", a=image(1).regions)
+    with pytest.raises(DataError, match=r"val/a\.npy: is one image with .*train/a\.npy"):
+        convert([tmp_path / "in"], tmp_path / "store")
+
+
+def test_a_file_name_that_is_no_utf_8_is_told(tmp_path: Path, capsys: Captured) -> None:
+    folder = arrays(tmp_path / "in", a=image(0).regions)
+    (folder / "a.npy").rename(folder / os.fsdecode(b"\xff.npy"))
+    assert harness(folder, "--to", tmp_path / "store") == 3
+    assert "udcff.npy': that name is no UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nowhere")], ids=["pipe", "broken link"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_an_array_that_is_no_file_is_refused(tmp_path: Path, make: Any, suffix: str) -> None:
+    folder = arrays(tmp_path / "in", a=image(0).regions)
+    make(folder / f"b{suffix}")
+    with pytest.raises(DataError, match=r"b\.np[yz]: |cannot be read"):
+        convert([folder], tmp_path / "store")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_an_npz_that_unpacks_to_gigabytes_is_refused_before_it_is_read(tmp_path: Path, compressed: bool) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as file:
+        shape = (1 << 17, 1024) if compressed else (1 << 40, 1024)
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for _ in range(512 if compressed else 1):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"a\.npz: (x unpacks to 536,871,040 bytes, more than 256 MB|damaged)"):
+        convert([folder], tmp_path / "store")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e7
+
+
+def test_an_npz_that_is_encrypted_or_packed_in_an_unknown_way_is_told(tmp_path: Path) -> None:
+    for place, value in ((6, 1), (8, 99)):  # of a local header: its flags, its method
+        folder = arrays(tmp_path / f"in{place}", a={"x": image(0).regions})
+        content = bytearray((folder / "a.npz").read_bytes())
+        central = content.index(b"PK\1\2")
+        content[place], content[central + place + 2] = value, value
+        (folder / "a.npz").write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.npz: damaged"):
+            convert([folder], tmp_path / f"store{place}")
+
+
+@given(st.data())
+def test_any_damage_of_an_npz_is_an_image_or_a_data_error(tmp_path_factory: Any, data: st.DataObject) -> None:
+    folder = arrays(tmp_path_factory.getbasetemp() / "damaged", a=boxed(0))
+    content = bytearray((folder / "a.npz").read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=3)):
+        content[place] = data.draw(st.integers(0, 255))
+    (folder / "a.npz").write_bytes(content)
+    with suppress(DataError):
+        assert read_npz(folder / "a.npz").regions.ndim == 2
+
+
 def wrong_sources(tmp_path: Path) -> dict[str, tuple[list[Path], str]]:
     folder, file = arrays(tmp_path / "in", a=image(1).regions), tsv(tmp_path / "a.tsv")
     convert([file], tmp_path / "made")
@@ -700,9 +783,6 @@ def harness(*words: Any) -> int:
     with pytest.raises(SystemExit) as end:
         main(["data", "convert", *map(str, words)])
     return int(end.value.code or 0)
-
-
-Captured = pytest.CaptureFixture[str]
 
 
 def test_the_command_answers_in_words_and_as_json(tmp_path: Path, capsys: Captured) -> None:
