@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
         out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
         return TrialError.exit_code if plan.failed else 0
     remember(config.results, plan.name, click.get_current_context().obj)
-    out.note(campaign_page.plan_line(plan, place))
+    out.note(campaign_page.plan_line(plan, place), *data_warnings(plan, config))
     tracker = Tracker(plan.uri)
     with out.view() as view:
         outcome = execute(plan, executor, tracker, view, config.failures)
@@ -74,6 +75,15 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
     published = publish(plan, config, registry, out)
     out.answer(campaign_page.run_json(plan, published.files), *campaign_page.run_page(plan, outcome, published))
     return outcome.exit_code
+
+
+def data_warnings(plan: Plan, config: Config) -> Iterator[str]:
+    """A line for each dataset to be run whose numbers may mean less than they seem."""
+    from harness.preparation.validation import warnings_of
+
+    for card in {trial.spec.dataset: trial.assignment.dataset_card for trial in plan.todo}.values():
+        if texts := warnings_of(card, config.data, config.cache):
+            yield f"{card.name}: doubtful data: {' · '.join(texts)} (harness validate --dataset {card.name})"
 
 
 def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Published:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.config.cards import DatasetCard
 from harness.config.sections import Scalar
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SHOWN = 60  # characters of a caption in a message
+DIGITS = 19  # of a whole number, and fewer
+WHOLE = re.compile(r"-?[0-9]{1,18}(?:\.0+)?")
 Kind = Literal["image", "caption"]
 
 
@@ -34,6 +38,7 @@ class Content:
     pairs: Ints  # (P, 2) rows (image, caption)
     image_ids: tuple[str, ...]
     boxes: Regions | None = None  # of every region x, y, width, height in pixels, in the order of its image's regions
+    sizes: NDArray[Any] | None = None  # (N, 2) width and height of the images in pixels, where they are known
     location: Callable[[Kind, int], Location] = by_number  # of an image or a caption, by its number
 
     def first(self, images: int) -> Content:
@@ -46,6 +51,7 @@ class Content:
             pairs=np.stack([pairs[:, 0], column], axis=1),
             image_ids=self.image_ids[:images],
             boxes=self.boxes.first(images) if self.boxes else None,
+            sizes=None if self.sizes is None else self.sizes[:images],
             location=lambda kind, index: self.location(kind, int(rows[index]) if kind == "caption" else index),
         )
 
@@ -89,7 +95,7 @@ def option(place: Place, name: str, default: Scalar | None = None) -> str:
 def whole(place: Place, name: str, default: int | None = None) -> int:
     """A whole number among the options of the card; ConfigError where it is none."""
     text = option(place, name, default)
-    if not text.isdigit():
+    if not (text.isdecimal() and len(text) < DIGITS):
         raise ConfigError(f"{place.card.path}: 'options.{name}' is {text!r}; a whole number is needed")
     return int(text)
 
@@ -106,6 +112,20 @@ def pairs_of(counts: list[int]) -> Ints:
     """Pairs where the captions stand image by image, `counts` of them an image: (M, 2)."""
     image = np.repeat(np.arange(len(counts)), counts)
     return np.stack([image, np.arange(len(image))], axis=1).astype(np.int64)
+
+
+def whole_id(value: object) -> int | None:
+    """The whole number that an id is, also where pandas wrote it as 12.0 or "12"; None where it is another thing."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, str) and WHOLE.fullmatch(value):
+        return int(value.partition(".")[0])
+    return value if type(value) is int else None  # true and false are none
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: JSON and names of files can hold halves of characters."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def first_twice(ids: Sequence[str]) -> int | None:

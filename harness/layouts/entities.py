@@ -27,7 +27,7 @@ from harness.data.content import Content, Place, Preview, check_one_split, is_al
 from harness.data.pictures import SUFFIXES
 from harness.data.regions import Ragged, offsets
 from harness.errors import ConfigError, DataError, Location
-from harness.files import load_arrays, npz, replacing
+from harness.files import listing, load_arrays, npz, replacing
 from harness.layouts.box_features import appearance, geometry
 from harness.layouts.entity_files import (
     NOWHERE,
@@ -136,7 +136,7 @@ class Entities:
     def pictures(self) -> dict[str, Path]:
         """Files of pictures by image id; of two with one id the first by the alphabet."""
         folder = self.place.folder / IMAGES
-        return {path.stem: path for path in sorted(folder.iterdir(), reverse=True) if path.suffix.lower() in SUFFIXES}
+        return {path.stem: path for path in reversed(listing(folder)) if path.suffix.lower() in SUFFIXES}
 
     @cached_property
     def _hashes(self) -> dict[str, str]:
@@ -150,7 +150,7 @@ class Entities:
     def _ids(self, split: str) -> tuple[str, ...]:
         ids = self.splits[split]
         for folder, suffix in ((self.sentences, ".txt"), (self.annotations, ".xml")):
-            there = {path.name for path in folder.iterdir()}
+            there = {path.name for path in listing(folder)}
             self._all_have(split, f"{folder.name}/", suffix, [image + suffix in there for image in ids])
         if self.options.regions == "pixels":
             self._all_have(split, IMAGES, " or ".join(SUFFIXES), [image in self.pictures for image in ids])

@@ -18,7 +18,7 @@ from PIL import Image
 
 from harness.data.text_encoder import LOCAL, how_to_convert, silent
 from harness.errors import ConfigError, DataError, Location, ResourceError, UsageError, first_line
-from harness.files import lfs_hint, sha256
+from harness.files import has_file, lfs_hint, sha256
 from harness.preparation.extractors import Detector, Extractor, PatchGrid
 
 CONFIG = "config.json"
@@ -134,10 +134,10 @@ def local_folder(model: str, download: bool) -> Path:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files of a model's weights; DataError where it lacks them or one that says how they are used."""
-    weights = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob(SHARDS))
-    if not (folder / CONFIG).is_file():
+    weights = [folder / WEIGHTS] if has_file(folder / WEIGHTS) else sorted(folder.glob(SHARDS))
+    if not has_file(folder / CONFIG):
         raise DataError(f"has no {CONFIG}, so it is no model of Hugging Face; get all files of it", Location(folder))
-    if not any((folder / name).is_file() for name in PROCESSORS):
+    if not any(has_file(folder / name) for name in PROCESSORS):
         message = f"has no {' or '.join(PROCESSORS)}, which say how it takes pictures; get it, too"
         raise DataError(message, Location(folder))
     if not weights:

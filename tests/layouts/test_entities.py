@@ -583,7 +583,7 @@ def test_any_bytes_are_captions_or_refused(data: bytes, tmp_path_factory: pytest
     try:
         assert all(sentence.text for sentence in read_sentences(path))
     except DataError as error:
-        assert "any.txt, line" in str(error)
+        assert "any.txt, line" in str(error) or "gunzip -k" in str(error)
 
 
 TAGS = ("annotation", "object", "name", "bndbox", "size", "width", "xmin", "xmax", "a:b", "!DOCTYPE a", "?xml", "!--")
