@@ -9,11 +9,8 @@ import io
 import json
 import os
 import re
-<<<<<<< HEAD
 import secrets
-=======
 import shlex
->>>>>>> validate
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
