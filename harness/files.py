@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import secrets
 import shlex
 import stat
 import zipfile
@@ -200,7 +201,8 @@ def load_arrays(path: Path | BinaryIO) -> dict[str, NDArray[Any]]:
 def replacing(file: Path) -> Iterator[Path]:
     """A file to write that takes the place of another one at the end, where all went well."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    part = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # through no link
     try:
         yield part
         with part.open("rb") as written:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.board.standings import Board, Standing, boards_of
+from harness.board.standings import UNKNOWN, Board, Standing, boards_of
 from harness.config.cards import MethodCard
 from harness.evaluation.queries import Floats, Hardest, hardest, lists, profile, queries
 from harness.evaluation.ranks import DIRECTIONS
@@ -19,6 +19,7 @@ from harness.tracking import artifacts
 from harness.tracking.artifacts import Read
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run
+from harness.trial.results import Current
 
 LISTED = "i2t_map_r"  # a measure of whole lists, which runs of earlier versions lack
 Load = Callable[[str], Hits | None]  # of a run, by its id in the store
@@ -67,8 +68,10 @@ class RowEvidence(NamedTuple):
     hardest: Hardest | None  # None where the runs have not answered the same queries
 
 
-def assessed(runs: Iterable[Run], methods: Mapping[str, MethodCard], read: Read) -> list[Assessed]:
-    return [Assessed(board, evidence(board, read)) for board in boards_of(runs, methods)]
+def assessed(
+    runs: Iterable[Run], methods: Mapping[str, MethodCard], read: Read, current: Current = UNKNOWN
+) -> list[Assessed]:
+    return [Assessed(board, evidence(board, read)) for board in boards_of(runs, methods, current)]
 
 
 def evidence(board: Board, read: Read) -> Evidence:

@@ -1,35 +1,36 @@
 """Rows of leaderboards, from the runs of the store: one board per dataset and protocol, one row per method and recipe.
 
-A recipe is ranked when all its seeds, begun or expected, are done with the newest data, protocol and source.
+A recipe is ranked when all its seeds, begun or expected, are done with the data, protocol, source and versions that the
+project's files have now; where there is no result of these, with the newest.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from math import nan
 from statistics import fmean, stdev
-from typing import Any
 
+from harness.board.validity import SHORT, Validity, grouped, judge, latest, replaced
 from harness.config.cards import SELECTION, MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, settings_for, training_for
 from harness.tracking.runs import Run, place
 from harness.trial.external import command as score_command
 from harness.trial.external import is_external, remark
-from harness.trial.results import RECALLS, State, TrialSpec, shortfalls
+from harness.trial.results import RECALLS, VERSIONS, Current, State, TrialSpec, shortfalls
 
 MEANS = (
     *("rsum", *RECALLS, "i2t_tied", "t2i_tied"),
     *("best_val_rsum", "train_pairs_per_second", "score_pairs_per_second", "parameters"),
 )
-DATA = ("data_fingerprint", "protocol_version")
-IDENTITY = ("method", *DATA, "limit", "settings", "training")  # all that identifies a recipe but the method's source
+UNKNOWN = Current()
 MACHINE = ("device", "cpu", "cores", "threads", "torch")
-NAMES = {"data_fingerprint": "data", "source": "source", "limit": "limit", "protocol_version": "protocol version"}
-SHORT = 12  # digits of a hash that people read
+NAMES = {
+    **{"data_fingerprint": "data", "source": "source", "limit": "limit", "protocol_version": "protocol version"},
+    **{"training_version": "version of the trainer", "evaluation_version": "version of the evaluation"},
+}
 SPENT = ("trials", "epochs", "seconds", "device_seconds")  # what a search has cost
 SECTIONS = ("ranked", "incomplete", "stale", "limited")
 
@@ -115,19 +116,21 @@ class Board:
         return bool(row.search) and any(shortfalls(row.search, searched))
 
 
-def boards_of(runs: Iterable[Run], methods: Mapping[str, MethodCard]) -> list[Board]:
+def boards_of(runs: Iterable[Run], methods: Mapping[str, MethodCard], current: Current = UNKNOWN) -> list[Board]:
     """The boards of runs, by dataset and protocol, without a search's trials; `methods` give known defaults."""
     ranked = sorted((run for run in runs if run.spec.protocol != SELECTION), key=place)
-    return [board_of(part, methods) for part in grouped(ranked, lambda run: (run.spec.dataset, run.spec.protocol))]
+    parts = grouped(ranked, lambda run: (run.spec.dataset, run.spec.protocol))
+    return [board_of(part, methods, current) for part in parts]
 
 
-def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard]) -> Board:
+def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Current = UNKNOWN) -> Board:
     full = [run for run in runs if run.spec.limit is None]
     newest = latest(full or runs)
+    valid = Validity.of(full, newest, current)
     judged: dict[str, list[tuple[Sequence[Run], str]]] = {section: [] for section in SECTIONS}
     old = replaced(runs)  # each stands for itself
     for recipe in grouped(runs, lambda run: (run.spec.method, run.recipe, old.get(run.key, ""))):
-        section, why = judge(recipe, full, newest)
+        section, why = judge(recipe, full, valid, old)
         judged[section].append((recipe, why))
     rows = {}
     for section in SECTIONS:
@@ -138,62 +141,11 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard]) -> Board:
     return Board(
         dataset=newest.spec.dataset,
         protocol=newest.spec.protocol,
-        version=newest.spec.protocol_version,
-        data=newest.spec.data_fingerprint,
+        version=valid.protocol_version,
+        data=valid.data_fingerprint,
         gallery=newest.result.gallery if newest.result and rows["ranked"] else {},
         **rows,
     )
-
-
-def grouped(runs: Sequence[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
-    """Runs that share a key, in the key's order."""
-    return [list(part) for _, part in groupby(sorted(runs, key=key), key=key)]
-
-
-def replaced(runs: Iterable[Run]) -> dict[str, str]:
-    """The external runs whose model and seed were scored from another file since: their sources by their keys."""
-    files = [run for run in runs if is_external(run.spec.method)]
-    seeds = grouped(files, lambda run: (run.recipe, run.spec.seed))
-    return {run.key: run.spec.source for seed in seeds for run in seed if run is not latest(seed)}
-
-
-def latest(runs: Iterable[Run]) -> Run:
-    """The run that ended last, of those with a result where there is one."""
-    return max(runs, key=lambda run: (run.is_done, run.ended or 0, run.key))
-
-
-def judge(recipe: Sequence[Run], full: Sequence[Run], newest: Run) -> tuple[str, str]:
-    """The section that a recipe stands in, and why it is not ranked."""
-    first, missing = recipe[0].spec, reasons(recipe)
-    if first.limit is not None:
-        return "limited", missing
-    if not agree(first, newest.spec, DATA) and begun_before(recipe, newest.ended):
-        return "stale", f"data {first.data_fingerprint[:SHORT]}, protocol version {first.protocol_version}"
-    others = (run for run in full if run.spec.source != first.source and agree(run.spec, first, IDENTITY))
-    if any(run.is_done and begun_before(recipe, run.started) for run in others):
-        what = "file" if is_external(first.method) else "source of the method"
-        return "stale", f"an earlier {what}, {first.source[:SHORT]}"
-    return ("incomplete", missing) if missing else ("ranked", "")
-
-
-def agree(first: TrialSpec, second: TrialSpec, names: Iterable[str]) -> bool:
-    """Whether two specs have the same values of these names."""
-    return all(getattr(first, name) == getattr(second, name) for name in names)
-
-
-def begun_before(recipe: Sequence[Run], moment: int | None) -> bool:
-    """Whether a recipe was begun at all, and the last time before a moment."""
-    begun = [run.started for run in recipe if run.started is not None]
-    return bool(begun) and max(begun) < (moment or 0)
-
-
-def reasons(recipe: Iterable[Run]) -> str:
-    """Why seeds are missing, those with one reason together; empty when all are done."""
-    missing: dict[str, list[str]] = {}
-    for run in recipe:
-        if not run.is_done:
-            missing.setdefault(reason(run), []).append(str(run.spec.seed))
-    return "; ".join(f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {text}" for text, seeds in missing.items())
 
 
 def state_of(board: Board, section: str, run: Run) -> str:
@@ -215,20 +167,6 @@ def changed_since(board: Board, spec: TrialSpec) -> str:
     if spec.data_fingerprint != board.data:
         return "data"
     return "protocol" if spec.protocol_version != board.version else "source"
-
-
-def reason(run: Run) -> str:
-    match run.state:
-        case State.WAITING:
-            return "not run"
-        case State.FAILED:
-            return f"failed ({run.failure})" + (f": {run.message}" if run.message else "")
-        case State.DONE:
-            return "no rsum in the store"
-    after = f"after epoch {run.last_epoch}" if run.last_epoch else "in its first epoch"
-    if run.state is State.PRUNED:
-        return f"pruned {after}"
-    return f"{'running or cut off' if run.state is State.RUNNING else 'interrupted'} {after}"
 
 
 def standing(
@@ -278,6 +216,7 @@ def facts(run: Run) -> dict[str, str]:
         "protocol_version": str(spec.protocol_version),
         **({} if is_external(spec.method) else {"source": spec.source[:SHORT]}),
         **({} if spec.limit is None else {"limit": str(spec.limit)}),
+        **{name: str(getattr(spec, name)) for name in VERSIONS},
         **run.choices,
     }
 

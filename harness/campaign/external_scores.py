@@ -87,15 +87,25 @@ def rank_file(config: Config, request: ScoreRequest) -> tuple[ResultStore, Ranke
         before = read_result(request.folder)
         scores = RankedScores(before, None, ()) if before else evaluate(request)
         tracker, store = Tracker(default_uri(config)), ResultStore(default_uri(config))
-        check_new(store.runs(), request.spec)
+        runs = store.runs()
+        check_new(runs, request.spec)
         if scores.records:
             write_spec(request.folder, request.spec)
             scores.records.save(request.folder)
             write_result(request.folder, scores.result)  # last: a folder with a result is complete
         tracker.open_campaign(CAMPAIGN, [])  # nothing is expected: what was never ranked is not missing
         tracker.result(scores.result, request.folder)
+        if is_replaced(runs, request.spec):
+            tracker.renew(scores.result)
         tracker.close_campaign(State.DONE)
     return store, scores
+
+
+def is_replaced(runs: Sequence[Run], spec: TrialSpec) -> bool:
+    """Whether another file of the model and seed was scored after this one."""
+    same = [run for run in runs if run.recipe == recipe_of(spec) and run.spec.seed == spec.seed and run.is_done]
+    own = next((run for run in same if run.key == spec.key), None)
+    return own is not None and any((run.ended or 0) > (own.ended or 0) for run in same)
 
 
 def evaluate(request: ScoreRequest) -> RankedScores:

@@ -89,10 +89,13 @@ def data_warnings(plan: Plan, config: Config) -> Iterator[str]:
 def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Published:
     """Write the boards of a plan's trials and print their tables."""
     from harness.board import publishing
+    from harness.campaign.current import current
     from harness.cli import board_page
     from harness.tracking.result_store import ResultStore
 
-    published = publishing.publish(ResultStore(plan.uri), registry, config.reports, boards_in(plan))
+    published = publishing.publish(
+        ResultStore(plan.uri), registry, current(config, registry), config.reports, boards_in(plan)
+    )
     out.note(*board_page.tables(published.boards))
     return published
 

@@ -34,7 +34,7 @@ def data() -> None:
 def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
     """Download what a dataset's card allows, after asking; what is there is not loaded again."""
     from harness.cli.dataset_page import fetch_json, fetch_page
-    from harness.interruption import sigterm_raises
+    from harness.interruption import signals_raise
     from harness.preparation import download
 
     config, registry, out = flags.open()
@@ -46,7 +46,7 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
         download.check_room(config.data / card.folder, left)
         agree(f"Load {left / 1e6:,.1f} MB into {config.data / card.folder}?", yes)
     for item in missing:
-        with sigterm_raises(), bar(item.download.file, item.download.bytes, 0, visible=not flags.quiet) as tell:
+        with signals_raise(), bar(item.download.file, item.download.bytes, 0, visible=not flags.quiet) as tell:
             download.fetch(item, tell, keep)
     place = f"all files of {name} that its card can download are in {config.data / card.folder}"
     out.answer(fetch_json(card, items, missing), f"{place}; next: harness run --datasets {name}")
@@ -67,11 +67,11 @@ def convert(
     SOURCE: bottom-up-attention TSV files, parts of one release in their order, or folders of IMAGE_ID.npy or .npz.
     """
     from harness.cli.dataset_page import convert_json, convert_page
-    from harness.interruption import sigterm_raises
+    from harness.interruption import signals_raise
     from harness.preparation import convert
 
     out, watch = flags.out(), partial(bar, "converting", visible=not (flags.quiet or flags.as_json))
-    with sigterm_raises():
+    with signals_raise():
         store = convert.convert(sources, folder, dtype, force, watch)
     out.answer(convert_json(store), *convert_page(store))
     return 0
@@ -107,14 +107,14 @@ def extract(
     """
     from harness.cli.dataset_page import extract_json, extract_page
     from harness.data.pictures import find_pictures
-    from harness.interruption import sigterm_raises
+    from harness.interruption import signals_raise
     from harness.preparation import extract, vision_models
     from harness.trial.device import choose_device
 
     out, watch = flags.out(), partial(counter, visible=not (flags.quiet or flags.as_json))
     pictures = find_pictures(images)
     out.note(*[f"left out of {images}, as they are no pictures: {pictures.others:,} files"] * bool(pictures.others))
-    with sigterm_raises():
+    with signals_raise():
         extractor = vision_models.load(vision_models.ModelChoice(**settings), choose_device(flags.device or "auto"))
         store = extract.extract(pictures.files, extractor, folder, dtype, batch_size, force, watch)
     out.answer(extract_json(store), *extract_page(store))

@@ -122,6 +122,12 @@ class Tracker:
                 mark = {"uri": without_password(self.uri), "run_id": run_id, "result": digest(result)}
                 write_atomic(folder / LOGGED, json.dumps(mark, indent=2))
 
+    def renew(self, result: TrialResult) -> None:
+        """Let the run of a result end now, so that it is the newest of those that it takes the place of."""
+        with self._writing():
+            if run_id := self._run_with(result):
+                self._client.set_terminated(run_id, STATUS[result.state], int(time.time() * 1000))
+
     def close_campaign(self, state: State) -> None:
         """End the parent run; runs still open are marked interrupted, to be continued under the same key."""
         with self._writing():

@@ -17,6 +17,7 @@ from harness.config.registry import Registry
 from harness.errors import StoreError
 from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
+from harness.trial.results import Current
 
 QUALITY = {"good": 4, "same": 4, "bad": 400}  # the worst rank of each method
 NOTHING = Registry({}, {})
@@ -117,14 +118,14 @@ def test_ranks_that_are_there_and_cannot_be_read_are_a_store_error(tracker: Trac
 
 def test_a_published_board_is_the_same_bytes_again(tracker: Tracker, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
-    first = publish(ResultStore(tracker.uri), NOTHING, reports)
+    first = publish(ResultStore(tracker.uri), NOTHING, Current(), reports)
     assert first.files == (reports / "scenes-full.md",) and len(first.changed) == 1 + 4 + 2 * 3
-    assert not publish(ResultStore(tracker.uri), NOTHING, reports).changed
+    assert not publish(ResultStore(tracker.uri), NOTHING, Current(), reports).changed
 
 
 def test_a_board_counts_as_written_where_only_the_page_of_a_row_was(tracker: Tracker, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
-    publish(ResultStore(tracker.uri), NOTHING, reports)
+    publish(ResultStore(tracker.uri), NOTHING, Current(), reports)
     (reports / "scenes-full" / "good.md").write_text("another")
-    again = publish(ResultStore(tracker.uri), NOTHING, reports)
+    again = publish(ResultStore(tracker.uri), NOTHING, Current(), reports)
     assert again.changed == {reports / "scenes-full.md", reports / "scenes-full" / "good.md"}

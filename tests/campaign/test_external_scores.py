@@ -216,8 +216,14 @@ def test_a_later_file_of_a_seed_takes_the_place_of_the_earlier_one(split: Split,
     assert [run.key for row in found.ranked for run in row.runs] == [keys[2], other]
     assert sorted(run.key for row in found.stale for run in row.runs) == sorted(keys[:2])
     assert {row.n for row in found.stale} == {1} and "an earlier file, " in found.stale[0].reason
-    assert call(*asked("s0.npy")) == 0
-    assert "is not ranked on tiny/all, it is stale: an earlier file" in capsys.readouterr().out
+    assert "an earlier file, " in found.stale[1].reason
+
+
+def test_a_file_that_is_scored_again_is_the_newest_again(split: Split, call: Call, capsys: Captured) -> None:
+    keys = [scored(call, capsys, saved(scores_of(split, seed), f"s{seed}.npy"))["key"] for seed in (0, 1, 0)]
+    assert keys[0] == keys[2]
+    assert [run.key for row in board().ranked for run in row.runs] == [keys[0]]
+    assert [run.key for row in board().stale for run in row.runs] == [keys[1]]
 
 
 def test_one_file_is_no_further_seed(split: Split, call: Call, capsys: Captured) -> None:

@@ -13,6 +13,7 @@ import ir_measures
 import numpy as np
 import pytest
 import torch
+from dataset_files import tiny_card, write_precomp
 from folds import pytrec_eval, slow_map_r, success
 
 import methods
@@ -56,26 +57,19 @@ SET: dict[str, Any] = {
     "captions": "official.json",
     "origin": "the moon",
 }
-CARD: dict[str, Any] = {
-    "name": "tiny",
-    "title": "",
-    "summary": "",
-    "layout": "precomp",
-    "folder": "tiny_precomp",
-    "licence": "",
-    "origin": "the moon",
-    "feature_width": 4,
-    "max_regions": 3,
-    "splits": {name: {"images": IMAGES, "captions": IMAGES * EACH} for name in ("train", "val", "test")},
-    "text": {"min_count": 1},
-    "options": {"captions_each": EACH},
-    "protocols": [
+CARD = tiny_card(
+    "precomp",
+    folder="tiny_precomp",
+    feature_width=4,
+    max_regions=3,
+    splits={name: {"images": IMAGES, "captions": IMAGES * EACH} for name in ("train", "val", "test")},
+    options={"captions_each": EACH},
+    protocols=[
         {"name": "halves", "folds": 2, "images": IMAGES, "captions": IMAGES * EACH},
         {"name": "all", "images": IMAGES, "captions": IMAGES * EACH},
     ],
-    "positives": [SET],
-    "path": "card.toml",
-}
+    positives=[SET],
+)
 I2C = {"555": [200, 1, 77, 70], "901": [12], "333": [44, 83, 600, 5]}  # images 2, 0 and 5
 C2I = {"22": [8, 901], "300": [40], "70": [901, 555, 333], "44": [17]}  # captions 13, 11, 0 and 17
 
@@ -87,8 +81,8 @@ def data(tmp_path: Path) -> Path:
     place.mkdir()
     sets.mkdir()
     for number, stem in enumerate(("train", "val", "test")):
-        np.save(place / f"{stem}_ims.npy", np.random.default_rng(number).random((IMAGES, 3, 4), dtype=np.float32))
-        (place / f"{stem}_caps.txt").write_text("\n".join(TEXTS))
+        regions = np.random.default_rng(number).random((IMAGES, 3, 4), dtype=np.float32)
+        write_precomp(place, stem, regions, "\n".join(TEXTS))
     np.save(sets / "ids.npy", np.array(CAPTION_IDS))
     write(sets / "own.json", {str(one): [IMAGE_IDS[row // EACH]] for row, one in enumerate(CAPTION_IDS)})
     write(sets / "i2c.json", I2C)
@@ -124,7 +118,7 @@ def test_ids_become_rows_and_each_direction_keeps_its_own_pairs(data: Path) -> N
 def test_the_measures_of_a_set_agree_with_pytrec_eval_on_the_whole_gallery(data: Path, seed: int, levels: int) -> None:
     scores = (np.random.default_rng(seed).integers(0, levels, (IMAGES, IMAGES * EACH)) / 8).astype(np.float32)
     sets = sets_of(data)
-    found = positives.measures(rank_sets(scores, sets))
+    values = positives.measures(rank_sets(scores, sets))
     for way, table, pairs in (("i2t", scores, sets[0].i2t), ("t2i", scores.T, sets[0].t2i[:, ::-1])):
         mask = np.zeros(table.shape, dtype=bool)
         mask[pairs[:, 0], pairs[:, 1]] = True
@@ -133,7 +127,7 @@ def test_the_measures_of_a_set_agree_with_pytrec_eval_on_the_whole_gallery(data:
         expected = {f"more.{way}_r{k}": value for k, value in success(table, mask).items()}
         expected |= {f"more.{way}_ndcg": theirs["nDCG"], f"more.{way}_r_precision": theirs["Rprec"]}
         expected |= {f"more.{way}_map_r": slow_map_r(table, mask)}
-        assert {name: found[name] for name in expected} == pytest.approx(expected)
+        assert {name: values[name] for name in expected} == pytest.approx(expected)
 
 
 def test_a_set_that_holds_the_splits_own_pairs_gives_the_measures_of_the_split(data: Path) -> None:
@@ -251,7 +245,7 @@ def test_a_damaged_or_foreign_file_is_refused_by_file_and_entry(data: Path, dama
 
 
 @pytest.mark.parametrize(
-    ("found", "written"),
+    ("header", "written"),
     [
         (b"(18,), }              ", b"(999999999999999,), } "),
         (b"(18,), }", b"(18,   }"),
@@ -260,11 +254,11 @@ def test_a_damaged_or_foreign_file_is_refused_by_file_and_entry(data: Path, dama
     ],
     ids=["more than any memory", "no tuple", "no end", "objects"],
 )
-def test_an_npy_with_a_damaged_or_hostile_header_is_refused(data: Path, found: bytes, written: bytes) -> None:
+def test_an_npy_with_a_damaged_or_hostile_header_is_refused(data: Path, header: bytes, written: bytes) -> None:
     file = data / "sets" / "ids.npy"
     before = file.read_bytes()
-    assert found in before and len(found) == len(written)
-    file.write_bytes(before.replace(found, written))
+    assert header in before and len(header) == len(written)
+    file.write_bytes(before.replace(header, written))
     with pytest.raises(DataError, match=r"ids\.npy is no whole \.npy file"):
         sets_of(data)
 
@@ -331,8 +325,8 @@ def test_absent_files_are_named_once_and_their_set_is_left_out(data: Path) -> No
     two = DatasetCard.model_validate(
         {**CARD, "positives": [SET, {**SET, "name": "less", "image_to_caption": "no.json"}]}
     )
-    found, note = present(two, "all", data)
-    assert [one.name for one in found] == ["more"]
+    sets, note = present(two, "all", data)
+    assert [one.name for one in sets] == ["more"]
     assert note == (
         "tiny all: no measures of less, as these files are not below the data root: sets/no.json; "
         "get them from the moon"

@@ -86,8 +86,8 @@ def test_a_trial_leaves_spec_epochs_checkpoint_ranks_and_result(assign) -> None:
     assert result.val["rsum"] == max(report.val["rsum"] for report in reports)
     assert result.measures["rsum"] == pytest.approx(sum(result.measures[key] for key in trial_recalls()))
     assert result.cost["parameters"] > 0 and result.gallery["images"] == 40
-    with np.load(assignment.folder / RANKS, allow_pickle=False) as kept:
-        assert len(kept["i2t_rank"]) == len(kept["pairs"])
+    with np.load(assignment.folder / RANKS, allow_pickle=False) as arrays:
+        assert len(arrays["i2t_rank"]) == len(arrays["pairs"])
     torch.load(assignment.folder / CHECKPOINT, weights_only=True)
 
 
@@ -100,8 +100,8 @@ def test_a_killed_trial_continues_and_ends_with_the_same_bits(assign) -> None:
     expected = run(whole)
     assert run(broken, stop_after=2) is None and read_result(broken.folder) is None
     assert next(steps(broken)).epoch == 2  # it does not begin again
-    found = run(broken)
-    assert found.measures == expected.measures and found.val == expected.val
+    actual = run(broken)
+    assert actual.measures == expected.measures and actual.val == expected.val
     weights = [torch.load(a.folder / CHECKPOINT, weights_only=True)["trainer"]["method"] for a in (whole, broken)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
