@@ -27,7 +27,11 @@ def open_scores(file: Path) -> Array:
 
     UsageError where there is no such file; DataError where it is not such an array or is cut short.
     """
-    if not has_file(file):
+    try:
+        is_there = has_file(file)
+    except DataError as error:
+        raise UsageError(f"{error}; give the .npy file of a score matrix, images by captions") from error
+    if not is_there:
         raise UsageError(f"{file}: no such file; give the .npy file of a score matrix, images by captions")
     header = header_of(file)
     if header.dtype.hasobject:

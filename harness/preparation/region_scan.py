@@ -19,6 +19,7 @@ SIGNATURE = 16  # numbers of an image by which near copies are looked for
 NEIGHBOURS = 4  # images that are compared with an image in full
 NEAR = 0.01  # the distance of near copies, in norms of a region: rounding and noise are far below it
 APART = 10  # how many times further apart images of these data must usually be
+ROUNDING = 1e-5  # the distance of signatures of one image's regions in two orders, and more
 ALIKE = 0.9  # the share of regions that near copies have in common
 SAMPLE = 64  # images that show how far apart images usually are
 Copy = tuple[str, int]  # an image: the split and its number there
@@ -181,7 +182,7 @@ def twins(images: Mapping[str, Regions], signatures: Mapping[str, Floats], exact
     for split, number in (place for group in exact for place in group[1:]):
         known[split][number] = np.nan
     scale = usual_distances(images, known)
-    for split, number, others in _neighbours(known, max(2 * NEAR, scale.signatures / 2)):
+    for split, number, others in _neighbours(known, max(ROUNDING, scale.signatures / 2)):
         regions = images[split][number]
         for other in others:
             likeness = likeness_of(regions, images[other[0]][other[1]], min(NEAR, scale.regions / APART))

@@ -37,6 +37,7 @@ QUICK = 2**29  # bytes of regions that take less than a second
 SAMPLE = 256  # images of a split, where all are more
 GRAVE = {"caption-in-two-splits", "image-in-two-splits", "image-nearly-in-two-splits", "splits-differ", "unknown-words"}
 GRAVE |= {"regions-all-zero", "constant-column", "boxes-wrong", "ids-alike"}
+OPENED = {"splits-differ", "regions-all-zero"}  # errors of data that can be opened all the same
 TEXT_FILES = (".txt", ".jsonl")
 
 
@@ -72,7 +73,7 @@ class Validation:
         self.report.findings += image_checks.of_ids_that_look_alike(self.contents)
         self.look_at_regions()
         self.look_at_pictures(place)
-        if self.report.is_sound:
+        if {one.code for one in self.report.findings if one.severity is Severity.ERROR} <= OPENED:
             self.tried("dataset-unreadable", self.score)
 
     def tried(self, code: str, call: Callable[[], Value], split: str = "") -> Value | None:
@@ -191,16 +192,25 @@ def warnings_of(card: DatasetCard, data: Path, cache: Path) -> list[str]:
 
     Both are remembered under the fingerprint, so that a second call costs next to nothing.
     """
-    known = _memory(card, data, cache)
-    if not known.is_file():
-        remember(card, data, cache, quick_look(open_dataset(card, data, cache)))
-    texts: list[str] = json.loads(known.read_text(encoding="utf-8"))
+    texts = _remembered(card, data, cache)
+    if texts is None:
+        texts = remember(card, data, cache, quick_look(open_dataset(card, data, cache)))
     return [*texts, *map(_line, protocol_checks.of_selection(card))]
 
 
-def remember(card: DatasetCard, data: Path, cache: Path, findings: Iterable[Finding]) -> None:
+def _remembered(card: DatasetCard, data: Path, cache: Path) -> list[str] | None:
+    """What was found of these files; None where that is absent or damaged."""
+    with suppress(OSError, ValueError):
+        texts = json.loads(_memory(card, data, cache).read_text(encoding="utf-8"))
+        if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
+            return texts
+    return None
+
+
+def remember(card: DatasetCard, data: Path, cache: Path, findings: Iterable[Finding]) -> list[str]:
     texts = [_line(one) for one in findings if one.code in GRAVE and one.severity is not Severity.NOTE]
     save(_memory(card, data, cache), json.dumps(texts))
+    return texts
 
 
 def _memory(card: DatasetCard, data: Path, cache: Path) -> Path:

@@ -302,7 +302,7 @@ WRONG: dict[str, tuple[Callable[[Array], str], int, str]] = {
     "later version": (lambda s: write("scores.npy", b"\x93NUMPY\x09\x00\x76\x00{'descr'"), 3, "header is damaged"),
     "cut short": (cut, 3, "it is cut short"),
     "absent": (lambda s: "nowhere.npy", 2, "nowhere.npy: no such file"),
-    "a folder": (lambda s: "cards", 2, "cards: no such file"),
+    "a folder": (lambda s: "cards", 2, "cards: it is a folder, and must be a file"),
 }
 
 

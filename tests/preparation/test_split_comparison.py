@@ -304,6 +304,18 @@ def test_a_run_on_sound_data_says_nothing_and_what_is_remembered_is_not_looked_a
     assert "doubtful data" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("damage", ["", "[1]", "{", "\xff"])
+def test_what_is_remembered_and_damaged_is_found_again(precomp: Path, look: Look, call: Call, damage: str) -> None:
+    leak(precomp)
+    look("precomp")
+    card = read_card(DatasetCard, precomp.parents[1] / "cards" / "precomp" / "card.toml")
+    cache = precomp.parents[1] / "runs" / "cache"
+    expected = validation.warnings_of(card, precomp.parent, cache)
+    (memory,) = (cache / "validation").iterdir()
+    memory.write_text(damage, encoding="latin-1")
+    assert validation.warnings_of(card, precomp.parent, cache) == expected
+
+
 def test_a_quick_look_at_large_data_reads_few_images(
     monkeypatch: pytest.MonkeyPatch, precomp: Path, look: Look
 ) -> None:

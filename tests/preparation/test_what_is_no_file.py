@@ -84,7 +84,7 @@ def test_no_reader_waits_for_what_is_no_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the name of a socket is short
     make(tmp_path / "file")
-    with pytest.raises(DataError, match="must be a file"):
+    with pytest.raises(HarnessError, match="must be a file"):
         reader(tmp_path / "file")
 
 
