@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from math import nan
 from statistics import fmean, stdev
 
-from harness.board.validity import SHORT, Validity, grouped, judge, latest, replaced
+from harness.board.validity import SHORT, Validity, judge
 from harness.config.cards import SELECTION, MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, settings_for, training_for
-from harness.tracking.runs import Run, place
+from harness.tracking.runs import Run, grouped, latest, place, replaced
 from harness.trial.external import command as score_command
 from harness.trial.external import is_external, remark
 from harness.trial.results import RECALLS, VERSIONS, Current, State, TrialSpec, shortfalls

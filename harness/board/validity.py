@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
 
 from harness.tracking.runs import Run
 from harness.trial.external import is_external
@@ -14,23 +12,6 @@ from harness.trial.results import Current, State, TrialSpec
 DATA = ("data_fingerprint", "protocol_version")
 IDENTITY = ("method", *DATA, "limit", "settings", "training")  # all that identifies a recipe but the method's source
 SHORT = 12  # digits of a hash that people read
-
-
-def grouped(runs: Sequence[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
-    """Runs that share a key, in the key's order."""
-    return [list(part) for _, part in groupby(sorted(runs, key=key), key=key)]
-
-
-def replaced(runs: Iterable[Run]) -> dict[str, str]:
-    """The external runs whose model and seed were scored from another file since: their sources by their keys."""
-    files = [run for run in runs if is_external(run.spec.method)]
-    seeds = grouped(files, lambda run: (run.recipe, run.spec.seed))
-    return {run.key: run.spec.source for seed in seeds for run in seed if run is not latest(seed)}
-
-
-def latest(runs: Iterable[Run]) -> Run:
-    """The run that ended last, of those with a result where there is one."""
-    return max(runs, key=lambda run: (run.is_done, run.ended or 0, run.key))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from harness.evaluation.score_files import as_floats, hold_scores, open_scores
 from harness.files import sha256
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.tracking.result_store import ResultStore
-from harness.tracking.runs import Run
+from harness.tracking.runs import Run, replaced
 from harness.tracking.store import default_uri
 from harness.tracking.tracker import Tracker
 from harness.trial.external import FILE, PREFIX, file_name, method_of, recipe_of, spec_of
@@ -95,17 +95,10 @@ def rank_file(config: Config, request: ScoreRequest) -> tuple[ResultStore, Ranke
             write_result(request.folder, scores.result)  # last: a folder with a result is complete
         tracker.open_campaign(CAMPAIGN, [])  # nothing is expected: what was never ranked is not missing
         tracker.result(scores.result, request.folder)
-        if is_replaced(runs, request.spec):
+        if request.spec.key in replaced(runs):
             tracker.renew(scores.result)
         tracker.close_campaign(State.DONE)
     return store, scores
-
-
-def is_replaced(runs: Sequence[Run], spec: TrialSpec) -> bool:
-    """Whether another file of the model and seed was scored after this one."""
-    same = [run for run in runs if run.recipe == recipe_of(spec) and run.spec.seed == spec.seed and run.is_done]
-    own = next((run for run in same if run.key == spec.key), None)
-    return own is not None and any((run.ended or 0) > (own.ended or 0) for run in same)
 
 
 def evaluate(request: ScoreRequest) -> RankedScores:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
+from typing import Any
 
 from harness.config.registry import choices
 from harness.errors import UsageError, unknown
 from harness.tracking.columns import final_metrics, finite, message_of
-from harness.trial.external import recipe_of
+from harness.trial.external import is_external, recipe_of
 from harness.trial.results import State, TrialResult, TrialSpec
 
 SHORTEST = 6  # characters by which a run may be named
@@ -88,6 +90,23 @@ def place(run: Run) -> tuple[str, str, str, str, int, str]:
     """Sorts runs: boards together, then recipes, then seeds."""
     spec = run.spec
     return spec.dataset, spec.protocol, spec.method, run.recipe, spec.seed, run.key
+
+
+def grouped(runs: Sequence[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
+    """Runs that share a key, in the key's order."""
+    return [list(part) for _, part in groupby(sorted(runs, key=key), key=key)]
+
+
+def replaced(runs: Iterable[Run]) -> dict[str, str]:
+    """The external runs whose model and seed were scored from another file since: their sources by their keys."""
+    files = [run for run in runs if is_external(run.spec.method)]
+    seeds = grouped(files, lambda run: (run.recipe, run.spec.seed))
+    return {run.key: run.spec.source for seed in seeds for run in seed if run is not latest(seed)}
+
+
+def latest(runs: Iterable[Run]) -> Run:
+    """The run that ended last, of those with a result where there is one."""
+    return max(runs, key=lambda run: (run.is_done, run.ended or 0, run.key))
 
 
 def run_named(runs: Iterable[Run], name: str) -> Run | None:
