@@ -30,12 +30,13 @@ PACKAGES = {
     "trial": "method config blocks data layouts evaluation",
     "executors": "config trial",
     "tracking": "config evaluation trial",
+    "acquisition": "config",
     "preparation": "config data layouts evaluation",
     "board": "config evaluation trial tracking",
     "campaign": "config layouts evaluation trial executors tracking",
     "search": "config trial tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
-    "cli": "config data evaluation trial tracking preparation board campaign search explain",
+    "cli": "config data evaluation trial tracking acquisition preparation board campaign search explain",
 }
 FRONT = {
     "config": "cards project registry sections selection sources template toml",
@@ -44,12 +45,13 @@ FRONT = {
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries ranking_files rankings ranks records score_files"
     " scoring statistics streaming",
-    "trial": "checkpoint device environment external folder results steps",
+    "trial": "checkpoint device environment external folder private_folders results steps",
     "executors": "executor ray_cluster",
-    "tracking": "artifacts columns frame log result_store store tracker",
-    "preparation": "card convert download extract findings pace validation vision_models",
+    "tracking": "artifacts columns log result_store runs store tracker",
+    "acquisition": "download pace",
+    "preparation": "card convert extract findings validation vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
-    "campaign": "driver external_scores last_command plan reproduction status",
+    "campaign": "current driver external_scores last_command plan reproduction status",
     "search": "campaign method_search plan publishing space status studies",
     "explain": "examples_page explanation picture weights",
     "cli": "",
@@ -58,15 +60,15 @@ GROUND = {"addresses", "errors", "files", "foreign_text", "interruption"}
 TOP = {*GROUND, "method"}  # the modules of harness/ itself
 MOST = 15  # modules of a package
 LIBRARIES = {
-    "ray": "executors.ray_cluster",
+    "ray": "executors.ray_session",
     "mlflow": "tracking.connection",
     "optuna": "search.optuna_study",
     "matplotlib": "board.drawing",
     "jinja2": "board.markup",
     "click": "cli.*",
     "rich": "cli.*",
-    "pooch": "preparation.download",
-    "requests": "preparation.download",
+    "pooch": "acquisition.download",
+    "requests": "acquisition.download",
     "transformers": "data.text_encoder preparation.vision_models",
     "torch": "method blocks.* trial.steps trial.training trial.batches trial.checkpoint trial.device"
     " trial.environment evaluation.scoring preparation.extractors preparation.vision_models explain.explanation",

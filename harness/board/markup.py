@@ -12,7 +12,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.board.cells import label, tenths
-from harness.board.standings import SHORT
+from harness.board.validity import SHORT
 from harness.foreign_text import lines, markdown, tex, visible
 
 TEMPLATES = Path(__file__).parents[1] / "templates"

@@ -17,8 +17,7 @@ from harness.board.export import Written
 from harness.board.standings import SECTIONS, Board, Standing
 from harness.campaign.external_scores import RankedScores
 from harness.campaign.reproduction import Case, Repetition
-from harness.cli.console import Text
-from harness.cli.output import count, near, table
+from harness.cli.output import Text, count, near, table
 from harness.evaluation.ranks import DIRECTIONS
 from harness.trial.results import HEADLINE, RECALLS
 
@@ -114,7 +113,7 @@ def place_of(boards: Sequence[Board], key: str) -> BoardPlace:
         BoardPlace(name, number, len(rows), row)
         for name, rows in sections
         for number, row in enumerate(rows, start=1)
-        if any(trial["key"] == key for trial in row.trials)
+        if any(run.key == key for run in row.runs)
     )
 
 

@@ -14,8 +14,7 @@ from harness.board.publishing import Published
 from harness.campaign.driver import CampaignOutcome
 from harness.campaign.plan import Plan
 from harness.campaign.status import Status, counts
-from harness.cli.console import Text
-from harness.cli.output import count, near, table
+from harness.cli.output import Text, count, near, table
 from harness.tracking.store import without_password
 from harness.trial.folder import TRACEBACK, read_result
 from harness.trial.results import Assignment, Failure, State, TrialSpec

@@ -13,8 +13,7 @@ from rich.table import Table
 from harness.board.publishing import Published
 from harness.campaign.driver import CampaignOutcome
 from harness.cli.campaign_page import counts_line, failures_page, files_page
-from harness.cli.console import Text
-from harness.cli.output import count, table
+from harness.cli.output import Text, count, table
 from harness.cli.view import clock
 from harness.config.sections import Scalar, Search
 from harness.config.toml import literal

@@ -17,7 +17,6 @@ from harness.tracking.store import ENVIRONMENT, SQLITE, create_sqlite, sqlite_fi
 EXPERIMENT = "harness"
 LONGEST = 300  # characters of a library's error
 PAGE = 1000  # runs that the store is asked for at a time
-Age = tuple[bool, int, str]
 
 
 class Connection:
@@ -33,7 +32,7 @@ class Connection:
             logging.getLogger(name).setLevel(logging.CRITICAL)  # StoreError says what goes wrong
         self.uri = uri
         self.entities = mlflow.entities
-        self._exceptions = (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
+        self._exceptions = (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError)
         with self.errors():
             if uri.startswith(SQLITE):
                 artifacts = artifacts or create_sqlite(sqlite_file(uri))
@@ -80,6 +79,6 @@ class Connection:
         return get_artifact_repository(location, tracking_uri=self.uri)
 
 
-def age(run: Any) -> Age:
+def age(run: Any) -> tuple[bool, int, str]:
     """Sorts runs of one key: the latest finished one is the last, else the latest."""
     return run.info.status == "FINISHED", run.info.start_time, run.info.run_id

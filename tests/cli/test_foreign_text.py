@@ -20,13 +20,13 @@ from boards import Page
 from markdown_it import MarkdownIt
 from tiny_project import METHOD, Call
 
+from harness.acquisition import download
 from harness.board.forms import FORMS
 from harness.cli.boards import EXAMPLES, FORMATS
 from harness.cli.explain import SUFFIXES
 from harness.cli.main import cli
 from harness.config.toml import literal
 from harness.foreign_text import UNSEEN
-from harness.preparation import download
 
 Captured = pytest.CaptureFixture[str]
 UNPRINTED = "\x1b]0;title\x07\x1b[31m\x9b1m\x7f\u202eright\u2066to\u200b\ufeff\xad\u2028\U000e0041left"

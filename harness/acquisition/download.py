@@ -18,12 +18,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness import __version__
+from harness.acquisition.archive import unpack, unpacked_size
+from harness.acquisition.pace import Pace, Transfer
 from harness.addresses import shown, without_secrets
 from harness.config.cards import DatasetCard, Download
 from harness.errors import DataError, ResourceError, StoreError, UsageError, first_line
 from harness.files import sha256, write_atomic
-from harness.preparation.archive import unpack, unpacked_size
-from harness.preparation.pace import Pace, Transfer
 
 RECEIPT = ".fetched.json"
 LOCK = ".fetch.lock"

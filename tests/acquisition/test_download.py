@@ -28,12 +28,12 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.acquisition import download as fetch
 from harness.cli.datasets import data
 from harness.config.cards import DatasetCard
 from harness.config.registry import discover
 from harness.errors import ConfigError, DataError, HarnessError, ResourceError, StoreError, UsageError
 from harness.layouts.opening import open_dataset
-from harness.preparation import download as fetch
 
 CONTENT = np.random.default_rng(0).bytes(2 * fetch.PIECE + 1000)
 CARD = """
