@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,7 +18,8 @@ ALWAYS = 100_000_000  # bytes that any archive may unpack to
 RATIO = 50  # times an archive's own size, for what is larger; text shrinks to a tenth or so
 PIECE = 4096  # bytes read at a time: of some compressions they become 20,000 times as many in memory
 MOST = 500_000_000_000  # bytes of all files of an archive, where the card does not give their sizes
-DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OverflowError, ValueError)
+IN_THE_ZIP = (None, errno.EINVAL)  # numbers of an OSError: of bz2, and of a place before the beginning
 REMEDY = "take it out by hand, or give path instead of members in the card"
 
 
@@ -67,6 +70,6 @@ def _opened(archive: Path, name: str) -> Iterator[zipfile.ZipFile]:
     except NotImplementedError as error:  # a compression, or a version of the format
         raise DataError(f"{name} cannot be unpacked here ({error}); {REMEDY}") from error
     except (*DAMAGED, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk, not of what is in the zip
+        if isinstance(error, OSError) and error.errno not in IN_THE_ZIP:
+            raise  # of the disk
         raise DataError(f"{name} is no zip ({error}); give path instead of members in the card") from error

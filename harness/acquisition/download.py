@@ -186,7 +186,7 @@ def _get(item: Item, file: Path, done: Tell) -> None:
                     done(part.tell())
                     if part.tell() > item.download.bytes:
                         raise DataError(f"{item.address} gives more than the {item.download.bytes:,} bytes of the card")
-    except (requests.TooManyRedirects, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
+    except (requests.TooManyRedirects, ValueError) as error:  # the second: of addresses
         hint = "open the address in a browser, and correct the card"
         raise StoreError(f"{item.address} leads nowhere ({without_secrets(first_line(error))}); {hint}") from error
 

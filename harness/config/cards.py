@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from harness.addresses import shown
 from harness.config.paths import FolderPath, InnerPath, TargetPath, check_inner, check_target
 from harness.config.sections import Scalar, Tunable
 from harness.config.toml import Model, read_toml, validate
@@ -112,6 +113,11 @@ class Download(Table):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of what the address gives, an archive's own")
     path: TargetPath = Field("", description="of the file itself, in the dataset's folder")
     members: dict[str, TargetPath] = Field(default_factory=dict, description="of a zip instead: {name in it: path}")
+
+    @field_serializer("url")
+    def _without_secrets(self, url: str) -> str:
+        """Write an address as it may be shown: a card is printed, and travels with its trials."""
+        return shown(url)
 
     @property
     def file(self) -> str:
