@@ -87,6 +87,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; the test split is not used."""
     from harness.campaign.driver import CampaignOutcome, choose_executor, only_driver, run_all
     from harness.campaign.last_command import remember
+    from harness.campaign.plan import PlanInputs
     from harness.cli import search_page
     from harness.search.campaign import SearchTrials
     from harness.search.plan import check_startable, search_plans
@@ -95,13 +96,14 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     from harness.tracking.tracker import Tracker
 
     config, registry, out = flags.open()
-    plans = search_plans(config, registry, flags.selection)
+    inputs = PlanInputs(config, registry, flags.selection.limit)
+    plans = search_plans(config, registry, flags.selection, inputs)
     executor = choose_executor(config, here)
     if dry_run:
         data = search_page.plan_json(plans, config.search, executor.description)
         out.answer(data, *search_page.plan_page(plans, config.search, executor.description))
         return 0
-    check_startable(config, registry, plans)
+    check_startable(config.results, plans, inputs)
     with only_driver(config.results):
         work = SearchTrials(config, config.campaign.name, plans, flags.retry)
         if work.idle:

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from tiny_project import CARD, Call
 
+from harness.campaign import plan as campaign_plan
+from harness.layouts.opening import open_dataset
 from harness.search.optuna_study import read_studies, study_names
 from harness.tracking.result_store import ResultStore
 
@@ -106,6 +108,17 @@ def test_test_is_never_opened(searchable: Path, call: Call, capsys: Captured, mo
     monkeypatch.setattr(Dataset, "split", lambda self, name: opened.append(name) or split(self, name))
     answer(call, capsys, "search", "--methods", "vsepp", "--here", "--trials", "2")
     assert set(opened) == {"train", "val"}
+
+
+def test_a_search_is_planned_and_checked_with_one_opening_of_its_dataset(
+    searchable: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(
+        campaign_plan, "open_dataset", lambda card, *places: opened.append(card.name) or open_dataset(card, *places)
+    )
+    assert call("search", "--methods", "vsepp,mean", "--here", "--trials", "1") == 0
+    assert opened == ["tiny"]
 
 
 def test_the_winners_are_confirmed_on_test_with_other_seeds_and_the_board_says_so(
