@@ -26,6 +26,7 @@ from harness.errors import StoreError, TrialError, UsageError, unknown
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from harness.board.publishing import Published
     from harness.campaign.plan import Plan
     from harness.cli.output import Output
     from harness.config.project import Config
@@ -48,15 +49,12 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
 
 def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:
     """Run the trials that a plan has left, publish its boards, print how it ended; the exit code."""
-    from harness.board import publishing
     from harness.campaign.driver import choose_executor, execute
     from harness.campaign.last_command import remember
-    from harness.cli import board_page, campaign_page
-    from harness.tracking.result_store import ResultStore
+    from harness.cli import campaign_page
     from harness.tracking.tracker import Tracker
 
-    here = here or not plan.todo
-    executor = choose_executor(config, here)
+    executor = choose_executor(config, here or not plan.todo)
     place = executor.description
     if dry_run:
         out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
@@ -73,10 +71,20 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
         outcome = execute(plan, executor, tracker, view, config.failures)
     if outcome.store_error:
         raise StoreError(outcome.store_error)
-    published = publishing.publish(ResultStore(plan.uri), registry, config.reports, boards_in(plan))
-    out.note(*board_page.tables(published.boards))
+    published = publish(plan, config, registry, out)
     out.answer(campaign_page.run_json(plan, published.files), *campaign_page.run_page(plan, outcome, published))
     return outcome.exit_code
+
+
+def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Published:
+    """Write the boards of a plan's trials and print their tables."""
+    from harness.board import publishing
+    from harness.cli import board_page
+    from harness.tracking.result_store import ResultStore
+
+    published = publishing.publish(ResultStore(plan.uri), registry, config.reports, boards_in(plan))
+    out.note(*board_page.tables(published.boards))
+    return published
 
 
 @click.command()
@@ -106,17 +114,13 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     check_startable(config.results, plans, inputs)
     with only_driver(config.results):
         work = SearchTrials(config, config.campaign.name, plans, flags.retry)
-        if work.idle:
-            reports = publish_searches(config, work.name)
-            out.answer(
-                search_page.search_json(work, reports), *search_page.search_page(work, CampaignOutcome(), reports)
-            )
-            return TrialError.exit_code if work.failed_before else 0
-        remember(config.results, work.name, click.get_current_context().obj)
-        out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {executor.description}")
-        tracker = Tracker(default_uri(config))
-        with out.view() as view:
-            outcome = run_all(work, executor, tracker, view, config.failures)
+        outcome = CampaignOutcome(failed_before=work.failed_before)
+        if not work.idle:
+            remember(config.results, work.name, click.get_current_context().obj)
+            out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {executor.description}")
+            tracker = Tracker(default_uri(config))
+            with out.view() as view:
+                outcome = run_all(work, executor, tracker, view, config.failures)
         reports = publish_searches(config, work.name)
         out.answer(search_page.search_json(work, reports), *search_page.search_page(work, outcome, reports))
     if outcome.store_error:
