@@ -1,4 +1,4 @@
-"""Everything that can go wrong, with the exit code that the command line answers.
+"""Everything that can go wrong, with the exit code that the command line answers; EXIT_CODES is the table of them.
 
 HarnessError                  2
 ├── UsageError                2   an unknown name, a flag that makes no sense
@@ -18,6 +18,20 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+FAULT, INTERRUPTED, READER_GONE = 70, 130, 141
+SAVED = (129, INTERRUPTED, 143)  # 128 + SIGHUP, SIGINT, SIGTERM
+EXIT_CODES = {  # README.md and `harness --help` say the same
+    "0": "all well",
+    "2": "usage, configuration or environment; nothing ran",
+    "3": "data or protocol does not match its card; nothing was scored",
+    "4": "finished, some trials failed; `reproduce`: the result did not come back",
+    "5": "`report --check`: a report is not what the tracking store says",
+    "6": "tracking store or results folder unreachable",
+    f"{FAULT}": "a fault of harness itself; the message names a report of it to send",
+    "129, 130, 143": "interrupted by SIGHUP, Ctrl-C or SIGTERM; the state is saved, the same command continues",
+    f"{READER_GONE}": "nobody reads the output any more, as with `| head`",
+}
 
 
 class HarnessError(Exception):

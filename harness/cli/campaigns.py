@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.boundary import current, invoke
 from harness.cli.flags import (
     CONFIG,
     CONFIRMING,
@@ -64,7 +66,7 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
         failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
         out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
         return TrialError.exit_code if plan.failed else 0
-    remember(config.results, plan.name, click.get_current_context().obj)
+    remember(config.results, plan.name, current().words)
     out.note(campaign_page.plan_line(plan, place))
     tracker = Tracker(plan.uri)
     with out.view() as view:
@@ -116,7 +118,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
         work = SearchTrials(config, config.campaign.name, plans, flags.retry)
         outcome = CampaignOutcome(failed_before=work.failed_before)
         if not work.idle:
-            remember(config.results, work.name, click.get_current_context().obj)
+            remember(config.results, work.name, current().words)
             out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {executor.description}")
             tracker = Tracker(default_uri(config))
             with out.view() as view:
@@ -159,9 +161,7 @@ def resume(flags: Flags, campaign: str) -> int:
     out.note(f"harness {shlex.join(words)}")
     more = ["--retry", ",".join(sorted(flags.retry))] if flags.retry else []
     more += ["--json"] if flags.as_json else []
-    program = click.get_current_context().find_root().command
-    code: int = program([*words, *more], standalone_mode=False, obj=words)
-    return code
+    return invoke(click.get_current_context().find_root().command, replace(current(), words=words), more)
 
 
 @click.command()

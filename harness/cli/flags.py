@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.boundary import current
 from harness.config.selection import Selection
-from harness.errors import HarnessError, unknown
+from harness.errors import unknown
 
 if TYPE_CHECKING:
     from harness.cli.output import Output
@@ -73,6 +72,7 @@ class Flags:
         overrides = [f"{key}={value}" for key, value in values.items() if value is not None]
         overrides += ["failures.max_failures=1"] * self.fail_fast
         config = load(self.config_file, [*self.overrides, *overrides])
+        current().results = config.results
         if self.verify_data:
             forget_facts(config.cache)
         return config, discover(config, self.plugins), self.out()
@@ -91,12 +91,8 @@ def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
         @functools.wraps(command)
         def call(**values: Any) -> int:
             flags = Flags(**{name: value for name, value in values.items() if name in names})
-            try:
-                return command(flags, **{name: value for name, value in values.items() if name not in names})
-            except HarnessError:
-                if flags.verbose:
-                    traceback.print_exc(file=sys.stderr)
-                raise
+            current().verbose |= flags.verbose
+            return command(flags, **{name: value for name, value in values.items() if name not in names})
 
         flagged: Command = call
         for option in reversed([option for group in groups for option in group]):

@@ -5,49 +5,55 @@ What a command needs is imported inside it, so that `harness --help` answers at 
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from harness import __version__
 from harness.cli import boards, campaigns, datasets, explain
+from harness.cli.boundary import Invocation, abandon_streams, ended, invoke, output_streams, prepare_streams
 from harness.cli.flags import CONFIG, OUTPUT, Flags, takes
-from harness.errors import HarnessError, UsageError, unknown
-from harness.interruption import TERMINATED
+from harness.errors import EXIT_CODES, SAVED, ResourceError, UsageError, unknown
 
-INTERRUPTED = 130
-SAVED = "interrupted: state saved; the same command continues"
 KINDS = ("methods", "datasets", "protocols")
+COMPLETION = "_HARNESS_COMPLETE"  # click's, set by a shell that completes a line
 SCHEMAS = ("method", "dataset", "harness.toml")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command and leave with its exit code; errors meant for people are printed on stderr."""
-    try:
-        words = list(sys.argv[1:] if argv is None else argv)
-        code = cli(words, prog_name="harness", standalone_mode=False, obj=words)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        code = error.exit_code
-    except click.ClickException as error:
-        code = complain(f"error: {error.format_message()}", error.exit_code)
-    except HarnessError as error:
-        code = complain(f"error: {error}", error.exit_code)
-    except click.Abort:  # click's name for Ctrl-C
-        code = complain(SAVED, INTERRUPTED)
-    except SystemExit as end:
-        code = complain(SAVED, TERMINATED) if end.code == TERMINATED else end.code
+    """Run a command and leave with its exit code; whatever ends it is told on stderr in words for people."""
+    if argv is None and COMPLETION in os.environ:
+        cli.main(prog_name="harness")
+    prepare_streams()
+    code = exit_code(tuple(sys.argv[1:] if argv is None else argv))
+    if argv is None and code in SAVED:  # one more Ctrl-C ends the process without a word
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    abandon_streams()
     sys.exit(code)
 
 
-def complain(message: str, code: int) -> int:
-    """Print on stderr why the command ends; the exit code."""
-    click.echo(f"harness: {message}", err=True)
+def exit_code(words: Sequence[str]) -> int:
+    """Run a command; its exit code, also where anything at all went wrong."""
+    invocation = Invocation(words)
+    try:
+        code = invoke(cli, invocation)
+        for stream in output_streams():
+            stream.flush()
+    except BaseException as error:  # noqa: BLE001  the one boundary where an error becomes words and an exit code
+        code = ended(error, invocation)
     return code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def exit_codes() -> str:
+    """The table of exit codes, in the form that click prints as it is."""
+    return "\b\n" + "\n".join(["Exit codes:", *(f"  {code:<14} {text}" for code, text in EXIT_CODES.items())])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}, epilog=exit_codes())
 @click.version_option(__version__, message="harness %(version)s")
 def cli() -> None:
     """Train, evaluate and rank image-text matching methods under one data and evaluation API.
@@ -67,10 +73,11 @@ def cli() -> None:
     harness list             what there is: methods, datasets, protocols
     harness validate         look at a dataset from all sides before anything is scored
     harness data fetch       download what a dataset's card allows, after asking; also convert and extract
-
-    Exit codes: 0 all well, 2 usage or environment, 3 data, 4 some trials failed, 5 reports out of date,
-    6 store unreachable, 130 and 143 interrupted.
     """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ResourceError(f"the working folder is not there any more ({error}); change to one that is") from error
 
 
 @cli.command("list")

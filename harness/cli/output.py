@@ -16,6 +16,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.boundary import has_characters
+
 if TYPE_CHECKING:
     from harness.cli.view import LineView
 
@@ -34,7 +36,8 @@ class Output:
     def answer(self, data: Any, *page: RenderableType) -> None:
         """Print the answer of a command: `data` with --json, else `page`."""
         if self._as_json:
-            click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+            text = json.dumps(data, indent=2, ensure_ascii=False)
+            click.echo(text if has_characters(text) else json.dumps(data, indent=2))
         else:
             self._print(page)
 
