@@ -50,7 +50,7 @@ FRONT = {
     "preparation": "card convert download extract findings validation vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
     "campaign": "driver external_scores last_command plan reproduction status",
-    "search": "campaign method_search plan publishing space status studies",
+    "search": "campaign confirmation method_search plan publishing space status studies",
     "explain": "examples_page explanation picture weights",
     "cli": "",
 }

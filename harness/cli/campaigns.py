@@ -124,7 +124,9 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
             with out.view() as view:
                 outcome = run_all(work, executor, tracker, view, config.failures)
         reports = publish_searches(config, work.name)
-        out.answer(search_page.search_json(work, reports), *search_page.search_page(work, outcome, reports))
+        following = flags.command("confirm", work.name)
+        page = search_page.search_page(work, outcome, reports, following)
+        out.answer(search_page.search_json(work, reports), *page)
     if outcome.store_error:
         raise StoreError(outcome.store_error)
     return outcome.exit_code
@@ -139,11 +141,11 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
 def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool) -> int:
     """Train the winners of a search with other seeds and score them on test, once."""
     from harness.campaign.plan import Plan, state_of
-    from harness.search.campaign import confirmation
+    from harness.search.confirmation import confirmation
     from harness.tracking.store import default_uri
 
     config, registry, out = flags.open()
-    trials = confirmation(config, registry, campaign, flags.selection)
+    trials = confirmation(config, registry, campaign, flags.selection, flags.overridden("settings", "training"))
     planned = tuple(state_of(trial, force, flags.retry) for trial in trials)
     plan = Plan(campaign, config.results, default_uri(config), planned, force, flags.retry)
     return finish(plan, config, registry, out, here, dry_run)
@@ -193,13 +195,15 @@ def progress(
 ) -> tuple[Any, list[RenderableType]]:
     if campaign:
         from harness.cli import search_page
-        from harness.search.campaign import campaigns
+        from harness.search.confirmation import campaigns
         from harness.search.status import study_statuses
 
         studies = study_statuses(config, campaign)
         if not studies:
             raise UsageError(unknown("search campaign", campaign, campaigns(config)))
-        return search_page.status_json(campaign, studies, busy), [*search_page.status_page(campaign, studies, busy)]
+        return search_page.status_json(campaign, studies, busy), [
+            *search_page.status_page(campaign, studies, busy, flags.command)
+        ]
     from harness.campaign.plan import selected
     from harness.campaign.status import statuses
     from harness.cli import campaign_page

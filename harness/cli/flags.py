@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.boundary import current
+from harness.cli.boundary import current, plain, without_secrets
 from harness.config.selection import Selection
 from harness.errors import unknown
 
@@ -76,6 +77,18 @@ class Flags:
         if self.verify_data:
             forget_facts(config.cache)
         return config, discover(config, self.plugins), self.out()
+
+    def overridden(self, *tables: str) -> set[str]:
+        """The keys of these tables that -s gives, without the method that they are given for: `settings.margin`."""
+        keys = [override.partition("=")[0].strip().split(".") for override in self.overrides]
+        return {f"{key[0]}.{key[-1]}" for key in keys if key[0] in tables}
+
+    def command(self, *words: str) -> str:
+        """A command line to be given next, as a shell takes it: with the files and values that this one was given."""
+        files = [("-c", self.config_file), *(("--plugin", file) for file in self.plugins)]
+        given = [part for flag, file in files if file for part in (flag, str(file))]
+        given += [part for override in self.overrides for part in ("-s", override)]
+        return plain(without_secrets(shlex.join(["harness", *words, *given])))
 
     def out(self) -> Output:
         from harness.cli.output import Output

@@ -44,9 +44,14 @@ class SearchPlan:
         return f"{campaign}/{self.dataset}/{self.method}"
 
     def trial(self, values: Mapping[str, Scalar], label: str = "") -> Assignment:
-        settings, training = applied(values, self.base.spec.settings, self.base.spec.training)
-        spec = self.base.spec.model_copy(update={"settings": settings, "training": training})
-        return self.base.model_copy(update={"spec": spec, "folder": self.base.folder.parent / spec.key, "label": label})
+        return with_values(self.base, values).model_copy(update={"label": label})
+
+
+def with_values(base: Assignment, values: Mapping[str, Scalar]) -> Assignment:
+    """A trial under the values of what is searched; ConfigError for a wrong key or value."""
+    settings, training = applied(values, base.spec.settings, base.spec.training)
+    spec = base.spec.model_copy(update={"settings": settings, "training": training})
+    return base.model_copy(update={"spec": spec, "folder": base.folder.parent / spec.key})
 
 
 def search_plans(config: Config, registry: Registry, selection: Selection, inputs: PlanInputs) -> list[SearchPlan]:
