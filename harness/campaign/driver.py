@@ -26,7 +26,7 @@ from harness.config.project import TRIALS, Config
 from harness.config.sections import Failures
 from harness.errors import ResourceError, StoreError, TrialError
 from harness.executors.executor import Executor, InProcess
-from harness.executors.ray_cluster import RayExecutor
+from harness.executors.ray_cluster import RayExecutor, chosen_address
 from harness.files import write_atomic
 from harness.interruption import sigterm_raises
 from harness.tracking.log import Ended
@@ -119,6 +119,12 @@ class PlannedTrials:
 def choose_executor(config: Config, here: bool = False) -> Executor:
     """Ray, local or the cluster that the configuration names; with `here` this process."""
     return InProcess() if here else RayExecutor(config.cluster, config.resources)
+
+
+def check_resources(config: Config, here: bool, trials: Sequence[Assignment]) -> None:
+    """ResourceError for what this machine lacks, of trials that need not run; a cluster is not asked for them."""
+    if not chosen_address(config.cluster)[0]:
+        choose_executor(config, here).check(trials)
 
 
 def execute(

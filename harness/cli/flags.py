@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Command = Callable[..., int]
 Option = Callable[[Command], Command]
+MOST_SEEDS = 10_000  # as in [campaign]
 OVERRIDES = {  # flags that are another way to say a key of harness.toml
     **{f"resources.{name}": name for name in ("device", "gpus_per_trial", "cpus_per_trial", "max_concurrent")},
     "campaign.name": "campaign_name",
@@ -64,15 +65,34 @@ class Flags:
     def selection(self) -> Selection:
         return Selection(self.methods or (), self.datasets or (), self.protocol, self.seeds or (), self.limit)
 
+    @property
+    def selects(self) -> bool:
+        """Whether trials are named, or values given that would make others of them."""
+        return self.selection != Selection() or bool(self.overrides)
+
+    @property
+    def asks_for_resources(self) -> bool:
+        flags = (self.device, self.gpus_per_trial, self.cpus_per_trial)
+        return any(flag is not None for flag in flags) or any(key.startswith("resources.") for key in self.overrides)
+
+    @property
+    def source(self) -> str:
+        """Which harness.toml is in force, in words."""
+        from harness.cli.output import near
+        from harness.config.project import find
+
+        file = self.config_file or find(Path.cwd())
+        return f"configuration: {near(file)}" if file else "configuration: built-in defaults, no harness.toml above"
+
     def open(self) -> tuple[Config, Registry, Output]:
         from harness.config.project import load
         from harness.config.registry import discover
         from harness.data.cache import forget_facts
 
         values = {key: getattr(self, name) for key, name in OVERRIDES.items()}
-        overrides = [f"{key}={value}" for key, value in values.items() if value is not None]
-        overrides += ["failures.max_failures=1"] * self.fail_fast
-        config = load(self.config_file, [*self.overrides, *overrides])
+        given = {key: value for key, value in values.items() if value is not None}
+        given |= {"failures.max_failures": 1} if self.fail_fast else {}
+        config = load(self.config_file, self.overrides, given)
         current().results = config.results
         if self.verify_data:
             forget_facts(config.cache)
@@ -96,6 +116,12 @@ class Flags:
         return Output(self.as_json, self.quiet)
 
 
+def flags_of(values: Mapping[str, Any]) -> Flags:
+    """The shared flags among the values of a command."""
+    names = {field.name for field in fields(Flags)}
+    return Flags(**{name: value for name, value in values.items() if name in names})
+
+
 def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
     """Add groups of flags to a command: it is called with one `Flags`, then with its own options."""
     names = {field.name for field in fields(Flags)}
@@ -103,7 +129,7 @@ def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def call(**values: Any) -> int:
-            flags = Flags(**{name: value for name, value in values.items() if name in names})
+            flags = flags_of(values)
             current().verbose |= flags.verbose
             return command(flags, **{name: value for name, value in values.items() if name not in names})
 
@@ -129,15 +155,18 @@ class NameList(click.ParamType[tuple[str, ...]]):
 
 
 class SeedList(click.ParamType[tuple[int, ...]]):
-    name = "0,1,2"
+    name = "0,1,2|0-2"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         if isinstance(value, tuple):
             return value
-        seeds = parts(value)
-        if not seeds or not all(seed.isdecimal() for seed in seeds):
-            self.fail(f"{value!r} is no list of whole numbers such as 0,1,2", param, ctx)
-        return tuple(map(int, seeds))
+        spans = [re.fullmatch(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", part) for part in parts(value)]
+        if not spans or not all(spans):
+            self.fail(f"{value!r} is no list of whole numbers such as 0,1,2 or 0-2", param, ctx)
+        ranges = [range(int(span[1]), int(span[2] or span[1]) + 1) for span in spans if span]
+        if not all(ranges) or sum(map(len, ranges)) > MOST_SEEDS:
+            self.fail(f"{value!r} are no seeds or more than {MOST_SEEDS:,}; give some such as 0,1,2 or 0-2", param, ctx)
+        return tuple(seed for span in ranges for seed in span)
 
 
 class DeviceName(click.ParamType[str]):

@@ -17,7 +17,7 @@ SELECTION = "val"  # in a protocol's place: the trial ends with its measures on 
 
 
 class Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 class Paper(Table):

@@ -346,7 +346,7 @@ def test_resume_gives_the_last_command_of_a_campaign_again(searchable: Path, cal
     found = answer(call, capsys, "resume")
     assert (found["campaign"], found["searches"][0]["trials"]) == ("night", 2)
     assert call("resume", "main") == 4
-    assert "nothing to do" in capsys.readouterr().out
+    assert "main: 1 trial done, 1 failed, nothing else to do" in capsys.readouterr().out
     again = answer(call, capsys, "resume", "main", "--retry", "failed", code=4)
     assert {trial["method"]: trial["attempts"] for trial in again["trials"]} == {"chance": 1, "nan": 2}
     assert call("resume", "nigth") == 2
