@@ -29,9 +29,11 @@ from harness import __version__
 from harness.errors import FAULT, INTERRUPTED, READER_GONE, SAVED, HarnessError, ResourceError, StoreError, first_line
 
 DISTRIBUTION = "itm-harness"
+LONGEST = 1000  # characters of what others say
 LIBRARIES = ("click", "numpy", "torch", "ray", "mlflow", "optuna", "pandas", "pydantic", "rich")
 CONTINUES = "interrupted: state saved; the same command continues"
 REMEDIES = {  # of errors that the machine gives, whatever the program does
+    errno.ENOENT: "see that it is there",
     errno.EACCES: "see to its rights",
     errno.EPERM: "see to its rights",
     errno.EROFS: "name a place that can be written",
@@ -48,6 +50,10 @@ REMEDIES = {  # of errors that the machine gives, whatever the program does
     errno.EIO: "see to the disk or the terminal, which does not answer",
     errno.ESTALE: "see to the network folder, which is gone",
     errno.ENOTCONN: "see to the network folder, which is gone",
+    **dict.fromkeys(
+        (errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ETIMEDOUT),
+        "see to the network, and that the other side is running",
+    ),
 }
 NO_FILE = (OSError, ValueError)  # of a stream without a descriptor, or with a closed one
 REPLACEMENT = {"stdout": "replace", "stderr": "backslashreplace"}
@@ -172,7 +178,8 @@ def without_secrets(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Text in which what a terminal would obey, or not show, is written as an escape."""
+    """Text in which what a terminal would obey, or not show, is written as an escape; cut where it is very long."""
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.boundary import current, plain, without_secrets
+from harness.cli.boundary import current, without_secrets
 from harness.config.selection import Selection
 from harness.errors import unknown
 
@@ -108,7 +108,7 @@ class Flags:
         files = [("-c", self.config_file), *(("--plugin", file) for file in self.plugins)]
         given = [part for flag, file in files if file for part in (flag, str(file))]
         given += [part for override in self.overrides for part in ("-s", override)]
-        return plain(without_secrets(shlex.join(["harness", *words, *given])))
+        return without_secrets(shlex.join(["harness", *words, *given]))
 
     def out(self) -> Output:
         from harness.cli.output import Output

@@ -111,7 +111,19 @@ def load(
     for key, value in [*map(override_of, overrides), *flags.items()]:
         put_everywhere(table, key, value)
     table["root"] = path.parent if path else Path.cwd()
-    return validate(Config, table, str(path or "the configuration"))
+    config = validate(Config, table, str(path or "the configuration"))
+    check_store(config)
+    return config
+
+
+def check_store(config: Config) -> None:
+    """ConfigError for a results folder that the address of the tracking store in it would not lead to."""
+    wrong = [mark for mark in "?%" if mark in str(config.results)]
+    if wrong and not config.tracking.uri:
+        raise ConfigError(
+            f"[paths] results: {config.results}: {' and '.join(wrong)} cannot stand in the address of the tracking "
+            "store that lies there; name another folder, or set [tracking] uri"
+        )
 
 
 def override_of(text: str) -> tuple[str, Any]:

@@ -363,6 +363,8 @@ def test_a_campaign_without_a_name_is_refused(
         (("-s", "paths.data=~nobody-of-this-name/x"), "home"),
         (("-s", 'paths.results="a\\u0000b"'), "null"),
         (("-s", f"paths.results={'x' * 5000}"), "too long"),
+        (("-s", "paths.results=a?b"), "? cannot stand in the address of the tracking store"),
+        (("-s", "paths.results=a%20b"), "% cannot stand in the address of the tracking store"),
         (("--seeds", "0-99999999"), "more than 10,000"),
         (("--seeds", "4-0"), "no seeds"),
         (("--seeds", "²"), "is no list of whole numbers"),

@@ -268,7 +268,16 @@ def test_a_container_gives_no_more_cpus_than_its_quota(
             ("0,-1,1", 1),
             ("NoDevFiles", 0),
         ],
-        *[("GPU-b", 1), ("GPU-", 0), ("GPU-c,0", 0), (" 1 , 0 ", 2), ("MIG-x", 1), ("²", 0), ("0x1", 0)],
+        *[
+            ("GPU-b", 1),
+            ("GPU-", 0),
+            ("GPU-c,0", 0),
+            (" 1 , 0 ", 2),
+            ("MIG-x", 1),
+            ("NoDevFiles", 0),
+            ("²", 0),
+            ("0x1", 0),
+        ],
     ],
 )
 def test_gpus_are_those_that_nvidia_smi_lists_and_cuda_may_see(
