@@ -31,7 +31,7 @@ class Connection:
             logging.getLogger(name).setLevel(logging.CRITICAL)  # StoreError says what goes wrong
         self.uri = uri
         self.entities = mlflow.entities
-        self._exceptions = (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
+        self._exceptions = (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError)
         with self.errors():
             if uri.startswith(SQLITE):
                 artifacts = artifacts or create_sqlite(sqlite_file(uri))
