@@ -3,11 +3,14 @@
 HarnessError                  2
 ├── UsageError                2   an unknown name, a flag that makes no sense
 ├── ConfigError               2   harness.toml, an override or a card is wrong: file and field
-├── ResourceError             2   no node, device or disk can meet the request; nothing ran
+├── ResourceError             2   no node, device or disk can meet the request, or Ray has ended in the middle
 ├── DataError                 3   data or protocol does not match its card; nothing was scored
 ├── TrialError                4   one trial failed, the others go on; carries its failure class
 │   └── NonFiniteError            NaN or inf in the loss or in the scores
 └── StoreError                6   the tracking store or the results folder cannot be reached or written
+
+Beside these: 0 all well, 5 reports out of date, 70 a fault of harness, 141 a reader that is gone, and 128 with the
+number of the signal that has interrupted a command: 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM. No command ends with 1.
 
 Every message says what is wrong, where, and what to do next.
 """
@@ -19,11 +22,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-FAULT, INTERRUPTED, READER_GONE = 70, 130, 141
-SAVED = (129, INTERRUPTED, 143)  # 128 + SIGHUP, SIGINT, SIGTERM
+FAULT, READER_GONE = 70, 141
 EXIT_CODES = {  # README.md and `harness --help` say the same
     "0": "all well",
-    "2": "usage, configuration or environment; nothing ran",
+    "2": "usage, configuration or environment: nothing ran; or Ray was lost: the same command continues",
     "3": "data or protocol does not match its card; nothing was scored",
     "4": "finished, some trials failed; `reproduce`: the result did not come back",
     "5": "`report --check`: a report is not what the tracking store says",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
 import io
 import json
 import os
 import re
+import secrets
+import shlex
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,12 +23,14 @@ from numpy.typing import NDArray
 
 from harness.errors import DataError, Location
 
+ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}  # no file of that name can be there
 LONGEST_NAME = 100  # characters
 LARGEST_TEXT = 2 << 30  # bytes of a text file, which is read whole
 MARKS = {  # of the byte order; UTF-32 first, because its mark begins with that of UTF-16
     **{codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"},
     **{codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"},
 }
+GZIP = b"\x1f\x8b"
 Hook = Callable[[dict[str, Any]], Any]
 
 
@@ -48,10 +53,33 @@ def check_regular(path: Path) -> None:
 
 def has_file(path: Path) -> bool:
     """Whether a file that may be absent is there; DataError where something else lies in its place."""
-    if not path.exists():
+    if not _is_there(path):
         return False
     check_regular(path)
     return True
+
+
+def has_folder(path: Path) -> bool:
+    """Whether a folder, or a link to one, is there; DataError where that cannot be told for want of rights."""
+    return _is_there(path) and path.is_dir()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise unreadable(path, error) from error
+        return False
+    return True
+
+
+def listing(folder: Path) -> list[Path]:
+    """What lies in a folder, by name; DataError where it is none or cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise unreadable(folder, error) from error
 
 
 def sha256(path: Path) -> str:
@@ -69,10 +97,10 @@ def read_bytes(path: Path) -> bytes:
     check_regular(path)
     try:
         with path.open("rb") as file:
-            data = file.read(LARGEST_TEXT + 1) if path.stat().st_size <= LARGEST_TEXT else None
+            data = file.read() if path.stat().st_size <= LARGEST_TEXT else None
     except OSError as error:
         raise unreadable(path, error) from error
-    if data is None or len(data) > LARGEST_TEXT:
+    if data is None:
         message = f"it is larger than the {LARGEST_TEXT >> 30} GB that a text file may have; get the right file"
         raise DataError(message, Location(path))
     return data
@@ -87,6 +115,8 @@ def decoded(data: bytes, path: Path) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
+        if data.startswith(GZIP):
+            raise DataError(lfs_hint(path), Location(path)) from error
         line = data[: error.start].count(b"\n") + 1
         raise DataError(
             f"not UTF-8 ({error}); convert the file, or get it again", Location(path, f"line {line}")
@@ -125,10 +155,18 @@ def parse_json(text: str, location: Location, hook: Hook | None = None) -> Any:
 
 
 def lfs_hint(path: Path) -> str:
-    """What to do where a file is the pointer that Git LFS left in its place; empty where it is none."""
-    with path.open("rb") as file:
-        pointer = file.read(64).startswith(b"version https://git-lfs.github.com/spec")
-    return "it is a Git LFS pointer and not the file itself: run `git lfs pull` where it came from" if pointer else ""
+    """What to do where a file is compressed, or the pointer that Git LFS left in its place; empty for others."""
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if start.startswith(GZIP):
+        return f"it is compressed: unpack it by `gunzip -k {shlex.quote(str(path))}`, and give the file that this makes"
+    if start.startswith(b"version https://git-lfs.github.com/spec"):
+        return "it is a Git LFS pointer and not the file itself: run `git lfs pull` where it came from"
+    return ""
 
 
 def npz(**arrays: NDArray[Any]) -> bytes:
@@ -163,7 +201,8 @@ def load_arrays(path: Path | BinaryIO) -> dict[str, NDArray[Any]]:
 def replacing(file: Path) -> Iterator[Path]:
     """A file to write that takes the place of another one at the end, where all went well."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    part = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # through no link
     try:
         yield part
         with part.open("rb") as written:

@@ -12,7 +12,7 @@ import pytest
 from harness.config.toml import read_toml
 from harness.data.word_vectors import read_vectors
 from harness.errors import DataError, HarnessError
-from harness.files import LARGEST_TEXT, has_file, read_bytes, read_json, read_lines, read_text, sha256
+from harness.files import LARGEST_TEXT, has_file, read_bytes, read_json, read_lines, read_text, sha256, write_atomic
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-32")
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -64,3 +64,15 @@ def test_the_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"one\ntwo\nth\xffree\n")
     with pytest.raises(DataError, match="line 3"):
         read_lines(tmp_path / "file", "is a line")
+
+
+def test_a_file_is_never_written_through_a_link_that_somebody_has_put_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secrets.token_hex", lambda _bytes: "guessed")
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f".facts.json.{os.getpid()}-guessed.part").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        write_atomic(tmp_path / "facts.json", "{}")
+    assert victim.read_text() == "precious"

@@ -20,8 +20,8 @@ from harness.errors import DataError, UsageError
 from harness.evaluation.statistics import run_noise
 from harness.executors.executor import InProcess
 from harness.layouts.opening import fingerprint
-from harness.tracking.frame import labelled, run_of
 from harness.tracking.result_store import ResultStore
+from harness.tracking.runs import run_labelled, run_named
 from harness.trial.external import is_external
 from harness.trial.folder import RESULT
 from harness.trial.results import (
@@ -92,14 +92,12 @@ def case_of(store: ResultStore, config: Config, registry: Registry, name: str) -
     UsageError where there is none, or where its method or dataset no longer exists; DataError where its data or its
     protocol have changed, because the result cannot be the same then.
     """
-    frame = store.frame()
-    run = run_of(frame, name) or labelled(frame, name)
-    stored = store.artifact(run["run_id"], RESULT)
-    if stored is None:
-        raise DataError(f"the tracking store has lost the result of {name}, and its spec with it; nothing was run")
-    then = TrialResult.model_validate_json(stored)
+    runs = store.runs()
+    run = run_named(runs, name) or run_labelled(runs, name)
+    then = run.result
+    assert then is not None  # of a run that is done
     assigned = assignment_now(config, registry, then)
-    sums = frame[(frame["recipe"] == run["recipe"]) & (frame["state"] == State.DONE)]["rsum"].tolist()
+    sums = [other.numbers["rsum"] for other in runs if other.is_done and other.recipe == run.recipe]
     noise = run_noise(float(np.std(sums, ddof=1)), len(sums)) if len(sums) > 1 else nan
     changes = tuple(drift(then, assigned))
     return Case(then.spec.label, then, assigned, changes, noise, config.results)

@@ -26,7 +26,7 @@ from typing import TextIO
 import click
 
 from harness import __version__
-from harness.errors import FAULT, INTERRUPTED, READER_GONE, SAVED, HarnessError, ResourceError, StoreError, first_line
+from harness.errors import FAULT, READER_GONE, HarnessError, ResourceError, StoreError, first_line
 
 DISTRIBUTION = "itm-harness"
 LONGEST = 1000  # characters of what others say
@@ -82,13 +82,13 @@ def invoke(command: click.Command, invocation: Invocation, more: Sequence[str] =
         return end.exit_code
 
 
-def current() -> Invocation:
+def invocation() -> Invocation:
     """The invocation that is running."""
     return click.get_current_context().ensure_object(Invocation)
 
 
-def ended(error: BaseException, invocation: Invocation) -> int:
-    """Print why a command has ended, on stderr; its exit code."""
+def ended(error: BaseException, invocation: Invocation, interrupted: int) -> int:
+    """Print why a command has ended, on stderr; its exit code, which after a signal is `interrupted`."""
     if invocation.verbose and isinstance(error, Exception) and not isinstance(error, click.ClickException):
         click.echo(without_secrets("".join(traceback.format_exception(error))), err=True)
     match error:
@@ -100,9 +100,7 @@ def ended(error: BaseException, invocation: Invocation) -> int:
         case HarnessError():
             return complain(f"error: {error}", error.exit_code)
         case KeyboardInterrupt() | click.Abort():
-            return complain(CONTINUES, INTERRUPTED)
-        case SystemExit(code=int(code)) if code in SAVED:
-            return complain(CONTINUES, code)
+            return complain(CONTINUES, interrupted)
         case SystemExit(__context__=BrokenPipeError()):  # rich has seen it first
             return READER_GONE
         case BrokenPipeError() if reader_is_gone():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from harness.cli.boundary import current, invoke
+from harness.cli.boundary import invocation, invoke
 from harness.cli.flags import (
     CONFIG,
     CONFIRMING,
@@ -76,7 +76,7 @@ def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Ou
             failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
             out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
             return TrialError.exit_code if plan.failed else 0
-        out.note(campaign_page.plan_line(plan, place), flags.source)
+        out.note(campaign_page.plan_line(plan, place), flags.source, *data_warnings(plan, config))
         return carry_out(plan, partial(execute, plan, executor), config, registry, out)
     finally:
         executor.close()
@@ -92,7 +92,7 @@ def carry_out(
     from harness.tracking.tracker import Tracker
 
     check_writable(config.results)
-    remember(config.results, plan.name, current().words)
+    remember(config.results, plan.name, invocation().words)
     tracker = Tracker(plan.uri)
     with out.view() as view:
         outcome = launch(tracker, view, config.failures)
@@ -103,13 +103,25 @@ def carry_out(
     return outcome.exit_code
 
 
+def data_warnings(plan: Plan, config: Config) -> Iterator[str]:
+    """A line for each dataset to be run whose numbers may mean less than they seem."""
+    from harness.preparation.validation import warnings_of
+
+    for card in {trial.spec.dataset: trial.assignment.dataset_card for trial in plan.todo}.values():
+        if texts := warnings_of(card, config.data, config.cache):
+            yield f"{card.name}: doubtful data: {' · '.join(texts)} (harness validate --dataset {card.name})"
+
+
 def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Published:
     """Write the boards of a plan's trials and print their tables."""
     from harness.board import publishing
+    from harness.campaign.current import current
     from harness.cli import board_page
     from harness.tracking.result_store import ResultStore
 
-    published = publishing.publish(ResultStore(plan.uri), registry, config.reports, boards_in(plan))
+    published = publishing.publish(
+        ResultStore(plan.uri), registry, current(config, registry), config.reports, boards_in(plan)
+    )
     out.note(*board_page.tables(published.boards))
     return published
 
@@ -149,7 +161,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
         work = SearchTrials(config, config.campaign.name, plans, flags.retry)
         outcome = CampaignOutcome(failed_before=work.failed_before)
         if not work.idle:
-            remember(config.results, work.name, current().words)
+            remember(config.results, work.name, invocation().words)
             out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {place}", flags.source)
             tracker = Tracker(default_uri(config))
             with out.view() as view:
@@ -200,7 +212,7 @@ def resume(flags: Flags, campaign: str) -> int:
     out.note(f"harness {shlex.join(words)}")
     more = ["--retry", ",".join(sorted(flags.retry))] if flags.retry else []
     more += ["--json"] if flags.as_json else []
-    return invoke(click.get_current_context().find_root().command, replace(current(), words=words), more)
+    return invoke(click.get_current_context().find_root().command, replace(invocation(), words=words), more)
 
 
 @click.command()

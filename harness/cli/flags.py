@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.boundary import current, without_secrets
+from harness.cli.boundary import invocation, without_secrets
 from harness.config.selection import Selection
 from harness.errors import unknown
 
@@ -93,7 +93,7 @@ class Flags:
         given = {key: value for key, value in values.items() if value is not None}
         given |= {"failures.max_failures": 1} if self.fail_fast else {}
         config = load(self.config_file, self.overrides, given)
-        current().results = config.results
+        invocation().results = config.results
         if self.verify_data:
             forget_facts(config.cache)
         return config, discover(config, self.plugins), self.out()
@@ -130,7 +130,7 @@ def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
         @functools.wraps(command)
         def call(**values: Any) -> int:
             flags = flags_of(values)
-            current().verbose |= flags.verbose
+            invocation().verbose |= flags.verbose
             return command(flags, **{name: value for name, value in values.items() if name not in names})
 
         flagged: Command = call

@@ -6,7 +6,6 @@ What a command needs is imported inside it, so that `harness --help` answers at 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +13,21 @@ from pathlib import Path
 import click
 
 from harness import __version__
+from harness.campaign import guardian
 from harness.cli import boards, campaigns, datasets, explain
-from harness.cli.boundary import Invocation, abandon_streams, ended, invoke, output_streams, prepare_streams
+from harness.cli.boundary import (
+    CONTINUES,
+    Invocation,
+    abandon_streams,
+    complain,
+    ended,
+    invoke,
+    output_streams,
+    prepare_streams,
+)
 from harness.cli.flags import CONFIG, OUTPUT, Flags, takes
-from harness.errors import EXIT_CODES, SAVED, ResourceError, UsageError, unknown
+from harness.errors import EXIT_CODES, ResourceError, UsageError, unknown
+from harness.interruption import Interruption, signals_raise
 
 KINDS = ("methods", "datasets", "protocols")
 COMPLETION = "_HARNESS_COMPLETE"  # click's, set by a shell that completes a line
@@ -28,15 +38,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and leave with its exit code; whatever ends it is told on stderr in words for people."""
     if argv is None and COMPLETION in os.environ:
         cli.main(prog_name="harness")
+    words = tuple(sys.argv[1:] if argv is None else argv)
     prepare_streams()
-    code = exit_code(tuple(sys.argv[1:] if argv is None else argv))
-    if argv is None and code in SAVED:  # one more Ctrl-C ends the process without a word
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    abandon_streams()
-    sys.exit(code)
+    if argv is None and guardian.is_needed(words):
+        guardian.divide(complain, CONTINUES)
+    with signals_raise(to_the_end=argv is None) as interruption:
+        code = exit_code(words, interruption)
+        guardian.report(code)
+        abandon_streams()
+        sys.exit(code)
 
 
-def exit_code(words: Sequence[str]) -> int:
+def exit_code(words: Sequence[str], interruption: Interruption) -> int:
     """Run a command; its exit code, also where anything at all went wrong."""
     invocation = Invocation(words)
     try:
@@ -44,7 +57,7 @@ def exit_code(words: Sequence[str]) -> int:
         for stream in output_streams():
             stream.flush()
     except BaseException as error:  # noqa: BLE001  the one boundary where an error becomes words and an exit code
-        code = ended(error, invocation)
+        code = ended(error, invocation, interruption.exit_code)
     return code
 
 

@@ -25,7 +25,8 @@ from harness.config.sections import (
     Training,
 )
 from harness.config.toml import PARTS, cut, parse_override, read_toml, validate
-from harness.errors import ConfigError
+from harness.errors import ConfigError, DataError
+from harness.files import has_file
 
 FILE = "harness.toml"
 DEFAULTS = Path(__file__).with_name("defaults.toml")
@@ -106,8 +107,8 @@ def load(
     """
     path = file or find(Path.cwd())
     table = merged(read_toml(DEFAULTS), read_toml(path) if path else {})
-    if "HARNESS_DATA" in os.environ:
-        put(table, "paths.data", os.environ["HARNESS_DATA"])
+    if data := os.environ.get("HARNESS_DATA", "").strip():  # files of settings leave line feeds and blanks behind
+        put(table, "paths.data", data)
     for key, value in [*map(override_of, overrides), *flags.items()]:
         put_everywhere(table, key, value)
     table["root"] = path.parent if path else Path.cwd()
@@ -143,7 +144,10 @@ def built_in() -> Config:
 
 
 def find(folder: Path) -> Path | None:
-    return next((place / FILE for place in (folder, *folder.parents) if (place / FILE).is_file()), None)
+    try:
+        return next((place / FILE for place in (folder, *folder.parents) if has_file(place / FILE)), None)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
 
 
 def put(table: dict[str, Any], dotted: str, value: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.data.content import Place
 from harness.errors import DataError, Location, StoreError
-from harness.files import has_file, sha256, unreadable, write_atomic
+from harness.files import has_file, has_folder, sha256, unreadable, write_atomic
 
 MEMORY = "fingerprints.json"
 
@@ -43,7 +43,7 @@ def broken_link(path: Path) -> str:
 def present(folder: Path, name: str) -> bool:
     """Whether a file is there, or a folder where the name ends with a slash."""
     path = folder / name
-    return path.is_dir() if name.endswith("/") else has_file(path)
+    return has_folder(path) if name.endswith("/") else has_file(path)
 
 
 def checked_sha256(place: Place, name: str) -> str:
@@ -81,7 +81,10 @@ def _sha256_of_all(folder: Path, names: list[str]) -> str:
 
 def file_fact(cache: Path, path: Path, what: str, work_out: Callable[[Path], str]) -> str:
     """A fact about a file; worked out again only when the file's marks are others."""
-    key = " ".join([what, str(path.resolve()), *map(str, marks(path.stat()))])
+    try:
+        key = " ".join([what, str(path.resolve()), *map(str, marks(path.stat()))])
+    except OSError as error:
+        raise unreadable(path, error) from error
     return _fact(cache, key, lambda: work_out(path))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.data.regions import Bools, Floats
 from harness.errors import DataError, Location
-from harness.files import unreadable
+from harness.files import check_regular, unreadable
 
 LONGEST = 1 << 20  # bytes of a line; whatever is longer is no text file of vectors
 DIGITS = 16  # of a count in the first line, and fewer
@@ -39,6 +39,7 @@ def read_vectors(path: Path, word2idx: Mapping[str, int]) -> WordVectors:
 
     Of a word outside the vocabulary the count of numbers alone is checked. DataError names a wrong line.
     """
+    check_regular(path)
     try:
         with path.open("rb") as file:
             return _collected(path, _lines(path, file), {word.encode(): index for word, index in word2idx.items()})

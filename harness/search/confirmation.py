@@ -16,7 +16,7 @@ from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.sections import Training
 from harness.config.selection import CONFIGURED, Selection
-from harness.config.toml import parse_override, validate
+from harness.config.toml import override_value, parse_override, validate
 from harness.errors import UsageError, unknown
 from harness.search.method_search import budget_of, spent_on, superseding
 from harness.search.optuna_study import read_studies, study_names
@@ -119,9 +119,10 @@ def as_searched(study: StudyRecord, spec: TrialSpec) -> TrialSpec:
 
 def values_of(study: StudyRecord, table: str, now: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a table as the search was begun with them; those of today for what it searched."""
-    begun = {key: study.identity.get(f"{table}.{key}", shown(value)) for key, value in now.items()}
+    texts = {key: shown(override_value(value)) for key, value in now.items()}
+    begun = {key: study.identity.get(f"{table}.{key}", text) for key, text in texts.items()}
     return {
-        key: value if shown(value) == begun[key] else parse_override(f"{key}={begun[key]}")[1]
+        key: value if texts[key] == begun[key] else parse_override(f"{key}={begun[key]}")[1]
         for key, value in now.items()
     }
 

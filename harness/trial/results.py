@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -88,6 +89,15 @@ class TrialSpec(TrialRecord):
         return f"{self.method}/{self.dataset}/s{self.seed}"
 
 
+@dataclass(frozen=True)
+class Current:
+    """What the project's files are now, which a trial run now would be of; empty or 0 where that is not known."""
+
+    data: Callable[[str], str] = lambda _: ""  # the fingerprint of a dataset
+    protocol: Callable[[str, str], int] = lambda *_: 0  # the version of a dataset's protocol
+    source: Callable[[str], str] = lambda _: ""  # the hash of a method's source
+
+
 class Budget(TrialRecord):
     campaign: str
     trials: int
@@ -120,6 +130,7 @@ class Assignment(TrialRecord):
     gpus: float = 0.0
     custom: dict[str, float] = Field(default_factory=dict, description="of Ray's custom resources")
     seconds: float = Field(0.0, description="the longest that an attempt may take; 0 is no limit")
+    attempts: int = Field(1, description="that it has where its process, its node or the host's memory is lost")
     search: Budget | None = Field(None, description="the search that found its settings, if any")
     label: str = Field("", description="its name for people, where not the spec's label")
 
@@ -148,6 +159,8 @@ def best_rsum(reports: Iterable[EpochReport]) -> float | None:
 
 
 class TrialResult(TrialRecord):
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # else they become null, which is no number to read back
+
     spec: TrialSpec
     state: State
     failure: Failure | None = None

@@ -10,6 +10,7 @@ from sample_results import log_ranked, two_methods
 from tiny_project import Call
 
 from harness.tracking.result_store import ResultStore
+from harness.tracking.runs import Run
 from harness.tracking.tracker import Tracker
 
 Captured = pytest.CaptureFixture[str]
@@ -22,6 +23,12 @@ def tracker(project: Path) -> Tracker:
     for protocol in ("full", "half"):
         log_ranked(tracker, project, "alone", 0, worst=30, protocol=protocol)
     return tracker
+
+
+def run_of(tracker: Tracker, method: str, protocol: str) -> Run:
+    """The first run of a method under a protocol."""
+    runs = ResultStore(tracker.uri).runs()
+    return next(run for run in runs if (run.spec.method, run.spec.protocol) == (method, protocol))
 
 
 def compared(call: Call, capsys: Captured, *names: str) -> list[dict[str, object]]:
@@ -49,19 +56,17 @@ def test_a_row_of_one_seed_is_taken_to_spread_as_the_other(tracker: Tracker, cal
 
 
 def test_two_runs_are_compared_as_they_were_trained(tracker: Tracker, call: Call, capsys: Captured) -> None:
-    frame = ResultStore(tracker.uri).frame()
-    runs = [frame.query(f"method == '{method}' and protocol == 'full'").iloc[0] for method in ("alone", "worse")]
-    (found,) = compared(call, capsys, runs[0]["run_id"][:12], runs[1]["key"][:8])
+    runs = [run_of(tracker, method, "full") for method in ("alone", "worse")]
+    (found,) = compared(call, capsys, runs[0].run_id[:12], runs[1].key[:8])
     assert found["verdict"].endswith("as they were trained; other seeds may differ")
-    assert found["sides"][0]["rsum"] == pytest.approx(runs[0]["rsum"])
+    assert found["sides"][0]["rsum"] == pytest.approx(runs[0].numbers["rsum"])
 
 
 def test_what_cannot_be_compared_is_refused_with_the_reason(tracker: Tracker, call: Call, capsys: Captured) -> None:
-    frame = ResultStore(tracker.uri).frame()
-    full, half = (frame.query(f"method == 'alone' and protocol == '{name}'").iloc[0] for name in ("full", "half"))
+    full, half = (run_of(tracker, "alone", name) for name in ("full", "half"))
     for names, words in (
         (("good", "wors"), "unknown row 'wors'; did you mean worse"),
-        ((full["run_id"], half["run_id"]), "the runs cannot be compared: protocol full and half"),
+        ((full.run_id, half.run_id), "the runs cannot be compared: protocol full and half"),
     ):
         assert call("compare", *names) == 2
         assert words in capsys.readouterr().err

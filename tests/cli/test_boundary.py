@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from tiny_project import Call
 
 from harness.cli import catalogue, main
-from harness.errors import EXIT_CODES, FAULT, SAVED
+from harness.errors import EXIT_CODES, FAULT
 
 Captured = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,6 @@ def raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (OSError(errno.EMFILE, "Too many open files"), 2, "ulimit -n"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), 2, "give a shorter name"),
         (KeyboardInterrupt(), 130, "interrupted: state saved"),
-        *((SystemExit(code), code, "interrupted: state saved") for code in SAVED),
     ],
 )
 def test_whatever_ends_a_command_is_one_line_and_an_exit_code_of_the_table(
@@ -63,6 +63,15 @@ def test_whatever_ends_a_command_is_one_line_and_an_exit_code_of_the_table(
     assert not out and err.count("\n") == 1 and said in err and "Traceback" not in err, err
     assert str(code) in ", ".join(EXIT_CODES).split(", ")
     assert bool([*(project / "runs").glob("harness-error-*.txt")]) == (code == FAULT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_with_its_own_code(
+    project: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(catalogue, "listing", lambda *_: signal.raise_signal(number))
+    assert call("list", "methods") == 128 + number
+    assert capsys.readouterr() == ("", "harness: interrupted: state saved; the same command continues\n")
 
 
 def test_a_file_of_the_results_folder_that_the_machine_refuses_ends_with_6(
