@@ -236,9 +236,7 @@ def check_place(folder: Path, key: str) -> None:
     try:
         nearest = next(place for place in (folder, *folder.parents) if place.exists() or place.is_symlink())
         trouble = "" if nearest.is_dir() else f"{nearest} is no folder"
-        writable = (
-            os.access(nearest, os.W_OK | os.X_OK) and shutil.disk_usage(nearest).total
-        )
+        writable = os.access(nearest, os.W_OK | os.X_OK) and shutil.disk_usage(nearest).total
         trouble = trouble or ("" if writable else f"{nearest} may not be written")
     except OSError as error:
         trouble = str(error)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,33 @@ def test_streams_and_folders_that_are_gone_full_or_not_text_break_nothing(
     assert done.returncode == code, done.stderr
     assert said in done.stderr and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
     assert said or not done.stderr
+
+
+READ_ONLY = "chmod -R a-w . && setpriv --bounding-set -dac_override,-dac_read_search "  # root, too, has no more rights
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv of util-linux")
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("status", 0, ""),
+        ("list", 0, ""),
+        ("run -n --methods chance", 6, "cannot be written"),
+        ("run --here --methods chance", 6, "cannot be written"),
+        ("search --here --methods caan", 6, "cannot be written"),
+        ("report", 6, "cannot be used"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_read_or_refused(project: Path, words: str, code: int, said: str) -> None:
+    (project / "runs").mkdir(exist_ok=True)
+    done = shell(f'{READ_ONLY} "{sys.executable}" -m harness {words}; code=$?; chmod -R u+w .; exit $code')
+    assert done.returncode == code and said in done.stderr and done.stderr.count("\n") <= 1, done.stderr
+
+
+def test_a_database_whose_driver_is_not_installed_is_named(project: Path, call: Call, capsys: Captured) -> None:
+    assert call("report", "-s", f"tracking.uri=postgresql://me:{PASSWORD}@localhost/db") == 6
+    err = capsys.readouterr().err
+    assert "psycopg" in err and PASSWORD not in err and err.count("\n") == 1
 
 
 def test_readme_and_help_have_the_table_of_exit_codes(call: Call, capsys: Captured) -> None:
