@@ -38,7 +38,7 @@ Written by `python benchmarks/false_alarms.py`, which says how it measures: {rou
 standard error of 5 % is {error:.1f} %; {images} images of {captions} captions. **sd**: of rsum over the seeds of a
 row; what single queries give alone is {none:.1f}. The bar is 5 % ± 1.5. Less is unavoidable where a row has two
 seeds: they may lie close together by chance, so that only a difference counts that is large beside the tails of a t
-distribution of one degree of freedom. A test that gives 5 % where both rows spread alike gives 9 to 12 % where the
+distribution of one degree of freedom. A test that gives 5 % where both rows spread alike gives 8 to 13 % where the
 row of two seeds spreads more.
 
 ## Two rows
