@@ -27,6 +27,7 @@ from places import EPOCHS_EACH, Clock, Places
 from rich.console import Console
 
 from harness.campaign.driver import run_all
+from harness.campaign.plan import PlanInputs
 from harness.cli.view import LineView
 from harness.config.project import built_in
 from harness.config.registry import discover
@@ -154,7 +155,9 @@ def measured(sampler: str, trials: int, slots: int, pruner: str) -> Measured:
                 "training": Training(epochs=EPOCHS_EACH),
             }
         )
-        plans = search_plans(config, discover(config), Selection((METHOD,), (DATASET,)))
+        registry = discover(config)
+        inputs = PlanInputs(config, registry, limit=None)
+        plans = search_plans(config, registry, Selection((METHOD,), (DATASET,)), inputs)
         places, work = Places(slots), Watched(config, "simulated", plans)
         tracker = TimedTracker(default_uri(config))
         work.watch(places)

@@ -3,11 +3,14 @@
 HarnessError                  2
 ├── UsageError                2   an unknown name, a flag that makes no sense
 ├── ConfigError               2   harness.toml, an override or a card is wrong: file and field
-├── ResourceError             2   no node, device or disk can meet the request; nothing ran
+├── ResourceError             2   no node, device or disk can meet the request, or Ray has ended in the middle
 ├── DataError                 3   data or protocol does not match its card; nothing was scored
 ├── TrialError                4   one trial failed, the others go on; carries its failure class
 │   └── NonFiniteError            NaN or inf in the loss or in the scores
 └── StoreError                6   the tracking store or the results folder cannot be reached or written
+
+Beside these: 0 all well, 5 reports out of date, and 128 with the number of the signal that has interrupted a command:
+129 SIGHUP, 130 Ctrl-C, 143 SIGTERM. No command ends with 1. README.md has the same table for users.
 
 Every message says what is wrong, where, and what to do next.
 """

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
 import hashlib
 import io
 import json
 import os
 import re
+import secrets
+import shlex
+import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,16 +23,68 @@ from numpy.typing import NDArray
 
 from harness.errors import DataError, Location
 
+ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}  # no file of that name can be there
 LONGEST_NAME = 100  # characters
+LARGEST_TEXT = 2 << 30  # bytes of a text file, which is read whole
+MARKS = {  # of the byte order; UTF-32 first, because its mark begins with that of UTF-16
+    **{codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"},
+    **{codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"},
+}
+GZIP = b"\x1f\x8b"
 Hook = Callable[[dict[str, Any]], Any]
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError("no such file; put it there, or name another one", Location(path))
     return DataError(f"cannot be read ({error}); see to its rights, and whether it is there", Location(path))
+
+
+def check_regular(path: Path) -> None:
+    """DataError where something other than a file lies at a path: reading a pipe or a device may never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise DataError(f"it is {what}, and must be a file; put the file itself there", Location(path))
+
+
+def has_file(path: Path) -> bool:
+    """Whether a file that may be absent is there; DataError where something else lies in its place."""
+    if not _is_there(path):
+        return False
+    check_regular(path)
+    return True
+
+
+def has_folder(path: Path) -> bool:
+    """Whether a folder, or a link to one, is there; DataError where that cannot be told for want of rights."""
+    return _is_there(path) and path.is_dir()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise unreadable(path, error) from error
+        return False
+    return True
+
+
+def listing(folder: Path) -> list[Path]:
+    """What lies in a folder, by name; DataError where it is none or cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise unreadable(folder, error) from error
 
 
 def sha256(path: Path) -> str:
     """Hex sha256 of a file, read in pieces; DataError where it cannot be read."""
+    check_regular(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -36,41 +93,51 @@ def sha256(path: Path) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content; DataError where it cannot be read."""
+    """A file's content; DataError where it cannot be read or is larger than a text file can be."""
+    check_regular(path)
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read() if path.stat().st_size <= LARGEST_TEXT else None
     except OSError as error:
         raise unreadable(path, error) from error
+    if data is None:
+        message = f"it is larger than the {LARGEST_TEXT >> 30} GB that a text file may have; get the right file"
+        raise DataError(message, Location(path))
+    return data
+
+
+def decoded(data: bytes, path: Path) -> str:
+    """Text of a file in UTF-8, or in the encoding that its byte order mark names; DataError names the line that is not.
+
+    Editors of Windows write such marks, and no reader wants one as the first letter of a word.
+    """
+    encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        if data.startswith(GZIP):
+            raise DataError(lfs_hint(path), Location(path)) from error
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"not UTF-8 ({error}); convert the file, or get it again", Location(path, f"line {line}")
+        ) from error
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file, with or without a byte order mark; DataError names the line that is not UTF-8."""
-    data = read_bytes(path)
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, data[: error.start].count(b"\n") + 1, error) from error
+    """A text file, with or without a byte order mark; DataError names the line that is not UTF-8."""
+    return decoded(read_bytes(path), path)
 
 
 def read_lines(path: Path, each: str) -> list[str]:
-    """The lines of a UTF-8 text file, stripped, with or without a last line feed; LF or CRLF.
+    """The lines of a text file, stripped, with or without a last line feed; LF or CRLF.
 
     DataError names a line that is empty or not UTF-8; `each` says what every line is.
     """
-    texts = []
-    for number, line in enumerate(read_bytes(path).removesuffix(b"\n").split(b"\n"), start=1):
-        try:
-            text = line.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise _not_utf8(path, number, error) from error
-        if not text:
-            raise DataError(f"an empty line; every line {each}", Location(path, f"line {number}"))
-        texts.append(text)
+    texts = [line.strip() for line in read_text(path).removesuffix("\n").split("\n")]
+    empty = next((number for number, text in enumerate(texts, start=1) if not text), None)
+    if empty:
+        raise DataError(f"an empty line; every line {each}", Location(path, f"line {empty}"))
     return texts
-
-
-def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
-    return DataError(f"not UTF-8 ({error}); convert the file, or get it again", Location(path, f"line {line}"))
 
 
 def read_json(path: Path, hook: Hook | None = None) -> Any:
@@ -88,10 +155,18 @@ def parse_json(text: str, location: Location, hook: Hook | None = None) -> Any:
 
 
 def lfs_hint(path: Path) -> str:
-    """What to do where a file is the pointer that Git LFS left in its place; empty where it is none."""
-    with path.open("rb") as file:
-        pointer = file.read(64).startswith(b"version https://git-lfs.github.com/spec")
-    return "it is a Git LFS pointer and not the file itself: run `git lfs pull` where it came from" if pointer else ""
+    """What to do where a file is compressed, or the pointer that Git LFS left in its place; empty for others."""
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if start.startswith(GZIP):
+        return f"it is compressed: unpack it by `gunzip -k {shlex.quote(str(path))}`, and give the file that this makes"
+    if start.startswith(b"version https://git-lfs.github.com/spec"):
+        return "it is a Git LFS pointer and not the file itself: run `git lfs pull` where it came from"
+    return ""
 
 
 def npz(**arrays: NDArray[Any]) -> bytes:
@@ -126,7 +201,8 @@ def load_arrays(path: Path | BinaryIO) -> dict[str, NDArray[Any]]:
 def replacing(file: Path) -> Iterator[Path]:
     """A file to write that takes the place of another one at the end, where all went well."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    part = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # through no link
     try:
         yield part
         with part.open("rb") as written:

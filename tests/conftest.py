@@ -24,7 +24,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on any machine
 settings.load_profile("untimed")
 
-pytest_plugins = ("tiny_project", "broken_files")  # fixtures of several tests
+pytest_plugins = ("tiny_project", "broken_files", "looking")  # fixtures of several tests
 
 
 @pytest.fixture(autouse=True)

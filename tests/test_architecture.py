@@ -44,12 +44,12 @@ FRONT = {
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries ranking_files rankings ranks records score_files"
     " scoring statistics streaming",
-    "trial": "checkpoint device environment external folder results steps",
+    "trial": "checkpoint device environment external folder private_folders results steps",
     "executors": "executor ray_cluster",
-    "tracking": "artifacts columns frame log result_store store tracker",
+    "tracking": "artifacts columns log result_store runs store tracker",
     "preparation": "card convert download extract findings validation vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
-    "campaign": "driver external_scores last_command plan reproduction status",
+    "campaign": "current driver external_scores last_command plan reproduction status",
     "search": "campaign method_search plan publishing space status studies",
     "explain": "examples_page explanation picture weights",
     "cli": "",
@@ -58,7 +58,7 @@ GROUND = {"errors", "files", "interruption"}
 TOP = {*GROUND, "method"}  # the modules of harness/ itself
 MOST = 15  # modules of a package
 LIBRARIES = {
-    "ray": "executors.ray_cluster",
+    "ray": "executors.ray_session",
     "mlflow": "tracking.connection",
     "optuna": "search.optuna_study",
     "matplotlib": "board.drawing",

@@ -89,15 +89,15 @@ def test_encoded_sets_and_scores_have_the_shapes_of_the_interface(card: MethodCa
 @torch.no_grad()
 def test_attention_of_words_to_regions_is_that_of_each_pair_and_zero_for_padding(card: MethodCard) -> None:
     images, captions = encoded(method := build(card))
-    found = method.regions_of_words(images, captions)
-    if found is None:
+    weights = method.regions_of_words(images, captions)
+    if weights is None:
         return
-    assert found.shape == (9, 11, captions.mask.shape[1], images.mask.shape[1])
+    assert weights.shape == (9, 11, captions.mask.shape[1], images.mask.shape[1])
     real = captions.mask[None, :, :, None] & images.mask[:, None, None, :]
-    assert found.isfinite().all() and (found >= 0).all() and not found[~real].any() and found[real].any()
-    close(method.regions_of_words(rows(images, [4]), rows(captions, [7])), found[4:5, 7:8])
+    assert weights.isfinite().all() and (weights >= 0).all() and not weights[~real].any() and weights[real].any()
+    close(method.regions_of_words(rows(images, [4]), rows(captions, [7])), weights[4:5, 7:8])
     more = method.regions_of_words(method.encode_images(*padded(regions())), method.encode_captions(*padded(words())))
-    close(more[:, :, : found.shape[2], : found.shape[3]], found)
+    close(more[:, :, : weights.shape[2], : weights.shape[3]], weights)
 
 
 @pytest.mark.parametrize("check", HELD_BY_ALL)

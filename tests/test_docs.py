@@ -39,14 +39,14 @@ def prose(page: Path) -> str:
 
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub names them."""
-    made: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for title in re.findall(r"^#{1,6} +(.*?)#*\s*$", prose(page), re.MULTILINE):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).strip().lower()
         anchor = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
-        made[anchor] = made.get(anchor, -1) + 1
-        if made[anchor]:
-            made[f"{anchor}-{made[anchor]}"] = 0
-    return set(made)
+        counts[anchor] = counts.get(anchor, -1) + 1
+        if counts[anchor]:
+            counts[f"{anchor}-{counts[anchor]}"] = 0
+    return set(counts)
 
 
 def broken_links(page: Path, text: str) -> Iterator[str]:

@@ -53,8 +53,11 @@ def pins() -> dict[str, str]:
 
 def test_constraints_pin_all_that_the_project_asks_for_exactly() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
-    names = {re.split(r"[^\w-]", name)[0].lower() for name in asked} - {"itm-harness"}
+    requirements = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    names = {re.split(r"[^\w-]", name)[0].lower() for name in requirements} - {"itm-harness"}
     assert names <= pins().keys()
     assert all(re.fullmatch(r"[\d.]+(b\d+|\.post\d+)?", version) for version in pins().values())
 
@@ -64,8 +67,8 @@ def test_constraints_pin_what_the_installed_versions_ask_for_in_turn() -> None:
     while todo:
         name = todo.pop()
         seen.add(name)
-        found = [line for line in requires(name) or [] if ";" not in line]  # not for another platform or an extra
-        todo |= {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for line in found} - seen
+        lines = [line for line in requires(name) or [] if ";" not in line]  # not for another platform or an extra
+        todo |= {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for line in lines} - seen
     assert seen <= pins().keys()
 
 

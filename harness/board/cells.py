@@ -1,4 +1,4 @@
-"""Boards as cells of text, for the terminal and every page. Pure: no clock, no path, the same from the same frame."""
+"""Boards as cells of text, for the terminal and every page. Pure: no clock, no path, the same from the same runs."""
 
 from __future__ import annotations
 

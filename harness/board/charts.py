@@ -34,7 +34,7 @@ def intervals(figure: Figure, one: Assessed) -> None:
         axes.hlines(heights, lows, highs, color=drawing.BLUE, alpha=0.6, lw=8, label="95 % interval")
     means = [row.means["rsum"] for row in board.ranked]
     axes.plot(means, places, "o", color=drawing.BLUE, ms=6, mew=0, label="mean over seeds")
-    seeds = [(trial["rsum"], place + 0.32) for place in places for trial in board.ranked[place].trials]
+    seeds = [(run.numbers["rsum"], place + 0.32) for place in places for run in board.ranked[place].runs]
     if len(seeds) > len(places):
         axes.plot(*zip(*seeds, strict=True), "o", color=drawing.BLUE, ms=2.6, mew=0, label="one seed")
     axes.set_yticks(places, [short(row) for row in board.ranked], fontsize=drawing.SIZE)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import comb, isnan
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,10 +13,7 @@ from harness.board.evidence import Load, comparable, tested
 from harness.board.standings import Board
 from harness.errors import DataError, UsageError, unknown
 from harness.evaluation.statistics import LEVEL, Hits, differences, is_tested, recalls, resampled
-from harness.tracking.frame import SHORTEST, name_of, run_of
-
-if TYPE_CHECKING:
-    import pandas
+from harness.tracking.runs import SHORTEST, Run, run_named
 
 SAME = ("dataset", "protocol", "protocol_version", "data_fingerprint", "limit")  # what two runs must share
 
@@ -69,13 +65,13 @@ class Comparison:
         return f"{names}: other seeds may move rsum by several points, and fewer than two that differ were run"
 
 
-def comparisons(frame: pandas.DataFrame, boards: Sequence[Board], names: Sequence[str], load: Load) -> list[Comparison]:
+def comparisons(runs: Sequence[Run], boards: Sequence[Board], names: Sequence[str], load: Load) -> list[Comparison]:
     """Two rows on every board that has both, or two runs; UsageError for other names, DataError for lost ranks."""
-    runs = [run for name in names if (run := run_of(frame, name))]
-    if len(runs) == len(names):
-        check_same(runs)
-        sides = [Side(name_of(run), (run["run_id"],)) for run in runs]
-        return [compared(f"{runs[0]['dataset']}/{runs[0]['protocol']}", sides, load, runs_only=True)]
+    single = [run for name in names if (run := run_named(runs, name))]
+    if len(single) == len(names):
+        check_same(single)
+        sides = [Side(run.short_name, (run.run_id,)) for run in single]
+        return [compared(f"{single[0].spec.dataset}/{single[0].spec.protocol}", sides, load, runs_only=True)]
     rows = [(board, [side for name in names if (side := row_of(board, name))]) for board in boards]
     results = [compared_rows(board, sides, load) for board, sides in rows if len(sides) == len(names)]
     if not results:
@@ -94,11 +90,11 @@ def is_significant(board: Board, alone: Comparison, load: Load) -> bool:
     several = sum(row.n > 1 for row in board.ranked)
     if alone.p * comb(several, 2) < LEVEL:  # at least what Holm's method asks for
         return True
-    hits = {place: [load(run) for run in row.runs] for place, row in enumerate(board.ranked)}
+    hits = {place: [load(run) for run in row.run_ids] for place, row in enumerate(board.ranked)}
     pairs = tested(comparable({place: [one for one in row if one] for place, row in hits.items() if all(row)}))
     sides = {side.runs for side in alone.sides}
     return any(
-        pair.is_significant and {board.ranked[place].runs for place in (pair.first, pair.second)} == sides
+        pair.is_significant and {board.ranked[place].run_ids for place in (pair.first, pair.second)} == sides
         for pair in pairs
     )
 
@@ -142,13 +138,13 @@ def row_of(board: Board, name: str) -> Side | None:
     if len(exact) > 1:
         labels = ", ".join(repr(label(row)) for row in exact)
         raise UsageError(f"{name} has several rows on {board.dataset}/{board.protocol}; name one of {labels}")
-    return Side(f"{label(exact[0])} (n = {exact[0].n})", exact[0].runs) if exact else None
+    return Side(f"{label(exact[0])} (n = {exact[0].n})", exact[0].run_ids) if exact else None
 
 
-def check_same(runs: Sequence[Mapping[str, Any]]) -> None:
+def check_same(runs: Sequence[Run]) -> None:
     """UsageError where two runs have not answered the same queries."""
     for name in SAME:
-        first, second = (run[name] for run in runs)
+        first, second = (getattr(run.spec, name) for run in runs)
         if first != second:
             raise UsageError(f"the runs cannot be compared: {name.replace('_', ' ')} {first} and {second}")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from harness.board.standings import Board, Standing, boards_of
+from harness.board.standings import UNKNOWN, Board, Standing, boards_of
 from harness.config.cards import MethodCard
 from harness.evaluation.queries import Floats, Hardest, hardest, lists, profile, queries
 from harness.evaluation.ranks import DIRECTIONS
@@ -18,9 +18,8 @@ from harness.evaluation.statistics import Difference, Hits, differences, hits_of
 from harness.tracking import artifacts
 from harness.tracking.artifacts import Read
 from harness.tracking.result_store import ResultStore
-
-if TYPE_CHECKING:
-    import pandas
+from harness.tracking.runs import Run
+from harness.trial.results import Current
 
 LISTED = "i2t_map_r"  # a measure of whole lists, which runs of earlier versions lack
 Load = Callable[[str], Hits | None]  # of a run, by its id in the store
@@ -70,8 +69,10 @@ class RowEvidence(NamedTuple):
     hardest: Hardest | None  # None where the runs have not answered the same queries
 
 
-def assessed(frame: pandas.DataFrame, methods: Mapping[str, MethodCard], read: Read) -> list[Assessed]:
-    return [Assessed(board, evidence(board, read)) for board in boards_of(frame, methods)]
+def assessed(
+    runs: Iterable[Run], methods: Mapping[str, MethodCard], read: Read, current: Current = UNKNOWN
+) -> list[Assessed]:
+    return [Assessed(board, evidence(board, read)) for board in boards_of(runs, methods, current)]
 
 
 def evidence(board: Board, read: Read) -> Evidence:
@@ -145,26 +146,26 @@ def are_trained(board: Board, pair: Difference) -> bool:
 def row_evidence(row: Standing, read: Read) -> RowEvidence | None:
     """What the ranks of a row's runs say; None where those of any run are gone or damaged."""
     ranks: list[TrialRanks] = []
-    for run in row.runs:
+    for run in row.run_ids:
         if (own := artifacts.ranks(read, run)) is None:
             return None
         ranks.append(own)
     runs = [{direction: queries(own, direction) for direction in DIRECTIONS} for own in ranks]
     first = runs[0]
     same = all(np.array_equal(run[way].numbers, first[way].numbers) for run in runs for way in DIRECTIONS)
-    each = [] if all(trial.get(LISTED) is not None for trial in row.trials) else [lists(own) for own in ranks]
+    each = [] if all(LISTED in run.numbers for run in row.runs) else [lists(own) for own in ranks]
     return RowEvidence(
         hits=[hits_of(own) for own in ranks],
         profile=np.mean([[profile(run[direction]) for direction in DIRECTIONS] for run in runs], axis=0),
         lists={name: float(np.mean([one[name] for one in each])) for name in each[0]} if each else {},
-        hardest=hardest(runs, ranks[0], artifacts.rankings(read, row.runs[0])) if same else None,
+        hardest=hardest(runs, ranks[0], artifacts.rankings(read, row.run_ids[0])) if same else None,
     )
 
 
 def curves_of(row: Standing, read: Read) -> tuple[LearningCurve, ...]:
     """The learning curves of a row; none where those of any run are gone, or nothing was trained."""
     curves = []
-    for seed, run in zip(row.seeds, row.runs, strict=True):
+    for seed, run in zip(row.seeds, row.run_ids, strict=True):
         epochs = [one for one in artifacts.epochs(read, run) if one.epoch and "rsum" in one.val]
         curves.append(LearningCurve(seed, tuple((one.epoch, one.val["rsum"]) for one in epochs)))
     common = set.intersection(*({epoch for epoch, _ in curve.points} for curve in curves))

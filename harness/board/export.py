@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from harness.board.comparison import missing, row_of
 from harness.board.standings import Board
@@ -15,13 +14,9 @@ from harness.evaluation.rankings import StoredRun
 from harness.evaluation.records import TrialRankings, TrialRanks
 from harness.files import write_atomic
 from harness.tracking import artifacts
-from harness.tracking.frame import name_of, run_of
 from harness.tracking.result_store import ResultStore
+from harness.tracking.runs import Run, run_named
 
-if TYPE_CHECKING:
-    import pandas
-
-Trial = Mapping[str, Any]  # a row of the store's frame
 TREC = "trec"
 DIGITS = 8  # of a fingerprint within a file's name
 
@@ -33,69 +28,70 @@ class Written:
     notes: tuple[str, ...]
 
 
-def within(frame: pandas.DataFrame, dataset: str, protocol: str) -> pandas.DataFrame:
-    """The trials of one dataset and protocol, of all where none is named; UsageError for one that has no trials."""
+def within(runs: Sequence[Run], dataset: str, protocol: str) -> list[Run]:
+    """The runs of one dataset and protocol, of all where none is named; UsageError for one that has no runs."""
+    chosen = [*runs]
     for name, value in (("dataset", dataset), ("protocol", protocol)):
-        if value:
-            if value not in set(frame[name]):
-                raise UsageError(unknown(name, value, set(frame[name])))
-            frame = frame[frame[name] == value]
-    return frame
+        known = {str(getattr(run.spec, name)) for run in chosen}
+        if value and value not in known:
+            raise UsageError(unknown(name, value, known))
+        chosen = [run for run in chosen if value in ("", getattr(run.spec, name))]
+    return chosen
 
 
-def chosen(frame: pandas.DataFrame, boards: Sequence[Board], names: Sequence[str]) -> list[Trial]:
-    """The finished trials of rows or run ids, each once, of all ranked rows for no names; DataError where none is."""
-    ids = [run for name in names for run in named(frame, boards, name)]
+def chosen(runs: Sequence[Run], boards: Sequence[Board], names: Sequence[str]) -> list[Run]:
+    """The finished runs of rows or run ids, each once, of all ranked rows for no names; DataError where none is."""
+    ids = [run_id for name in names for run_id in named(runs, boards, name)]
     if not names:
-        ids = [run for board in boards for row in board.ranked for run in row.runs]
+        ids = [run_id for board in boards for row in board.ranked for run_id in row.run_ids]
     if not ids:
         raise DataError("no row is ranked yet; `harness run` makes some, and single runs are exported by their ids")
-    trials = frame[frame["run_id"].isin(ids)].set_index("run_id", drop=False).astype(object)
-    return [dict(trials.where(trials.notna(), None).loc[run]) for run in dict.fromkeys(ids)]
+    by_id = {run.run_id: run for run in runs}
+    return [by_id[run_id] for run_id in dict.fromkeys(ids)]
 
 
-def named(frame: pandas.DataFrame, boards: Sequence[Board], name: str) -> Sequence[str]:
-    if run := run_of(frame, name):
-        return [run["run_id"]]
+def named(runs: Sequence[Run], boards: Sequence[Board], name: str) -> Sequence[str]:
+    if run := run_named(runs, name):
+        return [run.run_id]
     rows = [side for board in boards if (side := row_of(board, name))]
     if not rows:
         raise UsageError(missing(boards, [name]))
-    return [run for side in rows for run in side.runs]
+    return [run_id for side in rows for run_id in side.runs]
 
 
-def written(trials: Sequence[Trial], store: ResultStore, form: str, folder: Path) -> Written:
-    """Write what the store has of some trials; DataError where it has nothing, StoreError for a bad folder."""
-    runs = Available(trials, store, form)
+def written(runs: Sequence[Run], store: ResultStore, form: str, folder: Path) -> Written:
+    """Write what the store has of some runs; DataError where it has nothing, StoreError for a bad folder."""
+    available = Available(runs, store, form)
     try:
-        files = write_trec(runs, folder) if form == TREC else write_tables(runs, folder, form)
+        files = write_trec(available, folder) if form == TREC else write_tables(available, folder, form)
     except OSError as error:
         raise StoreError(f"the files cannot be written to {folder}: {error}; choose another folder with -o") from error
     if not files:
-        raise DataError("\n".join(["nothing could be exported:", *runs.notes]))
-    return Written(tuple(files), runs.count, tuple(runs.notes))
+        raise DataError("\n".join(["nothing could be exported:", *available.notes]))
+    return Written(tuple(files), available.count, tuple(available.notes))
 
 
 class Available:
-    """The trials that can be written in a form, one at a time, as their arrays are large, and what others lack."""
+    """The runs that can be written in a form, one at a time, as their arrays are large, and what others lack."""
 
-    def __init__(self, trials: Sequence[Trial], store: ResultStore, form: str) -> None:
-        self.trials, self.store, self.form = trials, store, form
+    def __init__(self, runs: Sequence[Run], store: ResultStore, form: str) -> None:
+        self.runs, self.store, self.form = runs, store, form
         self.notes: list[str] = []
         self.count = 0
 
     def __iter__(self) -> Iterator[StoredRun]:
-        for trial in self.trials:
-            ranks = artifacts.ranks(self.store.artifact, trial["run_id"], ties=True)
-            rankings = artifacts.rankings(self.store.artifact, trial["run_id"], scores=True)
+        for run in self.runs:
+            ranks = artifacts.ranks(self.store.artifact, run.run_id, ties=True)
+            rankings = artifacts.rankings(self.store.artifact, run.run_id, scores=True)
             if lack := lacking(ranks, rankings, self.form):
-                self.notes.append(f"{name_of(trial)}: {lack}")
+                self.notes.append(f"{run.short_name}: {lack}")
             if ranks and (rankings or self.form != TREC):
                 self.count += 1
-                yield run_with(trial, ranks, rankings)
+                yield with_records(run, ranks, rankings)
 
 
 def lacking(ranks: TrialRanks | None, rankings: TrialRankings | None, form: str) -> str:
-    """The reason why a trial is exported in part or not at all; empty where it has everything."""
+    """The reason why a run is exported in part or not at all; empty where it has everything."""
     if not ranks:
         return "left out, as the store has no usable ranks of it"
     if not rankings:
@@ -106,11 +102,20 @@ def lacking(ranks: TrialRanks | None, rankings: TrialRankings | None, form: str)
     return "" if rankings.image_ids else "by numbers in the split: it is older than image ids are kept"
 
 
-def run_with(trial: Trial, ranks: TrialRanks, rankings: TrialRankings | None) -> StoredRun:
-    names = ("key", "method", "recipe", "seed", "dataset", "protocol")
-    limit = f"-first{trial['limit']}" if trial["limit"] else ""
-    data = f"v{trial['protocol_version']}-{trial['data_fingerprint'][:DIGITS]}{limit}"
-    return StoredRun(**{name: trial[name] for name in names}, data=data, ranks=ranks, rankings=rankings)
+def with_records(run: Run, ranks: TrialRanks, rankings: TrialRankings | None) -> StoredRun:
+    spec = run.spec
+    limit = f"-first{spec.limit}" if spec.limit else ""
+    return StoredRun(
+        key=run.key,
+        method=spec.method,
+        recipe=run.recipe,
+        seed=spec.seed,
+        dataset=spec.dataset,
+        protocol=spec.protocol,
+        data=f"v{spec.protocol_version}-{spec.data_fingerprint[:DIGITS]}{limit}",
+        ranks=ranks,
+        rankings=rankings,
+    )
 
 
 def write_trec(runs: Iterable[StoredRun], folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from math import isnan
 from typing import Any
 
@@ -22,7 +22,10 @@ from harness.board.tables import all_measures, grid, more_measures
 from harness.errors import ConfigError
 from harness.evaluation.measures import title
 from harness.evaluation.ranks import DIRECTIONS
-from harness.trial.results import RECALLS
+from harness.tracking.columns import final_tags
+from harness.tracking.runs import Run
+from harness.tracking.store import digest
+from harness.trial.results import HEADLINE, RECALLS
 
 ASIDE = ("val rsum", "parameters", "notes", "score pairs/s")  # columns that a paper has no room for
 SUFFIXES = {"latex": "tex"}
@@ -30,6 +33,7 @@ MEASURES = {
     **{"rsum": "rsum", **{title(name): name for name in RECALLS}, "val rsum": "best_val_rsum"},
     **{"train pairs/s": "train_pairs_per_second", "score pairs/s": SPEED, "parameters": "parameters"},
 }  # columns, and what they are the means of
+ALWAYS = (*HEADLINE, "best_val_rsum", "epoch", "gallery.images", "gallery.captions", "gallery.folds")
 NUMBERS = (*MEASURES, "n", "95 %")  # columns that are sorted with the largest first
 
 
@@ -48,7 +52,7 @@ def files(found: Sequence[Assessed], methods: Methods, forms: Sequence[str] = ("
 
 def as_csv(one: Assessed, methods: Methods) -> str:
     """One line a trial: where its row stands, every number that the store has of it, and its run."""
-    lines = [{**about, **trial} for about, row in _placed(one) for trial in row.trials]
+    lines = [{**about, **flat(run)} for about, row in _placed(one) for run in row.runs]
     about = ("section", "place", "row", "low", "high", "group")
     names = [*about, *sorted({name for line in lines for name in line} - {*about})]
     out = io.StringIO()
@@ -63,8 +67,9 @@ def as_json(one: Assessed, methods: Methods) -> str:
     facts = ("dataset", "protocol", "version", "data", "gallery")
     ranked = [label(row) for row in board.ranked]
     apart = [{**d._asdict(), "first": ranked[d.first], "second": ranked[d.second]} for d in evidence.differences]
+    columns = dict.fromkeys(name for _, row in _placed(one) for run in row.runs for name in flat(run))
     rows = [
-        {**asdict(row), **about, **_measured(evidence, about, row), "notes": notes(board, row)}
+        {**_whole(row, columns), **about, **_measured(evidence, about, row), "notes": notes(board, row)}
         for about, row in _placed(one)
     ]
     whole = {name: getattr(board, name) for name in facts}
@@ -94,6 +99,30 @@ def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
                 low, high = evidence.intervals.get(place, (None, None))
                 about |= {"low": low, "high": high, "group": evidence.groups.get(place)}
             yield about, row
+
+
+def _whole(row: Standing, columns: Mapping[str, None]) -> dict[str, Any]:
+    """A row with its runs as flat lines, which have the columns of the whole board."""
+    about = {field.name: getattr(row, field.name) for field in fields(row)}
+    return about | {"seeds": row.seeds, "runs": row.run_ids, "trials": [{**columns, **flat(run)} for run in row.runs]}
+
+
+def flat(run: Run) -> dict[str, Any]:
+    """A run as one line: its spec, its end and every number that the store has of it, each under a name of its own."""
+    spec, result = run.spec, run.result
+    tags = final_tags(result, digest(result)) if result else {}
+    gallery = result.gallery if result else {}
+    return {
+        **dict.fromkeys(ALWAYS),
+        **run.metrics,
+        **run.choices,
+        **{name.removeprefix("harness."): text for name, text in tags.items() if not name.startswith("mlflow.")},
+        **{f"gallery.{name}": size for name, size in gallery.items()},
+        **{name: value for name, value in spec if name not in ("settings", "training")},
+        **{"key": run.key, "recipe": run.recipe, "label": run.label, "campaign": run.campaign, "run_id": run.run_id},
+        **{"state": run.state.value, "failure": run.failure, "message": run.message},
+        **{"started": run.started, "ended": run.ended, "kind": "trial" if run.run_id else None},
+    }
 
 
 def _measured(evidence: Evidence, about: Mapping[str, Any], row: Standing) -> dict[str, Any]:

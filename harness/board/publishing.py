@@ -11,6 +11,7 @@ from harness.board import cells, forms
 from harness.board.evidence import Assessed, assessed
 from harness.config.registry import Registry
 from harness.tracking.result_store import ResultStore
+from harness.trial.results import Current
 
 PICTURES = (".svg", ".html")  # files whose lines tell people nothing
 Boards = Collection[tuple[str, str]]  # (dataset, protocol)
@@ -27,10 +28,15 @@ class Published:
 
 
 def publish(
-    store: ResultStore, registry: Registry, folder: Path, only: Boards | None = None, chosen: Sequence[str] = ("md",)
+    store: ResultStore,
+    registry: Registry,
+    current: Current,
+    folder: Path,
+    only: Boards | None = None,
+    chosen: Sequence[str] = ("md",),
 ) -> Published:
     """Write the store's boards and report their own files, changed where one was or what lies beside it."""
-    boards = boards_of_store(store, registry, only)
+    boards = boards_of_store(store, registry, current, only)
     files = forms.files(boards, registry.methods, chosen)
     changed = written(files, folder).changed
     own = tuple(folder / name for name in files if "/" not in name)
@@ -38,11 +44,11 @@ def publish(
     return Published(own, changed | beside, tuple(boards))
 
 
-def boards_of_store(store: ResultStore, registry: Registry, only: Boards | None = None) -> list[Assessed]:
-    frame = store.frame()
-    if only is not None:
-        frame = frame[[board in only for board in zip(frame["dataset"], frame["protocol"], strict=True)]]
-    return assessed(frame, registry.methods, store.artifact)
+def boards_of_store(
+    store: ResultStore, registry: Registry, current: Current, only: Boards | None = None
+) -> list[Assessed]:
+    runs = [run for run in store.runs() if only is None or (run.spec.dataset, run.spec.protocol) in only]
+    return assessed(runs, registry.methods, store.artifact, current)
 
 
 def written(files: Mapping[str, bytes], folder: Path) -> Published:

@@ -12,13 +12,13 @@ from harness.board.cells import file_name, label, millions, notes, origin, publi
 from harness.board.evidence import Assessed
 from harness.board.markup import template
 from harness.board.plots import Plot, row_curve
-from harness.board.standings import Board, Standing, Trial, mean
+from harness.board.standings import Board, Standing, mean
 from harness.config.cards import MethodCard
 from harness.config.project import built_in
-from harness.config.registry import training_for
+from harness.config.registry import choices, training_for
 from harness.evaluation.measures import title
 from harness.evaluation.queries import Hardest
-from harness.tracking.columns import described_settings, described_training
+from harness.tracking.runs import Run
 from harness.trial.external import is_external
 from harness.trial.results import RECALLS
 
@@ -71,8 +71,8 @@ def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFa
         place=place,
         card=methods.get(row.method),
         notes=[note for note in notes(board, row) if not note.startswith("n = ")],
-        choices=choices(board, row, methods.get(row.method)),
-        seeds=[seed_cells(trial) for trial in row.trials],
+        choices=row_choices(board, row, methods.get(row.method)),
+        seeds=[seed_cells(run) for run in row.runs],
         recalls=recalls(one, place),
         costs=list(costs(row)),
         published=[cells[1:] for cells in published(board, methods, place)],
@@ -106,27 +106,25 @@ def curve_name(stem: str) -> str:
     return f"{stem}-curve.svg"
 
 
-def choices(board: Board, row: Standing, card: MethodCard | None) -> list[Choice]:
+def row_choices(board: Board, row: Standing, card: MethodCard | None) -> list[Choice]:
     plain = built_in().for_dataset(board.dataset)
-    defaults = described_settings(card.defaults if card else {})
-    defaults |= described_training(training_for(card, plain) if card else plain.training)
+    defaults = choices(card.defaults if card else {}, training_for(card, plain) if card else plain.training)
     kinds = ("settings.",) if is_external(row.method) else ("settings.", "training.")
-    chosen = {name: text for name, text in row.trials[0].items() if name.startswith(kinds)}
     return [
-        Choice(name.removeprefix("settings."), str(text), defaults.get(name, ""))
-        for name, text in chosen.items()
-        if text is not None
+        Choice(name.removeprefix("settings."), text, defaults.get(name, ""))
+        for name, text in sorted(row.runs[0].choices.items())
+        if name.startswith(kinds)
     ]
 
 
-def seed_cells(trial: Trial) -> list[str]:
-    numbers = [trial.get(name) for name in ("rsum", *RECALLS, "best_val_rsum")]
-    whole = [trial.get(name) for name in ("best_epoch", "epochs")]
+def seed_cells(run: Run) -> list[str]:
+    numbers = [run.numbers.get(name) for name in ("rsum", *RECALLS, "best_val_rsum")]
+    whole = [run.numbers.get(name) for name in ("best_epoch", "epochs")]
     return [
-        str(trial["seed"]),
+        str(run.spec.seed),
         *("–" if value is None else tenths(value) for value in numbers),
         *("–" if value is None else f"{value:.0f}" for value in whole),
-        *(trial["key"], trial.get("run_id") or "–"),
+        *(run.key, run.run_id or "–"),
     ]
 
 
@@ -141,7 +139,7 @@ def recalls(one: Assessed, place: int) -> list[tuple[str, str, str]]:
 
 def costs(row: Standing) -> Iterator[tuple[str, str]]:
     for words, name, form in COSTS:
-        value = mean([trial.get(name) for trial in row.trials])
+        value = mean([run.numbers.get(name) for run in row.runs])
         if not isnan(value) and form(value) != "–":
             yield words, form(value)
 

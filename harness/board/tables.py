@@ -13,7 +13,6 @@ from harness.evaluation.ranks import DIRECTIONS
 from harness.trial.results import RECALLS
 
 ABSENT = "–"  # a seed that was never planned
-OTHERS = ("settings", "training", "env", "gallery", "search")  # what stands before a dot and is no set of positives
 SHOWN = {*RECALLS, "rsum", "i2t_tied", "t2i_tied"}  # elsewhere on the board
 Lists = Mapping[int, Mapping[str, float]]
 NONE: Lists = {}
@@ -24,10 +23,10 @@ def grid(board: Board) -> list[list[str]]:
     if not (board.incomplete or board.stale or board.limited):
         return []
     rows = [(section, row) for section in SECTIONS for row in getattr(board, section)]
-    seeds = sorted({trial["seed"] for _, row in rows for trial in row.trials})
+    seeds = sorted({run.spec.seed for _, row in rows for run in row.runs})
     lines = [["method", *(f"seed {seed}" for seed in seeds)]]
     for section, row in rows:
-        states = {trial["seed"]: state_of(board, section, trial) for trial in row.trials}
+        states = {run.spec.seed: state_of(board, section, run) for run in row.runs}
         lines.append([label(row), *(states.get(seed, ABSENT) for seed in seeds)])
     return lines
 
@@ -50,7 +49,7 @@ def more_measures(board: Board, lists: Lists = NONE) -> list[Measures]:
 
 def all_measures(row: Standing, lists: Mapping[str, float]) -> dict[str, float]:
     """Every measure of a row by its column, the mean over its seeds; none that a seed lacks."""
-    names = {name for trial in row.trials for name in trial if name in SHOWN or set_of(name) is not None}
+    names = {name for run in row.runs if run.result for name in run.result.measures if Measure.parse(name)}
     values = dict(lists) | {name: value for name in names if not isnan(value := measured(row, name))}
     return dict(sorted(values.items()))
 
@@ -62,17 +61,14 @@ def table(board: Board, rows: Sequence[Mapping[str, float]], of: str, names: lis
 
 
 def set_of(name: str) -> str | None:
-    """The set of positives that a column measures; None for a column that is no further measure."""
+    """The set of positives that a measure is of; None for what is no measure or stands elsewhere on the board."""
     measure = Measure.parse(name)
-    if measure is None or name in SHOWN:
-        return None
-    return None if measure.of in OTHERS or measure.of.startswith(("val_", "best_val_")) else measure.of
+    return None if measure is None or name in SHOWN else measure.of
 
 
 def measured(row: Standing, name: str) -> float:
     """The mean over a row's seeds; nan where one lacks it."""
-    values = [trial.get(name) for trial in row.trials]
-    return mean(values) if all(isinstance(value, int | float) for value in values) else nan
+    return mean([run.numbers.get(name) for run in row.runs])
 
 
 def shown(name: str, value: float) -> str:

@@ -28,10 +28,11 @@ from harness.errors import ResourceError, StoreError, TrialError
 from harness.executors.executor import Executor, InProcess
 from harness.executors.ray_cluster import RayExecutor
 from harness.files import write_atomic
-from harness.interruption import sigterm_raises
+from harness.interruption import signals_raise
 from harness.tracking.log import Ended
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import read_result
+from harness.trial.private_folders import remove_left_behind
 from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
 
 LOCK = ".lock"
@@ -117,7 +118,11 @@ class PlannedTrials:
 
 
 def choose_executor(config: Config, here: bool = False) -> Executor:
-    """Ray, local or the cluster that the configuration names; with `here` this process."""
+    """Ray, local or the cluster that the configuration names; with `here` this process.
+
+    What commands that were killed left in temporary folders is removed, so that nothing of them runs on beside it.
+    """
+    remove_left_behind()
     return InProcess() if here else RayExecutor(config.cluster, config.resources)
 
 
@@ -143,7 +148,7 @@ def run_all(
         recorder = Recorder(tracker, view)
         recorder.open(workload.name, workload.specs, {"executor": executor.description})
         view.start(workload.total, workload.before)
-        with sigterm_raises():
+        with signals_raise():
             return record(workload, executor, recorder, failures or Failures())
     finally:
         executor.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,14 +25,12 @@ from harness.evaluation.score_files import as_floats, hold_scores, open_scores
 from harness.files import sha256
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.tracking.result_store import ResultStore
+from harness.tracking.runs import Run, replaced
 from harness.tracking.store import default_uri
 from harness.tracking.tracker import Tracker
 from harness.trial.external import FILE, PREFIX, file_name, method_of, recipe_of, spec_of
 from harness.trial.folder import read_result, write_result, write_spec
 from harness.trial.results import State, TrialResult, TrialSpec
-
-if TYPE_CHECKING:
-    import pandas
 
 CAMPAIGN = "external"
 FAR = 3.0  # times the rsum: from there on the reversed order is worth a warning
@@ -89,13 +87,16 @@ def rank_file(config: Config, request: ScoreRequest) -> tuple[ResultStore, Ranke
         before = read_result(request.folder)
         scores = RankedScores(before, None, ()) if before else evaluate(request)
         tracker, store = Tracker(default_uri(config)), ResultStore(default_uri(config))
-        check_new(store.frame(), request.spec)
+        runs = store.runs()
+        check_new(runs, request.spec)
         if scores.records:
             write_spec(request.folder, request.spec)
             scores.records.save(request.folder)
             write_result(request.folder, scores.result)  # last: a folder with a result is complete
         tracker.open_campaign(CAMPAIGN, [])  # nothing is expected: what was never ranked is not missing
         tracker.result(scores.result, request.folder)
+        if request.spec.key in replaced(runs):
+            tracker.renew(scores.result)
         tracker.close_campaign(State.DONE)
     return store, scores
 
@@ -140,10 +141,10 @@ def reversal(scores: Floats, folds: Sequence[Fold], rsum: float) -> str:
     )
 
 
-def check_new(frame: pandas.DataFrame, spec: TrialSpec) -> None:
+def check_new(runs: Sequence[Run], spec: TrialSpec) -> None:
     """UsageError where the file stands under the model's name with another seed: a copy is no repetition."""
-    same = frame[(frame["source"] == spec.source) & (frame["recipe"] == recipe_of(spec)) & (frame["state"] == "done")]
-    others = same[same["seed"] != spec.seed]["seed"].tolist()
+    same = [run for run in runs if run.is_done and run.spec.source == spec.source and run.recipe == recipe_of(spec)]
+    others = [run.spec.seed for run in same if run.spec.seed != spec.seed]
     if others:
         raise UsageError(
             f"this very file is seed {others[0]} of {spec.method} already; give seed {spec.seed} a file of its own, "

@@ -24,23 +24,23 @@ class GpuShares:
         """`warn` is called with every share, before the first trial gets it."""
         self._warn = warn
         self._known: dict[Pair, float] = {}
-        self._given: dict[str, float] = {}  # by key: what a trial under way was given here
+        self._share_by_key: dict[str, float] = {}  # of trials under way, those that were set here
 
     def with_share(self, assignment: Assignment) -> Assignment:
         """The assignment with its method's share, where that is left open and known."""
         share = self._known.get(pair(assignment), 1.0)
         if assignment.gpus >= 0 or assignment.device == "cpu" or share == 1.0:
             return assignment
-        self._given[assignment.spec.key] = share
+        self._share_by_key[assignment.spec.key] = share
         return assignment.model_copy(update={"gpus": share})
 
     def is_forgiven(self, result: TrialResult) -> bool:
         """Learn from a trial's end; whether it failed because of the share that it was given here."""
-        given = self._given.pop(result.key, None)
+        share = self._share_by_key.pop(result.key, None)
         of = (result.spec.method, result.spec.dataset)
-        if result.failure is Failure.OOM and given:
+        if result.failure is Failure.OOM and share:
             self._known[of] = 1.0
-            self._warn(f"{'/'.join(of)}: out of memory in {given:g} of a GPU; its trials get a whole one from now on")
+            self._warn(f"{'/'.join(of)}: out of memory in {share:g} of a GPU; its trials get a whole one from now on")
             return True
         if result.state is State.DONE and of not in self._known:
             self._learn(of, result)

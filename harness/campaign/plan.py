@@ -21,8 +21,16 @@ from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import split_folds
 from harness.layouts.opening import open_dataset
 from harness.tracking.store import default_uri, is_logged
-from harness.trial.folder import CHECKPOINT, read_result
-from harness.trial.results import Assignment, Failure, State, TrialSpec
+from harness.trial.folder import CHECKPOINT, attempts, read_result
+from harness.trial.results import (
+    EVALUATION_VERSION,
+    TRAINING_VERSION,
+    Assignment,
+    Failure,
+    State,
+    TrialResult,
+    TrialSpec,
+)
 
 Progress = Literal["done", "resume", "failed", "retry", "new"]
 ENDED = ("done", "failed")
@@ -152,6 +160,8 @@ def assignments(config: Config, registry: Registry, selection: Selection, inputs
                 data_fingerprint=inputs.dataset(name).fingerprint,
                 protocol_version=version,
                 source=inputs.source(method.name),
+                training_version=TRAINING_VERSION,
+                evaluation_version=EVALUATION_VERSION,
             )
             for method in methods
         ]
@@ -176,6 +186,7 @@ def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: Dat
         gpus=resources.gpus_per_trial if resources.gpus_per_trial >= 0 else card.gpus,
         custom=resources.custom,
         seconds=config.failures.trial_seconds,
+        attempts=config.failures.attempts,
     )
 
 
@@ -183,11 +194,19 @@ def state_of(assignment: Assignment, force: bool = False, retry: frozenset[Failu
     """A trial with its progress, read from its folder; with `force` it is new, failures in `retry` are tried again."""
     result = None if force else read_result(assignment.folder)
     if result is not None and result.failure is not None:
-        return Planned(assignment, "retry" if result.failure in retry else "failed")
+        if result.failure in retry:
+            return Planned(assignment, "retry")
+        return Planned(assignment, "resume" if has_attempts_left(assignment, result) else "failed")
     if result is not None and result.state is State.DONE:
         return Planned(assignment, "done", result.cost.get("seconds", 0.0))
     has_begun = not force and (assignment.folder / CHECKPOINT).is_file()
     return Planned(assignment, "resume" if has_begun else "new")
+
+
+def has_attempts_left(assignment: Assignment, result: TrialResult) -> bool:
+    """Whether a trial is to go on after a lost attempt: its driver ended before the next one, or took no note of it."""
+    noted = attempts(assignment.folder)
+    return result.failure is not None and result.failure.is_lost and noted < max(assignment.attempts, result.attempts)
 
 
 def check_numbers(seeds: Sequence[int], limit: int | None) -> None:

@@ -20,11 +20,20 @@ from harness.errors import DataError, UsageError
 from harness.evaluation.statistics import run_noise
 from harness.executors.executor import InProcess
 from harness.layouts.opening import fingerprint
-from harness.tracking.frame import labelled, run_of
 from harness.tracking.result_store import ResultStore
+from harness.tracking.runs import run_labelled, run_named
 from harness.trial.external import is_external
 from harness.trial.folder import RESULT
-from harness.trial.results import HEADLINE, Assignment, EpochReport, State, TrialResult
+from harness.trial.results import (
+    EVALUATION_VERSION,
+    HEADLINE,
+    TRAINING_VERSION,
+    VERSIONS,
+    Assignment,
+    EpochReport,
+    State,
+    TrialResult,
+)
 
 REPRODUCED = "reproduced"
 MATTERS = ("harness", "commit", "python", "torch", "numpy", "device", "cuda", "cpu", "threads")  # of an environment
@@ -83,14 +92,12 @@ def case_of(store: ResultStore, config: Config, registry: Registry, name: str) -
     UsageError where there is none, or where its method or dataset no longer exists; DataError where its data or its
     protocol have changed, because the result cannot be the same then.
     """
-    frame = store.frame()
-    run = run_of(frame, name) or labelled(frame, name)
-    stored = store.artifact(run["run_id"], RESULT)
-    if stored is None:
-        raise DataError(f"the tracking store has lost the result of {name}, and its spec with it; nothing was run")
-    then = TrialResult.model_validate_json(stored)
+    runs = store.runs()
+    run = run_named(runs, name) or run_labelled(runs, name)
+    then = run.result
+    assert then is not None  # of a run that is done
     assigned = assignment_now(config, registry, then)
-    sums = frame[(frame["recipe"] == run["recipe"]) & (frame["state"] == State.DONE)]["rsum"].tolist()
+    sums = [other.numbers["rsum"] for other in runs if other.is_done and other.recipe == run.recipe]
     noise = run_noise(float(np.std(sums, ddof=1)), len(sums)) if len(sums) > 1 else nan
     changes = tuple(drift(then, assigned))
     return Case(then.spec.label, then, assigned, changes, noise, config.results)
@@ -113,7 +120,8 @@ def assignment_now(config: Config, registry: Registry, then: TrialResult) -> Ass
         if value != getattr(spec, name):
             what = name.replace("_", " ")
             raise DataError(f"{what} was {getattr(spec, name)} and is {value} now; nothing was run")
-    now = spec.model_copy(update={"source": source_hash(method)})
+    versions = dict(zip(VERSIONS, (TRAINING_VERSION, EVALUATION_VERSION), strict=True))
+    now = spec.model_copy(update={"source": source_hash(method), **versions})
     assigned = assignment(config.for_dataset(spec.dataset), now, method, dataset)
     return assigned.model_copy(update={"folder": config.results / REPRODUCED / spec.key})
 
@@ -124,6 +132,10 @@ def drift(then: TrialResult, assigned: Assignment) -> Iterator[Drift]:
 
     if then.spec.source != assigned.spec.source:
         yield Drift("source of the method", then.spec.source[:12], assigned.spec.source[:12])
+    for name in VERSIONS:
+        before, after = getattr(then.spec, name), getattr(assigned.spec, name)
+        if before != after:
+            yield Drift(name.replace("_", " "), str(before or "–"), str(after))
     now = {**environment(choose_device(assigned.device)), "threads": str(assigned.threads)}
     for name in MATTERS:
         if then.environment.get(name, "") != now.get(name, ""):

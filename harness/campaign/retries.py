@@ -44,10 +44,13 @@ class Retries:
         assignment = self._under_way.pop(result.key)
         if result.failure is None:
             return True
-        add_attempt(assignment.folder, result)
         self._lost[result.key] += 1
         count = self._lost[result.key]
-        if not (result.failure.is_lost or forgiven) or count >= self._failures.attempts:
+        is_last = not (result.failure.is_lost or forgiven) or count >= self._failures.attempts
+        if not is_last:
+            (assignment.folder / RESULT).unlink(missing_ok=True)  # a driver that ends now leaves no failed trial
+        add_attempt(assignment.folder, result)
+        if is_last:
             return True
         wait = self._failures.wait_seconds * 2 ** (count - 1)
         self._waiting.append((time.monotonic() + wait, assignment))

@@ -115,7 +115,7 @@ def place_of(boards: Sequence[Board], key: str) -> BoardPlace:
         BoardPlace(name, number, len(rows), row)
         for name, rows in sections
         for number, row in enumerate(rows, start=1)
-        if any(trial["key"] == key for trial in row.trials)
+        if any(run.key == key for run in row.runs)
     )
 
 

@@ -38,6 +38,7 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
     from harness.board import publishing
     from harness.board.standings import boards_of
     from harness.campaign import external_scores
+    from harness.campaign.current import current
     from harness.cli import board_page, campaign_page
     from harness.cli.board_page import place_of, score_json, score_page
 
@@ -46,9 +47,9 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
     store, scores = external_scores.rank_file(config, request)
     for warning in scores.warnings:
         click.echo(f"harness: warning: {warning}", err=True)
-    boards = {(request.spec.dataset, request.spec.protocol)}
-    published = publishing.publish(store, registry, config.reports, boards)
-    place = place_of(boards_of(store.frame(), registry.methods), request.spec.key)
+    boards, now = {(request.spec.dataset, request.spec.protocol)}, current(config, registry)
+    published = publishing.publish(store, registry, now, config.reports, boards)
+    place = place_of(boards_of(store.runs(), registry.methods, now), request.spec.key)
     out.note(*board_page.tables(published.boards))
     data = {**score_json(scores, place), "reports": [str(file) for file in published.files]}
     out.answer(data, *score_page(scores, place), *campaign_page.files_page(published))
@@ -68,15 +69,16 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
     """
     from harness.board import export
     from harness.board.standings import boards_of
+    from harness.campaign.current import current
     from harness.cli.board_page import export_json, export_page
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
 
     config, registry, out = flags.open()
     store = open_store(default_uri(config))
-    frame = export.within(store.frame(), dataset, flags.protocol)
-    runs = export.chosen(frame, boards_of(frame, registry.methods), names)
-    written = export.written(runs, store, form, folder)
+    runs = export.within(store.runs(), dataset, flags.protocol)
+    chosen = export.chosen(runs, boards_of(runs, registry.methods, current(config, registry)), names)
+    written = export.written(chosen, store, form, folder)
     out.answer(export_json(written), *export_page(written))
     return 0
 
@@ -91,6 +93,7 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     The form `examples` is a page of sampled queries, with what each method found first.
     """
     from harness.board import forms, publishing
+    from harness.campaign.current import current
     from harness.cli import campaign_page
     from harness.search.publishing import publish_searches, search_files
     from harness.tracking.result_store import open_store
@@ -99,13 +102,13 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     config, registry, out = flags.open()
     names = listed(formats, "format", [*forms.FORMS, EXAMPLES])
     chosen = [form for form in names if form != EXAMPLES]
-    store = open_store(default_uri(config))
+    store, now = open_store(default_uri(config)), current(config, registry)
     pages = examples(store, config, registry, out) if EXAMPLES in names else {}
     if check:
-        files = forms.files(publishing.boards_of_store(store, registry), registry.methods, chosen)
+        files = forms.files(publishing.boards_of_store(store, registry, now), registry.methods, chosen)
         files |= search_files(config) | pages
         return outdated([*publishing.outdated(files, config.reports)], len(files), out)
-    published = publishing.publish(store, registry, config.reports, chosen=chosen)
+    published = publishing.publish(store, registry, now, config.reports, chosen=chosen)
     published += publish_searches(config)
     published += publishing.written(pages, config.reports)
     out.answer(campaign_page.published_json(published), *campaign_page.published_page(published))
@@ -115,9 +118,11 @@ def report(flags: Flags, formats: str, check: bool) -> int:
 def examples(store: ResultStore, config: Config, registry: Registry, out: Output) -> dict[str, bytes]:
     """The pages of examples, by file name; prints which boards have none, and why."""
     from harness.board.standings import boards_of
+    from harness.campaign.current import current
     from harness.explain.examples_page import pages
 
-    files, notes = pages(boards_of(store.frame(), registry.methods), registry, config, store.artifact)
+    boards = boards_of(store.runs(), registry.methods, current(config, registry))
+    files, notes = pages(boards, registry, config, store.artifact)
     out.note(*notes)
     return files
 
@@ -148,15 +153,18 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
     from harness.board import comparison
     from harness.board.evidence import hits
     from harness.board.standings import boards_of
+    from harness.campaign.current import current
     from harness.cli.board_page import compare_json, compare_page
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
 
     config, registry, out = flags.open()
     store = open_store(default_uri(config))
-    frame = store.frame()
+    runs = store.runs()
     load = partial(hits, store)
-    comparisons = comparison.comparisons(frame, boards_of(frame, registry.methods), names, load)
+    comparisons = comparison.comparisons(
+        runs, boards_of(runs, registry.methods, current(config, registry)), names, load
+    )
     out.answer(compare_json(comparisons), *compare_page(comparisons))
     return 0
 

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.flags import CONFIG, CONFIRMING, FAILURES, MACHINE, OUTPUT, RETRY, SEARCHING, SELECTION, Flags, takes
+from harness.cli.flags import (
+    CONFIG,
+    CONFIRMING,
+    DATA,
+    FAILURES,
+    MACHINE,
+    OUTPUT,
+    RETRY,
+    SEARCHING,
+    SELECTION,
+    Flags,
+    takes,
+)
 from harness.errors import StoreError, TrialError, UsageError, unknown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from harness.board.publishing import Published
     from harness.campaign.plan import Plan
     from harness.cli.output import Output
     from harness.config.project import Config
@@ -21,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@takes(SELECTION, MACHINE, FAILURES, CONFIG, OUTPUT)
+@takes(SELECTION, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 @click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
@@ -36,15 +50,12 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
 
 def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:
     """Run the trials that a plan has left, publish its boards, print how it ended; the exit code."""
-    from harness.board import publishing
     from harness.campaign.driver import choose_executor, execute
     from harness.campaign.last_command import remember
-    from harness.cli import board_page, campaign_page
-    from harness.tracking.result_store import ResultStore
+    from harness.cli import campaign_page
     from harness.tracking.tracker import Tracker
 
-    here = here or not plan.todo
-    executor = choose_executor(config, here)
+    executor = choose_executor(config, here or not plan.todo)
     place = executor.description
     if dry_run:
         out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
@@ -55,26 +66,49 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
         out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
         return TrialError.exit_code if plan.failed else 0
     remember(config.results, plan.name, click.get_current_context().obj)
-    out.note(campaign_page.plan_line(plan, place))
+    out.note(campaign_page.plan_line(plan, place), *data_warnings(plan, config))
     tracker = Tracker(plan.uri)
     with out.view() as view:
         outcome = execute(plan, executor, tracker, view, config.failures)
     if outcome.store_error:
         raise StoreError(outcome.store_error)
-    published = publishing.publish(ResultStore(plan.uri), registry, config.reports, boards_in(plan))
-    out.note(*board_page.tables(published.boards))
+    published = publish(plan, config, registry, out)
     out.answer(campaign_page.run_json(plan, published.files), *campaign_page.run_page(plan, outcome, published))
     return outcome.exit_code
 
 
+def data_warnings(plan: Plan, config: Config) -> Iterator[str]:
+    """A line for each dataset to be run whose numbers may mean less than they seem."""
+    from harness.preparation.validation import warnings_of
+
+    for card in {trial.spec.dataset: trial.assignment.dataset_card for trial in plan.todo}.values():
+        if texts := warnings_of(card, config.data, config.cache):
+            yield f"{card.name}: doubtful data: {' · '.join(texts)} (harness validate --dataset {card.name})"
+
+
+def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Published:
+    """Write the boards of a plan's trials and print their tables."""
+    from harness.board import publishing
+    from harness.campaign.current import current
+    from harness.cli import board_page
+    from harness.tracking.result_store import ResultStore
+
+    published = publishing.publish(
+        ResultStore(plan.uri), registry, current(config, registry), config.reports, boards_in(plan)
+    )
+    out.note(*board_page.tables(published.boards))
+    return published
+
+
 @click.command()
-@takes(SEARCHING, MACHINE, FAILURES, CONFIG, OUTPUT)
+@takes(SEARCHING, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be searched; run nothing.")
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; the test split is not used."""
     from harness.campaign.driver import CampaignOutcome, choose_executor, only_driver, run_all
     from harness.campaign.last_command import remember
+    from harness.campaign.plan import PlanInputs
     from harness.cli import search_page
     from harness.search.campaign import SearchTrials
     from harness.search.plan import check_startable, search_plans
@@ -83,26 +117,23 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     from harness.tracking.tracker import Tracker
 
     config, registry, out = flags.open()
-    plans = search_plans(config, registry, flags.selection)
+    inputs = PlanInputs(config, registry, flags.selection.limit)
+    plans = search_plans(config, registry, flags.selection, inputs)
     executor = choose_executor(config, here)
     if dry_run:
         data = search_page.plan_json(plans, config.search, executor.description)
         out.answer(data, *search_page.plan_page(plans, config.search, executor.description))
         return 0
-    check_startable(config, registry, plans)
+    check_startable(config.results, plans, inputs)
     with only_driver(config.results):
         work = SearchTrials(config, config.campaign.name, plans, flags.retry)
-        if work.idle:
-            reports = publish_searches(config, work.name)
-            out.answer(
-                search_page.search_json(work, reports), *search_page.search_page(work, CampaignOutcome(), reports)
-            )
-            return TrialError.exit_code if work.failed_before else 0
-        remember(config.results, work.name, click.get_current_context().obj)
-        out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {executor.description}")
-        tracker = Tracker(default_uri(config))
-        with out.view() as view:
-            outcome = run_all(work, executor, tracker, view, config.failures)
+        outcome = CampaignOutcome(failed_before=work.failed_before)
+        if not work.idle:
+            remember(config.results, work.name, click.get_current_context().obj)
+            out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {executor.description}")
+            tracker = Tracker(default_uri(config))
+            with out.view() as view:
+                outcome = run_all(work, executor, tracker, view, config.failures)
         reports = publish_searches(config, work.name)
         out.answer(search_page.search_json(work, reports), *search_page.search_page(work, outcome, reports))
     if outcome.store_error:
@@ -111,7 +142,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
 
 
 @click.command()
-@takes(CONFIRMING, MACHINE, FAILURES, CONFIG, OUTPUT)
+@takes(CONFIRMING, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
 @click.argument("campaign")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")

@@ -17,7 +17,7 @@ from harness.config.cards import DatasetCard
 from harness.data.region_store import WrittenStore
 from harness.preparation.card import CardRequest, MeasuredCard
 from harness.preparation.download import Item
-from harness.preparation.findings import Finding, Report, Severity
+from harness.preparation.findings import EXAMPLES, Finding, Report, Severity
 
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 SHORT = 12  # digits of a fingerprint that people read
@@ -115,11 +115,19 @@ def card_page(request: CardRequest, measured: MeasuredCard) -> list[str]:
 def convert_page(store: WrittenStore) -> Iterator[str]:
     yield from store_page(store, "made of the same files")
     if store.skipped:
-        yield f"{store.skipped:,} images stood in the sources once more, alike, and were left out"
+        yield f"{store.skipped:,} images stood in the sources once more, alike or cut, and were left out"
+    if store.left_out:
+        some = ", ".join(ascii(path.name)[1:-1] for path in store.left_out[:EXAMPLES])
+        yield f"left out, as they are no arrays of regions: {len(store.left_out):,} files or folders, {some} first"
 
 
 def convert_json(store: WrittenStore) -> dict[str, Any]:
-    return {**store_json(store, "boxes", "sizes"), "skipped": store.skipped, "seconds": round(store.seconds, 3)}
+    return {
+        **store_json(store, "boxes", "sizes"),
+        "skipped": store.skipped,
+        "left_out": len(store.left_out),
+        "seconds": round(store.seconds, 3),
+    }
 
 
 def extract_page(store: WrittenStore) -> Iterator[str]:

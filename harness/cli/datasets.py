@@ -34,7 +34,7 @@ def data() -> None:
 def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
     """Download what a dataset's card allows, after asking; what is there is not loaded again."""
     from harness.cli.dataset_page import fetch_json, fetch_page
-    from harness.interruption import sigterm_raises
+    from harness.interruption import signals_raise
     from harness.preparation import download
 
     config, registry, out = flags.open()
@@ -46,7 +46,7 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
         download.check_room(config.data / card.folder, left)
         agree(f"Load {left / 1e6:,.1f} MB into {config.data / card.folder}?", yes)
     for item in missing:
-        with sigterm_raises(), bar(item.download.file, item.download.bytes, 0, shown=not flags.quiet) as tell:
+        with signals_raise(), bar(item.download.file, item.download.bytes, 0, visible=not flags.quiet) as tell:
             download.fetch(item, tell, keep)
     place = f"all files of {name} that its card can download are in {config.data / card.folder}"
     out.answer(fetch_json(card, items, missing), f"{place}; next: harness run --datasets {name}")
@@ -67,11 +67,11 @@ def convert(
     SOURCE: bottom-up-attention TSV files, parts of one release in their order, or folders of IMAGE_ID.npy or .npz.
     """
     from harness.cli.dataset_page import convert_json, convert_page
-    from harness.interruption import sigterm_raises
+    from harness.interruption import signals_raise
     from harness.preparation import convert
 
-    out, watch = flags.out(), partial(bar, "converting", shown=not (flags.quiet or flags.as_json))
-    with sigterm_raises():
+    out, watch = flags.out(), partial(bar, "converting", visible=not (flags.quiet or flags.as_json))
+    with signals_raise():
         store = convert.convert(sources, folder, dtype, force, watch)
     out.answer(convert_json(store), *convert_page(store))
     return 0
@@ -107,14 +107,14 @@ def extract(
     """
     from harness.cli.dataset_page import extract_json, extract_page
     from harness.data.pictures import find_pictures
-    from harness.interruption import sigterm_raises
+    from harness.interruption import signals_raise
     from harness.preparation import extract, vision_models
     from harness.trial.device import choose_device
 
-    out, watch = flags.out(), partial(counter, shown=not (flags.quiet or flags.as_json))
+    out, watch = flags.out(), partial(counter, visible=not (flags.quiet or flags.as_json))
     pictures = find_pictures(images)
     out.note(*[f"left out of {images}, as they are no pictures: {pictures.others:,} files"] * bool(pictures.others))
-    with sigterm_raises():
+    with signals_raise():
         extractor = vision_models.load(vision_models.ModelChoice(**settings), choose_device(flags.device or "auto"))
         store = extract.extract(pictures.files, extractor, folder, dtype, batch_size, force, watch)
     out.answer(extract_json(store), *extract_page(store))
@@ -131,34 +131,34 @@ def agree(question: str, yes: bool) -> None:
         raise UsageError("nothing was loaded")
 
 
-def progress_bar(shown: bool, *columns: ProgressColumn, **options: Any) -> Progress:
+def progress_bar(visible: bool, *columns: ProgressColumn, **options: Any) -> Progress:
     """A bar on stderr, hidden where that is no terminal; without columns those that rich has by default."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not (shown and console.is_terminal), **options)
+    return Progress(*columns, console=console, disable=not (visible and console.is_terminal), **options)
 
 
 @contextmanager
-def bar(what: str, total: int, done: int, shown: bool) -> Iterator[Callable[[int], None]]:
+def bar(what: str, total: int, done: int, visible: bool) -> Iterator[Callable[[int], None]]:
     """A bar of bytes with their rate; call what it yields with the bytes that are done."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     numbers = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with progress_bar(shown, TextColumn("{task.description}"), BarColumn(), *numbers) as progress:
+    with progress_bar(visible, TextColumn("{task.description}"), BarColumn(), *numbers) as progress:
         task = progress.add_task(what, total=total, completed=done)
         yield lambda done: progress.update(task, completed=done)
 
 
 @contextmanager
-def counter(total: int, done: int, shown: bool) -> Iterator[Callable[[int], None]]:
+def counter(total: int, done: int, visible: bool) -> Iterator[Callable[[int], None]]:
     """A bar of pictures with their rate; call what it yields with the pictures that are done."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     began = time.monotonic()
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    with progress_bar(shown, *columns, speed_estimate_period=SLOW) as progress:
+    with progress_bar(visible, *columns, speed_estimate_period=SLOW) as progress:
         task = progress.add_task("", total=total, completed=done, rate="")
 
         def tell(now: int) -> None:
@@ -169,9 +169,9 @@ def counter(total: int, done: int, shown: bool) -> Iterator[Callable[[int], None
 
 
 @contextmanager
-def passing_bar(what: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+def passing_bar(what: str, total: int, visible: bool) -> Iterator[Callable[[int], None]]:
     """A bar that is gone afterwards; call what it yields with the steps done since."""
-    with progress_bar(shown, transient=True) as progress:
+    with progress_bar(visible, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda steps: progress.advance(task, steps)
 
@@ -239,7 +239,7 @@ def validate(flags: Flags) -> int:
     config, registry, out = flags.open()
     names = registry.select_datasets(flags.datasets or config.campaign.datasets)
     check_writable(config.results)
-    steps = partial(passing_bar, shown=not flags.quiet)
+    steps = partial(passing_bar, visible=not flags.quiet)
     reports = [Validation(registry.datasets[name], config.data, config.cache, steps).run() for name in names]
     out.answer(dataset_page.validation_json(reports), *dataset_page.validation_page(reports))
     return 0 if all(report.is_sound for report in reports) else DataError.exit_code

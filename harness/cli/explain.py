@@ -46,8 +46,8 @@ def explain(
     if file.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {file}: write an {' or a '.join(SUFFIXES)} file")
     config, registry, out = flags.open()
-    chosen = dataset or registry.select_datasets(config.campaign.datasets)[0]
-    choice = TrialChoice(method, chosen, flags.protocol, seed, key)
+    name = dataset or registry.select_datasets(config.campaign.datasets)[0]
+    choice = TrialChoice(method, name, flags.protocol, seed, key)
     explained = explaining.explanation(config, registry, choice, explaining.Pair(image, caption, split))
     draw(explained, file)
     out.note(*explaining.notes(explained))

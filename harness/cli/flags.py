@@ -55,6 +55,7 @@ class Flags:
     max_failures: int | None = None
     fail_fast: bool = False
     trial_seconds: float | None = None
+    verify_data: bool = False
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
@@ -66,11 +67,14 @@ class Flags:
     def open(self) -> tuple[Config, Registry, Output]:
         from harness.config.project import load
         from harness.config.registry import discover
+        from harness.data.cache import forget_facts
 
         values = {key: getattr(self, name) for key, name in OVERRIDES.items()}
         overrides = [f"{key}={value}" for key, value in values.items() if value is not None]
         overrides += ["failures.max_failures=1"] * self.fail_fast
         config = load(self.config_file, [*self.overrides, *overrides])
+        if self.verify_data:
+            forget_facts(config.cache)
         return config, discover(config, self.plugins), self.out()
 
     def out(self) -> Output:
@@ -190,6 +194,11 @@ FAILURES: tuple[Option, ...] = (
     click.option("--fail-fast", is_flag=True, help="Stop at the first failed trial."),
     click.option("--max-failures", type=click.IntRange(min=0), metavar="N", help="Stop after N failed trials."),
     click.option("--trial-seconds", type=NUMBER, metavar="S", help="The longest that an attempt may take."),
+)
+DATA: tuple[Option, ...] = (
+    click.option(
+        "--verify-data", is_flag=True, help="Hash every file of the datasets again, whatever their sizes and times say."
+    ),
 )
 OUTPUT: tuple[Option, ...] = (
     click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout; everything else on stderr."),

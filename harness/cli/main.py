@@ -11,40 +11,40 @@ from collections.abc import Sequence
 import click
 
 from harness import __version__
-from harness.cli import boards, campaigns, datasets, explain
+from harness.cli import boards, campaigns, datasets, explain, guardian
 from harness.cli.flags import CONFIG, OUTPUT, Flags, takes
 from harness.errors import HarnessError, UsageError, unknown
-from harness.interruption import TERMINATED
+from harness.interruption import Interruption, signals_raise
 
-INTERRUPTED = 130
-SAVED = "interrupted: state saved; the same command continues"
 KINDS = ("methods", "datasets", "protocols")
 SCHEMAS = ("method", "dataset", "harness.toml")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and leave with its exit code; errors meant for people are printed on stderr."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and guardian.is_needed(words):
+        guardian.divide()
+    with signals_raise(to_the_end=argv is None) as interruption:
+        code = run_command(words, interruption)
+        guardian.report(code)
+        sys.exit(code)
+
+
+def run_command(words: list[str], interruption: Interruption) -> int:
+    """Run a command; the exit code, after what is wrong was said."""
     try:
-        words = list(sys.argv[1:] if argv is None else argv)
         code = cli(words, prog_name="harness", standalone_mode=False, obj=words)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
     except click.ClickException as error:
-        code = complain(f"error: {error.format_message()}", error.exit_code)
+        code = guardian.complain(f"error: {error.format_message()}", error.exit_code)
     except HarnessError as error:
-        code = complain(f"error: {error}", error.exit_code)
+        code = guardian.complain(f"error: {error}", error.exit_code)
     except click.Abort:  # click's name for Ctrl-C
-        code = complain(SAVED, INTERRUPTED)
-    except SystemExit as end:
-        code = complain(SAVED, TERMINATED) if end.code == TERMINATED else end.code
-    sys.exit(code)
-
-
-def complain(message: str, code: int) -> int:
-    """Print on stderr why the command ends; the exit code."""
-    click.echo(f"harness: {message}", err=True)
-    return code
+        code = guardian.complain(guardian.SAVED, interruption.exit_code)
+    return int(code or 0)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -69,7 +69,7 @@ def cli() -> None:
     harness data fetch       download what a dataset's card allows, after asking; also convert and extract
 
     Exit codes: 0 all well, 2 usage or environment, 3 data, 4 some trials failed, 5 reports out of date,
-    6 store unreachable, 130 and 143 interrupted.
+    6 store unreachable, 129, 130 and 143 interrupted.
     """
 
 

@@ -24,7 +24,8 @@ from harness.config.sections import (
     Training,
 )
 from harness.config.toml import parse_override, read_toml, validate
-from harness.errors import ConfigError
+from harness.errors import ConfigError, DataError
+from harness.files import has_file
 
 FILE = "harness.toml"
 DEFAULTS = Path(__file__).with_name("defaults.toml")
@@ -64,7 +65,10 @@ class Config(Section):
         return self.model_copy(update={"training": training, "settings": merged(self.settings, own.settings)})
 
     def path(self, place: Path) -> Path:
-        return (self.root / place.expanduser()).resolve()
+        try:
+            return (self.root / place.expanduser()).resolve()
+        except RuntimeError as error:  # of an unknown user, or a circle of links
+            raise ConfigError(f"the path {place} leads nowhere ({error}); correct it") from error
 
     @property
     def data(self) -> Path:
@@ -98,8 +102,8 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """
     path = file or find(Path.cwd())
     table = merged(read_toml(DEFAULTS), read_toml(path) if path else {})
-    if "HARNESS_DATA" in os.environ:
-        put(table, "paths.data", os.environ["HARNESS_DATA"])
+    if data := os.environ.get("HARNESS_DATA", "").strip():  # files of settings leave line feeds and blanks behind
+        put(table, "paths.data", data)
     for override in overrides:
         put_everywhere(table, *parse_override(override))
     table["root"] = path.parent if path else Path.cwd()
@@ -112,7 +116,10 @@ def built_in() -> Config:
 
 
 def find(folder: Path) -> Path | None:
-    return next((place / FILE for place in (folder, *folder.parents) if (place / FILE).is_file()), None)
+    try:
+        return next((place / FILE for place in (folder, *folder.parents) if has_file(place / FILE)), None)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
 
 
 def put(table: dict[str, Any], dotted: str, value: Any) -> None:

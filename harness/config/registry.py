@@ -13,6 +13,7 @@ from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.project import Config
 from harness.config.sections import Scalar, Training
 from harness.config.sources import load_module, module_file, source_file
+from harness.config.toml import override_value
 from harness.errors import ConfigError, UsageError, unknown
 
 if TYPE_CHECKING:
@@ -80,6 +81,14 @@ def load_class(card: MethodCard) -> type[Method]:
     return method
 
 
+def choices(settings: Mapping[str, Scalar], training: Training) -> dict[str, str]:
+    """`settings.NAME` and `training.NAME`, with their values as `-s` takes them."""
+    return {
+        **{f"settings.{name}": override_value(value) for name, value in settings.items()},
+        **{f"training.{name}": override_value(value) for name, value in training.model_dump().items()},
+    }
+
+
 def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
     """The card's defaults, overlaid by the matching globs of [settings], then by the method's own table there.
 
@@ -129,13 +138,13 @@ def _card(kind: str, name: str, cards: Mapping[str, Card]) -> Card:
 
 
 def _select(kind: str, patterns: Sequence[str], known: Mapping[str, object]) -> tuple[str, ...]:
-    chosen: dict[str, None] = {}
+    names: dict[str, None] = {}
     for pattern in patterns:
         matches = fnmatch.filter(known, pattern)
         if not matches:
             raise UsageError(unknown(kind, pattern, known))
-        chosen.update(dict.fromkeys(matches))
-    return tuple(chosen)
+        names.update(dict.fromkeys(matches))
+    return tuple(names)
 
 
 def _like_default(card: MethodCard, where: str, key: str, value: Scalar) -> Scalar:

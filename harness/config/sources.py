@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import harness
 from harness.config.cards import MethodCard
 from harness.errors import ConfigError
+
+PACKAGE = Path(harness.__file__).parent  # of this name: modules of two packages may be mixed
 
 
 def module_of(card: MethodCard) -> str:
@@ -53,6 +56,15 @@ def source_hash(card: MethodCard) -> str:
     for path in source_files(card):
         digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
         digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def package_hash() -> str:
+    """Hex sha256 of the source of the package harness, wherever it lies."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py"), key=lambda path: path.relative_to(PACKAGE).as_posix()):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0")
+        digest.update(path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
     return digest.hexdigest()
 
 

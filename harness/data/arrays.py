@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import DataError, Location
-from harness.files import lfs_hint, unreadable
+from harness.files import check_regular, lfs_hint, unreadable
 
 CHUNK = 1 << 24  # bytes read at a time when a file is checked
 BROKEN = (ValueError, KeyError, SyntaxError, TokenError)  # a header is Python's words for a dict
-HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,  # differs in the encoding of names of fields, which no plain array has
+}
+LARGEST = 1e15  # of a number: the squared length of a region stays a float32
 
 
 class Header(NamedTuple):
@@ -32,7 +37,8 @@ class Header(NamedTuple):
 
 def open_array(path: Path, axes: tuple[str, ...]) -> NDArray[Any]:
     """An .npy file of floats with these axes, memory-mapped; DataError where it is another thing or cut short."""
-    header, size = read_header(path), path.stat().st_size
+    header = read_header(path)
+    size = path.stat().st_size
     if problem := _problem(header, size, axes):
         raise DataError(problem, Location(path))
     return np.memmap(path, dtype=header.dtype, mode="r", offset=header.start, shape=header.shape)
@@ -47,6 +53,8 @@ def _problem(header: Header, size: int, axes: tuple[str, ...]) -> str:
         return f"holds {held}; floats of shape ({', '.join(axes)}) are needed"
     if header.fortran:
         return "in Fortran order, an image's numbers far apart; save numpy.ascontiguousarray of it"
+    if min(header.shape, default=0) < 0:
+        return f"its header says the shape {header.shape}, which no array has; get it again"
     if header.size != size:
         bytes_ = f"{header.size:,} bytes, but it has {size:,}"
         return f"its header promises {held}, {bytes_}; it was cut short or damaged: get it again"
@@ -63,6 +71,7 @@ def parse_header(file: BinaryIO) -> Header:
 
 def read_header(path: Path) -> Header:
     """The header of an .npy file; DataError where it has none."""
+    check_regular(path)
     try:
         with path.open("rb") as file:
             return parse_header(file)
@@ -73,13 +82,17 @@ def read_header(path: Path) -> Header:
         raise DataError(f"no .npy file of numbers ({error}); {hint}", Location(path)) from error
 
 
-def check_finite(path: Path, array: NDArray[Any]) -> str:
-    """DataError with the first row that holds NaN or inf; read in pieces."""
+def check_range(path: Path, array: NDArray[Any]) -> str:
+    """DataError with the first row that holds NaN, inf or a number whose square float32 cannot hold; read in pieces."""
     each = max(1, CHUNK // max(1, array[:1].nbytes))
     for start in range(0, len(array), each):
         piece = array[start : start + each]
-        finite = np.isfinite(piece).reshape(len(piece), -1).all(axis=1)
-        if not finite.all():
-            row = start + int(finite.argmin())
-            raise DataError("holds NaN or inf; extract or get it again", Location(path, f"row {row}"))
+        rows = piece.reshape(len(piece), -1)
+        largest = np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64)  # NaN where there is one
+        usable = largest <= LARGEST
+        if not usable.all():
+            row = int(usable.argmin())
+            large = f"a number of size {largest[row]:.1e}, whose square overflows"
+            what = large if np.isfinite(largest[row]) else "NaN or inf"
+            raise DataError(f"holds {what}; extract or get it again", Location(path, f"row {start + row}"))
     return "yes"

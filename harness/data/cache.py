@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.data.content import Place
 from harness.errors import DataError, Location, StoreError
-from harness.files import sha256, unreadable, write_atomic
+from harness.files import has_file, has_folder, sha256, unreadable, write_atomic
 
 MEMORY = "fingerprints.json"
 
@@ -43,7 +43,7 @@ def broken_link(path: Path) -> str:
 def present(folder: Path, name: str) -> bool:
     """Whether a file is there, or a folder where the name ends with a slash."""
     path = folder / name
-    return path.is_dir() if name.endswith("/") else path.is_file()
+    return has_folder(path) if name.endswith("/") else has_file(path)
 
 
 def checked_sha256(place: Place, name: str) -> str:
@@ -64,8 +64,7 @@ def folder_sha256(cache: Path, folder: Path) -> str:
     """Hex sha256 over names and contents of a folder's own files, those of subfolders left out; remembered."""
     try:
         with os.scandir(folder) as entries:
-            stats = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
-        listing = sorted((name, status.st_size, status.st_mtime_ns) for name, status in stats)
+            listing = sorted((entry.name, *marks(entry.stat())) for entry in entries if entry.is_file())
         state = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
         names = [name for name, *_ in listing]
         return _fact(cache, f"sha256 {folder.resolve()} {state}", lambda: _sha256_of_all(folder, names))
@@ -81,10 +80,26 @@ def _sha256_of_all(folder: Path, names: list[str]) -> str:
 
 
 def file_fact(cache: Path, path: Path, what: str, work_out: Callable[[Path], str]) -> str:
-    """A fact about a file; worked out again only when the file's size or time of change is another."""
-    status = path.stat()
-    key = f"{what} {path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    """A fact about a file; worked out again only when the file's marks are others."""
+    try:
+        key = " ".join([what, str(path.resolve()), *map(str, marks(path.stat()))])
+    except OSError as error:
+        raise unreadable(path, error) from error
     return _fact(cache, key, lambda: work_out(path))
+
+
+def marks(status: os.stat_result) -> tuple[int, int, int]:
+    """Size and times of a file: `cp -p` and `rsync -t` can restore the time of its content, not that of its change."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def forget_facts(cache: Path, folder: Path | None = None) -> None:
+    """Forget what is known of files, all or those below a folder, so that they are read again when next asked for."""
+    facts = _facts(cache)
+    below = f" {folder.resolve()}{os.sep}" if folder else ""
+    kept = {key: fact for key, fact in facts.items() if below not in key}
+    if len(kept) < len(facts):
+        save(cache / MEMORY, json.dumps(kept, indent=0, sort_keys=True))
 
 
 def _fact(cache: Path, key: str, work_out: Callable[[], str]) -> str:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.config.cards import DatasetCard
 from harness.config.sections import Scalar
 from harness.data.regions import Ints, Regions
-from harness.errors import ConfigError, Location
+from harness.errors import ConfigError, DataError, Location
 
 if TYPE_CHECKING:
     from PIL import Image
 
 SHOWN = 60  # characters of a caption in a message
+DIGITS = 19  # of a whole number, and fewer
+WHOLE = re.compile(r"-?[0-9]{1,18}(?:\.0+)?")
 Kind = Literal["image", "caption"]
 
 
@@ -34,6 +38,7 @@ class Content:
     pairs: Ints  # (P, 2) rows (image, caption)
     image_ids: tuple[str, ...]
     boxes: Regions | None = None  # of every region x, y, width, height in pixels, in the order of its image's regions
+    sizes: NDArray[Any] | None = None  # (N, 2) width and height of the images in pixels, where they are known
     location: Callable[[Kind, int], Location] = by_number  # of an image or a caption, by its number
 
     def first(self, images: int) -> Content:
@@ -46,6 +51,7 @@ class Content:
             pairs=np.stack([pairs[:, 0], column], axis=1),
             image_ids=self.image_ids[:images],
             boxes=self.boxes.first(images) if self.boxes else None,
+            sizes=None if self.sizes is None else self.sizes[:images],
             location=lambda kind, index: self.location(kind, int(rows[index]) if kind == "caption" else index),
         )
 
@@ -89,7 +95,7 @@ def option(place: Place, name: str, default: Scalar | None = None) -> str:
 def whole(place: Place, name: str, default: int | None = None) -> int:
     """A whole number among the options of the card; ConfigError where it is none."""
     text = option(place, name, default)
-    if not text.isdigit():
+    if not (text.isdecimal() and len(text) < DIGITS):
         raise ConfigError(f"{place.card.path}: 'options.{name}' is {text!r}; a whole number is needed")
     return int(text)
 
@@ -108,6 +114,20 @@ def pairs_of(counts: list[int]) -> Ints:
     return np.stack([image, np.arange(len(image))], axis=1).astype(np.int64)
 
 
+def whole_id(value: object) -> int | None:
+    """The whole number that an id is, also where pandas wrote it as 12.0 or "12"; None where it is another thing."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, str) and WHOLE.fullmatch(value):
+        return int(value.partition(".")[0])
+    return value if type(value) is int else None  # true and false are none
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: JSON and names of files can hold halves of characters."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def first_twice(ids: Sequence[str]) -> int | None:
     """The place of the first id that stands in a list for the second time, or None."""
     seen: set[str] = set()
@@ -116,3 +136,14 @@ def first_twice(ids: Sequence[str]) -> int | None:
             return place
         seen.add(one)
     return None
+
+
+def check_one_split(images: Iterable[tuple[str | int, Location]]) -> None:
+    """DataError where an image id stands twice, in one split or in two; every id comes with where it stands."""
+    first: dict[str | int, Location] = {}
+    for image, location in images:
+        if image in first:
+            other = first[image]
+            place = other.entry if other.file == location.file else other
+            raise DataError(f"image {image!r} stands in {place} already; an image belongs to one split, once", location)
+        first[image] = location

@@ -17,12 +17,12 @@ from harness.data import tokens as tokenizer
 from harness.data.cache import checked_sha256, require, save
 from harness.data.content import Content, Place, Reader
 from harness.data.galleries import read_galleries
-from harness.data.split import Split, check_split
+from harness.data.split import Split, check_split, too_few
 from harness.data.text_encoder import PretrainedTokenizer, encoder_files, how_to_get, tokenizers_version
 from harness.data.tokens import Tokenizer, Tokens, Vocabulary
 from harness.data.word_vectors import WordVectors, read_vectors
 from harness.errors import DataError, Location, unknown
-from harness.files import load_arrays, npz
+from harness.files import has_file, has_folder, load_arrays, npz
 
 # Keys of [text] that many trials are older than: where they are empty, they change no key.
 LATER = ("vectors", "encoder")
@@ -41,6 +41,15 @@ class Dataset:
         self._whole: dict[str, Content] = {}
         self._splits: dict[str, Split] = {}
         self._vocabulary: Tokenizer | None = None
+
+    def check_unchanged(self) -> None:
+        """DataError where the files are no longer those of the fingerprint: what was read may be of either."""
+        if fingerprint_of(self._place, self._root, type(self._reader)) != self.fingerprint:
+            raise DataError(
+                f"files of {self.card.name} changed while the trial ran, so its numbers are of no one version of them; "
+                "run the command again: changed data are another trial, and with --retry data this one is run again",
+                Location(self._place.folder),
+            )
 
     @property
     def vocabulary(self) -> Tokenizer:
@@ -73,6 +82,8 @@ class Dataset:
             if self.limit is not None and self.limit < len(content.images):
                 content, captions = content.first(self.limit), content.pairs[content.pairs[:, 0] < self.limit, 1]
                 tokens = tokens.take(np.unique(captions))
+                for problem in too_few(name, content):
+                    raise DataError(f"{self.card.name} {name}, --limit {self.limit}: {problem.message}")
             self._splits[name] = Split(**vars(content), name=name, tokens=tokens, galleries=galleries)
         return self._splits[name]
 
@@ -149,12 +160,12 @@ def _text_files(place: Place, root: Path) -> dict[str, str]:
     vectors, encoder = place.card.text.vectors, place.card.text.encoder
     if vectors:
         home = _home(place, root, vectors)
-        if not (home.folder / vectors).is_file():
+        if not has_file(home.folder / vectors):
             raise _absent(place, root, "vectors", "get them, GloVe's from https://nlp.stanford.edu/projects/glove/")
         return {vectors: checked_sha256(home, vectors)}
     if encoder:
         home = _home(place, root, encoder)
-        if not (home.folder / encoder).is_dir():
+        if not has_folder(home.folder / encoder):
             raise _absent(place, root, "encoder", how_to_get(root / encoder))
         names = [f"{encoder}/{name}" for name in encoder_files(home.folder / encoder)]
         return {name: checked_sha256(home, name) for name in names}

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.config.cards import ProtocolCard
-from harness.data.content import Place, first_twice
+from harness.data.content import Place, first_twice, whole_id
 from harness.data.regions import Ints
 from harness.errors import DataError, Location
 from harness.files import read_json, sha256
@@ -52,10 +52,12 @@ def read_gallery(path: Path, expected: str) -> list[str]:
 def ids_of(path: Path, values: object) -> list[str]:
     if not isinstance(values, list) or not values:
         raise DataError(f"a JSON list of image ids is expected, found {values!r:.60}; correct it", Location(path))
-    for entry, image in enumerate(values):
-        if isinstance(image, bool) or not isinstance(image, int | str):
-            raise DataError(f"{image!r:.60} is no image id; correct it", Location(path, f"entry {entry}"))
-    ids = list(map(str, values))
+    ids = []
+    for entry, value in enumerate(values):
+        image = value if isinstance(value, str) else whole_id(value)
+        if image is None:
+            raise DataError(f"{value!r:.60} is no image id; correct it", Location(path, f"entry {entry}"))
+        ids.append(str(image))
     second = first_twice(ids)
     if second is not None:
         message = f"image {ids[second]!r} stands in entry {ids.index(ids[second])} too; take one of the two out"

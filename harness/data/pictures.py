@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from harness.errors import DataError, Location
-from harness.files import unreadable
+from harness.files import check_regular, has_folder, unreadable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+MOST_PIXELS = 80_000_000  # below that of which Pillow warns
 FORMATS = ("JPEG", "PNG", "WEBP")
 
 
@@ -23,7 +24,7 @@ class PictureFiles(NamedTuple):
 
 def find_pictures(folder: Path) -> PictureFiles:
     """The pictures below a folder but hidden ones, by file name without suffix; DataError where an id stands twice."""
-    if not folder.is_dir():
+    if not has_folder(folder):
         raise DataError("no folder; name the one that holds the pictures", Location(folder))
     paths = _files(folder)
     pictures = [path for path in paths if path.suffix.lower() in SUFFIXES]
@@ -65,11 +66,20 @@ def _checked(path: Path) -> str:
 
 def read_picture(file: Path) -> Image.Image:
     """A JPEG, PNG or WebP file in RGB, turned as its EXIF says, transparency white; DataError where it is none."""
+    check_regular(file)
     try:
         with Image.open(file, formats=FORMATS) as picture:
+            check_pixels(file, picture.size)
             return as_rgb(ImageOps.exif_transpose(picture))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"no readable picture ({error}); get it again or take it out", Location(file)) from error
+
+
+def check_pixels(file: Path, size: tuple[int, int]) -> None:
+    """DataError for a picture that would take gigabytes: a few kilobytes can hold one."""
+    if size[0] * size[1] > MOST_PIXELS:
+        message = f"{size[0]:,} x {size[1]:,} pixels, more than {MOST_PIXELS / 1e6:.0f} million"
+        raise DataError(f"{message}; scale it down, or take it out", Location(file))
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:

@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.data.arrays import check_finite, open_array, read_header
+from harness.data.arrays import check_range, open_array, read_header
 from harness.data.cache import file_fact
 from harness.data.content import first_twice
 from harness.data.regions import Ints, PaddedArray, Ragged, Regions
 from harness.errors import DataError, Location
-from harness.files import lfs_hint, read_lines
+from harness.files import has_file, lfs_hint, read_bytes, read_lines
 
 STORE_FILES = ("regions.npy", "offsets.npy", "ids.txt", "boxes.npy", "sizes.npy", "store.json")
 REGIONS, OFFSETS, IDS, BOXES, SIZES, FACTS = STORE_FILES
@@ -69,7 +69,8 @@ class WrittenStore(NamedTuple):
     facts: StoreFacts
     before: int  # images that were there already
     seconds: float
-    skipped: int = 0  # images that stood in the sources once more, alike
+    skipped: int = 0  # images that stood in the sources once more
+    left_out: tuple[Path, ...] = ()  # of folders: what is no array of regions
 
     @property
     def bytes(self) -> int:
@@ -88,7 +89,7 @@ def open_store(folder: Path, cache: Path) -> RegionStore:
     rows = _array(folder / REGIONS, (facts.regions, facts.width), facts.dtype)
     offsets = read_offsets(folder / OFFSETS, facts)
     ids = read_ids(folder / IDS, facts)
-    file_fact(cache, folder / REGIONS, "finite", partial(check_finite, array=rows))
+    file_fact(cache, folder / REGIONS, "in range", partial(check_range, array=rows))
     boxes = _array(folder / BOXES, (facts.regions, 4), "float32") if facts.boxes else None
     return RegionStore(
         facts,
@@ -102,12 +103,12 @@ def open_store(folder: Path, cache: Path) -> RegionStore:
 def read_facts(folder: Path) -> StoreFacts:
     """store.json; DataError where it is absent or not of this version."""
     path = folder / FACTS
-    if not path.is_file():
+    if not has_file(path):
         unfinished = "it was not finished: give the command that makes it again, it goes on where it stopped"
-        why = unfinished if (folder / JOURNAL).is_file() else f"no {FACTS} in it; {AGAIN}"
+        why = unfinished if has_file(folder / JOURNAL) else f"no {FACTS} in it; {AGAIN}"
         raise DataError(f"no region store: {why}", Location(folder))
     try:
-        return StoreFacts.model_validate_json(path.read_bytes())
+        return StoreFacts.model_validate_json(read_bytes(path))
     except ValidationError as error:
         first = error.errors()[0]
         hint = lfs_hint(path) or AGAIN
@@ -165,5 +166,5 @@ def _whole_numbers(path: Path, shape: tuple[int, ...], dtype: str) -> Ints:
 
 
 def _present(path: Path) -> None:
-    if not path.is_file():
+    if not has_file(path):
         raise DataError(f"missing, and {FACTS} promises it; {AGAIN}", Location(path))

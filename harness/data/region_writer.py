@@ -19,6 +19,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from harness.data.arrays import LARGEST
+from harness.data.content import is_unicode
 from harness.data.region_store import BOXES, FACTS, IDS, JOURNAL, OFFSETS, REGIONS, SIZES, STORE_FILES, StoreFacts
 from harness.data.regions import offsets
 from harness.errors import DataError, StoreError
@@ -150,12 +152,14 @@ class RegionWriter:
         where, last = f"image {image!r}", self._last
         if image in self.done:
             raise DataError(f"{where} stands twice; take one of the two out")
-        if not image.strip() == image.replace("\n", " ") or not image:
+        if not image.strip() == image.replace("\n", " ") or not image or not is_unicode(image):
             raise DataError(f"{where}: that id is no line of a text file; give it another")
         if regions.ndim != 2 or not regions.size:
             raise DataError(f"{where} has regions of shape {regions.shape}; (regions, width) is needed, one at least")
         if boxes is not None and (boxes.shape != (len(regions), 4) or not np.isfinite(boxes).all()):
             raise DataError(f"{where} has boxes of shape {boxes.shape}; ({len(regions)}, 4) finite numbers are needed")
+        if boxes is not None and (boxes[:, 2:] < 0).any():
+            raise DataError(f"{where} has boxes that end before they begin; x, y, width, height are needed")
         if last and last.width != regions.shape[1]:
             raise DataError(f"{where} has {regions.shape[1]} numbers a region, those before it have {last.width}")
         if last and ((BOXES in self._files) != (boxes is not None) or (last.size is None) != (size is None)):
@@ -165,6 +169,10 @@ class RegionWriter:
     def _as_stored(self, image: str, regions: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(regions, dtype=self.dtype)
+        if np.abs(regions).max() > LARGEST and np.isfinite(regions).all() and np.isfinite(rows).all():
+            raise DataError(
+                f"image {image!r} holds a number beyond {LARGEST:.0e}, whose square overflows; extract it again"
+            )
         if not np.isfinite(rows).all():
             beyond = f"a number beyond {self.dtype.name}; take float32"
             raise DataError(f"image {image!r} holds {beyond if np.isfinite(regions).all() else 'NaN or inf'}")

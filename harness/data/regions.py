@@ -127,8 +127,8 @@ def offsets(counts: Sequence[int] | NDArray[np.integer[Any]]) -> Ints:
 
 def padded_places(starts: Ints, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[Ints, Bools]:
     """For parts of a concatenation: the places they take, (B, longest), -1 behind each part's end, and the mask."""
-    chosen = np.asarray(indices, dtype=np.int64)
-    first, end = starts[:-1][chosen][:, None], starts[1:][chosen][:, None]
+    parts = np.asarray(indices, dtype=np.int64)
+    first, end = starts[:-1][parts][:, None], starts[1:][parts][:, None]
     places = first + np.arange((end - first).max(initial=0))
     mask = places < end
     return np.where(mask, places, -1), mask

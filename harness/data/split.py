@@ -14,6 +14,8 @@ from harness.data.regions import Ints
 from harness.data.tokens import Tokens
 from harness.errors import NOWHERE, DataError, Location
 
+TRAIN, LEAST = "train", 2  # pairs to train on
+
 
 @dataclass(frozen=True, kw_only=True)
 class Split(Content):
@@ -49,8 +51,18 @@ def mismatches(card: DatasetCard, name: str, content: Content) -> Iterator[Probl
         if not caption.strip():
             about = "an empty caption; write it or take it out of the files and the card"
             yield Problem("empty-caption", about, content.location("caption", number))
+    yield from too_few(name, content)
     yield from _unmatched(content)
     yield from _disorder(card, name, content)
+
+
+def too_few(name: str, content: Content) -> Iterator[Problem]:
+    """What a split to train on lacks: a negative comes from another pair than the positive."""
+    if name == TRAIN and len(content.pairs) < LEAST:
+        about = (
+            f"pairs to train on: {len(content.pairs)}, and {LEAST} are needed at least; take more images or captions"
+        )
+        yield Problem("too-few-pairs", about)
 
 
 def _sizes(card: DatasetCard, name: str, content: Content) -> Iterator[Problem]:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from harness.data.regions import Bools
-from harness.data.tokens import Part, SpecialIds
+from harness.data.tokens import Part, SpecialIds, plain
 from harness.errors import ConfigError, DataError, Location, first_line
+from harness.files import check_regular, listing
 
-VERSION = 1  # of what is made of the files; part of the fingerprint
+VERSION = 2  # of what is made of the files and captions; part of the fingerprint
 CONFIG = "config.json"
 WEIGHTS = ".safetensors"
 DECIDING = {".json", ".txt", ".model", WEIGHTS}  # suffixes of the files that decide tokens and states
@@ -30,7 +31,7 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 def encoder_files(folder: Path) -> list[str]:
     """Names of the files of a folder that decide what an encoder does; DataError where one is absent."""
-    names = sorted(path.name for path in folder.iterdir() if path.suffix in DECIDING and path.is_file())
+    names = sorted(path.name for path in listing(folder) if path.suffix in DECIDING and not path.is_dir())
     if CONFIG not in names:
         raise DataError(f"has no {CONFIG}, so it is no model of Hugging Face; {how_to_get(folder)}", Location(folder))
     if not any(match for pattern in VOCABULARIES for match in folder.glob(pattern)):
@@ -57,6 +58,7 @@ def how_to_convert(folder: Path) -> str:
 
 def _check_weights(path: Path) -> None:
     """DataError where a file is not all of a safetensors file: cut, or a pointer of Git LFS."""
+    check_regular(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         head = int.from_bytes(file.read(8), "little")
@@ -101,7 +103,7 @@ class PretrainedTokenizer:
 
     def _ids(self, captions: Sequence[str], **how: Any) -> list[list[int]]:
         wanted = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-        ids: list[list[int]] = self._tokenizer(list(captions), **wanted, **how)["input_ids"]
+        ids: list[list[int]] = self._tokenizer([*map(plain, captions)], **wanted, **how)["input_ids"]
         return ids
 
 

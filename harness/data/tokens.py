@@ -13,6 +13,7 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,21 @@ from harness.data.regions import Bools, Ints, offsets, padded_places
 from harness.errors import DataError, Location
 from harness.files import read_json
 
-VERSION = 1  # of the tokenizer; part of every fingerprint
+VERSION = 2  # of the tokenizer and of the normalisation before it; part of every fingerprint
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 PAD, START, END, UNKNOWN = range(4)
 WORD = r"[a-z0-9]+(?:-[a-z0-9]+)*"
 PLAIN = re.compile(rf"{WORD}(?:(?: ,|,)? {WORD})*(?: ?\.)?")
+UNSEEN = "\u00ad\u200b\u2060\ufeff\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+SAME = str.maketrans(  # what looks like a plain mark and is typed for it by word processors, beyond NFKC
+    {
+        **dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u2032\u00b4", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033", '"'),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\u2043", "-"),
+        **dict.fromkeys("\u2014\u2015", " -- "),  # a dash parts words, a hyphen joins them
+        **dict.fromkeys(UNSEEN, None),
+    }
+)
 CONTRACTIONS = ("cannot", "gimme", "gonna", "gotta", "lemme", "wanna")
 
 
@@ -71,9 +82,17 @@ class Tokenizer(Protocol):
         """What the ids of a caption read as, in their order, without specials."""
 
 
+def plain(text: str) -> str:
+    """A caption with every letter, blank and mark in its one plain form: composed, straight quotes, hyphens as typed.
+
+    Texts that look the same become the same words: NFC or NFD, `man’s` or `man's`, with or without invisible marks.
+    """
+    return text if text.isascii() else normalize("NFKC", text.translate(SAME)).translate(SAME)
+
+
 def words(text: str) -> list[str]:
     """The words of a lower-cased caption, cut by NLTK as one sentence: to cut sentences it would need a download."""
-    text = text.strip().lower()
+    text = plain(text).strip().lower()
     # Nine captions in ten need none of NLTK's rules but those for commas and the last full stop.
     if PLAIN.fullmatch(text) and not any(part in text for part in CONTRACTIONS):
         return text.replace(",", " , ").replace(".", " . ").split()

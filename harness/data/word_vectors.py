@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from harness.data.regions import Bools, Floats
 from harness.errors import DataError, Location
-from harness.files import unreadable
+from harness.files import check_regular, unreadable
 
 LONGEST = 1 << 20  # bytes of a line; whatever is longer is no text file of vectors
 DIGITS = 16  # of a count in the first line, and fewer
@@ -38,6 +39,7 @@ def read_vectors(path: Path, word2idx: Mapping[str, int]) -> WordVectors:
 
     Of a word outside the vocabulary the count of numbers alone is checked. DataError names a wrong line.
     """
+    check_regular(path)
     try:
         with path.open("rb") as file:
             return _collected(path, _lines(path, file), {word.encode(): index for word, index in word2idx.items()})
@@ -83,7 +85,8 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[VectorLine]:
     number = 0
     while text := file.readline(LONGEST):
         number += 1
-        line = VectorLine(path, number, text.rstrip(b" \r\n"))
+        plain = text.removeprefix(codecs.BOM_UTF8) if number == 1 else text
+        line = VectorLine(path, number, plain.rstrip(b" \r\n"))
         if len(text) == LONGEST:
             raise line.wrong(f"longer than {LONGEST} bytes, so this is no text file of word vectors")
         yield line

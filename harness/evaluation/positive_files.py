@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.data.content import whole_id
 from harness.errors import DataError, first_line
-from harness.files import lfs_hint
+from harness.files import check_regular, lfs_hint, read_text
 
 Lists = dict[int, list[int]]
-ID = re.compile(r"0|[1-9][0-9]*")
+ID = re.compile(r"(?:0|[1-9][0-9]*)(?:\.0+)?")
 
 
 def read_lists(path: Path) -> Lists:
@@ -22,51 +23,69 @@ def read_lists(path: Path) -> Lists:
     table = _json(path)
     if not isinstance(table, dict) or not table:
         raise DataError(f"{path} holds {_kind(table)}; {{id: [ids]}} is needed")
-    for key, ids in table.items():
-        if not ID.fullmatch(key):
-            raise DataError(f"{path}: the key {key!r} is no id; whole numbers are needed")
-        if not isinstance(ids, list) or not ids:
-            raise DataError(f"{path}: the entry of {key} is {_kind(ids)}; a list of ids is needed")
-        for one in ids:
-            if type(one) is not int:
-                raise DataError(f"{path}: the list of {key} holds {_kind(one)}; whole numbers are needed")
-        if len(set(ids)) < len(ids):
-            twice = next(one for place, one in enumerate(ids) if one in ids[:place])
-            raise DataError(f"{path}: the list of {key} holds {twice} twice")
-    return {int(key): ids for key, ids in table.items()}
+    lists: Lists = {}
+    for key, entry in table.items():
+        query = whole_id(key) if ID.fullmatch(key) else None
+        if query is None:
+            raise DataError(f"{path}: the key {key[:40]!r} is no id; whole numbers are needed")
+        if not isinstance(entry, list) or not entry:
+            raise DataError(f"{path}: the entry of {key} is {_kind(entry)}; a list of ids is needed")
+        if query in lists:
+            raise DataError(f"{path}: the key {query} is there twice, in two forms; keep one")
+        lists[query] = _ids(path, key, entry)
+    return lists
+
+
+def _ids(path: Path, key: str, entry: list[Any]) -> list[int]:
+    ids: list[int] = []
+    for value in entry:
+        one = whole_id(value)
+        if one is None:
+            raise DataError(f"{path}: the list of {key} holds {_kind(value)}; whole numbers are needed")
+        ids.append(one)
+    if len(set(ids)) < len(ids):
+        twice = next(one for place, one in enumerate(ids) if one in ids[:place])
+        raise DataError(f"{path}: the list of {key} holds {twice} twice")
+    return ids
 
 
 def read_ids(path: Path) -> list[int]:
-    """An npy of whole numbers (M,); a pickle is never loaded. DataError where it is another thing."""
+    """An npy of whole numbers (M,), also as floats; a pickle is never loaded. DataError where it is another thing."""
+    check_regular(path)
     try:
         _check_pointer(path)
         array = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:
+    except (OSError, ValueError, SyntaxError, OverflowError, tokenize.TokenError) as error:
         raise DataError(f"{path} is no whole .npy file of numbers ({first_line(error)}); get it again") from error
-    if array.ndim != 1 or array.dtype.kind not in "iu":
+    ids = [whole_id(value) for value in array.tolist()] if array.ndim == 1 and array.dtype.kind in "iuf" else [None]
+    known = [one for one in ids if one is not None]
+    if len(known) < len(ids):
         raise DataError(f"{path} holds {array.dtype} of shape {array.shape}; whole numbers (captions,) are needed")
-    ids: list[int] = array.tolist()
-    return ids
+    return known
 
 
 def read_captions(path: Path) -> dict[int, str]:
     """The captions of an official COCO json, by id; DataError where it is another thing."""
     table = _json(path)
     try:
-        captions = {one["id"]: one["caption"] for one in table["annotations"]}
+        entries = [(one["id"], one["caption"]) for one in table["annotations"]]
     except (KeyError, TypeError) as error:
         raise DataError(f'{path}: expected {{"annotations": [{{"id": ..., "caption": ...}}]}}') from error
-    for key, text in captions.items():
-        if type(key) is not int or not isinstance(text, str):
+    captions: dict[int, str] = {}
+    for key, text in entries:
+        one = whole_id(key)
+        if one is None or not isinstance(text, str):
             raise DataError(f"{path}: the caption of {key!r} is {_kind(text)}; a whole number and a text are needed")
+        captions[one] = text
     return captions
 
 
 def _json(path: Path) -> Any:
     """What a json holds; a key that is there twice is an error, where Python would drop the first."""
+    text = read_text(path)
     try:
         _check_pointer(path)
-        return json.loads(path.read_bytes(), object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is no whole json file ({first_line(error)}); get it again") from error
 

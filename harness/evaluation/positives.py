@@ -19,7 +19,7 @@ from harness.errors import DataError
 from harness.evaluation.measures import hit_measures, list_measures
 from harness.evaluation.positive_files import Lists, read_captions, read_ids, read_lists
 from harness.evaluation.ranks import DirectedRanks, Floats, Ints, rank_direction
-from harness.files import sha256
+from harness.files import has_file, sha256
 
 DIGITS = 12  # of the sha256 that tells releases apart
 SHOWN = 60  # characters of a caption in a message
@@ -61,7 +61,7 @@ def present(
     With a limit there are none: their gallery is the whole split.
     """
     sets = [one for one in card.positives if one.protocol == protocol and limit is None]
-    missing = [[name for name in one.files if not (data / one.folder / name).is_file()] for one in sets]
+    missing = [[name for name in one.files if not has_file(data / one.folder / name)] for one in sets]
     whole = tuple(one for one, names in zip(sets, missing, strict=True) if not names)
     absent = [one for one in sets if one not in whole]
     files = dict.fromkeys(f"{one.folder}/{name}" for one, names in zip(sets, missing, strict=True) for name in names)
@@ -133,7 +133,7 @@ def _rows(one: Positives, folder: Path, content: Content) -> RowsById:
         if captions.setdefault(caption, row) != row:
             raise DataError(f"{path}: caption id {caption} is there twice, as entries {captions[caption]} and {row}")
     official = folder / one.captions
-    if one.captions and official.is_file():
+    if one.captions and has_file(official):
         _check_words(official, ids, content.captions)
     return RowsById(_image_rows(folder / one.image_ids, ids, content.pairs), captions)
 

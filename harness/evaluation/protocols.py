@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,18 @@ def gallery(parts: Sequence[Fold]) -> dict[str, int]:
     return {"images": len(parts[0].images), "captions": len(parts[0].captions), "folds": len(parts)}
 
 
+def saturated(gallery: Mapping[str, int], direction: str, k: int) -> bool:
+    """Whether R@K says nothing: a query has fewer than K negatives in the gallery, so that any scores reach 100.
+
+    `gallery` is that of `gallery()` and of results: images and captions of a fold. Where captions do not divide evenly
+    among images, an image is taken to have one.
+    """
+    images, captions = gallery["images"], gallery["captions"]
+    if direction == "t2i":
+        return k > images - 1
+    return k > captions - (1 if captions % images else captions // images)
+
+
 def expected_at_random(parts: Sequence[Fold]) -> dict[str, float]:
     """The six recalls and the rsum that a random order of every gallery is expected to reach, in percent."""
     recalls: dict[str, float] = {}
@@ -80,10 +92,10 @@ def expected_at_random(parts: Sequence[Fold]) -> dict[str, float]:
 
 def _check_sizes(card: ProtocolCard, images: int, captions: int) -> None:
     place = f"{card.gallery} of split {card.split!r}" if card.gallery else f"split {card.split!r}"
-    for kind, found, expected in (("images", images, card.images), ("captions", captions, card.captions)):
-        if found != expected:
+    for kind, count, expected in (("images", images, card.images), ("captions", captions, card.captions)):
+        if count != expected:
             raise DataError(
-                f"protocol {card.name!r} expects {expected} {kind} in {place}, found {found}; "
+                f"protocol {card.name!r} expects {expected} {kind} in {place}, found {count}; "
                 "check the files against the dataset's card"
             )
     if images % card.folds:

@@ -14,6 +14,7 @@ from harness.data.arrays import BROKEN, Header, parse_header
 from harness.data.split import Split
 from harness.errors import DataError, UsageError
 from harness.evaluation.ranks import Floats, blocks
+from harness.files import has_file
 
 Array = NDArray[Any]
 MAGIC, ZIP, PICKLE = b"\x93NUMPY", b"PK", b"\x80"  # how files begin
@@ -26,14 +27,18 @@ def open_scores(file: Path) -> Array:
 
     UsageError where there is no such file; DataError where it is not such an array or is cut short.
     """
-    if not file.is_file():
+    try:
+        is_there = has_file(file)
+    except DataError as error:
+        raise UsageError(f"{error}; give the .npy file of a score matrix, images by captions") from error
+    if not is_there:
         raise UsageError(f"{file}: no such file; give the .npy file of a score matrix, images by captions")
     header = header_of(file)
     if header.dtype.hasobject:
         raise DataError(f"{file} holds Python objects, which are never unpickled; {AS_SAVED}, of float32 numbers")
     if header.dtype.kind not in "fiu" or header.dtype.itemsize > 8:
         raise DataError(f"{file} holds {header.dtype} numbers; scores are float16, float32, float64 or integers")
-    if len(header.shape) != 2 or 0 in header.shape:
+    if len(header.shape) != 2 or min(header.shape) < 1:
         raise DataError(f"{file} has the shape {header.shape}; a score matrix has two axes, images by captions")
     size = file.stat().st_size
     if size != header.size:

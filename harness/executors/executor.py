@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from harness.config.sources import PACKAGE, package_hash
 from harness.errors import StoreError
 from harness.trial.folder import attempts, read_epochs, write_result, write_spec
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
@@ -49,6 +51,7 @@ class Worker:
     """Advances a trial from report to report, then the next one, in this process or in one of Ray's."""
 
     def __init__(self, steps: Steps | None = None) -> None:
+        self._presence = {"host": socket.gethostname(), "folder": str(PACKAGE), "code": package_hash()}
         self._steps = steps or trial_steps()
         self._trial: Generator[EpochReport, bool | None, TrialResult] | None = None
 
@@ -57,8 +60,9 @@ class Worker:
         """The files of a trial's folder that travel to the worker: none, as it sees the folder."""
         return {}
 
-    def arrive(self) -> None:
-        """Nothing: an answer says that the worker has its resources and its process has begun."""
+    def arrive(self) -> dict[str, str]:
+        """Its machine and its harness; any answer says that the worker has its resources and its process has begun."""
+        return self._presence
 
     def begin(self, assignment: Assignment, files: Files) -> Reply:
         """Start a trial with the files that travelled; its first report, or the result."""

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from harness.executors.executor import Files, Reply, Worker
 from harness.files import write_atomic
 from harness.trial.folder import RESULT
+from harness.trial.private_folders import private_cache, private_folder, remove_left_behind, remove_private
 from harness.trial.results import Assignment, EpochReport, TrialResult
-
-CACHE = "itm-cache"  # below the node's temporary folder: generated data, fingerprints
 
 
 class RemoteWorker(Worker):
     """A worker without the results folder: a trial works in a folder of its node, and its files travel both ways."""
 
+    _place: Path | None = None  # of this trial on this node, its folder and its cache where that has no other place
     _folder: Path | None = None
     _sent: dict[str, int]  # name -> ns of the last change
 
@@ -28,23 +26,26 @@ class RemoteWorker(Worker):
 
     def begin(self, assignment: Assignment, files: Files) -> Reply:
         """Start a trial in a folder of this node with the files that travelled."""
-        self._folder = Path(tempfile.mkdtemp(prefix="itm-trial-"))
+        remove_left_behind()  # of workers that were killed on this node
+        self._place = private_folder("node")
+        self._folder = self._place / "trial"
+        self._folder.mkdir()
         unpack(files, self._folder)
         self._sent = changes(self._folder)
         local = assignment.model_copy(update={"folder": self._folder})
-        return super().begin(on_node(local), files)
+        return super().begin(on_node(local, private_cache() or self._place / "cache"), files)
 
     def _advance(self, go: bool | None) -> Reply:
         return self._reply(super()._advance(go).outcome)
 
     def _reply(self, outcome: EpochReport | TrialResult) -> Reply:
         """An outcome with the files that have changed since the last one."""
-        assert self._folder is not None, "no trial has begun"
+        assert self._folder and self._place, "no trial has begun"
         now = changes(self._folder)
         files = {name: (self._folder / name).read_bytes() for name in now if self._sent.get(name) != now[name]}
         self._sent = now
         if isinstance(outcome, TrialResult):
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove_private(self._place)
         return Reply(outcome, files)
 
 
@@ -60,7 +61,7 @@ def changes(folder: Path) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in files if file.is_file() and not file.name.startswith(".")}
 
 
-def on_node(assignment: Assignment) -> Assignment:
+def on_node(assignment: Assignment, cache: Path) -> Assignment:
     """The assignment with the data and the cache of this node."""
     data = Path(os.environ.get("HARNESS_DATA", assignment.data))
-    return assignment.model_copy(update={"data": data, "cache": Path(tempfile.gettempdir()) / CACHE})
+    return assignment.model_copy(update={"data": data, "cache": cache})

@@ -53,12 +53,12 @@ def share(gpus: float, device: str, nodes: Sequence[Node]) -> tuple[float, str]:
     return gpus, "cuda" if device.startswith("cuda") else device
 
 
-def places(asked: Places, node: Node) -> int:
+def places(request: Places, node: Node) -> int:
     """How many trials that ask for so much a node holds; a share of a GPU never spans two."""
-    fit = [whole(node.cpus / asked.cpus)]
-    if gpus := asked.gpus:
+    fit = [whole(node.cpus / request.cpus)]
+    if gpus := request.gpus:
         fit.append(int(node.gpus) * whole(1 / gpus) if gpus <= 1 else whole(node.gpus / gpus))
-    return min([*fit, *(whole(node.custom.get(name, 0.0) / count) for name, count in asked.custom)])
+    return min([*fit, *(whole(node.custom.get(name, 0.0) / count) for name, count in request.custom)])
 
 
 def whole(ratio: float) -> int:
@@ -113,9 +113,9 @@ def gpus_here() -> int:
     if not program:
         return 0
     listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=False).stdout
-    found = sum(line.startswith("GPU ") for line in listed.splitlines())
+    count = sum(line.startswith("GPU ") for line in listed.splitlines())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return found if visible is None else min(found, sum(bool(name.strip()) for name in visible.split(",")))
+    return count if visible is None else min(count, sum(bool(name.strip()) for name in visible.split(",")))
 
 
 def amount(cpus: float, gpus: float) -> str:

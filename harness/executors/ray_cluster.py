@@ -1,23 +1,25 @@
-"""Trials as Ray actors, one actor a place. The only file that imports Ray, and only when a trial is to run."""
+"""Trials as Ray actors, one actor a place."""
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-import shutil
-import signal
-import socket
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.config.sections import Cluster, Resources
-from harness.errors import ResourceError
-from harness.executors.executor import POLL_SECONDS, Answer, Reply, Steps, Worker, is_over, lost, overdue, writing
+from harness.config.sources import PACKAGE, package_hash
+from harness.executors.executor import (
+    POLL_SECONDS,
+    Answer,
+    Steps,
+    Worker,
+    is_over,
+    lost,
+    overdue,
+    writing,
+)
 from harness.executors.file_transfer import RemoteWorker, unpack
 from harness.executors.placement import (
     Node,
@@ -30,18 +32,11 @@ from harness.executors.placement import (
     share,
     this_machine,
 )
+from harness.executors.ray_session import RaySession, library
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
 LAST = object()  # there are no more assignments
-PING_SECONDS = 5
-OBJECT_STORE_BYTES = 80 * 2**20  # reports are small; Ray takes no less than 75 MiB
-SOCKET_FOLDER = Path("/tmp")  # Ray's socket paths end at 107 bytes, so not below a long TMPDIR
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # `uv run` would package the working folder for every worker
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else Ray prints on stdout about lost workers, which their results say better
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial is told its device; this default is changing in Ray
-}
+SAME_EVERYWHERE = "install the same versions on every node (docs/guide/running-on-a-cluster.md)"
 
 
 class RayExecutor:
@@ -56,48 +51,52 @@ class RayExecutor:
     ) -> None:
         """Nothing is started yet; `machine` is what a local Ray may use, all of this machine where not given."""
         self._cluster = cluster or Cluster()
-        self._address, self._named_by = chosen_address(self._cluster)
+        self._session = RaySession(*chosen_address(self._cluster), machine or this_machine())
         self._resources = resources or Resources()
         self._steps = steps
-        self._machine = machine or this_machine()
-        self._started = False
-        self._owned = False
-        self._folder: Path | None = None
+        self._code = package_hash()  # now: the code of this process, which workers must have
 
     @property
     def description(self) -> str:
         """Which Ray this is and what it offers, as far as that is known without starting it."""
-        named = f"Ray cluster at {self._address} (from {self._named_by})" if self._address else "local Ray"
-        if self._address and not self._started:
+        session = self._session
+        named = f"Ray cluster at {session.address} (from {session.named_by})" if session.address else "local Ray"
+        if session.address and not session.is_started:
             return named
-        nodes = self._nodes()
+        nodes = session.nodes
         size = amount(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes))
         gpus, _ = share(self._resources.gpus_per_trial, self._resources.device, nodes)
-        asked = self._resources.cpus_per_trial
+        cpus = self._resources.cpus_per_trial
         custom = tuple(sorted(self._resources.custom.items()))
-        room = self._room(Places(asked if asked > 0 else 1.0, gpus, custom), nodes)
-        count = f"{len(nodes)} nodes, " if self._address else ""
+        room = self._room(Places(cpus if cpus > 0 else 1.0, gpus, custom), nodes)
+        count = f"{len(nodes)} nodes, " if session.address else ""
         return f"{named}: {count}{size}, {room} trial{'s' * (room != 1)} at a time"
 
     def check(self, assignments: Sequence[Assignment]) -> None:
         """ResourceError for a request that no single node can ever meet; only a cluster must be asked for it."""
-        if self._address:
-            self._start()
-        nodes = self._nodes()
+        if self._session.address:
+            self._session.start()
+        nodes = self._session.nodes
         wanted = [place(assignment, nodes) for assignment in assignments]
         for placed in {(places_of(a), a.device): a for a in wanted}.values():
             refuse_unplaceable(placed, nodes)
 
     def run(self, assignments: Iterable[Assignment | None], answer: Answer) -> Iterator[TrialResult]:
-        """Results as trials end, in any order; a trial whose process or node is lost comes back FAILED."""
-        self._start()
+        """Results as trials end, in any order; a trial whose process or node is lost comes back FAILED.
+
+        Where the local Ray itself is lost, all trials under way are, and another one is started for what is left.
+        """
         waiting = iter(assignments)
-        workers, room = Workers(Worker if self._cluster.shared else RemoteWorker, self._steps), 1
+        workers, room = self._workers(), 1
         assignment: Assignment | object | None = None
         try:
             while True:
+                if reason := self._session.lost:
+                    self._session.stop()  # first: a worker may outlive Ray, and nobody else may write to its trial
+                    yield from workers.abandon(reason)
+                    workers = self._workers()
                 while len(workers) < room and isinstance(assignment := next(waiting, LAST), Assignment):
-                    nodes = self._nodes()  # asked each time: nodes come and go
+                    nodes = self._session.nodes  # asked each time: nodes come and go
                     placed = place(assignment, nodes)
                     workers.start(placed)
                     room = max(1, self._room(places_of(placed), nodes))  # none now: Ray waits for a node to come back
@@ -113,72 +112,17 @@ class RayExecutor:
 
     def close(self) -> None:
         """Stop the Ray that was started here, or leave the cluster that was joined; the actors end with it."""
-        if self._owned:
-            library().shutdown()
-        self._started = self._owned = False
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        self._session.stop()
 
-    def _room(self, asked: Places, nodes: Sequence[Node]) -> int:
+    def _workers(self) -> Workers:
+        self._session.start()
+        return Workers(Worker if self._cluster.shared else RemoteWorker, self._steps, self._code)
+
+    def _room(self, request: Places, nodes: Sequence[Node]) -> int:
         """How many trials that ask for so much run at a time."""
-        fit = sum(places(asked, node) for node in nodes)
+        fit = sum(places(request, node) for node in nodes)
         limit = self._resources.max_concurrent
         return min(fit, limit) if limit else fit
-
-    def _nodes(self) -> list[Node]:
-        """The nodes there are; this machine where a local Ray is still to be started."""
-        if not self._started:
-            return [self._machine]
-        alive = [(node["NodeManagerAddress"], node["Resources"]) for node in library().nodes() if node["Alive"]]
-        return [Node(name, total.get("CPU", 0.0), total.get("GPU", 0.0), total) for name, total in alive]
-
-    def _start(self) -> None:
-        """Start or join Ray once, or use one that this process has joined; ResourceError says why it cannot be."""
-        if self._started:
-            return
-        os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
-        self._ping()
-        if not library().is_initialized():
-            try:
-                with own_sigterm():
-                    library().init(**self._options(), log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-                raise ResourceError(self._cannot_start(error)) from error
-            self._owned = True
-        self._started = True
-
-    def _ping(self) -> None:
-        """ResourceError where nobody listens at the cluster's address: Ray itself would wait for minutes."""
-        host, colon, port = self._address.removeprefix("ray://").rpartition(":")
-        if not colon or not port.isdigit():
-            return  # a name that Ray resolves itself, such as `auto`
-        try:
-            socket.create_connection((host, int(port)), timeout=PING_SECONDS).close()
-        except OSError as error:
-            raise ResourceError(self._cannot_start(error)) from error
-
-    def _options(self) -> dict[str, Any]:
-        if self._address:
-            return {"address": self._address}
-        self._folder = Path(tempfile.mkdtemp(prefix="itm-", dir=SOCKET_FOLDER))
-        return {
-            "address": "local",
-            "num_cpus": int(self._machine.cpus),
-            "num_gpus": int(self._machine.gpus),
-            "object_store_memory": OBJECT_STORE_BYTES,
-            "include_dashboard": False,
-            "_temp_dir": str(self._folder),
-        }
-
-    def _cannot_start(self, error: Exception) -> str:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if self._address:
-            return (
-                f"the Ray cluster at {self._address} (from {self._named_by}) cannot be joined: {reason}; check the "
-                "address, run the same Ray and Python versions there, or unset it for a local Ray"
-            )
-        return f"a local Ray cannot be started: {reason}; run with --here to do without"
 
 
 class Slot(NamedTuple):
@@ -196,12 +140,12 @@ class Workers:
     seconds; after any failure a new process is started.
     """
 
-    def __init__(self, kind: type[Worker], steps: Steps | None) -> None:
-        """`kind`: a `RemoteWorker` where nodes do not see the trials' folders."""
+    def __init__(self, kind: type[Worker], steps: Steps | None, code: str) -> None:
+        """`kind`: a `RemoteWorker` where nodes do not see the trials' folders; `code`: the hash of the driver's."""
         self._ray = library()
         self._kind = kind
         self._actor = self._ray.remote(kind)
-        self._steps = steps
+        self._steps, self._code = steps, code
         self._awaited: dict[Any, Slot] = {}
         self._free: list[tuple[Any, Places]] = []
 
@@ -218,7 +162,7 @@ class Workers:
         ready, _ = self._ray.wait(list(self._awaited), timeout=POLL_SECONDS)
         for step in ready:
             slot = self._awaited[step]
-            outcome = self._outcome(step, slot.assignment)
+            outcome = self._outcome(step, slot)
             if outcome is None:
                 self._begin(slot)
                 del self._awaited[step]
@@ -242,6 +186,14 @@ class Workers:
         begun = slot.worker.begin.remote(slot.assignment, files)
         self._awaited[begun] = slot._replace(began=time.monotonic())
 
+    def abandon(self, reason: str) -> Iterator[TrialResult]:
+        """Give out the trials under way as lost, without a word to Ray."""
+        slots, self._free = [*self._awaited.values()], []
+        self._awaited.clear()
+        for slot in slots:
+            message = f"Ray has ended on this machine ({reason}); the trial continues from its last epoch"
+            yield lost(slot.assignment, Failure.NODE_LOST, message)
+
     def release(self) -> None:
         """End the workers that no trial took: another may be waiting for their places."""
         for worker, _ in self._free:
@@ -250,21 +202,23 @@ class Workers:
 
     def stop(self) -> None:
         """End every worker at once; the last finished epoch of each trial is in its checkpoint."""
+        if not self._ray.is_initialized():
+            return  # they have ended with it, and any call would start another one
         for slot in self._awaited.values():
             self._ray.kill(slot.worker)
         self._awaited.clear()
         self.release()
 
-    def _free_worker(self, asked: Places) -> Any:
+    def _free_worker(self, request: Places) -> Any:
         """A worker that holds just these places, if one is free."""
-        free = next((free for free in self._free if free[1] == asked), None)
+        free = next((free for free in self._free if free[1] == request), None)
         if free is None:
             return None
         self._free.remove(free)
         return free[0]
 
-    def _new_worker(self, asked: Places) -> Any:
-        amounts = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "resources": dict(asked.custom)}
+    def _new_worker(self, request: Places) -> Any:
+        amounts = {"num_cpus": request.cpus, "num_gpus": request.gpus, "resources": dict(request.custom)}
         return self._actor.options(**amounts, max_restarts=0, scheduling_strategy="SPREAD").remote(self._steps)
 
     def _finish(self, slot: Slot, result: TrialResult) -> None:
@@ -273,17 +227,31 @@ class Workers:
         else:
             self._free.append((slot.worker, places_of(slot.assignment)))
 
-    def _outcome(self, step: Any, assignment: Assignment) -> EpochReport | TrialResult | None:
+    def _outcome(self, step: Any, slot: Slot) -> EpochReport | TrialResult | None:
         """A worker's report or result, its files written; None of a worker that has just arrived."""
         try:
-            reply: Reply | None = self._ray.get(step)
-            if reply is None:
-                return None
-            with writing(assignment.folder):
-                unpack(reply.files, assignment.folder)
-            return reply.outcome
+            reply = self._ray.get(step)
         except self._ray.exceptions.RayError as error:
-            return lost(assignment, *cause(error))
+            return lost(slot.assignment, *(cause(error) if slot.began < math.inf else cause_before(error)))
+        if slot.began == math.inf:
+            return self._refusal(reply, slot.assignment)
+        with writing(slot.assignment.folder):
+            unpack(reply.files, slot.assignment.folder)
+        outcome: EpochReport | TrialResult = reply.outcome
+        return outcome
+
+    def _refusal(self, presence: Any, assignment: Assignment) -> TrialResult | None:
+        """The end of a trial whose worker has another harness, which may answer anything; None where it is the same."""
+        its = presence if isinstance(presence, dict) else {}
+        if its.get("code") == self._code:
+            return None
+        where = f"{its.get('folder', 'of an unknown place')} on {its.get('host', 'its node')}"
+        return lost(
+            assignment,
+            Failure.DATA,
+            f"the harness {where} differs from the driver's, {PACKAGE}: install the same version there, or leave this "
+            "one as it is while trials run; then run with --retry data",
+        )
 
 
 def chosen_address(cluster: Cluster) -> tuple[str, str]:
@@ -311,18 +279,9 @@ def cause(error: Exception) -> tuple[Failure, str]:
     )
 
 
-def library() -> Any:
-    """Ray, imported when it is first used: that takes a second."""
-    import ray
-
-    return ray
-
-
-@contextmanager
-def own_sigterm() -> Iterator[None]:
-    """Keep this process's SIGTERM handler: ray.init replaces it by one that exits with 15."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+def cause_before(error: Exception) -> tuple[Failure, str]:
+    """The failure class of an error before a worker has arrived, such as where its node has no harness."""
+    exceptions = library().exceptions
+    if isinstance(error, exceptions.RayTaskError) or "creation task" in str(error):
+        return Failure.DATA, f"the worker could not begin: {str(error).strip().splitlines()[-1]}; {SAME_EVERYWHERE}"
+    return cause(error)

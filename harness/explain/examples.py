@@ -99,7 +99,8 @@ def examples_of(board: Board, methods: Mapping[str, MethodCard], read: Read) -> 
 
 def run_of(row: Standing, methods: Mapping[str, MethodCard], read: Read) -> ExampleRun | None:
     """The first run of a row; None where the store has lost or damaged what it found."""
-    ranks, rankings = artifacts.ranks(read, row.runs[0]), artifacts.rankings(read, row.runs[0], scores=True)
+    first = row.run_ids[0]
+    ranks, rankings = artifacts.ranks(read, first), artifacts.rankings(read, first, scores=True)
     if ranks is None or rankings is None:
         return None
     by_direction = {direction: queries(ranks, direction) for direction in DIRECTIONS}

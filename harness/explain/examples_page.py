@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.board.cells import file_name
 from harness.board.drawing import shortened
 from harness.board.markup import markup
 from harness.board.standings import Board
-from harness.config.cards import MethodCard
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.data.content import Preview
@@ -32,7 +31,7 @@ class Tag(NamedTuple):
     text: str
 
 
-class Shown(NamedTuple):
+class PageImage(NamedTuple):
     """An image as the page draws it: a picture, else boxes on an empty canvas, else its id alone."""
 
     width: int
@@ -68,15 +67,15 @@ def page_of(board: Board, registry: Registry, config: Config, read: Read) -> byt
     examples = examples_of(board, registry.methods, read)
     if examples is None:
         raise DataError("the tracking store has no rankings of its rows; run them again with --force")
-    return webpage(examples, registry.methods, Previews(card, config.data, config.cache)).encode()
+    return webpage(examples, Previews(card, config.data, config.cache)).encode()
 
 
-def webpage(one: Examples, methods: Mapping[str, MethodCard], pictures: Previews) -> str:
+def webpage(one: Examples, pictures: Previews) -> str:
     ids, captions = one.runs[0].images, one.runs[0].captions
     pairs = one.runs[0].pairs.tolist()[::-1]  # so that the first of several stays
-    looks = {number: shown(pictures.of(ids[number])) for number in images_of(one)}
+    looks = {number: page_image(pictures.of(ids[number])) for number in images_of(one)}
     page = markup("examples.html.j2").render(
-        **{"one": one, "board": one.board, "runs": one.runs, "ids": ids, "signs": SIGNS, "methods": methods},
+        **{"one": one, "board": one.board, "runs": one.runs, "ids": ids, "signs": SIGNS},
         **{"captions": captions, "looks": looks, "groups": GROUPS, "first": FIRST, "points": points},
         titles={image: captions[caption] for image, caption in pairs},
         owners={caption: ids[image] for image, caption in pairs},
@@ -85,9 +84,9 @@ def webpage(one: Examples, methods: Mapping[str, MethodCard], pictures: Previews
 
 
 def images_of(one: Examples) -> list[int]:
-    asking, asked = (one.directions[direction].queries for direction in DIRECTIONS)
-    numbers = {query.number for query in asking} | {number for query in asked for number in query.matches}
-    numbers |= {example.number for query in asked for answer in query.answers for example in answer.top}
+    from_images, from_captions = (one.directions[direction].queries for direction in DIRECTIONS)
+    numbers = {query.number for query in from_images} | {number for query in from_captions for number in query.matches}
+    numbers |= {example.number for query in from_captions for answer in query.answers for example in answer.top}
     return sorted(numbers)
 
 
@@ -95,14 +94,14 @@ def points(score: float) -> str:
     return f"{score:.3f}" if abs(score) < 10 else f"{score:.4g}"
 
 
-def shown(look: Preview) -> Shown | None:
+def page_image(look: Preview) -> PageImage | None:
     """An image for the page; None where nothing is known of it but its id."""
     if look.picture is not None:
-        return Shown(*look.picture.size, thumbnail(look.picture, SIDE), (), (), 0.0)
+        return PageImage(*look.picture.size, thumbnail(look.picture, SIDE), (), (), 0.0)
     if look.size is None:
         return None
     size = max(look.size) / 10
-    return Shown(*look.size, "", look.boxes, tags(look, size), size)
+    return PageImage(*look.size, "", look.boxes, tags(look, size), size)
 
 
 def tags(look: Preview, size: float) -> tuple[Tag, ...]:

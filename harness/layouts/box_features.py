@@ -67,5 +67,5 @@ def hues(crops: Floats, weight: Floats) -> Floats:
 def statistics(crops: Floats, weight: Floats) -> Floats:
     """Means of the colours of all pixels and of the weighted ones, and the deviations of all: (R, 9)."""
     flat, share = crops.reshape(3, len(weight), -1), weight.reshape(len(weight), -1)
-    shown = (flat * share).sum(axis=2) / np.maximum(share.sum(axis=1), 1)
-    return np.concatenate([flat.mean(axis=2), shown, flat.std(axis=2)]).T
+    weighted = (flat * share).sum(axis=2) / np.maximum(share.sum(axis=1), 1)
+    return np.concatenate([flat.mean(axis=2), weighted, flat.std(axis=2)]).T

@@ -11,56 +11,39 @@ Under the option boxless = "whole", an image without a box is one region: no cat
 from __future__ import annotations
 
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, TypeAdapter, ValidationError
 
-from harness.data.content import Content, Kind, Place, Preview, first_twice, is_allowed, option, pairs_of, whole
+from harness.data.content import (
+    Content,
+    Kind,
+    Place,
+    Preview,
+    is_allowed,
+    option,
+    pairs_of,
+    whole,
+)
 from harness.data.regions import Ints, Ragged
 from harness.errors import ConfigError, DataError, Location
-from harness.files import read_json
 from harness.layouts.box_features import geometry
+from harness.layouts.coco_files import (
+    CocoBox,
+    CocoCategory,
+    CocoImage,
+    check_corners,
+    listed,
+    read_boxes,
+    read_captions,
+    read_object,
+    read_split,
+)
 
 VERSION = 1  # of the numbers above; part of the fingerprint
 WHOLE = -1  # in a category's place: the region is the whole image
 SPLITS = ("train", "val", "test")  # the order in which a seed deals images out; further splits follow by name
-
-
-class CocoRecord(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True)
-
-    id: int
-
-
-class CocoImage(CocoRecord):
-    """An image's size in pixels."""
-
-    width: PositiveFloat
-    height: PositiveFloat
-
-
-class CocoBox(CocoRecord):
-    """An annotated box, x y w h in pixels."""
-
-    image_id: int
-    category_id: int
-    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] = Field(strict=False)  # JSON has lists
-    iscrowd: Annotated[int, Field(strict=False)] = 0
-
-
-class CocoCategory(CocoRecord):
-    name: str = ""
-
-
-class CocoCaption(CocoRecord):
-    image_id: int
-    caption: str
-
-
-AnyRecord = TypeVar("AnyRecord", bound=CocoRecord)
 
 
 class Annotations(NamedTuple):
@@ -92,12 +75,14 @@ class Coco:
         columns = {category: column for column, category in enumerate(sorted(item.id for item in categories))}
         images = {image.id: image for image in listed(objects, "images", self.instances_file, CocoImage)}
         captions = read_captions(read_object(self.captions_file), self.captions_file)
+        boxes = read_boxes(objects, self.instances_file, columns)
+        check_corners(boxes, images, self.instances_file)
         whole_ones = whole_images(images) if is_allowed(self.place, "boxless", "whole") else {}
         return Annotations(
             split=self._split(list(captions)),
             images=images,
             captions=captions,
-            boxes={**whole_ones, **read_boxes(objects, self.instances_file, columns)},
+            boxes={**whole_ones, **boxes},
             columns=columns,
             names={WHOLE: "the whole image", **{category.id: category.name for category in categories}},
         )
@@ -127,6 +112,7 @@ class Coco:
             pairs=pairs_of([len(group) for group in captions]),
             image_ids=tuple(map(str, ids)),
             boxes=Ragged.stack([np.array([box.bbox for box in own]) for own in boxes]),
+            sizes=np.array([(known.images[image].width, known.images[image].height) for image in ids]),
             location=partial(self._location, ids, np.cumsum([0, *map(len, captions)])),
         )
 
@@ -200,77 +186,3 @@ def describe(boxes: list[CocoBox], image: CocoImage, columns: dict[int, int]) ->
     category = np.eye(len(columns) + 1, len(columns))[[rows[box.category_id] for box in boxes]]
     places = geometry(np.array([box.bbox for box in boxes]), image.width, image.height)
     return np.concatenate([category, places], axis=1).astype(np.float32)
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise DataError(f"a JSON object is expected, found a {type(content).__name__}", Location(path))
-    return content
-
-
-def listed(content: dict[str, Any], key: str, path: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
-    if not isinstance(content.get(key), list):
-        raise DataError(f"no list {key!r}; this is not an official COCO file of that kind", Location(path))
-    try:
-        entries: list[AnyRecord] = TypeAdapter(list[kind]).validate_python(content[key])  # type: ignore[valid-type]
-    except ValidationError as error:
-        index = int(error.errors()[0]["loc"][0])
-        message = f"{problem(content[key][index], error)}; get the file again"
-        raise DataError(message, Location(path, f"{key}[{index}]")) from None
-    second = first_twice([str(entry.id) for entry in entries])
-    if second is not None:
-        message = f"id {entries[second].id} stands twice in {key!r}; take one of the two out"
-        raise DataError(message, Location(path, f"{key}[{second}]"))
-    return entries
-
-
-def problem(entry: Any, error: ValidationError) -> str:
-    first = error.errors()[0]
-    field = ".".join(map(str, first["loc"][1:]))
-    name = f"id {entry['id']}" if isinstance(entry, dict) and "id" in entry else ""
-    if first["type"] == "missing":
-        return f"{name or 'the entry'} has no {field!r}"
-    about = ", ".join(filter(None, (name, field)))
-    return f"{about}{': ' * bool(about)}{first['msg']} (got {first['input']!r})"
-
-
-def read_split(path: Path) -> dict[str, list[int]]:
-    """Image ids of every split; DataError where an id stands twice, in one split or in two."""
-    content = read_object(path)
-    splits = {name: ids for name, ids in content.items() if isinstance(ids, list)}
-    home: dict[int, str] = {}
-    for name, ids in splits.items():
-        for number, image in enumerate(ids):
-            location = Location(path, f"[{name}], entry {number}")
-            if not isinstance(image, int):
-                raise DataError(f"{image!r} is no image id", location)
-            if image in home:
-                message = f"image {image} stands in {home[image]} already; an image belongs to one split, once"
-                raise DataError(message, location)
-            home[image] = location.entry
-    return splits
-
-
-def read_captions(content: dict[str, Any], path: Path) -> dict[int, list[str]]:
-    """Captions by image id, in the order of their own ids."""
-    captions: dict[int, list[str]] = {}
-    for item in sorted(listed(content, "annotations", path, CocoCaption), key=lambda item: item.id):
-        text = " ".join(item.caption.split())
-        if not text:
-            message = f"an empty caption, of image {item.image_id}; take it out"
-            raise DataError(message, Location(path, f"caption {item.id}"))
-        captions.setdefault(item.image_id, []).append(text)
-    return captions
-
-
-def read_boxes(objects: dict[str, Any], path: Path, columns: dict[int, int]) -> dict[int, list[CocoBox]]:
-    boxes: dict[int, list[CocoBox]] = {}
-    for item in listed(objects, "annotations", path, CocoBox):
-        if item.iscrowd:
-            continue
-        if item.category_id not in columns:
-            message = f"has category {item.category_id}, which is not listed; get the file again"
-            raise DataError(message, Location(path, f"annotation {item.id}"))
-        boxes.setdefault(item.image_id, []).append(item)
-    return boxes

@@ -12,7 +12,7 @@ from harness.data.arrays import open_array
 from harness.data.content import Place
 from harness.data.pictures import SUFFIXES
 from harness.errors import DataError, Location
-from harness.files import read_lines
+from harness.files import has_file, has_folder, listing, read_lines
 from harness.layouts.karpathy import matching_key, read_images
 from harness.layouts.own_folder import CAPTIONS, SPLIT, read_captions, read_split
 from harness.layouts.precomp import AXES
@@ -41,13 +41,13 @@ class FolderKind(NamedTuple):
 
 def kind_of(folder: Path, cache: Path) -> FolderKind:
     """The layout of a folder; DataError says what is missing, and which command makes it."""
-    if not folder.is_dir():
+    if not has_folder(folder):
         raise DataError("does not exist; put the files there, or name their folder with --folder", Location(folder))
     for layout in (_own, _karpathy, _precomp):
         kind = layout(folder, cache)
         if kind is not None:
             return kind
-    there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    there = ", ".join([path.name for path in listing(folder)[:8]]) or "nothing"
     raise DataError(f"holds no dataset ({there}). {WANTED}\n{_regions(folder)}".rstrip(), Location(folder))
 
 
@@ -65,7 +65,7 @@ def provisional(name: str, kind: FolderKind, file: Path) -> DatasetCard:
 
 
 def _own(folder: Path, cache: Path) -> FolderKind | None:
-    absent = [name for name in (CAPTIONS, SPLIT) if not (folder / name).is_file()]
+    absent = [name for name in (CAPTIONS, SPLIT) if not has_file(folder / name)]
     if len(absent) == 2:
         return None
     say = {CAPTIONS: f"a line a caption, such as {CAPTION_LINE}", SPLIT: SPLIT_LINE}
@@ -104,7 +104,7 @@ def _precomp(folder: Path, cache: Path) -> FolderKind | None:
         return None
     stems = {split: next((stem for stem in stems if stem in there), stems[-1]) for split, stems in STEMS.items()}
     files = [f"{stem}_{kind}" for stem in stems.values() for kind in ("ims.npy", "caps.txt")]
-    _complain(folder, [f"{name} is missing" for name in files if not (folder / name).is_file()], regions=False)
+    _complain(folder, [f"{name} is missing" for name in files if not has_file(folder / name)], regions=False)
     each = {stem: _captions_each(folder, stem) for stem in stems.values()}
     if len(set(each.values())) > 1:
         counts = ", ".join(f"{number} in {stem}" for stem, number in each.items())
@@ -141,11 +141,11 @@ def _complain(folder: Path, missing: list[str], regions: bool = True) -> None:
 
 
 def _regions(folder: Path) -> str:
-    if (folder / REGIONS).is_dir() and any((folder / REGIONS).iterdir()):
+    if has_folder(folder / REGIONS) and listing(folder / REGIONS):
         return ""
     to, images = (shlex.quote(str(folder / name)) for name in (REGIONS, FOLDER))
     extract = f"harness data extract {images} --to {to} --model MODEL"
-    there = (folder / FOLDER).iterdir() if (folder / FOLDER).is_dir() else ()
+    there = listing(folder / FOLDER) if has_folder(folder / FOLDER) else ()
     pictures = sum(path.suffix.lower() in SUFFIXES for path in there)
     if pictures:
         return f"{REGIONS}/ is missing; {FOLDER}/ is there ({pictures:,} files): {extract}"

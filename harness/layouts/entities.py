@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from harness.data.arrays import open_array
 from harness.data.cache import checked_sha256, save, writing
-from harness.data.content import Content, Place, Preview, is_allowed, option, pairs_of, whole
+from harness.data.content import Content, Place, Preview, check_one_split, is_allowed, option, pairs_of, whole
 from harness.data.pictures import SUFFIXES
 from harness.data.regions import Ragged, offsets
 from harness.errors import ConfigError, DataError, Location
-from harness.files import load_arrays, npz, replacing
+from harness.files import listing, load_arrays, npz, replacing
 from harness.layouts.box_features import appearance, geometry
 from harness.layouts.entity_files import (
     NOWHERE,
@@ -113,14 +113,13 @@ class Entities:
     @cached_property
     def splits(self) -> dict[str, tuple[str, ...]]:
         """Image ids of every split; DataError where one stands in two."""
-        folder, names = self.place.folder, self.place.card.splits
-        splits = {split: read_ids(folder / _split_file(self.place, split)) for split in names}
-        home: dict[str, str] = {}
-        for split, ids in splits.items():
-            for line, image in enumerate(ids, start=1):
-                if home.setdefault(image, split) != split:
-                    location = Location(folder / _split_file(self.place, split), f"line {line}")
-                    raise DataError(f"image {image} is in {home[image]} too; an image belongs to one split", location)
+        files = {split: self.place.folder / _split_file(self.place, split) for split in self.place.card.splits}
+        splits = {split: read_ids(file) for split, file in files.items()}
+        check_one_split(
+            (image, Location(files[split], f"line {line}"))
+            for split, ids in splits.items()
+            for line, image in enumerate(ids, start=1)
+        )
         return splits
 
     @cached_property
@@ -137,7 +136,7 @@ class Entities:
     def pictures(self) -> dict[str, Path]:
         """Files of pictures by image id; of two with one id the first by the alphabet."""
         folder = self.place.folder / IMAGES
-        return {path.stem: path for path in sorted(folder.iterdir(), reverse=True) if path.suffix.lower() in SUFFIXES}
+        return {path.stem: path for path in reversed(listing(folder)) if path.suffix.lower() in SUFFIXES}
 
     @cached_property
     def _hashes(self) -> dict[str, str]:
@@ -151,7 +150,7 @@ class Entities:
     def _ids(self, split: str) -> tuple[str, ...]:
         ids = self.splits[split]
         for folder, suffix in ((self.sentences, ".txt"), (self.annotations, ".xml")):
-            there = {path.name for path in folder.iterdir()}
+            there = {path.name for path in listing(folder)}
             self._all_have(split, f"{folder.name}/", suffix, [image + suffix in there for image in ids])
         if self.options.regions == "pixels":
             self._all_have(split, IMAGES, " or ".join(SUFFIXES), [image in self.pictures for image in ids])
@@ -190,12 +189,12 @@ class Entities:
 
 def read_options(place: Place) -> Options:
     """What the card's options say of regions; ConfigError where a name could come from a caption that is asked."""
-    given, where = place.card.options, f"{place.card.path}: 'options.regions'"
+    options, where = place.card.options, f"{place.card.path}: 'options.regions'"
     regions = option(place, "regions", "geometry")
     if regions not in BESIDE:
         raise ConfigError(f"{where} is {regions!r}; it must be {', '.join(BESIDE)}: {LEAK}")
     if regions != "names":
-        if idle := {"held_out", "names"} & set(given):
+        if idle := {"held_out", "names"} & set(options):
             raise ConfigError(f"{where} is {regions!r}, which has no use for {', '.join(sorted(idle))}: {LEAK}")
         return Options(regions, cut=is_allowed(place, "wrong_boxes", "cut"))
     held_out, names = whole(place, "held_out", 0), whole(place, "names", NAMES)

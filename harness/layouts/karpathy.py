@@ -74,7 +74,7 @@ class Karpathy:
         _check_parts(self.file, self.parts, images)
         known: dict[str, list[CaptionedImage]] = {split: [] for split in self.parts}
         places: dict[str, int] = {}
-        for index, split, image in _chosen(self.parts, images):
+        for index, split, image in _entries(self.parts, images):
             location = Location(self.file, f"images[{index}]")
             name = self._name(image, location)
             if places.setdefault(name, index) != index:
@@ -92,7 +92,7 @@ class Karpathy:
             raise DataError(message, location) from None
 
     def _other_key(self, split: str) -> str:
-        images = [image for _, own, image in _chosen(self.parts, read_images(self.file)) if own == split]
+        images = [image for _, own, image in _entries(self.parts, read_images(self.file)) if own == split]
         key = matching_key(images, self._regions_by_id)
         advice = f'{self.place.card.path} needs image_id = "{key}" in its [options]: by it all images are there'
         return advice if key else ""
@@ -140,7 +140,7 @@ def _location(file: str, known: CaptionedImages, kind: Kind, index: int) -> Loca
     return location if kind == "image" else location.within(f"sentences[{known.captions_at[index]}]")
 
 
-def _chosen(parts: dict[str, tuple[str, ...]], images: Images) -> Iterator[tuple[int, str, dict[str, Any]]]:
+def _entries(parts: dict[str, tuple[str, ...]], images: Images) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """Images of the card's splits: index in the file, split of the card, entry."""
     home = {part: split for split, own in parts.items() for part in own}
     for index, image in enumerate(images):

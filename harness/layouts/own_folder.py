@@ -12,10 +12,11 @@ of captions; captions of images in no split are left out.
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.data.content import Content, Kind, Place, Preview
+from harness.data.content import Content, Kind, Place, Preview, check_one_split
 from harness.errors import DataError, Location
 from harness.files import parse_json, read_json, read_lines
 from harness.layouts.stored_regions import (
@@ -67,21 +68,17 @@ def read_split(path: Path) -> dict[str, list[str]]:
     content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f'{{"train": [image ids], …}} is expected, found a {type(content).__name__}', Location(path))
-    home: dict[str, str] = {}
-    splits: dict[str, list[str]] = {}
-    for split, ids in content.items():
-        if not isinstance(ids, list):
-            raise DataError("no list; every split is a list of image ids", Location(path, f"[{split}]"))
-        splits[split] = []
-        for index, one in enumerate(ids):
-            location = Location(path, f"[{split}], entry {index}")
-            image = id_of(one, "the id", location)
-            if image in home:
-                message = f"image {image!r} stands in {home[image]} already; an image belongs to one split, once"
-                raise DataError(message, location)
-            home[image] = location.entry
-            splits[split].append(image)
-    return splits
+    splits = {split: _ids(ids, Location(path, f"[{split}]")) for split, ids in content.items()}
+    check_one_split(chain.from_iterable(splits.values()))
+    return {split: [image for image, _ in ids] for split, ids in splits.items()}
+
+
+def _ids(ids: Any, location: Location) -> list[tuple[str, Location]]:
+    """The image ids of one split, each with where it stands."""
+    if not isinstance(ids, list):
+        raise DataError("no list; every split is a list of image ids", location)
+    places = [location.within(f"entry {index}") for index in range(len(ids))]
+    return [(id_of(image, "the id", place), place) for image, place in zip(ids, places, strict=True)]
 
 
 def read_captions(path: Path) -> Captions:

@@ -17,12 +17,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.arrays import CHUNK, check_finite, open_array, read_header
+from harness.data.arrays import CHUNK, check_range, open_array, read_header
 from harness.data.cache import file_fact
 from harness.data.content import Content, Kind, Place, Preview, first_twice, option, pairs_of, whole
-from harness.data.regions import Ints, PaddedArray, Regions
+from harness.data.regions import Ints, PaddedArray
 from harness.errors import DataError, Location
-from harness.files import lfs_hint, read_lines
+from harness.files import has_file, lfs_hint, read_lines
 
 VERSION = 1
 AXES = ("rows", "regions", "width")
@@ -44,7 +44,7 @@ class Precomp:
         stems = [option(place, split, split) for split in place.card.splits]
         for stem in stems:
             check_stem(place, stem)
-        kinds = {stem: (REGIONS, CAPTIONS, *[IDS] * (place.folder / f"{stem}_{IDS}").is_file()) for stem in stems}
+        kinds = {stem: (REGIONS, CAPTIONS, *[IDS] * has_file(place.folder / f"{stem}_{IDS}")) for stem in stems}
         return [f"{stem}_{kind}" for stem in stems for kind in kinds[stem]]
 
     def read(self, split: str) -> Content:
@@ -56,7 +56,7 @@ class Precomp:
         images = len(array) // step
         if step > 1:
             file_fact(self.place.cache, path, f"alike by {step}", partial(check_copies, array=array, step=step))
-        file_fact(self.place.cache, path, "finite", partial(check_finite, array=array))
+        file_fact(self.place.cache, path, "in range", partial(check_range, array=array))
         at = np.arange(images) * step
         return Content(
             images=PaddedArray(array, at),
@@ -64,6 +64,7 @@ class Precomp:
             pairs=pairs_of([self.each] * images),
             image_ids=self._ids(stem, images),
             boxes=self._boxes(stem, at, array.shape[:2]),
+            sizes=self._sizes(split, images),
             location=partial(location, path.name, text.name, step),
         )
 
@@ -71,7 +72,7 @@ class Precomp:
         if image not in self._places:
             return Preview()
         split, number = self._places[image]
-        boxes, sizes = self._boxes_and_sizes[split]
+        boxes, sizes = self._contents[split].boxes, self._contents[split].sizes
         size = None if sizes is None else (round(float(sizes[number, 0])), round(float(sizes[number, 1])))
         return Preview(size, boxes=tuple(map(tuple, boxes[number].tolist())) if boxes else ())
 
@@ -84,14 +85,9 @@ class Precomp:
         ids = [(split, content.image_ids) for split, content in self._contents.items()]
         return {image: (split, number) for split, images in ids for number, image in enumerate(images)}
 
-    @cached_property
-    def _boxes_and_sizes(self) -> dict[str, tuple[Regions | None, NDArray[Any] | None]]:
-        contents = self._contents.items()
-        return {name: (content.boxes, self._sizes(name, len(content.images))) for name, content in contents}
-
     def _sizes(self, split: str, images: int) -> NDArray[Any] | None:
         path = self._path(option(self.place, split, split), SIZES)
-        if not path.is_file():
+        if not has_file(path):
             return None
         array = open_numbers(path, 2)
         if array.shape[1] != 2:
@@ -104,7 +100,7 @@ class Precomp:
 
     def _ids(self, stem: str, images: int) -> tuple[str, ...]:
         path = self._path(stem, IDS)
-        if not path.is_file():
+        if not has_file(path):
             return tuple(f"{stem}/{image}" for image in range(images))
         lines = read_lines(path, "is the id of an image")
         step = copies(path, len(lines), images, self.each)
@@ -124,7 +120,7 @@ class Precomp:
 
     def _boxes(self, stem: str, at: Ints, shape: tuple[int, ...]) -> Corners | None:
         path = self._path(stem, BOXES)
-        if not path.is_file():
+        if not has_file(path):
             return None
         array = open_numbers(path, 3)
         if array.shape[1:] != (shape[1], 4):
@@ -156,7 +152,7 @@ def location(regions: str, captions: str, step: int, kind: Kind, index: int) -> 
 
 
 def read_captions(path: Path) -> list[str]:
-    if path.is_file() and (hint := lfs_hint(path)):
+    if has_file(path) and (hint := lfs_hint(path)):
         raise DataError(f"holds no captions; {hint}", Location(path))
     return read_lines(path, "is one caption of one image")
 
@@ -188,7 +184,7 @@ def open_numbers(path: Path, axes: int) -> NDArray[Any]:
 def check_stem(place: Place, stem: str) -> None:
     """DataError where a stem's captions are absent and those of the field's smaller test set are there."""
     small = place.folder / f"test_{CAPTIONS}"
-    if stem != "testall" or (place.folder / f"{stem}_{CAPTIONS}").is_file() or not small.is_file():
+    if stem != "testall" or has_file(place.folder / f"{stem}_{CAPTIONS}") or not has_file(small):
         return
     lines = len(read_captions(small))
     images = lines // whole(place, "captions_each")

@@ -12,6 +12,7 @@ from PIL import Image
 from harness.config.cards import DatasetCard
 from harness.data.content import Place, Preview
 from harness.data.pictures import SUFFIXES, read_picture
+from harness.files import has_file
 from harness.layouts.opening import LAYOUTS
 
 FOLDER = "images"  # below the dataset's own
@@ -45,7 +46,7 @@ class Previews:
         if path.is_absolute() or ".." in path.parts or "\0" in image:  # an id is data: it leads nowhere else
             return None
         files = [self._folder / (name + suffix) for name in (image, image.zfill(DIGITS)) for suffix in SUFFIXES]
-        return next((file for file in files if file.is_file()), None)
+        return next((file for file in files if has_file(file)), None)
 
 
 def thumbnail(picture: Image.Image, side: int) -> str:

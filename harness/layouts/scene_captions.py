@@ -147,15 +147,15 @@ def places(thing: Thing) -> tuple[str, ...]:
 
 def captions(scene: Scene, siblings: Sequence[Scene], number: int, rng: Generator) -> list[Caption]:
     """So many different captions of a scene; most of them are false of every sibling."""
-    chosen: dict[str, Caption] = {}
-    while len(chosen) < number:
+    by_text: dict[str, Caption] = {}
+    while len(by_text) < number:
         telling = rng.random() < 0.75
         for _ in range(8):
             caption = _caption(scene, rng)
             if not telling or not any(map(caption.holds, siblings)):
                 break
-        chosen.setdefault(caption.text, caption)
-    return list(chosen.values())
+        by_text.setdefault(caption.text, caption)
+    return list(by_text.values())
 
 
 def _caption(scene: Scene, rng: Generator) -> Caption:
@@ -198,9 +198,9 @@ def _placed(thing: Thing, rng: Generator) -> Clause:
 
 
 def _listing(scene: Scene, rng: Generator) -> list[Clause]:
-    kinds = Counter((thing.shape, thing.colour) for thing in scene)
-    chosen = [list(kinds)[index] for index in rng.permutation(len(kinds))[: int(rng.integers(2, 4))]]
-    return [_counted(scene, Phrase(shape, colour), rng) for shape, colour in chosen]
+    kinds = list(Counter((thing.shape, thing.colour) for thing in scene))
+    sample = [kinds[index] for index in rng.permutation(len(kinds))[: int(rng.integers(2, 4))]]
+    return [_counted(scene, Phrase(shape, colour), rng) for shape, colour in sample]
 
 
 def _counting(scene: Scene, rng: Generator) -> list[Clause]:

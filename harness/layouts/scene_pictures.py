@@ -118,10 +118,10 @@ def detect(things: tuple[Thing, ...], most: int, rng: Generator) -> NDArray[np.i
     """Boxes (R, 4) as a detector gives them, x, y, width, height in pixels, in no order: things, parts, background."""
     true = np.array([(thing.x, thing.y, thing.x + thing.side, thing.y + thing.side) for thing in things])
     sides = (true[:, 2] - true[:, 0])[:, None]
-    found = true + np.rint((rng.random(true.shape) - 0.5) * SLACK * sides).astype(np.int64)
+    detections = true + np.rint((rng.random(true.shape) - 0.5) * SLACK * sides).astype(np.int64)
     extra = int(rng.integers(1, 6))
     others = [_overlapping(true, rng) if rng.random() < 0.6 else _anywhere(rng) for _ in range(extra)]
-    boxes = np.concatenate([found, others])[:most]
+    boxes = np.concatenate([detections, others])[:most]
     boxes = np.clip(boxes[rng.permutation(len(boxes))], 0, SIDE)
     return np.concatenate([boxes[:, :2], np.maximum(boxes[:, 2:] - boxes[:, :2], 1)], axis=1)
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.cache import checked_sha256, save
-from harness.data.content import Content, Kind, Place, Preview, option, pairs_of
+from harness.data.content import Content, Kind, Place, Preview, is_unicode, option, pairs_of, whole_id
 from harness.data.region_store import FACTS, RegionStore, open_store, store_files
 from harness.data.regions import Ints
 from harness.errors import DataError, Location
-from harness.files import load_arrays, npz
+from harness.files import has_folder, load_arrays, npz
 
 VERSION = 1  # of what is kept in the cache
 NUMBERS = ("counts", "images_at", "captions_at")
@@ -65,7 +65,7 @@ class StoredRegions:
     def files(place: Place) -> list[str]:
         """Names of the store's files relative to the dataset's folder, or of the one that is missing first."""
         name = _folder(place)
-        files = store_files(place.folder / name) if (place.folder / name).is_dir() else [FACTS]
+        files = store_files(place.folder / name) if has_folder(place.folder / name) else [FACTS]
         return [f"{name}/{file}" for file in files]
 
     def content(
@@ -82,6 +82,7 @@ class StoredRegions:
             pairs=pairs_of(known.counts.tolist()),
             image_ids=known.ids,
             boxes=self._store.boxes.choose(rows) if self._store.boxes else None,
+            sizes=None if self._store.sizes is None else self._store.sizes[rows],
             location=location,
         )
 
@@ -142,7 +143,7 @@ def caption_of(value: Any, key: str, location: Location) -> str:
     if not isinstance(value, str):
         raise DataError(f"its {key!r} is {_short(value)}; a caption's text is needed", location)
     text = " ".join(value.split())
-    if not text or not _is_unicode(text):
+    if not text or not is_unicode(text):
         message = f"its {key!r} is {'no Unicode' if text else 'empty'}; write the caption, or take it out"
         raise DataError(message, location)
     return text
@@ -150,17 +151,12 @@ def caption_of(value: Any, key: str, location: Location) -> str:
 
 def id_of(value: Any, what: str, location: Location) -> str:
     """An id as text; DataError where it is neither a whole number nor one line of text. `what` names it."""
-    if type(value) is int:  # true and false are none
-        return str(value)
-    if not isinstance(value, str) or not value or value != value.strip() or "\n" in value or not _is_unicode(value):
+    if not isinstance(value, str) and (number := whole_id(value)) is not None:
+        return str(number)
+    if not isinstance(value, str) or not value or value != value.strip() or "\n" in value or not is_unicode(value):
         message = f"{what} is {_short(value)}; an id is a whole number, or text on one line without blanks around"
         raise DataError(message, location)
     return value
-
-
-def _is_unicode(text: str) -> bool:
-    """JSON can hold halves of characters, which no file can."""
-    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _short(value: Any) -> str:

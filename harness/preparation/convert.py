@@ -32,14 +32,14 @@ def convert(
     if force:
         discard(folder)
     elif facts := _finished(source, folder, dtype):
-        return WrittenStore(folder, facts, facts.images, time.monotonic() - began)
+        return WrittenStore(folder, facts, facts.images, time.monotonic() - began, left_out=tuple(source.left_out))
     with RegionWriter(folder, dtype, source.origin) as writer:
         before = len(writer.done)
         if before:
             _check_goes_on(source, writer)
         _write(source, writer, watch)
         facts = writer.finish(**source.extent)
-    return WrittenStore(folder, facts, before, time.monotonic() - began, source.skipped)
+    return WrittenStore(folder, facts, before, time.monotonic() - began, source.skipped, tuple(source.left_out))
 
 
 def open_source(paths: Sequence[Path]) -> RegionSource:

@@ -95,8 +95,8 @@ class PatchGrid(Extractor):
         """Resized here and not by the processor, whose own way may crop."""
         height, width = self._input
         whole = picture.resize((width, height), Image.Resampling(int(self._processor.resample)))
-        made = self._processor(images=whole, do_resize=False, do_center_crop=False, return_tensors="pt")
-        return Pixels({"pixel_values": made["pixel_values"][0]}, picture.size)
+        inputs = self._processor(images=whole, do_resize=False, do_center_crop=False, return_tensors="pt")
+        return Pixels({"pixel_values": inputs["pixel_values"][0]}, picture.size)
 
     def read(self, outputs: Any, sizes: Floats) -> list[Seen]:
         regions = numbers(pooled(patches(outputs.last_hidden_state, self._grid), self._pool))
@@ -129,17 +129,16 @@ class Detector(Extractor):
 
     def prepare(self, picture: Image.Image) -> Pixels:
         """As the model's processor does it; a picture that it cannot resize is a ValueError."""
-        made = self._processor(images=picture, return_tensors="pt")
-        return Pixels({name: made[name][0] for name in self._takes if name in made}, picture.size)
+        inputs = self._processor(images=picture, return_tensors="pt")
+        return Pixels({name: inputs[name][0] for name in self._takes if name in inputs}, picture.size)
 
     def read(self, outputs: Any, sizes: Floats) -> list[Seen]:
         scores = numbers(object_scores(outputs.logits, self._model.config.num_labels))
         states = numbers(box_states(outputs.last_hidden_state, scores.shape[1]))
         boxes = numbers(outputs.pred_boxes)
-        chosen = [best(of_one, self._most, self._threshold) for of_one in scores]
+        places = [best(of_one, self._most, self._threshold) for of_one in scores]
         return [
-            Seen(states[image, places], in_pixels(boxes[image, places], sizes[image]))
-            for image, places in enumerate(chosen)
+            Seen(states[image, own], in_pixels(boxes[image, own], sizes[image])) for image, own in enumerate(places)
         ]
 
 

@@ -36,7 +36,7 @@ class Report:
     folder: str
     fingerprint: str = ""  # empty where the dataset cannot be opened
     files: dict[str, dict[str, int | str]] = field(default_factory=dict)
-    splits: dict[str, dict[str, int | str]] = field(default_factory=dict)
+    splits: dict[str, dict[str, int | float | str]] = field(default_factory=dict)
     protocols: dict[str, dict[str, int | float]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 

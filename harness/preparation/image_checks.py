@@ -1,25 +1,30 @@
-"""Checks of images: regions that are not finite or constant, images that stand twice, pictures."""
+"""Checks of images: regions that are not finite or constant, images that stand twice, boxes, pictures."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from harness.config.cards import DatasetCard
 from harness.data.content import Content
-from harness.data.regions import Bools, Floats, Ints, Regions
+from harness.data.regions import Bools, Floats
+from harness.data.tokens import plain
 from harness.errors import DataError, Location
 from harness.layouts.previews import FOLDER, Previews
 from harness.preparation.findings import EXAMPLES, Finding, Severity, findings_of
+from harness.preparation.region_scan import Copy, Doubles, Likeness, Scan, Twin
 
-PIECE = 2**25  # bytes of regions held together
-DIGEST = 16
-Copy = tuple[str, int]  # an image: the split and its number there
+FAR = 6.0  # standard errors by which splits of one release never differ by chance
+FEW = 20.0  # added to it, over the number of images: the spread of few images is badly known
+ENOUGH = 20  # images of a split by which its columns can be judged
+CHANCE = 1e-6  # of a column to hold one number in a split, below which it is reported
+TENFOLD = 10.0  # the ratio of norms from which on nothing that is learned of one split holds for the other
+UNIT, FREE = 1e-3, 0.02  # spread of norms that are one number but for rounding, and of such as are not
+BOXES_AT_ONCE = 4096  # images
+EDGE = 1.0  # pixels by which a box may pass the edge: detectors scale images and round
 
 
 def of_regions(split: str, content: Content, seen: Scan) -> Iterator[Finding]:
@@ -42,18 +47,171 @@ def of_one_id(contents: Mapping[str, Content]) -> Iterator[Finding]:
         yield from findings_of(Severity.WARNING, "image-in-two-splits", message, places, split)
 
 
+def look_alike(image: str) -> str:
+    """What ids share that differ in case, in the form of their letters or in zeros before a number alone."""
+    text = plain(image).casefold()
+    return (text.lstrip("0") or "0") if text.isdecimal() else text
+
+
+def of_ids_that_look_alike(contents: Mapping[str, Content]) -> Iterator[Finding]:
+    known: dict[str, tuple[str, str]] = {}
+    for split, content in contents.items():
+        places = []
+        for number, image in enumerate(content.image_ids):
+            other, home = known.setdefault(look_alike(image), (image, split))
+            if other != image:
+                places.append((content.location("image", number), f"{image!a} beside {other!a} of {home}"))
+        message = "ids differ from another one only in case, in the form of their letters or in zeros before a number"
+        yield from findings_of(Severity.WARNING, "ids-alike", f"{message}: is it one image?", places, split)
+
+
 def of_copies(contents: Mapping[str, Content], groups: Iterable[list[Copy]]) -> Iterator[Finding]:
-    apart: list[tuple[Location, str]] = []
-    together: list[tuple[Location, str]] = []
-    for (split, number), *others in groups:
-        first = contents[split].location("image", number)
-        for other, copy in others:
-            location = contents[other].location("image", copy)
-            (together if other == split else apart).append((location, f"as {first}, of {split}"))
-    message = "images of two splits have the same regions to the last bit; take them out of one"
-    yield from findings_of(Severity.WARNING, "image-in-two-splits", message, apart)
-    message = "images have the same regions to the last bit as another one of their split: exact ties"
-    yield from findings_of(Severity.NOTE, "images-alike", message, together)
+    pairs = [(copy, first) for first, *others in groups for copy in others]
+    yield from _in_splits(contents, pairs, "the same regions to the last bit", "image-in-two-splits", "images-alike")
+
+
+def of_twins(contents: Mapping[str, Content], twins: Iterable[Twin]) -> Iterator[Finding]:
+    alike: dict[Likeness, list[tuple[Copy, Copy]]] = defaultdict(list)
+    for twin in twins:
+        alike[twin.likeness].append((twin.image, twin.earlier))
+    reordered, near = (alike[kind] for kind in Likeness)
+    yield from _in_splits(contents, reordered, Likeness.REORDERED, "image-in-two-splits", "images-alike")
+    yield from _in_splits(contents, near, Likeness.NEAR, "image-nearly-in-two-splits", "images-nearly-alike")
+
+
+def _in_splits(
+    contents: Mapping[str, Content], pairs: Iterable[tuple[Copy, Copy]], how: str, apart: str, together: str
+) -> Iterator[Finding]:
+    """One finding of images with a copy in an earlier split, under the code `apart`; one of those with one beside."""
+    across: list[tuple[Location, str]] = []
+    within: list[tuple[Location, str]] = []
+    for (split, number), (home, other) in pairs:
+        where = contents[split].location("image", number), f"as {contents[home].location('image', other)}, of {home}"
+        (within if home == split else across).append(where)
+    yield from findings_of(Severity.WARNING, apart, f"images of two splits have {how}; take them out of one", across)
+    message = f"images have {how} as another one of their split: exact or nearly exact ties"
+    yield from findings_of(Severity.NOTE, together, message, within)
+
+
+def of_statistics(scans: Mapping[str, Scan]) -> Iterator[Finding]:
+    """Splits whose regions cannot come from one extractor; each is compared with the one of the most images."""
+    for split, own in scans.items():
+        if not own.norms.any():
+            message = "all regions are 0: they were never written, or the extractor failed; extract them again"
+            yield Finding(Severity.ERROR, "regions-all-zero", message, Location("", f"split {split}"), split=split)
+    usable = {split: own for split, own in scans.items() if own.norms.any() and not len(own.bad)}
+    first = max(usable, key=lambda split: len(usable[split].norms), default="")
+    for split in usable:
+        location = Location("", f"split {split}")
+        if split != first:
+            for severity, message in differences(first, usable[first], split, usable[split]):
+                advice = "; make the features of all splits in one way"
+                yield Finding(severity, "splits-differ", message + advice, location, split=split)
+    yield from _of_constant_columns(usable)
+
+
+def differences(first: str, one: Scan, split: str, other: Scan) -> Iterator[tuple[Severity, str]]:
+    norms = float(one.norms.mean()), float(other.norms.mean())
+    said = f"the mean norm of a region is {norms[1]:.4g} in {split} and {norms[0]:.4g} in {first}"
+    ratio = max(norms) / min(norms)
+    if min(one.spread, other.spread) < UNIT and max(one.spread, other.spread) > FREE:
+        normalised = split if other.spread < one.spread else first
+        yield Severity.ERROR, f"regions of {normalised} alone are normalised to one length: {said}"
+    elif ratio > TENFOLD or (ratio > 1.25 and is_far(one.norms, other.norms)):
+        yield Severity.ERROR if ratio > TENFOLD else Severity.WARNING, said
+    else:
+        yield from _shifted_columns(first, one, split, other)
+    zeros = 100 * float(one.zeros.mean()), 100 * float(other.zeros.mean())
+    if abs(zeros[0] - zeros[1]) > 5 and is_far(one.zeros, other.zeros):
+        yield Severity.WARNING, f"{zeros[1]:.1f} % of the numbers are 0 in {split} and {zeros[0]:.1f} % in {first}"
+
+
+def is_far(one: Doubles, other: Doubles) -> bool:
+    """Whether the means of a number of every image differ by more than chance, also where there are few images."""
+    error = float(np.sqrt(one.var() / len(one) + other.var() / len(other)))
+    return abs(float(one.mean() - other.mean())) > (FAR + FEW / min(len(one), len(other))) * error
+
+
+def _shifted_columns(first: str, one: Scan, split: str, other: Scan) -> Iterator[tuple[Severity, str]]:
+    """Columns whose means are half a deviation apart: shifted, in another order, of another extractor."""
+    images = len(one.norms), len(other.norms)
+    if min(images) < ENOUGH:
+        return
+    apart = np.abs(one.columns.mean - other.columns.mean)
+    error = np.sqrt(one.columns.deviation**2 / images[0] + other.columns.deviation**2 / images[1])
+    far = (apart > one.columns.deviation / 2) & (apart > FAR * error) & (error > 0)
+    if far.sum() > len(far) / 50:
+        column = int(np.argmax(np.where(far, apart / np.maximum(error, 1e-300), 0)))
+        means = float(other.columns.mean[column]), float(one.columns.mean[column])
+        example = f"column {column} has the mean {means[0]:.4g} in {split} and {means[1]:.4g} in {first}"
+        yield Severity.WARNING, f"{far.sum():,} of {len(far):,} columns have other means: {example}"
+
+
+def _of_constant_columns(scans: Mapping[str, Scan]) -> Iterator[Finding]:
+    """Columns of one number throughout, where others of the split or this one elsewhere make chance unlikely."""
+    constant = {split: own.columns.low == own.columns.high for split, own in scans.items()}
+    everywhere = np.logical_and.reduce(list(constant.values())) if constant else np.zeros(0, dtype=np.bool_)
+    if everywhere.any():
+        message = f"{everywhere.sum():,} of {len(everywhere):,} columns hold one number in all splits, column "
+        yield Finding(Severity.NOTE, "constant-column", f"{message}{int(everywhere.argmax())} first")
+    for split, own in scans.items():
+        others = [one for name, one in scans.items() if name != split]
+        zeros = np.min([one.columns.zeros for one in others], axis=0) if others else np.ones(len(everywhere))
+        alone = constant[split] & ~everywhere & (zeros ** len(own.norms) < CHANCE)
+        if alone.any():
+            column = int(alone.argmax())
+            message = (
+                f"{alone.sum():,} of {len(alone):,} columns hold one number in {split} and others elsewhere, column "
+                f"{column} first, which is {own.columns.low[column]:g}; make the features again"
+            )
+            yield Finding(Severity.WARNING, "constant-column", message, Location("", f"split {split}"), split=split)
+
+
+def of_boxes(split: str, content: Content) -> Iterator[Finding]:
+    """Boxes that are no numbers, end before they begin, or lie beyond their picture, where its size is known."""
+    wrong: dict[str, list[tuple[Location, str]]] = defaultdict(list)
+    regions = corners = 0
+    for start in range(0, len(content.images) if content.boxes else 0, BOXES_AT_ONCE):
+        assert content.boxes is not None
+        numbers = np.arange(start, min(start + BOXES_AT_ONCE, len(content.images)))
+        boxes, mask = content.boxes.gather(numbers)
+        sizes = None if content.sizes is None else content.sizes[numbers].astype(np.float32)
+        regions += int(mask.sum())
+        corners += int((mask & could_be_corners(boxes, sizes)).sum())
+        for what, is_wrong in wrong_boxes(boxes, sizes).items():
+            for image, region in np.argwhere(is_wrong & mask).tolist():
+                box = ", ".join(f"{number:g}" for number in boxes[image, region])
+                wrong[what].append((content.location("image", start + image), f"region {region}: {box}"))
+    for what, places in wrong.items():
+        hint = CORNERS if what == BEYOND and corners == regions and len(places) > regions / 10 else ""
+        hint = NO_CORNERS if what == INVERTED and len(places) > regions / 10 else hint
+        message = f"boxes {what}{hint}; correct them, or make the features again"
+        yield from findings_of(Severity.WARNING, "boxes-wrong", message, places, split)
+
+
+NO_NUMBER, INVERTED, BEYOND = "hold NaN or inf", "end before they begin", "lie beyond their picture"
+CORNERS = ", as corners do where x, y, width, height are expected"
+NO_CORNERS = ", as x, y, width, height do where corners are expected"
+
+
+def wrong_boxes(boxes: Floats, sizes: Floats | None) -> dict[str, Bools]:
+    """Which boxes (n, R, 4), x y w h, are wrong, by what is; sizes (n, 2) are those of the pictures."""
+    low, sides = boxes[..., :2], boxes[..., 2:]
+    ends = np.full_like(low, np.inf) if sizes is None else sizes[:, None] + np.float32(EDGE)
+    finite = _both(np.isfinite(low) & np.isfinite(sides))
+    upright, inside = _both(sides >= 0), _both((low >= -EDGE) & (low + sides <= ends))
+    return {NO_NUMBER: ~finite, INVERTED: finite & ~upright, BEYOND: finite & upright & ~inside}
+
+
+def _both(true: Bools) -> Bools:
+    """Whether it is true of both of two numbers (..., 2)."""
+    return true[..., 0] & true[..., 1]
+
+
+def could_be_corners(boxes: Floats, sizes: Floats | None) -> Bools:
+    low, high = boxes[..., :2], boxes[..., 2:]
+    ends = np.full_like(low, np.inf) if sizes is None else sizes[:, None] + np.float32(EDGE)
+    return _both((high >= low) & (high <= ends))
 
 
 def of_pictures(
@@ -82,54 +240,3 @@ def of_pictures(
         yield from findings_of(Severity.WARNING, "picture-size", message, resized, split)
         message = "images have no picture; examples show them by number"
         yield from findings_of(Severity.NOTE, "picture-absent", message, absent, split)
-
-
-class Scan(NamedTuple):
-    """Faults and digests of N images, from one pass over their regions."""
-
-    bad: Ints  # images with NaN or inf
-    dead: Ints  # (D, 2) image and region whose numbers are all equal
-    marks: list[bytes]  # N, of the first region of every image
-
-
-def scan(images: Regions, advance: Callable[[int], object]) -> Scan:
-    """Read every region once; `advance` is called with the number of images read."""
-    each = max(1, PIECE // max(1, 4 * images.width * int(images.counts.max(initial=1))))
-    bad, dead, marks = [], [], []
-    for start in range(0, len(images), each):
-        numbers = np.arange(start, min(start + each, len(images)))
-        regions, mask = images.gather(numbers)
-        is_bad, is_dead = faults(regions, mask)
-        bad.append(numbers[is_bad.any(axis=1)])
-        rows, places = np.nonzero(is_dead)
-        dead.append(np.stack([start + rows, places], axis=1))
-        marks += [digest(regions[row, :1]) for row in range(len(numbers))]
-        advance(len(numbers))
-    return Scan(np.concatenate([[], *bad]).astype(np.int64), np.concatenate([np.empty((0, 2), int), *dead]), marks)
-
-
-def faults(regions: Floats, mask: Bools) -> tuple[Bools, Bools]:
-    """Which regions (B, R) of a batch (B, R, F) hold NaN or inf, and which one number throughout."""
-    low, high = regions.min(axis=-1), regions.max(axis=-1)
-    finite = np.isfinite(low) & np.isfinite(high)
-    return mask & ~finite, mask & finite & (low == high) & (regions.shape[-1] > 1)
-
-
-def copies(images: Mapping[str, Regions], marks: Mapping[str, list[bytes]]) -> list[list[Copy]]:
-    """Groups of images whose regions are the same to the last bit; only those of one first region are read again."""
-    near = _groups(((split, number), mark) for split, own in marks.items() for number, mark in enumerate(own))
-    return [
-        group for likely in near for group in _groups((place, digest(images[place[0]][place[1]])) for place in likely)
-    ]
-
-
-def digest(regions: Floats) -> bytes:
-    """A hash of regions; 0 and -0 differ, as their bits do."""
-    return hashlib.blake2b(np.ascontiguousarray(regions).data, digest_size=DIGEST).digest()
-
-
-def _groups(marked: Iterable[tuple[Copy, bytes]]) -> list[list[Copy]]:
-    by_mark: dict[bytes, list[Copy]] = defaultdict(list)
-    for place, mark in marked:
-        by_mark[mark].append(place)
-    return [places for places in by_mark.values() if len(places) > 1]

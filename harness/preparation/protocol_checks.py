@@ -7,17 +7,18 @@ reach is a fault of galleries, pairs or ranking.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from harness.config.cards import ProtocolCard
+from harness.config.cards import DatasetCard, ProtocolCard
 from harness.data.regions import Floats, Ints
 from harness.data.split import Split
 from harness.errors import Location
-from harness.evaluation.measures import mean_measures
-from harness.evaluation.protocols import Fold, expected_at_random, gallery, split_folds
+from harness.evaluation.measures import CUTOFFS, RECALL, Measure, mean_measures
+from harness.evaluation.protocols import Fold, expected_at_random, gallery, saturated, split_folds
+from harness.evaluation.ranks import DIRECTIONS
 from harness.evaluation.streaming import Rows, Source, rank_streamed
 from harness.preparation.caption_checks import same
 from harness.preparation.findings import Finding, Severity
@@ -25,6 +26,7 @@ from harness.preparation.findings import Finding, Severity
 BLOCK = 2**24  # scores held together
 FAR = 6.0  # standard deviations of a recall
 SEED = 0
+SEEN = {"train": "which methods are trained on", "val": "on which epochs and settings are chosen"}
 Advance = Callable[[int], object]
 
 
@@ -73,6 +75,29 @@ def faults(played: Iterable[Played]) -> Iterator[Finding]:
             if name != "rsum" and abs(drawn - value) > tolerance(one, name):
                 message = f"a method that draws its scores reaches {name} {drawn:.2f}, {value:.2f} is expected"
                 yield Finding(Severity.ERROR, "protocol-broken", message, location, split=one.protocol.split)
+
+
+def of_selection(card: DatasetCard) -> Iterator[Finding]:
+    """Protocols whose numbers are no results on test: methods learn of train, and epochs are chosen on val."""
+    for protocol in card.protocols:
+        if protocol.split in SEEN:
+            message = f"it scores split {protocol.split!r}, {SEEN[protocol.split]}; let it name test"
+            location = Location("", f"protocol {protocol.name}")
+            yield Finding(Severity.WARNING, "protocol-not-on-test", message, location, split=protocol.split)
+
+
+def saturated_recalls(gallery: Mapping[str, int]) -> list[str]:
+    return [str(Measure(way, RECALL, k)) for way in DIRECTIONS for k in CUTOFFS if saturated(gallery, way, k)]
+
+
+def of_saturation(one: Played) -> Iterator[Finding]:
+    if names := saturated_recalls(one.gallery):
+        message = (
+            f"a gallery of {one.gallery['images']} images and {one.gallery['captions']} captions is too small for "
+            f"{', '.join(names)}: any scores reach 100, and rsum holds them; take a larger one"
+        )
+        location = Location("", f"protocol {one.protocol.name}")
+        yield Finding(Severity.WARNING, "recall-saturated", message, location, split=one.protocol.split)
 
 
 def tolerance(one: Played, name: str) -> float:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from harness.data.text_encoder import LOCAL, how_to_convert, silent
 from harness.errors import ConfigError, DataError, Location, ResourceError, UsageError, first_line
-from harness.files import lfs_hint, sha256
+from harness.files import has_file, lfs_hint, sha256
 from harness.preparation.extractors import Detector, Extractor, PatchGrid
 
 CONFIG = "config.json"
@@ -63,7 +63,7 @@ def load(choice: ModelChoice, device: torch.device) -> Extractor:
         "transformers": library.__version__,
     }
     with fitting(choice.model, device):
-        extractor = chosen(choice, finds)(model.to(device), processor, origin)
+        extractor = extractor_for(choice, finds)(model.to(device), processor, origin)
         extractor.see([extractor.prepare(Image.new("RGB", TRIED))])
     return extractor
 
@@ -93,7 +93,7 @@ def transformers() -> Any:
     return library
 
 
-def chosen(choice: ModelChoice, finds: bool) -> Callable[[Any, Any, dict[str, Any]], Extractor]:
+def extractor_for(choice: ModelChoice, finds: bool) -> Callable[[Any, Any, dict[str, Any]], Extractor]:
     if finds:
         refuse(choice, "is an object detector, whose regions are boxes", pool=choice.pool)
         most, threshold = choice.boxes or BOXES, choice.threshold or 0.0
@@ -134,10 +134,10 @@ def local_folder(model: str, download: bool) -> Path:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files of a model's weights; DataError where it lacks them or one that says how they are used."""
-    weights = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob(SHARDS))
-    if not (folder / CONFIG).is_file():
+    weights = [folder / WEIGHTS] if has_file(folder / WEIGHTS) else sorted(folder.glob(SHARDS))
+    if not has_file(folder / CONFIG):
         raise DataError(f"has no {CONFIG}, so it is no model of Hugging Face; get all files of it", Location(folder))
-    if not any((folder / name).is_file() for name in PROCESSORS):
+    if not any(has_file(folder / name) for name in PROCESSORS):
         message = f"has no {' or '.join(PROCESSORS)}, which say how it takes pictures; get it, too"
         raise DataError(message, Location(folder))
     if not weights:

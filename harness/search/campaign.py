@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.campaign.plan import check_numbers
+from harness.campaign.plan import PlanInputs, check_numbers
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
 from harness.config.registry import Registry
@@ -90,7 +90,8 @@ def winners(config: Config, registry: Registry, name: str, limit: int | None = N
         raise UsageError(unknown("search campaign", name, known))
     methods, datasets = (tuple(dict.fromkeys(part)) for part in zip(*known[name], strict=True))
     selection = Selection(methods, datasets, limit=limit)
-    plans = {plan.study(name): plan for plan in search_plans(config, registry, selection)}
+    inputs = PlanInputs(config, registry, limit)
+    plans = {plan.study(name): plan for plan in search_plans(config, registry, selection, inputs)}
     best = []
     for study in read_studies(config.studies, name):
         plan = plans[study.name]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.campaign.plan import PlanInputs, assignments, check_data, check_numbers, check_room, check_writable
 from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.sections import Scalar, Tunable
-from harness.config.selection import CONFIGURED, Selection
+from harness.config.selection import Selection
 from harness.errors import UsageError, unknown
 from harness.search.space import applied, check_search, default_point, points_in, space_for
 from harness.search.studies import StudyDesign
@@ -48,13 +49,13 @@ class SearchPlan:
         return self.base.model_copy(update={"spec": spec, "folder": self.base.folder.parent / spec.key, "label": label})
 
 
-def search_plans(config: Config, registry: Registry, selection: Selection = CONFIGURED) -> list[SearchPlan]:
+def search_plans(config: Config, registry: Registry, selection: Selection, inputs: PlanInputs) -> list[SearchPlan]:
     """One per dataset and method, with the seed and protocol of searches; an error says what cannot be searched."""
     check_objective(config.search.objective)
     check_search(config, registry)
     selection = replace(selection, protocol=SELECTION, seeds=(config.search.seed,)).completed(config.campaign)
     check_numbers(selection.seeds, selection.limit)
-    trials = assignments(config, registry, selection, PlanInputs(config, registry, selection.limit))
+    trials = assignments(config, registry, selection, inputs)
     return [search_plan(trial, config.for_dataset(trial.spec.dataset), registry) for trial in trials]
 
 
@@ -87,9 +88,8 @@ def check_objective(names: Sequence[str]) -> None:
         raise UsageError(f"search.objective is empty; known: {', '.join(known)}")
 
 
-def check_startable(config: Config, registry: Registry, plans: Sequence[SearchPlan]) -> None:
+def check_startable(results: Path, plans: Sequence[SearchPlan], inputs: PlanInputs) -> None:
     """StoreError or DataError before anything starts; only train and val are opened."""
-    check_writable(config.results)
-    check_room(config.results)
-    trials = [plan.base for plan in plans]
-    check_data(trials, PlanInputs(config, registry, trials[0].spec.limit))
+    check_writable(results)
+    check_room(results)
+    check_data([plan.base for plan in plans], inputs)

@@ -1,1 +1,1 @@
-"""Results in the tracking store and back as a data frame. The only folder that imports MLflow."""
+"""Results in the tracking store and back as typed runs. The only folder that imports MLflow."""

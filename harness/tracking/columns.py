@@ -1,58 +1,48 @@
-"""One trial in the store's words: its parameters, tags and metrics, and the row of a frame they become again."""
+"""One trial in the store's words: its parameters, tags and metrics for people, and its records to be read back."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
-from harness.config.sections import Scalar, Training
-from harness.config.toml import override_value
+from pydantic import BaseModel
+
+from harness.config.registry import choices
 from harness.trial.external import recipe_of
-from harness.trial.results import EpochReport, TrialResult, TrialSpec
+from harness.trial.results import VERSIONS, EpochReport, TrialResult, TrialSpec
 
 LONGEST_PARAM = 6000  # MLflow cuts longer values without an error
-LONGEST_TAG = 1000
+LONGEST_TAG = 1000  # of those that people read
+PART = 5000  # characters of a record in one tag; MLflow cuts a tag after 8,000 without an error
+SPEC_TAG, RESULT_TAG, EXPECTED = "harness.spec", "harness.record", "expected."
 
 
 def described(spec: TrialSpec) -> dict[str, str]:
     """A spec as flat text: what it decides, values written as `-s` takes them."""
     return {
         **{"method": spec.method, "dataset": spec.dataset, "protocol": spec.protocol, "seed": str(spec.seed)},
-        **described_settings(spec.settings),
-        **described_training(spec.training),
+        **{name: shown(text) for name, text in choices(spec.settings, spec.training).items()},
         **{"key": spec.key, "recipe": recipe_of(spec), "label": spec.label},
         **{"data_fingerprint": spec.data_fingerprint, "protocol_version": str(spec.protocol_version)},
         "source": spec.source,
+        **{name: str(getattr(spec, name)) for name in VERSIONS if getattr(spec, name)},
         **({} if spec.limit is None else {"limit": str(spec.limit)}),
     }
 
 
-def described_settings(settings: Mapping[str, Scalar]) -> dict[str, str]:
-    """A method's settings as flat text."""
-    return {f"settings.{name}": shown(value) for name, value in settings.items()}
-
-
-def described_training(training: Training) -> dict[str, str]:
-    """The recipe as flat text."""
-    return {f"training.{name}": shown(value) for name, value in training.model_dump().items()}
-
-
-def shown(value: Any) -> str:
-    """A value as text; one that MLflow would cut is replaced by a visible pointer to the artifact that has it whole."""
-    text = override_value(value)
+def shown(text: str) -> str:
+    """The text of a parameter; one that MLflow would cut is replaced by a pointer to the file that has it whole."""
     return text if len(text) <= LONGEST_PARAM else f"<{len(text)} characters, see spec.json>"
 
 
 def params_and_tags(spec: TrialSpec) -> tuple[dict[str, str], dict[str, str]]:
-    """A spec's parameters, and the tags its run is found by."""
+    """A spec's parameters, and the tags of its run from its creation: what it is found by, and the spec itself."""
     flat = described(spec)
     chosen = {"method", "dataset", "protocol", "seed"}
     params = {name for name in flat if name in chosen or name.startswith(("settings.", "training."))}
     tags = {f"harness.{name}" if name in ("key", "recipe") else name: flat[name] for name in flat.keys() - params}
     tags |= {f"harness.{name}": flat[name] for name in chosen}  # a run has its tags before its params
-    return {name: flat[name] for name in params}, {**tags, "harness.kind": "trial"}
+    return {name: flat[name] for name in params}, {**tags, **record_tags(SPEC_TAG, spec), "harness.kind": "trial"}
 
 
 def epoch_metrics(report: EpochReport) -> dict[str, float]:
@@ -87,13 +77,13 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def final_tags(result: TrialResult, digest: str) -> dict[str, str]:
-    """How a trial ended, on which machine and with which versions."""
+    """How a trial ended, on which machine and with which versions, for people."""
     metrics = final_metrics(result)
     search = result.search.model_dump() if result.search else {}
     tags = {
         "harness.result": digest,
         "harness.failure": result.failure.value if result.failure else "",
-        "harness.message": " ".join(result.message.split())[:LONGEST_TAG],
+        "harness.message": message_of(result),
         "harness.nonfinite": ", ".join(sorted(metrics.keys() - finite(metrics).keys())),
         "mlflow.source.git.commit": result.environment.get("commit", ""),
         **{f"search.{name}": str(value) for name, value in search.items()},
@@ -103,12 +93,58 @@ def final_tags(result: TrialResult, digest: str) -> dict[str, str]:
     return {name: text for name, text in tags.items() if text}
 
 
-def expected(tags: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """The trials that a campaign's run expects, by key, from its tags."""
-    prefix = "expected."
-    return {name.removeprefix(prefix): json.loads(text) for name, text in tags.items() if name.startswith(prefix)}
+def message_of(result: TrialResult) -> str:
+    """The message of a result on one line, cut where a table could not show it."""
+    return " ".join(result.message.split())[:LONGEST_TAG]
 
 
-def cell(row: Mapping[str, str]) -> tuple[str | None, ...]:
-    """Method, dataset, protocol and limit: plans that share them replace each other."""
-    return tuple(row.get(name) for name in ("method", "dataset", "protocol", "limit"))
+def split_text(name: str, text: str) -> dict[str, str]:
+    """A text of any length as tags: `name`, which begins with the number of all, then `name.1` and so on."""
+    parts = [text[start : start + PART] for start in range(0, len(text), PART)] or [""]
+    names = [name, *(f"{name}.{number}" for number in range(1, len(parts)))]
+    return dict(zip(names, [f"{len(parts)} {parts[0]}", *parts[1:]], strict=True))
+
+
+def joined_text(name: str, tags: Mapping[str, str]) -> str | None:
+    """The text that `split_text` made tags of; None where there is none, ValueError where it is not whole.
+
+    Tags of a longer text that was there before are not read, as the first one says how many belong to it.
+    """
+    if name not in tags:
+        return None
+    count, _, first = tags[name].partition(" ")
+    if not (count.isascii() and count.isdecimal()):
+        raise ValueError(f"the tag {name} does not begin with a number of parts")
+    names = [f"{name}.{number}" for number in range(1, int(count))]
+    if lost := [part for part in names if part not in tags]:
+        raise ValueError(f"the tag {lost[0]} is missing")
+    return "".join([first, *(tags[part] for part in names)])
+
+
+def record_tags(name: str, record: BaseModel) -> dict[str, str]:
+    """A record as tags, in ASCII: a database may count bytes where MLflow counts characters."""
+    return split_text(name, record.model_dump_json(ensure_ascii=True))
+
+
+def expected_tags(spec: TrialSpec) -> dict[str, str]:
+    """The tags by which a campaign's run expects a trial."""
+    return record_tags(EXPECTED + spec.key, spec)
+
+
+def expected_specs(tags: Mapping[str, str]) -> dict[str, TrialSpec]:
+    """The trials that a campaign's run expects, by key, without those that another version of harness has planned."""
+    keys = sorted({key_expected(name) for name in tags} - {""})
+    return {key: spec for key in keys if (spec := readable_spec(EXPECTED + key, tags))}
+
+
+def key_expected(tag: str) -> str:
+    """The key of the trial that a tag expects; empty for any other tag."""
+    return tag.removeprefix(EXPECTED).partition(".")[0] if tag.startswith(EXPECTED) else ""
+
+
+def readable_spec(name: str, tags: Mapping[str, str]) -> TrialSpec | None:
+    """The spec that tags hold; None where they hold none of this version."""
+    try:
+        return TrialSpec.model_validate_json(joined_text(name, tags) or "")
+    except ValueError:
+        return None

@@ -15,7 +15,6 @@ from harness.tracking.store import ENVIRONMENT, SQLITE, create_sqlite, sqlite_fi
 
 EXPERIMENT = "harness"
 PAGE = 1000  # runs that the store is asked for at a time
-Age = tuple[bool, int, str]
 
 
 class Connection:
@@ -78,6 +77,6 @@ class Connection:
         return get_artifact_repository(location, tracking_uri=self.uri)
 
 
-def age(run: Any) -> Age:
+def age(run: Any) -> tuple[bool, int, str]:
     """Sorts runs of one key: the latest finished one is the last, else the latest."""
     return run.info.status == "FINISHED", run.info.start_time, run.info.run_id

@@ -1,24 +1,22 @@
-"""MLflow runs -> data frame and files: what the tracking store holds, to read."""
+"""MLflow runs -> typed runs and files: what the tracking store holds, to read."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.errors import StoreError
+from harness.errors import StoreError, first_line
 from harness.tracking.artifacts import local_folder
-from harness.tracking.columns import expected
-from harness.tracking.connection import Age, Connection, age
-from harness.tracking.frame import row_of, typed
+from harness.tracking.columns import RESULT_TAG, SPEC_TAG, expected_specs, joined_text
+from harness.tracking.connection import Connection, age
+from harness.tracking.runs import Run, place
 from harness.tracking.snapshot import KeptRun, kept_runs, read_runs
 from harness.tracking.store import SQLITE, sqlite_file, without_password
-from harness.trial.results import State
-
-if TYPE_CHECKING:
-    import pandas
+from harness.trial.folder import RESULT
+from harness.trial.results import State, TrialResult, TrialSpec
 
 
 class ResultStore:
@@ -45,26 +43,56 @@ class ResultStore:
 
         return read_runs(self.uri, read)
 
-    def frame(self) -> pandas.DataFrame:
-        """Every trial that was run or is expected, one row per key: its latest finished run, else its latest run.
+    def runs(self) -> list[Run]:
+        """Every trial that was run or is expected, one run per key: its latest finished one, else its latest. Sorted.
 
-        Columns: `TEXTS` and `INTEGERS`, parameters `settings.*` and `training.*` as `-s` takes them, `env.*`, and a
-        float column per metric. A trial that never began has the state "waiting". Sorted.
+        A trial that never began is waiting. StoreError where the record of a run cannot be read.
         """
-        planned: dict[str, dict[str, Any]] = {}
-        latest: dict[str, tuple[Age, dict[str, Any]]] = {}
-        for run in self._runs():
-            if run.data.tags["harness.kind"] == "campaign":
-                planned |= expected(run.data.tags)
+        planned: dict[str, TrialSpec] = {}
+        latest: dict[str, KeptRun] = {}
+        for entity in self._runs():
+            if entity.data.tags["harness.kind"] == "campaign":
+                planned |= expected_specs(entity.data.tags)
                 continue
-            self._locations[run.info.run_id] = run.info.artifact_uri
-            key = run.data.tags["harness.key"]
-            if key not in latest or latest[key][0] < age(run):
-                latest[key] = age(run), row_of(run)
-        rows = {key: {**row, "state": State.WAITING.value} for key, row in planned.items()}
-        # over what was planned, because the params of a run follow it by a moment
-        rows |= {key: {**planned.get(key, {}), **row} for key, (_, row) in latest.items()}
-        return typed(list(rows.values()))
+            self._locations[entity.info.run_id] = entity.info.artifact_uri
+            key = entity.data.tags["harness.key"]
+            if key not in latest or age(latest[key]) < age(entity):
+                latest[key] = entity
+        begun = (self._run(entity, planned.get(key)) for key, entity in sorted(latest.items(), key=lambda e: age(e[1])))
+        runs = {run.key: run for run in begun if run}
+        waiting = [Run(spec, State.WAITING) for key, spec in planned.items() if key not in runs]
+        return sorted([*runs.values(), *waiting], key=place)
+
+    def _run(self, entity: KeptRun, planned: TrialSpec | None) -> Run | None:
+        """MLflow's run as one of ours; None for one of an earlier version that has never ended."""
+        tags, info = entity.data.tags, entity.info
+        try:
+            result, state = self._result(info.run_id, tags), State(tags.get("harness.state", ""))
+            spec = result.spec if result else planned or spec_of(tags)
+        except ValueError as error:
+            raise StoreError(
+                f"the record of run {info.run_id} ({info.run_name}) in {without_password(self.uri)} cannot be read: "
+                f"{first_line(error)}; read it with the version of harness that wrote it, or delete the run in MLflow"
+            ) from error
+        if spec is None:
+            return None
+        return Run(
+            spec=spec,
+            state=state,
+            run_id=info.run_id,
+            result=result if result and result.state is state else None,  # else of an attempt that was continued
+            started=info.start_time,
+            ended=info.end_time,
+            campaign=tags.get("harness.campaign", ""),
+            metrics=entity.data.metrics,
+        )
+
+    def _result(self, run_id: str, tags: Mapping[str, str]) -> TrialResult | None:
+        """The result of a run; of one that an earlier version has logged, which has no records, from its artifact."""
+        text: str | bytes | None = joined_text(RESULT_TAG, tags)
+        if text is None and SPEC_TAG not in tags:
+            text = self.artifact(run_id, RESULT)
+        return None if text is None else TrialResult.model_validate_json(text)
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
         """A file that was kept of a run; None where the store has lost it."""
@@ -85,6 +113,12 @@ class ResultStore:
             return file.read_bytes() if file.exists() else None
         except OSError as error:
             raise StoreError(f"the tracking store's {file} cannot be read: {error}; see to its rights") from error
+
+
+def spec_of(tags: Mapping[str, str]) -> TrialSpec | None:
+    """The spec that the tags of a run hold; None where an earlier version has made it."""
+    text = joined_text(SPEC_TAG, tags)
+    return None if text is None else TrialSpec.model_validate_json(text)
 
 
 def open_store(uri: str) -> ResultStore:

@@ -33,7 +33,6 @@ class RunInfo(NamedTuple):
 
 class RunData(NamedTuple):
     tags: dict[str, str]
-    params: dict[str, str]
     metrics: dict[str, float]
 
 
@@ -69,7 +68,7 @@ def copy_of(database: Path) -> Path:
 def stored(run: Any) -> KeptRun:
     """A run of MLflow's."""
     info = RunInfo(*(getattr(run.info, name) for name in RunInfo._fields))
-    return KeptRun(info, RunData(dict(run.data.tags), dict(run.data.params), dict(run.data.metrics)))
+    return KeptRun(info, RunData(dict(run.data.tags), dict(run.data.metrics)))
 
 
 def marks(database: Path) -> Marks:

@@ -1,8 +1,9 @@
 """Results -> MLflow runs: the only writer to the tracking store.
 
-A parent run per campaign, a child run per trial, found again by its key. The parent's tags `expected.<key>` hold what
-the campaign planned, so that a trial that never began is missing by name. They are tags rather than an artifact because
-tags lie in the store itself: a report needs nothing else.
+A parent run per campaign, a child run per trial, found again by its key. A run's tags hold the records themselves: the
+spec from the beginning, the result from the end. The parent's tags `expected.<key>` hold the specs that the campaign
+planned, so that a trial that never began is missing by name. They are tags rather than artifacts because tags lie in
+the store itself: a report needs nothing else.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from harness.errors import StoreError
 from harness.files import write_atomic
 from harness.tracking.artifacts import collect, local_folder
 from harness.tracking.columns import (
-    cell,
-    described,
+    RESULT_TAG,
+    SPEC_TAG,
     epoch_metrics,
-    expected,
+    expected_specs,
+    expected_tags,
     final_metrics,
     final_tags,
     finite,
+    key_expected,
     params_and_tags,
+    record_tags,
 )
 from harness.tracking.connection import Connection, age
 from harness.tracking.store import LOGGED, digest, without_password
@@ -84,12 +88,9 @@ class Tracker:
             )
             self._parent = parent.info.run_id
             self._client.update_run(self._parent, status="RUNNING")
-            plan = {spec.key: described(spec) for spec in specs}
-            cells = {cell(row) for row in plan.values()}
-            for key, row in expected(parent.data.tags).items():
-                if cell(row) in cells and key not in plan:
-                    self._client.delete_tag(self._parent, f"expected.{key}")
-            tags = {f"expected.{key}": json.dumps(row) for key, row in plan.items()}
+            for tag in superseded(parent.data.tags, specs):
+                self._client.delete_tag(self._parent, tag)
+            tags = {name: text for spec in specs for name, text in expected_tags(spec).items()}
             self._write(self._parent, tags=tags | {f"note.{key}": value for key, value in (note or {}).items()})
 
     def begin(self, spec: TrialSpec) -> None:
@@ -121,6 +122,12 @@ class Tracker:
                 mark = {"uri": without_password(self.uri), "run_id": run_id, "result": digest(result)}
                 write_atomic(folder / LOGGED, json.dumps(mark, indent=2))
 
+    def renew(self, result: TrialResult) -> None:
+        """Let the run of a result end now, so that it is the newest of those that it takes the place of."""
+        with self._writing():
+            if run_id := self._run_with(result):
+                self._client.set_terminated(run_id, STATUS[result.state], int(time.time() * 1000))
+
     def close_campaign(self, state: State) -> None:
         """End the parent run; runs still open are marked interrupted, to be continued under the same key."""
         with self._writing():
@@ -151,7 +158,8 @@ class Tracker:
         # the run's own start as timestamp: logged a second time after a crash, the entries are the same ones
         entry = self._connection.entities.Metric
         metrics = [entry(name, value, run.started, 0) for name, value in finite(final_metrics(result)).items()]
-        self._end(run.run_id, result.state, metrics, final_tags(result, digest(result)))
+        tags = {**final_tags(result, digest(result)), **record_tags(RESULT_TAG, result)}
+        self._end(run.run_id, result.state, metrics, tags)
         del self._runs[result.key]
         if result.state not in STATUS:
             self._unfinished = None
@@ -189,8 +197,9 @@ class Tracker:
 
     def _reopen(self, run: Any, spec: TrialSpec) -> OpenRun:
         params, _ = params_and_tags(spec)  # its driver may have been killed before it wrote them
+        tags = {**record_tags(SPEC_TAG, spec), "harness.state": State.RUNNING.value}
         self._client.update_run(run.info.run_id, status="RUNNING")
-        self._write(run.info.run_id, tags={"harness.state": State.RUNNING.value}, params=params)
+        self._write(run.info.run_id, tags=tags, params=params)
         return OpenRun(run.info.run_id, run.info.start_time, run.info.artifact_uri)
 
     def _end(
@@ -228,3 +237,15 @@ class Tracker:
             f"tags.`harness.key` = '{result.key}' and tags.`harness.result` = '{digest(result)}'"
         )
         return next((run.info.run_id for run in runs if run.info.status in ENDED), None)
+
+
+def superseded(tags: Mapping[str, str], specs: Iterable[TrialSpec]) -> list[str]:
+    """The tags of trials that an earlier plan expected and this one, of the same methods and datasets, does not."""
+    keys, cells = {spec.key for spec in specs}, {cell(spec) for spec in specs}
+    old = {key for key, spec in expected_specs(tags).items() if key not in keys and cell(spec) in cells}
+    return [tag for tag in tags if key_expected(tag) in old]
+
+
+def cell(spec: TrialSpec) -> tuple[str | int | None, ...]:
+    """Plans that share this replace each other."""
+    return spec.method, spec.dataset, spec.protocol, spec.limit

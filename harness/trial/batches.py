@@ -94,8 +94,8 @@ class DeviceRegions:
             self.rows[part] = stored(regions, device, places[part])
 
     def __call__(self, places: Ints) -> Tensor:
-        chosen = to_device(places, self.rows.device)
-        return self.rows[chosen.clamp(min=0)].float().masked_fill_((chosen < 0)[..., None], 0.0)
+        rows = to_device(places, self.rows.device)
+        return self.rows[rows.clamp(min=0)].float().masked_fill_((rows < 0)[..., None], 0.0)
 
 
 def source(regions: Regions, device: torch.device, free: int) -> Source:

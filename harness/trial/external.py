@@ -5,12 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from harness.config.sections import Training
-from harness.config.toml import parse_override
 from harness.errors import UsageError
-from harness.trial.results import TrialSpec
+from harness.trial.results import EVALUATION_VERSION, TrialSpec
 
 PREFIX = "external:"  # no method with a card can have a colon, so that names never collide and nothing can run them
 LONGEST_NAME, LONGEST_NOTE = 80, 200
@@ -50,6 +48,7 @@ def spec_of(
         data_fingerprint=fingerprint,
         protocol_version=protocol[1],
         source=source,
+        evaluation_version=EVALUATION_VERSION,
     )
 
 
@@ -62,23 +61,21 @@ def file_name(file: Path) -> str:
     return "".join(mark if mark.isprintable() else "?" for mark in file.name)
 
 
-def note_of(trial: Mapping[str, Any]) -> str:
-    text = trial.get(f"settings.{NOTE}")
-    return str(parse_override(f"{NOTE}={text}")[1]) if text else ""
+def note_of(spec: TrialSpec) -> str:
+    return str(spec.settings.get(NOTE, ""))
 
 
-def remark(trial: Mapping[str, Any]) -> str:
+def remark(spec: TrialSpec) -> str:
     """The remark on a board; empty where the trial is of a method with a card."""
-    if not is_external(trial["method"]):
+    if not is_external(spec.method):
         return ""
-    note = note_of(trial)
+    note = note_of(spec)
     return "external: scores of a file" + (f", {note}" if note else "")
 
 
-def command(trial: Mapping[str, Any]) -> str:
-    words = ["harness", "score", trial.get(f"env.{FILE}") or "FILE.npy", "--dataset", trial["dataset"]]
-    words += ["--protocol", trial["protocol"], "--name", trial["method"].removeprefix(PREFIX)]
-    words += ["--seed", str(trial["seed"])]
-    note = note_of(trial)
+def command(spec: TrialSpec, environment: Mapping[str, str]) -> str:
+    words = ["harness", "score", environment.get(FILE) or "FILE.npy", "--dataset", spec.dataset]
+    words += ["--protocol", spec.protocol, "--name", spec.method.removeprefix(PREFIX), "--seed", str(spec.seed)]
+    note = note_of(spec)
     words += ["--note", note] if note else []
-    return f"{shlex.join(words)}  # sha256 {trial['source'][:SHORT]}"
+    return f"{shlex.join(words)}  # sha256 {spec.source[:SHORT]}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,10 @@ Phase = Literal["start", "train", "test"]
 EQUAL, UNEQUAL = ("trials", "epochs"), 0.1  # of a search's budget: what is to be alike, and the share it may differ by
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 HEADLINE = (*RECALLS, "rsum")
+
+# Raised by hand when training or evaluation gives other numbers for a trial: tests/trial/test_versions.py reminds.
+TRAINING_VERSION, EVALUATION_VERSION = 1, 1
+VERSIONS = ("training_version", "evaluation_version")
 
 
 class State(StrEnum):
@@ -64,11 +69,14 @@ class TrialSpec(TrialRecord):
     data_fingerprint: str
     protocol_version: int
     source: str = Field(description="sha256 of the method's source")
+    training_version: int = Field(0, description="of the trainer; 0 where nothing is trained, or before it was kept")
+    evaluation_version: int = Field(0, description="of ranks and measures; 0 before it was kept")
 
     @property
     def key(self) -> str:
-        """The trial's name everywhere: 16 hex digits of the sha256 over every field."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """The trial's name everywhere: 16 hex digits of the sha256 over every field; a version 0 changes none."""
+        unversioned = {name for name in VERSIONS if not getattr(self, name)}
+        text = json.dumps(self.model_dump(mode="json", exclude=unversioned), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -79,6 +87,15 @@ class TrialSpec(TrialRecord):
     @property
     def label(self) -> str:
         return f"{self.method}/{self.dataset}/s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Current:
+    """What the project's files are now, which a trial run now would be of; empty or 0 where that is not known."""
+
+    data: Callable[[str], str] = lambda _: ""  # the fingerprint of a dataset
+    protocol: Callable[[str, str], int] = lambda *_: 0  # the version of a dataset's protocol
+    source: Callable[[str], str] = lambda _: ""  # the hash of a method's source
 
 
 class Budget(TrialRecord):
@@ -113,6 +130,7 @@ class Assignment(TrialRecord):
     gpus: float = 0.0
     custom: dict[str, float] = Field(default_factory=dict, description="of Ray's custom resources")
     seconds: float = Field(0.0, description="the longest that an attempt may take; 0 is no limit")
+    attempts: int = Field(1, description="that it has where its process, its node or the host's memory is lost")
     search: Budget | None = Field(None, description="the search that found its settings, if any")
     label: str = Field("", description="its name for people, where not the spec's label")
 
@@ -141,6 +159,8 @@ def best_rsum(reports: Iterable[EpochReport]) -> float | None:
 
 
 class TrialResult(TrialRecord):
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # else they become null, which is no number to read back
+
     spec: TrialSpec
     state: State
     failure: Failure | None = None

@@ -19,7 +19,7 @@ from harness.config.sections import Scalar
 from harness.config.sources import source_hash
 from harness.data.dataset import Dataset
 from harness.data.text_encoder import load_model
-from harness.errors import ConfigError, DataError, TrialError
+from harness.errors import ConfigError, DataError, TrialError, first_line
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
 from harness.evaluation.outcome import outcome
@@ -33,7 +33,7 @@ from harness.trial import folder as record
 from harness.trial.checkpoint import load_checkpoint, save_checkpoint
 from harness.trial.device import cap_memory, choose_device, forget_peak, peak_mb
 from harness.trial.environment import environment
-from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
+from harness.trial.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
 from harness.trial.training import Trainer
 
 Steps = Generator[EpochReport, bool | None, TrialResult]
@@ -77,14 +77,15 @@ class Trial:
     def run(self) -> Steps:
         trainer = self._trainer()
         val = self.reports[-1].val if self.reports else {}
-        go = yield self._report(len(self.reports), phase="start", val=val, note=self.note)
+        go = yield self._phase("start", val, self.note)
         while go is not False and trainer is not None and not self._finished(trainer):
             go = yield self._epoch(trainer)
         if go is False:
-            return self._result(State.PRUNED, {})
+            return self._result(State.PRUNED)
         if self.protocol is None:
             return self._selected()
-        yield self._report(len(self.reports), phase="test")
+        yield self._phase("test")
+        self.dataset.check_unchanged()
         return self._test(self.protocol)
 
     def _trainer(self) -> Trainer | None:
@@ -117,8 +118,10 @@ class Trial:
         if val["rsum"] > self.best["rsum"]:
             weights = {name: value.clone() for name, value in self.method.state_dict().items()}
             self.best = {"epoch": trainer.epoch, "rsum": val["rsum"], "method": weights}
-        report = self._report(
-            trainer.epoch,
+        report = EpochReport(
+            key=self.spec.key,
+            epoch=trainer.epoch,
+            epochs=self.spec.training.epochs,
             loss=cost.loss,
             lr=cost.lr,
             val=val,
@@ -137,7 +140,7 @@ class Trial:
 
     def _selected(self) -> TrialResult:
         val = self.reports[self.best["epoch"] - 1].val if self.best["epoch"] else self._validate()
-        return self._result(State.DONE, {}, measures=val)
+        return self._result(State.DONE, val)
 
     def _test(self, protocol: ProtocolCard) -> TrialResult:
         if self.best["method"] is not None:
@@ -149,21 +152,29 @@ class Trial:
         test = outcome(protocol, split, folds, ranks)
         self.environment |= test.releases
         test.records.save(self.folder)
-        return self._result(State.DONE, cost, measures=test.measures, gallery=test.gallery)
+        return self._result(State.DONE, test.measures, test.gallery, cost)
 
-    def _result(self, state: State, scoring: dict[str, float], **fields: Any) -> TrialResult:
+    def _result(
+        self,
+        state: State,
+        measures: dict[str, float] | None = None,
+        gallery: dict[str, int] | None = None,
+        scoring: dict[str, float] | None = None,
+    ) -> TrialResult:
+        self.dataset.check_unchanged()
         best = self.best["epoch"]
         return TrialResult(
             spec=self.spec,
             state=state,
+            measures=measures or {},
             val=self.reports[best - 1].val if best else {},
             best_epoch=best,
             epochs=len(self.reports),
             attempts=1 + record.attempts(self.folder),
             search=self.assignment.search,
-            cost=self._cost(scoring),
+            gallery=gallery or {},
+            cost=self._cost(scoring or {}),
             environment=self.environment,
-            **fields,
         )
 
     def _cost(self, scoring: dict[str, float]) -> dict[str, float]:
@@ -179,8 +190,10 @@ class Trial:
             "seconds": sum(report.seconds for report in self.reports),
         }
 
-    def _report(self, epoch: int, **fields: Any) -> EpochReport:
-        return EpochReport(key=self.spec.key, epoch=epoch, epochs=self.spec.training.epochs, **fields)
+    def _phase(self, phase: Phase, val: dict[str, float] | None = None, note: str = "") -> EpochReport:
+        """The report that a phase other than training begins."""
+        epoch, epochs = len(self.reports), self.spec.training.epochs
+        return EpochReport(key=self.spec.key, epoch=epoch, epochs=epochs, phase=phase, val=val or {}, note=note)
 
 
 def build_method(card: MethodCard, settings: dict[str, Scalar], dataset: Dataset, seed: int) -> Method:
@@ -242,8 +255,7 @@ def explain(error: Exception) -> str:
             "out of GPU memory in training; the batch is never shrunk, so lower training.batch_size or the method's "
             "dim, or give the trial a larger share of a GPU"
         )
-    text = str(error).strip().splitlines()
-    line = text[0] if text else ""
+    line, name = first_line(error), type(error).__name__
     if isinstance(error, OSError) and error.errno in FULL:
         return f"the trial's folder cannot be written: {line}; make room and run with --retry bug: it goes on"
-    return line if isinstance(error, TrialError | DataError) else f"{type(error).__name__}: {line}"
+    return line if line == name or isinstance(error, TrialError | DataError) else f"{name}: {line}"

@@ -57,7 +57,7 @@ def encoded(method) -> tuple[Encoded, Encoded]:
 def test_scores_and_gradients_equal_the_formula(name: str, changes: dict[str, object], vectors: int) -> None:
     method = build(name, changes)
     weight = torch.randn(4, 5, dtype=torch.float64)
-    found = {}
+    results = {}
     for who, call in (
         ("ours", lambda: in_tiles(method, *encoded(method), vectors)),
         ("textbook", lambda: scores(formula(name, method), *encoded(method))),
@@ -65,11 +65,11 @@ def test_scores_and_gradients_equal_the_formula(name: str, changes: dict[str, ob
         method.zero_grad()
         matrix = call()
         (matrix * weight).sum().backward()
-        found[who] = matrix.detach(), {key: value.grad for key, value in method.named_parameters()}
-    torch.testing.assert_close(found["ours"][0], found["textbook"][0], rtol=1e-9, atol=1e-12)
-    for key, gradient in found["textbook"][1].items():
+        results[who] = matrix.detach(), {key: value.grad for key, value in method.named_parameters()}
+    torch.testing.assert_close(results["ours"][0], results["textbook"][0], rtol=1e-9, atol=1e-12)
+    for key, gradient in results["textbook"][1].items():
         torch.testing.assert_close(
-            found["ours"][1][key], gradient, rtol=1e-9, atol=1e-11, msg=lambda text, key=key: f"{key}: {text}"
+            results["ours"][1][key], gradient, rtol=1e-9, atol=1e-11, msg=lambda text, key=key: f"{key}: {text}"
         )
 
 

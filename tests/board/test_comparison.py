@@ -13,6 +13,7 @@ from tiny_project import Call
 from harness.board.comparison import comparisons
 from harness.board.evidence import assessed, hits
 from harness.tracking.result_store import ResultStore
+from harness.tracking.runs import Run
 from harness.tracking.tracker import Tracker
 
 Captured = pytest.CaptureFixture[str]
@@ -25,6 +26,12 @@ def tracker(project: Path) -> Tracker:
     for protocol in ("full", "half"):
         log_ranked(tracker, project, "alone", 0, worst=30, protocol=protocol)
     return tracker
+
+
+def run_of(tracker: Tracker, method: str, protocol: str) -> Run:
+    """The first run of a method under a protocol."""
+    runs = ResultStore(tracker.uri).runs()
+    return next(run for run in runs if (run.spec.method, run.spec.protocol) == (method, protocol))
 
 
 def compared(call: Call, capsys: Captured, *names: str) -> list[dict[str, object]]:
@@ -61,28 +68,26 @@ def test_a_comparison_says_what_the_board_says(
         for seed in range(3):
             log_ranked(tracker, project, f"m{number}" + "x" * number, seed, worst=worst + number)
     store = ResultStore(tracker.uri)
-    one = next(one for one in assessed(store.frame(), {}, store.artifact) if one.board.protocol == "full")
+    one = next(one for one in assessed(store.runs(), {}, store.artifact) if one.board.protocol == "full")
     for pair in one.evidence.differences:
         first, second = (one.board.ranked[place].method for place in (pair.first, pair.second))
-        (found,) = comparisons(store.frame(), [one.board], [first, second], partial(hits, store))
+        (found,) = comparisons(store.runs(), [one.board], [first, second], partial(hits, store))
         assert found.p == pytest.approx(pair.p, nan_ok=True) and found.is_significant == pair.is_significant
         assert ("is better than" in found.verdict) == pair.is_significant
 
 
 def test_two_runs_are_compared_as_they_were_trained(tracker: Tracker, call: Call, capsys: Captured) -> None:
-    frame = ResultStore(tracker.uri).frame()
-    runs = [frame.query(f"method == '{method}' and protocol == 'full'").iloc[0] for method in ("alone", "worse")]
-    (found,) = compared(call, capsys, runs[0]["run_id"][:12], runs[1]["key"][:8])
+    runs = [run_of(tracker, method, "full") for method in ("alone", "worse")]
+    (found,) = compared(call, capsys, runs[0].run_id[:12], runs[1].key[:8])
     assert found["verdict"].endswith("as they were trained; other seeds may differ")
-    assert found["sides"][0]["rsum"] == pytest.approx(runs[0]["rsum"])
+    assert found["sides"][0]["rsum"] == pytest.approx(runs[0].numbers["rsum"])
 
 
 def test_what_cannot_be_compared_is_refused_with_the_reason(tracker: Tracker, call: Call, capsys: Captured) -> None:
-    frame = ResultStore(tracker.uri).frame()
-    full, half = (frame.query(f"method == 'alone' and protocol == '{name}'").iloc[0] for name in ("full", "half"))
+    full, half = (run_of(tracker, "alone", name) for name in ("full", "half"))
     for names, words in (
         (("good", "wors"), "unknown row 'wors'; did you mean worse"),
-        ((full["run_id"], half["run_id"]), "the runs cannot be compared: protocol full and half"),
+        ((full.run_id, half.run_id), "the runs cannot be compared: protocol full and half"),
     ):
         assert call("compare", *names) == 2
         assert words in capsys.readouterr().err

@@ -6,6 +6,7 @@ import shutil
 from itertools import combinations
 from math import nan
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from harness.errors import StoreError
 from harness.evaluation.statistics import Difference
 from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
+from harness.trial.results import Current
 
 QUALITY = {"good": 4, "same": 4, "bad": 400}  # the worst rank of each method
 NOTHING = Registry({}, {})
@@ -39,7 +41,7 @@ def tracker(store: str, tmp_path: Path) -> Tracker:
 
 def page(tracker: Tracker) -> tuple[str, Evidence]:
     """The only board of a store, and its evidence."""
-    (one,) = found = assessed(ResultStore(tracker.uri).frame(), {}, ResultStore(tracker.uri).artifact)
+    (one,) = found = assessed(ResultStore(tracker.uri).runs(), {}, ResultStore(tracker.uri).artifact)
     return files(found, {})["scenes-full.md"].decode(), one.evidence
 
 
@@ -58,12 +60,17 @@ def test_rows_that_are_alike_name_each_other_and_one_that_is_worse_itself_alone(
 
 
 def means(tracker: Tracker) -> list[float]:
-    frame = ResultStore(tracker.uri).frame()
-    return sorted(frame.groupby("method")["rsum"].mean(), reverse=True)
+    runs = ResultStore(tracker.uri).runs()
+    sums = [[run.numbers["rsum"] for run in runs if run.spec.method == method] for method in QUALITY]
+    return sorted(map(fmean, sums), reverse=True)
+
+
+def first_id(tracker: Tracker, method: str) -> str:
+    return next(run.run_id for run in ResultStore(tracker.uri).runs() if run.spec.method == method)
 
 
 def test_a_row_whose_ranks_are_gone_stays_on_the_board_and_says_so(tracker: Tracker) -> None:
-    (lost, *_) = ResultStore(tracker.uri).frame().query("method == 'same'")["run_id"]
+    lost = first_id(tracker, "same")
     for folder in (Path(tracker.uri.removeprefix("sqlite:///")).parents[1] / "artifacts").rglob(lost):
         shutil.rmtree(folder)
     text, evidence = page(tracker)
@@ -80,8 +87,7 @@ def test_ranks_that_are_damaged_are_as_good_as_gone(tracker: Tracker, tmp_path: 
 
 
 def test_ranks_of_other_queries_are_left_out_and_the_others_compared(tracker: Tracker, tmp_path: Path) -> None:
-    frame = ResultStore(tracker.uri).frame()
-    (run, *_) = frame.query("method == 'good'")["run_id"]
+    run = first_id(tracker, "good")
     (file,) = (tmp_path / "artifacts").rglob(f"{run}/**/ranks.npz")
     np.savez(file, **ranks_of(spec_of(), images=59))
     text, evidence = page(tracker)
@@ -178,14 +184,14 @@ def test_ranks_that_are_there_and_cannot_be_read_are_a_store_error(tracker: Trac
 
 def test_a_published_board_is_the_same_bytes_again(tracker: Tracker, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
-    first = publish(ResultStore(tracker.uri), NOTHING, reports)
+    first = publish(ResultStore(tracker.uri), NOTHING, Current(), reports)
     assert first.files == (reports / "scenes-full.md",) and len(first.changed) == 1 + 4 + 2 * 3
-    assert not publish(ResultStore(tracker.uri), NOTHING, reports).changed
+    assert not publish(ResultStore(tracker.uri), NOTHING, Current(), reports).changed
 
 
 def test_a_board_counts_as_written_where_only_the_page_of_a_row_was(tracker: Tracker, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
-    publish(ResultStore(tracker.uri), NOTHING, reports)
+    publish(ResultStore(tracker.uri), NOTHING, Current(), reports)
     (reports / "scenes-full" / "good.md").write_text("another")
-    again = publish(ResultStore(tracker.uri), NOTHING, reports)
+    again = publish(ResultStore(tracker.uri), NOTHING, Current(), reports)
     assert again.changed == {reports / "scenes-full.md", reports / "scenes-full" / "good.md"}

@@ -12,13 +12,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from sample_results import log_ranked, two_methods
+from boards import failed, one_of, run_of, three_seeds, unfinished
+from sample_results import log_ranked, result_of, spec_of, two_methods
 from tiny_project import Call
 
-from harness.board.forms import FORMS
+from harness.board.forms import FORMS, as_json, flat
 from harness.board.markup import tex
 from harness.tracking.result_store import ResultStore
+from harness.tracking.runs import Run
 from harness.tracking.tracker import Tracker
+from harness.trial.results import Budget, State
 
 Captured = pytest.CaptureFixture[str]
 EVERY = ("report", "--format", ",".join(FORMS))
@@ -54,10 +57,10 @@ def test_another_place_time_zone_and_locale_give_the_same_bytes(
 def test_csv_has_a_line_a_trial_with_its_run_and_all_its_numbers(tracker: Tracker, call: Call) -> None:
     assert call(*EVERY) == 0
     lines = list(csv.DictReader(io.StringIO(Path("reports/scenes-full.csv").read_text())))
-    frame = ResultStore(tracker.uri).frame().set_index("run_id")
-    assert {line["run_id"] for line in lines} == {*frame.index} and len(lines) == 7
+    runs = {run.run_id: run for run in ResultStore(tracker.uri).runs()}
+    assert {line["run_id"] for line in lines} == {*runs} and len(lines) == 7
     for line in lines:
-        assert float(line["rsum"]) == frame.loc[line["run_id"], "rsum"]
+        assert float(line["rsum"]) == runs[line["run_id"]].numbers["rsum"]
         assert float(line["low"]) < float(line["high"]) and line["settings.dim"] == "256"
     assert {line["group"] for line in lines if line["method"] == "worse"} == {"3"}
 
@@ -112,3 +115,40 @@ def test_check_answers_5_with_the_difference_and_writes_nothing(tracker: Tracker
     assert file.read_bytes() == before
     assert call("report", "--check", "--json") == 5
     assert json.loads(capsys.readouterr().out)["difference"]
+
+
+def test_a_run_is_one_line_with_all_that_people_look_for() -> None:
+    search = Budget(campaign="wide", trials=4, epochs=9, seconds=2.5, device_seconds=5.0)
+    done = flat(run_of(result_of(spec_of(limit=20), search=search), run_id="a", campaign="main"))
+    assert (done["method"], done["seed"], done["limit"], done["state"], done["kind"]) == (
+        "caan",
+        0,
+        20,
+        "done",
+        "trial",
+    )
+    assert (done["key"], done["recipe"]) == (spec_of(limit=20).key, spec_of(limit=20).recipe)
+    assert (done["rsum"], done["best_val_rsum"], done["epochs"], done["parameters"]) == (270.0, 103.0, 3.0, 1.2e6)
+    assert (done["settings.unit"], done["training.drop_after"], done["env.cpu"]) == ("true", "[7]", "A CPU")
+    assert (done["gallery.images"], done["search.campaign"], done["search.seconds"]) == (500, "wide", "2.5")
+    assert (done["campaign"], done["run_id"], done["started"], done["ended"]) == ("main", "a", 1000, 2000)
+    assert not {"settings", "training", "spec", "record", "mlflow.source.git.commit"} & done.keys()
+
+
+def test_a_run_without_a_result_is_a_line_with_empty_cells() -> None:
+    waiting = flat(Run(spec_of(), State.WAITING))
+    assert {waiting[name] for name in ("rsum", "i2t_r1", "gallery.images", "epoch", "started", "kind", "limit")} == {
+        None
+    }
+    assert (waiting["state"], waiting["failure"], waiting["run_id"], waiting["seed"]) == ("waiting", "", "", 0)
+    running = flat(unfinished(spec_of(), State.RUNNING, epoch=2))
+    assert (running["state"], running["epoch"], running["kind"]) == ("running", 2.0, "trial")
+    lost = flat(failed(spec_of(), message="no\nmemory"))
+    assert (lost["state"], lost["failure"], lost["message"], lost["rsum"]) == ("failed", "oom", "no memory", None)
+
+
+def test_every_line_of_json_has_the_columns_of_the_whole_board() -> None:
+    one = one_of([*three_seeds("caan", 260.0), *three_seeds("vsepp", 250.0, settings={"other": 1})])
+    trials = [trial for row in json.loads(as_json(one, {}))["rows"] for trial in row["trials"]]
+    assert len({frozenset(trial) for trial in trials}) == 1
+    assert {trial["settings.other"] for trial in trials} == {None, "1"}

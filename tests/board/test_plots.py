@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from boards import HOSTILE, SPEEDS, Page, four, one_of, only_board, row, with_speed
+from boards import HOSTILE, SPEEDS, Page, four, of_method, one_of, only_board, run_of, with_speed
 from hypothesis import given
 from hypothesis import strategies as st
 from sample_results import log_ranked, result_of, spec_of
@@ -74,7 +74,7 @@ def test_a_plot_asks_for_nothing_and_has_a_transparent_ground() -> None:
 
 @pytest.mark.parametrize("name", [*HOSTILE, "a\x00b\ufffe", "]]>", "$x^2$", r"\frac", "_hidden"])
 def test_a_name_breaks_no_plot(name: str) -> None:
-    rows = [{**line, "method": name} if line["method"] == "caan" else line for line in four()]
+    rows = [of_method(run, name) if run.spec.method == "caan" else run for run in four()]
     plain = drawn(one_of(four()))
     for file, data in drawn(one_of(rows)).items():
         tree, other = (ElementTree.fromstring(each) for each in (data, plain[file]))
@@ -120,10 +120,10 @@ def test_rows_no_other_beats_are_filled_and_joined_and_lie_by_throughput_and_rsu
 
 
 def test_rows_of_each_machine_are_compared_with_each_other_alone() -> None:
-    fast = {"env.device": "cuda", "env.cpu": "Another"}
+    fast = {"device": "cuda", "cpu": "Another"}
     one, two = with_speed("bssan", 290.0, 9e6, **fast), with_speed("caan", 260.0, 1e5)
-    both = with_speed("chance", 3.0, 1e6)
-    board = only_board([*one, *two, *with_speed("vsepp", 250.0, 5e4), *both[:2], {**both[2], **fast}])
+    both = [*with_speed("chance", 3.0, 1e6)[:2], with_speed("chance", 3.0, 1e6, **fast)[2]]
+    board = only_board([*one, *two, *with_speed("vsepp", 250.0, 5e4), *both])
     with painted(charts.tradeoff, board) as figure:
         joined = {line.get_label(): line.get_xdata() for line in figure.axes[0].get_lines()}
         assert sorted(tuple(joined[f"machine {n}"]) for n in (1, 2)) == [(1e5,), (9e6,)]
@@ -234,10 +234,10 @@ def test_a_row_without_epochs_is_named_below_and_the_others_are_drawn(store: str
     tracker = Tracker(store, tmp_path / "artifacts")
     for method in ("kept", "gone"):
         log_ranked(tracker, tmp_path, method, 0, worst=4)
-    (run,) = ResultStore(tracker.uri).frame().query("method == 'gone'")["run_id"]
+    (run,) = [run.run_id for run in ResultStore(tracker.uri).runs() if run.spec.method == "gone"]
     for file in (tmp_path / "artifacts").rglob(f"{run}/**/epochs.jsonl"):
         file.unlink()
-    (one,) = assessed(ResultStore(tracker.uri).frame(), {}, ResultStore(tracker.uri).artifact)
+    (one,) = assessed(ResultStore(tracker.uri).runs(), {}, ResultStore(tracker.uri).artifact)
     plot = learning_plot(one)
     assert [text.split(":")[0] for text in plot.numbers] == ["kept"]
     assert plot.note.endswith("Left out: gone (no epochs in the store).")
@@ -245,7 +245,7 @@ def test_a_row_without_epochs_is_named_below_and_the_others_are_drawn(store: str
 
 
 def test_a_row_that_needs_no_training_is_not_said_to_be_lost() -> None:
-    one = one_of([row(result_of(spec_of("chance"), epochs=0)), *four()])
+    one = one_of([run_of(result_of(spec_of("chance"), epochs=0)), *four()])
     places = {place for place, ranked in enumerate(one.board.ranked) if ranked.method != "chance"}
     evidence = Evidence(curves={place: one.evidence.curves[place] for place in places})
     assert learning_plot(Assessed(one.board, evidence)).note.endswith("Left out: chance (not trained).")

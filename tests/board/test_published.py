@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import scipy.stats
-from boards import html_tables, row
+from boards import html_tables, run_of
 from sample_results import result_of, spec_of
 
 from harness.board.cells import HEADER, header
@@ -18,7 +18,7 @@ from harness.board.standings import boards_of
 from harness.config.cards import MethodCard, Reported
 from harness.config.project import Config
 from harness.config.registry import discover
-from harness.tracking.frame import typed
+from harness.tracking.runs import Run
 
 SUMS = (470.0, 474.0, 478.0)
 
@@ -31,13 +31,13 @@ def card(rsum: float, **changes: object) -> MethodCard:
     return known.model_copy(update={"reported": (*known.reported, number)})
 
 
-def frame(seeds: int = 3):
-    return typed([row(result_of(spec_of("caan", seed), SUMS[seed])) for seed in range(seeds)])
+def runs(seeds: int = 3) -> list[Run]:
+    return [run_of(result_of(spec_of("caan", seed), SUMS[seed])) for seed in range(seeds)]
 
 
 def verdict(rsum: float, seeds: int = 3, **changes: object) -> str:
     methods = {"caan": card(rsum, **changes)}
-    (board,) = boards_of(frame(seeds), methods)
+    (board,) = boards_of(runs(seeds), methods)
     (one,) = beside(board, methods)
     return one.verdict
 
@@ -61,13 +61,13 @@ def test_what_does_not_compare_says_why(changes: dict[str, object], words: str) 
 
 def test_one_seed_reproduces_nothing() -> None:
     assert verdict(470.0, seeds=1) == "cannot be told from one seed"
-    (board,) = boards_of(frame(1), {})
+    (board,) = boards_of(runs(1), {})
     assert isnan(board.ranked[0].sd)
 
 
 def test_the_page_shows_it_in_a_table_of_its_own_and_never_ranks_it() -> None:
     methods = {"caan": card(600.0, note="quoted")}
-    (one,) = assessed(frame(), methods, lambda _run, _name: None)
+    (one,) = assessed(runs(), methods, lambda _run, _name: None)
     ranked, _more, published = html_tables(board_page(one, methods))
     assert [cells[1] for cells in ranked[1:]] == ["caan"]
     assert published[1][:5] == ["caan", "474.0", "600.0", "-126.0", "below"]
@@ -76,22 +76,22 @@ def test_the_page_shows_it_in_a_table_of_its_own_and_never_ranks_it() -> None:
 
 def test_numbers_of_other_datasets_are_left_out() -> None:
     known = discover(Config(root=Path(__file__).parents[2])).methods
-    (board,) = boards_of(frame(), known)
+    (board,) = boards_of(runs(), known)
     assert not list(beside(board, known))
 
 
 def test_a_number_that_compares_is_a_column_beside_its_row_with_the_verdict() -> None:
     methods = {"caan": card(455.8)}
-    (one,) = assessed(frame(), methods, lambda _run, _name: None)
+    (one,) = assessed(runs(), methods, lambda _run, _name: None)
     ranked, *_ = html_tables(board_page(one, methods))
     assert (ranked[0][-1], ranked[1][-1]) == ("published", "455.8 (+18.2, reproduced within noise)")
     assert header(one.board, {}) == HEADER
 
 
 def test_a_row_without_a_number_has_an_empty_cell_and_the_order_of_rows_is_ours_alone() -> None:
-    rows = [row(result_of(spec_of(method, 0), rsum)) for method, rsum in (("vsepp", 480.0), ("caan", 470.0))]
+    rows = [run_of(result_of(spec_of(method, 0), rsum)) for method, rsum in (("vsepp", 480.0), ("caan", 470.0))]
     methods = {"caan": card(600.0)}
-    (one,) = assessed(typed(rows), methods, lambda _run, _name: None)
+    (one,) = assessed(rows, methods, lambda _run, _name: None)
     ranked, *_ = html_tables(board_page(one, methods))
     assert [(cells[1], cells[-1]) for cells in ranked[1:]] == [
         ("vsepp", ""),
@@ -101,5 +101,5 @@ def test_a_row_without_a_number_has_an_empty_cell_and_the_order_of_rows_is_ours_
 
 def test_there_is_no_column_where_no_number_compares() -> None:
     methods = {"caan": card(474.0, ensemble=True)}
-    (board,) = boards_of(frame(), methods)
+    (board,) = boards_of(runs(), methods)
     assert list(beside(board, methods)) and "published" not in header(board, methods)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from boards import HOSTILE, Page, html_tables, one_of, only_board, row
+from boards import HOSTILE, Page, html_tables, one_of, only_board, run_of
 from markdown_it import MarkdownIt
 from sample_results import folder_of, ranks_of, result_of, spec_of
 
@@ -24,6 +24,7 @@ from harness.evaluation.shortlists import shortlists
 from harness.files import safe_name as safe
 from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
+from harness.trial.results import Budget
 
 ROOT = Path(__file__).parents[2]
 IMAGES = 20
@@ -62,7 +63,7 @@ def one(store: str, tmp_path: Path, known: dict[str, MethodCard]) -> Assessed:
         folder = folder_of(tmp_path, result, ranks)
         np.savez(folder / RANKINGS, **heads(ranks))
         tracker.result(result, folder)
-    (found,) = assessed(ResultStore(tracker.uri).frame(), known, ResultStore(tracker.uri).artifact)
+    (found,) = assessed(ResultStore(tracker.uri).runs(), known, ResultStore(tracker.uri).artifact)
     return found
 
 
@@ -78,9 +79,9 @@ def test_the_page_has_the_card_the_settings_the_runs_the_cost_and_the_published_
     assert ["margin", "0.3", "0.2"] in lines and ["dim", "1024", "1024"] in lines
     assert "| **0.3** |" in page and "| **1024** |" not in page
     assert ["training.epochs", "3", "3"] in lines
-    for trial in ranked.trials:
-        (line,) = [line for line in lines if line[-1] == trial["run_id"]]
-        assert line[:2] == [str(trial["seed"]), f"{trial['rsum']:.1f}"] and line[-2] == trial["key"]
+    for run in ranked.runs:
+        (line,) = [line for line in lines if line[-1] == run.run_id]
+        assert line[:2] == [str(run.spec.seed), f"{run.numbers['rsum']:.1f}"] and line[-2] == run.key
     assert ["peak memory, MiB", "812"] in lines and ["parameters", "1.20 M"] in lines
     assert ["271.0", "280.0", "-9.0", "below"] in [line[:4] for line in lines]
     assert ranked.command in page and ranked.machines[0] in page
@@ -142,7 +143,7 @@ def test_every_link_and_picture_of_a_board_and_its_rows_leads_to_a_file_that_is_
 
 
 def test_what_older_runs_do_not_keep_is_said() -> None:
-    ranks_alone = one_of([row(result_of(spec_of("caan", seed))) for seed in range(2)])
+    ranks_alone = one_of([run_of(result_of(spec_of("caan", seed))) for seed in range(2)])
     page = method_page(ranks_alone, {}, 0)
     assert "Its runs keep no rankings.npz, as older ones do not" in page.replace("&#46;", ".")
     assert "| image " in page and "found first |" not in page and "There is no card of it here." in page
@@ -154,18 +155,17 @@ def test_what_older_runs_do_not_keep_is_said() -> None:
 
 
 def test_a_row_whose_settings_a_search_has_found_says_what_it_took_and_where_it_went() -> None:
-    spent = {"search.campaign": "a/b", "search.trials": "40", "search.epochs": "200"}
-    spent |= {"search.seconds": "7200", "search.device_seconds": "7200"}
-    found = [{**row(result_of(spec_of("caan", seed))), **spent} for seed in range(2)]
+    spent = Budget(campaign="a/b", trials=40, epochs=200, seconds=7200, device_seconds=7200)
+    found = [run_of(result_of(spec_of("caan", seed), search=spent)) for seed in range(2)]
     page = method_page(one_of(found), {}, 0).replace("&#95;", "_").replace("&#46;", ".")
     assert "Settings from search a/b: 40 trials, 200 epochs, 2.00 h, 2.00 device h. How the search went" in page
     assert f"stands in search-{safe('a/b')}.md" in page
-    assert "How the search went" not in method_page(one_of([row(result_of(spec_of("caan")))]), {}, 0)
+    assert "How the search went" not in method_page(one_of([run_of(result_of(spec_of("caan")))]), {}, 0)
 
 
 def test_rows_of_one_method_have_pages_of_their_own() -> None:
-    found = [row(result_of(spec_of("caan", settings={"dim": dim}), 260.0 + dim)) for dim in (8, 16)]
-    board = only_board([*found, row(result_of(spec_of("vsepp")))])
+    found = [run_of(result_of(spec_of("caan", settings={"dim": dim}), 260.0 + dim)) for dim in (8, 16)]
+    board = only_board([*found, run_of(result_of(spec_of("vsepp")))])
     stems = [file_stem(board, place) for place in range(3)]
     assert len(set(stems)) == 3 and "vsepp" in stems
     recipes = {ranked.recipe[:8] for ranked in board.ranked if ranked.method == "caan"}
@@ -176,7 +176,7 @@ def test_rows_of_one_method_have_pages_of_their_own() -> None:
     "name", [*HOSTILE, "../../away", ".hidden", "a" * 300, "external:Their Model", "a\n```\n<b>", ""]
 )
 def test_a_page_stays_in_its_folder_whatever_the_name_of_its_method(name: str) -> None:
-    one = one_of([row(result_of(spec_of(name))), row(result_of(spec_of("caan")))])
+    one = one_of([run_of(result_of(spec_of(name))), run_of(result_of(spec_of("caan")))])
     for path in dict(attachments(one, {})):
         assert re.fullmatch(r"scenes-full/\w[\w.-]{0,80}\.(md|svg)", path)
     made = board_page(one, {})

@@ -1,14 +1,26 @@
 from __future__ import annotations
 
 import html
+import random
 import shlex
+from dataclasses import replace
 from io import StringIO
 from math import isnan
 from pathlib import Path
-from typing import Any
 
 import pytest
-from boards import all_files, html_tables, only_board, only_page, pages_of, row, three_seeds
+from boards import (
+    all_files,
+    changed,
+    failed,
+    html_tables,
+    only_board,
+    only_page,
+    pages_of,
+    run_of,
+    three_seeds,
+    unfinished,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -24,16 +36,17 @@ from harness.config.project import Config, built_in, load
 from harness.config.registry import discover, settings_for
 from harness.errors import ConfigError, StoreError
 from harness.tracking.columns import epoch_metrics
-from harness.tracking.frame import typed
 from harness.tracking.result_store import ResultStore
+from harness.tracking.runs import Run
 from harness.tracking.tracker import Tracker
 from harness.trial.results import Failure, State
 
 ROOT = Path(__file__).parents[2]
+LAST = spec_of(seed=2)
 
 
 def test_methods_are_ranked_by_mean_rsum_over_seeds_with_n_and_standard_deviation() -> None:
-    page = only_page([*three_seeds("caan", 260.0), *three_seeds("bssan", 270.0), row(result_of(spec_of("vsepp")))])
+    page = only_page([*three_seeds("caan", 260.0), *three_seeds("bssan", 270.0), run_of(result_of(spec_of("vsepp")))])
     header, *found = html_tables(page)[0]
     assert header == list(HEADER)
     assert [cells[:4] for cells in found] == [
@@ -51,25 +64,18 @@ def test_equal_means_stand_in_the_order_of_their_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason", "state"),
+    ("lacking", "reason", "state"),
     [
-        ({"state": "waiting"}, "seed 2: not run", "not run"),
-        ({"state": "running", "epoch": 5.0}, "seed 2: running or cut off after epoch 5", "running"),
-        ({"state": "interrupted"}, "seed 2: interrupted in its first epoch", "interrupted"),
-        (
-            {"state": "failed", "failure": "oom", "message": "no memory"},
-            "seed 2: failed (oom): no memory",
-            "failed: oom",
-        ),
-        ({"state": "done", "rsum": None}, "seed 2: no rsum in the store", "no rsum"),
+        (Run(LAST, State.WAITING), "seed 2: not run", "not run"),
+        (unfinished(LAST, State.RUNNING, epoch=5), "seed 2: running or cut off after epoch 5", "running"),
+        (unfinished(LAST, State.INTERRUPTED), "seed 2: interrupted in its first epoch", "interrupted"),
+        (failed(LAST, Failure.OOM, "no\nmemory"), "seed 2: failed (oom): no memory", "failed: oom"),
+        (run_of(result_of(LAST, measures={})), "seed 2: no rsum in the store", "no rsum"),
     ],
+    ids=lambda value: value.state.value if isinstance(value, Run) else "",
 )
-def test_a_method_with_a_missing_seed_is_not_averaged_over_the_others(
-    changes: dict[str, Any], reason: str, state: str
-) -> None:
-    rows = three_seeds("caan", 260.0)
-    rows[2] = {**rows[2], "rsum": None, **changes}
-    page = only_page(rows)
+def test_a_method_with_a_missing_seed_is_not_averaged_over_the_others(lacking: Run, reason: str, state: str) -> None:
+    page = only_page([*three_seeds("caan", 260.0)[:2], lacking])
     assert "No method is complete yet." in page
     assert html_tables(page) == [
         [["method", "seed 0", "seed 1", "seed 2"], ["caan", "done", "done", state]],
@@ -78,19 +84,26 @@ def test_a_method_with_a_missing_seed_is_not_averaged_over_the_others(
 
 
 def test_seeds_missing_for_one_reason_are_named_together() -> None:
-    rows = [row(result_of(spec_of(seed=seed)), state="waiting", rsum=None) for seed in (0, 1, 2)]
-    assert only_board(rows).incomplete[0].reason == "seeds 0, 1, 2: not run"
+    runs = [Run(spec_of(seed=seed), State.WAITING) for seed in (0, 1, 2)]
+    assert only_board(runs).incomplete[0].reason == "seeds 0, 1, 2: not run"
 
 
 def test_a_mean_is_not_taken_over_the_seeds_that_happen_to_have_a_measure() -> None:
-    rows = three_seeds("caan", 260.0)
-    del rows[1]["score_pairs_per_second"]
+    first, second, third = three_seeds("caan", 260.0)
+    rows = [first, changed(second, cost={}), third]
     assert isnan(only_board(rows).ranked[0].means["score_pairs_per_second"])
 
 
+def test_a_setting_of_any_length_stands_whole_in_the_command_and_beside_the_name() -> None:
+    long = "x" * 7000
+    runs = [run_of(result_of(spec_of(settings={"text": text}))) for text in (long, "y")]
+    rows = {row.differs: row.command for row in only_board(runs).ranked}
+    assert {*rows} == {f"text {long}", "text y"} and f"settings.caan.text={long}" in rows[f"text {long}"]
+
+
 def test_rows_of_other_data_or_protocol_versions_are_stale_and_never_in_the_table() -> None:
-    old = [{**other, "ended": 10, "started": 5} for other in three_seeds("caan", 290.0, data_fingerprint="0" * 64)]
-    older = [{**other, "ended": 9, "started": 4} for other in three_seeds("vsepp", 295.0, protocol_version=0)]
+    old = [replace(other, started=5, ended=10) for other in three_seeds("caan", 290.0, data_fingerprint="0" * 64)]
+    older = [replace(other, started=4, ended=9) for other in three_seeds("vsepp", 295.0, protocol_version=0)]
     board = only_board([*old, *older, *three_seeds("bssan", 260.0)])
     assert [standing.method for standing in board.ranked] == ["bssan"]
     assert [(standing.method, standing.reason) for standing in board.stale] == [
@@ -101,15 +114,15 @@ def test_rows_of_other_data_or_protocol_versions_are_stale_and_never_in_the_tabl
 
 
 def test_an_earlier_source_of_a_method_is_stale_once_the_later_one_has_a_result() -> None:
-    old = [{**other, "ended": 10, "started": 5} for other in three_seeds("caan", 290.0, source="0" * 64)]
+    old = [replace(other, started=5, ended=10) for other in three_seeds("caan", 290.0, source="0" * 64)]
     assert len(only_board(old).ranked) == 1
-    board = only_board([*old, row(result_of(spec_of("caan")))])
+    board = only_board([*old, run_of(result_of(spec_of("caan")))])
     assert [standing.n for standing in board.ranked] == [1]
     assert [standing.reason for standing in board.stale] == ["an earlier source of the method, 000000000000"]
 
 
 def test_limited_trials_are_listed_apart_and_never_ranked() -> None:
-    board = only_board([*three_seeds("caan", 260.0), row(result_of(spec_of("vsepp", limit=20), 500.0))])
+    board = only_board([*three_seeds("caan", 260.0), run_of(result_of(spec_of("vsepp", limit=20), 500.0))])
     assert [standing.method for standing in board.ranked] == ["caan"]
     assert [standing.method for standing in board.limited] == ["vsepp"]
     assert "--limit 20" in board.limited[0].command
@@ -129,26 +142,25 @@ def test_ties_uncommitted_changes_and_mixed_machines_are_noted() -> None:
     first = result_of(spec_of("caan"))
     tied = first.measures | {"i2t_tied": 12.34}
     other = first.environment | {"cpu": "Another CPU", "dirty": "yes"}
-    changed = result_of(spec_of("vsepp"), measures=tied, environment=other)
-    board = only_board([row(first), row(changed)])
+    second = result_of(spec_of("vsepp"), measures=tied, environment=other)
+    board = only_board([run_of(first), run_of(second)])
     assert len(board.machines) == 2
-    found = {cells[1]: cells[-1] for cells in html_tables(only_page([row(first), row(changed)]))[0][1:]}
+    found = {cells[1]: cells[-1] for cells in html_tables(only_page([run_of(first), run_of(second)]))[0][1:]}
     assert found["caan"] == "n = 1; machine 1"
     assert found["vsepp"] == "n = 1; uncommitted changes; machine 2; i2t ties 12.3 %"
 
 
 def test_each_dataset_and_protocol_has_its_own_board_and_two_never_share_a_file() -> None:
-    frame = typed([row(result_of(spec_of(dataset=name, protocol=other))) for name, other in [("a", "1k"), ("b", "5k")]])
-    assert set(pages_of(frame)) == {"a-1k.md", "b-5k.md"}
-    clash = typed(
-        [row(result_of(spec_of(dataset=name, protocol=other))) for name, other in [("a-b", "c"), ("a", "b-c")]]
-    )
+    def runs(*boards: tuple[str, str]) -> list[Run]:
+        return [run_of(result_of(spec_of(dataset=name, protocol=protocol))) for name, protocol in boards]
+
+    assert set(pages_of(runs(("a", "1k"), ("b", "5k")))) == {"a-1k.md", "b-5k.md"}
     with pytest.raises(ConfigError, match=r"a-b-c\.md"):
-        pages_of(clash)
+        pages_of(runs(("a-b", "c"), ("a", "b-c")))
 
 
 def test_a_board_stays_in_its_folder(tmp_path: Path) -> None:
-    pages = pages_of(typed([row(result_of(spec_of(protocol="../../away")))]))
+    pages = pages_of([run_of(result_of(spec_of(protocol="../../away")))])
     assert write(pages, tmp_path / "reports") == [tmp_path / "reports" / "scenes-.._.._away-7c0ab3.md"]
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be written"):
@@ -157,11 +169,10 @@ def test_a_board_stays_in_its_folder(tmp_path: Path) -> None:
 
 def test_boards_are_the_same_bytes_whatever_the_order_of_the_rows() -> None:
     other = three_seeds("caan", 250.3, settings={"dim": 64})
-    rows = [*three_seeds("caan", 260.1), *other, *three_seeds("vsepp", 255.7), row(result_of(spec_of("a", limit=3)))]
-    frame = typed(rows)
-    made = all_files(frame)
+    rows = [*three_seeds("caan", 260.1), *other, *three_seeds("vsepp", 255.7), run_of(result_of(spec_of("a", limit=3)))]
+    made = all_files(rows)
     for seed in range(3):
-        assert all_files(frame.sample(frac=1, random_state=seed)) == made
+        assert all_files(random.Random(seed).sample(rows, len(rows))) == made
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +186,7 @@ def test_the_command_of_a_row_reproduces_its_spec(cards: dict[str, MethodCard], 
     settings = settings_for(cards[name], plain) | {"margin": 0.125}
     training = plain.training.model_copy(update={"epochs": 7, "drop_after": (2, 5), "schedule": "step"})
     spec = spec_of(name, settings=settings, training=training, limit=30)
-    (board,) = boards_of(typed([row(result_of(spec.model_copy(update={"seed": seed}))) for seed in (4, 2)]), cards)
+    (board,) = boards_of([run_of(result_of(spec.model_copy(update={"seed": seed}))) for seed in (4, 2)], cards)
     words = shlex.split(board.limited[0].command)
     assert words[:2] == ["harness", "run"]
     flags = [words[place : place + 2] for place in range(2, len(words), 2)]
@@ -207,17 +218,17 @@ def test_escaped_text_is_shown_as_it_was(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["<script>|", "`a` *b* _c_ [d](e)", "a\nb | c", "<!-- ", "&lt;", "**"])
 def test_a_method_of_any_name_is_one_cell(name: str) -> None:
-    page = only_page([row(result_of(spec_of(name)))])
+    page = only_page([run_of(result_of(spec_of(name)))])
     table, _more = html_tables(page)
     assert [len(cells) for cells in table] == [len(HEADER)] * 2
     assert table[1][1] == " ".join(name.split())
 
 
 def test_the_terminal_shows_the_same_ranks_in_80_columns() -> None:
-    failed = result_of(spec_of("vsepp"), state=State.FAILED, failure=Failure.OOM, message="no [bold]memory[/bold]")
-    rows = [*three_seeds("bssan", 270.0), *three_seeds("scan_t2i", 260.0), row(failed, rsum=None)]
+    lost = failed(spec_of("vsepp"), Failure.OOM, "no [bold]memory[/bold]")
+    rows = [*three_seeds("bssan", 270.0), *three_seeds("scan_t2i", 260.0), lost]
     console = Console(width=80, file=StringIO())
-    for table in tables(assessed(typed(rows), {}, lambda _run, _name: None)):
+    for table in tables(assessed(rows, {}, lambda _run, _name: None)):
         console.print(table)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [line.split()[:6] for line in lines if "±" in line] == [
@@ -236,18 +247,19 @@ def test_two_reports_from_one_store_are_byte_identical(store: str, tmp_path: Pat
     for result in results:
         tracker.result(result, folder_of(tmp_path, result))
     tracker.close_campaign(State.INTERRUPTED)
-    first = write(pages_of(ResultStore(tracker.uri).frame()), tmp_path / "reports")[0].read_bytes()
-    again = write(pages_of(ResultStore(store).frame()), tmp_path / "reports")[0].read_bytes()
+    first = write(pages_of(ResultStore(tracker.uri).runs()), tmp_path / "reports")[0].read_bytes()
+    again = write(pages_of(ResultStore(store).runs()), tmp_path / "reports")[0].read_bytes()
     assert first == again
     assert b"| bssan | 0 | seed 0: interrupted after epoch 1 |" in first
     assert str(tmp_path).encode() not in first
 
 
-def test_a_row_of_the_store_is_the_row_that_these_tests_use(store: str, tmp_path: Path) -> None:
+def test_a_run_of_the_store_is_the_run_that_these_tests_use(store: str, tmp_path: Path) -> None:
     result = result_of(spec_of())
     tracker = Tracker(store)
     tracker.result(result, folder_of(tmp_path, result))
-    logged = ResultStore(tracker.uri).frame().iloc[0].dropna().to_dict()
-    written = typed([row(result, **epoch_metrics(reports_of(result.spec)[-1]))]).iloc[0].dropna().to_dict()
-    own = {"run_id", "started", "ended", "result", "kind", "mlflow.source.git.commit"}
-    assert {name for name in logged.keys() | written.keys() if logged.get(name) != written.get(name)} <= own
+    (logged,) = ResultStore(tracker.uri).runs()
+    own = {"run_id": logged.run_id, "started": logged.started, "ended": logged.ended}
+    last = epoch_metrics(reports_of(result.spec)[-1])
+    written = run_of(result)
+    assert replace(written, **own, metrics={**written.metrics, **last}) == logged

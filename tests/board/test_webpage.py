@@ -6,10 +6,9 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-from boards import HOSTILE, Page, Rows, four, one_of, only_board, row, three_seeds, with_speed
+from boards import HOSTILE, Page, Rows, failed, four, of_method, one_of, only_board, run_of, three_seeds, with_speed
 from sample_results import log_ranked, result_of, spec_of
 from tiny_project import Call
 
@@ -22,12 +21,6 @@ from harness.config.cards import Reported
 from harness.config.project import Config
 from harness.config.registry import discover
 from harness.tracking.tracker import Tracker
-from harness.trial.results import Failure, State
-
-
-def failed(method: str, seed: int, message: str, **changes: Any) -> dict[str, Any]:
-    spec = spec_of(method, seed, **changes)
-    return row(result_of(spec, state=State.FAILED, failure=Failure.OOM, message=message, measures={}, val={}))
 
 
 def test_the_page_says_all_that_the_tables_of_the_markdown_say() -> None:
@@ -35,15 +28,15 @@ def test_the_page_says_all_that_the_tables_of_the_markdown_say() -> None:
     number = {"dataset": "scenes", "protocol": "full", "i2t": (1, 2, 3), "t2i": (4, 5, 6), "rsum": 280.0}
     reported = Reported.model_validate({**number, "source": "table 1", "note": "quoted"})
     methods = {**known, "caan": known["caan"].model_copy(update={"reported": (reported,)})}
-    old = [row(result_of(spec_of("chance", 0, protocol_version=0), 3.0), ended=1000)]
-    limited = [row(result_of(spec_of("vsepp", 0, limit=100), 88.8))]
-    one = one_of([*four(), failed("scan_i2t", 0, "no memory\nleft"), *old, *limited], methods)
+    old = [run_of(result_of(spec_of("chance", 0, protocol_version=0), 3.0), ended=1000)]
+    limited = [run_of(result_of(spec_of("vsepp", 0, limit=100), 88.8))]
+    one = one_of([*four(), failed(spec_of("scan_i2t"), message="no memory\nleft"), *old, *limited], methods)
     page = Page(webpage(one, methods))
     lines = page.lines()
     for cells in (*rows(*one, methods), *differences(*one), *published(one.board, methods)):
         assert cells in lines
     assert list(header(one.board, methods)) in lines
-    assert ["scan_i2t", "0", "seed 0: failed (oom): no memory\nleft"] in lines
+    assert ["scan_i2t", "0", "seed 0: failed (oom): no memory left"] in lines
     assert ["chance", "1", "3.0", one.board.stale[0].reason] in lines and ["vsepp", "1", "88.8", ""] in lines
     sections = ["Differences", "Published", "Incomplete", "Stale", "Limited", "Rows in full, and how to reproduce them"]
     assert [text for text in page.texts("h2") if text in sections] == sections
@@ -89,9 +82,10 @@ def test_the_page_asks_no_one_for_anything() -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_breaks_nothing(name: str) -> None:
-    marked = [*three_seeds("caan", 260.0), *[{**line, "method": name} for line in four()[:3]]]
-    found = [*marked, failed("vsepp", 0, name), {**failed("vsepp", 1, ""), "method": name + "2"}]
-    one, plain = one_of(found), one_of([{**line, "method": line["method"].replace(name, "bssan")} for line in found])
+    marked = [*three_seeds("caan", 260.0), *[of_method(run, name) for run in four()[:3]]]
+    found = [*marked, failed(spec_of("vsepp"), message=name), failed(spec_of(name + "2", 1))]
+    one = one_of(found)
+    plain = one_of([of_method(run, run.spec.method.replace(name, "bssan")) for run in found])
     page, other = Page(webpage(one, {})), Page(webpage(plain, {}))
     assert [tag for tag, _, _ in page.elements] == [tag for tag, _, _ in other.elements]
     assert [{*found} for _, found, _ in page.elements] == [{*found} for _, found, _ in other.elements]
@@ -124,7 +118,7 @@ def test_the_command_writes_the_page_and_check_finds_it_unchanged(project: Path,
 
 
 @pytest.mark.parametrize(
-    "found", [[failed("caan", 0, "")], [row(result_of(spec_of("caan", limit=5)))]], ids=["failed", "limited"]
+    "found", [[failed(spec_of("caan"))], [run_of(result_of(spec_of("caan", limit=5)))]], ids=["failed", "limited"]
 )
 def test_a_board_without_ranked_rows_says_so(found: Rows) -> None:
     page = Page(webpage(one_of(found), {}))

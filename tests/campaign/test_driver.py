@@ -35,7 +35,7 @@ from harness.layouts.opening import open_dataset
 from harness.layouts.scenes import Scenes
 from harness.tracking.store import is_logged
 from harness.tracking.tracker import Tracker
-from harness.trial.folder import read_epochs, read_result
+from harness.trial.folder import add_attempt, read_epochs, read_result, write_result
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
 SIZES = {"train": 48, "val": 16, "test": 16}
@@ -118,8 +118,8 @@ def planned(config: Config, force: bool = False, retry: frozenset[Failure] = fro
 
 
 def run_plan(config: Config, view: Watcher | None = None, **flags: Any) -> CampaignOutcome:
-    made = planned(config, **flags)
-    return execute(made, InProcess(), Tracker(made.uri), view or Watcher())
+    campaign = planned(config, **flags)
+    return execute(campaign, InProcess(), Tracker(campaign.uri), view or Watcher())
 
 
 def changed(config: Config, **sections: object) -> Config:
@@ -134,15 +134,15 @@ def standing(plan: Plan) -> list[str]:
 
 
 def test_a_plan_lists_every_method_and_seed_once_the_first_seed_of_all_first(config: Config) -> None:
-    made = planned(config, methods=["chance", "v*", "vsepp"], seeds=[1, 0, 1])
-    assert [trial.spec.label for trial in made.trials] == [
+    campaign = planned(config, methods=["chance", "v*", "vsepp"], seeds=[1, 0, 1])
+    assert [trial.spec.label for trial in campaign.trials] == [
         "chance/tiny/s1",
         "vsepp/tiny/s1",
         "chance/tiny/s0",
         "vsepp/tiny/s0",
     ]
-    assert standing(made) == ["new"] * 4
-    assert len({trial.folder for trial in made.trials}) == 4
+    assert standing(campaign) == ["new"] * 4
+    assert len({trial.folder for trial in campaign.trials}) == 4
 
 
 def test_a_method_that_is_not_trained_gets_no_epochs(config: Config) -> None:
@@ -151,28 +151,52 @@ def test_a_method_that_is_not_trained_gets_no_epochs(config: Config) -> None:
 
 
 def test_a_trial_is_done_resumed_or_run_again_as_its_folder_says(config: Config) -> None:
-    made = planned(config, seeds=[0, 1, 2, 3])
-    done, failed, begun, _ = made.trials
+    campaign = planned(config, seeds=[0, 1, 2, 3])
+    done, failed, begun, _ = campaign.trials
     (result,) = InProcess().run([done.assignment], lambda _report: True)
     gone = result.model_copy(update={"spec": failed.spec, "state": State.FAILED, "failure": Failure.OOM})
     write_atomic(failed.folder / "result.json", gone.model_dump_json())
     write_atomic(begun.folder / "checkpoint.pt", "")
-    again = made.refreshed()
+    again = campaign.refreshed()
     assert standing(again) == ["done", "failed", "resume", "new"]
     assert [trial.spec.seed for trial in again.todo] == [2, 3], "what was begun comes first"
-    retried = dataclasses.replace(made, retry=frozenset({Failure.OOM})).refreshed()
+    retried = dataclasses.replace(campaign, retry=frozenset({Failure.OOM})).refreshed()
     assert [trial.spec.seed for trial in retried.todo] == [2, 1, 3]
-    assert standing(dataclasses.replace(made, force=True).refreshed()) == ["new"] * 4
+    assert standing(dataclasses.replace(campaign, force=True).refreshed()) == ["new"] * 4
+
+
+@pytest.mark.parametrize(
+    ("failure", "noted", "in_all", "expected"),
+    [
+        (Failure.KILLED, 0, 1, "resume"),  # the driver ended before it took note of the loss
+        (Failure.NODE_LOST, 1, 1, "resume"),  # or while it waited for the next attempt
+        (Failure.OOM_HOST, 3, 3, "failed"),
+        (Failure.KILLED, 3, 4, "resume"),  # of a fourth, which --retry has asked for
+        (Failure.KILLED, 4, 4, "failed"),
+        (Failure.BUG, 0, 1, "failed"),
+    ],
+)
+def test_a_lost_trial_has_failed_only_when_its_attempts_are_used_up(
+    config: Config, failure: Failure, noted: int, in_all: int, expected: str
+) -> None:
+    (trial,) = planned(config).trials
+    result = TrialResult(spec=trial.spec, state=State.FAILED, failure=failure, attempts=in_all)
+    for _ in range(noted):
+        add_attempt(trial.folder, result)
+    write_result(trial.folder, result)
+    assert standing(planned(config)) == [expected]
 
 
 def test_what_is_known_to_be_short_comes_first_within_a_seed(config: Config) -> None:
-    made = planned(config, methods=["vsepp", "chance"], seeds=[0, 1, 2])
-    for trial in made.trials[:2]:
+    campaign = planned(config, methods=["vsepp", "chance"], seeds=[0, 1, 2])
+    for trial in campaign.trials[:2]:
         (result,) = InProcess().run([trial.assignment], lambda _report: True)
         assert result.state is State.DONE
-    todo = [(trial.spec.method, trial.spec.seed) for trial in made.refreshed().todo]
+    todo = [(trial.spec.method, trial.spec.seed) for trial in campaign.refreshed().todo]
     assert todo == [("chance", 1), ("vsepp", 1), ("chance", 2), ("vsepp", 2)]
-    assert [trial.spec.method for trial in made.todo[:2]] == ["vsepp", "chance"], "in the order asked for, until then"
+    assert [trial.spec.method for trial in campaign.todo[:2]] == ["vsepp", "chance"], (
+        "in the order asked for, until then"
+    )
 
 
 def test_another_recipe_setting_or_source_is_another_trial_and_other_resources_are_not(
@@ -193,11 +217,11 @@ def test_a_card_says_what_its_trials_ask_for_and_the_configuration_wins(config: 
     registry.methods["vsepp"] = registry.methods["vsepp"].model_copy(
         update={"resources": ResourceRequest(cpus=2, gpus=0.5)}
     )
-    asked = plan(config, registry).trials[0].assignment
-    assert (asked.cpus, asked.threads, asked.gpus) == (2, 2, 0.5)
+    by_card = plan(config, registry).trials[0].assignment
+    assert (by_card.cpus, by_card.threads, by_card.gpus) == (2, 2, 0.5)
     config = changed(config, resources=Resources(cpus_per_trial=1, gpus_per_trial=0))
-    told = plan(config, registry).trials[0].assignment
-    assert (told.cpus, told.threads, told.gpus) == (1, 1, 0)
+    by_configuration = plan(config, registry).trials[0].assignment
+    assert (by_configuration.cpus, by_configuration.threads, by_configuration.gpus) == (1, 1, 0)
 
 
 def test_a_plan_opens_each_dataset_once_and_hashes_each_method_once(
@@ -317,7 +341,9 @@ def test_a_trial_that_meets_nan_fails_and_the_others_go_on(config: Config) -> No
 def test_a_failed_trial_is_run_again_when_asked_and_its_old_result_is_gone_meanwhile(config: Config) -> None:
     (trial,) = planned(config).trials
     (result,) = InProcess().run([trial.assignment], lambda _report: True)
-    failed = result.model_copy(update={"state": State.FAILED, "failure": Failure.KILLED})
+    failed = result.model_copy(update={"state": State.FAILED, "failure": Failure.KILLED, "attempts": 3})
+    for _ in range(3):
+        add_attempt(trial.folder, failed)
     write_atomic(trial.folder / "result.json", failed.model_dump_json())
     seen: list[TrialResult | None] = []
     view = Watcher()
@@ -330,23 +356,23 @@ def test_a_failed_trial_is_run_again_when_asked_and_its_old_result_is_gone_meanw
 
 
 def test_a_request_that_no_node_can_meet_is_refused_before_anything_starts(config: Config) -> None:
-    made = planned(changed(config, resources=Resources(cpus_per_trial=4096)))
+    campaign = planned(changed(config, resources=Resources(cpus_per_trial=4096)))
     with pytest.raises(ResourceError, match="4096 CPUs"):
-        execute(made, choose_executor(config), Tracker(made.uri), Watcher())
+        execute(campaign, choose_executor(config), Tracker(campaign.uri), Watcher())
     assert not (config.results / "trials").exists()
 
 
 def test_a_second_driver_is_refused(config: Config) -> None:
-    made = planned(config)
+    campaign = planned(config)
     with FileLock(config.results / LOCK), pytest.raises(ResourceError, match="another harness is running"):
-        execute(made, InProcess(), Tracker(made.uri), Watcher())
+        execute(campaign, InProcess(), Tracker(campaign.uri), Watcher())
 
 
 def test_ray_and_this_process_give_the_same_result(config: Config, local_ray: None) -> None:
     run_plan(config)
-    made = planned(config, force=True)
-    (trial,) = made.trials
-    execute(made, RayExecutor(), Tracker(made.uri), Watcher())
+    campaign = planned(config, force=True)
+    (trial,) = campaign.trials
+    execute(campaign, RayExecutor(), Tracker(campaign.uri), Watcher())
     here, there = trial.folder.with_name(f"{trial.folder.name}.old-1"), trial.folder
     assert read_result(here).measures == read_result(there).measures  # type: ignore[union-attr]
     assert losses(here) == losses(there)
@@ -390,7 +416,9 @@ def rename_table(database: Path, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["ctrl-c", "sigterm"]
+    ("name", "error"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
+    ids=["ctrl-c", "sigterm", "sighup"],
 )
 def test_an_interruption_keeps_what_is_finished_and_the_same_plan_continues(
     config: Config, name: signal.Signals, error: type[BaseException]
@@ -402,11 +430,11 @@ def test_an_interruption_keeps_what_is_finished_and_the_same_plan_continues(
     first, second = planned(config, seeds=[0, 1]).trials
     view = Watcher()
     view.at = interrupt  # type: ignore[method-assign]
-    handler = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(name)
     with pytest.raises(error) as raised:
         run_plan(config, view, seeds=[0, 1])
-    assert name is signal.SIGINT or raised.value.code == 143  # type: ignore[attr-defined]
-    assert signal.getsignal(signal.SIGTERM) == handler
+    assert name is signal.SIGINT or raised.value.code == 128 + name  # type: ignore[attr-defined]
+    assert signal.getsignal(name) == handler
     again = planned(config, seeds=[0, 1])
     assert standing(again) == ["done", "resume"]
     assert is_logged(first.folder, again.uri)
@@ -442,11 +470,11 @@ def test_ctrl_c_on_the_command_line_answers_130_and_the_trial_ends_as_if_nothing
     out, error = process.communicate(timeout=60)
     assert process.returncode == 130, (out, error)
     assert b"Traceback" not in error
-    made = planned(config)
-    assert standing(made) == ["resume"]
+    campaign = planned(config)
+    assert standing(campaign) == ["resume"]
     begun = len(read_epochs(trial.folder))
     view = Watcher()
-    execute(made, InProcess(), Tracker(made.uri), view)
+    execute(campaign, InProcess(), Tracker(campaign.uri), view)
     assert 1 <= begun == view.reports[0].epoch < 6
 
     unbroken = trial.assignment.model_copy(update={"folder": tmp_path / "unbroken"})

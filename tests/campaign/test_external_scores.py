@@ -63,7 +63,7 @@ def scored(call: Call, capsys: Captured, file: str, *more: str, name: str = "CLI
 
 
 def board() -> Board:
-    (found,) = boards_of(ResultStore(f"sqlite:///{Path('runs/mlflow.db').absolute()}").frame(), {})
+    (found,) = boards_of(ResultStore(f"sqlite:///{Path('runs/mlflow.db').absolute()}").runs(), {})
     return found
 
 
@@ -157,8 +157,8 @@ def test_a_store_that_lacks_a_file_gets_it_without_its_being_ranked_again(
     shutil.copy(migrated_store, "other.db")
     found = scored(call, capsys, "scores.npy", "-s", "tracking.uri=sqlite:///other.db")
     assert (found["key"], found["board"]["n"]) == (key, 1) and file.stat().st_mtime_ns == before
-    frame = ResultStore(f"sqlite:///{Path('other.db').absolute()}").frame()
-    assert frame["key"].tolist() == [key] and frame["rsum"].tolist() == [found["measures"]["rsum"]]
+    (run,) = ResultStore(f"sqlite:///{Path('other.db').absolute()}").runs()
+    assert run.key == key and run.numbers["rsum"] == found["measures"]["rsum"]
 
 
 def test_files_of_several_seeds_are_one_row_that_is_tested_against_ours(
@@ -193,7 +193,7 @@ def test_a_row_names_the_commands_that_find_its_trials_again(split: Split, call:
     assert len(lines) == 2 and "below" not in row.command
     for seed, (line, key) in enumerate(zip(lines, keys, strict=True)):
         _, _, file, *words = shlex.split(line, comments=True)
-        assert file == f"of {seed}.npy" and f"# sha256 {row.trials[seed]['source'][:12]}" in line
+        assert file == f"of {seed}.npy" and f"# sha256 {row.runs[seed].spec.source[:12]}" in line
         assert call("score", f"below/{file}", *words, "--json") == 0
         assert json.loads(capsys.readouterr().out)["key"] == key
 
@@ -203,7 +203,7 @@ def test_another_note_is_another_row_told_by_its_note(split: Split, call: Call, 
         scored(call, capsys, saved(scores_of(split, seed), f"s{seed}.npy"), "--note", note)
     found = board()
     assert {row.differs for row in found.ranked} == {"note zero-shot", "note fine-tuned"}
-    assert {note_of(row.trials[0]) for row in found.ranked} == {"zero-shot", "fine-tuned"}
+    assert {note_of(row.runs[0].spec) for row in found.ranked} == {"zero-shot", "fine-tuned"}
     assert {row.remark for row in found.ranked} == {
         f"external: scores of a file, {note}" for note in ("zero-shot", "fine-tuned")
     }
@@ -213,11 +213,17 @@ def test_a_later_file_of_a_seed_takes_the_place_of_the_earlier_one(split: Split,
     keys = [scored(call, capsys, saved(scores_of(split, seed), f"s{seed}.npy"))["key"] for seed in range(3)]
     other = scored(call, capsys, saved(scores_of(split, 9), "s9.npy"), "--seed", "1")["key"]
     found = board()
-    assert [trial["key"] for row in found.ranked for trial in row.trials] == [keys[2], other]
-    assert sorted(trial["key"] for row in found.stale for trial in row.trials) == sorted(keys[:2])
+    assert [run.key for row in found.ranked for run in row.runs] == [keys[2], other]
+    assert sorted(run.key for row in found.stale for run in row.runs) == sorted(keys[:2])
     assert {row.n for row in found.stale} == {1} and "an earlier file, " in found.stale[0].reason
-    assert call(*asked("s0.npy")) == 0
-    assert "is not ranked on tiny/all, it is stale: an earlier file" in capsys.readouterr().out
+    assert "an earlier file, " in found.stale[1].reason
+
+
+def test_a_file_that_is_scored_again_is_the_newest_again(split: Split, call: Call, capsys: Captured) -> None:
+    keys = [scored(call, capsys, saved(scores_of(split, seed), f"s{seed}.npy"))["key"] for seed in (0, 1, 0)]
+    assert keys[0] == keys[2]
+    assert [run.key for row in board().ranked for run in row.runs] == [keys[0]]
+    assert [run.key for row in board().stale for run in row.runs] == [keys[1]]
 
 
 def test_one_file_is_no_further_seed(split: Split, call: Call, capsys: Captured) -> None:
@@ -296,7 +302,7 @@ WRONG: dict[str, tuple[Callable[[Array], str], int, str]] = {
     "later version": (lambda s: write("scores.npy", b"\x93NUMPY\x09\x00\x76\x00{'descr'"), 3, "header is damaged"),
     "cut short": (cut, 3, "it is cut short"),
     "absent": (lambda s: "nowhere.npy", 2, "nowhere.npy: no such file"),
-    "a folder": (lambda s: "cards", 2, "cards: no such file"),
+    "a folder": (lambda s: "cards", 2, "cards: it is a folder, and must be a file"),
 }
 
 

@@ -49,8 +49,8 @@ def test_the_first_trial_has_what_it_asks_for_and_the_others_the_share_that_it_n
 def test_what_was_asked_for_is_left_alone(tmp_path: Path, places: dict[str, object]) -> None:
     shares = GpuShares(lambda _line: None)
     assert not shares.is_forgiven(ended(toy_assignment(tmp_path, gpus=-1.0), peak=100))
-    asked = toy_assignment(tmp_path, 1, **places)
-    assert shares.with_share(asked) == asked
+    assignment = toy_assignment(tmp_path, 1, **places)
+    assert shares.with_share(assignment) == assignment
 
 
 def test_without_a_gpu_nothing_is_learned(tmp_path: Path) -> None:

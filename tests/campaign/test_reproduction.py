@@ -33,14 +33,14 @@ def test_a_trial_comes_back_to_the_last_digit_and_the_store_is_not_touched(
     trained: Path, call: Call, capsys: Captured
 ) -> None:
     store = ResultStore(f"sqlite:///{trained / 'runs' / 'mlflow.db'}")
-    before = store.frame()
+    before = store.runs()
     assert call("reproduce", "mean/tiny/s1", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["verdict"] == "reproduced: every measure is the same" and found["then"] == found["now"]
     assert [one["name"] for one in found["drift"]] == []
-    assert store.frame().equals(before)
-    run = before.query("seed == 1")["run_id"].iloc[0]
-    assert call("reproduce", run[:10]) == 0
+    assert store.runs() == before
+    (run,) = [run for run in before if run.spec.seed == 1]
+    assert call("reproduce", run.run_id[:10]) == 0
     assert "code, data, versions and machine are as they were" in capsys.readouterr().out
 
 

@@ -21,8 +21,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from dataset_files import write_precomp
+from same_trials import assert_same, assert_same_campaign
 from tiny_project import Call
-from toy_trials import counting, toy_assignment
+from toy_trials import Neighbour, counting, toy_assignment
 
 from harness.campaign.driver import execute
 from harness.campaign.plan import Planned, plan
@@ -34,7 +36,7 @@ from harness.executors.executor import InProcess
 from harness.executors.ray_cluster import RayExecutor
 from harness.tracking.tracker import Tracker
 from harness.trial.checkpoint import load_checkpoint
-from harness.trial.folder import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_epochs, read_result
+from harness.trial.folder import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_result
 from harness.trial.results import Assignment, EpochReport, Failure, State
 
 Captured = pytest.CaptureFixture[str]
@@ -99,28 +101,6 @@ def undisturbed(assignment: Assignment, folder: Path) -> Path:
     return whole.folder
 
 
-def leaves(value: Any) -> Iterator[Any]:
-    """Everything in nested dicts and lists."""
-    if isinstance(value, dict | list | tuple):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from leaves(part)
-    else:
-        yield value
-
-
-def assert_same(found: Path, expected: Path) -> None:
-    """Two trials ended alike, to the bit: weights, optimizer, best epoch, every loss, every measure."""
-    states = [list(leaves(load_checkpoint(folder / CHECKPOINT, torch.device("cpu")))) for folder in (found, expected)]
-    assert sum(isinstance(value, torch.Tensor) for value in states[0]) > 10
-    for one, other in zip(*states, strict=True):
-        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
-    results = [read_result(folder) for folder in (found, expected)]
-    assert results[0] and results[1] and results[0].state is State.DONE
-    assert (results[0].measures, results[0].val) == (results[1].measures, results[1].val)
-    losses = [[(report.loss, report.val) for report in read_epochs(folder)] for folder in (found, expected)]
-    assert losses[0] == losses[1]
-
-
 def attempts_of(folder: Path) -> list[str]:
     """The failure classes of a trial's failed attempts."""
     file = folder / ATTEMPTS
@@ -130,16 +110,16 @@ def attempts_of(folder: Path) -> list[str]:
 def until(condition: Callable[[], Any], seconds: float = LONG) -> Any:
     """Wait for something to be true; what it is."""
     end = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.02)
-    return found
+    return value
 
 
 def waiting(place: Path, count: int = 1) -> list[int]:
     """The processes of trials in mid-epoch, once there are so many."""
     pids: list[int] = until(
-        lambda: len(found := sorted(place.glob("*.waits"))) >= count and [int(f.stem) for f in found]
+        lambda: len(files := sorted(place.glob("*.waits"))) >= count and [int(f.stem) for f in files]
     )
     return pids
 
@@ -214,14 +194,6 @@ def test_after_sigterm_the_same_command_ends_as_if_nothing_had_been(
     assert_same_campaign(project, whole)
 
 
-def assert_same_campaign(found: Path, expected: Path) -> None:
-    """Two projects have the same trials, and each ended alike."""
-    names = [sorted(folder.name for folder in (project / "runs" / "trials").iterdir()) for project in (found, expected)]
-    assert names[0] == names[1]
-    for name in names[0]:
-        assert_same(found / "runs" / "trials" / name, expected / "runs" / "trials" / name)
-
-
 @pytest.mark.soak
 def test_a_second_driver_is_told_who_holds_the_folder_and_a_killed_one_holds_nothing(
     place: Path, project: Path, call: Call, capsys: Captured
@@ -236,13 +208,6 @@ def test_a_second_driver_is_told_who_holds_the_folder_and_a_killed_one_holds_not
             assert "secret" not in err
     calm(place)
     assert call(*TROUBLED, "--here") == 0
-
-
-class Neighbour:
-    """Whoever else uses the cluster."""
-
-    def arrive(self) -> None:
-        """Nothing."""
 
 
 def test_waiting_for_a_place_takes_nothing_from_the_time_that_a_trial_has(local_ray: None, tmp_path: Path) -> None:
@@ -419,13 +384,13 @@ def test_every_failure_is_told_by_its_class_and_only_what_the_machine_did_is_tri
     assert call("run", "--methods", "its_*,chance", *QUICK, *limits, "--json", *["--here"] * here) == 4
     trials = {trial["method"]: trial for trial in json.loads(capsys.readouterr().out)["trials"]}
     assert trials.pop("chance")["state"] == "done"
-    found = {name.removeprefix("its_"): trial for name, trial in trials.items()}
-    classes = {name: trial["failure"] for name, trial in found.items()}
+    by_trouble = {name.removeprefix("its_"): trial for name, trial in trials.items()}
+    classes = {name: trial["failure"] for name, trial in by_trouble.items()}
     if not here:
         assert classes.pop("killed") in ("killed", "node_lost"), "a busy machine may not learn of the death in time"
     assert classes == {name: name for name in classes}
-    assert {name: len(attempts_of(Path(trial["folder"]))) for name, trial in found.items()} == expected
-    assert all(trial["message"] for trial in found.values())
+    assert {name: len(attempts_of(Path(trial["folder"]))) for name, trial in by_trouble.items()} == expected
+    assert all(trial["message"] for trial in by_trouble.values())
 
 
 def test_a_trial_that_takes_too_long_fails_as_timeout_and_goes_on_when_asked(
@@ -461,9 +426,8 @@ def filed(project: Path) -> Path:
     folder = project / "data" / "filed_precomp"
     folder.mkdir(parents=True)
     for name, images in (("train", 8), ("dev", 4)):
-        np.save(folder / f"{name}_ims.npy", np.random.default_rng(images).random((images, 3, 4), dtype=np.float32))
-        captions = "\n".join(f"caption {number} of {name}" for number in range(images * 5))
-        (folder / f"{name}_caps.txt").write_text(captions)
+        regions = np.random.default_rng(images).random((images, 3, 4), dtype=np.float32)
+        write_precomp(folder, name, regions, "\n".join(f"caption {number} of {name}" for number in range(images * 5)))
     (project / "cards" / "filed").mkdir()
     (project / "cards" / "filed" / "card.toml").write_text(FILED)
     return folder
@@ -500,10 +464,10 @@ def test_data_that_changes_between_plan_and_trial_fails_it_and_the_next_plan_tak
     filed: Path, call: Call, capsys: Captured
 ) -> None:
     config = load(None, ['campaign.datasets=["filed"]'])
-    made = plan(config, discover(config))
+    campaign = plan(config, discover(config))
     features = np.load(filed / "train_ims.npy", allow_pickle=False)
     np.save(filed / "train_ims.npy", features + 1)
-    outcome = execute(made, InProcess(), Tracker(made.uri), Output(quiet=True).view(), config.failures)
+    outcome = execute(campaign, InProcess(), Tracker(campaign.uri), Output(quiet=True).view(), config.failures)
     (result,) = outcome.results
     assert (outcome.exit_code, result.failure) == (4, Failure.DATA)
     assert "changed since the trial was planned" in result.message

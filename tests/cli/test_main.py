@@ -118,12 +118,12 @@ def test_data_that_do_not_match_their_card_end_with_3_and_both_numbers(
     card = project / "cards" / "tiny" / "card.toml"
     lines = card.read_text().splitlines()
     place = next(number for number, line in enumerate(lines) if line.startswith("val ="))
-    found = lines[place].split()[-2]
+    captions = lines[place].split()[-2]
     lines[place] = "val = { images = 8, captions = 999 }"
     card.write_text("\n".join(lines))
     assert call("run") == 3
     err = capsys.readouterr().err
-    assert "999" in err and found in err
+    assert "999" in err and captions in err
     assert not (project / "runs" / "trials").exists()
 
 

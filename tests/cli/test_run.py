@@ -149,10 +149,10 @@ def test_status_counts_every_state_and_starts_nothing(
     (begun / "result.json").unlink()
     words = ("status", "--methods", f"{METHODS},scan_t2i")
     assert call(*words, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    states = {trial["label"].split("/")[0]: trial["state"] for trial in found["trials"]}
+    status = json.loads(capsys.readouterr().out)
+    states = {trial["label"].split("/")[0]: trial["state"] for trial in status["trials"]}
     assert states == {"chance": "done", "vsepp": "interrupted", "nan": "failed", "scan_t2i": "waiting"}
-    assert found["counts"] == {"waiting": 1, "running": 0, "done": 1, "failed": 1, "interrupted": 1}
+    assert status["counts"] == {"waiting": 1, "running": 0, "done": 1, "failed": 1, "interrupted": 1}
     with FileLock(finished / "runs" / ".lock"):
         assert call(*words) == 0
     page = capsys.readouterr().out

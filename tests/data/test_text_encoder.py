@@ -110,8 +110,8 @@ def built(dataset: Dataset, name: str = "caan", seed: int = 0) -> Method:
 
 
 def encoder_of(method: Method) -> TextEncoder:
-    (found,) = (part for part in method.modules() if isinstance(part, TextEncoder))
-    return found
+    (encoder,) = (part for part in method.modules() if isinstance(part, TextEncoder))
+    return encoder
 
 
 @each_encoder
@@ -169,13 +169,13 @@ def test_states_are_those_that_the_model_gives_each_caption_alone(root: Path, na
     method = built(dataset).eval()
     tokens, mask = (torch.from_numpy(part) for part in Tokens.encode(CAPTIONS, dataset.vocabulary).gather(range(5)))
     tokens = torch.where(mask, tokens, 5)  # what lies there must not matter, for positions either
-    found = method.words(tokens, mask)
+    states = method.words(tokens, mask)
     model = transformers.AutoModel.from_pretrained(root / name, local_files_only=True).eval()
-    assert not found[~mask].any()
+    assert not states[~mask].any()
     for number, length in enumerate(mask.sum(1).tolist()):
         alone = model(input_ids=tokens[number : number + 1, :length]).last_hidden_state
         expected = method.words.layers.linear(alone)[0]
-        torch.testing.assert_close(found[number, :length], expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(states[number, :length], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("check", contract.HELD_BY_ALL)
@@ -261,18 +261,18 @@ def test_without_an_encoder_the_optimizer_is_what_it_was(tmp_path: Path) -> None
 @each_encoder
 def test_the_fingerprint_follows_every_file_that_decides(root: Path, name: str) -> None:
     card = with_encoder(root, name).card
-    found = [opened(root, files()).fingerprint, fingerprint(card, root, root / "cache")]
+    fingerprints = [opened(root, files()).fingerprint, fingerprint(card, root, root / "cache")]
     (root / name / "README.md").write_text("about")
-    assert fingerprint(card, root, root / "cache") == found[-1]
+    assert fingerprint(card, root, root / "cache") == fingerprints[-1]
     (root / name / "added_tokens.json").write_text("{}")
-    found.append(fingerprint(card, root, root / "cache"))
+    fingerprints.append(fingerprint(card, root, root / "cache"))
     for path in sorted((root / name).glob("*.json")) + sorted((root / name).glob("*.txt")):
         path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-        found.append(fingerprint(card, root, root / "cache"))
+        fingerprints.append(fingerprint(card, root, root / "cache"))
     weights = load_file(root / name / WEIGHTS)
     save_file({key: value + 1 for key, value in weights.items()}, root / name / WEIGHTS)
-    found.append(fingerprint(card, root, root / "cache"))
-    assert len(set(found)) == len(found) >= 6
+    fingerprints.append(fingerprint(card, root, root / "cache"))
+    assert len(set(fingerprints)) == len(fingerprints) >= 6
 
 
 def no_config(folder: Path) -> None:
@@ -381,8 +381,8 @@ def test_the_way_to_convert_a_pickle_works(root: Path) -> None:
     with pytest.raises(DataError) as error:
         with_encoder(root)
     exec(str(error.value).partition("python -c '")[2].removesuffix("'"), {})
-    found = built(with_encoder(root)).state_dict()
-    assert all(torch.equal(value, found[key]) for key, value in expected.items())
+    weights = built(with_encoder(root)).state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in expected.items())
 
 
 def test_an_absent_folder_is_named_with_how_to_get_it(tmp_path: Path) -> None:
@@ -433,19 +433,19 @@ def test_a_trial_trains_an_encoder_and_its_weights_are_explained(encoder_project
     assert result and result.measures["rsum"] > 0
     dataset = open_dataset(registry.datasets["tiny"], config.data, config.cache)
     method = best_weights(trial, registry, dataset)
-    kept = torch.load(trial.folder / CHECKPOINT, weights_only=True)["best"]["method"]
-    assert all(torch.equal(value, kept[key]) for key, value in method.state_dict().items())
+    weights = torch.load(trial.folder / CHECKPOINT, weights_only=True)["best"]["method"]
+    assert all(torch.equal(value, weights[key]) for key, value in method.state_dict().items())
     fresh = encoder_of(build_method(registry.methods["caan"], trial.spec.settings, dataset, 0)).state_dict()
     assert any(not torch.equal(value, fresh[key]) for key, value in encoder_of(method).state_dict().items())
-    found = explanation(config, registry, TrialChoice("caan", "tiny"), Pair("test-0001b", "The RED circles zzz"))
-    assert [(word.text, word.is_known) for word in found.words] == [
+    explained = explanation(config, registry, TrialChoice("caan", "tiny"), Pair("test-0001b", "The RED circles zzz"))
+    assert [(word.text, word.is_known) for word in explained.words] == [
         ("the", True),
         ("red", True),
         ("circle", True),
         ("##s", True),
         ("[UNK]", False),
     ]
-    assert all(len(word.weights) == found.regions for word in found.words)
+    assert all(len(word.weights) == explained.regions for word in explained.words)
     scores = score_split(method, dataset.split("test"), CPU).scores
     one = explanation(config, registry, TrialChoice("caan", "tiny"), Pair("test-0001b"))
     split = dataset.split("test")

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nltk.tokenize.destructive import NLTKWordTokenizer
 
-from harness.data.tokens import END, SPECIALS, START, UNKNOWN, Tokens, Vocabulary, words
+from harness.data.tokens import END, SPECIALS, START, UNKNOWN, Tokens, Vocabulary, plain, words
 from harness.errors import DataError
 
 ORACLE = NLTKWordTokenizer()
@@ -29,6 +29,29 @@ PIECES = st.sampled_from(
 @settings(max_examples=400, deadline=None)
 def test_words_are_those_of_nltks_tokenizer(text: str) -> None:
     assert words(text) == ORACLE.tokenize(text.strip().lower())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("cafe\u0301 nai\u0308ve", "caf\u00e9 na\u00efve"),
+        ("a man\u2019s t\u2011shirt", "a man's t-shirt"),
+        ("\u201chi\u201d, he said\u2026", '"hi", he said...'),
+        ("a dog\u2014and a cat", "a dog -- and a cat"),
+        ("a\u00a0dog\u2009and\u3000a cat", "a dog and a cat"),
+        ("\ufeffa d\u00adog\u200b", "a dog"),
+        ("\u202ea dog\u202c", "a dog"),
+        ("\ufb01sh \uff24\uff2f\uff27", "fish dog"),
+    ],
+)
+def test_captions_that_look_the_same_are_the_same_words(one: str, other: str) -> None:
+    assert words(one) == words(other)
+
+
+@given(st.text(max_size=30))
+def test_a_plain_caption_stays_as_it_is(text: str) -> None:
+    assert plain(plain(text)) == plain(text)
+    assert words(plain(text)) == words(text)
 
 
 def test_a_word_is_known_from_its_least_count_on() -> None:

@@ -104,12 +104,12 @@ def test_no_bytes_do_anything_but_being_read_or_refused(tmp_path_factory: pytest
 @given(
     st.dictionaries(st.text(st.characters(codec="utf-8", exclude_characters=" \r\n"), min_size=1), st.floats(width=32))
 )
-def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, found: dict[str, float]) -> None:
-    found = {word: number for word, number in found.items() if np.isfinite(number)} | {"a": 1.0}
-    lines = "".join(f"{word} {number!r} 2.5\n" for word, number in found.items())
-    word2idx = {word: index for index, word in enumerate(found)}
-    numbers, known = read_vectors(written(tmp_path_factory.getbasetemp(), f"{len(found)} 2\n{lines}"), word2idx)
-    assert known.all() and numbers.tolist() == [[number, 2.5] for number in found.values()]
+def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, column: dict[str, float]) -> None:
+    column = {word: number for word, number in column.items() if np.isfinite(number)} | {"a": 1.0}
+    lines = "".join(f"{word} {number!r} 2.5\n" for word, number in column.items())
+    word2idx = {word: index for index, word in enumerate(column)}
+    numbers, known = read_vectors(written(tmp_path_factory.getbasetemp(), f"{len(column)} 2\n{lines}"), word2idx)
+    assert known.all() and numbers.tolist() == [[number, 2.5] for number in column.values()]
 
 
 def test_a_dataset_has_the_vectors_of_its_vocabulary_and_keeps_them(
@@ -128,8 +128,8 @@ def test_a_dataset_has_the_vectors_of_its_vocabulary_and_keeps_them(
 def test_the_file_in_the_datasets_folder_comes_before_that_below_the_data_root(tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     written(tmp_path / "tiny", "dog 1 2 3 4 5\n")
-    found = with_vectors(tmp_path).vectors
-    assert found and found.numbers.shape[1] == 5
+    vectors = with_vectors(tmp_path).vectors
+    assert vectors and vectors.numbers.shape[1] == 5
 
 
 def test_the_vectors_are_part_of_the_fingerprint_and_without_them_it_is_what_it_was(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import ir_measures
 import numpy as np
 import pytest
 import torch
+from dataset_files import tiny_card, write_precomp
 from folds import pytrec_eval, slow_map_r, success
 
 import methods
@@ -56,26 +57,19 @@ SET: dict[str, Any] = {
     "captions": "official.json",
     "origin": "the moon",
 }
-CARD: dict[str, Any] = {
-    "name": "tiny",
-    "title": "",
-    "summary": "",
-    "layout": "precomp",
-    "folder": "tiny_precomp",
-    "licence": "",
-    "origin": "the moon",
-    "feature_width": 4,
-    "max_regions": 3,
-    "splits": {name: {"images": IMAGES, "captions": IMAGES * EACH} for name in ("train", "val", "test")},
-    "text": {"min_count": 1},
-    "options": {"captions_each": EACH},
-    "protocols": [
+CARD = tiny_card(
+    "precomp",
+    folder="tiny_precomp",
+    feature_width=4,
+    max_regions=3,
+    splits={name: {"images": IMAGES, "captions": IMAGES * EACH} for name in ("train", "val", "test")},
+    options={"captions_each": EACH},
+    protocols=[
         {"name": "halves", "folds": 2, "images": IMAGES, "captions": IMAGES * EACH},
         {"name": "all", "images": IMAGES, "captions": IMAGES * EACH},
     ],
-    "positives": [SET],
-    "path": "card.toml",
-}
+    positives=[SET],
+)
 I2C = {"555": [200, 1, 77, 70], "901": [12], "333": [44, 83, 600, 5]}  # images 2, 0 and 5
 C2I = {"22": [8, 901], "300": [40], "70": [901, 555, 333], "44": [17]}  # captions 13, 11, 0 and 17
 
@@ -87,8 +81,8 @@ def data(tmp_path: Path) -> Path:
     place.mkdir()
     sets.mkdir()
     for number, stem in enumerate(("train", "val", "test")):
-        np.save(place / f"{stem}_ims.npy", np.random.default_rng(number).random((IMAGES, 3, 4), dtype=np.float32))
-        (place / f"{stem}_caps.txt").write_text("\n".join(TEXTS))
+        regions = np.random.default_rng(number).random((IMAGES, 3, 4), dtype=np.float32)
+        write_precomp(place, stem, regions, "\n".join(TEXTS))
     np.save(sets / "ids.npy", np.array(CAPTION_IDS))
     write(sets / "own.json", {str(one): [IMAGE_IDS[row // EACH]] for row, one in enumerate(CAPTION_IDS)})
     write(sets / "i2c.json", I2C)
@@ -124,7 +118,7 @@ def test_ids_become_rows_and_each_direction_keeps_its_own_pairs(data: Path) -> N
 def test_the_measures_of_a_set_agree_with_pytrec_eval_on_the_whole_gallery(data: Path, seed: int, levels: int) -> None:
     scores = (np.random.default_rng(seed).integers(0, levels, (IMAGES, IMAGES * EACH)) / 8).astype(np.float32)
     sets = sets_of(data)
-    found = positives.measures(rank_sets(scores, sets))
+    values = positives.measures(rank_sets(scores, sets))
     for way, table, pairs in (("i2t", scores, sets[0].i2t), ("t2i", scores.T, sets[0].t2i[:, ::-1])):
         mask = np.zeros(table.shape, dtype=bool)
         mask[pairs[:, 0], pairs[:, 1]] = True
@@ -133,7 +127,7 @@ def test_the_measures_of_a_set_agree_with_pytrec_eval_on_the_whole_gallery(data:
         expected = {f"more.{way}_r{k}": value for k, value in success(table, mask).items()}
         expected |= {f"more.{way}_ndcg": theirs["nDCG"], f"more.{way}_r_precision": theirs["Rprec"]}
         expected |= {f"more.{way}_map_r": slow_map_r(table, mask)}
-        assert {name: found[name] for name in expected} == pytest.approx(expected)
+        assert {name: values[name] for name in expected} == pytest.approx(expected)
 
 
 def test_a_set_that_holds_the_splits_own_pairs_gives_the_measures_of_the_split(data: Path) -> None:
@@ -211,14 +205,14 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "an empty list": (lambda at: write(at / "i2c.json", {**I2C, "8": []}), r"i2c\.json: the entry of 8 is list '\[\]'"),
     "no list": (lambda at: write(at / "i2c.json", {"8": 12}), r"i2c\.json: the entry of 8 is int '12'"),
-    "text for a number": (lambda at: write(at / "i2c.json", {"8": ["12"]}), r"i2c\.json: the list of 8 holds str '12'"),
+    "text for a number": (lambda at: write(at / "i2c.json", {"8": ["x2"]}), r"i2c\.json: the list of 8 holds str 'x2'"),
     "true for a number": (lambda at: write(at / "i2c.json", {"8": [True]}), r"the list of 8 holds bool 'True'"),
     "a key that is no id": (lambda at: write(at / "c2i.json", {"08": [17]}), r"c2i\.json: the key '08' is no id"),
     "a list for a table": (lambda at: write(at / "c2i.json", [1, 2]), r"c2i\.json holds list '\[1, 2\]'"),
     "nothing": (lambda at: write(at / "c2i.json", {}), r"c2i\.json holds dict '\{\}'"),
     "a json cut short": (lambda at: (at / "c2i.json").write_text('{"22": [8,'), r"c2i\.json is no whole json file"),
     "a json too deep": (lambda at: (at / "c2i.json").write_text("[" * 10**6), r"c2i\.json is no whole json file"),
-    "no text": (lambda at: (at / "own.json").write_bytes(b"\xff\xfe\x80"), r"own\.json is no whole json file"),
+    "no text": (lambda at: (at / "own.json").write_bytes(b"\xff\xfe\x80"), r"own\.json, line 1: not UTF-8"),
     "a pointer for a json": (
         lambda at: (at / "i2c.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
         r"i2c\.json is a Git LFS pointer .* `git lfs pull`",
@@ -236,7 +230,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         lambda at: (at / "ids.npy").write_bytes((at / "ids.npy").read_bytes()[:-8]),
         r"ids\.npy is no whole \.npy file",
     ),
-    "floats": (lambda at: np.save(at / "ids.npy", np.ones(18)), r"ids\.npy holds float64 of shape \(18,\)"),
+    "floats": (lambda at: np.save(at / "ids.npy", np.arange(18) + 0.5), r"ids\.npy holds float64 of shape \(18,\)"),
     "a table of ids": (lambda at: np.save(at / "ids.npy", np.ones((9, 2), int)), r"ids\.npy holds int64 of shape"),
 }
 
@@ -251,7 +245,7 @@ def test_a_damaged_or_foreign_file_is_refused_by_file_and_entry(data: Path, dama
 
 
 @pytest.mark.parametrize(
-    ("found", "written"),
+    ("header", "written"),
     [
         (b"(18,), }              ", b"(999999999999999,), } "),
         (b"(18,), }", b"(18,   }"),
@@ -260,11 +254,11 @@ def test_a_damaged_or_foreign_file_is_refused_by_file_and_entry(data: Path, dama
     ],
     ids=["more than any memory", "no tuple", "no end", "objects"],
 )
-def test_an_npy_with_a_damaged_or_hostile_header_is_refused(data: Path, found: bytes, written: bytes) -> None:
+def test_an_npy_with_a_damaged_or_hostile_header_is_refused(data: Path, header: bytes, written: bytes) -> None:
     file = data / "sets" / "ids.npy"
     before = file.read_bytes()
-    assert found in before and len(found) == len(written)
-    file.write_bytes(before.replace(found, written))
+    assert header in before and len(header) == len(written)
+    file.write_bytes(before.replace(header, written))
     with pytest.raises(DataError, match=r"ids\.npy is no whole \.npy file"):
         sets_of(data)
 
@@ -303,7 +297,7 @@ def test_a_permutation_within_an_image_is_seen_by_the_words_of_the_official_capt
         ({"annotations": [{"id": 12345, "caption": "a dog"}]}, "has none of the split's captions"),
         ({"captions": []}, "expected"),
         ({"annotations": [7]}, "expected"),
-        ({"annotations": [{"id": [1], "caption": "a dog"}]}, "expected"),
+        ({"annotations": [{"id": [1], "caption": "a dog"}]}, r"the caption of \[1\] is"),
         ({"annotations": [{"id": 70, "caption": None}]}, "the caption of 70 is NoneType"),
     ],
 )
@@ -331,8 +325,8 @@ def test_absent_files_are_named_once_and_their_set_is_left_out(data: Path) -> No
     two = DatasetCard.model_validate(
         {**CARD, "positives": [SET, {**SET, "name": "less", "image_to_caption": "no.json"}]}
     )
-    found, note = present(two, "all", data)
-    assert [one.name for one in found] == ["more"]
+    sets, note = present(two, "all", data)
+    assert [one.name for one in sets] == ["more"]
     assert note == (
         "tiny all: no measures of less, as these files are not below the data root: sets/no.json; "
         "get them from the moon"

@@ -25,14 +25,14 @@ def run(seed: int, parts: int = 1) -> tuple[dict[str, float], TrialRanks, TrialR
     owners = np.sort(np.concatenate([np.arange(40), rng.integers(0, 40, 110)]))
     pairs = np.stack([owners, np.arange(150)], axis=1)
     protocol = ProtocolCard(name="p", images=40, captions=150, folds=parts)
-    chosen = folds(protocol, 40, pairs)
+    cuts = folds(protocol, 40, pairs)
     scores = np.random.default_rng(seed).normal(size=(40, 150))
     scores[owners, np.arange(150)] += 1.0
-    ranks = rank_folds(scores, chosen)
+    ranks = rank_folds(scores, cuts)
     return (
         mean_measures(ranks),
-        of_ranks(pairs, chosen, ranks),
-        of_shortlists(shortlists(scores, chosen), IDS, CAPTIONS),
+        of_ranks(pairs, cuts, ranks),
+        of_shortlists(shortlists(scores, cuts), IDS, CAPTIONS),
     )
 
 
@@ -51,38 +51,38 @@ def test_recall_at_every_k_is_the_share_of_queries_in_each_fold_and_agrees_with_
     parts: int, way: Direction
 ) -> None:
     measures, ranks, _ = run(0, parts)
-    found = profile(queries(ranks, way))
+    recalls = profile(queries(ranks, way))
     best = best_ranks(ranks, way)
     for k in range(1, 101):
         shares = [np.mean([rank <= k for (of, _), rank in best.items() if of == fold]) for fold in range(parts)]
-        assert found[k - 1] == pytest.approx(100 * np.mean(shares))
-    assert [found[k - 1] for k in (1, 5, 10)] == pytest.approx([measures[f"{way}_r{k}"] for k in (1, 5, 10)])
+        assert recalls[k - 1] == pytest.approx(100 * np.mean(shares))
+    assert [recalls[k - 1] for k in (1, 5, 10)] == pytest.approx([measures[f"{way}_r{k}"] for k in (1, 5, 10)])
 
 
 @pytest.mark.parametrize("parts", [1, 4])
 def test_measures_of_lists_follow_from_the_ranks_that_are_kept(parts: int) -> None:
     measures, ranks, _ = run(0, parts)
-    found = lists(ranks)
-    assert found.keys() == {f"{way}_{name}" for way in WAYS for name in ("map_r", "r_precision", "ndcg")}
-    assert found == pytest.approx({name: measures[name] for name in found})
+    values = lists(ranks)
+    assert values.keys() == {f"{way}_{name}" for way in WAYS for name in ("map_r", "r_precision", "ndcg")}
+    assert values == pytest.approx({name: measures[name] for name in values})
 
 
 @pytest.mark.parametrize("parts", [1, 4])
 def test_the_hardest_queries_have_the_worst_mean_rank_over_seeds(parts: int) -> None:
-    made = [run(seed, parts) for seed in range(3)]
-    runs = [{way: queries(ranks, way) for way in WAYS} for _, ranks, _ in made]
-    found = hardest(runs, made[0][1], made[0][2])
-    assert found.is_named
-    for way, hard in (("i2t", found.i2t), ("t2i", found.t2i)):
-        means = [best_ranks(ranks, way) for _, ranks, _ in made]
+    trials = [run(seed, parts) for seed in range(3)]
+    runs = [{way: queries(ranks, way) for way in WAYS} for _, ranks, _ in trials]
+    worst_queries = hardest(runs, trials[0][1], trials[0][2])
+    assert worst_queries.is_named
+    for way, hard in (("i2t", worst_queries.i2t), ("t2i", worst_queries.t2i)):
+        means = [best_ranks(ranks, way) for _, ranks, _ in trials]
         worst = sorted((np.mean([of[at] for of in means]) for at in means[0]), reverse=True)
         assert [one.rank for one in hard] == pytest.approx(worst[:10])
         names, others = (IDS, CAPTIONS) if way == "i2t" else (CAPTIONS, IDS)
         for one in hard:
             number = names.index(one.query)
             assert np.mean([of[fold, at] for of in means for fold, at in of if at == number]) == pytest.approx(one.rank)
-            assert number_of_match(made[0][1], way, number) == others.index(one.match)
-            assert first_found(made[0][2], way, number) == others.index(one.first)
+            assert number_of_match(trials[0][1], way, number) == others.index(one.match)
+            assert first_found(trials[0][2], way, number) == others.index(one.first)
 
 
 def number_of_match(ranks: TrialRanks, way: Direction, number: int) -> int:
@@ -99,9 +99,9 @@ def first_found(rankings: TrialRankings, way: Direction, number: int) -> int:
 
 def test_without_heads_of_rankings_queries_have_numbers_and_nothing_is_said_to_be_found() -> None:
     _, ranks, _ = run(0)
-    found = hardest([{way: queries(ranks, way) for way in WAYS}], ranks, None)
-    assert not found.is_named and {one.first for one in (*found.i2t, *found.t2i)} == {""}
-    assert all(one.query.startswith("image ") and one.match.startswith("caption ") for one in found.i2t)
+    worst_queries = hardest([{way: queries(ranks, way) for way in WAYS}], ranks, None)
+    assert not worst_queries.is_named and {one.first for one in (*worst_queries.i2t, *worst_queries.t2i)} == {""}
+    assert all(one.query.startswith("image ") and one.match.startswith("caption ") for one in worst_queries.i2t)
 
 
 @pytest.mark.parametrize("fault", ["fewer captions", "no texts", "other queries", "other folds"])
@@ -123,14 +123,14 @@ def test_rankings_that_do_not_fit_the_ranks_are_as_good_as_none(fault: str) -> N
 
 def by_hand(ranks: TrialRanks, images: list[int]) -> list[float]:
     """The six recalls and rsum where each image stands as often as it was drawn, with its captions."""
-    found: dict[str, list[int]] = {way: [] for way in WAYS}
+    best_places: dict[str, list[int]] = {way: [] for way in WAYS}
     owner = {int(caption): int(image) for image, caption in ranks.pairs}
     for way in WAYS:
         best = {at: rank for (_, at), rank in best_ranks(ranks, way).items()}
         for image in images:
-            asked = [image] if way == "i2t" else [caption for caption, of in owner.items() if of == image]
-            found[way] += [best[query] for query in asked]
-    recalls = [100 * float(np.mean([rank <= k for rank in found[way]])) for way in WAYS for k in (1, 5, 10)]
+            numbers = [image] if way == "i2t" else [caption for caption, of in owner.items() if of == image]
+            best_places[way] += [best[query] for query in numbers]
+    recalls = [100 * float(np.mean([rank <= k for rank in best_places[way]])) for way in WAYS for k in (1, 5, 10)]
     return [*recalls, sum(recalls)]
 
 

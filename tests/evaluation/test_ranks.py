@@ -118,12 +118,12 @@ def test_measures_of_whole_lists_agree_with_pytrec_eval_and_with_a_textbook_loop
 
 def test_measures_of_whole_lists_worked_by_hand() -> None:
     way = DirectedRanks(np.array([7, 2, 7, 7]), np.array([4, 1, 1, 2], dtype=np.int32), np.array([False, False]))
-    found = list_measures(way, way)
+    values = list_measures(way, way)
     # query 2 is answered; query 7 has its positives at 1, 2 and 4: the first R = 3 places are right, right, wrong
-    assert found["i2t_map_r"] == pytest.approx(100 * (1 + (1 / 1 + 2 / 2) / 3) / 2)
-    assert found["i2t_r_precision"] == pytest.approx(100 * (1 + 2 / 3) / 2)
+    assert values["i2t_map_r"] == pytest.approx(100 * (1 + (1 / 1 + 2 / 2) / 3) / 2)
+    assert values["i2t_r_precision"] == pytest.approx(100 * (1 + 2 / 3) / 2)
     dcg = [sum(1 / np.log2(1 + place) for place in places) for places in ((1, 2, 4), (1, 2, 3))]
-    assert found["i2t_ndcg"] == pytest.approx(100 * (1 + dcg[0] / dcg[1]) / 2)
+    assert values["i2t_ndcg"] == pytest.approx(100 * (1 + dcg[0] / dcg[1]) / 2)
 
 
 @given(cases(), st.randoms(use_true_random=False))
@@ -131,13 +131,13 @@ def test_measures_of_whole_lists_worked_by_hand() -> None:
 def test_queries_left_out_are_not_asked_and_stay_candidates(case: tuple[np.ndarray, np.ndarray], random) -> None:
     scores, pairs = case
     for way, column, full in zip(("i2t", "t2i"), (0, 1), directed(rank(scores, pairs)), strict=True):
-        asked = random.sample(sorted(set(pairs[:, column])), random.randint(1, len(set(pairs[:, column]))))
-        chosen = np.isin(pairs[:, column], asked)
-        part = rank_direction(scores, pairs[chosen], way)
-        assert np.array_equal(part.ranks, full.ranks[chosen])
-        assert np.array_equal(part.tied, full.tied[np.isin(np.unique(pairs[:, column]), asked)])
+        queries = random.sample(sorted(set(pairs[:, column])), random.randint(1, len(set(pairs[:, column]))))
+        mask = np.isin(pairs[:, column], queries)
+        part = rank_direction(scores, pairs[mask], way)
+        assert np.array_equal(part.ranks, full.ranks[mask])
+        assert np.array_equal(part.tied, full.tied[np.isin(np.unique(pairs[:, column]), queries)])
         assert hit_measures(part, part)["i2t_r1"] == pytest.approx(
-            100 * np.mean([full.ranks[pairs[:, column] == query].min() == 1 for query in asked])
+            100 * np.mean([full.ranks[pairs[:, column] == query].min() == 1 for query in queries])
         )
 
 
@@ -157,27 +157,27 @@ def test_the_names_given_to_pytrec_eval_do_decide_its_ties() -> None:
 
 def test_a_constant_scorer_gets_no_better_than_chance() -> None:
     pairs = np.stack([np.repeat(np.arange(20), 5), np.arange(100)], axis=1)
-    found = measures(rank(np.full((20, 100), 0.5, dtype=np.float32), pairs))
-    assert found["rsum"] == 0
-    assert found["i2t_tied"] == found["t2i_tied"] == 100
-    assert found["i2t_median_rank"] == 96 and found["t2i_median_rank"] == 20
+    values = measures(rank(np.full((20, 100), 0.5, dtype=np.float32), pairs))
+    assert values["rsum"] == 0
+    assert values["i2t_tied"] == values["t2i_tied"] == 100
+    assert values["i2t_median_rank"] == 96 and values["t2i_median_rank"] == 20
 
 
 def test_a_perfect_scorer_gets_everything() -> None:
     pairs = np.stack([np.repeat(np.arange(20), 5), np.arange(100)], axis=1)
-    found = measures(rank(np.repeat(np.eye(20), 5, axis=1), pairs))
-    assert found["rsum"] == 600 and found["i2t_mean_rank"] == found["t2i_mean_rank"] == 1
-    assert found["i2t_tied"] == found["t2i_tied"] == 0
+    values = measures(rank(np.repeat(np.eye(20), 5, axis=1), pairs))
+    assert values["rsum"] == 600 and values["i2t_mean_rank"] == values["t2i_mean_rank"] == 1
+    assert values["i2t_tied"] == values["t2i_tied"] == 0
 
 
 def test_measures_of_a_small_table_worked_by_hand() -> None:
     scores = np.array([[0.9, 0.1, 0.5], [0.8, 0.2, 0.5]], dtype=np.float32)
-    found = measures(rank(scores, np.array([[0, 0], [0, 1], [1, 2]])))
+    values = measures(rank(scores, np.array([[0, 0], [0, 1], [1, 2]])))
     # images: 0 has caption 0 on top; 1 has caption 2 behind caption 0. Captions: 0 -> 1, 1 -> behind, 2 -> tied
-    assert (found["i2t_r1"], found["t2i_r1"]) == (50, pytest.approx(100 / 3))
-    assert (found["i2t_mean_rank"], found["t2i_mean_rank"]) == (1.5, pytest.approx(5 / 3))
-    assert (found["i2t_tied"], found["t2i_tied"]) == (0, pytest.approx(100 / 3))
-    assert found["rsum"] == sum(found[f"{way}_r{k}"] for way in ("i2t", "t2i") for k in (1, 5, 10))
+    assert (values["i2t_r1"], values["t2i_r1"]) == (50, pytest.approx(100 / 3))
+    assert (values["i2t_mean_rank"], values["t2i_mean_rank"]) == (1.5, pytest.approx(5 / 3))
+    assert (values["i2t_tied"], values["t2i_tied"]) == (0, pytest.approx(100 / 3))
+    assert values["rsum"] == sum(values[f"{way}_r{k}"] for way in ("i2t", "t2i") for k in (1, 5, 10))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

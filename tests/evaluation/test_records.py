@@ -36,7 +36,7 @@ def records() -> Records:
 
 
 @pytest.fixture
-def kept(records: Records, tmp_path: Path) -> dict[str, dict[str, Any]]:
+def arrays(records: Records, tmp_path: Path) -> dict[str, dict[str, Any]]:
     """The arrays of both files, by the file's name."""
     records.save(tmp_path)
     return {name: dict(np.load(tmp_path / name, allow_pickle=False)) for name in (RANKS, RANKINGS)}
@@ -65,27 +65,27 @@ def test_the_same_records_are_the_same_bytes(records: Records, tmp_path: Path) -
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
 
 
-def test_ties_and_scores_are_read_only_where_they_are_needed(records: Records, kept: dict[str, Any]) -> None:
-    ranks = {name: array for name, array in kept[RANKS].items() if not name.endswith("_tied")}
+def test_ties_and_scores_are_read_only_where_they_are_needed(records: Records, arrays: dict[str, Any]) -> None:
+    ranks = {name: array for name, array in arrays[RANKS].items() if not name.endswith("_tied")}
     assert same(read_ranks(npz(**ranks)), records.ranks._replace(tied={}))
     assert read_ranks(npz(**ranks), ties=True) is None
-    rankings = {name: array for name, array in kept[RANKINGS].items() if not name.endswith("_score")}
+    rankings = {name: array for name, array in arrays[RANKINGS].items() if not name.endswith("_score")}
     part = read_rankings(npz(**rankings), scores=False)
     assert part and all(np.isnan(part.top[direction].scores).all() for direction in DIRECTIONS)
     assert all(same(part.top[way].results, records.rankings.top[way].results) for way in DIRECTIONS)
     assert read_rankings(npz(**rankings)) is None
 
 
-def test_rankings_of_an_early_version_have_no_names(records: Records, kept: dict[str, Any]) -> None:
-    early = {name: array for name, array in kept[RANKINGS].items() if name not in ("image_ids", "captions")}
+def test_rankings_of_an_early_version_have_no_names(records: Records, arrays: dict[str, Any]) -> None:
+    early = {name: array for name, array in arrays[RANKINGS].items() if name not in ("image_ids", "captions")}
     part = read_rankings(npz(**early))
     assert part and (part.image_ids, part.captions) == ((), ()) and same(part.top, records.rankings.top)
 
 
-def test_queries_are_read_in_order_of_fold_and_number(records: Records, kept: dict[str, Any]) -> None:
+def test_queries_are_read_in_order_of_fold_and_number(records: Records, arrays: dict[str, Any]) -> None:
     mixed = np.random.default_rng(1).permutation(20)
-    moved = {name: array[mixed] for name, array in kept[RANKINGS].items() if name.startswith("i2t")}
-    assert same(read_rankings(npz(**{**kept[RANKINGS], **moved})), records.rankings)
+    moved = {name: array[mixed] for name, array in arrays[RANKINGS].items() if name.startswith("i2t")}
+    assert same(read_rankings(npz(**{**arrays[RANKINGS], **moved})), records.rankings)
 
 
 @pytest.mark.parametrize("file", [None, b"", b"no archive", b"PK\x03\x04 cut"])
@@ -121,16 +121,16 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("fault", WRONG)
-def test_arrays_that_do_not_fit_together_are_none(kept: dict[str, Any], fault: str) -> None:
+def test_arrays_that_do_not_fit_together_are_none(arrays: dict[str, Any], fault: str) -> None:
     name, changes = WRONG[fault]
     read = {RANKS: lambda file: read_ranks(file, ties=True), RANKINGS: read_rankings}[name]
-    assert read(npz(**kept[name])) is not None
-    assert read(npz(**{**kept[name], **changes})) is None
+    assert read(npz(**arrays[name])) is not None
+    assert read(npz(**{**arrays[name], **changes})) is None
 
 
-def test_objects_are_never_unpickled(kept: dict[str, Any]) -> None:
+def test_objects_are_never_unpickled(arrays: dict[str, Any]) -> None:
     file = io.BytesIO()
-    np.savez(file, **{**kept[RANKS], "pairs": np.array([[object(), 0]] * 100)})
+    np.savez(file, **{**arrays[RANKS], "pairs": np.array([[object(), 0]] * 100)})
     assert read_ranks(file.getvalue()) is None
 
 
@@ -145,19 +145,19 @@ def named(source: str, arrays: set[str]) -> list[str]:
     """What a module says of arrays by name: whole names, names put together from a direction, and subscripts."""
     directed = {one for name in arrays if (one := name.rpartition(".")[2]).startswith(DIRECTIONS)}
     endings = {f"_{name.partition('_')[2]}" for name in directed} - {"_tied"}
-    found = []
+    names = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.JoinedStr):
-            found += [part.value for part in node.values if isinstance(part, ast.Constant) and part.value in endings]
+            names += [part.value for part in node.values if isinstance(part, ast.Constant) and part.value in endings]
         elif isinstance(node, ast.Constant) and node.value in arrays - {*WORDS, *MEASURES}:
-            found.append(node.value)
+            names.append(node.value)
         elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value in WORDS:
-            found.append(f"[{node.slice.value}]")
-    return found
+            names.append(f"[{node.slice.value}]")
+    return names
 
 
-def test_no_other_module_knows_the_name_of_an_array(kept: dict[str, Any]) -> None:
-    own = {name for file in kept.values() for name in file if name not in ("protocol", "version", "captions")}
+def test_no_other_module_knows_the_name_of_an_array(arrays: dict[str, Any]) -> None:
+    own = {name for file in arrays.values() for name in file if name not in ("protocol", "version", "captions")}
     for file in (file for layer in LAYERS for file in (HARNESS / layer).glob("*.py") if file.stem != "records"):
         assert not named(file.read_text(encoding="utf-8"), own), file
     assert {*named((HARNESS / "evaluation" / "records.py").read_text(encoding="utf-8"), own)} >= {"_rank", "[pairs]"}
@@ -166,5 +166,5 @@ def test_no_other_module_knows_the_name_of_an_array(kept: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     "source", ["a['i2t_rank']", "a[f'{way}_found']", "a['fold']", "'t2i_query'", "f'{n}.{d}_pairs'"]
 )
-def test_a_planted_name_is_seen(kept: dict[str, Any], source: str) -> None:
-    assert named(source, {name for file in kept.values() for name in file})
+def test_a_planted_name_is_seen(arrays: dict[str, Any], source: str) -> None:
+    assert named(source, {name for file in arrays.values() for name in file})

@@ -32,9 +32,9 @@ CAPTIONS = 5
 
 def hits(images: np.ndarray, captions: np.ndarray, parts: int = 1) -> Hits:
     """Of chances (N,) and (N, 5) or of what came, 0 or 1; found at one rank is found at all."""
-    found = np.stack([np.stack([images, captions.sum(axis=1)], axis=1)] * 3, axis=2).astype(float)
+    answers = np.stack([np.stack([images, captions.sum(axis=1)], axis=1)] * 3, axis=2).astype(float)
     queries = np.stack([np.ones(len(images)), np.full(len(images), captions.shape[1])], axis=1)
-    return Hits(np.repeat(np.arange(parts), len(images) // parts), queries, found)
+    return Hits(np.repeat(np.arange(parts), len(images) // parts), queries, answers)
 
 
 def drawn(rng: np.random.Generator, ease: np.ndarray, skill: float) -> Hits:
@@ -53,12 +53,12 @@ def test_hits_add_up_to_the_measures_of_the_trial_that_kept_the_ranks(parts: int
     owners = np.sort(np.concatenate([np.arange(40), rng.integers(0, 40, 110)]))
     pairs = np.stack([owners, np.arange(150)], axis=1)
     protocol = ProtocolCard(name="p", images=40, captions=150, folds=parts)
-    chosen = folds(protocol, 40, pairs)
-    ranks = rank_folds(rng.normal(size=(40, 150)), chosen)
-    measures, found = mean_measures(ranks), recalls(hits_of(of_ranks(pairs, chosen, ranks)))
+    cuts = folds(protocol, 40, pairs)
+    ranks = rank_folds(rng.normal(size=(40, 150)), cuts)
+    measures, values = mean_measures(ranks), recalls(hits_of(of_ranks(pairs, cuts, ranks)))
     for way, direction in enumerate(("i2t", "t2i")):
         for column, k in enumerate((1, 5, 10)):
-            assert found[way, column] == pytest.approx(measures[f"{direction}_r{k}"])
+            assert values[way, column] == pytest.approx(measures[f"{direction}_r{k}"])
 
 
 def test_a_caption_of_several_images_is_one_query() -> None:
@@ -106,7 +106,7 @@ def test_an_interval_holds_the_truth_in_19_cases_of_20_and_one_that_ignores_imag
 def as_if_every_caption_were_alone(one: Hits) -> Hits:
     """The same answers, with an image query and a caption query a row, in an order of their own."""
     count = len(one.answered)
-    captions = np.concatenate([np.arange(CAPTIONS) < found for found in one.answered[:, 1, 0]])
+    captions = np.concatenate([np.arange(CAPTIONS) < right for right in one.answered[:, 1, 0]])
     images = np.tile(one.answered[:, 0, 0], CAPTIONS)  # next to the captions of other images
     queries, both = np.ones((count * CAPTIONS, 2)), np.stack([images, captions], axis=1)
     return Hits(np.zeros(count * CAPTIONS, dtype=int), queries, np.repeat(both[:, :, None], 3, axis=2).astype(float))
@@ -126,13 +126,13 @@ def test_a_test_of_two_runs_is_scipys_paired_permutation_test() -> None:
     rng = np.random.default_rng(4)
     ease = rng.normal(size=10)
     first, second = drawn(rng, ease, 0.6), drawn(rng, ease, -0.2)
-    (found,) = differences([[first], [second]], resamples=20_000, retrained=False)
+    (difference,) = differences([[first], [second]], resamples=20_000, retrained=False)
     values = [shares(one).sum(axis=(1, 2)) for one in (first, second)]
     theirs = scipy.stats.permutation_test(
         values, lambda a, b, axis: (a - b).sum(axis=axis), permutation_type="samples", vectorized=True
     )
-    assert found.rsum == pytest.approx(theirs.statistic)
-    assert found.p == pytest.approx(theirs.pvalue, abs=0.01) and 0 < found.p < 0.5
+    assert difference.rsum == pytest.approx(theirs.statistic)
+    assert difference.p == pytest.approx(theirs.pvalue, abs=0.01) and 0 < difference.p < 0.5
 
 
 # Seeds and luck of training of both rows: equal, unequal, and the cases that gave more alarms than 5 % before.
@@ -238,12 +238,12 @@ def test_the_luck_of_queries_is_taken_off_the_spread_or_off_the_swaps_and_never_
 def test_the_least_difference_is_a_matter_of_chance_and_not_of_the_difference_that_was_found() -> None:
     rng = np.random.default_rng(8)
     ease = rng.normal(size=400)
-    found = []
+    results = []
     for skill in (0.0, 0.2, 1.0):
         rows = [[drawn(rng, ease, s + 0.02 * luck) for luck in rng.normal(size=6)] for s in (skill, 0.0)]
-        found += differences(rows, resamples=2000)
-    assert [abs(one.rsum) > one.least for one in found] == [one.p < 0.05 for one in found] == [False, True, True]
-    assert found[2].least < 2 * found[0].least
+        results += differences(rows, resamples=2000)
+    assert [abs(one.rsum) > one.least for one in results] == [one.p < 0.05 for one in results] == [False, True, True]
+    assert results[2].least < 2 * results[0].least
 
 
 def test_the_same_ranks_give_the_same_numbers_again_in_whatever_order_the_rows_stand() -> None:

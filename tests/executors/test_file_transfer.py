@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,22 @@ def test_a_trial_on_another_node_gives_the_same_files_and_leaves_nothing_on_its_
     assert result.measures == expected.measures  # type: ignore[union-attr]
     assert {file.name for file in there.folder.iterdir()} == {file.name for file in trial.folder.iterdir()}
     assert read_result(there.folder) == result
-    assert not list((tmp_path / "node").glob("itm-trial-*")) and (tmp_path / "node" / "itm-cache").is_dir()
+    assert [file.name for file in (tmp_path / "node").glob("itm-*")] == [f"itm-cache-{os.getuid()}"]
+
+
+def test_a_cache_on_the_node_that_others_could_write_is_left_alone_and_stops_no_trial(
+    trial: Assignment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "node"))
+    squatted = tmp_path / "node" / f"itm-cache-{os.getuid()}" / "scenes"
+    squatted.mkdir(parents=True)
+    squatted.parent.chmod(0o777)
+    for split in ("train", "val", "test"):
+        (squatted / f"{split}-tiny.npz").write_bytes(b"theirs")
+    outcome = carried(trial.model_copy(update={"folder": tmp_path / "there"})).outcome
+    assert outcome.state is State.DONE  # type: ignore[union-attr]
+    assert {file.read_bytes() for file in squatted.iterdir()} == {b"theirs"}
+    assert not list((tmp_path / "node").glob("itm-node-*"))
 
 
 def test_a_trial_whose_node_is_lost_goes_on_elsewhere_from_its_last_epoch(trial: Assignment, tmp_path: Path) -> None:

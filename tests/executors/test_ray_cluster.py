@@ -65,8 +65,8 @@ def test_a_worker_whose_trial_ended_well_takes_the_next_and_after_a_failure_a_ne
 def test_free_workers_give_their_places_back_to_a_trial_that_asks_for_others(
     executor: RayExecutor, tmp_path: Path
 ) -> None:
-    asked = [toy_assignment(tmp_path, seed, epochs=1, cpus=cpus) for seed, cpus in enumerate((1, 1, 2, 1))]
-    results = run(executor, asked)
+    assignments = [toy_assignment(tmp_path, seed, epochs=1, cpus=cpus) for seed, cpus in enumerate((1, 1, 2, 1))]
+    results = run(executor, assignments)
     assert {result.state for result in results.values()} == {State.DONE}
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ from harness.explain.examples_page import tags, webpage
 from harness.files import npz
 from harness.layouts.previews import Previews
 from harness.layouts.scenes import Scenes, picture
-from harness.tracking.frame import typed
 
 IMAGES, EACH = 30, 2
 PAIRS = np.stack([np.repeat(np.arange(IMAGES), EACH), np.arange(IMAGES * EACH)], axis=1)
@@ -64,9 +64,11 @@ class Store:
     def __init__(self, skills: dict[str, float], ids: Sequence[str] = (), captions: Sequence[str] = ()) -> None:
         self.ids = ids or [f"test-{n // 4:04d}{'abcd'[n % 4]}" for n in range(IMAGES)]
         self.captions = captions or [f"caption {n}" for n in range(IMAGES * EACH)]
-        rows = [line for method, skill in skills.items() for line in three_seeds(method, 100 + skill)]
-        (self.board,) = boards_of(typed([{**row, "run_id": str(place)} for place, row in enumerate(rows)]), {})
-        self.scores = {row.runs[0]: scores_of(place, skills[row.method]) for place, row in enumerate(self.board.ranked)}
+        runs = [run for method, skill in skills.items() for run in three_seeds(method, 100 + skill)]
+        (self.board,) = boards_of([replace(run, run_id=str(place)) for place, run in enumerate(runs)], {})
+        self.scores = {
+            row.run_ids[0]: scores_of(place, skills[row.method]) for place, row in enumerate(self.board.ranked)
+        }
         self.files = {run: files_of(scores, self.ids, self.captions) for run, scores in self.scores.items()}
 
     def read(self, run: str, name: str) -> bytes | None:
@@ -104,7 +106,7 @@ def test_examples_say_what_the_scores_say() -> None:
         for query in about.queries:
             answered = []
             for row, line in zip(store.board.ranked, query.answers, strict=True):
-                scores = store.scores[row.runs[0]]
+                scores = store.scores[row.run_ids[0]]
                 own = scores[query.number] if way == "i2t" else scores[:, query.number]
                 order = np.argsort(-own, kind="stable")
                 assert [one.number for one in line.top] == order[:FIRST].tolist()
@@ -131,7 +133,7 @@ def test_a_method_that_learns_nothing_has_no_say_unless_it_is_alone() -> None:
 @pytest.mark.parametrize("damage", ["gone", "torn", "no text", "outside", "other queries", "shorter"])
 def test_a_row_whose_rankings_are_gone_or_damaged_is_left_out_and_told(damage: str) -> None:
     store = Store({"caan": 3.0, "vsepp": 1.0})
-    run = store.board.ranked[1].runs[0]
+    run = store.board.ranked[1].run_ids[0]
     mine = store.files[run]
     arrays: dict[str, Any] = dict(np.load(io.BytesIO(mine[RANKINGS]), allow_pickle=False))
     if damage == "gone":
@@ -158,8 +160,8 @@ def test_the_page_asks_for_nothing_and_holds_every_picture_once(looks: Previews)
     store = Store({"caan": 3.0, "vsepp": 1.0})
     found = examples_of(store.board, {}, store.read)
     assert found
-    text = webpage(found, {}, looks)
-    assert text == webpage(found, {}, looks)
+    text = webpage(found, looks)
+    assert text == webpage(found, looks)
     page = Page(text)
     assert not any("script" in tag or tag == "link" for tag, *_ in page.elements)
     addresses = [a[name] or "" for _, a, _ in page.elements for name in ("src", "href") if name in a]
@@ -175,7 +177,7 @@ def test_the_page_marks_matches_by_more_than_colour_and_tells_ranks_and_scores(l
     store = Store({"caan": 3.0, "vsepp": 1.0})
     found = examples_of(store.board, {}, store.read)
     assert found
-    page = Page(webpage(found, {}, looks))
+    page = Page(webpage(found, looks))
     lines = [line for about in found.directions.values() for query in about.queries for line in query.answers]
     items = [" ".join("".join(text).split()) for tag, a, text in page.elements if a.get("class") in ("right", "wrong")]
     places = [one for line in lines for one in line.top]
@@ -192,7 +194,7 @@ def test_no_caption_or_id_breaks_the_page(looks: Previews) -> None:
     store = Store({"caan": 1.0}, [f"{HOSTILE[n % len(HOSTILE)]} {n}" for n in range(IMAGES)], captions)
     found = examples_of(store.board, {}, store.read)
     assert found
-    page = Page(webpage(found, {}, looks))
+    page = Page(webpage(found, looks))
     assert not any(tag == "script" or any(name.startswith("on") for name in a) for tag, a, _ in page.elements)
     said = set(page.texts("blockquote"))
     assert said == {" ".join(captions[query.number].split()) for query in found.directions["t2i"].queries}
@@ -287,7 +289,7 @@ def test_a_browser_draws_the_pictures(tmp_path: Path, looks: Previews) -> None:
     found = examples_of(store.board, {}, store.read)
     assert found
     file, shot = tmp_path / "page.html", tmp_path / "page.png"
-    file.write_text(webpage(found, {}, looks), encoding="utf-8")
+    file.write_text(webpage(found, looks), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     flags += ["--window-size=1000,900", f"--screenshot={shot}"]
     subprocess.run(["chromium", *flags, file.as_uri()], check=True, capture_output=True)

@@ -132,16 +132,18 @@ def test_weights_score_and_ranks_are_those_of_the_method_on_the_whole_split(tria
 
 
 def test_any_caption_can_be_asked_and_its_unknown_words_are_told(trials: Path) -> None:
-    found = explained(trials, TrialChoice("caan", "tiny", seed=1), Pair("val-0000c", "  A zeppelin,\nRED ", "val"))
-    assert (found.caption, found.split, found.rank) == ("A zeppelin, RED", "val", None)
-    assert [(word.text, word.is_known) for word in found.words if word.text != ","] == [
+    explained_pair = explained(
+        trials, TrialChoice("caan", "tiny", seed=1), Pair("val-0000c", "  A zeppelin,\nRED ", "val")
+    )
+    assert (explained_pair.caption, explained_pair.split, explained_pair.rank) == ("A zeppelin, RED", "val", None)
+    assert [(word.text, word.is_known) for word in explained_pair.words if word.text != ","] == [
         ("a", True),
         ("zeppelin", False),
         ("red", True),
     ]
-    data = explain_json(found, Path("x.svg"))
+    data = explain_json(explained_pair, Path("x.svg"))
     assert data["notes"][0].endswith("zeppelin") and data["rank"] is None
-    assert [len(word["weights"]) for word in data["words"]] == [len(data["boxes"])] * len(found.words)
+    assert [len(word["weights"]) for word in data["words"]] == [len(data["boxes"])] * len(explained_pair.words)
 
 
 def test_the_trial_of_the_configuration_comes_first_then_its_first_seed_and_a_key_chooses_any(
@@ -245,8 +247,8 @@ def test_the_picture_has_a_panel_a_word_with_its_strongest_weights(one: Explanat
     links = [value for node in ElementTree.fromstring(data).iter() for name, value in node.items() if "href" in name]
     assert links and all(link.startswith(("#", "data:image/png;base64,")) for link in links)
     heads = [word.text + " (unknown)" * (not word.is_known) for word in one.words]
-    shown = texts(data)
-    assert [text for text in shown if text in heads] == heads and one.caption in shown
+    words = texts(data)
+    assert [text for text in words if text in heads] == heads and one.caption in words
     with painted(one, PIXELS) as figure:
         figure.draw_without_rendering()
         assert len(figure.axes) == len(one.words) + 1

@@ -173,17 +173,17 @@ def test_a_seed_deals_out_the_images_that_have_captions(tmp_path: Path) -> None:
 )
 def test_splits_are_of_their_sizes_apart_and_the_same_in_any_order(sizes: dict[str, int], seed: int, any_: Any) -> None:
     images = [7 * number for number in range(sum(sizes.values()))]
-    found = drawn(images, sizes, seed)
-    assert {name: len(ids) for name, ids in found.items()} == sizes
-    assert sorted(image for ids in found.values() for image in ids) == images
+    splits = drawn(images, sizes, seed)
+    assert {name: len(ids) for name, ids in splits.items()} == sizes
+    assert sorted(image for ids in splits.values() for image in ids) == images
     names = any_.sample(sorted(sizes), len(sizes))
-    assert drawn(any_.sample(images, len(images)), {name: sizes[name] for name in names}, seed) == found
+    assert drawn(any_.sample(images, len(images)), {name: sizes[name] for name in names}, seed) == splits
 
 
 def test_train_comes_first_then_val_then_test_of_the_permuted_ids() -> None:
     order = np.random.default_rng(3).permutation(np.arange(10)).tolist()
-    found = drawn([*range(9, -1, -1)], {"test": 1, "val": 2, "train": 7}, 3)
-    assert found == {"train": order[:7], "val": order[7:9], "test": order[9:]}
+    splits = drawn([*range(9, -1, -1)], {"test": 1, "val": 2, "train": 7}, 3)
+    assert splits == {"train": order[:7], "val": order[7:9], "test": order[9:]}
 
 
 def test_another_number_of_images_than_the_card_adds_up_to_is_refused(tmp_path: Path) -> None:

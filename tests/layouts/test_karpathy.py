@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dataset_files import tiny_card, write_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from karpathy_files import WIDTH, Content, entry, regions_of, write_store
@@ -20,27 +21,20 @@ from harness.config.cards import DatasetCard
 from harness.data.dataset import Dataset
 from harness.data.region_writer import RegionWriter
 from harness.errors import ConfigError, DataError
+from harness.layouts import karpathy
 from harness.layouts.karpathy import read_images
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.layouts.previews import Previews
 
 FILE = "dataset_tiny.json"
-CARD: dict[str, Any] = {
-    "name": "tiny",
-    "title": "",
-    "summary": "",
-    "layout": "karpathy",
-    "folder": "tiny",
-    "licence": "",
-    "origin": "the moon",
-    "feature_width": WIDTH,
-    "max_regions": 4,
-    "splits": {"train": {"images": 3, "captions": 6}, "test": {"images": 1, "captions": 3}},
-    "text": {"min_count": 1},
-    "options": {"annotations": FILE, "train": "train,restval", "image_id": "cocoid"},
-    "protocols": [{"name": "all", "images": 1, "captions": 3}],
-    "path": "card.toml",
-}
+CARD = tiny_card(
+    "karpathy",
+    feature_width=WIDTH,
+    max_regions=4,
+    splits={"train": {"images": 3, "captions": 6}, "test": {"images": 1, "captions": 3}},
+    options={"annotations": FILE, "train": "train,restval", "image_id": "cocoid"},
+    protocols=[{"name": "all", "images": 1, "captions": 3}],
+)
 
 
 def content() -> Content:
@@ -63,9 +57,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def put(root: Path, value: Any) -> Path:
-    path = root / "tiny" / FILE
-    path.write_bytes(value if isinstance(value, bytes) else json.dumps(value).encode())
-    return path
+    return write_files(root / "tiny", {FILE: value}) / FILE
 
 
 def opened(root: Path, **changes: Any) -> Dataset:
@@ -87,9 +79,9 @@ def test_splits_are_read_in_the_order_of_the_file_with_the_regions_of_their_ids(
 def test_images_and_captions_are_told_by_their_entries_in_the_file(root: Path) -> None:
     split = opened(root).split("train")
     assert [split.location("image", image).entry for image in range(3)] == ["images[0]", "images[2]", "images[4]"]
-    told = [split.location("caption", caption).entry for caption in (0, 1, 2, 4, 5)]
-    assert told[:2] == ["images[0], sentences[0]", "images[0], sentences[1]"]
-    assert told[2:] == ["images[2], sentences[0]", "images[2], sentences[2]", "images[4], sentences[0]"]
+    entries = [split.location("caption", caption).entry for caption in (0, 1, 2, 4, 5)]
+    assert entries[:2] == ["images[0], sentences[0]", "images[0], sentences[1]"]
+    assert entries[2:] == ["images[2], sentences[0]", "images[2], sentences[2]", "images[4], sentences[0]"]
     assert split.location("image", 0).file == FILE
 
 
@@ -110,10 +102,10 @@ def test_an_image_is_found_by_the_key_that_the_card_names(tmp_path: Path, key: s
 
 
 def test_where_no_image_is_in_the_store_both_sides_are_shown_and_the_key_that_would_match(root: Path) -> None:
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened(root, options={"image_id": "stem"}).split("train")
     for part in ("[train]", "'COCO_val2014_000040'", "'0', '10', '20', …", 'needs image_id = "cocoid"', "card.toml"):
-        assert part in str(told.value), told.value
+        assert part in str(error.value), error.value
 
 
 def test_where_no_key_matches_none_is_offered(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -132,14 +124,15 @@ def test_the_first_captions_alone_are_used_where_the_card_says_so(root: Path) ->
     assert dataset.split("test").captions == ("one bus", "a red bus")
 
 
-def test_a_file_that_was_read_is_not_parsed_again_until_it_changes(root: Path) -> None:
+def test_a_file_that_was_read_is_not_parsed_again_until_it_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     captions = opened(root).split("train").captions
     path = root / "tiny" / FILE
     status = path.stat()
+    with monkeypatch.context() as patch:
+        patch.setattr(karpathy, "read_json", lambda *_: pytest.fail("parsed again"))
+        assert opened(root).split("train").captions == captions
     put(root, b"[" * status.st_size)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as far as size and time tell, nothing has changed
-    assert opened(root).split("train").captions == captions
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
     with pytest.raises(DataError, match="not readable as JSON"):
         opened(root).split("train")
 
@@ -199,9 +192,9 @@ def test_a_broken_file_is_refused_by_entry(root: Path, kind: str) -> None:
     breaks, message = BROKEN[kind]
     breaks(whole)
     put(root, whole)
-    with pytest.raises(DataError, match=message) as told:
+    with pytest.raises(DataError, match=message) as error:
         opened(root).split("test")
-    assert FILE in str(told.value)
+    assert FILE in str(error.value)
 
 
 def test_single_images_without_regions_are_counted_and_named(root: Path) -> None:
@@ -230,9 +223,9 @@ def test_what_is_no_json_of_that_kind_is_refused(root: Path, data: bytes, messag
 
 
 def test_absent_files_are_named_with_the_store_among_them(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened(tmp_path)
-    assert FILE in str(told.value) and "regions/store.json" in str(told.value) and "the moon" in str(told.value)
+    assert FILE in str(error.value) and "regions/store.json" in str(error.value) and "the moon" in str(error.value)
 
 
 def test_a_store_that_was_not_finished_is_told(tmp_path: Path) -> None:

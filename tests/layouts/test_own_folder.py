@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dataset_files import tiny_card, write_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from karpathy_files import WIDTH, regions_of, write_store
@@ -33,21 +34,13 @@ LINES: list[Any] = [
     {"id": "d", "image": NAMES[3], "text": "Ein Bär"},
     {"id": "e", "image": NAMES[0], "text": "the dog"},
 ]
-CARD: dict[str, Any] = {
-    "name": "tiny",
-    "title": "",
-    "summary": "",
-    "layout": "folder",
-    "folder": "tiny",
-    "licence": "",
-    "origin": "the moon",
-    "feature_width": WIDTH,
-    "max_regions": 4,
-    "splits": {"train": {"images": 2, "captions": 3}, "test": {"images": 1, "captions": 1}},
-    "text": {"min_count": 1},
-    "protocols": [{"name": "all", "images": 1, "captions": 1}],
-    "path": "card.toml",
-}
+CARD = tiny_card(
+    "folder",
+    feature_width=WIDTH,
+    max_regions=4,
+    splits={"train": {"images": 2, "captions": 3}, "test": {"images": 1, "captions": 1}},
+    protocols=[{"name": "all", "images": 1, "captions": 1}],
+)
 
 
 @pytest.fixture
@@ -60,8 +53,7 @@ def root(tmp_path: Path) -> Path:
 
 def put(root: Path, lines: list[Any], split: Any) -> None:
     texts = (line if isinstance(line, bytes) else json.dumps(line, ensure_ascii=False).encode() for line in lines)
-    (root / "tiny" / "captions.jsonl").write_bytes(b"\n".join(texts) + b"\n")
-    (root / "tiny" / "split.json").write_bytes(split if isinstance(split, bytes) else json.dumps(split).encode())
+    write_files(root / "tiny", {"captions.jsonl": b"\n".join(texts) + b"\n", "split.json": split})
 
 
 def opened(root: Path, **changes: Any) -> Dataset:
@@ -94,8 +86,8 @@ def test_windows_line_ends_and_marks_are_accepted(root: Path, start: bytes) -> N
     for name in ("captions.jsonl", "split.json"):
         path = root / "tiny" / name
         path.write_bytes(start + path.read_bytes().removesuffix(b"\n").replace(b"\n", b"\r\n"))
-    found = opened(root).split("train")
-    assert (found.captions, found.image_ids) == (expected.captions, expected.image_ids)
+    split = opened(root).split("train")
+    assert (split.captions, split.image_ids) == (expected.captions, expected.image_ids)
 
 
 def test_numbers_and_their_digits_are_one_id(tmp_path: Path) -> None:

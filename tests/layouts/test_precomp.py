@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dataset_files import tiny_card, write_precomp
 
 from harness.config.cards import DatasetCard
 from harness.data.dataset import Dataset
@@ -21,22 +22,16 @@ from harness.layouts.opening import open_dataset
 from harness.layouts.previews import Previews
 
 EACH = 5
-CARD: dict[str, Any] = {
-    "name": "tiny",
-    "title": "",
-    "summary": "",
-    "layout": "precomp",
-    "folder": "tiny_precomp",
-    "licence": "",
-    "origin": "the moon",
-    "feature_width": 4,
-    "max_regions": 3,
-    "splits": {"train": {"images": 3, "captions": 15}, "val": {"images": 2, "captions": 10}},
-    "text": {"min_count": 1, "vocabulary_splits": ["train", "val"]},
-    "options": {"captions_each": EACH, "val": "dev"},
-    "protocols": [{"name": "all", "split": "val", "images": 2, "captions": 10}],
-    "path": "card.toml",
-}
+CARD = tiny_card(
+    "precomp",
+    folder="tiny_precomp",
+    feature_width=4,
+    max_regions=3,
+    splits={"train": {"images": 3, "captions": 15}, "val": {"images": 2, "captions": 10}},
+    text={"min_count": 1, "vocabulary_splits": ["train", "val"]},
+    options={"captions_each": EACH, "val": "dev"},
+    protocols=[{"name": "all", "split": "val", "images": 2, "captions": 10}],
+)
 
 
 @pytest.fixture
@@ -44,11 +39,9 @@ def folder(tmp_path: Path) -> Path:
     """Train images stored once, dev images repeated once a caption; no line feed at the end of dev's captions."""
     place = tmp_path / "tiny_precomp"
     place.mkdir()
-    np.save(place / "train_ims.npy", regions(3))
-    np.save(place / "dev_ims.npy", regions(2).repeat(EACH, axis=0))
-    lines = [f"caption {number} of train\n" for number in range(15)]
-    (place / "train_caps.txt").write_text("".join(lines), encoding="utf-8")
-    (place / "dev_caps.txt").write_text("\n".join(f"dev caption {number}" for number in range(10)), encoding="utf-8")
+    write_precomp(place, "train", regions(3), "".join(f"caption {number} of train\n" for number in range(15)))
+    lines = [f"dev caption {number}" for number in range(10)]
+    write_precomp(place, "dev", regions(2).repeat(EACH, axis=0), "\n".join(lines))
     return place
 
 
@@ -94,9 +87,9 @@ def test_float16_is_read_as_it_is_stored_and_becomes_float32(folder: Path) -> No
     save(folder, half)
     images = opened(folder).split("train").images
     assert isinstance(images.rows, np.memmap) and images.dtype == np.float16
-    found, _ = images.gather([2, 0])
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, half[[2, 0]].astype(np.float32))
+    batch, _ = images.gather([2, 0])
+    assert batch.dtype == np.float32
+    np.testing.assert_array_equal(batch, half[[2, 0]].astype(np.float32))
 
 
 @pytest.mark.parametrize("times", [1, EACH])

@@ -54,13 +54,13 @@ def clauses(text: str) -> list[list[tuple[str, object]]]:
     """A caption's clauses as (part, meaning) of its words; every word must be known."""
     text = OPENING.sub("", text)
     assert not TOKEN.sub("", text).strip(), text
-    found: list[list[tuple[str, object]]] = [[]]
+    parts: list[list[tuple[str, object]]] = [[]]
     for word in TOKEN.findall(text):
         if word in (",", "and"):
-            found.append([])
+            parts.append([])
         elif word not in ("a", "an"):
-            found[-1].append(MEANING[word])
-    return found
+            parts[-1].append(MEANING[word])
+    return parts
 
 
 def fits(thing: Thing, said: list[tuple[str, object]]) -> bool:
@@ -115,8 +115,8 @@ def test_a_picture_shows_the_things_of_its_scene_in_their_colours(place: tuple[i
     palette = np.array(list(PALETTE.values()))
     for thing in one.scene:
         mask = np.asarray(scene_pictures.stencil(thing.shape, thing.fill, thing.side)) > 0
-        shown = pixels[thing.y : thing.y + thing.side, thing.x : thing.x + thing.side][mask].mean(axis=0)
-        nearest = list(PALETTE)[np.abs(palette - shown).sum(axis=1).argmin()]
+        colour = pixels[thing.y : thing.y + thing.side, thing.x : thing.x + thing.side][mask].mean(axis=0)
+        nearest = list(PALETTE)[np.abs(palette - colour).sum(axis=1).argmin()]
         assert nearest == thing.colour
 
 
@@ -128,10 +128,10 @@ def test_scenes_have_3_to_7_things_that_do_not_touch_and_boxes_are_within_the_pi
     one = example(*place)
     assert 3 <= len(one.scene) <= 7 and 3 <= len(one.captions) <= 6
     assert len(one.scene) < len(one.boxes) <= 12
-    shown = np.zeros((scene_pictures.SIDE, scene_pictures.SIDE), int)
+    cover = np.zeros((scene_pictures.SIDE, scene_pictures.SIDE), int)
     for thing in one.scene:
-        shown[thing.y : thing.y + thing.side, thing.x : thing.x + thing.side] += 1
-    assert shown.max() == 1 and shown.sum() == sum(thing.side**2 for thing in one.scene)
+        cover[thing.y : thing.y + thing.side, thing.x : thing.x + thing.side] += 1
+    assert cover.max() == 1 and cover.sum() == sum(thing.side**2 for thing in one.scene)
     assert (one.boxes >= 0).all() and (one.boxes[:, 2:] > 0).all()
     assert (one.boxes[:, :2] + one.boxes[:, 2:] <= scene_pictures.SIDE).all()
 
@@ -150,12 +150,12 @@ def test_siblings_differ_in_colours_places_or_number_alone(seed: int, split: str
 
 
 def test_most_captions_are_false_of_every_sibling() -> None:
-    told = []
+    is_telling = []
     for index in range(200):
         one = example(0, "val", index)
         siblings = [scene for scene in family(0, "val", index // FAMILY) if scene != one.scene]
-        told += [not any(caption.holds(scene) for scene in siblings) for caption in one.captions]
-    assert 0.5 < np.mean(told) < 0.9
+        is_telling += [not any(caption.holds(scene) for scene in siblings) for caption in one.captions]
+    assert 0.5 < np.mean(is_telling) < 0.9
 
 
 def test_a_picture_is_the_same_every_time_and_another_for_another_seed_split_or_number() -> None:
@@ -183,8 +183,8 @@ def test_no_more_boxes_than_the_card_allows() -> None:
 
 
 def test_no_two_splits_share_a_scene() -> None:
-    shown = [{family(0, split, number) for number in range(75)} for split in scenes.SPLITS]
-    assert not any(one & other for one, other in pairwise([*shown, shown[0]]))
+    families = [{family(0, split, number) for number in range(75)} for split in scenes.SPLITS]
+    assert not any(one & other for one, other in pairwise([*families, families[0]]))
 
 
 def test_labels_decide_no_feature_but_by_their_pixels() -> None:
@@ -223,4 +223,4 @@ def test_what_is_kept_is_what_is_generated(dataset: Dataset) -> None:
 
 def test_the_fingerprint_stays_for_every_trial_key_has_it(tmp_path: Path) -> None:
     card = read_card(DatasetCard, CARD)
-    assert fingerprint(card, tmp_path, tmp_path) == "0782df22fa5aedf7c83ed86b86704845222843bc7e6bc38917e5996c0bea6698"
+    assert fingerprint(card, tmp_path, tmp_path) == "13aae844a39adac1e7763569780804c51c4287ab000c098c9569f0a404979a1e"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dataset_files import write_precomp
 from karpathy_files import entry, write_store
 from tiny_project import Call
 
@@ -49,8 +50,7 @@ def precomp_folder(folder: Path) -> None:
     """Three captions an image; the images of dev are repeated once a caption; there is a testall beside test."""
     for stem, images, times in (("train", 6, 1), ("dev", 2, 3), ("test", 2, 1), ("testall", 4, 1)):
         array = np.random.default_rng(images).random((images, 5, 7), dtype=np.float32).repeat(times, axis=0)
-        np.save(folder / f"{stem}_ims.npy", array)
-        (folder / f"{stem}_caps.txt").write_text("a dog\n" * images * 3)
+        write_precomp(folder, stem, array, "a dog\n" * images * 3)
 
 
 FOLDERS = {"own": own_folder, "karpathy": karpathy_folder, "precomp": precomp_folder}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import resource
@@ -11,7 +12,9 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from harness.cli.main import cli, main
 from harness.data.region_store import RegionStore, open_store
 from harness.data.region_writer import RegionWriter, discard
 from harness.errors import DataError, StoreError, UsageError
+from harness.preparation.array_folder import read_npz
 from harness.preparation.convert import convert
 from harness.preparation.source import ImageRegions
 from harness.preparation.tsv import parse
@@ -34,6 +38,7 @@ from harness.preparation.tsv import parse
 REAL = Path(__file__).parents[3] / "shared" / "data" / "butd_demo" / "train2014_obj36.tsv"
 WIDTH = 5
 SIZE = (64, 48)
+Captured = pytest.CaptureFixture[str]
 cli.add_command(data)
 HARNESS = """
 from harness.cli.main import cli, main
@@ -207,7 +212,7 @@ NO_TSV = {
     "text": (b"some words\n", "a.tsv, line 1: columns: 1"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\n", "line 1: .*git lfs pull"),
     "tabs": (b"\t" * 1000, "line 1: columns: 1,001"),
-    "a header": (b"image_id\timage_w\timage_h\tnum_boxes\tboxes\tfeatures\n", "its image width is 'image_w'"),
+    "a header": (b"image_id\timage_w\timage_h\tnum_boxes\tboxes\tfeatures\n", "names its columns and holds no row"),
 }
 
 
@@ -287,6 +292,89 @@ def test_real_rows_are_converted_with_their_known_numbers(tmp_path: Path) -> Non
         boxes = full.boxes[number]
         assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] > 15).all()
         assert (boxes[:, :2] + boxes[:, 2:] <= full.sizes[number]).all()
+
+
+NAMED = b"image_id\timage_w\timage_h\tnum_boxes\tboxes\tfeatures\n"
+TURNED = b"img_id\tfeatures\tboxes\timg_h\tnum_boxes\timg_w\n"
+
+
+def test_a_first_line_of_names_is_no_row_in_any_part_and_says_where_the_columns_are(tmp_path: Path) -> None:
+    parts = [tsv(tmp_path / f"a.tsv.{number}", range(2 * number, 2 * number + 2)) for number in range(3)]
+    parts[0].write_bytes(NAMED + parts[0].read_bytes())
+    parts[1].write_bytes(b"\xef\xbb\xbf" + NAMED.replace(b"\n", b"\r\n") + parts[1].read_bytes())
+    cells = [row(image(number)).split(b"\t") for number in (4, 5)]
+    turned = [b"\t".join([one[place] for place in (0, 5, 4, 2, 3, 1)]) for one in cells]
+    parts[2].write_bytes(TURNED + b"\n".join(turned))
+    convert(parts, tmp_path / "store")
+    assert_holds(tmp_path / "store", [image(number) for number in range(6)])
+
+
+def test_a_conversion_with_names_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    good = NAMED + tsv(path, range(6)).read_bytes()
+    path.write_bytes(good[:-20])
+    with pytest.raises(DataError, match="line 7"):
+        convert([path], tmp_path / "store")
+    path.write_bytes(good)
+    assert convert([path], tmp_path / "store").before == 5
+    assert_holds(tmp_path / "store", [image(number) for number in range(6)])
+
+
+def test_names_without_a_column_that_is_needed_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_bytes(NAMED.replace(b"boxes\tfeat", b"corners\tfeat") + row(image(0)) + b"\n")
+    with pytest.raises(DataError, match=r"a\.tsv, line 1: its first line names no column boxes"):
+        convert([tmp_path / "a.tsv"], tmp_path / "store")
+
+
+def wrapped(line: bytes) -> bytes:
+    return b"\t".join(b"b'" + cell + b"'" for cell in line.split(b"\t"))
+
+
+def as_floats(line: bytes) -> bytes:
+    cells = line.split(b"\t")
+    return b"\t".join([*(cell + b".0" for cell in cells[:4]), *cells[4:]])
+
+
+@pytest.mark.parametrize("change", [wrapped, as_floats, lambda line: wrapped(as_floats(line))], ids=["b", ".0", "both"])
+def test_cells_as_python_and_pandas_write_them_are_read(tmp_path: Path, change: Any) -> None:
+    (tmp_path / "a.tsv").write_bytes(b"".join(change(row(image(number))) + b"\n" for number in range(4)))
+    convert([tmp_path / "a.tsv"], tmp_path / "store")
+    assert_holds(tmp_path / "store", [image(number) for number in range(4)])
+
+
+@pytest.mark.parametrize("cell", [b"36.5", b"3e1", b"nan", b"-1.0", b"0.0", b"b''"])
+def test_other_numbers_are_no_whole_ones(tmp_path: Path, cell: bytes) -> None:
+    (tmp_path / "a.tsv").write_bytes(with_cell(n=cell) + b"\n")
+    with pytest.raises(DataError, match="a whole number from 1 is needed"):
+        convert([tmp_path / "a.tsv"], tmp_path / "store")
+
+
+def test_a_compressed_tsv_is_refused_with_the_command_that_unpacks_it(tmp_path: Path) -> None:
+    path = tmp_path / "a b.tsv.gz"
+    path.write_bytes(gzip.compress(tsv(tmp_path / "a.tsv").read_bytes()))
+    with pytest.raises(DataError, match=r"it is compressed: unpack it by `gunzip -k '.*a b\.tsv\.gz'`"):
+        convert([path], tmp_path / "store")
+
+
+@pytest.mark.parametrize("cut", [40, 150, -5])
+@pytest.mark.parametrize("place", ["before", "behind", "first"])
+def test_a_cut_row_is_left_out_where_the_image_stands_elsewhere_in_whole(tmp_path: Path, cut: int, place: str) -> None:
+    first, second = tmp_path / "a.tsv.0", tmp_path / "a.tsv.1"
+    rows = [row(image(number)) for number in range(4)]
+    damaged = rows[2][:cut]
+    order = {
+        "before": ([*rows[:2], damaged], rows[2:]),
+        "behind": ([*rows[:3]], [damaged, rows[3]]),
+        "first": ([damaged, rows[0]], [rows[1], rows[2], rows[3]]),
+    }[place]
+    for path, lines in zip((first, second), order, strict=True):
+        path.write_bytes(b"\n".join(lines) + b"\n")
+    made = convert([first, second], tmp_path / "store")
+    assert made.facts.images == 4 and set(opened(tmp_path / "store").ids) == {"0", "1", "2", "3"}
+    first.write_bytes(b"\n".join([*rows[:2], damaged]) + b"\n")
+    second.write_bytes(rows[3] + b"\n")
+    with pytest.raises(DataError, match=r"a\.tsv\.0, line 3"):
+        convert([first, second], tmp_path / "other")
 
 
 # --- going on
@@ -468,7 +556,7 @@ def test_images_that_the_journal_tells_twice_are_there_once(tmp_path: Path) -> N
 
 def arrays(folder: Path, **files: Any) -> Path:
     """A folder of .npy for arrays and .npz for dicts of arrays."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         if isinstance(content, dict):
             np.savez(folder / f"{name}.npz", **content)
@@ -573,6 +661,85 @@ def test_a_folder_that_changed_is_gone_on_with_if_its_last_image_is_the_same(tmp
     assert opened(tmp_path / "store").ids == ("b", "a", "c")
 
 
+def test_files_with_capitals_and_below_are_read_and_what_is_left_out_is_said(tmp_path: Path, capsys: Captured) -> None:
+    folder = arrays(tmp_path / "in", a=image(0).regions)
+    (folder / "a.npy").rename(folder / "a.NPY")
+    arrays(folder / "below" / "deeper", b=image(1).regions, c=image(2).regions)
+    (folder / "below" / "._b.npy").write_bytes(b"\0\5\x16\7")  # as a Mac leaves it
+    (folder / "README.txt").write_text("features")
+    np.save(folder / "below" / "deeper" / "c_info.npy", np.zeros(3))
+    (folder / "again").symlink_to("below")
+    assert harness(folder, "--to", folder / "store") == 0
+    out = capsys.readouterr().out
+    assert "left out, as they are no arrays of regions: 4 files or folders, again, README.txt, ._b.npy first" in out
+    assert opened(folder / "store").ids == ("a", "b", "c")
+    again = convert([folder], folder / "store")
+    assert again.before == 3 and folder / "store" in again.left_out, "the store itself is no source"
+
+
+def test_one_image_in_two_folders_below_is_refused(tmp_path: Path) -> None:
+    arrays(tmp_path / "in" / "train", a=image(0).regions)
+    arrays(tmp_path / "in" / "val", a=image(1).regions)
+    with pytest.raises(DataError, match=r"val/a\.npy: is one image with .*train/a\.npy"):
+        convert([tmp_path / "in"], tmp_path / "store")
+
+
+def test_a_file_name_that_is_no_utf_8_is_told(tmp_path: Path, capsys: Captured) -> None:
+    folder = arrays(tmp_path / "in", a=image(0).regions)
+    (folder / "a.npy").rename(folder / os.fsdecode(b"\xff.npy"))
+    assert harness(folder, "--to", tmp_path / "store") == 3
+    assert "udcff.npy': that name is no UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nowhere")], ids=["pipe", "broken link"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_an_array_that_is_no_file_is_refused(tmp_path: Path, make: Any, suffix: str) -> None:
+    folder = arrays(tmp_path / "in", a=image(0).regions)
+    make(folder / f"b{suffix}")
+    with pytest.raises(DataError, match=r"b\.np[yz]: |cannot be read"):
+        convert([folder], tmp_path / "store")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_an_npz_that_unpacks_to_gigabytes_is_refused_before_it_is_read(tmp_path: Path, compressed: bool) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as file:
+        shape = (1 << 17, 1024) if compressed else (1 << 40, 1024)
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for _ in range(512 if compressed else 1):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"a\.npz: (x unpacks to 536,871,040 bytes, more than 256 MB|damaged)"):
+        convert([folder], tmp_path / "store")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e7
+
+
+def test_an_npz_that_is_encrypted_or_packed_in_an_unknown_way_is_told(tmp_path: Path) -> None:
+    for place, value in ((6, 1), (8, 99)):  # of a local header: its flags, its method
+        folder = arrays(tmp_path / f"in{place}", a={"x": image(0).regions})
+        content = bytearray((folder / "a.npz").read_bytes())
+        central = content.index(b"PK\1\2")
+        content[place], content[central + place + 2] = value, value
+        (folder / "a.npz").write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.npz: damaged"):
+            convert([folder], tmp_path / f"store{place}")
+
+
+@given(st.data())
+def test_any_damage_of_an_npz_is_an_image_or_a_data_error(tmp_path_factory: Any, data: st.DataObject) -> None:
+    folder = arrays(tmp_path_factory.getbasetemp() / "damaged", a=boxed(0))
+    content = bytearray((folder / "a.npz").read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=3)):
+        content[place] = data.draw(st.integers(0, 255))
+    (folder / "a.npz").write_bytes(content)
+    with suppress(DataError):
+        assert read_npz(folder / "a.npz").regions.ndim == 2
+
+
 def wrong_sources(tmp_path: Path) -> dict[str, tuple[list[Path], str]]:
     folder, file = arrays(tmp_path / "in", a=image(1).regions), tsv(tmp_path / "a.tsv")
     convert([file], tmp_path / "made")
@@ -616,9 +783,6 @@ def harness(*words: Any) -> int:
     with pytest.raises(SystemExit) as end:
         main(["data", "convert", *map(str, words)])
     return int(end.value.code or 0)
-
-
-Captured = pytest.CaptureFixture[str]
 
 
 def test_the_command_answers_in_words_and_as_json(tmp_path: Path, capsys: Captured) -> None:

@@ -19,33 +19,21 @@ from tiny_project import Call
 
 from harness.cli.dataset_page import finding_text, last_line
 from harness.config.cards import ProtocolCard
+from harness.data.cache import MEMORY
 from harness.data.regions import Ragged
 from harness.data.split import Split
 from harness.data.tokens import Tokens, Vocabulary
-from harness.preparation.caption_checks import in_two_splits, unknown_only
+from harness.evaluation.measures import measures
+from harness.evaluation.ranks import rank
+from harness.preparation.caption_checks import in_two_splits, of_unknown_words, unknown_only, unknown_shares
 from harness.preparation.findings import Finding, Severity
-from harness.preparation.image_checks import copies, scan
-from harness.preparation.protocol_checks import Played, faults, play
+from harness.preparation.protocol_checks import Played, faults, play, saturated_recalls
+from harness.preparation.region_scan import copies, scan
 
 __all__ = ["coco", "precomp"]  # fixtures
 
 Report = dict[str, Any]
 Look = Callable[..., Report]
-
-
-@pytest.fixture
-def look(call: Call, capsys: pytest.CaptureFixture[str]) -> Look:
-    """The report of one dataset, which must be sound unless another code is expected."""
-
-    def look(name: str, code: int = 0) -> Report:
-        assert call("validate", "--dataset", name, "--json") == code
-        found = json.loads(capsys.readouterr().out)
-        report: Report = found["datasets"][0]
-        severities = [one["severity"] for one in report["findings"]]
-        assert (found["errors"], found["warnings"]) == (severities.count("error"), severities.count("warning"))
-        return report
-
-    return look
 
 
 def of(report: Report, code: str) -> list[Report]:
@@ -58,7 +46,8 @@ def write(folder: Path, stem: str, lines: list[str]) -> None:
 
 def test_a_sound_dataset_is_told_in_numbers(precomp: Path, look: Look) -> None:
     report = look("precomp")
-    assert not [one for one in report["findings"] if one["severity"] != "note"]
+    (small,) = [one for one in report["findings"] if one["severity"] != "note"]
+    assert small["code"] == "recall-saturated" and "i2t_r10, t2i_r5, t2i_r10: any scores" in small["message"]
     assert len(report["fingerprint"]) == 64 and report["folder"] == str(precomp)
     test = report["splits"]["test"]
     assert (test["images"], test["captions"], test["width"], test["type"]) == (4, 8, 4, "float32")
@@ -126,6 +115,70 @@ def test_captions_of_no_known_word_are_found_one_by_one(words: list[str]) -> Non
     tokens = Tokens.encode(words, Vocabulary.build(["known"], 1))
     expected = [number for number, word in enumerate(words) if word != "known"]
     assert unknown_only(tokens, np.arange(len(words))) == expected
+
+
+@pytest.mark.parametrize("change", [str.upper, lambda text: f"{text.replace(',', '')}!", lambda text: f"“{text}”"])
+def test_captions_in_two_splits_are_found_whatever_their_punctuation(
+    precomp: Path, look: Look, change: Callable[[str], str]
+) -> None:
+    write(precomp, "test", [*captions("test")[:1], *map(change, captions("train")[1:7]), *captions("test")[7:]])
+    (one,) = of(look("precomp"), "caption-in-two-splits")
+    assert (one["severity"], one["count"], one["split"]) == ("warning", 6, "test") and "75.0 %" in one["message"]
+
+
+def test_captions_in_several_forms_and_very_long_ones_are_told(precomp: Path, look: Look) -> None:
+    lines = captions("train")
+    lines[2], lines[3] = "a man’s cafe\u0301 of train", "a caf\u00e9 of train"
+    lines[5] = " ".join(["word"] * 60_000)
+    write(precomp, "train", lines)
+    report = look("precomp")
+    (normalised,), (long,) = of(report, "caption-normalised"), of(report, "caption-long")
+    assert (normalised["severity"], normalised["count"], normalised["entry"]) == ("note", 1, "line 3")
+    assert (long["severity"], long["count"], long["entry"]) == ("warning", 1, "line 6")
+
+
+def shares_of(**captions: list[str]) -> list[Finding]:
+    vocabulary = Vocabulary.build(captions["train"], 1)
+    return list(
+        of_unknown_words({name: unknown_shares(Tokens.encode(own, vocabulary)) for name, own in captions.items()})
+    )
+
+
+def texts_of(seed: int, count: int, strange: float = 0.0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [
+        " ".join(
+            f"new{seed}x{rng.integers(10**9)}" if rng.random() < strange else f"w{rng.integers(50)}" for _ in range(8)
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("val", "test", "splits"),
+    [(0.02, 0.02, []), (0.02, 0.25, ["test"]), (0.02, 0.9, ["test"]), (0.9, 0.9, ["val", "test"]), (0.2, 0.22, [])],
+)
+def test_captions_of_other_words_than_those_of_train_are_told(val: float, test: float, splits: list[str]) -> None:
+    found = shares_of(train=texts_of(0, 400), val=texts_of(1, 100, val), test=texts_of(2, 100, test))
+    assert [one.split for one in found] == splits
+    assert all("% of the words of" in one.message and "0.0 % of those of train" in one.message for one in found)
+
+
+def test_a_protocol_on_a_split_that_methods_see_is_told(precomp: Path, project: Path, look: Look) -> None:
+    card = project / "cards" / "precomp" / "card.toml"
+    card.write_text(card.read_text() + '[[protocols]]\nname = "seen"\nsplit = "val"\nimages = 4\ncaptions = 8\n')
+    (one,) = of(look("precomp"), "protocol-not-on-test")
+    assert (one["severity"], one["entry"], one["split"]) == ("warning", "protocol seen", "val")
+
+
+@given(st.integers(1, 14), st.integers(1, 4))
+def test_a_recall_is_saturated_exactly_where_the_worst_scores_reach_it(images: int, each: int) -> None:
+    numbers = np.arange(images * each)
+    pairs = np.stack([numbers // each, numbers], axis=1)
+    worst = -np.eye(images, dtype=np.float32).repeat(each, axis=1)
+    reached = measures(rank(worst, pairs))
+    size = {"images": images, "captions": images * each, "folds": 1}
+    assert set(saturated_recalls(size)) == {name for name, value in reached.items() if "_r" in name and value == 100}
 
 
 def with_dead(array: np.ndarray) -> np.ndarray:
@@ -322,7 +375,7 @@ def test_the_page_names_all_and_ends_with_what_to_do(
     assert call("validate", "--dataset", "precomp") == 0
     page = capsys.readouterr().out
     assert "constant-region" in page and "dev_ims.npy, row 1: region 2" in page and "\x1b" not in page
-    assert page.splitlines()[-1].startswith("0 errors, 1 warning, 0 notes: it can be scored; look at the warnings")
+    assert page.splitlines()[-1].startswith("0 errors, 2 warnings, 0 notes: it can be scored; look at the warnings")
     (precomp / "dev_ims.npy").unlink()
     assert call("validate", "--dataset", "precomp") == 3
     assert capsys.readouterr().out.splitlines()[-1].startswith("1 error, 0 warnings, 0 notes: nothing can be scored")
@@ -350,3 +403,30 @@ def test_annotations_that_name_a_box_are_told_by_entry(coco: Path, look: Look) -
     rewrite(coco, lambda content: content["instances.json"]["annotations"][2].pop("bbox"))
     (one,) = [one for one in look("coco", 3)["findings"] if one["severity"] == "error"]
     assert (one["file"], one["entry"]) == ("instances.json", "annotations[2]")
+
+
+def poisoned(project: Path) -> str:
+    """A memory of files that is wrong, as where a disk has changed beneath them; the true fingerprint."""
+    memory = project / "runs" / "cache" / MEMORY
+    facts = json.loads(memory.read_text())
+    memory.write_text(json.dumps(dict.fromkeys(facts, "0" * 64)))
+    return memory.read_text()
+
+
+def test_files_are_hashed_whatever_is_remembered_of_them(precomp: Path, look: Look, project: Path) -> None:
+    before = look("precomp")
+    poisoned(project)
+    assert look("precomp")["fingerprint"] == before["fingerprint"]
+
+
+def test_a_run_hashes_again_where_it_is_asked_to(
+    precomp: Path, look: Look, call: Call, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look("precomp")
+    wrong = poisoned(project)
+    plan = ("run", "-n", "--datasets", "precomp", "--methods", "chance")
+    assert call(*plan) == 0
+    assert (project / "runs" / "cache" / MEMORY).read_text() == wrong
+    assert call(*plan, "--verify-data") == 0
+    assert "0" * 64 not in (project / "runs" / "cache" / MEMORY).read_text()
+    capsys.readouterr()

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from tiny_project import CARD, Call
 
+from harness.campaign import plan as campaign_plan
+from harness.layouts.opening import open_dataset
 from harness.search.optuna_study import read_studies, study_names
 from harness.tracking.result_store import ResultStore
 
@@ -64,32 +66,34 @@ def answer(call: Call, capsys: Captured, *words: str, code: int = 0) -> Any:
 
 def results(project: Path) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     """How every trial folder ended, by what decides it: exactly what two searches must share to be equal."""
-    found = {}
+    endings = {}
     for folder in (project / "runs" / "trials").iterdir():
         result = json.loads((folder / "result.json").read_text())
         spec = result["spec"]
         decided = (spec["method"], spec["seed"], str(spec["settings"]), spec["training"]["lr"])
-        found[decided] = (result["state"], result["epochs"], result["measures"].get("rsum"))
-    return found
+        endings[decided] = (result["state"], result["epochs"], result["measures"].get("rsum"))
+    return endings
 
 
 def test_every_method_gets_its_trials_and_a_second_search_does_nothing(
     searchable: Path, call: Call, capsys: Captured
 ) -> None:
     words = ("search", "--methods", "vsepp,mean", "--here")
-    found = answer(call, capsys, *words)
-    assert [search["trials"] for search in found["searches"]] == [6, 6]
-    assert all(len(search["best"]) == 1 for search in found["searches"])
-    vsepp, mean = found["searches"]
+    report = answer(call, capsys, *words)
+    assert [search["trials"] for search in report["searches"]] == [6, 6]
+    assert all(len(search["best"]) == 1 for search in report["searches"])
+    vsepp, mean = report["searches"]
     assert vsepp["epochs"] <= 12 and 4 <= vsepp["best"][0]["settings"]["dim"] <= 12
     assert len(of_method(searchable, "mean")) == 2, "the other four trials are the same again and reuse their values"
     assert mean["epochs"] <= 4
     before = results(searchable)
-    assert answer(call, capsys, *words) == found
+    assert answer(call, capsys, *words) == report
     assert results(searchable) == before
-    frame = ResultStore(f"sqlite:///{searchable / 'runs' / 'mlflow.db'}").frame()
-    assert sorted(frame["key"]) == sorted(folder.name for folder in (searchable / "runs" / "trials").iterdir())
-    assert set(frame["state"]) <= {"done", "pruned"} and set(frame["protocol"]) == {"val"}
+    runs = ResultStore(f"sqlite:///{searchable / 'runs' / 'mlflow.db'}").runs()
+    assert sorted(run.key for run in runs) == sorted(
+        folder.name for folder in (searchable / "runs" / "trials").iterdir()
+    )
+    assert {run.state for run in runs} <= {"done", "pruned"} and {run.spec.protocol for run in runs} == {"val"}
 
 
 def test_a_larger_total_adds_the_difference(searchable: Path, call: Call, capsys: Captured) -> None:
@@ -108,6 +112,17 @@ def test_test_is_never_opened(searchable: Path, call: Call, capsys: Captured, mo
     assert set(opened) == {"train", "val"}
 
 
+def test_a_search_is_planned_and_checked_with_one_opening_of_its_dataset(
+    searchable: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(
+        campaign_plan, "open_dataset", lambda card, *places: opened.append(card.name) or open_dataset(card, *places)
+    )
+    assert call("search", "--methods", "vsepp,mean", "--here", "--trials", "1") == 0
+    assert opened == ["tiny"]
+
+
 def test_the_winners_are_confirmed_on_test_with_other_seeds_and_the_board_says_so(
     searchable: Path, call: Call, capsys: Captured
 ) -> None:
@@ -118,11 +133,11 @@ def test_the_winners_are_confirmed_on_test_with_other_seeds_and_the_board_says_s
         words = ("search", "--methods", method, "--trials", trials, "--here", "--campaign", "night")
         (search,) = answer(call, capsys, *words)["searches"]
         best[method] = search["best"][0]["settings"]
-    found = answer(call, capsys, "confirm", "night", "--seeds", "1,2", "--here")
-    assert {(t["method"], t["seed"], t["protocol"]) for t in found["trials"]} == {
+    report = answer(call, capsys, "confirm", "night", "--seeds", "1,2", "--here")
+    assert {(t["method"], t["seed"], t["protocol"]) for t in report["trials"]} == {
         (method, seed, "all") for method in ("vsepp", "mean") for seed in (1, 2)
     }
-    for trial in found["trials"]:
+    for trial in report["trials"]:
         spec = json.loads((Path(trial["folder"]) / "spec.json").read_text())
         assert spec["settings"]["dim"] == best[trial["method"]]["dim"]
         assert trial["search"]["campaign"] == "night"
@@ -140,25 +155,25 @@ def test_a_search_that_fails_goes_on_answers_4_and_retries_when_asked(
 ) -> None:
     search_also(searchable, "nan")
     words = ("search", "--methods", "nan,vsepp", "--here", "--trials", "2")
-    found = answer(call, capsys, *words, code=4)
-    nan, vsepp = found["searches"]
+    report = answer(call, capsys, *words, code=4)
+    nan, vsepp = report["searches"]
     assert (nan["trials"], nan["failed"], nan["best"], vsepp["failed"]) == (2, 2, [], 0)
-    assert answer(call, capsys, *words, code=4) == found, "failed trials are not run again by themselves"
-    assert answer(call, capsys, *words, "--retry", "oom", code=4) == found
+    assert answer(call, capsys, *words, code=4) == report, "failed trials are not run again by themselves"
+    assert answer(call, capsys, *words, "--retry", "oom", code=4) == report
     again = answer(call, capsys, *words, "--retry", "nonfinite", code=4)
     assert (again["searches"][0]["trials"], again["searches"][0]["failed"]) == (2, 2)
     assert {result["attempts"] for result in of_method(searchable, "nan")} == {2}
 
 
 def of_method(project: Path, method: str) -> list[dict[str, Any]]:
-    found = [json.loads(file.read_text()) for file in (project / "runs" / "trials").glob("*/result.json")]
-    return [result for result in found if result["spec"]["method"] == method]
+    records = [json.loads(file.read_text()) for file in (project / "runs" / "trials").glob("*/result.json")]
+    return [result for result in records if result["spec"]["method"] == method]
 
 
 def test_a_search_stops_after_so_many_failures(searchable: Path, call: Call, capsys: Captured) -> None:
     search_also(searchable, "nan", high=99)
-    found = answer(call, capsys, "search", "--methods", "nan", "--here", "--fail-fast", code=4)
-    assert found["searches"][0]["trials"] == 1
+    report = answer(call, capsys, "search", "--methods", "nan", "--here", "--fail-fast", code=4)
+    assert report["searches"][0]["trials"] == 1
 
 
 @pytest.mark.parametrize(
@@ -237,12 +252,12 @@ def test_status_tells_a_searchs_trials_by_state_its_best_and_what_failed(
     searchable: Path, call: Call, capsys: Captured
 ) -> None:
     search_also(searchable, "nan")
-    found = answer(call, capsys, "search", "--methods", "nan,vsepp", "--here", "--trials", "3", code=4)
+    report = answer(call, capsys, "search", "--methods", "nan,vsepp", "--here", "--trials", "3", code=4)
     status = answer(call, capsys, "status", "main")
     nan, vsepp = status["searches"]
     assert nan["counts"] == {"done": 0, "running": 0, "waiting": 0, "pruned": 0, "failed": 3}
     assert vsepp["counts"]["done"] + vsepp["counts"]["pruned"] == 3
-    assert vsepp["best"] == found["searches"][1]["best"] and not status["busy"]
+    assert vsepp["best"] == report["searches"][1]["best"] and not status["busy"]
     assert call("status", "main") == 0
     page = capsys.readouterr().out
     assert "nan/tiny: failed: 3 nonfinite" in page and "its trials have ended" in page
@@ -289,8 +304,8 @@ def test_resume_gives_the_last_command_of_a_campaign_again(searchable: Path, cal
     assert call("run", "--methods", "chance,nan", "--here") == 4
     capsys.readouterr()
     answer(call, capsys, "search", "--methods", "vsepp", "--here", "--trials", "2", "--campaign", "night")
-    found = answer(call, capsys, "resume")
-    assert (found["campaign"], found["searches"][0]["trials"]) == ("night", 2)
+    report = answer(call, capsys, "resume")
+    assert (report["campaign"], report["searches"][0]["trials"]) == ("night", 2)
     assert call("resume", "main") == 4
     assert "nothing to do" in capsys.readouterr().out
     again = answer(call, capsys, "resume", "main", "--retry", "failed", code=4)
@@ -342,9 +357,9 @@ def check_killed(project: Path, whole: Path, kills: int, *words: str) -> None:
     killed_search(project, random.Random(1), kills, *words)
     assert results(project) == results(whole)
     assert asked_and_told(project) == asked_and_told(whole)
-    frame = ResultStore(f"sqlite:///{project / 'runs' / 'mlflow.db'}").frame()
-    assert len(frame) == len(results(project)) and not frame["key"].duplicated().any()
-    assert set(frame["state"]) <= {"done", "pruned"}
+    runs = ResultStore(f"sqlite:///{project / 'runs' / 'mlflow.db'}").runs()
+    assert len(runs) == len(results(project)) == len({run.key for run in runs})
+    assert {run.state for run in runs} <= {"done", "pruned"}
 
 
 def asked_and_told(project: Path) -> list[tuple[Any, ...]]:

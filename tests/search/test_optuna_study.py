@@ -106,15 +106,15 @@ def score(values: Mapping[str, Scalar]) -> float:
 
 def asked_in_turn(opened: Callable[[], Study], trials: int) -> list[dict[str, Scalar]]:
     """Values of trials of which one in five fails and another is never told."""
-    found = []
+    proposals = []
     for turn in range(trials):
         study = opened()
         number, values = ask(study)
-        found.append(values)
+        proposals.append(values)
         if turn % 5 != 4:
             study.report(number, 3, score(values))
             study.tell(number, "failed" if turn % 5 == 3 else "complete", [score(values)])
-    return found
+    return proposals
 
 
 @pytest.mark.parametrize(
@@ -131,21 +131,21 @@ def test_a_study_that_is_opened_anew_before_every_ask_asks_for_the_same(
     def study(name: str) -> Study:
         return make(space, sampler=sampler, pruner="hyperband", name=name)
 
-    kept, trials = study("one"), 4 if sampler == "gp" else 7
-    whole, broken = asked_in_turn(lambda: kept, trials), asked_in_turn(lambda: study("other"), trials)
+    one, trials = study("one"), 4 if sampler == "gp" else 7
+    whole, broken = asked_in_turn(lambda: one, trials), asked_in_turn(lambda: study("other"), trials)
     assert whole == broken
     assert len({str(values) for values in whole}) > trials / 2
 
 
 def test_trials_of_tpe_learn_where_the_random_ones_do_not(make: Maker) -> None:
-    found = {}
+    sums = {}
     for sampler in ("random", "tpe"):
         study = make({"margin": MARGIN}, sampler=sampler, name=sampler)
         for _ in range(20):
             proposal = ask(study)
             study.tell(proposal.number, "complete", [score(proposal.values)])
-        found[sampler] = sum(score(trial.values) for trial in study.ended()[10:])
-    assert found["tpe"] > found["random"]
+        sums[sampler] = sum(score(trial.values) for trial in study.ended()[10:])
+    assert sums["tpe"] > sums["random"]
 
 
 def test_the_seed_decides(make: Maker) -> None:
@@ -205,10 +205,10 @@ def test_whatever_is_asked_lies_in_the_space(folder: Path, space: dict[str, Tuna
 
 
 def test_a_key_is_asked_for_only_where_its_condition_holds(make: Maker) -> None:
-    found = [ask(study).values for study in [make(CONDITIONAL, sampler="random")] for _ in range(12)]
-    assert {values["pooling"] for values in found} == {"avg", "lse"}
-    assert all(("temperature" in values) == (values["pooling"] == "lse") for values in found)
-    assert all(("layers" in values) == (values["pooling"] == "avg") for values in found)
+    points = [ask(study).values for study in [make(CONDITIONAL, sampler="random")] for _ in range(12)]
+    assert {values["pooling"] for values in points} == {"avg", "lse"}
+    assert all(("temperature" in values) == (values["pooling"] == "lse") for values in points)
+    assert all(("layers" in values) == (values["pooling"] == "avg") for values in points)
 
 
 def test_a_sampler_that_cannot_search_a_space_makes_no_study(make: Maker, storage: Storage) -> None:
@@ -261,15 +261,15 @@ def test_an_empty_space_is_one_trial(make: Maker) -> None:
 
 def test_a_grid_is_asked_for_cell_by_cell_and_then_is_exhausted(make: Maker) -> None:
     point = {"layers": 3, "pooling": "lse"}
-    found = []
+    proposals = []
     for turn in range(8):
         study = make(CELLS, points=[point], sampler="grid", seed=5)  # a driver started anew
-        found.append(ask(study))
+        proposals.append(ask(study))
         if turn % 3:  # the others run on
             study.tell(turn, "complete" if turn % 2 else "failed", [1.0])
     grid = grid_of(CELLS)
-    assert found[0] == (0, point)
-    assert sorted(map(str, (values for _, values in found))) == sorted(
+    assert proposals[0] == (0, point)
+    assert sorted(map(str, (values for _, values in proposals))) == sorted(
         str(dict(zip(grid, cell, strict=True))) for cell in itertools.product(*grid.values())
     )
     assert make(CELLS, points=[point], sampler="grid", seed=5).ask() is None
@@ -319,15 +319,15 @@ def test_nothing_is_pruned_after_its_last_epoch_nor_where_trials_are_too_short(m
 
 
 def judged(study: Callable[[], Study]) -> list[list[bool]]:
-    found = []
+    decisions = []
     for turn in range(6):
         number, answers = ask(study()).number, [True]
         for epoch in range(1, 4):
             if answers[-1]:
                 answers.append(study().report(number, epoch, float((turn * 7) % 5 - turn)))
         study().tell(number, "complete" if answers[-1] else "pruned", [1.0])
-        found.append(answers)
-    return found
+        decisions.append(answers)
+    return decisions
 
 
 @pytest.mark.parametrize("pruner", ["median", "halving", "hyperband"])
@@ -568,16 +568,16 @@ while True:
     study.tell(number, "complete", [float(number)])
     print(number, flush=True)
 """
-    moments, told = random.Random(3), set[int]()
+    moments, numbers = random.Random(3), set[int]()
     for _ in range(kills):
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as driver:
             assert driver.stdout and driver.stdout.readline() == "\n"
             time.sleep(moments.uniform(0, 0.3))
             os.kill(driver.pid, signal.SIGKILL)
-            told |= {int(line) for line in driver.stdout.read().split()}
+            numbers |= {int(line) for line in driver.stdout.read().split()}
     study = make(MIXED, on=open_storage(file), sampler="random")
     ended = {trial.number: trial.objective for trial in study.ended()}
-    assert told <= set(ended)
+    assert numbers <= set(ended)
     assert len(ended) + len(study.open()) == ask(study).number
     assert all(values == (float(number),) for number, values in ended.items())
 

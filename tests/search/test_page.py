@@ -66,7 +66,7 @@ def texts(svg: bytes) -> list[str]:
 
 def table(text: str, head: str) -> list[list[str]]:
     """The rows below a header that begins so."""
-    return next(found[1:] for found in html_tables(text) if found[0][0] == head)
+    return next(rows[1:] for rows in html_tables(text) if rows[0][0] == head)
 
 
 # --- a real search
@@ -149,7 +149,7 @@ def test_studies_are_read_and_nothing_of_them_is_made_or_changed(file: Path, tmp
     many, few, _ = everything
     assert (many.campaign, many.dataset, many.method) == ("main", "scenes", "many")
     assert len(many.trials) == ENOUGH + 1 and many.trials[0].notes["epochs"] == 3
-    assert {key: found.model_copy(update={"when": {}}) for key, found in SPACE.items()} == many.ranges
+    assert {key: tunable.model_copy(update={"when": {}}) for key, tunable in SPACE.items()} == many.ranges
     assert many.space["temperature"] == 'float 3.0 to 30.0 log when pooling = "lse"'
     assert (len(few.trials), len(few.under_way)) == (0, 1)
     assert read_studies(file, "mian") == []
@@ -166,15 +166,15 @@ def test_the_importance_of_settings_adds_up_and_finds_what_decides(file: Path) -
 
 
 def test_a_page_from_a_file_tells_what_is_under_way_what_was_limited_and_draws_conditions(file: Path) -> None:
-    made = search_page(read_studies(file, "main"), {})
-    assert "- not over yet: 1 of its trials" in made.text
-    assert "- limit: the first 64 images of each split, never ranked" in made.text
-    assert "No trial has ended yet." in made.text
-    assert "No learning curves" in made.text and "PED-ANOVA" in made.text
-    (name,) = made.studies
+    page = search_page(read_studies(file, "main"), {})
+    assert "- not over yet: 1 of its trials" in page.text
+    assert "- limit: the first 64 images of each split, never ranked" in page.text
+    assert "No trial has ended yet." in page.text
+    assert "No learning curves" in page.text and "PED-ANOVA" in page.text
+    (name,) = page.studies
     assert name == "search-main/scenes/many.svg"
     assert {"Importance of settings", "temperature", "not used", "lse"} <= set(
-        texts(plots.study_svg(made.studies[name]))
+        texts(plots.study_svg(page.studies[name]))
     )
 
 
@@ -225,8 +225,8 @@ def test_failed_trials_are_told_by_class_without_those_that_were_run_again() -> 
 
 
 def test_where_nothing_ended_well_nothing_is_to_be_confirmed() -> None:
-    made = search_page([record(ended(0, None, "failed", failure="oom"))], {})
-    assert "harness confirm" not in made.text and not made.studies
+    page = search_page([record(ended(0, None, "failed", failure="oom"))], {})
+    assert "harness confirm" not in page.text and not page.studies
 
 
 def test_the_command_confirms_a_limited_search_with_its_limit_and_a_name_as_a_shell_takes_it() -> None:
@@ -244,19 +244,19 @@ def test_no_name_breaks_the_page_or_leads_out_of_the_folder(odd: str) -> None:
     ranges = {odd: Tunable(type="categorical", choices=(odd, "other"))}
     identity = {"objective": "rsum", f"space of {odd}": f"one of other, {odd}"}
     studies = [StudyRecord(f"{odd}/{odd}/{method}", identity, tuple(trials), ranges) for method in (odd, "plain")]
-    made = search_page(studies, epochs_of(trials))
+    page = search_page(studies, epochs_of(trials))
     plain = " ".join(odd.split())
-    assert [row[:2] for row in table(made.text, "dataset")] == [[plain, plain], [plain, "plain"]]
-    assert table(made.text, "#")[0][-1] == plain and table(made.text, "searched") == [[plain, f"one of other, {plain}"]]
+    assert [row[:2] for row in table(page.text, "dataset")] == [[plain, plain], [plain, "plain"]]
+    assert table(page.text, "#")[0][-1] == plain and table(page.text, "searched") == [[plain, f"one of other, {plain}"]]
     links = [
         unquote(child.attrs["src"])
-        for token in MarkdownIt("commonmark").enable("table").parse(made.text)
+        for token in MarkdownIt("commonmark").enable("table").parse(page.text)
         for child in token.children or ()
         if child.type == "image"
     ]
-    assert sorted(links) == sorted(made.files[1:]) and len(links) == 3
-    assert all(".." not in Path(name).parts for name in made.files)
-    headings = [token for token in MarkdownIt().parse(made.text) if token.type == "heading_open"]
+    assert sorted(links) == sorted(page.files[1:]) and len(links) == 3
+    assert all(".." not in Path(name).parts for name in page.files)
+    headings = [token for token in MarkdownIt().parse(page.text) if token.type == "heading_open"]
     assert len(headings) == 5
 
 
@@ -287,8 +287,8 @@ def test_the_best_so_far_counts_every_trial_and_every_second_but_complete_values
 
 def test_methods_are_compared_where_there_are_two_with_one_objective() -> None:
     one, other = record(ended(0, 1.0)), record(ended(0, 2.0), name="main/scenes/caan")
-    found = comparison([one, other])
-    assert found and [name for name, _ in found.lines] == ["vsepp", "caan"] and found.objective == "rsum on val"
+    chart = comparison([one, other])
+    assert chart and [name for name, _ in chart.lines] == ["vsepp", "caan"] and chart.objective == "rsum on val"
     assert comparison([one]) is None
     assert comparison([one, replace(other, trials=())]) is None
     assert comparison([one, replace(other, identity={**IDENTITY, "objective": "i2t_r1"})]) is None
@@ -336,10 +336,10 @@ def test_with_several_objectives_there_is_a_front_and_no_best_so_far() -> None:
     values = [(10.0, 5.0), (20.0, 9.0), (15.0, 9.0), (20.0, 8.0)]
     trials = [Ended(n, "complete", {"margin": 0.1 * n}, pair, ended(n).notes) for n, pair in enumerate(values)]
     study = record(*trials, objective="rsum, -seconds")
-    made = search_page([study, replace(study, name="main/scenes/caan")], epochs_of(trials))
-    assert [row[0] for row in table(made.text, "#")] == ["3", "0"]
-    assert "a front of 2" in made.text and "No best so far" in made.text and not made.comparisons
-    drawn = texts(plots.study_svg(made.studies["search-main/scenes/vsepp.svg"]))
+    page = search_page([study, replace(study, name="main/scenes/caan")], epochs_of(trials))
+    assert [row[0] for row in table(page.text, "#")] == ["3", "0"]
+    assert "a front of 2" in page.text and "No best so far" in page.text and not page.comparisons
+    drawn = texts(plots.study_svg(page.studies["search-main/scenes/vsepp.svg"]))
     assert "Objectives" in drawn and "Learning curves" in drawn and "Best so far over trials" not in drawn
 
 
@@ -356,14 +356,14 @@ def of_many(number: int) -> Iterator[Ended]:
 def test_a_figure_is_the_same_bytes_again_and_its_text_is_text(number: int) -> None:
     trials = list(of_many(number))
     study = replace(record(*trials), importances={"margin": 0.7, "pooling": 0.3} if number > ENOUGH else {})
-    made = search_page([study], epochs_of(trials))
-    (data,) = made.studies.values()
+    page = search_page([study], epochs_of(trials))
+    (data,) = page.studies.values()
     svg = plots.study_svg(data)
     assert svg == plots.study_svg(data)
     titles = {"Best so far over trials", "Best so far over training time", "Learning curves", "rsum on val"}
     assert titles <= set(texts(svg))
     assert ("Importance of settings" in texts(svg)) == (number > ENOUGH)
-    assert ("No parallel coordinates" in made.text) == (number == 1)
+    assert ("No parallel coordinates" in page.text) == (number == 1)
     assert b"<dc:date>" not in svg and len(svg) < 300_000
 
 

@@ -56,9 +56,9 @@ def test_globs_lie_over_the_card_and_the_exact_name_over_globs_wherever_it_stand
     own = card(tunable={"scale": WIDE, "pooling": POOLING})
     narrow, narrower = {**WIDE, "high": 0.8}, {**WIDE, "high": 0.7}
     space = {"mine": {"scale": narrower}, "m*": {"scale": narrow, "dim": {"type": "int", "low": 4, "high": 16}}}
-    found = space_for(own, config(space))
-    assert (found["scale"].high, found["dim"].high) == (0.7, 16)
-    assert found["pooling"] == own.tunable["pooling"]
+    space_of_mine = space_for(own, config(space))
+    assert (space_of_mine["scale"].high, space_of_mine["dim"].high) == (0.7, 16)
+    assert space_of_mine["pooling"] == own.tunable["pooling"]
 
 
 def test_a_glob_touches_what_the_method_has_and_any_key_of_training() -> None:
@@ -188,8 +188,8 @@ def test_points_have_the_types_of_their_ranges() -> None:
 def test_the_default_point_is_what_is_configured() -> None:
     space = ranges(scale=WIDE, pooling=POOLING, **{"training.lr": LR})
     both = config(settings={"mine": {"scale": 0.3}}, training={"lr": 0.002})
-    found = default_point(space, settings_for(card(), both), both.training)
-    assert found == {"scale": 0.3, "pooling": "avg", "training.lr": 0.002}
+    point = default_point(space, settings_for(card(), both), both.training)
+    assert point == {"scale": 0.3, "pooling": "avg", "training.lr": 0.002}
 
 
 @pytest.mark.parametrize("outside", [{"scale": 0.95}, {"scale": 0.05}, {"pooling": "max"}])

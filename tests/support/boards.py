@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
-import pandas
 from markdown_it import MarkdownIt
 from sample_results import ranks_of, reports_of, result_of, spec_of
 
@@ -16,46 +16,73 @@ from harness.board.standings import Board, boards_of
 from harness.config.cards import MethodCard
 from harness.evaluation.records import RANKS
 from harness.files import npz
-from harness.tracking.columns import described, final_metrics, final_tags, finite
-from harness.tracking.frame import typed
+from harness.tracking.columns import final_metrics, finite
+from harness.tracking.runs import Run
 from harness.trial.folder import EPOCHS
-from harness.trial.results import EpochReport, TrialResult
+from harness.trial.results import EpochReport, Failure, State, TrialResult, TrialSpec
 
 
-def row(result: TrialResult, ended: int = 2000, **changes: Any) -> dict[str, Any]:
-    """The row that a logged result becomes."""
-    ends = {"state": result.state.value, "failure": result.failure or "", "message": result.message}
-    tags = {name.removeprefix("harness."): text for name, text in final_tags(result, "digest").items()}
-    times = {"started": ended - 1000, "ended": ended}
-    return {**described(result.spec), **tags, **ends, **finite(final_metrics(result)), **times, **changes}
+def run_of(result: TrialResult, ended: int = 2000, **changes: Any) -> Run:
+    """The run that a logged result becomes."""
+    run = Run(result.spec, result.state, "", result, ended - 1000, ended, metrics=finite(final_metrics(result)))
+    return replace(run, **changes)
 
 
-def three_seeds(method: str, rsum: float, **changes: Any) -> list[dict[str, Any]]:
-    return [row(result_of(spec_of(method, seed, **changes), rsum + seed)) for seed in range(3)]
+def changed(run: Run, **parts: Any) -> Run:
+    """The run with other parts of its result."""
+    assert run.result
+    result = run.result.model_copy(update=parts)
+    return replace(run, spec=result.spec, result=result, metrics=finite(final_metrics(result)))
 
 
-def only_board(rows: Sequence[dict[str, Any]]) -> Board:
-    (board,) = boards_of(typed(rows), {})
+def with_measures(run: Run, measures: Mapping[str, float | None]) -> Run:
+    """The run with other measures; None takes one away."""
+    assert run.result
+    merged = run.result.measures | measures
+    return changed(run, measures={name: value for name, value in merged.items() if value is not None})
+
+
+def of_method(run: Run, method: str) -> Run:
+    """The run as one of another method."""
+    return changed(run, spec=run.spec.model_copy(update={"method": method}))
+
+
+def unfinished(spec: TrialSpec, state: State, epoch: int = 0) -> Run:
+    """A run that has no result yet."""
+    return Run(spec, state, "begun", started=1000, metrics={"epoch": float(epoch)} if epoch else {})
+
+
+def failed(spec: TrialSpec, failure: Failure = Failure.OOM, message: str = "") -> Run:
+    """A run that has failed."""
+    return run_of(result_of(spec, state=State.FAILED, failure=failure, message=message, measures={}, val={}))
+
+
+def three_seeds(method: str, rsum: float, **changes: Any) -> list[Run]:
+    return [run_of(result_of(spec_of(method, seed, **changes), rsum + seed)) for seed in range(3)]
+
+
+def only_board(runs: Sequence[Run]) -> Board:
+    (board,) = boards_of(runs, {})
     return board
 
 
-def all_files(frame: pandas.DataFrame) -> dict[str, bytes]:
-    """The files of a frame all of whose runs have found the same."""
+def all_files(runs: Iterable[Run]) -> dict[str, bytes]:
+    """The files of runs all of which have found the same."""
     kept = {RANKS: npz(**ranks_of(spec_of())), EPOCHS: b"".join(map(as_line, reports_of(spec_of())))}
-    return files(assessed(frame, {}, lambda _run, name: kept.get(name)), {})
+    return files(assessed(runs, {}, lambda _run, name: kept.get(name)), {})
 
 
 def as_line(report: EpochReport) -> bytes:
     return report.model_dump_json().encode() + b"\n"
 
 
-def pages_of(frame: pandas.DataFrame) -> dict[str, str]:
-    """The pages of its boards."""
-    return {name: page.decode() for name, page in all_files(frame).items() if "/" not in name}
+def pages_of(runs: Iterable[Run]) -> dict[str, str]:
+    """The pages of their boards."""
+    return {name: page.decode() for name, page in all_files(runs).items() if "/" not in name}
 
 
-def only_page(rows: Sequence[dict[str, Any]]) -> str:
-    (page,) = pages_of(typed(rows)).values()
+def only_page(runs: Sequence[Run]) -> str:
+    (page,) = pages_of(runs).values()
     return page
 
 
@@ -81,7 +108,7 @@ HOSTILE = (
     *("</title></style><b>", "&amp;", "]]><!-- x"),
 )
 SPEEDS = {"bssan": 2e5, "caan": 1e5, "scan_t2i": 4e5, "vsepp": 5e7}
-Rows = list[dict[str, Any]]
+Rows = list[Run]
 
 
 class Page(HTMLParser):
@@ -126,24 +153,30 @@ class Page(HTMLParser):
         return found
 
 
-def one_of(found: Rows, methods: dict[str, MethodCard] | None = None) -> Assessed:
-    """The board of a frame whose runs have ranks of their own."""
-    frame = typed([{**line, "run_id": str(place)} for place, line in enumerate(found)])
+def one_of(runs: Rows, methods: dict[str, MethodCard] | None = None) -> Assessed:
+    """The board of runs that have ranks of their own."""
     epochs = b"".join(map(as_line, reports_of(spec_of())))
 
     def kept(run: str, name: str) -> bytes | None:
         arrays = ranks_of(spec_of(seed=int(run)), worst=20 + 4 * int(run))
         return {RANKS: npz(**arrays), EPOCHS: epochs}.get(name)
 
-    (one,) = assessed(frame, methods or {}, kept)
+    (one,) = assessed([replace(run, run_id=str(place)) for place, run in enumerate(runs)], methods or {}, kept)
     return one
 
 
-def with_speed(method: str, rsum: float, speed: float | None, **changes: Any) -> Rows:
-    return [{**line, "score_pairs_per_second": speed, **changes} for line in three_seeds(method, rsum)]
+def with_speed(method: str, rsum: float, speed: float | None, **environment: str) -> Rows:
+    """Three seeds with a throughput, on a machine that may be another one."""
+    rows = []
+    for run in three_seeds(method, rsum):
+        assert run.result
+        cost = {name: value for name, value in run.result.cost.items() if name != "score_pairs_per_second"}
+        cost |= {} if speed is None else {"score_pairs_per_second": speed}
+        rows.append(changed(run, cost=cost, environment=run.result.environment | environment))
+    return rows
 
 
 def four() -> Rows:
     """Four methods, the slowest of which is not the best."""
     sums = {"bssan": 290.0, "caan": 260.0, "scan_t2i": 250.0, "vsepp": 200.0}
-    return [line for method, rsum in sums.items() for line in with_speed(method, rsum, SPEEDS[method])]
+    return [run for method, rsum in sums.items() for run in with_speed(method, rsum, SPEEDS[method])]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dataset_files import write_files, write_precomp
 
 from harness.data.region_writer import RegionWriter
 
@@ -89,8 +90,7 @@ def precomp(project: Path) -> Path:
     """The folder of a small sound dataset in the field's layout."""
     folder = add_card(project, "precomp")
     for split, stem in STEMS.items():
-        np.save(folder / f"{stem}_ims.npy", regions(split))
-        (folder / f"{stem}_caps.txt").write_text("\n".join(captions(split)) + "\n", encoding="utf-8")
+        write_precomp(folder, stem, regions(split), "\n".join(captions(split)) + "\n")
     return folder
 
 
@@ -191,11 +191,10 @@ def entities(project: Path) -> Path:
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Write its files anew with a change."""
+    """Write a changed copy of COCO's files."""
     content = annotations()
     change(content)
-    for name, value in content.items():
-        (folder / name).write_text(json.dumps(value), encoding="utf-8")
+    write_files(folder, content)
 
 
 def saved(name: str, array: Callable[[np.ndarray], Any]) -> Callable[[Path], None]:

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from dataset_files import tiny_card, write_files
 
 from harness.config.cards import DatasetCard
 from harness.data.dataset import Dataset
 from harness.layouts.opening import open_dataset
 
 Files = dict[str, Any]
-CARD: dict[str, Any] = {
-    "name": "tiny",
-    "title": "",
-    "summary": "",
-    "layout": "coco",
-    "folder": "tiny",
-    "licence": "",
-    "origin": "the moon",
-    "feature_width": 13,
-    "max_regions": 2,
-    "splits": {"train": {"images": 2, "captions": 5}, "test": {"images": 1, "captions": 1}},
-    "text": {"min_count": 1},
-    "options": {"captions": "captions.json", "instances": "instances.json", "split": "split.json"},
-    "protocols": [{"name": "all", "images": 1, "captions": 1}],
-    "path": "card.toml",
-}
+CARD = tiny_card(
+    "coco",
+    feature_width=13,
+    max_regions=2,
+    splits={"train": {"images": 2, "captions": 5}, "test": {"images": 1, "captions": 1}},
+    options={"captions": "captions.json", "instances": "instances.json", "split": "split.json"},
+    protocols=[{"name": "all", "images": 1, "captions": 1}],
+)
 
 
 def files() -> Files:
@@ -61,7 +54,5 @@ def files() -> Files:
 
 
 def opened(root: Path, content: Files, limit: int | None = None, **changes: Any) -> Dataset:
-    (root / "tiny").mkdir(exist_ok=True)
-    for name, value in content.items():
-        (root / "tiny" / name).write_text(json.dumps(value), encoding="utf-8")
+    write_files(root / "tiny", content)
     return open_dataset(DatasetCard.model_validate({**CARD, **changes}), root, root / "cache", limit)

@@ -67,8 +67,8 @@ def batch(hardest: bool = True) -> Batch:
     return Batch(images, mask, *words(8), positives, hardest)
 
 
-def close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 
 @torch.no_grad()

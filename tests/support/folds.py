@@ -37,14 +37,14 @@ def pytrec_eval(table: np.ndarray, positive: np.ndarray, wanted: list, pessimist
         f"q{q}": {name: 1 for name, true in zip(names[q], row, strict=True) if true} for q, row in enumerate(positive)
     }
     run = {f"q{q}": dict(zip(names[q], row.tolist(), strict=True)) for q, row in enumerate(table)}
-    found = ir_measures.pytrec_eval.calc_aggregate(wanted, qrels, run)
-    return {str(measure): 100 * found[measure] for measure in wanted}
+    values = ir_measures.pytrec_eval.calc_aggregate(wanted, qrels, run)
+    return {str(measure): 100 * values[measure] for measure in wanted}
 
 
 def success(table: np.ndarray, positive: np.ndarray, pessimistic: bool = True) -> dict[int, float]:
     """Success@K in percent."""
-    found = pytrec_eval(table, positive, [ir_measures.Success @ k for k in (1, 5, 10)], pessimistic)
-    return {k: found[f"Success@{k}"] for k in (1, 5, 10)}
+    values = pytrec_eval(table, positive, [ir_measures.Success @ k for k in (1, 5, 10)], pessimistic)
+    return {k: values[f"Success@{k}"] for k in (1, 5, 10)}
 
 
 def slow_map_r(table: np.ndarray, positive: np.ndarray) -> float:

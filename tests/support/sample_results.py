@@ -91,7 +91,7 @@ def log_ranked(
     arrays = ranks_of(spec.model_copy(update={"seed": seed + 10 * len(method)}), images=60, worst=worst)
     ranks = read_ranks(npz(**arrays))
     assert ranks
-    found = recalls(hits_of(ranks)).ravel()
-    measures = dict(zip(RECALLS, map(float, found), strict=True)) | {"rsum": float(found.sum())}
+    values = recalls(hits_of(ranks)).ravel()
+    measures = dict(zip(RECALLS, map(float, values), strict=True)) | {"rsum": float(values.sum())}
     result = result_of(spec, measures=measures, epochs=epochs)
     tracker.result(result, folder_of(root, result, arrays))

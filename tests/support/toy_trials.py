@@ -21,6 +21,13 @@ ROOT = Path(__file__).parents[2]
 ToySteps = Generator[EpochReport, bool | None, TrialResult]
 
 
+class Neighbour:
+    """Whoever else uses the cluster."""
+
+    def arrive(self) -> None:
+        """Nothing."""
+
+
 def counting(assignment: Assignment) -> ToySteps:
     """Count epochs, leaving the process id and every finished epoch in the trial's folder."""
     if assignment.spec.method == "crashing":

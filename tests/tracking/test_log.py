@@ -147,8 +147,8 @@ def test_a_trial_that_began_while_the_store_was_away_is_in_it_with_its_next_epoc
         results.wait()
     results.write(partial(tracker.epoch, second))
     results.wait()
-    (row,) = ResultStore(store).frame().to_dict("records")
-    assert (row["state"], row["epoch"], len(warned)) == ("running", 2, 1)
+    (run,) = ResultStore(store).runs()
+    assert (run.state, run.last_epoch, len(warned)) == (State.RUNNING, 2, 1)
 
 
 def test_what_is_no_matter_of_the_store_ends_the_campaign() -> None:
@@ -181,5 +181,5 @@ def test_an_interruption_cuts_no_write_in_two_and_what_was_reported_before_it_ar
         reported.set()
         results.wait()
     assert results.close(partial(tracker.close_campaign, State.INTERRUPTED)) == ""
-    (row,) = ResultStore(store).frame().to_dict("records")
-    assert row["state"] == "done" and row["epoch"] == 3
+    (run,) = ResultStore(store).runs()
+    assert run.is_done and run.last_epoch == 3

@@ -32,22 +32,22 @@ def never(uri: str) -> None:
 
 def test_a_store_that_is_as_it_was_is_read_without_mlflow(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
     first = ResultStore(tracker.uri)
-    frame = first.frame()
-    ranks = first.artifact(frame["run_id"][0], "ranks.npz")
+    runs = first.runs()
+    ranks = first.artifact(runs[0].run_id, "ranks.npz")
     monkeypatch.setattr(result_store, "Connection", never)
     again = ResultStore(tracker.uri)
-    assert again.frame().equals(frame) and ranks and again.artifact(frame["run_id"][0], "ranks.npz") == ranks
+    assert again.runs() == runs and ranks and again.artifact(runs[0].run_id, "ranks.npz") == ranks
 
 
 def test_what_was_written_since_is_there(tracker: Tracker, tmp_path: Path) -> None:
-    assert len(ResultStore(tracker.uri).frame()) == 1
+    assert len(ResultStore(tracker.uri).runs()) == 1
     for seed in (1, 2):
         log_ranked(tracker, tmp_path, "good", seed, 4)
-        assert len(ResultStore(tracker.uri).frame()) == 1 + seed
+        assert len(ResultStore(tracker.uri).runs()) == 1 + seed
 
 
 def test_another_store_of_the_same_size_and_time_is_read(tracker: Tracker) -> None:
-    ResultStore(tracker.uri).frame()
+    ResultStore(tracker.uri).runs()
     database = sqlite_file(tracker.uri)
     before = database.stat()
     os.utime(database, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
@@ -63,18 +63,18 @@ def marks(tracker: Tracker) -> list[list[int]]:
 
 def test_a_store_that_was_written_a_moment_ago_is_not_copied(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "STEADY_SECONDS", 3600)
-    ResultStore(tracker.uri).frame()
+    ResultStore(tracker.uri).runs()
     assert not copy_of(tracker).exists(), "one more write might leave size and time as they are"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 1}', b'{"runs": [[1]]}', b"\xff"])
 def test_a_damaged_copy_is_made_again(tracker: Tracker, content: bytes) -> None:
-    frame = ResultStore(tracker.uri).frame()
+    runs = ResultStore(tracker.uri).runs()
     whole = copy_of(tracker).read_bytes()
     copy_of(tracker).write_bytes(content)
-    assert ResultStore(tracker.uri).frame().equals(frame) and copy_of(tracker).read_bytes() == whole
+    assert ResultStore(tracker.uri).runs() == runs and copy_of(tracker).read_bytes() == whole
 
 
 def test_a_results_folder_that_cannot_be_written_does_without(tracker: Tracker) -> None:
     copy_of(tracker).parent.write_text("a file in place of the cache")
-    assert len(ResultStore(tracker.uri).frame()) == 1
+    assert len(ResultStore(tracker.uri).runs()) == 1

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,13 +143,8 @@ def test_a_result_logged_later_from_its_folder_is_the_same_as_one_logged_live(st
     assert not is_logged(folder, other)
     late.result(result, folder)
 
-    changing = ["run_id", "started", "ended"]
-    assert (
-        ResultStore(live.uri)
-        .frame()
-        .drop(columns=changing)
-        .equals(ResultStore(late.uri).frame().drop(columns=changing))
-    )
+    (first,), (second,) = (ResultStore(tracker.uri).runs() for tracker in (live, late))
+    assert replace(first, run_id=second.run_id, started=second.started, ended=second.ended) == second
     assert history(store, runs(store)[0], "train_loss") == history(other, runs(other)[0], "train_loss")
 
 
@@ -219,14 +215,12 @@ def test_a_trial_that_has_just_begun_is_known_by_all_that_it_is_to_be(store: str
     spec = spec_of()
     first = Tracker(store)
     first.begin(spec)
-    assert list(ResultStore(first.uri).frame()["method"]) == [spec.method], "without a plan by its tags"
+    assert [run.spec for run in ResultStore(first.uri).runs()] == [spec], "without a plan by its tags"
     first.open_campaign("main", [spec])
-    begun = ResultStore(first.uri).frame().iloc[0]
+    (begun,) = ResultStore(first.uri).runs()
     first.close_campaign(State.INTERRUPTED)
-    ended = ResultStore(first.uri).frame().iloc[0]
-    assert begun["state"] == "running" and ended["state"] == "interrupted"
-    chosen = [name for name in begun.index if name.startswith(("settings.", "training."))]
-    assert chosen and all(begun[name] == ended[name] for name in chosen)
+    (ended,) = ResultStore(first.uri).runs()
+    assert (begun.state, ended.state) == (State.RUNNING, State.INTERRUPTED) and begun.spec == ended.spec == spec
 
 
 def test_more_epochs_than_the_store_takes_at_a_time_arrive(store: str, tmp_path: Path) -> None:
@@ -263,10 +257,9 @@ def test_the_latest_finished_run_of_a_key_stands_for_it(store: str, tmp_path: Pa
         tracker.open_campaign("main", [spec])
         tracker.result(result, folder_of(tmp_path, result))
     tracker.begin(spec)  # and a third one is under way
-    frame = ResultStore(tracker.uri).frame()
+    (run,) = ResultStore(tracker.uri).runs()
     assert len(runs(store)) == 3
-    assert list(frame["seconds"]) == [50.0]
-    assert list(frame["state"]) == ["done"]
+    assert run.numbers["seconds"] == 50.0 and run.state is State.DONE
 
 
 def test_a_failed_trial_says_why_and_its_retry_is_a_run_of_its_own(store: str, tmp_path: Path) -> None:
@@ -277,16 +270,16 @@ def test_a_failed_trial_says_why_and_its_retry_is_a_run_of_its_own(store: str, t
     tracker = Tracker(store)
     tracker.open_campaign("main", [spec])
     tracker.result(failed, folder)
-    row = ResultStore(tracker.uri).frame().iloc[0]
-    assert (row["state"], row["failure"]) == ("failed", "oom")
-    assert row["message"] == "out of memory lower training.batch_size"
+    (lost,) = ResultStore(tracker.uri).runs()
+    assert (lost.state, lost.failure) == (State.FAILED, "oom")
+    assert lost.message == "out of memory lower training.batch_size"
     (run,) = runs(store)
     assert run.info.status == "FAILED"
     assert "traceback.txt" in {file.path for file in MlflowClient(tracking_uri=store).list_artifacts(run.info.run_id)}
 
     tracker.result(result_of(spec), folder_of(tmp_path, result_of(spec)))
     assert {run.info.status for run in runs(store)} == {"FAILED", "FINISHED"}
-    assert list(ResultStore(tracker.uri).frame()["state"]) == ["done"]
+    assert [run.state for run in ResultStore(tracker.uri).runs()] == [State.DONE]
 
 
 def test_a_folder_whose_result_is_new_is_not_logged_yet(store: str, tmp_path: Path) -> None:
@@ -302,40 +295,38 @@ def test_a_folder_whose_result_is_new_is_not_logged_yet(store: str, tmp_path: Pa
     assert not is_logged(folder, store)
 
 
-def test_trials_that_never_began_are_expected_until_their_plan_is_made_anew(store: str) -> None:
+def test_trials_that_never_began_are_expected_until_they_are_planned_otherwise(store: str) -> None:
     tracker = Tracker(store)
     tracker.open_campaign("main", [spec_of("caan", seed) for seed in (0, 1, 2)] + [spec_of("vsepp", 7)])
     tracker.begin(spec_of("caan", 1))
     tracker.open_campaign("main", [spec_of("caan", 0)])
-    frame = ResultStore(tracker.uri).frame()
-    found = list(zip(frame["method"], frame["seed"], frame["state"], strict=True))
+    found = [(run.spec.method, run.spec.seed, run.state) for run in ResultStore(tracker.uri).runs()]
     assert found == [("caan", 0, "waiting"), ("caan", 1, "running"), ("vsepp", 7, "waiting")]
 
 
-def test_the_columns_of_a_frame_keep_their_types_when_it_is_empty(store: str) -> None:
-    frame = ResultStore(store).frame()
-    assert len(frame) == 0
-    assert {str(frame[name].dtype) for name in ("seed", "limit", "ended")} == {"Int64"}
-    assert {str(frame[name].dtype) for name in ("rsum", "i2t_r1")} == {"float64"}
+def test_an_empty_store_has_no_runs(store: str) -> None:
+    assert ResultStore(store).runs() == []
 
 
-def test_a_frame_reads_every_page_of_a_long_store(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_page_of_a_long_store_is_read(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.tracking.connection.PAGE", 2)
     tracker = Tracker(store)
     for seed in range(5):
         tracker.begin(spec_of(seed=seed))
-    assert list(ResultStore(tracker.uri).frame()["seed"]) == [0, 1, 2, 3, 4]
+    assert [run.spec.seed for run in ResultStore(tracker.uri).runs()] == [0, 1, 2, 3, 4]
 
 
 def test_numbers_that_are_not_finite_are_left_out_and_named(store: str, tmp_path: Path) -> None:
     result = result_of(spec_of(), cost={"seconds": math.inf, "parameters": 5.0})
     tracker = Tracker(store)
     tracker.open_campaign("main", [result.spec])
-    tracker.result(result, folder_of(tmp_path, result_of(result.spec)))
+    tracker.result(result, folder_of(tmp_path, result))
     (run,) = runs(store)
     assert "seconds" not in run.data.metrics
     assert run.data.tags["harness.nonfinite"] == "seconds"
     assert run.data.metrics["parameters"] == 5.0
+    (stored,) = ResultStore(tracker.uri).runs()
+    assert stored.result == result and "seconds" not in stored.numbers
 
 
 def test_a_setting_too_long_for_the_store_points_to_its_artifact_instead_of_being_cut() -> None:
@@ -361,7 +352,7 @@ def test_a_store_whose_folder_was_moved_is_read_but_not_written(store: str, tmp_
     tracker.open_campaign("main", [spec_of()])
     shutil.copytree(tmp_path / "runs", tmp_path / "moved")
     moved = Tracker(f"sqlite:///{tmp_path / 'moved' / 'mlflow.db'}")
-    assert len(ResultStore(moved.uri).frame()) == 1
+    assert len(ResultStore(moved.uri).runs()) == 1
     with pytest.raises(StoreError, match="moved"):
         moved.open_campaign("main", [spec_of()])
 
@@ -452,7 +443,8 @@ def test_a_real_server_takes_and_shows_the_same_runs(tmp_path: Path) -> None:
         tracker.open_campaign("main", [result.spec, spec_of(seed=1)])
         tracker.result(result, folder)
         tracker.close_campaign(State.DONE)
-        assert list(ResultStore(tracker.uri).frame()["state"]) == ["done", "waiting"]
+        done, waiting = ResultStore(tracker.uri).runs()
+        assert (done.result, waiting.state) == (result, State.WAITING)
         assert is_logged(folder, uri)
         (run,) = runs(uri)
         spec = MlflowClient(tracking_uri=uri).download_artifacts(run.info.run_id, "spec.json", str(tmp_path))

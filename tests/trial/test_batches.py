@@ -58,9 +58,9 @@ def hidden_afterwards(images: Regions, training: Training, rng: np.random.Genera
     for rows in shuffled(IMAGES * EACH, training.batch_size, rng):
         regions, mask = images.gather(rows // EACH)
         draw = np.where(mask, rng.random(mask.shape), 2.0)
-        kept = mask & ((draw >= training.drop_regions) | (draw == draw.min(1, keepdims=True)))
-        order = np.argsort(~kept, axis=1, kind="stable")[:, : kept.sum(1).max()]
-        yield np.take_along_axis(regions, order[..., None], 1), np.take_along_axis(kept, order, 1)
+        visible = mask & ((draw >= training.drop_regions) | (draw == draw.min(1, keepdims=True)))
+        order = np.argsort(~visible, axis=1, kind="stable")[:, : visible.sum(1).max()]
+        yield np.take_along_axis(regions, order[..., None], 1), np.take_along_axis(visible, order, 1)
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["read", "held"])
@@ -68,10 +68,10 @@ def hidden_afterwards(images: Regions, training: Training, rng: np.random.Genera
 @each_type
 def test_a_batch_is_whole_images_with_regions_hidden_to_the_bit(name: str, dtype: str, held: bool) -> None:
     images, training = layout(name, dtype), Training(batch_size=8, drop_regions=0.5, drop_words=0)
-    found = list(batches(split(images), training, held).epoch(np.random.default_rng(7)))
+    actual = list(batches(split(images), training, held).epoch(np.random.default_rng(7)))
     expected = list(hidden_afterwards(images, training, np.random.default_rng(7)))
-    assert len(found) == len(expected) == 4
-    for batch, (regions, mask) in zip(found, expected, strict=True):
+    assert len(actual) == len(expected) == 4
+    for batch, (regions, mask) in zip(actual, expected, strict=True):
         assert batch.regions.dtype == torch.float32
         assert batch.regions.numpy().tobytes() == regions.tobytes()
         assert np.array_equal(batch.region_mask, mask)
@@ -81,8 +81,8 @@ def test_a_batch_is_whole_images_with_regions_hidden_to_the_bit(name: str, dtype
 @each_layout
 def test_words_hidden_and_matches_are_the_same_whether_regions_are_read_or_held(name: str) -> None:
     of, training = split(layout(name, "float16")), Training(batch_size=8, drop_regions=0.5, drop_words=0.5)
-    read, kept = (list(batches(of, training, held).epoch(np.random.default_rng(7))) for held in (False, True))
-    for one, other in zip(read, kept, strict=True):
+    read, held_batches = (list(batches(of, training, held).epoch(np.random.default_rng(7))) for held in (False, True))
+    for one, other in zip(read, held_batches, strict=True):
         assert all(torch.equal(*both) for both in zip(one[:5], other[:5], strict=True))
 
 
@@ -114,8 +114,8 @@ def test_every_float16_is_read_as_the_float32_of_its_value() -> None:
     every = every[~np.isnan(every)]
     images = PaddedArray(every.reshape(7, -1, 1), np.arange(7))
     assert images.rows.size > PIECE
-    found = source(images, CPU, 0)(np.arange(len(images.rows)))
-    assert found.numpy().tobytes() == every.astype(np.float32).tobytes()
+    rows = source(images, CPU, 0)(np.arange(len(images.rows)))
+    assert rows.numpy().tobytes() == every.astype(np.float32).tobytes()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -124,9 +124,9 @@ def test_every_float16_is_read_as_the_float32_of_its_value() -> None:
 def test_a_gpu_gets_the_batches_of_the_cpu(name: str, dtype: str) -> None:
     of, training, gpu = split(layout(name, dtype)), Training(batch_size=8, drop_regions=0.5), torch.device("cuda")
     for regions in (source(of.images, gpu, 0), source(of.images, gpu, free_bytes(gpu))):
-        found = ReadAhead(Batches(of, training, regions, gpu).epoch(np.random.default_rng(7)))
+        actual = ReadAhead(Batches(of, training, regions, gpu).epoch(np.random.default_rng(7)))
         expected = batches(of, training).epoch(np.random.default_rng(7))
-        for ours, theirs in zip(found, expected, strict=True):
+        for ours, theirs in zip(actual, expected, strict=True):
             assert all(
                 one.is_cuda and torch.equal(one.cpu(), other) for one, other in zip(ours[:5], theirs[:5], strict=True)
             )
@@ -147,30 +147,30 @@ def test_the_number_of_batches_is_what_shuffled_gives_and_none_has_a_single_pair
 
 def test_two_captions_of_one_image_in_a_batch_are_no_negatives() -> None:
     of = split()
-    found = batches(of, Training()).matches(of.pairs[[0, 1, 5]])
-    assert found.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
+    matches = batches(of, Training()).matches(of.pairs[[0, 1, 5]])
+    assert matches.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
 
 
 def test_a_caption_that_matches_two_images_is_no_negative_for_the_other() -> None:
     shared = split()
     shared.pairs, shared.captions = np.array([[1, 1], [0, 0], [0, 1]]), ("a", "b")  # in any order
-    found = batches(shared, Training()).matches(shared.pairs[[1, 0]])
-    assert found.tolist() == [[True, True], [False, True]]
+    matches = batches(shared, Training()).matches(shared.pairs[[1, 0]])
+    assert matches.tolist() == [[True, True], [False, True]]
 
 
 def test_matches_are_all_pairs_of_the_split_and_no_others() -> None:
     rng, of = np.random.default_rng(0), split()
     of.pairs = np.argwhere(rng.random((IMAGES, IMAGES * EACH)) < 0.3)[rng.permutation(40)]
     known = set(map(tuple, of.pairs.tolist()))
-    asked = of.pairs[rng.permutation(40)[:25]]
-    expected = [[(image, caption) in known for caption in asked[:, 1]] for image in asked[:, 0]]
-    assert batches(of, Training()).matches(asked).tolist() == expected
+    queries = of.pairs[rng.permutation(40)[:25]]
+    expected = [[(image, caption) in known for caption in queries[:, 1]] for image in queries[:, 0]]
+    assert batches(of, Training()).matches(queries).tolist() == expected
 
 
 def test_pairs_are_sorted_once_a_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = batches(split(), Training(batch_size=8))
+    pair_batches = batches(split(), Training(batch_size=8))
     monkeypatch.setattr(np, "sort", lambda *_: pytest.fail("sorted again"))
-    assert len(list(made.epoch(np.random.default_rng(0)))) == len(made) == 4
+    assert len(list(pair_batches.epoch(np.random.default_rng(0)))) == len(pair_batches) == 4
 
 
 @settings(max_examples=30)
@@ -179,10 +179,10 @@ def test_hidden_regions_leave_at_least_one_and_only_real_ones(share: float, seed
     rng = np.random.default_rng(seed)
     mask = np.arange(6) < np.array([1, 4, 6])[:, None]
     places = np.where(mask, np.arange(18).reshape(3, 6), -1)
-    kept, real = hide_regions(places, mask, share, rng)
+    visible, real = hide_regions(places, mask, share, rng)
     assert real.sum(1).min() >= 1 and (real.sum(1) <= mask.sum(1)).all()
-    assert (kept[real] >= 0).all()
-    assert all(set(some[here]) <= set(row) for some, here, row in zip(kept, real, places, strict=True))
+    assert (visible[real] >= 0).all()
+    assert all(set(some[here]) <= set(row) for some, here, row in zip(visible, real, places, strict=True))
     assert (np.diff(real.astype(int), axis=1) <= 0).all()  # the real ones come first
 
 
@@ -197,20 +197,20 @@ def test_hidden_words_become_unknown_and_specials_stay() -> None:
 
 
 def test_batches_are_made_ahead_in_order_and_only_one_of_them() -> None:
-    made: list[int] = []
+    numbers: list[int] = []
 
     def items() -> Iterator[int]:
         for number in range(5):
-            made.append(number)
+            numbers.append(number)
             yield number
 
     ahead = ReadAhead(items())  # type: ignore[arg-type]
     taken = []
     for item in ahead:
         deadline = time.monotonic() + 5
-        while len(made) < min(item + 2, 5) and time.monotonic() < deadline:
+        while len(numbers) < min(item + 2, 5) and time.monotonic() < deadline:
             time.sleep(0.001)
-        assert made == list(range(min(item + 2, 5))), "one batch is ready while a step runs"
+        assert numbers == list(range(min(item + 2, 5))), "one batch is ready while a step runs"
         taken.append(item)
     assert taken == list(range(5)) and ahead.waited >= 0
 

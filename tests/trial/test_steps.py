@@ -25,7 +25,7 @@ from harness.trial.device import choose_device
 from harness.trial.environment import commit_of
 from harness.trial.folder import CHECKPOINT, TRACEBACK, read_epochs, read_result, read_spec
 from harness.trial.results import Assignment, Failure, State, TrialResult, TrialSpec
-from harness.trial.steps import build_method, steps
+from harness.trial.steps import build_method, explain, steps
 
 CARDS = Path(methods.__path__[0])
 TRAINING = Training(epochs=3, batch_size=32, schedule="constant")
@@ -86,8 +86,8 @@ def test_a_trial_leaves_spec_epochs_checkpoint_ranks_and_result(assign) -> None:
     assert result.val["rsum"] == max(report.val["rsum"] for report in reports)
     assert result.measures["rsum"] == pytest.approx(sum(result.measures[key] for key in trial_recalls()))
     assert result.cost["parameters"] > 0 and result.gallery["images"] == 40
-    with np.load(assignment.folder / RANKS, allow_pickle=False) as kept:
-        assert len(kept["i2t_rank"]) == len(kept["pairs"])
+    with np.load(assignment.folder / RANKS, allow_pickle=False) as arrays:
+        assert len(arrays["i2t_rank"]) == len(arrays["pairs"])
     torch.load(assignment.folder / CHECKPOINT, weights_only=True)
 
 
@@ -100,8 +100,8 @@ def test_a_killed_trial_continues_and_ends_with_the_same_bits(assign) -> None:
     expected = run(whole)
     assert run(broken, stop_after=2) is None and read_result(broken.folder) is None
     assert next(steps(broken)).epoch == 2  # it does not begin again
-    found = run(broken)
-    assert found.measures == expected.measures and found.val == expected.val
+    actual = run(broken)
+    assert actual.measures == expected.measures and actual.val == expected.val
     weights = [torch.load(a.folder / CHECKPOINT, weights_only=True)["trainer"]["method"] for a in (whole, broken)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
@@ -226,6 +226,19 @@ def test_a_bug_is_a_failed_result_with_one_line_and_not_an_exception(assign, mon
     monkeypatch.setattr(EmbeddingMethod, "loss", broken)
     result = run(assign())
     assert (result.failure, result.message) == (Failure.BUG, "ZeroDivisionError: by hand")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (AssertionError(), "AssertionError"),
+        (NonFiniteError(" \n"), "NonFiniteError"),
+        (NonFiniteError("nan in the loss\nof epoch 2"), "nan in the loss"),
+        (RuntimeError("\nfirst\nsecond"), "RuntimeError: first"),
+    ],
+)
+def test_the_message_of_a_failure_is_one_line_and_never_empty(error: Exception, message: str) -> None:
+    assert explain(error) == message
 
 
 def test_data_that_changed_since_planning_is_refused(assign) -> None:

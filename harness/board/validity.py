@@ -1,0 +1,114 @@
+"""Which results may stand side by side: those of the data, protocol, source and versions that count now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.tracking.runs import Run
+from harness.trial.external import is_external
+from harness.trial.results import Current, State, TrialSpec
+
+DATA = ("data_fingerprint", "protocol_version")
+IDENTITY = ("method", *DATA, "limit", "settings", "training")  # all that identifies a recipe but the method's source
+SHORT = 12  # digits of a hash that people read
+
+
+@dataclass(frozen=True)
+class Validity:
+    """What the rows of a board must be of to be comparable, and since when."""
+
+    data_fingerprint: str
+    protocol_version: int
+    training_version: int
+    evaluation_version: int
+    source: Callable[[str], str]
+    moment: int | None  # what was begun before it and differs is stale; None: whatever was begun
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], newest: Run, current: Current) -> Validity:
+        """From the project's files, where there are results of them, else from the newest run; versions only rise."""
+        spec, done = newest.spec, [run.spec for run in runs if run.is_done]
+        now = current.data(spec.dataset), current.protocol(spec.dataset, spec.protocol)
+        is_known = any((one.data_fingerprint, one.protocol_version) == now for one in done)
+        data, protocol = now if is_known else (spec.data_fingerprint, spec.protocol_version)
+        return cls(
+            data_fingerprint=data,
+            protocol_version=protocol,
+            training_version=max((one.training_version for one in done), default=0),
+            evaluation_version=max((one.evaluation_version for one in done), default=0),
+            source=current.source,
+            moment=None if is_known else newest.ended,
+        )
+
+    def fault(self, spec: TrialSpec) -> str:
+        """The reason why results of a spec are of something else; empty where they are not."""
+        if not agree(spec, self, DATA):
+            return f"data {spec.data_fingerprint[:SHORT]}, protocol version {spec.protocol_version}"
+        if spec.training_version < self.training_version and not is_external(spec.method):
+            return f"trained by version {spec.training_version} of the trainer"
+        if spec.evaluation_version < self.evaluation_version:
+            return f"measured by version {spec.evaluation_version} of the evaluation"
+        return ""
+
+
+def judge(recipe: Sequence[Run], full: Sequence[Run], valid: Validity, old: Mapping[str, str]) -> tuple[str, str]:
+    """The section that a recipe stands in, and why it is not ranked."""
+    first, missing = recipe[0].spec, reasons(recipe)
+    if first.limit is not None:
+        return "limited", missing
+    if (fault := valid.fault(first)) and begun_before(recipe, valid.moment):
+        return "stale", fault
+    if is_external(first.method):
+        is_old, what = recipe[0].key in old, "file"
+    else:
+        is_old, what = has_earlier_source(recipe, full, valid.source(first.method)), "source of the method"
+    if is_old:
+        return "stale", f"an earlier {what}, {first.source[:SHORT]}"
+    return ("incomplete", missing) if missing else ("ranked", "")
+
+
+def has_earlier_source(recipe: Sequence[Run], full: Sequence[Run], now: str) -> bool:
+    """Whether the same recipe has a result from the source as it is now, else from a later one."""
+    first = recipe[0].spec
+    if first.source == now:
+        return False
+    others = [run for run in full if run.spec.source != first.source and agree(run.spec, first, IDENTITY)]
+    done = [run for run in others if run.is_done]
+    if any(run.spec.source == now for run in done):
+        return True
+    return any(begun_before(recipe, run.started) for run in done if run.started is not None)
+
+
+def agree(first: TrialSpec, second: TrialSpec | Validity, names: Iterable[str]) -> bool:
+    """Whether two specs have the same values of these names."""
+    return all(getattr(first, name) == getattr(second, name) for name in names)
+
+
+def begun_before(recipe: Sequence[Run], moment: int | None) -> bool:
+    """Whether a recipe was begun at all, and the last time before a moment, where there is one."""
+    begun = [run.started for run in recipe if run.started is not None]
+    return bool(begun) and (moment is None or max(begun) < moment)
+
+
+def reasons(recipe: Iterable[Run]) -> str:
+    """Why seeds are missing, those with one reason together; empty when all are done."""
+    missing: dict[str, list[str]] = {}
+    for run in recipe:
+        if not run.is_done:
+            missing.setdefault(reason(run), []).append(str(run.spec.seed))
+    return "; ".join(f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {text}" for text, seeds in missing.items())
+
+
+def reason(run: Run) -> str:
+    match run.state:
+        case State.WAITING:
+            return "not run"
+        case State.FAILED:
+            return f"failed ({run.failure})" + (f": {run.message}" if run.message else "")
+        case State.DONE:
+            return "no rsum in the store"
+    after = f"after epoch {run.last_epoch}" if run.last_epoch else "in its first epoch"
+    if run.state is State.PRUNED:
+        return f"pruned {after}"
+    return f"{'running or cut off' if run.state is State.RUNNING else 'interrupted'} {after}"

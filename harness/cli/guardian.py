@@ -1,0 +1,81 @@
+"""A command that uses Ray runs in a child process: Ray's own code may end that at any moment, without an exception."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+
+from harness.errors import ResourceError
+from harness.interruption import SIGNALS
+from harness.trial.private_folders import remove_left_behind
+
+COMMANDS = ("run", "search", "confirm", "resume")
+KILLED_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
+SAVED = "interrupted: state saved; the same command continues"
+ENDED = (
+    "the process of the command ended ({how}), as it does where Ray loses its own processes; finished trials and "
+    "epochs are kept, the same command continues"
+)
+_report: list[int] = []  # where a child writes its exit code
+
+
+def is_needed(words: list[str]) -> bool:
+    """Whether a command line may start Ray."""
+    return bool(words) and words[0] in COMMANDS and "--here" not in words and hasattr(os, "fork")
+
+
+def divide() -> None:
+    """Go on in a child process; this one waits for it, passes signals on, and leaves with its exit code."""
+    read, write = os.pipe()
+    parent, child = os.getpid(), os.fork()
+    if child:
+        os.close(write)
+        os._exit(wait_for(child, read))
+    os.close(read)
+    _report.append(write)
+    with suppress(OSError, AttributeError):  # another system; there the child goes on where its parent is killed
+        ctypes.CDLL(None).prctl(KILLED_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(ResourceError.exit_code)
+
+
+def report(code: int) -> None:
+    """Tell the waiting process, if there is one, how the command ended: what comes after it changes that no more."""
+    if _report:
+        os.write(_report.pop(), bytes([code]))
+
+
+def wait_for(child: int, report: int) -> int:
+    """The exit code of a child: what it reported, else what became of it."""
+    received: list[int] = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        with suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, pass_on)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if reported := os.read(report, 1):
+        return reported[0]
+    remove_left_behind()
+    if received:
+        return complain(SAVED, 128 + received[0])
+    if status == ResourceError.exit_code:
+        return status  # it has said why itself: the heartbeat, where a call of Ray's did not return
+    how = f"signal {-status}" if status < 0 else f"exit code {status}"
+    return complain(f"error: {ENDED.format(how=how)}", ResourceError.exit_code)
+
+
+def complain(message: str, code: int) -> int:
+    """Print on stderr why the command ends, if there still is somebody to read it; the exit code."""
+    with suppress(OSError):
+        sys.stderr.write(f"harness: {message}\n")
+        sys.stderr.flush()
+    return code

@@ -1,0 +1,128 @@
+"""Runs of the tracking store, read back typed, and a run by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+from harness.config.registry import choices
+from harness.errors import UsageError, unknown
+from harness.tracking.columns import final_metrics, finite, message_of
+from harness.trial.external import is_external, recipe_of
+from harness.trial.results import State, TrialResult, TrialSpec
+
+SHORTEST = 6  # characters by which a run may be named
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trial as the tracking store has it, or one that a campaign expects and that never began."""
+
+    spec: TrialSpec
+    state: State
+    run_id: str = ""  # of MLflow; empty for a trial that never began
+    result: TrialResult | None = None  # None unless it has ended in this state
+    started: int | None = None  # ms
+    ended: int | None = None  # ms
+    campaign: str = ""  # that it was run in
+    metrics: Mapping[str, float] = field(default_factory=dict)  # the last value of each, those of epochs too
+
+    @cached_property
+    def key(self) -> str:
+        """The key of its spec."""
+        return self.spec.key
+
+    @cached_property
+    def recipe(self) -> str:
+        """The recipe that repetitions over seeds share."""
+        return recipe_of(self.spec)
+
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """Every finite measure and cost of the result, by the names that the store has for them."""
+        return finite(final_metrics(self.result)) if self.result else {}
+
+    @cached_property
+    def choices(self) -> dict[str, str]:
+        """Settings and recipe as `-s` takes them."""
+        return choices(self.spec.settings, self.spec.training)
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+        return self.spec.label
+
+    @property
+    def short_name(self) -> str:
+        """Method, seed and the start of the key."""
+        return f"{self.spec.method}/s{self.spec.seed} {self.key[:SHORTEST]}"
+
+    @property
+    def last_epoch(self) -> int:
+        """The number of the last epoch that the store has of it."""
+        return int(self.metrics.get("epoch", 0))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has a result to be ranked."""
+        return self.state is State.DONE and "rsum" in self.numbers
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Machine and versions; empty before it has ended."""
+        return self.result.environment if self.result else {}
+
+    @property
+    def failure(self) -> str:
+        """The class of its failure; empty where it has not failed."""
+        return self.result.failure.value if self.result and self.result.failure else ""
+
+    @property
+    def message(self) -> str:
+        """What its result says to people, on one line."""
+        return message_of(self.result) if self.result else ""
+
+
+def place(run: Run) -> tuple[str, str, str, str, int, str]:
+    """Sorts runs: boards together, then recipes, then seeds."""
+    spec = run.spec
+    return spec.dataset, spec.protocol, spec.method, run.recipe, spec.seed, run.key
+
+
+def grouped(runs: Sequence[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
+    """Runs that share a key, in the key's order."""
+    return [list(part) for _, part in groupby(sorted(runs, key=key), key=key)]
+
+
+def replaced(runs: Iterable[Run]) -> dict[str, str]:
+    """The external runs whose model and seed were scored from another file since: their sources by their keys."""
+    files = [run for run in runs if is_external(run.spec.method)]
+    seeds = grouped(files, lambda run: (run.recipe, run.spec.seed))
+    return {run.key: run.spec.source for seed in seeds for run in seed if run is not latest(seed)}
+
+
+def latest(runs: Iterable[Run]) -> Run:
+    """The run that ended last, of those with a result where there is one."""
+    return max(runs, key=lambda run: (run.is_done, run.ended or 0, run.key))
+
+
+def run_named(runs: Iterable[Run], name: str) -> Run | None:
+    """The finished run that the start of its id or of its key means; None where there is none."""
+    if len(name) < SHORTEST:
+        return None
+    meant = [run for run in runs if run.is_done and (run.run_id.startswith(name) or run.key.startswith(name))]
+    if len(meant) > 1:
+        raise UsageError(f"{name} is the start of {len(meant)} runs; give more of it")
+    return meant[0] if meant else None
+
+
+def run_labelled(runs: Sequence[Run], label: str) -> Run:
+    """The latest finished run of a label, such as caan/scenes/s0; UsageError where there is none."""
+    done = [run for run in runs if run.is_done]
+    meant = [run for run in done if run.label == label]
+    if not meant:
+        raise UsageError(f"{unknown('run', label, {run.label for run in done})}; a run's id or key will do as well")
+    return max(meant, key=lambda run: run.ended or 0)
