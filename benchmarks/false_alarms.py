@@ -30,7 +30,7 @@ from harness.files import write_atomic
 MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"
 IMAGES, CAPTIONS, SWAPS = 200, 5, 1000
 CUTOFFS = np.array([-1.0, 0.0, 0.5])  # what R@1, R@5 and R@10 add to the chance of a match
-LARGE, SMALL, NONE = 0.2, 0.05, 0.0  # luck of training, in standard deviations of skill
+HUGE, LARGE, SMALL, NONE = 0.5, 0.2, 0.05, 0.0  # luck of training, in standard deviations of skill
 BAR = 0.015
 HEAD = """# False alarms and power
 
@@ -66,6 +66,7 @@ class Case(NamedTuple):
 PAIRS = [
     *(((n, n), (luck, luck)) for n in (2, 3, 5, 10) for luck in (NONE, SMALL, LARGE)),
     *(((n, n), (LARGE, SMALL)) for n in (2, 3, 5, 10)),
+    *(((first, second), (HUGE, NONE)) for first, second in ((2, 2), (3, 3), (3, 5), (3, 10), (4, 4), (5, 5), (10, 10))),
     *(((2, more), luck) for more in (3, 5, 10) for luck in ((LARGE, LARGE), (LARGE, SMALL), (SMALL, LARGE))),
     *(((3, 10), luck) for luck in ((LARGE, LARGE), (LARGE, SMALL), (SMALL, LARGE))),
     *(((5, 10), luck) for luck in ((LARGE, LARGE), (LARGE, SMALL), (SMALL, LARGE))),

@@ -32,6 +32,7 @@ BENTKUS = (
     3.18  # P(swaps >= x) is at most this times the normal tail of the same variance (Bentkus and Dzindzalieta 2015)
 )
 MOST_DEGREES = 3
+EVEN_WEIGHT = 3
 LOG_SCALES = np.arange(-60, 6, 0.25)  # of chi-square over its degrees of freedom: all that matters of 1 and more
 
 
@@ -204,16 +205,27 @@ def spread(runs: Floats) -> Spread:
 def training_errors(first: Spread, second: Spread) -> list[Error]:
     """The errors that training adds to the difference of two rows.
 
-    One of both together, with the degrees of freedom of Welch and Satterthwaite. These are too many where the seeds of
-    one row are few: at most MOST_DEGREES times those of the smaller row count, and where a row of two seeds meets one
-    of more, each row has an error of its own, as in the solution of Behrens and Fisher.
+    One of both together; where a row of two seeds meets one of more, each row has an error of its own, as in the
+    solution of Behrens and Fisher.
     """
     both = (first, second)
     if min(first.runs, second.runs) == 2 != max(first.runs, second.runs):
         return [Error(sqrt(max(0.0, one.training)), one.degrees) for one in both]
-    total, below = (sum((one.variance / one.runs) ** k / one.degrees ** (k - 1) for one in both) for k in (1, 2))
-    most = MOST_DEGREES * min(first.degrees, second.degrees)
-    return [Error(sqrt(max(0.0, first.training + second.training)), min(total**2 / below, most))]
+    return [Error(sqrt(max(0.0, first.training + second.training)), common_degrees(first, second))]
+
+
+def common_degrees(first: Spread, second: Spread) -> float:
+    """The degrees of freedom of the spread of two rows together.
+
+    Those of Welch and Satterthwaite are too many where few seeds of one row spread more than those of the other, and
+    too few where both spread alike. What they add to the degrees of the smaller row counts by its third power, scaled
+    so that false alarms are nearest to the level; at most MOST_DEGREES times those of the smaller row.
+    """
+    few, many = sorted((first.degrees, second.degrees))
+    one, other = (row.variance / row.runs for row in (first, second))
+    welch = (one + other) ** 2 / (one**2 / first.degrees + other**2 / second.degrees)
+    evenness = max(0.0, (welch - few) / many)
+    return min(few + EVEN_WEIGHT * many * evenness**3, MOST_DEGREES * few)
 
 
 def tail(value: float, variance: float, error: Error) -> float:
