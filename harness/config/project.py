@@ -70,7 +70,7 @@ class Config(Section):
         try:
             return (self.root / place.expanduser()).resolve()
         except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, no such user, a NUL
-            raise ConfigError(f"[paths] {cut(str(place))}: {error}; name another folder") from error
+            raise ConfigError(f"[paths] {cut(str(place))} leads nowhere: {error}; name another folder") from error
 
     @property
     def data(self) -> Path:
