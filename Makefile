@@ -47,6 +47,7 @@ bench: $(VENV)/for-test ## speed and memory against the textbook algorithm
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/side_by_side.py
 	$(BIN)/python benchmarks/search_simulation.py
+	$(BIN)/python benchmarks/false_alarms.py
 
 report: $(VENV)/for-run ## write the leaderboards from the tracking store
 	$(BIN)/harness report

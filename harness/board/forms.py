@@ -96,7 +96,7 @@ def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
             about: dict[str, Any] = {"section": section, "place": place + 1, "row": label(row)}
             if section == "ranked":
                 low, high = evidence.intervals.get(place, (None, None))
-                about |= {"low": low, "high": high, "group": evidence.letters.get(place)}
+                about |= {"low": low, "high": high, "group": evidence.groups.get(place)}
             yield about, row
 
 

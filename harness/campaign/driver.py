@@ -26,7 +26,7 @@ from harness.config.project import TRIALS, Config
 from harness.config.sections import Failures
 from harness.errors import ResourceError, StoreError, TrialError
 from harness.executors.executor import Executor, InProcess
-from harness.executors.ray_cluster import RayExecutor
+from harness.executors.ray_cluster import RayExecutor, chosen_address
 from harness.files import write_atomic
 from harness.interruption import signals_raise
 from harness.tracking.log import Ended
@@ -124,6 +124,12 @@ def choose_executor(config: Config, here: bool = False) -> Executor:
     """
     remove_left_behind()
     return InProcess() if here else RayExecutor(config.cluster, config.resources)
+
+
+def check_resources(config: Config, here: bool, trials: Sequence[Assignment]) -> None:
+    """ResourceError for what this machine lacks, of trials that need not run; a cluster is not asked for them."""
+    if not chosen_address(config.cluster)[0]:
+        choose_executor(config, here).check(trials)
 
 
 def execute(

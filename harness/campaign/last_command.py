@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from harness.addresses import words_without_secrets
 from harness.errors import UsageError, unknown
@@ -19,12 +21,18 @@ COMMANDS = "commands.json"
 KEY = re.compile(r"(?:--set=|-\w*?s)?([\w.-]+)=")  # of an override
 
 
+class LastCommand(BaseModel):
+    words: list[str]
+    folder: str  # in which it was given
+    secret: list[str] = []  # keys of overrides that are not stored
+
+
 def remember(results: Path, campaign: str, words: Sequence[str]) -> None:
     """Store the words of a campaign's command, and the folder in which it was given."""
     commands = _read(results)
     commands.pop(campaign, None)  # to the end: the last one is what `harness resume` means
-    commands[campaign] = {"words": list(words), "folder": str(Path.cwd())}
-    safe = {name: _without_secrets(command) for name, command in commands.items()}
+    commands[campaign] = LastCommand(words=list(words), folder=str(Path.cwd()))
+    safe = {name: _without_secrets(command).model_dump() for name, command in commands.items()}
     write_atomic(results / COMMANDS, json.dumps(safe, indent=2), PRIVATE)
 
 
@@ -39,34 +47,34 @@ def remembered(results: Path, campaign: str = "", overrides: Sequence[str] = ())
     if name not in commands:
         raise UsageError(unknown("campaign", name, commands) if commands else f"no campaign was begun in {results} yet")
     command = commands[name]
-    if command["folder"] != str(Path.cwd()):
-        raise UsageError(f"the campaign {name!r} was begun in {command['folder']}; resume it there")
+    if command.folder != str(Path.cwd()):
+        raise UsageError(f"the campaign {name!r} was begun in {command.folder}; resume it there")
     given = {override.partition("=")[0].strip(): override for override in overrides}
-    secret = [str(key) for key in command.get("secret", ())]
-    if missing := [key for key in secret if key not in given]:
+    if missing := [key for key in command.secret if key not in given]:
         flags = " ".join(f"-s {key}=…" for key in missing)
         raise UsageError(
             f"the command of {name!r} held a password or a token, which is not stored; give it again: "
             f"harness resume {flags}, or in harness.toml and then the command itself"
         )
-    return [*map(str, command["words"]), *(word for key in secret for word in ("-s", given[key]))]
+    return [*command.words, *(word for key in command.secret for word in ("-s", given[key]))]
 
 
-def _without_secrets(command: dict[str, Any]) -> dict[str, Any]:
+def _without_secrets(command: LastCommand) -> LastCommand:
     """A command without its secrets; `secret` has the keys of those."""
-    words = [str(word) for word in command["words"]]
-    safe = words_without_secrets(words)
-    changed = [word for word, other in zip(words, safe, strict=True) if word != other]
-    keys = [found[1] if (found := KEY.match(word)) else word.partition("=")[0] for word in changed]
-    secret = dict.fromkeys([*command.get("secret", ()), *keys])
-    return {**command, "words": safe, **({"secret": [*secret]} if secret else {})}
+    safe = words_without_secrets(command.words)
+    changed = [word for word, other in zip(command.words, safe, strict=True) if word != other]
+    keys = [match[1] if (match := KEY.match(word)) else word.partition("=")[0] for word in changed]
+    return command.model_copy(update={"words": safe, "secret": [*dict.fromkeys([*command.secret, *keys])]})
 
 
-def _read(results: Path) -> dict[str, dict[str, Any]]:
+def _read(results: Path) -> dict[str, LastCommand]:
     """The commands by campaign; none where the file is absent or damaged: the command itself still works."""
     try:
-        commands = json.loads((results / COMMANDS).read_text(encoding="utf-8"))
+        entries = json.loads((results / COMMANDS).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    entries = commands.items() if isinstance(commands, dict) else ()
-    return {name: one for name, one in entries if isinstance(one, dict) and {"words", "folder"} <= one.keys()}
+    commands = {}
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        with suppress(ValidationError):
+            commands[name] = LastCommand.model_validate(entry)
+    return commands

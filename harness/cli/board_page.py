@@ -83,6 +83,7 @@ def compare_json(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
             "interval": comparison.interval,
             "p": None if isnan(comparison.p) else comparison.p,
             "least": None if isnan(comparison.least) else comparison.least,
+            "significant": None if isnan(comparison.p) else comparison.is_significant,
             "verdict": comparison.verdict,
         }
         for comparison in comparisons

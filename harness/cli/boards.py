@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, complain, takes
+from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
 from harness.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
     request = external_scores.score_request(config, registry, file, dataset, flags.protocol, name, seed, note)
     store, scores = external_scores.rank_file(config, request)
     for warning in scores.warnings:
-        complain(f"harness: warning: {warning}")
+        warn(f"harness: warning: {warning}")
     boards, now = {(request.spec.dataset, request.spec.protocol)}, current(config, registry)
     published = publishing.publish(store, registry, now, config.reports, boards)
     place = place_of(boards_of(store.runs(), registry.methods, now), request.spec.key)

@@ -99,7 +99,8 @@ def card_json(request: CardRequest, measured: MeasuredCard) -> dict[str, Any]:
     }
 
 
-def card_page(request: CardRequest, measured: MeasuredCard) -> list[str]:
+def card_page(request: CardRequest, measured: MeasuredCard, following: str) -> list[str]:
+    """What was measured, and the command that is to follow."""
     card = measured.card
     of_split = (f"{split} {size.images:,} images, {size.captions:,} captions" for split, size in card.splits.items())
     return [
@@ -107,7 +108,7 @@ def card_page(request: CardRequest, measured: MeasuredCard) -> list[str]:
         f"{card.max_regions:,} regions an image, {measured.size / 1e6:,.2f} MB in {len(card.files)} files",
         " · ".join(of_split),
         *measured.remarks,
-        f"next: say title, licence and origin in it; harness run --datasets {card.name}",
+        f"say title, licence and origin in it; next: {following}",
     ]
 
 

@@ -61,7 +61,7 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool, least_rate: float) -> 
         with signals_raise(), bar(item.download.file, item.download.bytes, 0, visible=not flags.quiet) as tell:
             download.fetch(item, tell, keep, Pace(rate=1000 * least_rate))
     place = f"all files of {name} that its card can download are in {config.data / card.folder}"
-    out.answer(fetch_json(card, items, missing), f"{place}; next: harness run --datasets {name}")
+    out.answer(fetch_json(card, items, missing), f"{place}; next: {flags.command('run', '--datasets', name)}")
     return 0
 
 
@@ -234,7 +234,7 @@ def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
     config, registry, out = flags.open()
     request = card.request_of(config, registry.datasets, name, folder, config.cache)
     measured = card.write_card(request, out.note, force)
-    out.answer(card_json(request, measured), *card_page(request, measured))
+    out.answer(card_json(request, measured), *card_page(request, measured, flags.command("run", "--datasets", name)))
     return 0
 
 

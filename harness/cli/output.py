@@ -5,6 +5,7 @@ What others wrote comes with escapes for what acts on a terminal.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -19,6 +20,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
+from harness.cli.boundary import has_characters
 from harness.foreign_text import json_text, lines
 
 WATCH_SECONDS = 2.0  # between two looks
@@ -67,7 +69,8 @@ class Output:
     def answer(self, data: Any, *page: RenderableType) -> None:
         """Print the answer of a command: `data` with --json, else `page`."""
         if self._as_json:
-            click.echo(json_text(data, indent=2))
+            text = json_text(data, indent=2)
+            click.echo(text if has_characters(text) else json.dumps(json.loads(text), indent=2))
         else:
             self._print(page)
 

@@ -155,9 +155,7 @@ def command(campaign: str, studies: Sequence[StudyRecord]) -> str:
     """What confirms a campaign's winners; empty where there are none."""
     if not any(study.complete for study in studies):
         return ""
-    limits = {study.identity.get("limit") for study in studies}
-    limit = limits.pop() if len(limits) == 1 else None
-    return f"harness confirm {shlex.quote(campaign)}" + (f" --limit {limit}" if limit else "")
+    return f"harness confirm {shlex.quote(campaign)}"
 
 
 def spent_by(study: StudyRecord) -> Spent:

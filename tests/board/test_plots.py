@@ -98,7 +98,7 @@ def test_ranked_rows_stand_from_the_best_down_with_interval_mean_and_seeds() -> 
         assert list(means.get_xdata()) == [row.means["rsum"] for row in one.board.ranked]
         assert len(seeds.get_xdata()) == 12 and min(seeds.get_xdata()) < means.get_xdata()[-1]  # type: ignore[index]
         beside = [text.get_text() for text in axes.texts]
-        assert beside == [f"{rsum:.1f} ± 1.0" for rsum in (291, 261, 251, 201)] + [*one.evidence.letters.values()]
+        assert beside == [f"{rsum:.1f} ± 1.0" for rsum in (291, 261, 251, 201)] + [*one.evidence.groups.values()]
 
 
 def test_a_row_whose_ranks_are_gone_is_drawn_without_an_interval() -> None:
