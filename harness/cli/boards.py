@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.boundary import warn
 from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
 from harness.errors import UsageError, unknown
 
