@@ -49,6 +49,7 @@ SIDES = (  # of a mark, for its name: points right and up, and which part of the
     *((4, 11, "left"), (4, -11, "left"), (-4, 11, "right"), (-4, -11, "right")),
 )
 AROUND = 5.0  # points of a mark on each side of its middle
+LETTERS = 10  # of a line to an em, more than any text has that is read
 LEADING = 12.0  # points between names in a column
 ASIDE = 22.0  # points between axes and a column of names
 CROWD = 3.0  # powers of ten from which an axis has ticks at those alone
@@ -226,9 +227,10 @@ def plain(text: str) -> str:
 def shortened(text: str, width: float, size: float = SIZE, bold: bool = False) -> str:
     """Text on one line, cut where it is wider than so many points."""
     text = plain(text)
-    if measured(text, size, bold) <= width:
+    most = int(width / size * LETTERS)  # a caption may have thousands, which take long to measure
+    if len(text) <= most and measured(text, size, bold) <= width:
         return text
-    low, high = 0, len(text)
+    low, high = 0, min(len(text), most)
     while low < high:
         middle = (low + high + 1) // 2
         fits = measured(f"{text[:middle].rstrip()}…", size, bold) <= width
