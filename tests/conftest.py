@@ -29,7 +29,7 @@ STARTS_RAY = ("test_ray_session.py", "test_ray_deaths.py", "test_ray_cluster.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start Ray, the longest, come first: else one process would still be at one when the others have ended."""
+    """Files that start Ray, the longest, come first: no process is still at one when the others have ended."""
     items.sort(key=lambda item: item.path.name not in STARTS_RAY)
 
 
