@@ -42,6 +42,8 @@ def main() -> int:
     if device == "cuda" and not torch.cuda.is_available():
         print("error: torch sees no CUDA device here; --rehearse runs everything on the CPU", file=sys.stderr)
         return 1
+    if args.rehearse:
+        torch.set_num_threads(1)
     if args.part:
         run_part(args.part, Results(args.out), device, args.rehearse)
         return 0

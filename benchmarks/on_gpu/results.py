@@ -52,9 +52,9 @@ def page(parts: dict[str, Any]) -> str:
         ("Tests on the device", "tests", ("outcome", "seconds", "summary")),
         ("Four trials on `scenes`, GPU against CPU", "trials", TRIAL_COLUMNS),
         (
-            "Reads from the device in training steps",
+            "Reads from the device in a training step",
             "reads",
-            ("method", "precision", "steps", "reads_per_step", "places"),
+            ("method", "precision", "reads_per_step", "places"),
         ),
         ("Problems", "problems", ("part", "problem")),
     )

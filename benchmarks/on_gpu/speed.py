@@ -82,7 +82,7 @@ def large_rows(results: Results, case: Case) -> None:
 
 
 def kernel_rows(results: Results, case: Case) -> None:
-    """The fused kernel in every precision, with its largest difference from the torch path; nothing where it has none."""
+    """The fused kernel in every precision, with its largest difference from the torch path, if it has the method."""
     for precision, call in kernels(case):
         row = measured(call, case.device)
         if row["seconds"] is not None and case.images <= 256:
@@ -121,7 +121,7 @@ def textbook_loss(of_paper: Any, model: Any, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def blocked_products(case: Case, dtype: torch.dtype | None) -> None:
-    """All regions with all words, as often as the method needs them, a block at a time; CAAN's smaller ones left out."""
+    """All regions with all words, as often as a method needs them, a block at a time; without CAAN's smaller ones."""
     images, captions = case.sets
     regions, words = images.vectors[..., : case.dim].flatten(0, 1), captions.vectors[captions.mask]
     if dtype is not None:

@@ -87,7 +87,7 @@ def run(results: Results, device: str, rehearse: bool) -> None:
             wait(device)
             places = reads(step) if device != "cpu" else {}
             about = "; ".join(f"{place} x {count}" for place, count in places.items())
-            row = {"method": name, "precision": precision, "steps": 1, "reads_per_step": sum(places.values())}
+            row = {"method": name, "precision": precision, "reads_per_step": sum(places.values())}
             results.add("reads", {**row, "places": about})
 
 

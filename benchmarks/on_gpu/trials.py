@@ -52,9 +52,9 @@ def remembered(reports: list[EpochReport]) -> Any:
 def assignment(folder: Path, name: str, device: str, precision: str, rehearse: bool) -> Assignment:
     raw: dict[str, Any] = read_toml(DEFAULTS)
     raw["per_dataset"]["scenes"]["training"] |= {"epochs": 1 if rehearse else 2, "precision": precision}
-    raw["resources"] = {"device": device, "cpus_per_trial": 2 if rehearse else 8}
+    raw["resources"] = {"device": device, "cpus_per_trial": 1 if rehearse else 8}
     config = Config.model_validate({**raw, "root": folder})
-    limit = 40 if rehearse else 600
+    limit = 20 if rehearse else 600
     selection = Selection((name,), ("scenes",), seeds=(0,), limit=limit).completed(config.campaign)
     registry = discover(config)
     (made,) = assignments(config, registry, selection, PlanInputs(config, registry, limit))

@@ -1,4 +1,4 @@
-"""What only a CUDA device can show: equal scores and steps, its memory, its limits. `make gpu` runs it on a bare machine."""
+"""What only a CUDA device can show: equal scores and steps, its memory, its limits. `make gpu` runs it."""
 
 from __future__ import annotations
 
