@@ -1,10 +1,11 @@
 """All that only a GPU can show, in one run of at most eight minutes on a machine of its own.
 
-    python benchmarks/gpu.py [--out reports/measurements] [--parts tests,trials,reads,speed,profile] [--rehearse]
+    python benchmarks/gpu.py [--out reports/measurements] [--parts tests,trials,reads,speed,large,profile] [--rehearse]
 
 The parts, each in a process of its own with a limit of its own, its results on disk before the next begins: the tests
-that need CUDA (tests/blocks/test_cuda.py); four trials on the embedded `scenes`, on the GPU and on the CPU; reads from
-the device in training steps; the speed and memory of scores and steps; profiles. Times are medians after a warm-up,
+that need CUDA (of tests/blocks); four trials on the embedded `scenes`, on the GPU and on the CPU; reads from
+the device in training steps; the speed and memory of scores and steps; that of COCO's whole 5K test; profiles. The part
+`tuning`, on request, times the kernel in several shapes. Times are medians after a warm-up,
 the device's work included. It needs torch with CUDA, numpy and the packages of `make gpu-wheels`, and neither MLflow,
 Optuna, Ray nor a network. --rehearse runs all of it on the CPU at toy size, into a folder given by --out.
 """
@@ -27,14 +28,30 @@ from on_gpu.results import PAGE, Results  # noqa: E402
 from harness.trial.environment import cpu_model  # noqa: E402
 
 MEASUREMENTS = ROOT / "reports" / "measurements"
-PARTS = {"tests": 70, "trials": 110, "reads": 40, "speed": 170, "profile": 60}  # seconds that each may take
-MODULES = {"trials": "trials", "reads": "steps", "speed": "speed", "profile": "profiles"}
+PARTS = {
+    "tests": 80,
+    "trials": 90,
+    "reads": 30,
+    "speed": 90,
+    "large": 100,
+    "profile": 50,
+    "tuning": 120,
+}  # seconds that each may take
+MODULES = {
+    "trials": "trials",
+    "reads": "steps",
+    "speed": "speed",
+    "large": "large",
+    "profile": "profiles",
+    "tuning": "kernels",
+}
+USUAL = tuple(part for part in PARTS if part != "tuning")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=MEASUREMENTS)
-    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--parts", default=",".join(USUAL))
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, at toy size")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -89,7 +106,7 @@ def run_part(name: str, results: Results, device: str, rehearse: bool) -> None:
 def run_tests(results: Results) -> None:
     """The tests marked for CUDA, by pytest without the project's own fixtures, which need Ray."""
     start = time.perf_counter()
-    files = [str(file.relative_to(ROOT)) for file in sorted((ROOT / "tests" / "blocks").glob("test_cuda*.py"))]
+    files = ["tests/blocks/test_cuda.py", "tests/blocks/test_kernels.py"]
     paths = [f"-opythonpath={ROOT} {ROOT}/benchmarks {ROOT}/tests/support", "--import-mode=importlib", "--noconftest"]
     command = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=short", "-p", "no:cacheprovider", "-c", "/dev/null"]
     done = subprocess.run(

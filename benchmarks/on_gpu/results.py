@@ -56,6 +56,7 @@ def page(parts: dict[str, Any]) -> str:
             "reads",
             ("method", "precision", "reads_per_step", "places"),
         ),
+        ("The kernel in several shapes, 1,000 x 5,000", "tuning", ("method", "precision", "cut", "seconds", "problem")),
         ("Problems", "problems", ("part", "problem")),
     )
     for title, name, columns in sections:

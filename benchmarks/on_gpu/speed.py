@@ -6,34 +6,28 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import torch
-from attention import REGIONS, Case
+from attention import Case
 from textbook.formula import formula, scores
 from torch import Tensor
 
 from harness.blocks.losses import hinge
-from harness.method import Batch, Encoded
+from harness.method import Batch
 from on_gpu.clock import measured, products_in
 from on_gpu.results import Results
 from on_gpu.steps import WholeStep
 
 METHODS = ("scan_t2i", "scan_i2t", "bssan", "caan")
-PRECISIONS = ("fp32", "tf32", "bf16")
-BLOCK = 2**14  # rows and columns of a block of bare products, whose whole would not fit
 
 
 def run(results: Results, device: str, rehearse: bool) -> None:
     """From the cheapest rows to the dearest, so that a limit cuts off the fewest."""
-    small, large = ((8, 24), (16, 48)) if rehearse else ((256, 1280), (5000, 25_000))
-    batches, dim = ((8,), 32) if rehearse else ((128, 512), 1024)
+    sizes, batches, dim = ((8, 24), (8,), 32) if rehearse else ((256, 1280), (128, 512), 1024)
     for method in METHODS:
-        score_rows(results, Case(method, "score", *small, dim, device=device))
+        score_rows(results, Case(method, "score", *sizes, dim, device=device))
     for batch in batches:
         for method in METHODS:
             step_rows(results, Case(method, "step", batch, batch, dim, device=device))
             whole_step_rows(results, method, batch, dim, device)
-    for method in METHODS:
-        large_rows(results, Case(method, "score", *large, dim, device=device))
 
 
 def score_rows(results: Results, case: Case) -> None:
@@ -41,7 +35,6 @@ def score_rows(results: Results, case: Case) -> None:
     for precision in ("fp32", "tf32"):
         for path, call in (("torch", calls["ours"]), ("textbook", calls["textbook"]), ("floor", calls["floor"])):
             add(results, case, case.task, precision, path, partial(called, call, precision, case.device))
-    add(results, case, "score", "bf16", "floor", lambda: blocked_products(case, torch.bfloat16))
     kernel_rows(results, case)
 
 
@@ -61,24 +54,6 @@ def whole_step_rows(results: Results, method: str, batch: int, dim: int, device:
         textbook = WholeStep(method, batch, dim, device, precision, partial(textbook_loss, of_paper, whole.model))
         textbook.model, textbook.optimizer = whole.model, whole.optimizer
         add(results, case, "whole step", precision, "textbook", textbook)
-
-
-def large_rows(results: Results, case: Case) -> None:
-    """The whole of COCO's 5K test: one run each; the textbook's time from fewer captions."""
-    _ = case.sets
-    kernel_rows(results, case)
-    ours = case.calls()["ours"]
-    add(results, case, "score", "fp32", "torch", ours, repeats=1, warm=1)
-    for precision, dtype in (("fp32", None), ("tf32", None), ("bf16", torch.bfloat16)):
-        call = partial(called, partial(blocked_products, case, dtype), precision, case.device)
-        add(results, case, "score", precision, "floor", call, repeats=2, warm=1)
-    few = max(1, case.captions // 100)
-    captions = Encoded(*(of[:few] for of in case.sets[1]))
-    call = torch.no_grad()(lambda: scores(formula(case.method, case.model), case.sets[0], captions))
-    row = measured(call, case.device, repeats=1, warm=1)
-    if row["seconds"] is not None:
-        row = {**row, "seconds": row["seconds"] * case.captions / few, "scaled": few}
-    results.add("speed", {**identity(case, "score", "fp32", "textbook"), **row})
 
 
 def kernel_rows(results: Results, case: Case) -> None:
@@ -117,16 +92,3 @@ def textbook_loss(of_paper: Any, model: Any, batch: Batch) -> Tensor:
     images = model.encode_images(batch.regions, batch.region_mask)
     captions = model.encode_captions(batch.tokens, batch.token_mask)
     return hinge(scores(of_paper, images, captions), batch, model.settings.margin)
-
-
-@torch.no_grad()
-def blocked_products(case: Case, dtype: torch.dtype | None) -> None:
-    """All regions with all words, as often as a method needs them, a block at a time; without CAAN's smaller ones."""
-    images, captions = case.sets
-    regions, words = images.vectors[..., : case.dim].flatten(0, 1), captions.vectors[captions.mask]
-    if dtype is not None:
-        regions, words = regions.to(dtype), words.to(dtype)
-    for _ in range({"bssan": 4, "caan": 2}.get(case.method, 1)):
-        for rows in regions.split(BLOCK // REGIONS * REGIONS):
-            for columns in words.split(BLOCK):
-                rows @ columns.T
