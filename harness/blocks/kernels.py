@@ -79,8 +79,7 @@ def attended_scores(
     of, by = packed(context, shape.rows), packed(queries, shape.columns)
     scores = torch.empty(len(context.mask), len(queries.mask), device=context.vectors.device)
     left, right = terms(of.vectors, precision, "left"), terms(by.vectors, precision, "right")
-    depth = min(shape.depth, triton.next_power_of_2(left.shape[2]))
-    left, right = (torch.nn.functional.pad(side, (0, -side.shape[2] % depth)) for side in (left, right))
+    left, right = (torch.nn.functional.pad(side, (0, -side.shape[2] % shape.depth)) for side in (left, right))
     _score_tiles[(len(of.lengths) * len(by.lengths),)](
         left,
         right,
@@ -91,13 +90,13 @@ def attended_scores(
         len(of.lengths),
         len(by.lengths),
         len(queries.mask),
+        left.shape[2],
         attention.temperature,
         attention.slope,
         attention.pooling_temperature,
-        WIDTH=left.shape[2],
         ROWS=shape.rows,
         COLUMNS=shape.columns,
-        DEPTH=depth,
+        DEPTH=shape.depth,
         COUNT=SETS,
         LSE=attention.pooling == "lse",
         INNER="tf32x3" if precision.endswith("x3") else "tf32",
@@ -111,10 +110,9 @@ def packed(sets: Encoded, size: int) -> Packed:
     """Sets of equal length side by side in tiles of `size` rows."""
     mask = sets.mask.cpu()
     lengths = mask.sum(1)
-    if int(lengths.max()) > size or int(lengths.min()) < 1:
-        raise ValueError(
-            f"the kernel takes sets of 1 to {size} vectors, not of {int(lengths.min())} to {int(lengths.max())}"
-        )
+    least, most = int(lengths.min()), int(lengths.max())
+    if least < 1 or most > size:
+        raise ValueError(f"the kernel takes sets of 1 to {size} vectors, not of {least} to {most}")
     starts = lengths.cumsum(0) - lengths
     real = mask.flatten().nonzero().squeeze(1)  # where each real vector lies
     rows, of_tiles = [], []
@@ -155,7 +153,7 @@ def without_low_bits(vectors: Tensor) -> Tensor:
     return (vectors.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["context_tiles", "query_tiles", "queries"])  # type: ignore[untyped-decorator]
 def _score_tiles(
     left: Any,
     right: Any,
@@ -170,10 +168,10 @@ def _score_tiles(
     context_tiles: Any,
     query_tiles: Any,
     queries: Any,
+    width: Any,
     temperature: Any,
     slope: Any,
     pooling_temperature: Any,
-    WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -192,10 +190,10 @@ def _score_tiles(
 
     rows, columns, sets = tl.arange(0, ROWS), tl.arange(0, COLUMNS), tl.arange(0, COUNT)
     steps = tl.arange(0, DEPTH)
-    of = left + c.to(tl.int64) * ROWS * WIDTH + rows[:, None] * WIDTH + steps[None, :]
-    by = right + q.to(tl.int64) * COLUMNS * WIDTH + columns[None, :] * WIDTH + steps[:, None]
+    of = left + c.to(tl.int64) * ROWS * width + rows[:, None] * width + steps[None, :]
+    by = right + q.to(tl.int64) * COLUMNS * width + columns[None, :] * width + steps[:, None]
     s = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for step in range(0, WIDTH, DEPTH):
+    for step in range(0, width, DEPTH):
         s = tl.dot(tl.load(of + step), tl.load(by + step), s, input_precision="tf32")
 
     members = (columns[:, None] // tl.load(query_lengths + q) == sets[None, :]).to(tl.float32)

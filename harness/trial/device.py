@@ -44,7 +44,7 @@ def peak_mb(device: torch.device) -> float:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU that this process may see, else the CPU; a GPU always with its number, as torch's limits ask."""
+    """`auto` is the GPU that this process may see, else the CPU; a GPU comes with its number, which torch asks for."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if not name.startswith("cuda"):
