@@ -90,10 +90,10 @@ def attended_scores(
         len(of.lengths),
         len(by.lengths),
         len(queries.mask),
-        left.shape[2],
         attention.temperature,
         attention.slope,
         attention.pooling_temperature,
+        WIDTH=left.shape[2],
         ROWS=shape.rows,
         COLUMNS=shape.columns,
         DEPTH=shape.depth,
@@ -168,10 +168,10 @@ def _score_tiles(
     context_tiles: Any,
     query_tiles: Any,
     queries: Any,
-    width: Any,
     temperature: Any,
     slope: Any,
     pooling_temperature: Any,
+    WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -190,10 +190,10 @@ def _score_tiles(
 
     rows, columns, sets = tl.arange(0, ROWS), tl.arange(0, COLUMNS), tl.arange(0, COUNT)
     steps = tl.arange(0, DEPTH)
-    of = left + c.to(tl.int64) * ROWS * width + rows[:, None] * width + steps[None, :]
-    by = right + q.to(tl.int64) * COLUMNS * width + columns[None, :] * width + steps[:, None]
+    of = left + c.to(tl.int64) * ROWS * WIDTH + rows[:, None] * WIDTH + steps[None, :]
+    by = right + q.to(tl.int64) * COLUMNS * WIDTH + columns[None, :] * WIDTH + steps[:, None]
     s = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for step in range(0, width, DEPTH):
+    for step in range(0, WIDTH, DEPTH):
         s = tl.dot(tl.load(of + step), tl.load(by + step), s, input_precision="tf32")
 
     members = (columns[:, None] // tl.load(query_lengths + q) == sets[None, :]).to(tl.float32)
