@@ -35,7 +35,7 @@ PARTS = {
     "speed": 90,
     "large": 100,
     "profile": 50,
-    "tuning": 120,
+    "tuning": 150,
 }  # seconds that each may take
 MODULES = {
     "trials": "trials",

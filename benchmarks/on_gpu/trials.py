@@ -16,8 +16,9 @@ from harness.executors.executor import InProcess
 from harness.trial.results import Assignment, EpochReport, State, TrialResult
 from on_gpu.results import Results
 
-METHODS = ("scan_t2i", "bssan", "caan", "vsepp")
-LOSS, RSUM = 0.02, 15.0  # how far the first epoch's loss, relatively, and rsum on val may be from the CPU's
+METHODS = ("vsepp", "caan", "scan_t2i", "bssan")
+LOSS, RSUM = 0.05, 15.0  # how far the first epoch's loss, relatively, and rsum on val may be from the CPU's: the
+# steps of an epoch blow rounding up, and cuDNN's recurrent layers train in TF32
 
 
 def run(results: Results, device: str, rehearse: bool) -> None:
@@ -58,7 +59,7 @@ def assignment(folder: Path, name: str, device: str, precision: str, rehearse: b
     selection = Selection((name,), ("scenes",), seeds=(0,), limit=limit).completed(config.campaign)
     registry = discover(config)
     (made,) = assignments(config, registry, selection, PlanInputs(config, registry, limit))
-    return made
+    return made.model_copy(update={"cache": folder.parent / "cache"})  # the pictures are drawn once
 
 
 def row(name: str, precision: str, here: dict[str, Any], cpu: dict[str, Any]) -> dict[str, Any]:

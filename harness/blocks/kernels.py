@@ -11,7 +11,7 @@ loop is that of a plain product three times as long. Forward only, on CUDA or in
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import triton
@@ -153,24 +153,41 @@ def without_low_bits(vectors: Tensor) -> Tensor:
     return (vectors.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
 
 
+@triton.jit  # type: ignore[untyped-decorator]
+def _right(numbers, ones, INNER: tl.constexpr):  # type: ignore[no-untyped-def]  # Triton compiles annotations too
+    """Numbers times a matrix of zeros and ones: in two terms where precision asks for them, as the ones are exact."""
+    if INNER == "tf32":
+        return tl.dot(numbers, ones, input_precision="tf32")
+    high = (numbers.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+    return tl.dot(numbers - high, ones, tl.dot(high, ones, input_precision="tf32"), input_precision="tf32")
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _left(ones, numbers, INNER: tl.constexpr):  # type: ignore[no-untyped-def]
+    if INNER == "tf32":
+        return tl.dot(ones, numbers, input_precision="tf32")
+    high = (numbers.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+    return tl.dot(ones, numbers - high, tl.dot(ones, high, input_precision="tf32"), input_precision="tf32")
+
+
 @triton.jit(do_not_specialize=["context_tiles", "query_tiles", "queries"])  # type: ignore[untyped-decorator]
-def _score_tiles(
-    left: Any,
-    right: Any,
-    grams: Any,
-    context_lengths: Any,
-    context_numbers: Any,
-    context_places: Any,
-    query_lengths: Any,
-    query_numbers: Any,
-    query_places: Any,
-    scores: Any,
-    context_tiles: Any,
-    query_tiles: Any,
-    queries: Any,
-    temperature: Any,
-    slope: Any,
-    pooling_temperature: Any,
+def _score_tiles(  # type: ignore[no-untyped-def]  # Triton compiles annotations too
+    left,
+    right,
+    grams,
+    context_lengths,
+    context_numbers,
+    context_places,
+    query_lengths,
+    query_numbers,
+    query_places,
+    scores,
+    context_tiles,
+    query_tiles,
+    queries,
+    temperature,
+    slope,
+    pooling_temperature,
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -200,20 +217,20 @@ def _score_tiles(
     owners = (sets[:, None] == rows[None, :] // tl.load(context_lengths + c)).to(tl.float32)
 
     f = tl.where(s > 0, s, s * slope)
-    norm = tl.sqrt(tl.dot(f * f, members, input_precision=INNER))
+    norm = tl.sqrt(_right(f * f, members, INNER))
     warmth = temperature / (norm + 1e-8)
-    e = tl.exp(f * tl.dot(warmth, tl.trans(members), input_precision=INNER))
+    e = tl.exp(f * _right(warmth, tl.trans(members), INNER))
 
     g = tl.load(grams + c.to(tl.int64) * ROWS * ROWS + rows[:, None] * ROWS + rows[None, :])
     spread = tl.dot(g, e, input_precision=INNER)
-    inner = tl.dot(owners, e * s, input_precision=INNER)
-    square = tl.dot(owners, e * spread, input_precision=INNER)
+    inner = _left(owners, e * s, INNER)
+    square = _left(owners, e * spread, INNER)
     cosines = inner * tl.rsqrt(tl.maximum(square, 1e-37))
     if LSE:
-        summed = tl.dot(tl.exp(pooling_temperature * cosines), members, input_precision=INNER)
+        summed = _right(tl.exp(pooling_temperature * cosines), members, INNER)
         pooled = tl.log(tl.maximum(summed, 1e-37)) / pooling_temperature
     else:
-        pooled = tl.dot(cosines, members, input_precision=INNER) / tl.load(query_lengths + q)
+        pooled = _right(cosines, members, INNER) / tl.load(query_lengths + q)
 
     row = tl.load(context_places + c * COUNT + sets)
     column = tl.load(query_places + q * COUNT + sets)
