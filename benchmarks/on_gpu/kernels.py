@@ -53,23 +53,20 @@ def run(results: Results, device: str, rehearse: bool) -> None:
     """Seconds of every candidate, both directions; then scores of both sizes with the fastest."""
     if rehearse:
         return  # the interpreter has no speed; tests/blocks/test_kernels.py runs the kernel in it
-    best: dict[tuple[str, Precision], Shape] = {}
+    cases = {
+        (method, images): Case(method, "score", images, captions, 1024, device=device)
+        for method in ("scan_t2i", "scan_i2t")
+        for images, captions in ((256, 1280), (1000, 5000), (5000, 25_000))
+    }
     for precision in ("bf16x3", "bf16", "tf32x3", "tf32"):
         for method in ("scan_t2i", "scan_i2t"):
-            case = Case(method, "score", 1000, 5000, 1024, device=device)
-            rows = [(row(case, precision, shape), shape) for shape in candidates(method, precision)]
+            rows = [(row(cases[method, 1000], precision, shape), shape) for shape in candidates(method, precision)]
             for one, _ in rows:
                 results.add("tuning", one)
             done = [(one["seconds"], shape) for one, shape in rows if one["seconds"]]
-            if done:
-                best[method, precision] = min(done)[1]
-    for sizes in ((256, 1280), (5000, 25_000)):
-        for method in ("scan_t2i", "scan_i2t"):
-            case = Case(method, "score", *sizes, 1024, device=device)
-            for precision in get_args(Precision):
-                if (method, precision) in best:
-                    results.add("speed", fastest(case, precision, best[method, precision]))
-    results.add("tuning", preparation(case, "bf16x3"))
+            for images in (256, 5000) if done else ():
+                results.add("speed", fastest(cases[method, images], precision, min(done)[1]))
+    results.add("tuning", preparation(cases["scan_t2i", 5000], "bf16x3"))
 
 
 def fastest(case: Case, precision: Precision, shape: Shape) -> dict[str, Any]:
