@@ -29,13 +29,13 @@ from harness.trial.environment import cpu_model  # noqa: E402
 
 MEASUREMENTS = ROOT / "reports" / "measurements"
 PARTS = {
-    "tests": 80,
+    "tests": 150,
     "trials": 90,
     "reads": 30,
     "speed": 90,
-    "large": 100,
+    "large": 130,
     "profile": 50,
-    "tuning": 150,
+    "tuning": 200,
 }  # seconds that each may take
 MODULES = {
     "trials": "trials",

@@ -67,6 +67,7 @@ LIBRARIES = {
     "rich": "cli.*",
     "pooch": "preparation.download",
     "requests": "preparation.download",
+    "triton": "blocks.kernels",
     "transformers": "data.text_encoder preparation.vision_models",
     "torch": "method blocks.* trial.steps trial.training trial.batches trial.checkpoint trial.device"
     " trial.environment evaluation.scoring preparation.extractors preparation.vision_models explain.explanation",

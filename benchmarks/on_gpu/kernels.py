@@ -10,7 +10,7 @@ import torch
 from attention import Case
 from torch import Tensor
 
-from harness.blocks.kernels import SHAPES, Precision, Shape, Stacked, attended_scores, block_grams, packed, terms
+from harness.blocks.kernels import Precision, Shape, Stacked, attended_scores, block_grams, packed, terms
 from harness.method import Encoded
 from on_gpu.clock import measured
 from on_gpu.results import Results
@@ -78,8 +78,8 @@ def fastest(case: Case, precision: Precision, shape: Shape) -> dict[str, Any]:
     return {**about, **done, "cut": cut(shape)}
 
 
-def row(case: Case, precision: Precision, shape: Shape | None) -> dict[str, Any]:
-    about = {"method": case.method, "precision": precision, "cut": cut(shape or SHAPES[precision])}
+def row(case: Case, precision: Precision, shape: Shape) -> dict[str, Any]:
+    about = {"method": case.method, "precision": precision, "cut": cut(shape)}
     return {**about, **measured(partial(scored, case, precision, shape), case.device, repeats=5)}
 
 

@@ -47,7 +47,13 @@ class Results:
 
 def page(parts: dict[str, Any]) -> str:
     about = {"device": "?", "torch": "?", "cuda": "?", **parts.get("machine", {})}
-    text = HEAD.format(**about) + speed_table(parts.get("speed", []))
+    text = HEAD.format(**about) + "".join(f"{note}\n\n" for note in parts.get("notes", []))
+    text += speed_table(parts.get("speed", []))
+    kernels = [row for row in parts.get("speed", []) if row.get("difference") is not None]
+    if kernels:
+        text += "\n## Largest difference between the kernel's scores and the torch path's\n\n"
+        columns = ("method", "shape", "precision", "difference", "cut")
+        text += table(columns, ([row.get(key, "") for key in columns] for row in kernels))
     sections = (
         ("Tests on the device", "tests", ("outcome", "seconds", "summary")),
         ("Four trials on `scenes`, GPU against CPU", "trials", TRIAL_COLUMNS),
