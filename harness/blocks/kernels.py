@@ -171,32 +171,40 @@ def _left(ones, numbers, INNER: tl.constexpr):  # type: ignore[no-untyped-def]
     return tl.dot(ones, numbers - high, tl.dot(ones, high, input_precision="tf32"), input_precision="tf32")
 
 
+@triton.jit  # type: ignore[untyped-decorator]
+def _products(left, right, rows, columns, WIDTH: tl.constexpr, DEPTH: tl.constexpr):  # type: ignore[no-untyped-def]
+    """All inner products of two tiles."""
+    steps = tl.arange(0, DEPTH)
+    of = left + rows[:, None] * WIDTH + steps[None, :]
+    by = right + columns[None, :] * WIDTH + steps[:, None]
+    s = tl.zeros((rows.shape[0], columns.shape[0]), tl.float32)
+    for step in range(0, WIDTH, DEPTH):
+        s = tl.dot(tl.load(of + step), tl.load(by + step), s, input_precision="tf32")
+    return s
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _cosines(s, g, members, owners, temperature, slope, INNER: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Cosines of every query vector with what it attends to in every context set of a tile: e . s / sqrt(e^T G e)."""
+    f = tl.where(s > 0, s, s * slope)
+    warmth = temperature / (tl.sqrt(_right(f * f, members, INNER)) + 1e-8)
+    e = tl.exp(f * _right(warmth, tl.trans(members), INNER))
+    spread = tl.dot(g, e, input_precision=INNER)
+    inner = _left(owners, e * s, INNER)
+    square = _left(owners, e * spread, INNER)
+    return inner * tl.rsqrt(tl.maximum(square, 1e-37))
+
+
+# fmt: off
 @triton.jit(do_not_specialize=["context_tiles", "query_tiles", "queries"])  # type: ignore[untyped-decorator]
-def _score_tiles(  # type: ignore[no-untyped-def]  # Triton compiles annotations too
-    left,
-    right,
-    grams,
-    context_lengths,
-    context_numbers,
-    context_places,
-    query_lengths,
-    query_numbers,
-    query_places,
-    scores,
-    context_tiles,
-    query_tiles,
-    queries,
-    temperature,
-    slope,
-    pooling_temperature,
-    WIDTH: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    COUNT: tl.constexpr,
-    LSE: tl.constexpr,
-    INNER: tl.constexpr,
+def _score_tiles(  # type: ignore[no-untyped-def]
+    left, right, grams, context_lengths, context_numbers, context_places, query_lengths, query_numbers, query_places,
+    scores, context_tiles, query_tiles, queries, temperature, slope, pooling_temperature,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, COUNT: tl.constexpr,
+    LSE: tl.constexpr, INNER: tl.constexpr,
 ):
+    # fmt: on
+    """One tile of contexts against one of queries."""
     # programs that run together share tiles: BAND context tiles against one query tile after another
     BAND: tl.constexpr = 16
     program = tl.program_id(0)
@@ -207,26 +215,13 @@ def _score_tiles(  # type: ignore[no-untyped-def]  # Triton compiles annotations
     q = within // height
 
     rows, columns, sets = tl.arange(0, ROWS), tl.arange(0, COLUMNS), tl.arange(0, COUNT)
-    steps = tl.arange(0, DEPTH)
-    of = left + c.to(tl.int64) * ROWS * WIDTH + rows[:, None] * WIDTH + steps[None, :]
-    by = right + q.to(tl.int64) * COLUMNS * WIDTH + columns[None, :] * WIDTH + steps[:, None]
-    s = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for step in range(0, WIDTH, DEPTH):
-        s = tl.dot(tl.load(of + step), tl.load(by + step), s, input_precision="tf32")
-
+    s = _products(
+        left + c.to(tl.int64) * ROWS * WIDTH, right + q.to(tl.int64) * COLUMNS * WIDTH, rows, columns, WIDTH, DEPTH
+    )
     members = (columns[:, None] // tl.load(query_lengths + q) == sets[None, :]).to(tl.float32)
     owners = (sets[:, None] == rows[None, :] // tl.load(context_lengths + c)).to(tl.float32)
-
-    f = tl.where(s > 0, s, s * slope)
-    norm = tl.sqrt(_right(f * f, members, INNER))
-    warmth = temperature / (norm + 1e-8)
-    e = tl.exp(f * _right(warmth, tl.trans(members), INNER))
-
     g = tl.load(grams + c.to(tl.int64) * ROWS * ROWS + rows[:, None] * ROWS + rows[None, :])
-    spread = tl.dot(g, e, input_precision=INNER)
-    inner = _left(owners, e * s, INNER)
-    square = _left(owners, e * spread, INNER)
-    cosines = inner * tl.rsqrt(tl.maximum(square, 1e-37))
+    cosines = _cosines(s, g, members, owners, temperature, slope, INNER)
     if LSE:
         summed = _right(tl.exp(pooling_temperature * cosines), members, INNER)
         pooled = tl.log(tl.maximum(summed, 1e-37)) / pooling_temperature
