@@ -29,14 +29,14 @@ from harness.trial.environment import cpu_model  # noqa: E402
 
 MEASUREMENTS = ROOT / "reports" / "measurements"
 PARTS = {
-    "tests": 150,
-    "trials": 90,
-    "reads": 30,
-    "speed": 90,
-    "large": 130,
-    "profile": 50,
+    "tests": 110,
+    "trials": 65,
+    "reads": 25,
+    "speed": 155,
+    "large": 80,
+    "profile": 40,
     "tuning": 200,
-}  # seconds that each may take
+}  # seconds that each may take; all but the last together at most eight minutes
 MODULES = {
     "trials": "trials",
     "reads": "steps",

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gpu import PARTS, USUAL
+
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
 
 
@@ -20,3 +22,7 @@ def test_the_gpu_script_rehearses_on_a_cpu(tmp_path: Path) -> None:
     assert len(parts["reads"]) == 10
     assert "| scan_t2i | score | 16 x 48" in (tmp_path / "speed-gpu.md").read_text()
     assert not parts["problems"]
+
+
+def test_the_gpu_script_ends_within_eight_minutes() -> None:
+    assert sum(PARTS[part] for part in USUAL) <= 480
