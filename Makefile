@@ -7,6 +7,9 @@ VENV ?= .venv
 RUN_ARGS ?= --methods bssan,caan,scan_t2i,vsepp,chance --seeds 0
 TEST_ARGS ?=
 TEST_WORKERS ?= 2
+GPU_PYTHON ?= $(BIN)/python
+GPU_WHEELS ?= gpu-wheels
+GPU_ARGS ?=
 BIN := $(VENV)/bin
 SHELL := /bin/sh
 # --no-compile: Python compiles what it imports anyway; compiling everything would double the time
@@ -16,10 +19,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs bench report soak wheel clean
+.PHONY: help run test check docs bench gpu gpu-wheels report soak wheel clean
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST)
 
 run: $(VENV)/for-run ## install, then train, compare and rank methods on the embedded dataset
 	$(BIN)/harness run $(RUN_ARGS)
@@ -48,6 +51,18 @@ bench: $(VENV)/for-test ## speed and memory against the textbook algorithm
 	$(BIN)/python benchmarks/side_by_side.py
 	$(BIN)/python benchmarks/search_simulation.py
 	$(BIN)/python benchmarks/false_alarms.py
+
+gpu: ## what only a GPU can show, in at most eight minutes; on a bare machine GPU_PYTHON=python3 and the wheels
+	@for wheel in $(GPU_WHEELS)/*.whl; do test -e "$$wheel" || break; \
+	  $(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $(GPU_WHEELS)/site "$$wheel"; done
+	PYTHONPATH=$(GPU_WHEELS)/site $(GPU_PYTHON) benchmarks/gpu.py $(GPU_ARGS)
+
+gpu-wheels: ## what `make gpu` needs beside torch and numpy on a machine without a network, Python 3.12 on x86-64
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+	  --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_17_x86_64 \
+	  --platform manylinux2014_x86_64 -c constraints.txt -d $(GPU_WHEELS) \
+	  annotated-types click filelock iniconfig jinja2 joblib markdown-it-py markupsafe mdurl nltk packaging pillow \
+	  pluggy pydantic pydantic-core pygments pytest regex rich tqdm typing-extensions typing-inspection
 
 report: $(VENV)/for-run ## write the leaderboards from the tracking store
 	$(BIN)/harness report

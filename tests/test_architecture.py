@@ -69,6 +69,7 @@ LIBRARIES = {
     "rich": "cli.*",
     "pooch": "acquisition.download",
     "requests": "acquisition.download",
+    "triton": "blocks.kernels",
     "transformers": "data.text_encoder preparation.vision_models",
     "torch": "method blocks.* trial.steps trial.training trial.batches trial.checkpoint trial.device"
     " trial.environment evaluation.scoring preparation.extractors preparation.vision_models explain.explanation",

@@ -44,11 +44,19 @@ def peak_mb(device: torch.device) -> float:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU that this process may see, else the CPU."""
+    """`auto` is the GPU that this process may see, else the CPU; a GPU comes with its number, which torch asks for."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not name.startswith("cuda"):
+        return torch.device(name)
+    if not torch.cuda.is_available():
         raise ResourceError(
             f"--device {name}: this process sees no CUDA device; use --device cpu or ask for gpus-per-trial"
         )
-    return torch.device(name)
+    device = torch.device(name)
+    index, seen = torch.cuda.current_device() if device.index is None else device.index, torch.cuda.device_count()
+    if index >= seen:
+        raise ResourceError(
+            f"--device {name}: this process sees {seen} CUDA device(s), numbered from 0; use --device cuda"
+        )
+    return torch.device("cuda", index)

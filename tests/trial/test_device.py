@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.trial.device import RESET, forget_peak, peak_mb
+from harness.errors import ResourceError
+from harness.trial.device import RESET, choose_device, forget_peak, peak_mb
 
 CPU = torch.device("cpu")
 
@@ -21,3 +22,13 @@ def test_the_peak_of_an_earlier_trial_is_forgotten_and_a_later_one_is_seen() -> 
     assert peak_mb(CPU) > start + 190
     forget_peak(CPU)
     assert peak_mb(CPU) < start + 50
+
+
+def test_a_gpu_comes_with_its_number_and_one_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert {choose_device(name) for name in ("auto", "cuda", "cuda:0")} == {torch.device("cuda", 0)}
+    assert choose_device("cuda:1").index == 1
+    with pytest.raises(ResourceError, match="cuda:2: this process sees 2"):
+        choose_device("cuda:2")
