@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import BaseModel, TypeAdapter
+
 from harness.errors import UsageError, unknown
-from harness.files import write_atomic
+from harness.files import read_own, write_own
 
 COMMANDS = "commands.json"
+
+
+class GivenCommand(BaseModel):
+    """The words of a command line, and the folder in which it was given, as seen from the results folder."""
+
+    words: list[str]
+    folder: str
+
+
+COMMAND_FILE = TypeAdapter(dict[str, GivenCommand])
 
 
 def remember(results: Path, campaign: str, words: Sequence[str]) -> None:
     """Store the words of a campaign's command, and the folder in which it was given."""
     commands = _read(results)
     commands.pop(campaign, None)  # to the end: the last one is what `harness resume` means
-    commands[campaign] = {"words": list(words), "folder": str(Path.cwd())}
-    write_atomic(results / COMMANDS, json.dumps(commands, indent=2))
+    commands[campaign] = GivenCommand(words=list(words), folder=os.path.relpath(Path.cwd(), results))
+    write_own(results / COMMANDS, COMMAND_FILE.dump_json(commands, indent=2))
 
 
 def remembered(results: Path, campaign: str = "") -> list[str]:
@@ -29,14 +41,11 @@ def remembered(results: Path, campaign: str = "") -> list[str]:
     name = campaign or next(reversed(commands), "")
     if name not in commands:
         raise UsageError(unknown("campaign", name, commands) if commands else f"no campaign was begun in {results} yet")
-    if commands[name]["folder"] != str(Path.cwd()):
-        raise UsageError(f"the campaign {name!r} was begun in {commands[name]['folder']}; resume it there")
-    return [str(word) for word in commands[name]["words"]]
+    folder = (results / commands[name].folder).resolve()
+    if folder != Path.cwd().resolve():
+        raise UsageError(f"the campaign {name!r} was begun in {folder}; resume it there")
+    return commands[name].words
 
 
-def _read(results: Path) -> dict[str, dict[str, str | list[str]]]:
-    try:
-        commands: dict[str, dict[str, str | list[str]]] = json.loads((results / COMMANDS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # a torn file is as good as none: the command itself still works
-        return {}
-    return commands
+def _read(results: Path) -> dict[str, GivenCommand]:
+    return read_own(results / COMMANDS, COMMAND_FILE.validate_json) or {}

@@ -20,7 +20,8 @@ from harness.errors import StoreError, UsageError
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import split_folds
 from harness.layouts.opening import open_dataset
-from harness.tracking.store import default_uri, is_logged
+from harness.tracking.logged import is_logged
+from harness.tracking.store import default_uri
 from harness.trial.folder import CHECKPOINT, attempts, read_result
 from harness.trial.results import (
     EVALUATION_VERSION,

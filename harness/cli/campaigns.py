@@ -50,18 +50,26 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
 
 def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:
     """Run the trials that a plan has left, publish its boards, print how it ended; the exit code."""
+    from harness.campaign import healing
     from harness.campaign.driver import choose_executor, execute
     from harness.campaign.last_command import remember
     from harness.cli import campaign_page
     from harness.tracking.tracker import Tracker
 
+    healed = 0
+    if dry_run:
+        keys = healing.lacking(config.results, plan.uri)
+        out.note(*[f"the tracking store lacks {len(keys)} results that it had; the run logs them again"] * bool(keys))
+    else:
+        healed = healing.heal(config.results, plan.uri, out.note)
+        plan = healing.restored(plan, out.note)
     executor = choose_executor(config, here or not plan.todo)
     place = executor.description
     if dry_run:
         out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
         return 0
     files = files_of(plan, config.reports)
-    if plan.idle and all(file.is_file() for file in files):
+    if plan.idle and not healed and all(file.is_file() for file in files):
         failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
         out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
         return TrialError.exit_code if plan.failed else 0
@@ -106,6 +114,7 @@ def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Publ
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; the test split is not used."""
+    from harness.campaign import healing
     from harness.campaign.driver import CampaignOutcome, choose_executor, only_driver, run_all
     from harness.campaign.last_command import remember
     from harness.campaign.plan import PlanInputs
@@ -125,6 +134,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
         out.answer(data, *search_page.plan_page(plans, config.search, executor.description))
         return 0
     check_startable(config.results, plans, inputs)
+    healing.heal(config.results, default_uri(config), out.note)
     with only_driver(config.results):
         work = SearchTrials(config, config.campaign.name, plans, flags.retry)
         outcome = CampaignOutcome(failed_before=work.failed_before)
@@ -213,12 +223,14 @@ def progress(
         if not studies:
             raise UsageError(unknown("search campaign", campaign, campaigns(config)))
         return search_page.status_json(campaign, studies, busy), [*search_page.status_page(campaign, studies, busy)]
+    from harness.campaign import healing
     from harness.campaign.plan import selected
     from harness.campaign.status import statuses
     from harness.cli import campaign_page
 
     plan = selected(config, registry, flags.selection)
-    trials = list(statuses(plan.trials, plan.uri, busy))
+    gone = frozenset() if busy else healing.missing(config.results, plan.uri)  # a driver that is at work has looked
+    trials = list(statuses(plan.trials, plan.uri, busy, gone))
     return campaign_page.status_json(plan, trials), [*campaign_page.status_page(plan, trials)]
 
 

@@ -14,7 +14,8 @@ from harness.search.method_search import MethodSearch, budget_of, spent_on, supe
 from harness.search.optuna_study import Study, open_storage, read_studies, study_names
 from harness.search.plan import SearchPlan, search_plans
 from harness.tracking.log import Ended
-from harness.tracking.store import default_uri, is_logged
+from harness.tracking.logged import is_logged
+from harness.tracking.store import default_uri
 from harness.trial.folder import read_result
 from harness.trial.results import Assignment, EpochReport, Failure, TrialResult, TrialSpec
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError, first_line
 from harness.tracking.artifacts import local_folder
 from harness.tracking.columns import RESULT_TAG, SPEC_TAG, expected_specs, joined_text
-from harness.tracking.connection import Connection, age
+from harness.tracking.connection import ENDED, Connection, age
 from harness.tracking.runs import Run, place
 from harness.tracking.store import SQLITE, sqlite_file, without_password
 from harness.trial.folder import RESULT
@@ -45,6 +45,16 @@ class ResultStore:
         waiting = [Run(spec, State.WAITING) for key, spec in planned.items() if key not in runs]
         return sorted([*runs.values(), *waiting], key=place)
 
+    def runs_of(self, keys: Iterable[str]) -> list[Run]:
+        """The runs of some trials alone, as `runs` has them."""
+        runs = []
+        for key in keys:
+            with self._connection.errors():
+                entities = [*self._connection.runs(f"tags.`harness.key` = '{key}'")]
+            self._locations |= {entity.info.run_id: entity.info.artifact_uri for entity in entities}
+            runs += [run for entity in sorted(entities, key=age)[-1:] if (run := self._run(entity, None))]
+        return runs
+
     def _run(self, entity: Any, planned: TrialSpec | None) -> Run | None:
         """MLflow's run as one of ours; None for one of an earlier version that has never ended."""
         tags, info = entity.data.tags, entity.info
@@ -76,13 +86,23 @@ class ResultStore:
             text = self.artifact(run_id, RESULT)
         return None if text is None else TrialResult.model_validate_json(text)
 
+    def digests(self) -> dict[str, set[str]]:
+        """The digests of the results of all runs that have ended, by the keys of their trials."""
+        digests: dict[str, set[str]] = {}
+        with self._connection.errors():
+            for entity in self._connection.runs("tags.`harness.kind` = 'trial'"):
+                if entity.info.status in ENDED and (digest := entity.data.tags.get("harness.result")):
+                    digests.setdefault(entity.data.tags["harness.key"], set()).add(digest)
+        return digests
+
     def artifact(self, run_id: str, name: str) -> bytes | None:
         """A file that was kept of a run; None where the store has lost it."""
         with self._connection.errors():
             location = self._locations.get(run_id) or self._connection.client.get_run(run_id).info.artifact_uri
-            if (folder := local_folder(location)) is not None:
-                file = folder / name
-                return file.read_bytes() if file.exists() else None
+            if (folder := self._connection.artifact_folder(location)) is not None:
+                files = (folder / name, (local_folder(location) or folder) / name)  # of a store moved without them
+                file = next(filter(Path.is_file, files), None)
+                return file.read_bytes() if file else None
             repository = self._connection.artifacts(location)
             if name not in {entry.path for entry in repository.list_artifacts()}:
                 return None
@@ -99,5 +119,8 @@ def spec_of(tags: Mapping[str, str]) -> TrialSpec | None:
 def open_store(uri: str) -> ResultStore:
     """The tracking store to read from; StoreError where nothing was ever run."""
     if uri.startswith(SQLITE) and not sqlite_file(uri).is_file():
-        raise StoreError(f"there is no tracking store {without_password(uri)}; `harness run` makes it")
+        raise StoreError(
+            f"there is no tracking store {without_password(uri)}; `harness run` makes it, and logs what lies in the "
+            "folders of trials"
+        )
     return ResultStore(uri)
