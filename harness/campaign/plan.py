@@ -194,6 +194,8 @@ def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: Dat
 def state_of(assignment: Assignment, force: bool = False, retry: frozenset[Failure] = frozenset()) -> Planned:
     """A trial with its progress, read from its folder; with `force` it is new, failures in `retry` are tried again."""
     result = None if force else read_result(assignment.folder)
+    if result is not None and result.key != assignment.spec.key:
+        result = None  # of another trial: it says nothing of this one
     if result is not None and result.failure is not None:
         if result.failure in retry:
             return Planned(assignment, "retry")
