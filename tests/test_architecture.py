@@ -49,7 +49,7 @@ FRONT = {
     "tracking": "artifacts columns log logged result_store runs store tracker",
     "preparation": "card convert download extract findings validation vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
-    "campaign": "current driver external_scores healing last_command plan reproduction status",
+    "campaign": "current driver external_scores healing last_command plan removal reproduction status",
     "search": "campaign method_search plan publishing space status studies",
     "explain": "examples_page explanation picture weights",
     "cli": "",

@@ -126,6 +126,18 @@ class Tracker:
             if run := self._run_with(result):
                 self._client.set_terminated(run.info.run_id, STATUS[result.state], int(time.time() * 1000))
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Delete all runs of trials, and what campaigns expect of them; MLflow can restore a run until `mlflow gc`."""
+        keys = {*keys}
+        with self._writing():
+            for run in list(self._connection.runs("tags.`harness.kind` = 'trial'")):
+                if run.data.tags.get("harness.key") in keys:
+                    self._client.delete_run(run.info.run_id)
+            for parent in list(self._connection.runs("tags.`harness.kind` = 'campaign'")):
+                for tag in parent.data.tags:
+                    if key_expected(tag) in keys:
+                        self._client.delete_tag(parent.info.run_id, tag)
+
     def close_campaign(self, state: State) -> None:
         """End the parent run; runs still open are marked interrupted, to be continued under the same key."""
         with self._writing():
