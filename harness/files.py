@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,15 +196,6 @@ def _bytes(save: Callable[..., None], **arrays: NDArray[Any]) -> bytes:
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Arrays as a compressed .npz file, replaced atomically."""
     write_atomic(path, _bytes(np.savez_compressed, **arrays))
-
-
-def load_arrays(path: Path | BinaryIO) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file that this program wrote; DataError where it is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except DAMAGE as error:
-        raise DataError(f"{path} is damaged ({first_line(error)}); delete it, it is worked out again") from error
 
 
 @contextmanager

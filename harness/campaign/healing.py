@@ -77,7 +77,7 @@ def log_again(ended: Iterable[Ended], uri: str) -> None:
 
 
 def restored(plan: Plan, note: Note) -> Plan:
-    """The plan, after the folders of its trials that are gone were made again where the store has all of their results.
+    """The plan, after folders of its trials that are gone or damaged were made again, where the store has all of them.
 
     Checkpoints are not in the store: `harness explain` needs them, and `harness run --force` makes them.
     """
@@ -92,13 +92,16 @@ def restored(plan: Plan, note: Note) -> Plan:
         ]
     if not again:
         return plan
-    note(f"taken from the tracking store, as their folders were gone: {len(again)} trials")
+    note(f"taken from the tracking store, as their folders were gone or damaged: {len(again)} trials")
     return plan.refreshed()
 
 
 def is_gone(trial: Planned) -> bool:
-    """Whether nothing is left of a trial, and nobody is about to run it again."""
+    """Whether a trial's folder or its result was lost, and nobody is about to run it again, as after --force."""
     folder = trial.folder
+    if trial.state in ("new", "resume") and (folder / RESULT).exists():
+        result = read_result(folder)
+        return result is None or result.key != trial.spec.key
     return trial.state == "new" and not (folder / SPEC).exists() and not any(folder.parent.glob(f"{folder.name}.old-*"))
 
 

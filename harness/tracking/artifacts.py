@@ -18,7 +18,7 @@ ARTIFACTS = (SPEC, RESULT, EPOCHS, RANKS, RANKINGS, TRACEBACK)
 PARSERS: dict[str, Callable[[bytes], object]] = {
     SPEC: TrialSpec.model_validate_json,
     RESULT: TrialResult.model_validate_json,
-    EPOCHS: lambda text: [*map(EpochReport.model_validate_json, text.splitlines())],
+    EPOCHS: lambda text: [*map(EpochReport.model_validate_json, text.splitlines())] or None,
     RANKS: read_ranks,
     RANKINGS: read_rankings,
 }

@@ -247,6 +247,28 @@ def test_a_forced_run_is_not_answered_by_the_store(finished: Path, call: Call) -
     assert len(runs(finished)) == 8 and folder.with_name(f"{folder.name}.old-1").is_dir()
 
 
+def measures(project: Path) -> dict[str, object]:
+    return {key: json.loads(text)["measures"] for key, text in results(project).items()}
+
+
+@pytest.mark.parametrize("damage", ["empty", "garbage", "folder"])
+def test_whatever_file_of_a_results_folder_is_damaged_the_same_command_gives_the_same_results(
+    finished: Path, call: Call, damage: str
+) -> None:
+    before, known, pages = measures(finished), keys(finished), boards(finished)
+    own = [finished / "runs" / "cache", *folders(finished).values()]
+    files = sorted(file for folder in own for file in folder.rglob("*") if file.is_file())
+    files += [finished / "runs" / name for name in ("commands.json", ".owner.json")]
+    assert {file.name for file in files} > {"logged.json", "result.json", "checkpoint.pt", "store.json"}
+    for file in files:
+        DAMAGES[damage](file)
+        assert call(*RUN) == 0, file
+        assert measures(finished) == before, file
+        assert call("status") == 0, file
+    assert keys(finished) == known and boards(finished) == pages
+    assert call(*RUN, "-n") == 0
+
+
 # --- projects that move
 
 
