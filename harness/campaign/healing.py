@@ -60,6 +60,12 @@ def missing(results: Path, uri: str) -> frozenset[str]:
         return frozenset(folder.name for folder, _ in marked(results, uri))
 
 
+def warning(results: Path, uri: str) -> str:
+    """What a reader of a store of one file is told where it lacks results; empty where it lacks none."""
+    keys = missing(results, uri) if uri.startswith(SQLITE) else ()
+    return f"the tracking store lacks {len(keys)} results that it had; `harness run` logs them again" if keys else ""
+
+
 def log_again(ended: Iterable[Ended], uri: str) -> None:
     """Log results under the campaigns that they were of."""
 

@@ -98,6 +98,7 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     The form `examples` is a page of sampled queries, with what each method found first.
     """
     from harness.board import forms, publishing
+    from harness.campaign import healing
     from harness.campaign.current import current
     from harness.cli import campaign_page
     from harness.search.publishing import publish_searches, search_files
@@ -108,6 +109,8 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     names = listed(formats, "format", [*forms.FORMS, EXAMPLES])
     chosen = [form for form in names if form != EXAMPLES]
     store, now = open_store(default_uri(config)), current(config, registry)
+    if warning := healing.warning(config.results, default_uri(config)):
+        click.echo(f"harness: warning: {warning}", err=True)
     pages = examples(store, config, registry, out) if EXAMPLES in names else {}
     if check:
         files = forms.files(publishing.boards_of_store(store, registry, now), registry.methods, chosen)

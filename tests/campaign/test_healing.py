@@ -126,6 +126,8 @@ def test_a_run_deleted_in_mlflow_is_logged_again(finished: Path, call: Call, cap
     run = runs(finished)[0]
     client(finished).delete_run(run.info.run_id)
     before = results(finished)
+    assert call("report") == 0
+    assert "the tracking store lacks 1 results" in capsys.readouterr().err
     assert call(*RUN) == 0
     assert "1 trial" in capsys.readouterr().out
     (again,) = [other for other in runs(finished) if other.data.tags["harness.key"] == run.data.tags["harness.key"]]
@@ -148,6 +150,8 @@ def test_results_that_are_not_of_this_command_come_back_under_their_own_campaign
 
 def test_a_dry_run_tells_what_the_store_lacks_and_writes_nothing(finished: Path, call: Call, capsys: Captured) -> None:
     gone(finished / "runs" / "mlflow.db")
+    assert call("report") == 6
+    assert "`harness run` makes it, and logs what lies in the folders" in capsys.readouterr().err
     assert call(*RUN, "-n") == 0
     assert "lacks 4 results" in capsys.readouterr().out
     assert not (finished / "runs" / "mlflow.db").exists()
