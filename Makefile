@@ -25,7 +25,7 @@ run: $(VENV)/for-run ## install, then train, compare and rank methods on the emb
 	$(BIN)/harness run $(RUN_ARGS)
 
 test: $(VENV)/for-test ## install, then the tests (minutes)
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(TEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 soak: $(VENV)/for-test ## the long tests
 	$(BIN)/python -m pytest -m soak $(TEST_ARGS)
@@ -47,6 +47,7 @@ bench: $(VENV)/for-test ## speed and memory against the textbook algorithm
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/side_by_side.py
 	$(BIN)/python benchmarks/search_simulation.py
+	$(BIN)/python benchmarks/false_alarms.py
 
 report: $(VENV)/for-run ## write the leaderboards from the tracking store
 	$(BIN)/harness report

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, with the exit code that the command line answers.
+"""Everything that can go wrong, with the exit code that the command line answers; EXIT_CODES is the table of them.
 
 HarnessError                  2
 ├── UsageError                2   an unknown name, a flag that makes no sense
@@ -9,8 +9,8 @@ HarnessError                  2
 │   └── NonFiniteError            NaN or inf in the loss or in the scores
 └── StoreError                6   the tracking store or the results folder cannot be reached or written
 
-Beside these: 0 all well, 5 reports out of date, and 128 with the number of the signal that has interrupted a command:
-129 SIGHUP, 130 Ctrl-C, 143 SIGTERM. No command ends with 1. README.md has the same table for users.
+Beside these: 0 all well, 5 reports out of date, 70 a fault of harness, 141 a reader that is gone, and 128 with the
+number of the signal that has interrupted a command: 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM. No command ends with 1.
 
 Every message says what is wrong, where, and what to do next.
 """
@@ -21,6 +21,19 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+FAULT, READER_GONE = 70, 141
+EXIT_CODES = {  # README.md and `harness --help` say the same
+    "0": "all well",
+    "2": "usage, configuration or environment: nothing ran; or Ray was lost: the same command continues",
+    "3": "data or protocol does not match its card; nothing was scored",
+    "4": "finished, some trials failed; `reproduce`: the result did not come back",
+    "5": "`report --check`: a report is not what the tracking store says",
+    "6": "tracking store or results folder unreachable",
+    f"{FAULT}": "a fault of harness itself; the message names a report of it to send",
+    "129, 130, 143": "interrupted by SIGHUP, Ctrl-C or SIGTERM; the state is saved, the same command continues",
+    f"{READER_GONE}": "nobody reads the output any more, as with `| head`",
+}
 
 
 class HarnessError(Exception):

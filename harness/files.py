@@ -30,6 +30,7 @@ from harness.errors import DataError, Location, StoreError, first_line
 
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}  # no file of that name can be there
 LONGEST_NAME = 100  # characters
+SHARED, PRIVATE = 0o666, 0o600  # rights of a new file, the first less those that the umask takes away
 LARGEST_TEXT = 2 << 30  # bytes of a text file, which is read whole
 MARKS = {  # of the byte order; UTF-32 first, because its mark begins with that of UTF-16
     **{codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"},
@@ -199,11 +200,11 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A file to write that takes the place of another one at the end, where all went well."""
+def replacing(file: Path, rights: int = SHARED) -> Iterator[Path]:
+    """A file to write that takes the place of another one at the end, where all went well; no link is followed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # through no link
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, rights))  # through no link
     try:
         yield part
         with part.open("rb") as written:
@@ -213,9 +214,9 @@ def replacing(file: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes, rights: int = SHARED) -> None:
     """Replace a file by rename, so that a reader sees the old or the new content and nothing between."""
-    with replacing(path) as part:
+    with replacing(path, rights) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
@@ -234,10 +235,10 @@ def read_own(path: Path, parse: Callable[[bytes], T]) -> T | None:
         return None
 
 
-def write_own(path: Path, content: str | bytes) -> None:
+def write_own(path: Path, content: str | bytes, rights: int = SHARED) -> None:
     """Replace a file of this program; what stands in its place and cannot be replaced is renamed."""
     make_way(path)
-    write_atomic(path, content)
+    write_atomic(path, content, rights)
 
 
 def make_way(path: Path) -> None:
@@ -255,4 +256,5 @@ def _is_no_folder(path: Path) -> bool:
 def safe_name(name: str) -> str:
     """A name as one of a file, which leads to no other folder and is not hidden; two that differ stay different."""
     plain = re.sub(r"[^\w.-]|^\.", "_", name)[:LONGEST_NAME] or "_"
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    return plain if plain == name else f"{plain}-{digest[:6]}"

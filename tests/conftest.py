@@ -25,6 +25,12 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 pytest_plugins = ("tiny_project", "broken_files", "looking")  # fixtures of several tests
+STARTS_RAY = ("test_ray_session.py", "test_ray_deaths.py", "test_ray_cluster.py", "test_driver.py", "test_survival.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start Ray, the longest, come first: no process is still at one when the others have ended."""
+    items.sort(key=lambda item: item.path.name not in STARTS_RAY)
 
 
 @pytest.fixture(autouse=True)

@@ -80,7 +80,7 @@ def cells(board: Board, evidence: Evidence, place: int) -> list[str]:
         *(str(place + 1), label(row), str(row.n)),
         rsum(row),
         " to ".join(map(tenths, evidence.intervals.get(place, ()))) or "–",
-        evidence.letters.get(place, "–"),
+        evidence.groups.get(place, "–"),
         *(tenths(row.means[name]) for name in RECALLS),
         tenths(row.means["best_val_rsum"]),
         *(rate(row.means[f"{name}_pairs_per_second"]) for name in ("train", "score")),

@@ -46,7 +46,7 @@ def intervals(figure: Figure, one: Assessed) -> None:
     texts = [rsum(row) for row in board.ranked]
     column(axes, 6, texts)
     width = max(drawing.measured(text, 8) for text in texts)
-    column(axes, 16 + width, [evidence.letters.get(place, "") for place in places])
+    column(axes, 16 + width, [evidence.groups.get(place, "") for place in places])
     figure.legend(loc="outside lower left", ncols=3)
 
 

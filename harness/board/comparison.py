@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import isnan
+from dataclasses import dataclass, replace
+from math import comb, isnan
 
 import numpy as np
 
 from harness.board.cells import label, tenths
-from harness.board.evidence import Load
+from harness.board.evidence import Load, comparable, tested
 from harness.board.standings import Board
 from harness.errors import DataError, UsageError, unknown
-from harness.evaluation.statistics import LEVEL, Hits, differences, recalls, resampled
+from harness.evaluation.statistics import LEVEL, Hits, differences, is_tested, recalls, resampled
 from harness.tracking.runs import SHORTEST, Run, run_named
 
 SAME = ("dataset", "protocol", "protocol_version", "data_fingerprint", "limit")  # what two runs must share
@@ -24,6 +24,7 @@ class Side:
 
     name: str
     runs: tuple[str, ...]
+    is_tested: bool = True
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Comparison:
     interval: tuple[float, float]  # of the difference of rsum, by image, 95 %
     p: float  # nan: nothing can be said
     least: float  # no smaller difference would have been significant
+    is_significant: bool  # as the board says, which corrects for all its pairs
     runs_only: bool  # of these very runs: other seeds are not in it
 
     @property
@@ -44,15 +46,23 @@ class Comparison:
     def verdict(self) -> str:
         which = "runs" if self.runs_only else "methods"
         if isnan(self.p):
-            return "cannot be told: neither row has several seeds; give two runs to compare these models alone"
+            return f"not tested: {self.untested}; give two runs to compare these models alone"
         if self.p >= LEVEL:
             least = tenths(self.least)
             return (
                 f"the {which} do not differ significantly; no difference below {least} rsum would have been significant"
             )
+        if not self.is_significant:
+            return "the methods do not differ significantly among all pairs of the board (Holm), only as a pair alone"
         better, worse = self.sides if self.difference > 0 else self.sides[::-1]
         of = " as they were trained; other seeds may differ" if self.runs_only else ""
         return f"{better.name} is better than {worse.name}{of}"
+
+    @property
+    def untested(self) -> str:
+        """Which rows cannot be tested, and why."""
+        names = " and ".join(side.name for side in self.sides if not side.is_tested)
+        return f"{names}: other seeds may move rsum by several points, and fewer than two that differ were run"
 
 
 def comparisons(runs: Sequence[Run], boards: Sequence[Board], names: Sequence[str], load: Load) -> list[Comparison]:
@@ -63,11 +73,30 @@ def comparisons(runs: Sequence[Run], boards: Sequence[Board], names: Sequence[st
         sides = [Side(run.short_name, (run.run_id,)) for run in single]
         return [compared(f"{single[0].spec.dataset}/{single[0].spec.protocol}", sides, load, runs_only=True)]
     rows = [(board, [side for name in names if (side := row_of(board, name))]) for board in boards]
-    common = [(f"{board.dataset}/{board.protocol}", sides) for board, sides in rows if len(sides) == len(names)]
-    results = [compared(board, sides, load, runs_only=False) for board, sides in common]
+    results = [compared_rows(board, sides, load) for board, sides in rows if len(sides) == len(names)]
     if not results:
         raise UsageError(missing(boards, names))
     return results
+
+
+def compared_rows(board: Board, sides: Sequence[Side], load: Load) -> Comparison:
+    """Two rows compared as the board compares them."""
+    alone = compared(f"{board.dataset}/{board.protocol}", sides, load, runs_only=False)
+    return replace(alone, is_significant=alone.p < LEVEL and is_significant(board, alone, load))
+
+
+def is_significant(board: Board, alone: Comparison, load: Load) -> bool:
+    """Whether two rows differ among all pairs of their board; other rows are read only where they decide that."""
+    several = sum(row.n > 1 for row in board.ranked)
+    if alone.p * comb(several, 2) < LEVEL:  # at least what Holm's method asks for
+        return True
+    hits = {place: [load(run) for run in row.run_ids] for place, row in enumerate(board.ranked)}
+    pairs = tested(comparable({place: [one for one in row if one] for place, row in hits.items() if all(row)}))
+    sides = {side.runs for side in alone.sides}
+    return any(
+        pair.is_significant and {board.ranked[place].run_ids for place in (pair.first, pair.second)} == sides
+        for pair in pairs
+    )
 
 
 def compared(board: str, sides: Sequence[Side], load: Load, runs_only: bool) -> Comparison:
@@ -76,8 +105,17 @@ def compared(board: str, sides: Sequence[Side], load: Load, runs_only: bool) -> 
     sums = resampled(rows)
     low, high = np.quantile(sums[:, 0] - sums[:, 1], [LEVEL / 2, 1 - LEVEL / 2])
     first, second = (measures(row) for row in rows)
-    interval = (float(low), float(high))
-    return Comparison(board, (sides[0], sides[1]), (first, second), interval, difference.p, difference.least, runs_only)
+    marked = [replace(side, is_tested=is_tested(row)) for side, row in zip(sides, rows, strict=True)]
+    return Comparison(
+        board=board,
+        sides=(marked[0], marked[1]),
+        means=(first, second),
+        interval=(float(low), float(high)),
+        p=difference.p,
+        least=difference.least,
+        is_significant=difference.p < LEVEL,
+        runs_only=runs_only,
+    )
 
 
 def loaded(side: Side, load: Load) -> list[Hits]:

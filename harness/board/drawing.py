@@ -15,6 +15,8 @@ from math import floor, log10
 from typing import TYPE_CHECKING, Any, Literal
 from unicodedata import east_asian_width
 
+from harness.foreign_text import line, visible
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
     from matplotlib.axis import Axis
@@ -47,6 +49,7 @@ SIDES = (  # of a mark, for its name: points right and up, and which part of the
     *((4, 11, "left"), (4, -11, "left"), (-4, 11, "right"), (-4, -11, "right")),
 )
 AROUND = 5.0  # points of a mark on each side of its middle
+LETTERS = 10  # of a line to an em, more than any text has that is read
 LEADING = 12.0  # points between names in a column
 ASIDE = 22.0  # points between axes and a column of names
 CROWD = 3.0  # powers of ten from which an axis has ticks at those alone
@@ -73,7 +76,7 @@ def svg(figure: Figure, title: str, description: str = "") -> bytes:
     about = {"Title": plain(title), "Description": plain(description) or None, "Date": None, "Creator": None}
     out = io.BytesIO()
     figure.savefig(out, format="svg", metadata={**about, "Type": None, "Format": None})
-    return out.getvalue()
+    return visible(out.getvalue().decode()).encode()
 
 
 def png(figure: Figure, scale: float) -> bytes:
@@ -217,16 +220,17 @@ def spread(heights: Sequence[float], bottom: float, top: float) -> list[float]:
 
 
 def plain(text: str) -> str:
-    """Text on one line, with a mark for every character that cannot be shown."""
-    return "".join(mark if mark.isprintable() else "\ufffd" for mark in " ".join(text.split()))
+    """Text on one line, with an escape for every character that is not seen."""
+    return line(text)
 
 
 def shortened(text: str, width: float, size: float = SIZE, bold: bool = False) -> str:
     """Text on one line, cut where it is wider than so many points."""
     text = plain(text)
-    if measured(text, size, bold) <= width:
+    most = int(width / size * LETTERS)  # a caption may have thousands, which take long to measure
+    if len(text) <= most and measured(text, size, bold) <= width:
         return text
-    low, high = 0, len(text)
+    low, high = 0, min(len(text), most)
     while low < high:
         middle = (low + high + 1) // 2
         fits = measured(f"{text[:middle].rstrip()}…", size, bold) <= width

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isnan
+from math import nan
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from harness.config.cards import MethodCard
 from harness.evaluation.queries import Floats, Hardest, hardest, lists, profile, queries
 from harness.evaluation.ranks import DIRECTIONS
 from harness.evaluation.records import TrialRanks
-from harness.evaluation.statistics import Difference, Hits, differences, hits_of, intervals, letters
+from harness.evaluation.statistics import Difference, Hits, differences, hits_of, intervals
 from harness.tracking import artifacts
 from harness.tracking.artifacts import Read
 from harness.tracking.result_store import ResultStore
@@ -36,8 +36,9 @@ class Evidence:
     """Of the ranked rows of a board, by their place from 0; a row whose ranks are gone has none."""
 
     intervals: Mapping[int, Ends] = field(default_factory=dict)  # of rsum, 95 %
-    letters: Mapping[int, str] = field(default_factory=dict)  # rows that share one do not differ significantly
+    groups: Mapping[int, str] = field(default_factory=dict)  # numbers of the rows that do not differ significantly
     differences: Sequence[Difference] = ()
+    leading: Difference | None = None  # the first pair of trained rows that is tested
     lost: frozenset[int] = frozenset()  # rows that the store has no ranks of
     recalls: Mapping[int, tuple[Ends, ...]] = field(default_factory=dict)  # of the six, as RECALLS names them, 95 %
     profiles: Mapping[int, Floats] = field(default_factory=dict)  # (2, 100) i2t and t2i R@1 to R@100, mean over seeds
@@ -47,13 +48,13 @@ class Evidence:
 
     @property
     def is_testable(self) -> bool:
-        """Whether any difference can be tested: some row has several seeds."""
-        return any(not isnan(difference.p) for difference in self.differences)
+        """Whether any difference can be tested: two rows have several seeds."""
+        return any(pair.is_tested for pair in self.differences)
 
     @property
     def least(self) -> float:
-        """The smallest difference of rsum that can be significant on this board; nan where none can."""
-        return min((pair.least for pair in self.differences if not isnan(pair.least)), default=float("nan"))
+        """The smallest difference of the leading rows that can be significant; nan where they are not tested."""
+        return self.leading.least if self.leading else nan
 
 
 class Assessed(NamedTuple):
@@ -83,11 +84,13 @@ def evidence(board: Board, read: Read) -> Evidence:
         return Evidence(lost=lost, curves=curves)
     places, hits = [*rows], [*rows.values()]
     bounds = [[(float(low), float(high)) for low, high in row] for row in intervals(hits)]
-    pairs = differences(hits)
+    pairs = tested(rows)
+    groups = groups_of(pairs)
     return Evidence(
         intervals={place: ends[-1] for place, ends in zip(places, bounds, strict=True)},
-        letters=dict(zip(places, letters(len(hits), pairs), strict=True)),
-        differences=[one._replace(first=places[one.first], second=places[one.second]) for one in pairs],
+        groups={place: numbers(alike, groups) for place, alike in groups.items()},
+        differences=pairs,
+        leading=next((pair for pair in pairs if pair.is_tested and are_trained(board, pair)), None),
         lost=lost,
         recalls={place: tuple(ends[:-1]) for place, ends in zip(places, bounds, strict=True)},
         profiles={place: runs[place].profile for place in places},
@@ -105,6 +108,39 @@ def comparable(rows: Mapping[int, Sequence[Hits]]) -> dict[int, Sequence[Hits]]:
         if len(queries) == 1:
             groups.setdefault(queries.pop(), {})[place] = row
     return max(groups.values(), key=len, default={})
+
+
+def tested(rows: Mapping[int, Sequence[Hits]]) -> list[Difference]:
+    """Every two rows of a board compared, by their places."""
+    places = [*rows]
+    pairs = differences([*rows.values()])
+    return [pair._replace(first=places[pair.first], second=places[pair.second]) for pair in pairs]
+
+
+def groups_of(pairs: Sequence[Difference]) -> dict[int, set[int]]:
+    """For each row in a tested pair the rows that do not differ significantly from it, and itself."""
+    groups: dict[int, set[int]] = {}
+    for pair in (pair for pair in pairs if pair.is_tested):
+        for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
+            groups.setdefault(one, {one}).update(() if pair.is_significant else {other})
+    return dict(sorted(groups.items()))
+
+
+def numbers(group: Collection[int], tested: Iterable[int]) -> str:
+    """The rows of a group by their numbers on the board, as in 1–3, 5; a range passes over rows that are not tested."""
+    spans: list[list[int]] = [[]]
+    for place in tested:
+        if place in group:
+            spans[-1].append(place + 1)
+        elif spans[-1]:
+            spans.append([])
+    return ", ".join(str(span[0]) if len(span) == 1 else f"{span[0]}–{span[-1]}" for span in spans if span)
+
+
+def are_trained(board: Board, pair: Difference) -> bool:
+    """Whether neither row of a pair is an untrained baseline; what was trained elsewhere is none."""
+    rows = (board.ranked[place] for place in (pair.first, pair.second))
+    return all(row.remark or not row.is_untrained for row in rows)
 
 
 def row_evidence(row: Standing, read: Read) -> RowEvidence | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from math import isnan
 from typing import Any
 
 from harness.board.cells import LEFT, Methods, file_name, folder_name, header, label, notes, pairs, published, rows
@@ -22,6 +20,7 @@ from harness.board.tables import all_measures, grid, more_measures
 from harness.errors import ConfigError
 from harness.evaluation.measures import title
 from harness.evaluation.ranks import DIRECTIONS
+from harness.foreign_text import cell, json_text
 from harness.tracking.columns import final_tags
 from harness.tracking.runs import Run
 from harness.tracking.store import digest
@@ -58,7 +57,7 @@ def as_csv(one: Assessed, methods: Methods) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: cell(value) for name, value in line.items()} for line in lines)
     return out.getvalue()
 
 
@@ -78,7 +77,7 @@ def as_json(one: Assessed, methods: Methods) -> str:
         {"row": ranked[one.place], **one.reported.model_dump(), "difference": one.difference, "verdict": one.verdict}
         for one in beside(board, methods)
     ]
-    return json.dumps(_plain(whole), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(whole, indent=1, sort_keys=True) + "\n"
 
 
 def as_latex(one: Assessed, methods: Methods) -> str:
@@ -97,7 +96,7 @@ def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
             about: dict[str, Any] = {"section": section, "place": place + 1, "row": label(row)}
             if section == "ranked":
                 low, high = evidence.intervals.get(place, (None, None))
-                about |= {"low": low, "high": high, "group": evidence.letters.get(place)}
+                about |= {"low": low, "high": high, "group": evidence.groups.get(place)}
             yield about, row
 
 
@@ -136,16 +135,6 @@ def _measured(evidence: Evidence, about: Mapping[str, Any], row: Standing) -> di
         "recall": {} if profile is None else dict(zip(DIRECTIONS, profile.tolist(), strict=True)),
         "curves": [{"seed": curve.seed, "val_rsum": dict(curve.points)} for curve in curves],
     }
-
-
-def _plain(value: Any) -> Any:
-    """What JSON knows; what is not a number is null."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    plain = value.item() if hasattr(value, "item") else value  # a number of NumPy's
-    return None if isinstance(plain, float) and isnan(plain) else plain
 
 
 def board_page(one: Assessed, methods: Methods) -> str:

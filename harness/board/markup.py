@@ -13,15 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.board.cells import label, tenths
 from harness.board.validity import SHORT
+from harness.foreign_text import lines, markdown, tex, visible
 
-# What HTML has no characters for.
-UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
-TEX = {
-    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"},
-}
 TEMPLATES = Path(__file__).parents[1] / "templates"
-MARKS = re.compile(r"[&<>\\`*\[\]|~$\"']|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word means nothing
+PLAIN_ADDRESS = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w./%~+=&?#-]*)?", re.ASCII)
 
 
 @cache
@@ -33,14 +28,8 @@ def markup(name: str) -> Any:
 
 
 def readable(value: Any) -> Any:
-    """Text without what HTML cannot hold."""
-    return UNREADABLE.sub("\ufffd", value) if type(value) is str else value
-
-
-def tex(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return "".join(TEX.get(mark, mark) for mark in " ".join(value.split()))
+    """Text, escaped for HTML or not yet, without what acts on its reader unseen."""
+    return type(value)(visible(value)) if isinstance(value, str) else value
 
 
 @cache
@@ -56,24 +45,31 @@ class Verbatim(str):
 
 
 def escaped(value: Any) -> Any:
-    """Text as markdown shows it unchanged: on one line, and without a mark that would be read as layout."""
-    if not isinstance(value, str) or isinstance(value, Verbatim):
-        return value
-    line = " ".join(re.sub(r"[^\S ]|[\x00-\x1f\x7f-\x9f]", " ", value).split())
-    return MARKS.sub(lambda mark: f"&#{ord(mark[0])};", line)
+    """A value as markdown shows it unchanged."""
+    return markdown(value) if isinstance(value, str) and not isinstance(value, Verbatim) else value
 
 
 def fenced(text: str) -> Verbatim:
     """A block of code that nothing within can end."""
     marks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return Verbatim(f"{marks}\n{text}\n{marks}")
+    return Verbatim(f"{marks}\n{lines(text)}\n{marks}")
+
+
+def address(text: str) -> str:
+    """The address of a web page as a link; anything else as text."""
+    return Verbatim(f"<{text}>") if PLAIN_ADDRESS.fullmatch(text) else text
+
+
+def linked(path: str) -> Verbatim:
+    """A path as the target of a link."""
+    return Verbatim(quote(path, errors="backslashreplace"))
 
 
 @cache
 def template(name: str) -> Any:
     """A template of a page: every value it prints is escaped, no place of it has to remember that."""
     made = environment(finalize=escaped)
-    made.filters |= {"verbatim": Verbatim, "fenced": fenced, "linked": lambda path: Verbatim(quote(path))}
+    made.filters |= {"verbatim": Verbatim, "fenced": fenced, "linked": linked, "address": address}
     return made.get_template(name)
 
 

@@ -21,7 +21,7 @@ WIDTH, TALL = 7.2, 3.2  # inches of a plot
 LINE, AROUND = 0.3, 0.9  # inches of a row of intervals, and of what is above and below all
 ORDER, COST = "How sure the order is", "What accuracy costs"
 DEPTH, TRAINING = "How far down matches stand", "How training went"
-INTERVALS = "Rows that share a letter do not differ significantly."
+INTERVALS = "On the right, the numbers of the rows that do not differ significantly from this one."
 TRADEOFF = "The line joins the rows that no other of the same machine beats in both; the other marks are hollow."
 RECALL = "R@K for K = 1 to 100, the mean over seeds."
 LEARNING = "Val rsum after each epoch; the strong line is the mean over seeds, a thin one a seed."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import shlex
 import socket
 import sys
@@ -18,6 +17,7 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from harness.addresses import words_without_secrets
 from harness.campaign.gpu_shares import GpuShares
 from harness.campaign.plan import Plan
 from harness.campaign.recorder import Recorder, View
@@ -26,7 +26,7 @@ from harness.config.project import TRIALS, Config
 from harness.config.sections import Failures
 from harness.errors import ResourceError, StoreError, TrialError
 from harness.executors.executor import Executor, InProcess
-from harness.executors.ray_cluster import RayExecutor
+from harness.executors.ray_cluster import RayExecutor, chosen_address
 from harness.files import read_own, write_own
 from harness.interruption import signals_raise
 from harness.tracking.log import Ended
@@ -125,6 +125,12 @@ def choose_executor(config: Config, here: bool = False) -> Executor:
     """
     remove_left_behind()
     return InProcess() if here else RayExecutor(config.cluster, config.resources)
+
+
+def check_resources(config: Config, here: bool, trials: Sequence[Assignment]) -> None:
+    """ResourceError for what this machine lacks, of trials that need not run; a cluster is not asked for them."""
+    if not chosen_address(config.cluster)[0]:
+        choose_executor(config, here).check(trials)
 
 
 def execute(
@@ -228,7 +234,7 @@ def only_driver(results: Path) -> Iterator[None]:
             f"another harness is running in {results}{owner_of(results)}; wait until it ends, or set [paths] results "
             "to another folder"
         ) from None
-    command = re.sub(r"//[^/@\s]*@", "//", shlex.join(["harness", *sys.argv[1:]]))  # a uri may hold a password
+    command = shlex.join(["harness", *words_without_secrets(sys.argv[1:])])
     with held:
         with suppress(OSError):  # the lock is what counts, the name a courtesy
             owner = {"command": command, "pid": os.getpid(), "host": socket.gethostname()}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
@@ -99,14 +101,17 @@ def plan(
     selection: Selection = CONFIGURED,
     force: bool = False,
     retry: frozenset[Failure] = frozenset(),
+    folder: Path | None = None,
 ) -> Plan:
     """The trials of a campaign and how far each is; with `force` all are run, failures in `retry` are tried again.
 
+    folder: of generated data, that of the results folder where not given; nothing else is written.
     Every split of a dataset with something to do is opened and compared with its card, so that nothing starts that
     cannot be scored: UsageError, ConfigError, DataError, or StoreError where the results folder has no room.
     """
-    check_writable(config.results)
-    inputs = PlanInputs(config, registry, selection.limit)
+    check_place(config.results, "results")
+    check_place(config.reports, "reports")
+    inputs = PlanInputs(config, registry, selection.limit, folder)
     campaign = plan_of(config, registry, selection, inputs, force, retry)
     if campaign.todo:
         check_room(config.results)
@@ -138,8 +143,10 @@ def plan_of(
 class PlanInputs:
     """What trials are made of: each dataset is opened once, the source of each method hashed once."""
 
-    def __init__(self, config: Config, registry: Registry, limit: int | None) -> None:
-        self.dataset = cache(lambda name: open_dataset(registry.dataset(name), config.data, config.cache, limit))
+    def __init__(self, config: Config, registry: Registry, limit: int | None, folder: Path | None = None) -> None:
+        """folder: where generated data are kept, that of the results folder where not given."""
+        place = folder or config.cache
+        self.dataset = cache(lambda name: open_dataset(registry.dataset(name), config.data, place, limit))
         self.source = cache(lambda name: source_hash(registry.method(name)))
 
 
@@ -227,6 +234,29 @@ def check_protocol(name: str) -> None:
         raise UsageError(f"protocol {SELECTION!r} is kept for `harness search`, whose trials never open test")
 
 
+def check_place(folder: Path, key: str) -> None:
+    """StoreError where a folder is none, or can be neither made nor written; nothing is made."""
+    try:
+        nearest = next(place for place in (folder, *folder.parents) if place.exists() or place.is_symlink())
+        trouble = "" if nearest.is_dir() else f"{nearest} is no folder"
+        writable = os.access(nearest, os.W_OK | os.X_OK) and shutil.disk_usage(nearest).total
+        trouble = trouble or ("" if writable else f"{nearest} may not be written")
+    except OSError as error:
+        trouble = str(error)
+    if trouble:
+        raise StoreError(f"the {key} folder {folder} cannot be written: {trouble}; set [paths] {key}")
+
+
+@contextmanager
+def scratch_cache(config: Config, dry_run: bool) -> Iterator[Path]:
+    """The cache of the results folder; for a dry run where there is none yet, one that is gone afterwards."""
+    if config.results.exists() or not dry_run:
+        yield config.cache
+        return
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        yield Path(folder)
+
+
 def check_writable(results: Path) -> None:
     """StoreError where the results folder cannot be written."""
     try:
@@ -239,7 +269,8 @@ def check_writable(results: Path) -> None:
 
 def check_room(results: Path) -> None:
     """StoreError where the disk of the results folder is nearly full."""
-    free = shutil.disk_usage(results).free
+    nearest = next(place for place in (results, *results.parents) if place.exists())
+    free = shutil.disk_usage(nearest).free
     if free < LEAST_FREE_BYTES:
         raise StoreError(
             f"the disk of the results folder {results} has {free // 10**6} MB left, checkpoints need at least "

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from harness.campaign.driver import LOCK
 from harness.campaign.plan import Planned
@@ -58,10 +57,12 @@ def counts(statuses: Iterable[Status]) -> dict[str, int]:
 
 
 def is_busy(results: Path) -> bool:
-    if not (results / LOCK).is_file():
-        return False
+    """Whether a driver holds the results folder; nothing is written, so that whoever may read it may ask."""
     try:
-        with FileLock(results / LOCK, timeout=0):
-            return False
-    except Timeout:
+        with (results / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # closing the file gives it back
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
         return True
+    return False

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from harness.board.cells import HEADER, LEFT, SETTINGS, header, label, probability, rows, rsum, tenths
 from harness.board.comparison import Comparison
@@ -18,7 +17,7 @@ from harness.board.export import Written
 from harness.board.standings import SECTIONS, Board, Standing
 from harness.campaign.external_scores import RankedScores
 from harness.campaign.reproduction import Case, Repetition
-from harness.cli.output import count, near, table
+from harness.cli.output import Text, count, near, table
 from harness.evaluation.ranks import DIRECTIONS
 from harness.trial.results import HEADLINE, RECALLS
 
@@ -84,6 +83,7 @@ def compare_json(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
             "interval": comparison.interval,
             "p": None if isnan(comparison.p) else comparison.p,
             "least": None if isnan(comparison.least) else comparison.least,
+            "significant": None if isnan(comparison.p) else comparison.is_significant,
             "verdict": comparison.verdict,
         }
         for comparison in comparisons

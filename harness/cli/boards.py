@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.boundary import warn
 from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
 from harness.errors import UsageError, unknown
 
@@ -51,7 +52,7 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
     request = external_scores.score_request(config, registry, file, dataset, flags.protocol, name, seed, note)
     store, scores = external_scores.rank_file(config, request)
     for warning in scores.warnings:
-        click.echo(f"harness: warning: {warning}", err=True)
+        warn(f"harness: warning: {warning}")
     boards, now = {(request.spec.dataset, request.spec.protocol)}, current(config, registry)
     published = publishing.publish(store, registry, now, config.reports, boards)
     place = place_of(boards_of(store.runs(), registry.methods, now), request.spec.key)
@@ -185,6 +186,7 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     """Run a trial of the store again from its spec, say what has changed, and whether the result is the same."""
     from harness.campaign import reproduction
     from harness.cli.board_page import drift_json, drift_page, reproduction_json, reproduction_page
+    from harness.cli.view import view_for
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
 
@@ -195,7 +197,7 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     if dry_run:
         out.answer(drift_json(case))
         return 0
-    repetition = reproduction.repeat(case, out.view())
+    repetition = reproduction.repeat(case, view_for(out))
     out.answer(reproduction_json(repetition), *reproduction_page(repetition))
     return 0 if repetition.is_reproduced else DIFFERENT
 

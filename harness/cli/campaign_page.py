@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
-from rich.text import Text
 
 from harness.board.publishing import Published
 from harness.campaign.driver import CampaignOutcome
 from harness.campaign.plan import Plan
 from harness.campaign.status import Status, counts
-from harness.cli.output import count, near, table
+from harness.cli.output import Text, count, near, table
 from harness.tracking.store import without_password
 from harness.trial.folder import TRACEBACK, read_result
 from harness.trial.results import Assignment, Failure, State, TrialSpec
@@ -63,9 +62,13 @@ def identity_json(spec: TrialSpec) -> dict[str, Any]:
 
 
 def nothing_to_do(plan: Plan, files: Iterable[Path]) -> str:
+    """What is done and what has failed, where a plan leaves nothing to run."""
     reports = ", ".join(near(file) for file in files)
-    done = f"{count(len(plan.trials) - len(plan.failed), 'trial')} done"
-    return f"{plan.name}: nothing to do: {done}, leaderboard in {reports}"
+    done = len(plan.trials) - len(plan.failed)
+    if not plan.failed:
+        return f"{plan.name}: nothing to do: {count(done, 'trial')} done, leaderboard in {reports}"
+    before = f"{count(done, 'trial')} done, " if done else ""
+    return f"{plan.name}: {before}{len(plan.failed)} failed, nothing else to do; leaderboard in {reports}"
 
 
 def run_page(plan: Plan, outcome: CampaignOutcome, published: Published) -> Iterator[RenderableType]:

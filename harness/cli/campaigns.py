@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from harness.addresses import words_without_secrets
+from harness.cli.boundary import invocation, invoke
 from harness.cli.flags import (
     CONFIG,
     CONFIRMING,
@@ -20,6 +25,7 @@ from harness.cli.flags import (
     SEARCHING,
     SELECTION,
     Flags,
+    flags_of,
     takes,
 )
 from harness.errors import StoreError, TrialError, UsageError, unknown
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from harness.board.publishing import Published
+    from harness.campaign.driver import CampaignOutcome
     from harness.campaign.plan import Plan
     from harness.cli.output import Output
     from harness.config.project import Config
@@ -42,19 +49,19 @@ if TYPE_CHECKING:
 def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
     """Train, evaluate and rank; trials that are done are not run again."""
     from harness.campaign.plan import plan as make_plan
+    from harness.campaign.plan import scratch_cache
 
     config, registry, out = flags.open()
-    plan = make_plan(config, registry, flags.selection, force=force, retry=flags.retry)
-    return finish(plan, config, registry, out, here, dry_run)
+    with scratch_cache(config, dry_run) as folder:
+        plan = make_plan(config, registry, flags.selection, force=force, retry=flags.retry, folder=folder)
+    return finish(flags, plan, config, registry, out, here, dry_run)
 
 
-def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:
+def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:
     """Run the trials that a plan has left, publish its boards, print how it ended; the exit code."""
     from harness.campaign import healing
-    from harness.campaign.driver import choose_executor, execute
-    from harness.campaign.last_command import remember
+    from harness.campaign.driver import check_resources, choose_executor, execute
     from harness.cli import campaign_page
-    from harness.tracking.tracker import Tracker
 
     healed = 0
     if dry_run:
@@ -65,19 +72,40 @@ def finish(plan: Plan, config: Config, registry: Registry, out: Output, here: bo
         plan = healing.restored(plan, out.note)
     executor = choose_executor(config, here or not plan.todo)
     place = executor.description
-    if dry_run:
-        out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
-        return 0
-    files = files_of(plan, config.reports)
-    if plan.idle and not healed and all(file.is_file() for file in files):
-        failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
-        out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
-        return TrialError.exit_code if plan.failed else 0
-    remember(config.results, plan.name, click.get_current_context().obj)
-    out.note(campaign_page.plan_line(plan, place), *data_warnings(plan, config))
+    try:
+        executor.check([trial.assignment for trial in plan.todo])
+        if not plan.todo and flags.asks_for_resources:
+            check_resources(config, here, [trial.assignment for trial in plan.trials])
+        if dry_run:
+            out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
+            out.note(flags.source)
+            return 0
+        files = files_of(plan, config.reports)
+        if plan.idle and not healed and all(file.is_file() for file in files):
+            failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
+            out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
+            return TrialError.exit_code if plan.failed else 0
+        out.note(campaign_page.plan_line(plan, place), flags.source, *data_warnings(plan, config))
+        return carry_out(plan, partial(execute, plan, executor), config, registry, out)
+    finally:
+        executor.close()
+
+
+def carry_out(
+    plan: Plan, launch: Callable[..., CampaignOutcome], config: Config, registry: Registry, out: Output
+) -> int:
+    """Run what a plan has left, publish its boards, print how it ended; the exit code."""
+    from harness.campaign.last_command import remember
+    from harness.campaign.plan import check_writable
+    from harness.cli import campaign_page
+    from harness.cli.view import view_for
+    from harness.tracking.tracker import Tracker
+
+    check_writable(config.results)
+    remember(config.results, plan.name, invocation().words)
     tracker = Tracker(plan.uri)
-    with out.view() as view:
-        outcome = execute(plan, executor, tracker, view, config.failures)
+    with view_for(out) as view:
+        outcome = launch(tracker, view, config.failures)
     if outcome.store_error:
         raise StoreError(outcome.store_error)
     published = publish(plan, config, registry, out)
@@ -117,8 +145,9 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     from harness.campaign import healing
     from harness.campaign.driver import CampaignOutcome, choose_executor, only_driver, run_all
     from harness.campaign.last_command import remember
-    from harness.campaign.plan import PlanInputs
+    from harness.campaign.plan import PlanInputs, check_writable, scratch_cache
     from harness.cli import search_page
+    from harness.cli.view import view_for
     from harness.search.campaign import SearchTrials
     from harness.search.plan import check_startable, search_plans
     from harness.search.publishing import publish_searches
@@ -126,26 +155,34 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     from harness.tracking.tracker import Tracker
 
     config, registry, out = flags.open()
-    inputs = PlanInputs(config, registry, flags.selection.limit)
-    plans = search_plans(config, registry, flags.selection, inputs)
     executor = choose_executor(config, here)
+    place = executor.description
+    with scratch_cache(config, dry_run) as folder:
+        inputs = PlanInputs(config, registry, flags.selection.limit, folder)
+        plans = search_plans(config, registry, flags.selection, inputs)
+        check_startable(config, plans, inputs)
     if dry_run:
-        data = search_page.plan_json(plans, config.search, executor.description)
-        out.answer(data, *search_page.plan_page(plans, config.search, executor.description))
+        with closing(executor):
+            executor.check([plan.base for plan in plans])
+        data = search_page.plan_json(plans, config.search, place)
+        out.answer(data, *search_page.plan_page(plans, config.search, place))
+        out.note(flags.source)
         return 0
-    check_startable(config.results, plans, inputs)
+    check_writable(config.results)
     healing.heal(config.results, default_uri(config), out.note)
     with only_driver(config.results):
         work = SearchTrials(config, config.campaign.name, plans, flags.retry)
         outcome = CampaignOutcome(failed_before=work.failed_before)
         if not work.idle:
-            remember(config.results, work.name, click.get_current_context().obj)
-            out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {executor.description}")
+            remember(config.results, work.name, invocation().words)
+            out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {place}", flags.source)
             tracker = Tracker(default_uri(config))
-            with out.view() as view:
+            with view_for(out) as view:
                 outcome = run_all(work, executor, tracker, view, config.failures)
         reports = publish_searches(config, work.name)
-        out.answer(search_page.search_json(work, reports), *search_page.search_page(work, outcome, reports))
+        following = flags.command("confirm", work.name)
+        page = search_page.search_page(work, outcome, reports, following)
+        out.answer(search_page.search_json(work, reports), *page)
     if outcome.store_error:
         raise StoreError(outcome.store_error)
     return outcome.exit_code
@@ -159,15 +196,21 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
 @click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
 def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool) -> int:
     """Train the winners of a search with other seeds and score them on test, once."""
-    from harness.campaign.plan import Plan, state_of
-    from harness.search.campaign import confirmation
+    config, registry, out = flags.open()
+    plan = confirmation_plan(flags, config, registry, campaign, force)
+    return finish(flags, plan, config, registry, out, here, dry_run)
+
+
+def confirmation_plan(flags: Flags, config: Config, registry: Registry, campaign: str, force: bool = False) -> Plan:
+    """The trials that confirm the winners of a search campaign."""
+    from harness.campaign.plan import Plan, check_place, state_of
+    from harness.search.confirmation import confirmation
     from harness.tracking.store import default_uri
 
-    config, registry, out = flags.open()
-    trials = confirmation(config, registry, campaign, flags.selection)
+    check_place(config.reports, "reports")
+    trials = confirmation(config, registry, campaign, flags.selection, flags.overridden("settings", "training"))
     planned = tuple(state_of(trial, force, flags.retry) for trial in trials)
-    plan = Plan(campaign, config.results, default_uri(config), planned, force, flags.retry)
-    return finish(plan, config, registry, out, here, dry_run)
+    return Plan(campaign, config.results, default_uri(config), planned, force, flags.retry)
 
 
 @click.command()
@@ -178,13 +221,11 @@ def resume(flags: Flags, campaign: str) -> int:
     from harness.campaign.last_command import remembered
 
     config, _, out = flags.open()
-    words = remembered(config.results, campaign)
-    out.note(f"harness {shlex.join(words)}")
+    words = remembered(config.results, campaign, flags.overrides)
+    out.note(f"harness {shlex.join(words_without_secrets(words))}")
     more = ["--retry", ",".join(sorted(flags.retry))] if flags.retry else []
     more += ["--json"] if flags.as_json else []
-    program = click.get_current_context().find_root().command
-    code: int = program([*words, *more], standalone_mode=False, obj=words)
-    return code
+    return invoke(click.get_current_context().find_root().command, replace(invocation(), words=words), more)
 
 
 @click.command()
@@ -214,24 +255,63 @@ def status(flags: Flags, campaign: str, watch: bool) -> int:
 def progress(
     flags: Flags, config: Config, registry: Registry, campaign: str, busy: bool
 ) -> tuple[Any, list[RenderableType]]:
-    if campaign:
-        from harness.cli import search_page
-        from harness.search.campaign import campaigns
-        from harness.search.status import study_statuses
-
-        studies = study_statuses(config, campaign)
-        if not studies:
-            raise UsageError(unknown("search campaign", campaign, campaigns(config)))
-        return search_page.status_json(campaign, studies, busy), [*search_page.status_page(campaign, studies, busy)]
-    from harness.campaign import healing
+    """The state of a campaign as JSON and as a page: the one named, else that of the last command given here."""
     from harness.campaign.plan import selected
+    from harness.cli import search_page
+    from harness.search.confirmation import campaigns
+    from harness.search.status import study_statuses
+
+    last = None if flags.selects else last_command(config, campaign)
+    if last and last.name == "search":
+        campaign = last.campaign
+    studies = study_statuses(config, campaign) if campaign else []
+    if studies:
+        page = search_page.status_page(campaign, studies, busy, flags.command)
+        return search_page.status_json(campaign, studies, busy), [*page]
+    if campaign and not last:
+        raise UsageError(unknown("search campaign", campaign, campaigns(config)))
+    return trials_page(last.plan() if last else selected(config, registry, flags.selection), busy)
+
+
+def trials_page(plan: Plan, busy: bool) -> tuple[Any, list[RenderableType]]:
+    from harness.campaign import healing
     from harness.campaign.status import statuses
     from harness.cli import campaign_page
 
-    plan = selected(config, registry, flags.selection)
-    gone = frozenset() if busy else healing.missing(config.results, plan.uri)  # a driver that is at work has looked
+    gone = frozenset() if busy else healing.missing(plan.results, plan.uri)  # a driver that is at work has looked
     trials = list(statuses(plan.trials, plan.uri, busy, gone))
     return campaign_page.status_json(plan, trials), [*campaign_page.status_page(plan, trials)]
+
+
+class GivenCommand(NamedTuple):
+    """A command that was given before, with its flags."""
+
+    name: str
+    flags: Flags
+    campaign: str
+
+    def plan(self) -> Plan:
+        """The trials of `run` or `confirm`, and how far each is by now."""
+        from harness.campaign.plan import selected
+
+        config, registry, _ = self.flags.open()
+        if self.name == "confirm":
+            return confirmation_plan(self.flags, config, registry, self.campaign)
+        return selected(config, registry, self.flags.selection)
+
+
+def last_command(config: Config, campaign: str) -> GivenCommand | None:
+    """The last command of a campaign, of all where none is named; None where none was given in this folder."""
+    from harness.campaign.last_command import remembered
+
+    try:
+        name, *words = remembered(config.results, campaign)
+        command = {"run": run, "search": search, "confirm": confirm}[name]
+        values = command.make_context(name, words).params
+    except (UsageError, click.ClickException, ValueError, KeyError):
+        return None
+    flags = replace(flags_of(values), verify_data=False)
+    return GivenCommand(name, flags, values.get("campaign") or campaign or flags.campaign_name or config.campaign.name)
 
 
 def boards_in(plan: Plan) -> frozenset[tuple[str, str]]:

@@ -10,9 +10,8 @@ from pydantic import BaseModel
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
-from harness.cli.output import table
+from harness.cli.output import Text, table
 from harness.config.cards import DatasetCard, MethodCard
 from harness.config.project import Config
 from harness.config.registry import Registry, settings_for

@@ -10,13 +10,12 @@ from typing import Any
 from rich.console import RenderableType
 from rich.filesize import decimal
 from rich.table import Table
-from rich.text import Text
 
-from harness.cli.output import table
+from harness.acquisition.download import Item
+from harness.cli.output import Text, table
 from harness.config.cards import DatasetCard
 from harness.data.region_store import WrittenStore
 from harness.preparation.card import CardRequest, MeasuredCard
-from harness.preparation.download import Item
 from harness.preparation.findings import EXAMPLES, Finding, Report, Severity
 
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
@@ -100,7 +99,8 @@ def card_json(request: CardRequest, measured: MeasuredCard) -> dict[str, Any]:
     }
 
 
-def card_page(request: CardRequest, measured: MeasuredCard) -> list[str]:
+def card_page(request: CardRequest, measured: MeasuredCard, following: str) -> list[str]:
+    """What was measured, and the command that is to follow."""
     card = measured.card
     of_split = (f"{split} {size.images:,} images, {size.captions:,} captions" for split, size in card.splits.items())
     return [
@@ -108,7 +108,7 @@ def card_page(request: CardRequest, measured: MeasuredCard) -> list[str]:
         f"{card.max_regions:,} regions an image, {measured.size / 1e6:,.2f} MB in {len(card.files)} files",
         " · ".join(of_split),
         *measured.remarks,
-        f"next: say title, licence and origin in it; harness run --datasets {card.name}",
+        f"say title, licence and origin in it; next: {following}",
     ]
 
 
@@ -161,7 +161,7 @@ def fetch_page(card: DatasetCard, items: list[Item]) -> Iterator[str]:
     yield f"{card.title}; licence: {card.licence}"
     for item in items:
         here = ", which is here already" * (not item.left)
-        yield f"{item.download.url}, {decimal(item.download.bytes)}{here}"
+        yield f"{item.address}, {decimal(item.download.bytes)}{here}"
         for target in item.download.targets:
             place = item.folder / target
             yield f"  becomes {place}" + ", in place of the file there" * place.exists()

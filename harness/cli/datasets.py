@@ -14,6 +14,7 @@ import click
 
 from harness.cli.flags import CONFIG, FILE, OUTPUT, DeviceName, Flags, NameList, takes
 from harness.errors import DataError, UsageError
+from harness.foreign_text import line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -31,11 +32,20 @@ def data() -> None:
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Load without asking; needed where there is no terminal.")
 @click.option("--keep", is_flag=True, help="Keep the archive once its files are taken out.")
-def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
+@click.option(
+    "--least-rate",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="KB",
+    help="Give up where a server sends less a second; 0: never.",
+)
+def fetch(flags: Flags, name: str, yes: bool, keep: bool, least_rate: float) -> int:
     """Download what a dataset's card allows, after asking; what is there is not loaded again."""
+    from harness.acquisition import download
+    from harness.acquisition.pace import Pace
     from harness.cli.dataset_page import fetch_json, fetch_page
     from harness.interruption import signals_raise
-    from harness.preparation import download
 
     config, registry, out = flags.open()
     card = registry.dataset(name)
@@ -43,13 +53,15 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool) -> int:
     missing = [item for item in items if not item.is_done]
     out.note(*(fetch_page(card, missing) if missing else ()))
     if left := sum(item.left for item in missing):
+        for item in missing:
+            download.check_links(item)
         download.check_room(config.data / card.folder, left)
         agree(f"Load {left / 1e6:,.1f} MB into {config.data / card.folder}?", yes)
     for item in missing:
         with signals_raise(), bar(item.download.file, item.download.bytes, 0, visible=not flags.quiet) as tell:
-            download.fetch(item, tell, keep)
+            download.fetch(item, tell, keep, Pace(rate=1000 * least_rate))
     place = f"all files of {name} that its card can download are in {config.data / card.folder}"
-    out.answer(fetch_json(card, items, missing), f"{place}; next: harness run --datasets {name}")
+    out.answer(fetch_json(card, items, missing), f"{place}; next: {flags.command('run', '--datasets', name)}")
     return 0
 
 
@@ -127,14 +139,15 @@ def agree(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{question} There is no terminal to answer at; say yes with --yes")
-    if not click.confirm(question, err=True):
+    if not click.confirm(line(question), err=True):
         raise UsageError("nothing was loaded")
 
 
 def progress_bar(visible: bool, *columns: ProgressColumn, **options: Any) -> Progress:
-    """A bar on stderr, hidden where that is no terminal; without columns those that rich has by default."""
-    from rich.console import Console
+    """A bar on stderr, hidden where that is no terminal."""
     from rich.progress import Progress
+
+    from harness.cli.output import Console
 
     console = Console(stderr=True)
     return Progress(*columns, console=console, disable=not (visible and console.is_terminal), **options)
@@ -146,8 +159,8 @@ def bar(what: str, total: int, done: int, visible: bool) -> Iterator[Callable[[i
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     numbers = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with progress_bar(visible, TextColumn("{task.description}"), BarColumn(), *numbers) as progress:
-        task = progress.add_task(what, total=total, completed=done)
+    with progress_bar(visible, TextColumn("{task.description}", markup=False), BarColumn(), *numbers) as progress:
+        task = progress.add_task(line(what), total=total, completed=done)
         yield lambda done: progress.update(task, completed=done)
 
 
@@ -171,8 +184,11 @@ def counter(total: int, done: int, visible: bool) -> Iterator[Callable[[int], No
 @contextmanager
 def passing_bar(what: str, total: int, visible: bool) -> Iterator[Callable[[int], None]]:
     """A bar that is gone afterwards; call what it yields with the steps done since."""
-    with progress_bar(visible, transient=True) as progress:
-        task = progress.add_task(what, total=total)
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with progress_bar(visible, *columns, transient=True) as progress:
+        task = progress.add_task(line(what), total=total)
         yield lambda steps: progress.advance(task, steps)
 
 
@@ -218,7 +234,7 @@ def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
     config, registry, out = flags.open()
     request = card.request_of(config, registry.datasets, name, folder, config.cache)
     measured = card.write_card(request, out.note, force)
-    out.answer(card_json(request, measured), *card_page(request, measured))
+    out.answer(card_json(request, measured), *card_page(request, measured, flags.command("run", "--datasets", name)))
     return 0
 
 

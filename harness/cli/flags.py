@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
-import traceback
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.addresses import words_without_secrets
+from harness.cli.boundary import invocation
 from harness.config.selection import Selection
-from harness.errors import HarnessError, unknown
+from harness.errors import unknown
 
 if TYPE_CHECKING:
     from harness.cli.output import Output
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Command = Callable[..., int]
 Option = Callable[[Command], Command]
+MOST_SEEDS = 10_000  # as in [campaign]
 OVERRIDES = {  # flags that are another way to say a key of harness.toml
     **{f"resources.{name}": name for name in ("device", "gpus_per_trial", "cpus_per_trial", "max_concurrent")},
     "campaign.name": "campaign_name",
@@ -64,23 +66,61 @@ class Flags:
     def selection(self) -> Selection:
         return Selection(self.methods or (), self.datasets or (), self.protocol, self.seeds or (), self.limit)
 
+    @property
+    def selects(self) -> bool:
+        """Whether trials are named, or values given that would make others of them."""
+        return self.selection != Selection() or bool(self.overrides)
+
+    @property
+    def asks_for_resources(self) -> bool:
+        flags = (self.device, self.gpus_per_trial, self.cpus_per_trial)
+        return any(flag is not None for flag in flags) or any(key.startswith("resources.") for key in self.overrides)
+
+    @property
+    def source(self) -> str:
+        """Which harness.toml is in force, in words."""
+        from harness.cli.output import near
+        from harness.config.project import find
+
+        file = self.config_file or find(Path.cwd())
+        return f"configuration: {near(file)}" if file else "configuration: built-in defaults, no harness.toml above"
+
     def open(self) -> tuple[Config, Registry, Output]:
         from harness.config.project import load
         from harness.config.registry import discover
         from harness.data.cache import forget_facts
 
         values = {key: getattr(self, name) for key, name in OVERRIDES.items()}
-        overrides = [f"{key}={value}" for key, value in values.items() if value is not None]
-        overrides += ["failures.max_failures=1"] * self.fail_fast
-        config = load(self.config_file, [*self.overrides, *overrides])
+        given = {key: value for key, value in values.items() if value is not None}
+        given |= {"failures.max_failures": 1} if self.fail_fast else {}
+        config = load(self.config_file, self.overrides, given)
+        invocation().results = config.results
         if self.verify_data:
             forget_facts(config.cache)
         return config, discover(config, self.plugins), self.out()
+
+    def overridden(self, *tables: str) -> set[str]:
+        """The keys of these tables that -s gives, without the method that they are given for: `settings.margin`."""
+        keys = [override.partition("=")[0].strip().split(".") for override in self.overrides]
+        return {f"{key[0]}.{key[-1]}" for key in keys if key[0] in tables}
+
+    def command(self, *words: str) -> str:
+        """A command line to be given next, as a shell takes it: with the files and values that this one was given."""
+        files = [("-c", self.config_file), *(("--plugin", file) for file in self.plugins)]
+        given = [part for flag, file in files if file for part in (flag, str(file))]
+        given += [part for override in self.overrides for part in ("-s", override)]
+        return shlex.join(words_without_secrets(["harness", *words, *given]))
 
     def out(self) -> Output:
         from harness.cli.output import Output
 
         return Output(self.as_json, self.quiet)
+
+
+def flags_of(values: Mapping[str, Any]) -> Flags:
+    """The shared flags among the values of a command."""
+    names = {field.name for field in fields(Flags)}
+    return Flags(**{name: value for name, value in values.items() if name in names})
 
 
 def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
@@ -90,13 +130,9 @@ def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def call(**values: Any) -> int:
-            flags = Flags(**{name: value for name, value in values.items() if name in names})
-            try:
-                return command(flags, **{name: value for name, value in values.items() if name not in names})
-            except HarnessError:
-                if flags.verbose:
-                    traceback.print_exc(file=sys.stderr)
-                raise
+            flags = flags_of(values)
+            invocation().verbose |= flags.verbose
+            return command(flags, **{name: value for name, value in values.items() if name not in names})
 
         flagged: Command = call
         for option in reversed([option for group in groups for option in group]):
@@ -120,15 +156,18 @@ class NameList(click.ParamType[tuple[str, ...]]):
 
 
 class SeedList(click.ParamType[tuple[int, ...]]):
-    name = "0,1,2"
+    name = "0,1,2|0-2"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         if isinstance(value, tuple):
             return value
-        seeds = parts(value)
-        if not seeds or not all(seed.isdecimal() for seed in seeds):
-            self.fail(f"{value!r} is no list of whole numbers such as 0,1,2", param, ctx)
-        return tuple(map(int, seeds))
+        spans = [re.fullmatch(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", part) for part in parts(value)]
+        if not spans or not all(spans):
+            self.fail(f"{value!r} is no list of whole numbers such as 0,1,2 or 0-2", param, ctx)
+        ranges = [range(int(span[1]), int(span[2] or span[1]) + 1) for span in spans if span]
+        if not all(ranges) or sum(map(len, ranges)) > MOST_SEEDS:
+            self.fail(f"{value!r} are no seeds or more than {MOST_SEEDS:,}; give some such as 0,1,2 or 0-2", param, ctx)
+        return tuple(seed for span in ranges for seed in span)
 
 
 class DeviceName(click.ParamType[str]):

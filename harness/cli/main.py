@@ -5,49 +5,68 @@ What a command needs is imported inside it, so that `harness --help` answers at 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from harness import __version__
-from harness.cli import boards, campaigns, datasets, explain, guardian
+from harness.campaign import guardian
+from harness.cli import boards, campaigns, datasets, explain
+from harness.cli.boundary import (
+    CONTINUES,
+    Invocation,
+    abandon_streams,
+    complain,
+    ended,
+    invoke,
+    output_streams,
+    prepare_streams,
+)
 from harness.cli.flags import CONFIG, OUTPUT, Flags, takes
-from harness.errors import HarnessError, UsageError, unknown
+from harness.errors import EXIT_CODES, ResourceError, UsageError, unknown
 from harness.interruption import Interruption, signals_raise
 
 KINDS = ("methods", "datasets", "protocols")
+COMPLETION = "_HARNESS_COMPLETE"  # click's, set by a shell that completes a line
 SCHEMAS = ("method", "dataset", "harness.toml")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command and leave with its exit code; errors meant for people are printed on stderr."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    """Run a command and leave with its exit code; whatever ends it is told on stderr in words for people."""
+    if argv is None and COMPLETION in os.environ:
+        cli.main(prog_name="harness")
+    words = tuple(sys.argv[1:] if argv is None else argv)
+    prepare_streams()
     if argv is None and guardian.is_needed(words):
-        guardian.divide()
+        guardian.divide(complain, CONTINUES)
     with signals_raise(to_the_end=argv is None) as interruption:
-        code = run_command(words, interruption)
+        code = exit_code(words, interruption)
         guardian.report(code)
+        abandon_streams()
         sys.exit(code)
 
 
-def run_command(words: list[str], interruption: Interruption) -> int:
-    """Run a command; the exit code, after what is wrong was said."""
+def exit_code(words: Sequence[str], interruption: Interruption) -> int:
+    """Run a command; its exit code, also where anything at all went wrong."""
+    invocation = Invocation(words)
     try:
-        code = cli(words, prog_name="harness", standalone_mode=False, obj=words)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        code = error.exit_code
-    except click.ClickException as error:
-        code = guardian.complain(f"error: {error.format_message()}", error.exit_code)
-    except HarnessError as error:
-        code = guardian.complain(f"error: {error}", error.exit_code)
-    except click.Abort:  # click's name for Ctrl-C
-        code = guardian.complain(guardian.SAVED, interruption.exit_code)
-    return int(code or 0)
+        code = invoke(cli, invocation)
+        for stream in output_streams():
+            stream.flush()
+    except BaseException as error:  # noqa: BLE001  the one boundary where an error becomes words and an exit code
+        code = ended(error, invocation, interruption.exit_code)
+    return code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def exit_codes() -> str:
+    """The table of exit codes, in the form that click prints as it is."""
+    return "\b\n" + "\n".join(["Exit codes:", *(f"  {code:<14} {text}" for code, text in EXIT_CODES.items())])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}, epilog=exit_codes())
 @click.version_option(__version__, message="harness %(version)s")
 def cli() -> None:
     """Train, evaluate and rank image-text matching methods under one data and evaluation API.
@@ -68,10 +87,11 @@ def cli() -> None:
     harness list             what there is: methods, datasets, protocols
     harness validate         look at a dataset from all sides before anything is scored
     harness data fetch       download what a dataset's card allows, after asking; also convert and extract
-
-    Exit codes: 0 all well, 2 usage or environment, 3 data, 4 some trials failed, 5 reports out of date,
-    6 store unreachable, 129, 130 and 143 interrupted.
     """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ResourceError(f"the working folder is not there any more ({error}); change to one that is") from error
 
 
 @cli.command("list")

@@ -1,4 +1,7 @@
-"""Where a command prints: pages on a console, or JSON alone on stdout and everything else on stderr."""
+"""Where a command prints: pages on a console, or JSON alone on stdout and everything else on stderr.
+
+What others wrote comes with escapes for what acts on a terminal.
+"""
 
 from __future__ import annotations
 
@@ -7,50 +10,83 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import click
+import rich.console
+import rich.text
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
-if TYPE_CHECKING:
-    from harness.cli.view import LineView
+from harness.cli.boundary import has_characters
+from harness.foreign_text import json_text, lines
 
 WATCH_SECONDS = 2.0  # between two looks
 PIPE_WIDTH = 160  # columns of a table where there is no terminal to measure
 
 
+class Console(rich.console.Console):
+    """Prints text as it is, without a language for colours in it."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> rich.text.Text:
+        """Turn text, of a cell of a table too, into what is printed."""
+        return super().render_str(lines(text), **options)
+
+
+class Text(rich.text.Text):
+    """Text with a style."""
+
+    def __init__(self, text: str = "", style: str = "", **options: Any) -> None:
+        super().__init__(lines(text), style, **options)
+
+    @classmethod
+    def assemble(cls, *parts: Any, **options: Any) -> Self:
+        """Join texts, each by itself or in a pair with its style."""
+        whole = cls(**options)
+        for part in parts:
+            whole.append(*part) if isinstance(part, tuple) else whole.append(part)
+        return whole
+
+    def append(self, text: rich.text.Text | str, style: Any = None) -> Self:
+        """Add text behind."""
+        super().append(lines(text) if isinstance(text, str) else text, style)
+        return self
+
+
 class Output:
     def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
         self._as_json = as_json
-        self._quiet = quiet
-        self._console = Console(stderr=as_json, highlight=False, markup=False, emoji=False)
-        if not self._console.is_terminal:
-            self._console.width = PIPE_WIDTH
+        self.is_quiet = quiet
+        self.console = Console(stderr=as_json)
+        if not self.console.is_terminal:
+            self.console.width = PIPE_WIDTH
 
     def answer(self, data: Any, *page: RenderableType) -> None:
         """Print the answer of a command: `data` with --json, else `page`."""
         if self._as_json:
-            click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+            text = json_text(data, indent=2)
+            click.echo(text if has_characters(text) else json.dumps(json.loads(text), indent=2))
         else:
             self._print(page)
 
     def note(self, *page: RenderableType) -> None:
         """Print something beside the answer; left out with --quiet."""
-        if not self._quiet:
+        if not self.is_quiet:
             self._print(page)
 
     def _print(self, page: Iterable[RenderableType]) -> None:
         for part in page:
-            self._console.print(part, soft_wrap=isinstance(part, str))
+            self.console.print(part, soft_wrap=isinstance(part, str))
 
     def watch(self, look: Callable[[], tuple[bool, list[RenderableType]]]) -> None:
         """Redraw the page that `look` returns until it says that no more is to come, or until Ctrl-C."""
         page: list[RenderableType] = []
-        with suppress(KeyboardInterrupt), Live(console=self._console, transient=True, auto_refresh=False) as live:
+        with suppress(KeyboardInterrupt), Live(console=self.console, transient=True, auto_refresh=False) as live:
             more = True
             while more:
                 more, page = look()
@@ -58,12 +94,10 @@ class Output:
                 time.sleep(WATCH_SECONDS if more else 0)
         self._print(page)
 
-    def view(self) -> LineView:
-        from harness.cli.view import LineView, LiveView  # plans and data come along, which most commands do without
-
-        if self._quiet or self._as_json or not self._console.is_terminal:
-            return LineView(self._console, self._quiet)
-        return LiveView(self._console)
+    @property
+    def is_live(self) -> bool:
+        """Whether there is somebody to watch a page that is redrawn."""
+        return self.console.is_terminal and not (self.is_quiet or self._as_json)
 
 
 def table(*columns: str, right: Iterable[str] = ()) -> Table:

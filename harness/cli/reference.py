@@ -18,6 +18,7 @@ from harness.config.project import DEFAULTS, Config
 from harness.config.sections import Tunable
 from harness.config.template import is_section, meaning
 from harness.config.toml import literal
+from harness.errors import EXIT_CODES
 from harness.files import write_atomic
 
 WORDS = {str: "text", Path: "path", bool: "true or false", int: "whole number", float: "number"}
@@ -63,7 +64,9 @@ def cards() -> Lines:
 
 def commands() -> Lines:
     yield from head("Commands", "harness/cli")
-    yield from ["```", *help_of(cli), "```"]
+    yield from ["```", *help_of(cli), "```", ""]
+    yield from columns("exit code", "meaning")
+    yield from (row(code, text) for code, text in EXIT_CODES.items())
     for name, command in sorted(cli.commands.items()):
         yield from command_page(f"harness {name}", command)
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from harness.board.publishing import Published
 from harness.campaign.driver import CampaignOutcome
 from harness.cli.campaign_page import counts_line, failures_page, files_page
-from harness.cli.output import count, table
+from harness.cli.output import Text, count, table
 from harness.cli.view import clock
 from harness.config.sections import Scalar, Search
 from harness.config.toml import literal
@@ -72,7 +70,10 @@ def plan_json(plans: Sequence[SearchPlan], search: Search, place: str) -> dict[s
     return {"executor": place, "budget": budget, "searches": searches}
 
 
-def search_page(work: SearchTrials, outcome: CampaignOutcome, reports: Published) -> Iterator[RenderableType]:
+def search_page(
+    work: SearchTrials, outcome: CampaignOutcome, reports: Published, following: str
+) -> Iterator[RenderableType]:
+    """How a search ended, and the command that is to follow."""
     yield searches_table(work.searches)
     yield from unequal(work.searches)
     yield from failures_page(trial for search in work.searches for trial in search.failed())
@@ -81,7 +82,7 @@ def search_page(work: SearchTrials, outcome: CampaignOutcome, reports: Published
         yield outcome.stopped
     yield f"{work.name}: {counts_line(outcome.counts) or 'nothing to do'}"
     if any(search.study.best() for search in work.searches):
-        yield f"next: harness confirm {work.name}"
+        yield f"next: {following}"
 
 
 def searches_table(searches: Sequence[MethodSearch]) -> Table:
@@ -133,7 +134,10 @@ def trials_json(trials: Iterable[Ended]) -> list[dict[str, Any]]:
     return [{"trial": one.number, "objective": one.objective, "settings": one.values} for one in trials]
 
 
-def status_page(campaign: str, statuses: Sequence[StudyStatus], busy: bool) -> Iterator[RenderableType]:
+def status_page(
+    campaign: str, statuses: Sequence[StudyStatus], busy: bool, command: Callable[..., str]
+) -> Iterator[RenderableType]:
+    """A search's progress; `command` makes a command line of words."""
     right = ("done", "running", "waiting", "pruned", "failed", "time", "best")
     rows = table("method", "dataset", *right, "settings of the best", right=right)
     for status in statuses:
@@ -149,7 +153,7 @@ def status_page(campaign: str, statuses: Sequence[StudyStatus], busy: bool) -> I
         val = f", val rsum {trial.rsum:.1f}" if trial.rsum is not None else ""
         yield f"{trial.label}  {state} after epoch {trial.epoch}/{trial.epochs}{val}"
     yield from failure_lines(statuses)
-    yield f"\n{campaign}: {status_end(campaign, statuses, busy)}"
+    yield f"\n{campaign}: {status_end(campaign, statuses, busy, command)}"
 
 
 def failure_lines(statuses: Sequence[StudyStatus]) -> Iterator[str]:
@@ -160,15 +164,14 @@ def failure_lines(statuses: Sequence[StudyStatus]) -> Iterator[str]:
             yield f"{status.study.method}/{status.study.dataset}: failed: {classes}"
 
 
-def status_end(campaign: str, statuses: Sequence[StudyStatus], busy: bool) -> str:
+def status_end(campaign: str, statuses: Sequence[StudyStatus], busy: bool, command: Callable[..., str]) -> str:
     open_ = any(status.counts["waiting"] or status.running for status in statuses)
     if busy:
         seconds = seconds_left(statuses)
         return "a driver is at work" + (f", about {clock(seconds)} left" if seconds is not None else "")
     if open_:
-        return "no driver is at work; `harness resume` goes on"
-    command = f"harness confirm {shlex.quote(campaign)}"
-    return f"its trials have ended; `{command}` trains the best with further seeds (how far: -n)"
+        return f"no driver is at work; `{command('resume', campaign)}` goes on"
+    return f"its trials have ended; `{command('confirm', campaign)}` trains the best with other seeds; -n shows which"
 
 
 def status_json(campaign: str, statuses: Sequence[StudyStatus], busy: bool) -> dict[str, Any]:

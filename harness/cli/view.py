@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
-from rich.text import Text
 
+from harness.cli.output import Console, Output, Text
 from harness.config.cards import SELECTION
 from harness.trial.results import Assignment, EpochReport, State, TrialResult
 
@@ -163,6 +163,11 @@ class LiveView(LineView):
             parts.append(Text(f"  … and {len(rows) - room} more running", style="dim"))
         self._spinner.update(text=Text(self._totals.line(now) if rows or self._totals.ended else "starting …"))
         return Group(*parts, self._spinner)
+
+
+def view_for(out: Output) -> LineView:
+    """The view of a campaign where a command prints."""
+    return LiveView(out.console) if out.is_live else LineView(out.console, out.is_quiet)
 
 
 def trial_rows(rows: list[RunningRow], now: float, width: int) -> Table:

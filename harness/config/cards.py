@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from harness.addresses import shown
+from harness.config.paths import FolderPath, InnerPath, TargetPath, check_inner, check_target
 from harness.config.sections import Scalar, Tunable
 from harness.config.toml import Model, read_toml, validate
 from harness.errors import UsageError, unknown
@@ -17,7 +20,7 @@ SELECTION = "val"  # in a protocol's place: the trial ends with its measures on 
 
 
 class Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 class Paper(Table):
@@ -96,7 +99,7 @@ class SplitSize(Table):
 class DataFile(Table):
     """One file of a dataset, relative to its folder."""
 
-    path: str = Field(description="in the dataset's folder")
+    path: InnerPath = Field(description="in the dataset's folder")
     sha256: str = Field("", description="another file is refused; empty: any is taken")
     bytes: int | None = Field(None, description="its size")
     origin: str = Field("", description="where it comes from")
@@ -108,8 +111,13 @@ class Download(Table):
     url: str = Field(pattern=r"^https?://[^/\s]+/\S+$", description="http or https address")
     bytes: int = Field(gt=0, description="size of what the address gives")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of what the address gives, an archive's own")
-    path: str = Field("", description="of the file itself, in the dataset's folder")
-    members: dict[str, str] = Field(default_factory=dict, description="of a zip instead: {name in it: path}")
+    path: TargetPath = Field("", description="of the file itself, in the dataset's folder")
+    members: dict[str, TargetPath] = Field(default_factory=dict, description="of a zip instead: {name in it: path}")
+
+    @field_serializer("url")
+    def _without_secrets(self, url: str) -> str:
+        """Write an address as it may be shown: a card is printed, and travels with its trials."""
+        return shown(url)
 
     @property
     def file(self) -> str:
@@ -126,10 +134,7 @@ class Download(Table):
             raise ValueError("give path, for the file itself, or members, for files of a zip")
         if self.file in ("", ".", ".."):
             raise ValueError(f"url: {self.url!r} names no file")
-        for target in self.targets:
-            place = PurePosixPath(target)
-            if not place.name or place.is_absolute() or ".." in place.parts or "\\" in target:
-                raise ValueError(f"{target!r} is no path inside the dataset's folder; neither / before it nor .. in it")
+        check_target(self.file)  # of an archive that is kept
         return self
 
 
@@ -142,7 +147,7 @@ class ProtocolCard(Table):
     folds: int = Field(1, ge=1, description="contiguous folds of the images, averaged")
     images: int = Field(description="number of images in the split or gallery, all folds together")
     captions: int = Field(description="number of captions, likewise")
-    gallery: str = Field("", description="json list of image ids, in the dataset's folder: these alone are scored")
+    gallery: InnerPath = Field("", description="json list of image ids in the dataset's folder: these alone are scored")
     gallery_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="of that file; needed with one")
 
     @property
@@ -173,12 +178,12 @@ class Positives(Table):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="its measures are called name.i2t_r1, ...")
     protocol: str = Field(description="the gallery: one of the card's protocols, of one fold")
-    folder: str = Field(description="below the data root")
-    image_to_caption: str = Field(description="json, {image id: [caption ids]}")
-    caption_to_image: str = Field(description="json, {caption id: [image ids]}")
-    caption_ids: str = Field(description="npy of whole numbers, in the order of the split's captions")
-    image_ids: str = Field(description="json, {caption id: [the id of its own image]}")
-    captions: str = Field("", description="official captions json; where it lies there, its words are compared")
+    folder: InnerPath = Field(description="below the data root")
+    image_to_caption: InnerPath = Field(description="json, {image id: [caption ids]}")
+    caption_to_image: InnerPath = Field(description="json, {caption id: [image ids]}")
+    caption_ids: InnerPath = Field(description="npy of whole numbers, in the order of the split's captions")
+    image_ids: InnerPath = Field(description="json, {caption id: [the id of its own image]}")
+    captions: InnerPath = Field("", description="official captions json; where it lies there, its words are compared")
     outside: int = Field(0, ge=0, description="entries known to name what is not in the gallery; left out")
     sha256: dict[str, str] = Field(default_factory=dict, description="of files that must be one release")
     origin: str = Field(description="where to get it, shown when files are absent")
@@ -200,12 +205,12 @@ class TextSettings(Table):
     """How captions become tokens, and pretrained word vectors or a pretrained encoder."""
 
     min_count: int = Field(4, ge=1, description="a word seen less often in the vocabulary's captions is <unk>")
-    vocabulary: str = Field("", description="a word2idx json to read instead, relative to the dataset's folder")
+    vocabulary: InnerPath = Field("", description="a word2idx json to read instead, relative to the dataset's folder")
     vocabulary_splits: tuple[str, ...] = Field(("train",), description="splits whose captions make the vocabulary")
-    vectors: str = Field(
+    vectors: InnerPath = Field(
         "", description="text file of word vectors to start from, in the dataset's folder or below the data root"
     )
-    encoder: str = Field(
+    encoder: InnerPath = Field(
         "", description="folder of a Hugging Face text encoder, likewise; its tokenizer then cuts the captions"
     )
 
@@ -227,7 +232,7 @@ class DatasetCard(Table):
     layout: Literal["scenes", "coco", "entities", "precomp", "karpathy", "folder"] = Field(
         description="kind of files, and the reader for them"
     )
-    folder: str = Field("", description="below the data root; empty for generated data")
+    folder: FolderPath = Field("", description="below the data root; empty for generated data")
     licence: str = Field(description="of the data")
     origin: str = Field(description="where to get it, shown when files are absent")
     feature_width: int = Field(description="F, numbers per region")
@@ -256,10 +261,34 @@ class DatasetCard(Table):
                 raise ValueError(f"{name!r}: no protocol {protocol!r} of one fold; known: {', '.join(known) or 'none'}")
         return value
 
+    @field_validator("splits")
+    @classmethod
+    def _plain_names(cls, value: dict[str, SplitSize]) -> dict[str, SplitSize]:
+        for name in value:
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(f"{name!r} is no name of a split: files are named by it; give letters and digits")
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _inner(cls, value: dict[str, Scalar]) -> dict[str, Scalar]:
+        for text in value.values():
+            if isinstance(text, str):
+                check_inner(text)
+        return value
+
+    @model_validator(mode="after")
+    def _loads_below_the_data_root(self) -> Self:
+        if self.downloads and Path(self.folder).is_absolute():
+            raise ValueError(
+                f"folder {self.folder!r} is absolute; downloads go below the data root: give its name there"
+            )
+        return self
+
     @field_validator("downloads")
     @classmethod
     def _apart(cls, value: tuple[Download, ...]) -> tuple[Download, ...]:
-        targets = [target for download in value for target in download.targets]
+        targets = [str(PurePosixPath(target)) for download in value for target in download.targets]
         for target in targets:
             if targets.count(target) > 1:
                 raise ValueError(f"two downloads become {target!r}; give each a path of its own")

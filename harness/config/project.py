@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -23,7 +24,7 @@ from harness.config.sections import (
     Tracking,
     Training,
 )
-from harness.config.toml import parse_override, read_toml, validate
+from harness.config.toml import PARTS, cut, parse_override, read_toml, validate
 from harness.errors import ConfigError, DataError
 from harness.files import has_file
 
@@ -65,10 +66,11 @@ class Config(Section):
         return self.model_copy(update={"training": training, "settings": merged(self.settings, own.settings)})
 
     def path(self, place: Path) -> Path:
+        """A path of the configuration as an absolute one; ConfigError for one that leads nowhere."""
         try:
             return (self.root / place.expanduser()).resolve()
-        except RuntimeError as error:  # of an unknown user, or a circle of links
-            raise ConfigError(f"the path {place} leads nowhere ({error}); correct it") from error
+        except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, no such user, a NUL
+            raise ConfigError(f"[paths] {cut(str(place))} leads nowhere: {error}; name another folder") from error
 
     @property
     def data(self) -> Path:
@@ -95,19 +97,45 @@ class Config(Section):
         return self.path(self.paths.reports)
 
 
-def load(file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
+def load(
+    file: Path | None = None, overrides: Sequence[str] = (), flags: Mapping[str, Any] = MappingProxyType({})
+) -> Config:
     """The configuration of this folder: the file (or the nearest harness.toml upwards), environment, overrides.
 
+    overrides: `key=value`, the value as TOML or as text; flags: values by dotted key, taken as they are.
     ConfigError names the file and the field. Without any file the defaults hold and the working folder is the root.
     """
     path = file or find(Path.cwd())
     table = merged(read_toml(DEFAULTS), read_toml(path) if path else {})
     if data := os.environ.get("HARNESS_DATA", "").strip():  # files of settings leave line feeds and blanks behind
         put(table, "paths.data", data)
-    for override in overrides:
-        put_everywhere(table, *parse_override(override))
+    for key, value in [*map(override_of, overrides), *flags.items()]:
+        put_everywhere(table, key, value)
     table["root"] = path.parent if path else Path.cwd()
-    return validate(Config, table, str(path or "the configuration"))
+    config = validate(Config, table, str(path or "the configuration"))
+    check_store(config)
+    return config
+
+
+def check_store(config: Config) -> None:
+    """ConfigError for a results folder that the address of the tracking store in it would not lead to."""
+    wrong = [mark for mark in "?%" if mark in str(config.results)]
+    if wrong and not config.tracking.uri:
+        raise ConfigError(
+            f"[paths] results: {config.results}: {' and '.join(wrong)} cannot stand in the address of the tracking "
+            "store that lies there; name another folder, or set [tracking] uri"
+        )
+
+
+def override_of(text: str) -> tuple[str, Any]:
+    """Key and value of `key=value`; where text is expected, as for a name, `7` and `true` are text as well."""
+    key, value = parse_override(text)
+    section, _, name = key.partition(".")
+    table = Config.model_fields[section].annotation if section in Config.model_fields else None
+    field = getattr(table, "model_fields", {}).get(name)
+    if field is not None and field.annotation in (str, Path) and not isinstance(value, str):
+        value = text.partition("=")[2]
+    return key, value
 
 
 def built_in() -> Config:
@@ -124,6 +152,8 @@ def find(folder: Path) -> Path | None:
 
 def put(table: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
+    if len(parents) >= PARTS:
+        raise ConfigError(f"{cut(dotted)}: a key of more than {PARTS} parts; see docs/reference/configuration.md")
     for name in parents:
         table = table.setdefault(name, {})
         if not isinstance(table, dict):
@@ -135,8 +165,10 @@ def put_everywhere(table: dict[str, Any], dotted: str, value: Any) -> None:
     """Set a dotted key, in the tables of [per_dataset] too: an override from the command line always wins."""
     put(table, dotted, value)
     if dotted.split(".")[0] in PerDataset.model_fields:
-        for own in table.get("per_dataset", {}).values():
-            put(own, dotted, value)
+        tables = table.get("per_dataset", {})
+        for own in tables.values() if isinstance(tables, dict) else ():
+            if isinstance(own, dict):  # anything else is refused with the whole
+                put(own, dotted, value)
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

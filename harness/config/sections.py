@@ -21,6 +21,14 @@ def one_value(value: object) -> object:
 Scalar = Annotated[bool | int | float | str, PlainValidator(one_value, json_schema_input_type=bool | int | float | str)]
 
 
+# More than any campaign needs, and few enough for what is done per epoch, trial or seed to end.
+Count = Annotated[int, Field(le=10**9)]
+Hundreds = Annotated[int, Field(le=100)]
+Thousands = Annotated[int, Field(le=100_000)]
+Amount = Annotated[float, Field(le=10_000)]
+Seconds = Annotated[float, Field(le=10**9)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -28,10 +36,15 @@ class Section(BaseModel):
 class Campaign(Section):
     """What `harness run` runs when no flag says otherwise."""
 
-    name: str = Field("main", description="the parent run in MLflow")
+    name: str = Field(
+        "main",
+        pattern=r"^[^\s-]",
+        max_length=200,
+        description="the parent run in MLflow; begins with no blank and no -",
+    )
     methods: tuple[str, ...] = Field(("*",), description="names or globs")
     datasets: tuple[str, ...] = Field(("scenes",), description="names or globs")
-    seeds: tuple[int, ...] = Field((0, 1, 2), description="one trial per method, dataset and seed")
+    seeds: tuple[int, ...] = Field((0, 1, 2), max_length=10_000, description="one trial per method, dataset and seed")
     protocol: str = Field("", description="empty: the first protocol of the dataset's card")
 
 
@@ -48,19 +61,21 @@ class Paths(Section):
 class Training(Section):
     """One recipe for every method; all of it is part of a trial's identity."""
 
-    epochs: int = Field(12, ge=0, description="passes over all training pairs")
-    batch_size: int = Field(128, ge=2, description="pairs per step; hard negatives depend on it, so it is never shrunk")
+    epochs: Thousands = Field(12, ge=0, description="passes over all training pairs")
+    batch_size: Count = Field(
+        128, ge=2, description="pairs per step; hard negatives depend on it, so it is never shrunk"
+    )
     optimizer: Literal["adam", "adamw"] = Field("adam", description="how weights are updated")
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.0, ge=0, description="of the optimizer")
-    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up from zero")
+    warmup_steps: Count = Field(0, ge=0, description="steps of linear warm-up from zero")
     schedule: Literal["constant", "step", "cosine"] = Field("cosine", description="of the learning rate")
     drop_after: tuple[int, ...] = Field(
-        (7,), description="step schedule: lr is multiplied by drop_factor after these epochs"
+        (7,), max_length=1000, description="step schedule: lr is multiplied by drop_factor after these epochs"
     )
     drop_factor: float = Field(0.1, gt=0, le=1, description="see drop_after")
     clip: float = Field(2.0, ge=0, description="largest gradient norm; 0 is none")
-    all_negatives_epochs: int = Field(
+    all_negatives_epochs: Count = Field(
         1, ge=0, description="first epochs whose loss sums over all negatives; the hardest after"
     )
     drop_words: float = Field(0.1, ge=0, lt=1, description="share of words hidden at random in a training batch")
@@ -68,7 +83,7 @@ class Training(Section):
     encoder_lr: float = Field(
         0.1, ge=0, description="share of lr for a dataset's pretrained text encoder; 0 leaves it as it is"
     )
-    patience: int = Field(0, ge=0, description="stop after so many epochs without a better val rsum; 0 is never")
+    patience: Count = Field(0, ge=0, description="stop after so many epochs without a better val rsum; 0 is never")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 autocast on GPUs that have it")
 
 
@@ -76,13 +91,13 @@ class Resources(Section):
     """The device, CPUs and GPUs of one trial."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:0")
-    cpus_per_trial: float = Field(
+    cpus_per_trial: Amount = Field(
         -1.0, description="also its torch threads; -1: what the method's card asks for, else 1"
     )
-    gpus_per_trial: float = Field(
+    gpus_per_trial: Amount = Field(
         -1.0, ge=-1, description="a share is allowed; -1: what the card asks for, else one where there is a GPU"
     )
-    max_concurrent: int = Field(0, ge=0, description="trials at a time; 0: as many as fit")
+    max_concurrent: Count = Field(0, ge=0, description="trials at a time; 0: as many as fit")
     custom: dict[str, float] = Field({}, description="of Ray's custom resources, such as {a100 = 1}")
 
     @field_validator("cpus_per_trial")
@@ -96,10 +111,10 @@ class Resources(Section):
 class Failures(Section):
     """How failed trials are handled."""
 
-    attempts: int = Field(3, ge=1, description="of a trial that lost its process, node or the host's memory")
-    wait_seconds: float = Field(5.0, ge=0, description="before the second attempt; doubled before every further one")
-    trial_seconds: float = Field(0.0, ge=0, description="the longest that an attempt may take; 0 is no limit")
-    max_failures: int = Field(0, ge=0, description="failed trials after which the campaign stops; 0 goes on")
+    attempts: Hundreds = Field(3, ge=1, description="of a trial that lost its process, node or the host's memory")
+    wait_seconds: Seconds = Field(5.0, ge=0, description="before the second attempt; doubled before every further one")
+    trial_seconds: Seconds = Field(0.0, ge=0, description="the longest that an attempt may take; 0 is no limit")
+    max_failures: Count = Field(0, ge=0, description="failed trials after which the campaign stops; 0 goes on")
 
 
 class Tunable(Section):
@@ -132,17 +147,19 @@ class Tunable(Section):
 class Search(Section):
     """What `harness search` does when no flag says otherwise; every method gets the same budget on a dataset."""
 
-    trials: int = Field(40, ge=1, description="per method and dataset, in total: repeating the command adds none")
-    epochs: int = Field(0, ge=0, description="of all trials of a method and dataset, then no more begin; 0 is no bound")
-    seconds: float = Field(0.0, ge=0, description="the same in seconds of training and validation; 0 is no bound")
+    trials: Thousands = Field(40, ge=1, description="per method and dataset, in total: repeating the command adds none")
+    epochs: Count = Field(
+        0, ge=0, description="of all trials of a method and dataset, then no more begin; 0 is no bound"
+    )
+    seconds: Seconds = Field(0.0, ge=0, description="the same in seconds of training and validation; 0 is no bound")
     sampler: Literal["tpe", "random", "grid", "gp", "cmaes"] = Field("tpe", description="proposes settings")
     pruner: Literal["median", "halving", "hyperband", "none"] = Field("median", description="stops poor trials early")
     objective: tuple[str, ...] = Field(
         ("rsum",), description="a measure on val or a cost; -name is minimised; several are never pruned"
     )
     seed: int = Field(100, ge=0, lt=2**32, description="of the sampler and of every trial; confirm takes others")
-    startup: int = Field(10, ge=1, description="trials before the sampler learns and the median pruner prunes")
-    min_epochs: int = Field(1, ge=1, description="epochs before a trial may be pruned")
+    startup: Thousands = Field(10, ge=1, description="trials before the sampler learns and the median pruner prunes")
+    min_epochs: Thousands = Field(1, ge=1, description="epochs before a trial may be pruned")
     defaults_first: bool = Field(True, description="the first trial has the settings of this file")
     fixed: tuple[str, ...] = Field(
         ("dim", "width"), description="as configured although cards have ranges: equal sizes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,18 +12,56 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from harness.errors import ConfigError, DataError, unknown
-from harness.files import read_text
+from harness.files import check_regular, read_text
 
 Model = TypeVar("Model", bound=BaseModel)
+LARGEST = 4 << 20  # bytes of a file
+SHOWN = 120  # characters of a wrong value
+PARTS = 32  # of a dotted key: tomllib's time grows with the square of their number
+PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
+LONG_KEY = re.compile(rf"""(?<![\w"'.-])(?:{PART}){{{PARTS}}}""")
+INTEGERS = range(-(2**63), 2**63)  # of TOML
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    """The table of a file; ConfigError names the file and what is wrong in it."""
     try:
-        return tomllib.loads(read_text(path))
+        check_regular(path)
+        if path.stat().st_size > LARGEST:
+            raise ConfigError(f"{path}: it is larger than {LARGEST >> 20} MB; name a file that people write")
+        return parse(read_text(path))
     except DataError as error:
         raise ConfigError(str(error)) from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The table of TOML text, within limits: a text from outside costs no more time and memory than its size asks for.
+
+    ValueError for what is no TOML, keys of very many parts, deep nesting, and integers of more than 64 bits.
+    """
+    if LONG_KEY.search(text):
+        raise ValueError(f"a dotted key of more than {PARTS} parts; write tables, [a.b], of fewer")
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:
+        raise ValueError("a whole number of thousands of digits; give one of 64 bits") from None
+    except RecursionError:
+        raise ValueError("lists or tables inside one another, hundreds deep; write fewer levels") from None
+    check_integers(table)
+    return table
+
+
+def check_integers(value: Any) -> None:
+    """ValueError for an integer that TOML does not know, which neither shows nor converts like others."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in inner:
+        check_integers(item)
+    if isinstance(value, int) and value not in INTEGERS:
+        raise ValueError("a whole number of more than 64 bits; give a smaller one")
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -31,9 +70,11 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"-s {text}: write it as key=value, for example -s training.epochs=3")
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+        return key.strip(), parse(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value
+    except ValueError as error:
+        raise ConfigError(f"-s {cut(text)}: {error}") from error
 
 
 def override_value(value: Any) -> str:
@@ -68,10 +109,17 @@ def validate(model: type[Model], table: Mapping[str, Any], where: str) -> Model:
 def _problem(model: type[BaseModel], item: Any) -> str:
     place = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden":
-        return unknown("key", ".".join(place), (".".join([*place[:-1], name]) for name in _known(model, place[:-1])))
+        names = [".".join([*place[:-1], name]) for name in _known(model, place[:-1])]
+        tables = () if place[1:] else [f"{name}.{key}" for name in names for key in _known(model, [name])]
+        return unknown("key", cut(".".join(place)), [*names, *tables])
     if item["type"] == "missing":
         return f"the key {'.'.join(place)!r} is missing"
-    return f"{'.'.join(place)}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+    return f"{'.'.join(place)}: {item['msg'].removeprefix('Value error, ')} (got {cut(repr(item['input']))})"
+
+
+def cut(text: str) -> str:
+    """The beginning of a text that may be of any length."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _known(model: Any, place: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from harness.evaluation.rankings import StoredRun, answers_of, falling, judged
 from harness.evaluation.ranks import DIRECTIONS, Direction, Ints, sides
 from harness.evaluation.records import TrialRankings
 from harness.files import replacing
+from harness.foreign_text import cell
 
 if TYPE_CHECKING:
     import pandas
@@ -49,7 +50,7 @@ def run_file(run: StoredRun, rankings: TrialRankings, direction: Direction) -> s
     queries = query_ids(run, direction, top.folds, top.queries)
     row, place = np.nonzero(top.results >= 0)
     cells = queries[row], ids[top.results[row, place]], place + 1, falling(top.scores)[row, place]
-    tag = f"{quote(run.method, safe=':')}-s{run.seed}-{run.key}"
+    tag = f"{quote(run.method, safe=':', errors='backslashreplace')}-s{run.seed}-{run.key}"
     lines = (f"{query} Q0 {one} {rank} {score:.9g} {tag}\n" for query, one, rank, score in zip(*cells, strict=True))
     return "".join(lines)
 
@@ -127,12 +128,14 @@ def about(run: StoredRun, lines: int) -> dict[str, list[str] | list[int]]:
 
 @contextmanager
 def csv_table(file: Path, first: pandas.DataFrame) -> Iterator[Append]:
-    """A CSV file to append to, UTF-8; ranks of one query have blanks between them."""
+    """A CSV file to append to, UTF-8, without formulas; ranks of one query have blanks between them."""
     with replacing(file) as part, part.open("w", encoding="utf-8", newline="") as opened:
 
         def append(frame: pandas.DataFrame) -> None:
             if "ranks" in frame:
                 frame = frame.assign(ranks=frame["ranks"].map(lambda ranks: " ".join(map(str, ranks))))
+            texts = frame.select_dtypes(exclude=["number", "bool"])
+            frame = frame.assign(**{name: texts[name].map(cell) for name in texts})
             frame.to_csv(opened, header=opened.tell() == 0, index=False, lineterminator="\n")
 
         yield append

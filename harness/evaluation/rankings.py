@@ -122,7 +122,11 @@ def ids_of(ranks: TrialRanks, rankings: TrialRankings | None) -> SplitIds:
     count = 1 + int(ranks.pairs[:, 0].max())
     ids = rankings.image_ids if rankings else ()
     is_usable = all(ids) and len(set(ids)) == len(ids) >= count
-    images = [quote(one, safe="/") for one in ids] if is_usable else [str(number) for number in range(count)]
+    images = (
+        [quote(one, safe="/", errors="backslashreplace") for one in ids]
+        if is_usable
+        else [str(number) for number in range(count)]
+    )
     return SplitIds(np.array(images, dtype=object), np.array(caption_ids(ranks.pairs, images), dtype=object))
 
 

@@ -1,19 +1,19 @@
 """How sure a leaderboard can be: intervals, paired tests and ties, from the ranks of single queries.
 
-Everything is resampled by image, as its captions are found or missed together. What a seed changes is known from the
-spread over seeds alone, so that rows of single runs never differ significantly.
+Everything is resampled by image, as its captions are found or missed together. What a seed changes is known from a
+row's own spread over seeds alone: a row of one seed is never tested, and no row borrows the spread of another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtr, stdtrit
 
 from harness.errors import DataError
 from harness.evaluation.measures import CUTOFFS
@@ -26,7 +26,14 @@ LEVEL = 0.05
 RESAMPLES = 10_000
 BLOCK_BYTES = 2**26  # of resamples held together
 TOGETHER = 64  # rows whose intervals are made at a time
+DIGITS = 6  # of rsum: what differs less is rounding
 SEED = 0  # the same ranks give the same bytes
+BENTKUS = (
+    3.18  # P(swaps >= x) is at most this times the normal tail of the same variance (Bentkus and Dzindzalieta 2015)
+)
+MOST_DEGREES = 3
+EVEN_WEIGHT = 3
+LOG_SCALES = np.arange(-60, 6, 0.25)  # of chi-square over its degrees of freedom: all that matters of 1 and more
 
 
 class Hits(NamedTuple):
@@ -38,12 +45,22 @@ class Hits(NamedTuple):
 
 
 class Difference(NamedTuple):
+    """Two rows of a table compared; nan where either is not tested."""
+
     first: int
     second: int
     rsum: float  # the first one's mean over seeds, less the second one's
     p: float  # of a difference as large in either direction, if neither were better
-    adjusted: float  # the same by Holm's method for all pairs of the table
+    adjusted: float  # p by Holm's method for all tested pairs of the table
     least: float  # no smaller difference of these two would have been significant, whatever the other rows
+
+    @property
+    def is_tested(self) -> bool:
+        return not isnan(self.p)
+
+    @property
+    def is_significant(self) -> bool:
+        return self.adjusted < LEVEL
 
 
 def hits_of(ranks: TrialRanks) -> Hits:
@@ -106,80 +123,119 @@ def _ends(drawn: Floats, level: float) -> Floats:
     return ends
 
 
-def differences(
-    rows: Sequence[Row], resamples: int = RESAMPLES, level: float = LEVEL, retrained: bool = True
-) -> list[Difference]:
+def is_tested(row: Row) -> bool:
+    """Whether a row can be compared as a method: it has several seeds, and rsum is not the same for all of them.
+
+    This alone decides, for trained and untrained methods and for scores of files.
+    """
+    return len({round(float(recalls(hits).sum()), DIGITS) for hits in row}) > 1
+
+
+def differences(rows: Sequence[Row], resamples: int = RESAMPLES, retrained: bool = True) -> list[Difference]:
     """Every two rows compared by a paired permutation test that swaps them image by image, all captions together.
 
-    The t-distributed error of training is added, see `training_error`; a row of one seed is taken to spread as the
-    others do, and without any row of several seeds p and least are nan. `retrained` False leaves it out.
+    The t-distributed error of training is added, see `Spread`. A pair depends on its two rows alone. `retrained` False
+    compares the runs as they are, without that error, and also rows of one run.
     """
     _check_same(rows)
-    pairs = list(combinations(range(len(rows)), 2))
-    if not pairs:
+    if len(rows) < 2:
         return []
     runs = [np.stack([shares(hits).sum(axis=(1, 2)) for hits in row]) for row in rows]  # (seeds, N) of rsum
-    between = np.stack([runs[a].mean(axis=0) - runs[b].mean(axis=0) for a, b in pairs], axis=1)  # (N, pairs)
-    swapped = np.concatenate(list(_swapped(np.column_stack([between, np.ones(len(between))]), resamples)))
-    training = _retrained(runs, pairs, resamples) if retrained else np.zeros((resamples, len(pairs)))
-    observed, drift = between.sum(axis=0), swapped[:, -1:] * between.mean(axis=0)
-    beyond = np.abs(swapped[:, :-1] + training) >= np.abs(observed) - 1e-9
-    p = np.where(np.isnan(training[0]), np.nan, (1 + beyond.sum(axis=0)) / (1 + resamples))
-    least = np.quantile(np.abs(swapped[:, :-1] - drift + training), 1 - level, axis=0)  # of rows without a difference
-    values = zip(observed, p, holm(p), least, strict=True)
-    return [Difference(a, b, *map(float, numbers)) for (a, b), numbers in zip(pairs, values, strict=True)]
+    means = np.stack([run.mean(axis=0) for run in runs], axis=1)
+    swapped = np.concatenate(list(_swapped(np.column_stack([means, np.ones(len(means))]), resamples)))
+    spreads = [spread(run) if retrained and is_tested(row) else None for run, row in zip(runs, rows, strict=True)]
+    pairs = [
+        _difference(first, second, means, swapped, spreads)
+        if not retrained or (spreads[first] and spreads[second])
+        else Difference(first, second, float((means[:, first] - means[:, second]).sum()), nan, nan, nan)
+        for first, second in combinations(range(len(rows)), 2)
+    ]
+    adjusted = holm(np.array([pair.p for pair in pairs]))
+    return [pair._replace(adjusted=float(value)) for pair, value in zip(pairs, adjusted, strict=True)]
 
 
 def holm(p: Floats) -> Floats:
-    """Adjusted p-values by Holm's step-down method; where one is nan, all are."""
-    order = np.argsort(p)
-    steps = p[order] * np.arange(len(p), 0, -1)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(steps))
-    return np.full_like(p, np.nan) if np.isnan(p).any() else adjusted
-
-
-def letters(count: int, differences: Sequence[Difference], level: float = LEVEL) -> list[str]:
-    """A letter for each row of a table that is sorted: rows that share one do not differ significantly.
-
-    The compact letter display of Piepho (2004).
-    """
-    groups = [frozenset(range(count))]
-    for pair in (difference for difference in differences if difference.adjusted < level):
-        split = [group - {row} for group in groups for row in (pair.first, pair.second) if {*pair[:2]} <= group]
-        groups = _maximal([group for group in groups if not {*pair[:2]} <= group] + split)
-    named = sorted(groups, key=sorted)
-    return ["".join(_letter(number) for number, group in enumerate(named) if row in group) for row in range(count)]
+    """Adjusted p-values by Holm's step-down method; nan, which is a pair that is not tested, counts for nothing."""
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested])]
+    adjusted = np.full_like(p, nan)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    return adjusted
 
 
 class Spread(NamedTuple):
-    variance: float  # between seeds, on the same images
-    training: float  # of that, what is left without the luck of single queries; by chance it may be negative
+    """What the runs of a row say of training with other seeds.
+
+    The luck of single queries is in the spread over seeds and in what swapping images gives. So that it counts once, a
+    share of it is taken off the spread, the rest off the swaps: all off the spread where seeds are many, none where
+    they are two, which may lie close together by chance, so that nothing would be left.
+    """
+
+    variance: float  # of rsum between seeds, on the same images
+    queries: float  # of that, what the luck of single queries explains
     degrees: int  # of freedom
     runs: int  # that the row's mean is taken of
 
+    @property
+    def share(self) -> float:
+        return 1 - 1 / self.degrees
 
-def spread(row: Floats) -> Spread:
+    @property
+    def training(self) -> float:
+        """The variance that training adds to the row's mean; by chance it may be negative."""
+        return (self.variance - self.share * self.queries) / self.runs
+
+    @property
+    def counted_twice(self) -> float:
+        """The variance of the row's mean that is in the swaps and in `training`."""
+        return (1 - self.share) * self.queries / self.runs
+
+
+class Error(NamedTuple):
+    sd: float
+    degrees: float  # of freedom of its t distribution
+
+
+def spread(runs: Floats) -> Spread:
     """Of the shares (seeds, N) of a row's runs, two at least."""
-    variance = float(row.sum(axis=1).var(ddof=1))
-    return Spread(variance, variance - float(row.var(axis=0, ddof=1).sum()), len(row) - 1, len(row))
+    variance = float(runs.sum(axis=1).var(ddof=1))
+    return Spread(variance, float(runs.var(axis=0, ddof=1).sum()), len(runs) - 1, len(runs))
 
 
-def pooled(spreads: Sequence[Spread]) -> Spread:
-    degrees = sum(one.degrees for one in spreads)
-    variance, training = (sum(one.degrees * one[part] for one in spreads) / degrees for part in (0, 1))
-    return Spread(variance, training, degrees, 1)
+def training_errors(first: Spread, second: Spread) -> list[Error]:
+    """The errors that training adds to the difference of two rows.
 
-
-def training_error(first: Spread, second: Spread) -> tuple[float, float]:
-    """Standard error that training adds to the difference of two rows, and its degrees of freedom (Satterthwaite's).
-
-    The luck of single queries is in the spread over seeds and in what swapping images gives: it counts there alone.
+    One of both together; where a row of two seeds meets one of more, each row has an error of its own, as in the
+    solution of Behrens and Fisher.
     """
     both = (first, second)
-    error = sum(one.training / one.runs for one in both)
-    total, below = (sum((one.variance / one.runs) ** k / one.degrees ** (k - 1) for one in both) for k in (1, 2))
-    return max(0.0, error) ** 0.5, total**2 / below if below else 1.0
+    if min(first.runs, second.runs) == 2 != max(first.runs, second.runs):
+        return [Error(sqrt(max(0.0, one.training)), one.degrees) for one in both]
+    return [Error(sqrt(max(0.0, first.training + second.training)), common_degrees(first, second))]
+
+
+def common_degrees(first: Spread, second: Spread) -> float:
+    """The degrees of freedom of the spread of two rows together.
+
+    Those of Welch and Satterthwaite are too many where few seeds of one row spread more than those of the other, and
+    too few where both spread alike. What they add to the degrees of the smaller row counts by its third power, scaled
+    so that false alarms are nearest to the level; at most MOST_DEGREES times those of the smaller row.
+    """
+    few, many = sorted((first.degrees, second.degrees))
+    one, other = (row.variance / row.runs for row in (first, second))
+    welch = (one + other) ** 2 / (one**2 / first.degrees + other**2 / second.degrees)
+    evenness = max(0.0, (welch - few) / many)
+    return min(few + EVEN_WEIGHT * many * evenness**3, MOST_DEGREES * few)
+
+
+def tail(value: float, variance: float, error: Error) -> float:
+    """The probability that a normal and a t-distributed error together are as far from 0, in either direction.
+
+    A t variable is normal with a variance of degrees over chi-square: the sum is over the logarithm of that scale.
+    """
+    weights = np.exp(error.degrees / 2 * (LOG_SCALES - np.exp(LOG_SCALES)))
+    sd = np.sqrt(variance + error.sd**2 * np.exp(-LOG_SCALES))
+    return float(2 * (weights * ndtr(-abs(value) / np.maximum(sd, 1e-12))).sum() / weights.sum())
 
 
 def run_noise(sd: float, runs: int, mean_of: int = 1) -> float:
@@ -216,35 +272,41 @@ def _drawn(hits: Hits, answered: Floats, fold: int, resamples: int) -> Iterator[
         yield 100 * np.concatenate([of.reshape(count, -1, len(CUTOFFS)) for of in both], axis=2)
 
 
-def _swapped(between: Floats, resamples: int) -> Iterator[Floats]:
-    """Blocks (b, pairs) of the difference where each image's answers belong to either row with one half."""
+def _swapped(values: Floats, resamples: int) -> Iterator[Floats]:
+    """Blocks (b, columns) of the sums of values (N, columns) where each image's count with either sign by one half."""
     rng = np.random.default_rng([SEED, 1])
-    for count in _blocks(resamples, len(between)):
-        yield (2.0 * rng.integers(0, 2, (count, len(between)), dtype=np.int8) - 1) @ between
+    for count in _blocks(resamples, len(values)):
+        yield (2.0 * rng.integers(0, 2, (count, len(values)), dtype=np.int8) - 1) @ values
 
 
-def _retrained(runs: Sequence[Floats], pairs: Sequence[tuple[int, int]], resamples: int) -> Floats:
-    """(resamples, pairs) what training with other seeds adds to the differences; nan where that is unknown."""
-    several = [spread(row) for row in runs if len(row) > 1]
-    if not several:
-        return np.full((resamples, len(pairs)), np.nan)
-    spreads = [spread(row) if len(row) > 1 else pooled(several) for row in runs]
-    rng = np.random.default_rng([SEED, 2])
-    errors = [training_error(spreads[a], spreads[b]) for a, b in pairs]
-    return np.stack([error * rng.standard_t(free, resamples) for error, free in errors], axis=1)
+def _difference(
+    first: int, second: int, means: Floats, swapped: Floats, spreads: Sequence[Spread | None]
+) -> Difference:
+    """One pair, not yet adjusted. What is drawn depends on the two rows and not on their order or on other rows."""
+    between, luck = means[:, first] - means[:, second], swapped[:, first] - swapped[:, second]
+    observed, variance = float(between.sum()), float(between.var() * len(between))
+    both = [one for place in (first, second) if (one := spreads[place])]
+    errors = training_errors(both[0], both[1]) if both else []
+    left = max(0.0, 1 - sum(one.counted_twice for one in both) / variance) if variance else 0.0
+    training = sum((_drawn_error(error, len(luck)) for error in errors), np.zeros(len(luck)))
+    luck, drift = sqrt(left) * luck, sqrt(left) * swapped[:, -1] * between.mean()
+    p = sum(np.count_nonzero(np.abs(luck + sign * training) >= abs(observed) - 1e-9) for sign in (1, -1)) / 2
+    p = (1 + p) / (1 + len(luck))
+    if len(errors) == 1:  # where the swaps are too few to tell how rare
+        p = min(p, BENTKUS * tail(observed, left * float((between**2).sum()), errors[0]))
+    without = luck - drift  # of rows without a difference
+    least = np.quantile(np.abs([without + training, without - training]), 1 - LEVEL)
+    return Difference(first, second, observed, float(p), nan, float(least))
+
+
+def _drawn_error(error: Error, resamples: int) -> Floats:
+    """(resamples,) that depend on the error alone."""
+    rng = np.random.default_rng([SEED, 2, round(1000 * error.degrees)])
+    drawn: Floats = error.sd * rng.standard_t(error.degrees, resamples)
+    return drawn
 
 
 def _blocks(resamples: int, size: int) -> Iterator[int]:
     most = max(1, BLOCK_BYTES // (8 * size))
     for start in range(0, resamples, most):
         yield min(most, resamples - start)
-
-
-def _maximal(groups: Sequence[frozenset[int]]) -> list[frozenset[int]]:
-    different = list(dict.fromkeys(groups))
-    return [group for group in different if not any(group < other for other in different)]
-
-
-def _letter(number: int) -> str:
-    """a, b, …, z, aa, ab, …"""
-    return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("a") + number % 26)

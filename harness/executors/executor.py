@@ -91,10 +91,10 @@ class InProcess:
         self._steps = steps
 
     def check(self, assignments: Sequence[Assignment]) -> None:
-        """ResourceError where this process has no such device."""
-        from harness.trial.device import choose_device
+        """ResourceError where this process has no such device; torch is asked for a GPU alone."""
+        for device in sorted({assignment.device for assignment in assignments} - {"auto", "cpu"}):
+            from harness.trial.device import choose_device
 
-        for device in sorted({assignment.device for assignment in assignments}):
             choose_device(device)
 
     def run(self, assignments: Iterable[Assignment | None], answer: Answer) -> Iterator[TrialResult]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -113,9 +114,26 @@ def gpus_here() -> int:
     if not program:
         return 0
     listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=False).stdout
-    count = sum(line.startswith("GPU ") for line in listed.splitlines())
+    devices = [line.partition("UUID: ")[2].rstrip(")") or line for line in listed.splitlines() if line[:4] == "GPU "]
+    parts = re.findall(r"^ +MIG .*UUID: (MIG-[\w/-]+)", listed, re.MULTILINE)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return count if visible is None else min(count, sum(bool(name.strip()) for name in visible.split(",")))
+    return len(devices) if visible is None else len(visible_devices(visible, devices, parts))
+
+
+def visible_devices(names: str, devices: Sequence[str], parts: Sequence[str]) -> set[str]:
+    """The UUIDs of devices, and of parts of them (MIG), that CUDA_VISIBLE_DEVICES names by number or UUID.
+
+    As CUDA reads it: the first name that is none of a device ends the list, and a device is there once.
+    """
+    visible: set[str] = set()
+    for name in (name.strip() for name in names.split(",")):
+        uuids = [uuid for uuid in (*devices, *parts) if name.startswith(("GPU-", "MIG-")) and uuid.startswith(name)]
+        if re.fullmatch(r"[0-9]{1,4}", name):
+            uuids = [*devices[int(name) : int(name) + 1]]
+        if len(uuids) != 1:
+            break
+        visible |= {*uuids}
+    return visible
 
 
 def amount(cpus: float, gpus: float) -> str:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.campaign.plan import PlanInputs, check_numbers
-from harness.config.cards import DatasetCard
 from harness.config.project import Config
-from harness.config.registry import Registry
-from harness.config.selection import CONFIGURED, Selection
-from harness.errors import UsageError, unknown
-from harness.search.method_search import MethodSearch, budget_of, spent_on, superseding
-from harness.search.optuna_study import Study, open_storage, read_studies, study_names
-from harness.search.plan import SearchPlan, search_plans
+from harness.search.method_search import MethodSearch
+from harness.search.optuna_study import Study, open_storage
+from harness.search.plan import SearchPlan
 from harness.tracking.log import Ended
 from harness.tracking.logged import is_logged
 from harness.tracking.store import default_uri
@@ -68,51 +63,3 @@ class SearchTrials:
     def _noted(self, trial: Assignment, search: MethodSearch) -> Assignment:
         self._search_of[trial.spec.key] = search
         return trial
-
-
-def confirmation(config: Config, registry: Registry, name: str, selection: Selection = CONFIGURED) -> list[Assignment]:
-    """Winners to be trained with other seeds and scored on test; UsageError for none, and for the search's own seed."""
-    seeds = selection.seeds or config.campaign.seeds
-    check_numbers(seeds, selection.limit)
-    if config.search.seed in seeds:
-        raise UsageError(f"--seeds {config.search.seed}: the search has used this seed (search.seed); give others")
-    best = winners(config, registry, name, selection.limit)
-    return [
-        seeded(config, trial, registry.dataset(trial.spec.dataset), selection.protocol, seed)
-        for seed in dict.fromkeys(seeds)
-        for trial in best
-    ]
-
-
-def winners(config: Config, registry: Registry, name: str, limit: int | None = None) -> list[Assignment]:
-    """The best trial of each search of a campaign, with what the search has cost; several objectives have several."""
-    known = campaigns(config)
-    if name not in known:
-        raise UsageError(unknown("search campaign", name, known))
-    methods, datasets = (tuple(dict.fromkeys(part)) for part in zip(*known[name], strict=True))
-    selection = Selection(methods, datasets, limit=limit)
-    inputs = PlanInputs(config, registry, limit)
-    plans = {plan.study(name): plan for plan in search_plans(config, registry, selection, inputs)}
-    best = []
-    for study in read_studies(config.studies, name):
-        plan = plans[study.name]
-        plan.design.check(study.name, study.identity)
-        cost = budget_of(spent_on(superseding(study.trials)), name)
-        best += [plan.trial(trial.values).model_copy(update={"search": cost}) for trial in study.front]
-    if not best:
-        raise UsageError(f"no trial of the search campaign {name!r} has ended well; `harness search` goes on with it")
-    return best
-
-
-def campaigns(config: Config) -> dict[str, list[tuple[str, str]]]:
-    pairs: dict[str, list[tuple[str, str]]] = {}
-    for study in study_names(config.studies):
-        name, dataset, method = study.rsplit("/", 2)
-        pairs.setdefault(name, []).append((method, dataset))
-    return pairs
-
-
-def seeded(config: Config, trial: Assignment, dataset: DatasetCard, protocol: str, seed: int) -> Assignment:
-    name, version = dataset.protocol_identity(protocol)
-    spec = trial.spec.model_copy(update={"protocol": name, "protocol_version": version, "seed": seed})
-    return trial.model_copy(update={"spec": spec, "folder": config.trials / spec.key})

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from harness.campaign.plan import PlanInputs, assignments, check_data, check_numbers, check_room, check_writable
+from harness.campaign.plan import PlanInputs, assignments, check_data, check_numbers, check_place, check_room
 from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.sections import Scalar, Tunable
 from harness.config.selection import Selection
 from harness.errors import UsageError, unknown
+from harness.search.optuna_study import read_studies
 from harness.search.space import applied, check_search, default_point, points_in, space_for
-from harness.search.studies import StudyDesign
+from harness.search.studies import StudyDesign, check_sampler
 from harness.tracking.columns import described
 from harness.trial.results import RECALLS, Assignment, TrialSpec
 
@@ -44,9 +44,14 @@ class SearchPlan:
         return f"{campaign}/{self.dataset}/{self.method}"
 
     def trial(self, values: Mapping[str, Scalar], label: str = "") -> Assignment:
-        settings, training = applied(values, self.base.spec.settings, self.base.spec.training)
-        spec = self.base.spec.model_copy(update={"settings": settings, "training": training})
-        return self.base.model_copy(update={"spec": spec, "folder": self.base.folder.parent / spec.key, "label": label})
+        return with_values(self.base, values).model_copy(update={"label": label})
+
+
+def with_values(base: Assignment, values: Mapping[str, Scalar]) -> Assignment:
+    """A trial under the values of what is searched; ConfigError for a wrong key or value."""
+    settings, training = applied(values, base.spec.settings, base.spec.training)
+    spec = base.spec.model_copy(update={"settings": settings, "training": training})
+    return base.model_copy(update={"spec": spec, "folder": base.folder.parent / spec.key})
 
 
 def search_plans(config: Config, registry: Registry, selection: Selection, inputs: PlanInputs) -> list[SearchPlan]:
@@ -88,8 +93,19 @@ def check_objective(names: Sequence[str]) -> None:
         raise UsageError(f"search.objective is empty; known: {', '.join(known)}")
 
 
-def check_startable(results: Path, plans: Sequence[SearchPlan], inputs: PlanInputs) -> None:
-    """StoreError or DataError before anything starts; only train and val are opened."""
-    check_writable(results)
-    check_room(results)
+def check_startable(config: Config, plans: Sequence[SearchPlan], inputs: PlanInputs) -> None:
+    """An error where a search cannot start: no place, other data than the cards', another design than its study's.
+
+    Nothing is made, and only train and val are opened.
+    """
+    name = config.campaign.name
+    check_place(config.results, "results")
+    check_place(config.reports, "reports")
+    check_room(config.results)
     check_data([plan.base for plan in plans], inputs)
+    begun = {study.name: study.identity for study in read_studies(config.studies, name)}
+    for plan in plans:
+        study = plan.study(name)
+        check_sampler(study, plan.design.space, plan.design.search)
+        if study in begun:
+            plan.design.check(study, begun[study])

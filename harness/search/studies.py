@@ -133,7 +133,7 @@ def difference(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> str
     keys = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
     lines = [f"  {key}: {old.get(key, 'none')} -> {new.get(key, 'none')}" for key in keys]
     head = f"the search {name} was begun with other values (then -> now):"
-    return "\n".join([head, *lines, "Choose another name with --campaign, or go back to the old values."])
+    return "\n".join([head, *lines, "Go back to the old values, or search under another name (--campaign)."])
 
 
 def _check_cmaes(where: str, space: Mapping[str, Tunable], search: Search) -> None:

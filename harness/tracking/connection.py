@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness.addresses import without_secrets
 from harness.errors import StoreError
 from harness.tracking.artifacts import local_folder
 from harness.tracking.store import ENVIRONMENT, SQLITE, create_sqlite, sqlite_file, without_password
 
 EXPERIMENT = "harness"
 ENDED = ("FINISHED", "FAILED")  # MLflow's states of a run that has a result
+LONGEST = 300  # characters of a library's error
 PAGE = 1000  # runs that the store is asked for at a time
 
 
@@ -32,7 +34,7 @@ class Connection:
             logging.getLogger(name).setLevel(logging.CRITICAL)  # StoreError says what goes wrong
         self.uri = uri
         self.entities = mlflow.entities
-        self._exceptions = (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
+        self._exceptions = (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError)
         with self.errors():
             if uri.startswith(SQLITE):
                 artifacts = artifacts or create_sqlite(sqlite_file(uri))
@@ -53,9 +55,9 @@ class Connection:
             yield
         except self._exceptions as error:
             line = (str(self._root(error)).strip().splitlines() or [type(error).__name__])[0]
-            shown = without_password(self.uri)
             raise StoreError(
-                f"the tracking store {shown} cannot be used: {line.replace(self.uri, shown)[:300]}; finished trials "
+                f"the tracking store {without_password(self.uri)} cannot be used: "
+                f"{without_secrets(line, self.uri)[:LONGEST]}; finished trials "
                 "are kept in their folders and logged by the next `harness run` once it is back ([tracking] uri)"
             ) from error
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from harness.tracking.artifacts import local_folder
 from harness.tracking.columns import RESULT_TAG, SPEC_TAG, expected_specs, joined_text
 from harness.tracking.connection import ENDED, Connection, age
 from harness.tracking.runs import Run, place
-from harness.tracking.store import SQLITE, sqlite_file, without_password
+from harness.tracking.snapshot import KeptRun, kept_runs, read_runs, stored
+from harness.tracking.store import SQLITE, moved, sqlite_file, without_password
 from harness.trial.folder import RESULT
 from harness.trial.results import State, TrialResult, TrialSpec
 
@@ -22,8 +24,24 @@ class ResultStore:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self._connection = Connection(uri)
         self._locations: dict[str, str] = {}  # of artifacts, by run
+
+    @cached_property
+    def _connection(self) -> Connection:
+        return Connection(self.uri)
+
+    def _runs(self) -> list[KeptRun]:
+        """Campaigns and trials."""
+        if (runs := kept_runs(self.uri)) is not None:
+            return runs
+        connection = self._connection  # opening it may write
+
+        def read() -> Iterator[Any]:
+            with connection.errors():
+                yield from connection.runs("tags.`harness.kind` = 'campaign'")
+                yield from connection.runs("tags.`harness.kind` = 'trial'")
+
+        return read_runs(self.uri, read)
 
     def runs(self) -> list[Run]:
         """Every trial that was run or is expected, one run per key: its latest finished one, else its latest. Sorted.
@@ -31,15 +49,15 @@ class ResultStore:
         A trial that never began is waiting. StoreError where the record of a run cannot be read.
         """
         planned: dict[str, TrialSpec] = {}
-        latest: dict[str, Any] = {}
-        with self._connection.errors():
-            for parent in self._connection.runs("tags.`harness.kind` = 'campaign'"):
-                planned |= expected_specs(parent.data.tags)
-            for entity in self._connection.runs("tags.`harness.kind` = 'trial'"):
-                self._locations[entity.info.run_id] = entity.info.artifact_uri
-                key = entity.data.tags["harness.key"]
-                if key not in latest or age(latest[key]) < age(entity):
-                    latest[key] = entity
+        latest: dict[str, KeptRun] = {}
+        for entity in self._runs():
+            if entity.data.tags["harness.kind"] == "campaign":
+                planned |= expected_specs(entity.data.tags)
+                continue
+            self._locations[entity.info.run_id] = entity.info.artifact_uri
+            key = entity.data.tags["harness.key"]
+            if key not in latest or age(latest[key]) < age(entity):
+                latest[key] = entity
         begun = (self._run(entity, planned.get(key)) for key, entity in sorted(latest.items(), key=lambda e: age(e[1])))
         runs = {run.key: run for run in begun if run}
         waiting = [Run(spec, State.WAITING) for key, spec in planned.items() if key not in runs]
@@ -52,10 +70,10 @@ class ResultStore:
             with self._connection.errors():
                 entities = [*self._connection.runs(f"tags.`harness.key` = '{key}'")]
             self._locations |= {entity.info.run_id: entity.info.artifact_uri for entity in entities}
-            runs += [run for entity in sorted(entities, key=age)[-1:] if (run := self._run(entity, None))]
+            runs += [run for entity in sorted(entities, key=age)[-1:] if (run := self._run(stored(entity), None))]
         return runs
 
-    def _run(self, entity: Any, planned: TrialSpec | None) -> Run | None:
+    def _run(self, entity: KeptRun, planned: TrialSpec | None) -> Run | None:
         """MLflow's run as one of ours; None for one of an earlier version that has never ended."""
         tags, info = entity.data.tags, entity.info
         try:
@@ -97,17 +115,24 @@ class ResultStore:
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
         """A file that was kept of a run; None where the store has lost it."""
+        if run_id not in self._locations:
+            with self._connection.errors():
+                self._locations[run_id] = self._connection.client.get_run(run_id).info.artifact_uri
+        location = self._locations[run_id]
+        if folder := local_folder(location):
+            return self._read(moved(self.uri, folder) / name) or self._read(folder / name)  # moved without them
         with self._connection.errors():
-            location = self._locations.get(run_id) or self._connection.client.get_run(run_id).info.artifact_uri
-            if (folder := self._connection.artifact_folder(location)) is not None:
-                files = (folder / name, (local_folder(location) or folder) / name)  # of a store moved without them
-                file = next(filter(Path.is_file, files), None)
-                return file.read_bytes() if file else None
             repository = self._connection.artifacts(location)
             if name not in {entry.path for entry in repository.list_artifacts()}:
                 return None
             with tempfile.TemporaryDirectory() as copy:
                 return Path(repository.download_artifacts(name, copy)).read_bytes()
+
+    def _read(self, file: Path) -> bytes | None:
+        try:
+            return file.read_bytes() if file.exists() else None
+        except OSError as error:
+            raise StoreError(f"the tracking store's {file} cannot be read: {error}; see to its rights") from error
 
 
 def spec_of(tags: Mapping[str, str]) -> TrialSpec | None:

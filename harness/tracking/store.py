@@ -6,12 +6,13 @@ import hashlib
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
+from harness.addresses import shown
 from harness.config.project import Config
 from harness.trial.results import TrialResult
 
 SQLITE = "sqlite:///"
+ARTIFACTS = "artifacts"  # folder of a run's files, beside the sqlite file
 BUSY_SECONDS = 0.5  # that others who have a database open are waited for
 ENVIRONMENT = {  # of MLflow, where the user has set nothing else
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -36,14 +37,19 @@ def digest(result: TrialResult) -> str:
 
 
 def without_password(uri: str) -> str:
-    """A uri without its password, to be shown and kept."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.username else uri
+    """The uri of a store as it may be shown and stored."""
+    return shown(uri)
 
 
 def sqlite_file(uri: str) -> Path:
     """The file behind a sqlite uri."""
     return Path(uri.removeprefix(SQLITE).partition("?")[0])
+
+
+def moved(uri: str, folder: Path) -> Path:
+    """A run's folder of artifacts, which a sqlite file keeps as an absolute path: beside that file, where it is now."""
+    is_ours = uri.startswith(SQLITE) and folder.parts[-3:-2] == (ARTIFACTS,)
+    return Path(sqlite_file(uri).parent, *folder.parts[-3:]) if is_ours else folder
 
 
 def create_sqlite(file: Path) -> Path:
@@ -55,4 +61,4 @@ def create_sqlite(file: Path) -> Path:
         except sqlite3.OperationalError as error:  # while others have it open it stays as it is, and works
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
-    return file.parent / "artifacts"
+    return file.parent / ARTIFACTS

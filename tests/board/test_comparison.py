@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sample_results import log_ranked, two_methods
 from tiny_project import Call
 
+from harness.board.comparison import comparisons
+from harness.board.evidence import assessed, hits
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run
 from harness.tracking.tracker import Tracker
@@ -50,9 +53,27 @@ def test_two_rows_are_compared_on_their_board(tracker: Tracker, call: Call, caps
     assert "i2t R@1" in page and "good (n = 3) is better than worse (n = 3)" in page
 
 
-def test_a_row_of_one_seed_is_taken_to_spread_as_the_other(tracker: Tracker, call: Call, capsys: Captured) -> None:
+def test_a_row_of_one_seed_is_not_tested(tracker: Tracker, call: Call, capsys: Captured) -> None:
     (found,) = compared(call, capsys, "alone", "good")
-    assert found["p"] is not None and found["verdict"].startswith("good (n = 3) is better")
+    assert (found["p"], found["least"], found["significant"]) == (None, None, None)
+    assert found["verdict"].startswith("not tested: alone (n = 1): other seeds may move rsum")
+
+
+@pytest.mark.parametrize("worst", [4, 5, 6, 7])
+def test_a_comparison_says_what_the_board_says(
+    project: Path, tracker: Tracker, call: Call, capsys: Captured, worst: int
+) -> None:
+    """Also where two rows would differ as a pair alone, and do not among all pairs of the board."""
+    for number in range(4):
+        for seed in range(3):
+            log_ranked(tracker, project, f"m{number}" + "x" * number, seed, worst=worst + number)
+    store = ResultStore(tracker.uri)
+    one = next(one for one in assessed(store.runs(), {}, store.artifact) if one.board.protocol == "full")
+    for pair in one.evidence.differences:
+        first, second = (one.board.ranked[place].method for place in (pair.first, pair.second))
+        (found,) = comparisons(store.runs(), [one.board], [first, second], partial(hits, store))
+        assert found.p == pytest.approx(pair.p, nan_ok=True) and found.is_significant == pair.is_significant
+        assert ("is better than" in found.verdict) == pair.is_significant
 
 
 def test_two_runs_are_compared_as_they_were_trained(tracker: Tracker, call: Call, capsys: Captured) -> None:

@@ -62,7 +62,7 @@ def test_csv_has_a_line_a_trial_with_its_run_and_all_its_numbers(tracker: Tracke
     for line in lines:
         assert float(line["rsum"]) == runs[line["run_id"]].numbers["rsum"]
         assert float(line["low"]) < float(line["high"]) and line["settings.dim"] == "256"
-    assert {line["group"] for line in lines if line["method"] == "worse"} == {"c"}
+    assert {line["group"] for line in lines if line["method"] == "worse"} == {"3"}
 
 
 def test_json_has_rows_with_statistics_and_trials_and_the_differences(tracker: Tracker, call: Call) -> None:

@@ -23,6 +23,7 @@ from harness.board.drawing import canvas, cover, is_within, look
 from harness.board.evidence import Assessed, Evidence, LearningCurve, assessed
 from harness.board.forms import webpage
 from harness.board.plots import Plot, drawn, learning_plot, plots, recall_plot, row_curve, tradeoff_plot
+from harness.foreign_text import visible
 from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
 
@@ -79,7 +80,7 @@ def test_a_name_breaks_no_plot(name: str) -> None:
     for file, data in drawn(one_of(rows)).items():
         tree, other = (ElementTree.fromstring(each) for each in (data, plain[file]))
         assert {node.tag for node in tree.iter()} == {node.tag for node in other.iter()}
-        shown = re.sub(r"[^ -~]", "\ufffd", name)
+        shown = visible(name)
         begins = [text for text in texts(data) if text == shown or (text[-1:] == "…" and shown.startswith(text[:-1]))]
         assert begins or (file == "tradeoff.svg" and "2" in texts(data)), "its place where there is no room for it"
 
@@ -97,7 +98,7 @@ def test_ranked_rows_stand_from_the_best_down_with_interval_mean_and_seeds() -> 
         assert list(means.get_xdata()) == [row.means["rsum"] for row in one.board.ranked]
         assert len(seeds.get_xdata()) == 12 and min(seeds.get_xdata()) < means.get_xdata()[-1]  # type: ignore[index]
         beside = [text.get_text() for text in axes.texts]
-        assert beside == [f"{rsum:.1f} ± 1.0" for rsum in (291, 261, 251, 201)] + [*one.evidence.letters.values()]
+        assert beside == [f"{rsum:.1f} ± 1.0" for rsum in (291, 261, 251, 201)] + [*one.evidence.groups.values()]
 
 
 def test_a_row_whose_ranks_are_gone_is_drawn_without_an_interval() -> None:

@@ -29,6 +29,7 @@ from toy_trials import Neighbour, counting, toy_assignment
 from harness.campaign.driver import execute
 from harness.campaign.plan import Planned, plan
 from harness.cli.output import Output
+from harness.cli.view import view_for
 from harness.config.project import load
 from harness.config.registry import discover
 from harness.config.selection import Selection
@@ -467,7 +468,7 @@ def test_data_that_changes_between_plan_and_trial_fails_it_and_the_next_plan_tak
     campaign = plan(config, discover(config))
     features = np.load(filed / "train_ims.npy", allow_pickle=False)
     np.save(filed / "train_ims.npy", features + 1)
-    outcome = execute(campaign, InProcess(), Tracker(campaign.uri), Output(quiet=True).view(), config.failures)
+    outcome = execute(campaign, InProcess(), Tracker(campaign.uri), view_for(Output(quiet=True)), config.failures)
     (result,) = outcome.results
     assert (outcome.exit_code, result.failure) == (4, Failure.DATA)
     assert "changed since the trial was planned" in result.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tomllib
 from pathlib import Path
 
@@ -175,12 +176,13 @@ def test_dry_run_lists_the_exact_trials_and_what_is_done_and_starts_nothing(
     assert all(label in page for label in labels) and "4 trials to run · local Ray" in page
 
 
-def test_dry_run_says_which_cluster_would_be_joined(
+def test_dry_run_refuses_a_cluster_that_is_away_as_the_run_does(
     project: Path, call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert call("run", "-n") == 0
-    assert "Ray cluster at 10.0.0.1:6379 (from RAY_ADDRESS)" in capsys.readouterr().out
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    for command in ("run", "search"):
+        assert call(command, "-n", "--methods", "vsepp") == call(command, "--methods", "vsepp") == 2
+        assert capsys.readouterr().err.count("127.0.0.1:1 (from RAY_ADDRESS)") == 2
     assert call("run", "-n", "--here") == 0
     assert "in this process" in capsys.readouterr().out
 
@@ -280,3 +282,161 @@ def test_init_writes_a_commented_file_once(
     assert (tmp_path / "harness.toml").read_text() == "# mine\n"
     assert call("init", "--force") == 0
     assert (tmp_path / "harness.toml").read_text() == written
+
+
+@pytest.mark.parametrize("command", ["run", "search"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--gpus-per-trial", "64"),
+        ("--cpus-per-trial", "6400"),
+        ("-s", "resources.custom.a100=1"),
+        ("-s", "paths.reports=harness.toml"),
+        ("-s", "paths.results=harness.toml/x"),
+        ("--here", "--device", "cuda"),
+    ],
+)
+def test_dry_run_refuses_what_the_run_refuses_and_makes_nothing(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], command: str, words: tuple[str, ...]
+) -> None:
+    codes, texts = [], []
+    for flags in (("-n",), ()):
+        codes.append(call(command, "--methods", "vsepp", "-s", "paths.results=fresh", *words, *flags))
+        texts.append(capsys.readouterr().err)
+        assert not flags or not (project / "fresh").exists()
+    assert codes[0] == codes[1] != 0 and texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("words", [("--gpus-per-trial", "64"), ("--cpus-per-trial", "6400"), ("--device", "cuda")])
+def test_resources_that_are_not_there_are_refused_where_nothing_is_to_do_too(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert call("run", "--methods", "chance", "--here") == 0
+    for flags in ((), ("-n",), ("--here",), ("--here", "-n")):
+        fits = "--here" in flags and "cuda" not in words
+        assert call("run", "--methods", "chance", *words, *flags) == (0 if fits else 2)
+    assert call("run", "--methods", "chance") == 0
+
+
+@pytest.mark.parametrize("command", ["run", "search"])
+def test_dry_run_makes_no_folder_and_says_which_file_is_in_force(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert call(command, "-n", "--methods", "vsepp", "-s", "paths.results=fresh") == 0
+    assert "configuration: harness.toml" in capsys.readouterr().out
+    assert not (project / "fresh").exists()
+
+
+@pytest.mark.parametrize("name", ["7", "true", "1e3", "2026-11-26", "[1]", "inf", "a b/c?#%20", "x" * 200, "été ✓"])
+def test_a_campaign_may_be_named_like_a_number_a_date_or_at_length(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    for words in (("--campaign", name), ("-s", f"campaign.name={name}")):
+        assert call("search", "-n", "--methods", "vsepp", *words) == 0, capsys.readouterr().err
+    assert call("search", "--methods", "vsepp", "--here", "--trials", "1", "--campaign", name) == 0
+    assert call("status", name) == 0
+    assert name in capsys.readouterr().out
+    assert call("report") == 0
+
+
+@pytest.mark.parametrize("name", ["", " ", "-x", "x" * 201])
+def test_a_campaign_without_a_name_is_refused(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert call("search", "--methods", "vsepp", "--campaign", name) == 2
+    assert "campaign.name: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-s", "training.epochs=1000000000"), "less than or equal to 100000"),
+        (("-s", "resources.max_concurrent=99999999999999999999"), "more than 64 bits"),
+        (("-s", f"training.epochs={'9' * 5000}"), "thousands of digits"),
+        (("-s", f"training.epochs=0x{'f' * 5000}"), "more than 64 bits"),
+        (("-s", f"training.lr={'[' * 5000}"), "hundreds deep"),
+        (("-s", f"{'a.' * 100_000}b=1"), "a key of more than 32 parts"),
+        (("-s", f"training.lr={{{'a.' * 100_000}b=1}}"), "a dotted key of more than 32 parts"),
+        (("-s", "campaign=1"), "campaign"),
+        (("-s", "per_dataset=1", "-s", "training.epochs=1"), "per_dataset"),
+        (("-s", "epochs=1"), "unknown key 'epochs'; did you mean"),
+        (("-s", "paths.data=~nobody-of-this-name/x"), "home"),
+        (("-s", 'paths.results="a\\u0000b"'), "null"),
+        (("-s", f"paths.results={'x' * 5000}"), "too long"),
+        (("-s", "paths.results=a?b"), "? cannot stand in the address of the tracking store"),
+        (("-s", "paths.results=a%20b"), "% cannot stand in the address of the tracking store"),
+        (("--seeds", "0-99999999"), "more than 10,000"),
+        (("--seeds", "4-0"), "no seeds"),
+        (("--seeds", "²"), "is no list of whole numbers"),
+    ],
+)
+def test_limits_of_the_command_line_end_at_once_with_2(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    began = time.monotonic()
+    assert call("run", "-n", *words) in (2, 6)
+    err = capsys.readouterr().err
+    assert said in err and len(err) < 2000
+    assert time.monotonic() - began < 5
+
+
+def test_epochs_alone_lead_to_the_key_of_training(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", "-n", "-s", "epochs=1") == 2
+    assert "training.epochs" in capsys.readouterr().err
+
+
+def test_seeds_may_be_ranges(project: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", "-n", "--json", "--methods", "chance", "--seeds", "0-2,7") == 0
+    assert [trial["seed"] for trial in json.loads(capsys.readouterr().out)["trials"]] == [0, 1, 2, 7]
+
+
+@pytest.mark.parametrize("file", ["harness.toml", "cards/nan.toml", "cards/tiny/card.toml"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a = " + "[" * 100_000, "hundreds deep"),
+        ("a = " + "{b = " * 5000, "hundreds deep"),
+        ("a" + ".a" * 100_000 + " = 1", "more than 32 parts"),
+        ("[" + '"a".' * 100_000 + "a]", "more than 32 parts"),
+        ("a = " + "1" * 5000, "thousands of digits"),
+        ("a = 18446744073709551616", "more than 64 bits"),
+        (None, "larger than 4 MB"),
+    ],
+)
+def test_a_file_beyond_all_limits_ends_at_once_with_2_and_its_name(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], file: str, text: str | None, said: str
+) -> None:
+    began = time.monotonic()
+    if text is None:
+        with (project / file).open("r+") as stream:
+            stream.truncate(10 << 30)
+    else:
+        (project / file).write_text(text)
+    assert call("list") == 2
+    err = capsys.readouterr().err
+    assert file in err and said in err and len(err) < 2000
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("number", ["inf", "nan", "-inf"])
+def test_a_reported_number_that_is_not_finite_is_refused_at_the_card(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], number: str
+) -> None:
+    with (project / "cards" / "nan.toml").open("a") as card:
+        card.write(f"[[reported]]\ndataset = 'tiny'\nprotocol = 'all'\ni2t = [1, 2, 3]\nt2i = [1, 2, {number}]\n")
+        card.write(f"rsum = {number}\nsource = 'Table 1'\n")
+    assert call("list", "--json") == 2
+    err = capsys.readouterr().err
+    assert "reported.0.rsum: " in err and "reported.0.t2i.2: " in err
+
+
+@pytest.mark.parametrize("content", ["null", "[]", '{"main": null}', '{"main": {"words": 1}}', "[" * 100_000, "\x00"])
+def test_a_damaged_list_of_last_commands_is_as_good_as_none(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    (project / "runs" / "commands.json").write_text(content)
+    assert call("resume") == 2
+    assert "no campaign was begun" in capsys.readouterr().err
+    assert call("status") == 0
+    assert call("run", "--here", "--methods", "chance") == 0
+    assert call("resume") == 0

@@ -66,6 +66,21 @@ def test_a_second_run_does_nothing_says_so_and_imports_nothing_heavy(finished: P
     assert not imported & {"ray", "torch", "mlflow", "pandas", "optuna"}
 
 
+def test_status_counts_the_trials_of_the_last_command_and_not_those_of_the_file(
+    finished: Path, call: Call, capsys: Captured
+) -> None:
+    def labels(*words: str) -> list[str]:
+        assert call("status", *words, "--json") == 0
+        return [trial["label"] for trial in json.loads(capsys.readouterr().out)["trials"]]
+
+    assert call("status") == 0
+    assert "main: 0 waiting · 0 running · 2 done · 1 failed" in capsys.readouterr().out
+    assert call("run", "--here", "--methods", "chance", "--seeds", "3,4", "-s", "training.batch_size=4") == 0
+    capsys.readouterr()
+    assert labels() == labels("main") == ["chance/tiny/s3", "chance/tiny/s4"]
+    assert labels("--methods", "vsepp") == ["vsepp/tiny/s0"]
+
+
 def test_json_stands_alone_on_stdout_and_everything_else_on_stderr(
     finished: Path,
     call: Call,

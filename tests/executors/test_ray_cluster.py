@@ -254,12 +254,40 @@ def test_a_container_gives_no_more_cpus_than_its_quota(
     assert placement.cpus_here() == expected
 
 
-@pytest.mark.parametrize(("visible", "expected"), [(None, 2), ("1", 1), ("", 0), ("0,1,2", 2)])
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        *[
+            (None, 2),
+            ("1", 1),
+            ("", 0),
+            ("0,1,2", 2),
+            ("7", 0),
+            ("0,0", 1),
+            ("-1", 0),
+            ("0,-1,1", 1),
+            ("NoDevFiles", 0),
+        ],
+        *[
+            ("GPU-b", 1),
+            ("GPU-", 0),
+            ("GPU-c,0", 0),
+            (" 1 , 0 ", 2),
+            ("MIG-x", 1),
+            ("NoDevFiles", 0),
+            ("²", 0),
+            ("0x1", 0),
+        ],
+    ],
+)
 def test_gpus_are_those_that_nvidia_smi_lists_and_cuda_may_see(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: int
 ) -> None:
     program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: a)'\necho 'GPU 1: NVIDIA H200 (UUID: b)'\n")
+    program.write_text(
+        "#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-a1)'\necho 'GPU 1: NVIDIA H200 (UUID: GPU-b2)'\n"
+        "echo '  MIG 1g Device 0: (UUID: MIG-x/1)'\n"
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     if visible is None:

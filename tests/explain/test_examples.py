@@ -310,3 +310,9 @@ def test_a_board_of_other_data_has_no_page(project: Path, call: Call, capsys: py
     shutil.rmtree(card.parent)
     assert call("report", "--format", "examples") == 0
     assert "tiny, protocol all: no examples: the dataset has no card here" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("image", ["x" * 300, "a/" + "x" * 300, "\0", "../x", "é" * 200])
+def test_an_id_that_can_name_no_file_has_no_picture(tmp_path: Path, image: str) -> None:
+    opened(tmp_path, files())
+    assert Previews(DatasetCard.model_validate(CARD), tmp_path, tmp_path).of(image).picture is None

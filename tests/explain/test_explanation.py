@@ -19,7 +19,7 @@ from boards import HOSTILE
 from PIL import Image
 from tiny_project import Call
 
-from harness.board.drawing import cover, is_within, measured, shortened
+from harness.board.drawing import cover, is_within, measured
 from harness.cli.explain import explain_json
 from harness.cli.main import main
 from harness.config.project import load
@@ -31,6 +31,7 @@ from harness.evaluation.scoring import score_split
 from harness.explain.explanation import Explanation, Pair, Word, explanation
 from harness.explain.picture import MARGIN, PIXELS, TAGS, beside, painted, png, regions, strengths, svg, tag_texts
 from harness.explain.weights import TrialChoice, best_weights, trained
+from harness.foreign_text import visible
 from harness.layouts.opening import open_dataset
 from harness.trial.folder import CHECKPOINT, read_result, write_result, write_spec
 
@@ -323,7 +324,7 @@ def test_no_caption_breaks_the_picture(one: Explanation, hostile: str) -> None:
     tree = ElementTree.fromstring(svg(changed))
     expected = {node.tag for node in ElementTree.fromstring(svg(replace(one, look=changed.look))).iter()}
     assert {node.tag for node in tree.iter()} <= expected
-    assert shortened(hostile, 60) in " ".join(texts(svg(changed))) or len(hostile) > 10
+    assert visible(hostile) in " ".join(texts(svg(changed))) or len(hostile) > 10
     with painted(changed, PIXELS) as figure:
         room = figure.bbox.width - 2 * MARGIN
         assert all(width_of(text) <= room for text in figure.texts)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -245,6 +247,45 @@ def test_two_searches_at_once_the_second_is_refused(searchable: Path, call: Call
     assert "another harness is running" in capsys.readouterr().err
 
 
+def test_a_search_is_confirmed_with_the_values_that_it_was_given_by_the_very_command_that_it_names(
+    searchable: Path, call: Call, capsys: Captured
+) -> None:
+    given = ("training.epochs=1", "settings.vsepp.word_dim=6", "search.seed=0", "paths.reports=other reports")
+    words = [word for value in given for word in ("-s", value)]
+    assert call("search", "--methods", "vsepp", "--here", "--trials", "2", "--campaign", "a b's", *words) == 0
+    (following,) = re.findall(r"^next: harness (.*)$", capsys.readouterr().out, re.MULTILINE)
+    confirmed = answer(call, capsys, *shlex.split(following), "--here")
+    (page,) = (searchable / "other reports").glob("search-*.md")
+    (again,) = re.findall(r"^harness (confirm .*)$", page.read_text(), re.MULTILINE)
+    for words in (again, 'confirm "a b\'s" --seeds 1'):
+        trials = answer(call, capsys, *shlex.split(words), "--here")["trials"]
+        assert [trial["key"] for trial in trials] == [trial["key"] for trial in confirmed["trials"]]
+    (trial,) = confirmed["trials"]
+    spec = json.loads((Path(trial["folder"]) / "spec.json").read_text())
+    assert (spec["training"]["epochs"], spec["settings"]["word_dim"], spec["seed"]) == (1, 6, 1)
+    for other, said in (("training.epochs=3", "epochs: 1 -> 3"), ("settings.*.word_dim=7", "word_dim: 6 -> 7")):
+        assert call("confirm", "a b's", "-s", other, "--here") == 2
+        assert said in capsys.readouterr().err
+    assert call("confirm", "a b's", "--seeds", "0") == 2
+    assert call("status", "a b's") == 0
+    assert """`harness confirm 'a b'"'"'s'`""" in capsys.readouterr().out
+
+
+def test_a_limited_search_is_confirmed_with_its_limit_and_other_data_or_code_are_refused(
+    searchable: Path, call: Call, capsys: Captured
+) -> None:
+    assert call("search", "--methods", "mean", "--here", "--trials", "1", "--limit", "8") == 0
+    capsys.readouterr()
+    (trial,) = answer(call, capsys, "confirm", "main", "--here", "--seeds", "1")["trials"]
+    assert trial["limit"] == 8
+    assert call("confirm", "main", "--here", "--seeds", "1", "--limit", "4") == 2
+    assert "limit: 8 -> 4" in capsys.readouterr().err
+    with (searchable / "cards" / "faulty.py").open("a") as file:
+        file.write("# another version\n")
+    assert call("confirm", "main", "--here", "--seeds", "1") == 2
+    assert "source: " in capsys.readouterr().err
+
+
 # --- seeing it
 
 
@@ -292,7 +333,7 @@ def test_status_of_a_search_that_runs_shows_its_trials_and_watching_ends_with_it
         process.wait()
     assert call("status", "main", "--watch") == 0, "nobody is at work, so there is nothing to wait for"
     page = capsys.readouterr().out
-    assert "slow/tiny #0  interrupted after epoch" in page and "`harness resume` goes on" in page
+    assert "slow/tiny #0  interrupted after epoch" in page and "`harness resume main` goes on" in page
 
 
 # --- going on with the last command
@@ -307,7 +348,7 @@ def test_resume_gives_the_last_command_of_a_campaign_again(searchable: Path, cal
     report = answer(call, capsys, "resume")
     assert (report["campaign"], report["searches"][0]["trials"]) == ("night", 2)
     assert call("resume", "main") == 4
-    assert "nothing to do" in capsys.readouterr().out
+    assert "main: 1 trial done, 1 failed, nothing else to do" in capsys.readouterr().out
     again = answer(call, capsys, "resume", "main", "--retry", "failed", code=4)
     assert {trial["method"]: trial["attempts"] for trial in again["trials"]} == {"chance": 1, "nan": 2}
     assert call("resume", "nigth") == 2

@@ -229,10 +229,10 @@ def test_where_nothing_ended_well_nothing_is_to_be_confirmed() -> None:
     assert "harness confirm" not in page.text and not page.studies
 
 
-def test_the_command_confirms_a_limited_search_with_its_limit_and_a_name_as_a_shell_takes_it() -> None:
-    assert "\nharness confirm main --limit 64\n" in search_page([record(ended(0, 1.0), limit="64")], {}).text
+def test_the_command_confirms_a_name_as_a_shell_takes_it_and_the_limit_is_that_of_the_study() -> None:
+    assert "\nharness confirm main\n" in search_page([record(ended(0, 1.0), limit="64")], {}).text
     named = record(ended(0, 1.0), name="a night's\n```\n# search/scenes/vsepp")
-    assert "\nharness confirm 'a night'\"'\"'s?```?# search'\n" in search_page([named], {}).text
+    assert "\n````\nharness confirm 'a night'\"'\"'s\n```\n# search'\n````\n" in search_page([named], {}).text
 
 
 ODD = ["a|b", "<script>x|", "`a` *b* [c](d)", "a\nb # ", "$x$ \\ & é", "..", "_x_"]

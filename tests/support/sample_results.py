@@ -83,7 +83,9 @@ def two_methods(project: Path) -> Tracker:
     return tracker
 
 
-def log_ranked(tracker: Tracker, root: Path, method: str, seed: int, worst: int, **changes: object) -> None:
+def log_ranked(
+    tracker: Tracker, root: Path, method: str, seed: int, worst: int, epochs: int = 3, **changes: object
+) -> None:
     """Log a result whose measures are those of its ranks."""
     spec = spec_of(method, seed, **changes)
     arrays = ranks_of(spec.model_copy(update={"seed": seed + 10 * len(method)}), images=60, worst=worst)
@@ -91,5 +93,5 @@ def log_ranked(tracker: Tracker, root: Path, method: str, seed: int, worst: int,
     assert ranks
     values = recalls(hits_of(ranks)).ravel()
     measures = dict(zip(RECALLS, map(float, values), strict=True)) | {"rsum": float(values.sum())}
-    result = result_of(spec, measures=measures)
+    result = result_of(spec, measures=measures, epochs=epochs)
     tracker.result(result, folder_of(root, result, arrays))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 
@@ -14,8 +14,8 @@ from harness.interruption import SIGNALS
 from harness.trial.private_folders import remove_left_behind
 
 COMMANDS = ("run", "search", "confirm", "resume")
+Complain = Callable[[str, int], int]  # prints a message, gives the exit code
 KILLED_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
-SAVED = "interrupted: state saved; the same command continues"
 ENDED = (
     "the process of the command ended ({how}), as it does where Ray loses its own processes; finished trials and "
     "epochs are kept, the same command continues"
@@ -23,18 +23,21 @@ ENDED = (
 _report: list[int] = []  # where a child writes its exit code
 
 
-def is_needed(words: list[str]) -> bool:
+def is_needed(words: Sequence[str]) -> bool:
     """Whether a command line may start Ray."""
     return bool(words) and words[0] in COMMANDS and "--here" not in words and hasattr(os, "fork")
 
 
-def divide() -> None:
-    """Go on in a child process; this one waits for it, passes signals on, and leaves with its exit code."""
+def divide(complain: Complain, interrupted: str) -> None:
+    """Go on in a child process; this one waits for it, passes signals on, and leaves with its exit code.
+
+    complain: prints why the command ends; interrupted: what it prints after a signal.
+    """
     read, write = os.pipe()
     parent, child = os.getpid(), os.fork()
     if child:
         os.close(write)
-        os._exit(wait_for(child, read))
+        os._exit(wait_for(child, read, complain, interrupted))
     os.close(read)
     _report.append(write)
     with suppress(OSError, AttributeError):  # another system; there the child goes on where its parent is killed
@@ -49,7 +52,7 @@ def report(code: int) -> None:
         os.write(_report.pop(), bytes([code]))
 
 
-def wait_for(child: int, report: int) -> int:
+def wait_for(child: int, report: int, complain: Complain, interrupted: str) -> int:
     """The exit code of a child: what it reported, else what became of it."""
     received: list[int] = []
 
@@ -66,16 +69,8 @@ def wait_for(child: int, report: int) -> int:
         return reported[0]
     remove_left_behind()
     if received:
-        return complain(SAVED, 128 + received[0])
+        return complain(interrupted, 128 + received[0])
     if status == ResourceError.exit_code:
         return status  # it has said why itself: the heartbeat, where a call of Ray's did not return
     how = f"signal {-status}" if status < 0 else f"exit code {status}"
     return complain(f"error: {ENDED.format(how=how)}", ResourceError.exit_code)
-
-
-def complain(message: str, code: int) -> int:
-    """Print on stderr why the command ends, if there still is somebody to read it; the exit code."""
-    with suppress(OSError):
-        sys.stderr.write(f"harness: {message}\n")
-        sys.stderr.flush()
-    return code

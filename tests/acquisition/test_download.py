@@ -14,97 +14,22 @@ import subprocess
 import sys
 import threading
 import time
-import tomllib
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from file_server import CARD, CONTENT, Site, Table, card_of, download, fetched, item_of, names, served, zipped
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.acquisition import download as fetch
 from harness.cli.datasets import data
-from harness.config.cards import DatasetCard
 from harness.config.registry import discover
 from harness.errors import ConfigError, DataError, HarnessError, ResourceError, StoreError, UsageError
 from harness.layouts.opening import open_dataset
-from harness.preparation import download as fetch
-
-CONTENT = np.random.default_rng(0).bytes(2 * fetch.PIECE + 1000)
-CARD = """
-name = "tiny"
-title = "A tiny set"
-summary = ""
-layout = "coco"
-folder = "tiny set"
-licence = "free"
-origin = "the moon"
-feature_width = 13
-max_regions = 2
-splits = {}
-options = { captions = "captions.json", instances = "instances.json", split = "split.json" }
-[[protocols]]
-name = "all"
-images = 1
-captions = 1
-"""
-Table = dict[str, Any]
-
-
-class Site:
-    """A server of one file, and how it behaves."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-        self.cuts: list[int] = []  # of each connection to come: bytes after which it breaks
-        self.codes: list[int] = []  # of each connection to come: an answer that is no file
-        self.stall: int | None = None  # bytes after which it goes silent
-        self.ending = threading.Event()
-        self.says_length = True
-        self.requests = 0
-        self.url = ""
-
-    def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        self.requests += 1
-        code = self.codes.pop(0) if self.codes else 200
-        handler.send_response(code)
-        body = self.content if code == 200 else b"no"
-        if self.says_length:
-            handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body[: self.cuts.pop(0) if self.cuts else self.stall])
-        if self.stall is not None:
-            self.ending.wait(60)
-
-
-@contextmanager
-def served(site: Site) -> Iterator[Site]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            site.answer(self)
-
-        def log_message(self, *_words: object) -> None:
-            """Say nothing."""
-
-        def handle(self) -> None:
-            with suppress(ConnectionError):  # the reader was killed
-                super().handle()
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        site.url = f"http://127.0.0.1:{server.server_port}/files/thing.zip"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield site
-        finally:
-            site.ending.set()
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -123,39 +48,6 @@ def pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def site() -> Iterator[Site]:
     with served(Site(CONTENT)) as one:
         yield one
-
-
-def zipped(**files: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(f"in/{name}.json", content)
-    return buffer.getvalue()
-
-
-def download(site: Site, **changes: Any) -> Table:
-    """What a card would say of the site."""
-    table = {"url": site.url, "bytes": len(site.content), "sha256": hashlib.sha256(site.content).hexdigest()}
-    return {**table, "path": "thing.bin", **changes}
-
-
-def item_of(table: Table, folder: Path) -> fetch.Item:
-    return fetch.items(card_of(table), folder)[0]
-
-
-def card_of(*tables: Table) -> DatasetCard:
-    return DatasetCard.model_validate({**tomllib.loads(CARD), "downloads": tables, "path": "card.toml"})
-
-
-def fetched(item: fetch.Item, keep: bool = False) -> list[int]:
-    """Fetch, and how far it said to be."""
-    told: list[int] = []
-    fetch.fetch(item, told.append, keep)
-    return told
-
-
-def names(folder: Path) -> set[str]:
-    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.name != fetch.LOCK and file.is_file()}
 
 
 def test_a_file_arrives_whole_and_is_not_loaded_again(site: Site, tmp_path: Path) -> None:

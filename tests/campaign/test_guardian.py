@@ -10,13 +10,19 @@ import time
 
 import pytest
 
-from harness.cli.guardian import is_needed
+from harness.campaign.guardian import is_needed
+
+BEGIN = """
+import os, signal, sys, time
+from harness.cli.boundary import CONTINUES, complain
+from harness.campaign import guardian
+guardian.divide(complain, CONTINUES)
+"""
 
 
 def divided(body: str) -> subprocess.Popen[str]:
     """A process that divides; the child says that it is there, then goes on with the body."""
-    script = "import os, signal, sys, time\nfrom harness.cli import guardian\nguardian.divide()\n"
-    script += "print(os.getpid(), flush=True)\n"
+    script = BEGIN + "print(os.getpid(), flush=True)\n"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([sys.executable, "-c", script + textwrap.dedent(body)], text=True, **pipes)  # type: ignore
 

@@ -1,0 +1,1 @@
+"""Files of datasets, downloaded as their cards allow."""

@@ -1,0 +1,101 @@
+"""What a store that is one sqlite file held when it was read last, so that reading it again needs no MLflow.
+
+MLflow takes seconds to import and to read a store. The copy lies in the results folder's cache and counts for the very
+file that was read: size, times and inode of the database and of its write-ahead log are part of it. It may be deleted
+at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.config.project import CACHE
+from harness.files import write_atomic
+from harness.tracking.store import SQLITE, sqlite_file
+
+FORMAT = 1  # raised where the lists below change
+STEADY_SECONDS = 2  # since the last write: a later one has another time then, however coarse the clock of the files
+Marks = list[list[int]]
+
+
+class RunInfo(NamedTuple):
+    run_id: str
+    run_name: str
+    status: str
+    start_time: int
+    end_time: int | None
+    artifact_uri: str
+
+
+class RunData(NamedTuple):
+    tags: dict[str, str]
+    metrics: dict[str, float]
+
+
+class KeptRun(NamedTuple):
+    """A run with the names that MLflow has for its parts."""
+
+    info: RunInfo
+    data: RunData
+
+
+def kept_runs(uri: str) -> list[KeptRun] | None:
+    """The runs of a store from its copy; None where it was written since, or has none."""
+    if not uri.startswith(SQLITE):
+        return None
+    database = sqlite_file(uri)
+    return copied(copy_of(database), marks(database))
+
+
+def read_runs(uri: str, read: Callable[[], Iterable[Any]]) -> list[KeptRun]:
+    """The runs of a store that MLflow reads; copied where nothing was written meanwhile or a moment ago."""
+    database = sqlite_file(uri) if uri.startswith(SQLITE) else None
+    before = marks(database) if database else []
+    runs = [stored(run) for run in read()]
+    if database and before and before == marks(database) and is_steady(before):
+        save(copy_of(database), before, runs)
+    return runs
+
+
+def copy_of(database: Path) -> Path:
+    return database.parent / CACHE / f"{database.name}.json"
+
+
+def stored(run: Any) -> KeptRun:
+    """A run of MLflow's."""
+    info = RunInfo(*(getattr(run.info, name) for name in RunInfo._fields))
+    return KeptRun(info, RunData(dict(run.data.tags), dict(run.data.metrics)))
+
+
+def marks(database: Path) -> Marks:
+    """What tells one state of a database from every other; empty where there is none. An empty log says nothing."""
+    states = [file.stat() for file in (database, database.with_name(f"{database.name}-wal")) if file.exists()]
+    return [[one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns] for one in states if one.st_size]
+
+
+def is_steady(marks: Marks) -> bool:
+    newest: int = max(max(mark[2:]) for mark in marks)
+    return time.time() - newest / 1e9 > STEADY_SECONDS
+
+
+def copied(copy: Path, marks: Marks) -> list[KeptRun] | None:
+    """The runs of a copy; None where there is none of this state of the store, or none that can be read."""
+    try:
+        content = json.loads(copy.read_bytes())
+        if (content["format"], content["marks"]) != (FORMAT, marks):
+            return None
+        return [KeptRun(RunInfo(*info), RunData(*data)) for info, data in content["runs"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def save(copy: Path, marks: Marks, runs: Sequence[KeptRun]) -> None:
+    """Keep runs; a results folder that cannot be written does without."""
+    try:
+        write_atomic(copy, json.dumps({"format": FORMAT, "marks": marks, "runs": runs}))
+    except OSError:
+        return
