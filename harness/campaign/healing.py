@@ -91,7 +91,7 @@ def restored(plan: Plan, note: Note) -> Plan:
     if plan.force or not gone or (plan.uri.startswith(SQLITE) and not sqlite_file(plan.uri).is_file()):
         return plan
     store = ResultStore(plan.uri)
-    runs = {run.key: run for run in store.runs_of([trial.spec.key for trial in gone])}
+    runs = {run.key: run for run in runs_in(store)}
     with only_driver(plan.results):
         again = [
             trial for trial in gone if trial.spec.key in runs and restore(trial.folder, runs[trial.spec.key], store)
@@ -100,6 +100,15 @@ def restored(plan: Plan, note: Note) -> Plan:
         return plan
     note(f"taken from the tracking store, as their folders were gone or damaged: {len(again)} trials")
     return plan.refreshed()
+
+
+def runs_in(store: ResultStore) -> list[Run]:
+    """The runs of a store; none of a server that is away: who is to write to it says so."""
+    if store.uri.startswith(SQLITE):
+        return store.runs()
+    with suppress(StoreError):
+        return store.runs()
+    return []
 
 
 def is_gone(trial: Planned) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from harness.tracking.artifacts import local_folder
 from harness.tracking.columns import RESULT_TAG, SPEC_TAG, expected_specs, joined_text
 from harness.tracking.connection import ENDED, Connection, age
 from harness.tracking.runs import Run, place
-from harness.tracking.snapshot import KeptRun, kept_runs, read_runs, stored
+from harness.tracking.snapshot import KeptRun, kept_runs, read_runs
 from harness.tracking.store import SQLITE, moved, sqlite_file, without_password
 from harness.trial.folder import RESULT
 from harness.trial.results import State, TrialResult, TrialSpec
@@ -62,16 +62,6 @@ class ResultStore:
         runs = {run.key: run for run in begun if run}
         waiting = [Run(spec, State.WAITING) for key, spec in planned.items() if key not in runs]
         return sorted([*runs.values(), *waiting], key=place)
-
-    def runs_of(self, keys: Iterable[str]) -> list[Run]:
-        """The runs of some trials alone, as `runs` has them."""
-        runs = []
-        for key in keys:
-            with self._connection.errors():
-                entities = [*self._connection.runs(f"tags.`harness.key` = '{key}'")]
-            self._locations |= {entity.info.run_id: entity.info.artifact_uri for entity in entities}
-            runs += [run for entity in sorted(entities, key=age)[-1:] if (run := self._run(stored(entity), None))]
-        return runs
 
     def _run(self, entity: KeptRun, planned: TrialSpec | None) -> Run | None:
         """MLflow's run as one of ours; None for one of an earlier version that has never ended."""

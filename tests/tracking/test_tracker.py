@@ -408,7 +408,10 @@ def test_asking_whether_a_result_is_logged_imports_neither_mlflow_nor_pandas() -
 
 
 scalars = st.one_of(
-    st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(st.characters(exclude_categories=["Cs"]))
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.text(st.characters(exclude_categories=["Cs"])),
 )
 
 
