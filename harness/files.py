@@ -6,22 +6,27 @@ import codecs
 import errno
 import hashlib
 import io
+import itertools
 import json
+import logging
 import os
 import re
 import secrets
 import shlex
 import stat
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import DataError, Location
+from harness.errors import DataError, Location, StoreError, first_line
 
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}  # no file of that name can be there
 LONGEST_NAME = 100  # characters
@@ -32,6 +37,11 @@ MARKS = {  # of the byte order; UTF-32 first, because its mark begins with that 
     **{codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"},
 }
 GZIP = b"\x1f\x8b"
+DAMAGE = (  # what reading a file of this program raises that was cut, filled or exchanged: by Python, zip, NumPy, torch
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, MemoryError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, DataError),
+)
+T = TypeVar("T")
 Hook = Callable[[dict[str, Any]], Any]
 
 
@@ -189,15 +199,6 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     write_atomic(path, _bytes(np.savez_compressed, **arrays))
 
 
-def load_arrays(path: Path | BinaryIO) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file that this program wrote; DataError where it is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is damaged ({error}); delete it, it is worked out again") from error
-
-
 @contextmanager
 def replacing(file: Path, rights: int = SHARED) -> Iterator[Path]:
     """A file to write that takes the place of another one at the end, where all went well; no link is followed."""
@@ -217,6 +218,39 @@ def write_atomic(path: Path, content: str | bytes, rights: int = SHARED) -> None
     """Replace a file by rename, so that a reader sees the old or the new content and nothing between."""
     with replacing(path, rights) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def read_own(path: Path, parse: Callable[[bytes], T]) -> T | None:
+    """A file that this program wrote, parsed; None where it is absent or damaged: whoever needs it writes it again."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no file")
+        return parse(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:  # what it says may be right: nothing is worked out again for want of rights
+        raise StoreError(f"{path} cannot be read ({error}); see to its rights") from error
+    except DAMAGE as error:
+        logging.getLogger(__name__).warning("%s is damaged (%s) and is written again", path, first_line(error))
+        return None
+
+
+def write_own(path: Path, content: str | bytes, rights: int = SHARED) -> None:
+    """Replace a file of this program; what stands in its place and cannot be replaced is renamed."""
+    make_way(path)
+    write_atomic(path, content, rights)
+
+
+def make_way(path: Path) -> None:
+    """Rename what stands where a file is to be written, or its folder: a folder, or a file in place of that folder."""
+    for place, is_wanted in ((path.parent, Path.is_dir), (path, _is_no_folder)):
+        if os.path.lexists(place) and not is_wanted(place):
+            numbers = (place.with_name(f"{place.name}.aside-{number}") for number in itertools.count(1))
+            place.rename(next(name for name in numbers if not os.path.lexists(name)))
+
+
+def _is_no_folder(path: Path) -> bool:
+    return path.is_symlink() or not path.is_dir()
 
 
 def safe_name(name: str) -> str:

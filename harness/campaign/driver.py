@@ -27,9 +27,10 @@ from harness.config.sections import Failures
 from harness.errors import ResourceError, StoreError, TrialError
 from harness.executors.executor import Executor, InProcess
 from harness.executors.ray_cluster import RayExecutor, chosen_address
-from harness.files import write_atomic
+from harness.files import read_own, write_own
 from harness.interruption import signals_raise
 from harness.tracking.log import Ended
+from harness.tracking.logged import remember
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import read_result
 from harness.trial.private_folders import remove_left_behind
@@ -155,9 +156,11 @@ def run_all(
         recorder.open(workload.name, workload.specs, {"executor": executor.description})
         view.start(workload.total, workload.before)
         with signals_raise():
-            return record(workload, executor, recorder, failures or Failures())
+            outcome = record(workload, executor, recorder, failures or Failures())
     finally:
         executor.close()
+    remember(workload.results, tracker.uri)
+    return outcome
 
 
 def record(workload: Workload, executor: Executor, recorder: Recorder, failures: Failures) -> CampaignOutcome:
@@ -235,14 +238,15 @@ def only_driver(results: Path) -> Iterator[None]:
     with held:
         with suppress(OSError):  # the lock is what counts, the name a courtesy
             owner = {"command": command, "pid": os.getpid(), "host": socket.gethostname()}
-            write_atomic(results / OWNER, json.dumps(owner))
+            write_own(results / OWNER, json.dumps(owner))
         yield
 
 
 def owner_of(results: Path) -> str:
     """Who holds the lock, in words; what a killed driver left behind is overwritten by whoever holds it next."""
-    try:
-        owner = json.loads((results / OWNER).read_text(encoding="utf-8"))
-        return f": `{owner['command']}`, process {owner['pid']} on {owner['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    return read_own(results / OWNER, _owner) or ""
+
+
+def _owner(text: bytes) -> str:
+    owner = json.loads(text)
+    return f": `{owner['command']}`, process {owner['pid']} on {owner['host']}"

@@ -5,17 +5,18 @@ Passwords and tokens are left out: whoever resumes gives the keys that held one 
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.addresses import words_without_secrets
 from harness.errors import UsageError, unknown
-from harness.files import PRIVATE, write_atomic
+from harness.files import PRIVATE, read_own, write_own
 
 COMMANDS = "commands.json"
 KEY = re.compile(r"(?:--set=|-\w*?s)?([\w.-]+)=")  # of an override
@@ -23,17 +24,21 @@ KEY = re.compile(r"(?:--set=|-\w*?s)?([\w.-]+)=")  # of an override
 
 class LastCommand(BaseModel):
     words: list[str]
-    folder: str  # in which it was given
+    folder: str  # in which it was given, as seen from the results folder
     secret: list[str] = []  # keys of overrides that are not stored
+
+
+ENTRIES = TypeAdapter(dict[str, Any])  # one that is damaged leaves the others
+COMMAND_FILE = TypeAdapter(dict[str, LastCommand])
 
 
 def remember(results: Path, campaign: str, words: Sequence[str]) -> None:
     """Store the words of a campaign's command, and the folder in which it was given."""
     commands = _read(results)
     commands.pop(campaign, None)  # to the end: the last one is what `harness resume` means
-    commands[campaign] = LastCommand(words=list(words), folder=str(Path.cwd()))
-    safe = {name: _without_secrets(command).model_dump() for name, command in commands.items()}
-    write_atomic(results / COMMANDS, json.dumps(safe, indent=2), PRIVATE)
+    commands[campaign] = LastCommand(words=list(words), folder=os.path.relpath(Path.cwd(), results))
+    safe = {name: _without_secrets(command) for name, command in commands.items()}
+    write_own(results / COMMANDS, COMMAND_FILE.dump_json(safe, indent=2), PRIVATE)
 
 
 def remembered(results: Path, campaign: str = "", overrides: Sequence[str] = ()) -> list[str]:
@@ -47,8 +52,9 @@ def remembered(results: Path, campaign: str = "", overrides: Sequence[str] = ())
     if name not in commands:
         raise UsageError(unknown("campaign", name, commands) if commands else f"no campaign was begun in {results} yet")
     command = commands[name]
-    if command.folder != str(Path.cwd()):
-        raise UsageError(f"the campaign {name!r} was begun in {command.folder}; resume it there")
+    folder = (results / command.folder).resolve()
+    if folder != Path.cwd().resolve():
+        raise UsageError(f"the campaign {name!r} was begun in {folder}; resume it there")
     given = {override.partition("=")[0].strip(): override for override in overrides}
     if missing := [key for key in command.secret if key not in given]:
         flags = " ".join(f"-s {key}=…" for key in missing)
@@ -69,12 +75,9 @@ def _without_secrets(command: LastCommand) -> LastCommand:
 
 def _read(results: Path) -> dict[str, LastCommand]:
     """The commands by campaign; none where the file is absent or damaged: the command itself still works."""
-    try:
-        entries = json.loads((results / COMMANDS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
+    entries = read_own(results / COMMANDS, ENTRIES.validate_json) or {}
     commands = {}
-    for name, entry in entries.items() if isinstance(entries, dict) else ():
+    for name, entry in entries.items():
         with suppress(ValidationError):
             commands[name] = LastCommand.model_validate(entry)
     return commands

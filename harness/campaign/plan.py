@@ -22,7 +22,8 @@ from harness.errors import StoreError, UsageError
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import split_folds
 from harness.layouts.opening import open_dataset
-from harness.tracking.store import default_uri, is_logged
+from harness.tracking.logged import is_logged
+from harness.tracking.store import default_uri
 from harness.trial.folder import CHECKPOINT, attempts, read_result
 from harness.trial.results import (
     EVALUATION_VERSION,
@@ -200,6 +201,8 @@ def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: Dat
 def state_of(assignment: Assignment, force: bool = False, retry: frozenset[Failure] = frozenset()) -> Planned:
     """A trial with its progress, read from its folder; with `force` it is new, failures in `retry` are tried again."""
     result = None if force else read_result(assignment.folder)
+    if result is not None and result.key != assignment.spec.key:
+        result = None  # of another trial: it says nothing of this one
     if result is not None and result.failure is not None:
         if result.failure in retry:
             return Planned(assignment, "retry")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.campaign.driver import LOCK
 from harness.campaign.plan import Planned
-from harness.tracking.store import is_logged
+from harness.tracking.logged import is_logged
 from harness.trial.folder import SPEC, read_epochs, read_result
 from harness.trial.results import State, best_rsum
 
@@ -27,8 +27,13 @@ class Status:
     message: str
 
 
-def statuses(trials: Iterable[Planned], uri: str, busy: bool) -> Iterator[Status]:
-    """The status of every trial of a plan; with `busy` a driver is at work, and unfinished trials are running."""
+def statuses(
+    trials: Iterable[Planned], uri: str, busy: bool, lacking: frozenset[str] = frozenset()
+) -> Iterator[Status]:
+    """The status of every trial of a plan; with `busy` a driver is at work, and unfinished trials are running.
+
+    lacking: keys of the results that the store has lost.
+    """
     for trial in trials:
         result, epochs = read_result(trial.folder), read_epochs(trial.folder)
         unfinished = State.RUNNING if busy else State.INTERRUPTED
@@ -40,7 +45,7 @@ def statuses(trials: Iterable[Planned], uri: str, busy: bool) -> Iterator[Status
             epoch=len(epochs),
             epochs=trial.spec.training.epochs,
             rsum=result.measures.get("rsum") if result else best_rsum(epochs),
-            logged=is_logged(trial.folder, uri),
+            logged=trial.spec.key not in lacking and is_logged(trial.folder, uri),
             message=f"{result.failure or ''} {result.message}".strip() if result else "",
         )
 

@@ -1,11 +1,13 @@
-"""The commands about boards: report, compare, reproduce, score, export."""
+"""The commands about boards: report, compare, reproduce, score, export, forget."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import shutil
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +16,9 @@ from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
 from harness.errors import UsageError, unknown
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from harness.campaign.removal import Removal
     from harness.cli.output import Output
     from harness.config.project import Config
     from harness.config.registry import Registry
@@ -94,6 +99,7 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     The form `examples` is a page of sampled queries, with what each method found first.
     """
     from harness.board import forms, publishing
+    from harness.campaign import healing
     from harness.campaign.current import current
     from harness.cli import campaign_page
     from harness.search.publishing import publish_searches, search_files
@@ -104,6 +110,8 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     names = listed(formats, "format", [*forms.FORMS, EXAMPLES])
     chosen = [form for form in names if form != EXAMPLES]
     store, now = open_store(default_uri(config)), current(config, registry)
+    if warning := healing.warning(config.results, default_uri(config)):
+        click.echo(f"harness: warning: {warning}", err=True)
     pages = examples(store, config, registry, out) if EXAMPLES in names else {}
     if check:
         files = forms.files(publishing.boards_of_store(store, registry, now), registry.methods, chosen)
@@ -192,3 +200,63 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     repetition = reproduction.repeat(case, view_for(out))
     out.answer(reproduction_json(repetition), *reproduction_page(repetition))
     return 0 if repetition.is_reproduced else DIFFERENT
+
+
+@click.command()
+@takes(CONFIG, OUTPUT)
+@click.argument("names", nargs=-1, metavar="NAME...")
+@click.option("--cache", is_flag=True, help="Also, or only, all that is worked out again by itself: <results>/cache.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
+def forget(flags: Flags, names: Sequence[str], cache: bool, yes: bool, dry_run: bool) -> int:
+    """Remove results: the folders of trials and their runs in the tracking store, after asking.
+
+    A NAME is a method, a model of `harness score`, a trial such as caan/scenes/s0, or the start of a trial's key.
+    What is removed is run again by the next command that asks for it. MLflow keeps a deleted run until `mlflow gc`.
+    """
+    from harness.campaign import removal
+
+    config, _, out = flags.open()
+    if not names and not cache:
+        raise UsageError("give a method, a trial or the start of a key to forget, or --cache")
+    trials = removal.removals(config, names) if names else []
+    out.note(*removal_page(trials, cache))
+    data: dict[str, Any] = {"removed": not dry_run, "trials": [removal_json(one) for one in trials], "cache": cache}
+    if dry_run:
+        out.answer(data)
+        return 0
+    if not yes:
+        agree("Remove all of this?")
+    if trials:
+        removal.remove(config, trials, lambda _: None)
+    if cache:
+        shutil.rmtree(config.cache, ignore_errors=True)
+    out.answer(data, "removed; `harness report` writes the boards without it")
+    return 0
+
+
+def agree(question: str) -> None:
+    """Ask; UsageError where the answer is no, or where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is no terminal to answer at; say yes with --yes")
+    if not click.confirm(question, err=True):
+        raise UsageError("nothing was removed")
+
+
+def removal_page(trials: Sequence[Removal], cache: bool) -> Iterator[RenderableType]:
+    from harness.cli.output import table
+
+    if trials:
+        grid = table("trial", "state", "rsum", "folders", "in store", "key", right=("rsum", "folders"))
+        for one in trials:
+            rsum = "–" if one.rsum is None else f"{one.rsum:.1f}"
+            stored = "yes" if one.in_store else "–"
+            grid.add_row(one.spec.label, one.state, rsum, str(len(one.folders)), stored, one.spec.key)
+        yield grid
+    if cache:
+        yield "and the cache, which is worked out again"
+
+
+def removal_json(one: Removal) -> dict[str, Any]:
+    identity = {"key": one.spec.key, "label": one.spec.label, "state": one.state, "rsum": one.rsum}
+    return {**identity, "folders": [str(folder) for folder in one.folders], "in_store": one.in_store}

@@ -59,9 +59,17 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
 
 def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:
     """Run the trials that a plan has left, publish its boards, print how it ended; the exit code."""
+    from harness.campaign import healing
     from harness.campaign.driver import check_resources, choose_executor, execute
     from harness.cli import campaign_page
 
+    healed = 0
+    if dry_run:
+        keys = healing.lacking(config.results, plan.uri)
+        out.note(*[f"the tracking store lacks {len(keys)} results that it had; the run logs them again"] * bool(keys))
+    else:
+        healed = healing.heal(config.results, plan.uri, out.note)
+        plan = healing.restored(plan, out.note)
     executor = choose_executor(config, here or not plan.todo)
     place = executor.description
     try:
@@ -73,7 +81,7 @@ def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Ou
             out.note(flags.source)
             return 0
         files = files_of(plan, config.reports)
-        if plan.idle and all(file.is_file() for file in files):
+        if plan.idle and not healed and all(file.is_file() for file in files):
             failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
             out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
             return TrialError.exit_code if plan.failed else 0
@@ -134,6 +142,7 @@ def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Publ
 @click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; the test split is not used."""
+    from harness.campaign import healing
     from harness.campaign.driver import CampaignOutcome, choose_executor, only_driver, run_all
     from harness.campaign.last_command import remember
     from harness.campaign.plan import PlanInputs, check_writable, scratch_cache
@@ -160,6 +169,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
         out.note(flags.source)
         return 0
     check_writable(config.results)
+    healing.heal(config.results, default_uri(config), out.note)
     with only_driver(config.results):
         work = SearchTrials(config, config.campaign.name, plans, flags.retry)
         outcome = CampaignOutcome(failed_before=work.failed_before)
@@ -264,10 +274,12 @@ def progress(
 
 
 def trials_page(plan: Plan, busy: bool) -> tuple[Any, list[RenderableType]]:
+    from harness.campaign import healing
     from harness.campaign.status import statuses
     from harness.cli import campaign_page
 
-    trials = list(statuses(plan.trials, plan.uri, busy))
+    gone = frozenset() if busy else healing.missing(plan.results, plan.uri)  # a driver that is at work has looked
+    trials = list(statuses(plan.trials, plan.uri, busy, gone))
     return campaign_page.status_json(plan, trials), [*campaign_page.status_page(plan, trials)]
 
 

@@ -83,6 +83,7 @@ def cli() -> None:
     harness explain          draw which regions the words of a caption attend to
     harness score FILE.npy   rank scores computed elsewhere, list them as external
     harness export           rankings and ranks of queries: TREC, CSV, parquet
+    harness forget NAME      remove results: of a method, or of one trial
     harness list             what there is: methods, datasets, protocols
     harness validate         look at a dataset from all sides before anything is scored
     harness data fetch       download what a dataset's card allows, after asking; also convert and extract
@@ -135,5 +136,6 @@ for command in (boards.report, boards.compare, boards.reproduce, boards.score, b
     cli.add_command(command)
 for command in (campaigns.run, campaigns.search, campaigns.confirm, campaigns.resume, campaigns.status):
     cli.add_command(command)
+cli.add_command(boards.forget)
 for command in (datasets.init, datasets.validate, datasets.data):
     cli.add_command(command)

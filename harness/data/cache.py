@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.data.content import Place
 from harness.errors import DataError, Location, StoreError
-from harness.files import has_file, has_folder, sha256, unreadable, write_atomic
+from harness.files import has_file, has_folder, npz, read_own, sha256, unreadable, write_own
 
 MEMORY = "fingerprints.json"
+NAME = "name"  # the array that says which file of the cache it stands in
+T = TypeVar("T")
+Arrays = dict[str, NDArray[Any]]
 
 
 def require(place: Place, names: list[str]) -> None:
@@ -99,14 +106,47 @@ def forget_facts(cache: Path, folder: Path | None = None) -> None:
     below = f" {folder.resolve()}{os.sep}" if folder else ""
     kept = {key: fact for key, fact in facts.items() if below not in key}
     if len(kept) < len(facts):
-        save(cache / MEMORY, json.dumps(kept, indent=0, sort_keys=True))
+        save(cache / MEMORY, sealed(kept))
+
+
+def cached(path: Path, parse: Callable[[Arrays], T], make: Callable[[], None]) -> T:
+    """What a file of the cache holds, by `parse`; where it is absent or damaged `make` writes it again.
+
+    zip checks the sum of every array, the file says its own name, and `parse` may raise any of DAMAGE.
+    """
+    value = read_own(path, lambda data: parse(_arrays_of(path, data)))
+    if value is None:
+        make()
+        value = parse(_arrays_of(path, path.read_bytes()))
+    return value
+
+
+def save_cached(path: Path, arrays: Arrays) -> None:
+    """Write a file for `cached`."""
+    save(path, npz(**arrays, **{NAME: text_array(path.name)}))
+
+
+def _arrays_of(path: Path, data: bytes) -> Arrays:
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        arrays = dict(file)
+    if text_of(arrays.pop(NAME)) != path.name:
+        raise ValueError("it is another file of the cache")
+    return arrays
+
+
+def text_array(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def text_of(array: NDArray[Any]) -> str:
+    return array.tobytes().decode()
 
 
 def _fact(cache: Path, key: str, work_out: Callable[[], str]) -> str:
     fact = _facts(cache).get(key)
     if fact is None:
         fact = work_out()
-        save(cache / MEMORY, json.dumps({**_facts(cache), key: fact}, indent=0, sort_keys=True))
+        save(cache / MEMORY, sealed({**_facts(cache), key: fact}))
     return fact
 
 
@@ -115,20 +155,37 @@ def _facts(cache: Path) -> dict[str, str]:
     file = cache / MEMORY
     try:
         status = file.stat()
-        facts = _parsed(file, status.st_ino, status.st_mtime_ns)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    return facts if isinstance(facts, dict) else {}
+    return _parsed(file, status.st_ino, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _parsed(file: Path, inode: int, changed: int) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))
+def _parsed(file: Path, inode: int, changed: int) -> dict[str, str]:
+    return read_own(file, unsealed) or {}
+
+
+def sealed(facts: dict[str, str]) -> str:
+    """Facts as JSON with their own checksum: an altered one would name data that are not there."""
+    return json.dumps({"facts": facts, "sha256": _checksum(facts)}, indent=0, sort_keys=True)
+
+
+def unsealed(data: bytes) -> dict[str, str]:
+    """The facts of such a file; ValueError where it is none."""
+    content = json.loads(data)
+    facts: dict[str, str] = content["facts"]
+    if _checksum(facts) != content["sha256"]:
+        raise ValueError("its checksum is another")
+    return facts
+
+
+def _checksum(facts: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def save(path: Path, content: str | bytes) -> None:
     with writing(path):
-        write_atomic(path, content)
+        write_own(path, content)
 
 
 @contextmanager

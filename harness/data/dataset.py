@@ -14,7 +14,7 @@ import numpy as np
 from harness.config.cards import DatasetCard
 from harness.data import text_encoder
 from harness.data import tokens as tokenizer
-from harness.data.cache import checked_sha256, require, save
+from harness.data.cache import cached, checked_sha256, require, save_cached, text_array, text_of
 from harness.data.content import Content, Place, Reader
 from harness.data.galleries import read_galleries
 from harness.data.split import Split, check_split, too_few
@@ -22,7 +22,7 @@ from harness.data.text_encoder import PretrainedTokenizer, encoder_files, how_to
 from harness.data.tokens import Tokenizer, Tokens, Vocabulary
 from harness.data.word_vectors import WordVectors, read_vectors
 from harness.errors import DataError, Location, unknown
-from harness.files import has_file, has_folder, load_arrays, npz
+from harness.files import has_file, has_folder
 
 # Keys of [text] that many trials are older than: where they are empty, they change no key.
 LATER = ("vectors", "encoder")
@@ -68,11 +68,12 @@ class Dataset:
         name = self.card.text.vectors
         if not name:
             return None
-        path = self._word_file("vectors.npz")
-        if not path.is_file():
-            file = _home(self._place, self._root, name).folder / name
-            save(path, npz(**read_vectors(file, self._read_vocabulary().word2idx)._asdict()))
-        return WordVectors(**load_arrays(path))
+        path, file = self._word_file("vectors.npz"), _home(self._place, self._root, name).folder / name
+
+        def make() -> None:
+            save_cached(path, read_vectors(file, self._read_vocabulary().word2idx)._asdict())
+
+        return cached(path, lambda arrays: WordVectors(**arrays), make)
 
     def split(self, name: str) -> Split:
         """The split of this name; DataError where it does not match its card."""
@@ -110,10 +111,8 @@ class Dataset:
         text = self.card.text
         if text.vocabulary:
             return Vocabulary.read(self._place.folder / text.vocabulary)
-        path = self._word_file("vocabulary.json")
-        if not path.is_file():
-            self._build_vocabulary(path)
-        return Vocabulary.read(path)
+        path = self._word_file("vocabulary.npz")
+        return cached(path, lambda arrays: Vocabulary.of(text_of(arrays["json"])), lambda: self._build_vocabulary(path))
 
     def _build_vocabulary(self, path: Path) -> None:
         captions = {
@@ -123,8 +122,8 @@ class Dataset:
         vocabulary = Vocabulary.of_words(chain.from_iterable(captions.values()), self.card.text.min_count)
         for name, split in captions.items():
             tokens = Tokens.stack([vocabulary.ids(caption) for caption in split])
-            save(self._word_file(f"{name}.npz"), npz(**tokens.arrays()))
-        save(path, vocabulary.json())
+            save_cached(self._word_file(f"{name}.npz"), tokens.arrays())
+        save_cached(path, {"json": text_array(vocabulary.json())})
 
     def _tokens(self, name: str) -> Tokens:
         path = self._word_file(f"{name}.npz")
@@ -132,9 +131,11 @@ class Dataset:
             _ = self.vocabulary  # which, when it is built, writes the tokens of its own splits
         if self.card.text.vectors and not self._word_file("vectors.npz").is_file():
             _ = self.vectors  # now, so that a broken file is an error before anything is trained
-        if not path.is_file():
-            save(path, npz(**Tokens.encode(self._content(name).captions, self.vocabulary).arrays()))
-        return Tokens.of(load_arrays(path))
+
+        def make() -> None:
+            save_cached(path, Tokens.encode(self._content(name).captions, self.vocabulary).arrays())
+
+        return cached(path, Tokens.of, make)
 
     def _word_file(self, name: str) -> Path:
         by = f"tokenizers{tokenizers_version()}" if self.card.text.encoder else f"nltk{version('nltk')}"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from harness.data.regions import Bools, Ints, offsets, padded_places
 from harness.errors import DataError, Location
-from harness.files import read_json
+from harness.files import parse_json, read_json
 
 VERSION = 2  # of the tokenizer and of the normalisation before it; part of every fingerprint
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
@@ -130,18 +130,26 @@ class Vocabulary:
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
         """From a published json, {"word2idx": {word: id}, …}; DataError where it is not one."""
-        content = read_json(path)
+        return cls._checked(read_json(path), Location(path))
+
+    @classmethod
+    def of(cls, text: str) -> Vocabulary:
+        """From what `json` gave; DataError where it is damaged."""
+        return cls._checked(parse_json(text, Location("the cache")), Location("the cache"))
+
+    @classmethod
+    def _checked(cls, content: Any, location: Location) -> Vocabulary:
         try:
             word2idx = content["word2idx"]
             ids = sorted(word2idx.values())
         except (KeyError, TypeError, AttributeError) as error:
             message = f'no vocabulary ({error!r}); it must hold {{"word2idx": {{word: id}}}}'
-            raise DataError(message, Location(path)) from error
+            raise DataError(message, location) from error
         if ids != list(range(len(ids))) or [word2idx.get(word) for word in SPECIALS] != [PAD, START, END, UNKNOWN]:
             raise DataError(
                 f"ids must count from 0 without a gap, the first four being {' '.join(SPECIALS)}; "
                 "take the file as it was published",
-                Location(path),
+                location,
             )
         return cls(word2idx)
 

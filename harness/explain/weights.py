@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.campaign.plan import Plan, selected
 from harness.config.project import Config
@@ -100,15 +100,16 @@ def why_not(one: Trained, plan: Plan) -> str:
 
 def best_weights(one: Trained, registry: Registry, dataset: Dataset) -> Method:
     """The method of a trial with the weights of its best epoch, on the CPU; DataError where they are damaged."""
-    from harness.trial.checkpoint import load_checkpoint
+    from harness.trial.checkpoint import fits, load_checkpoint
     from harness.trial.device import choose_device
     from harness.trial.steps import build_method
 
     state = load_checkpoint(one.folder / CHECKPOINT, choose_device("cpu"))
-    weights = state["best"]["method"] if state else None
-    if weights is None:
-        raise DataError(f"{one.folder / CHECKPOINT} is damaged; run {one.spec.label} again with --force")
+    best = state.get("best") if state else None
+    weights: Any = best.get("method") if isinstance(best, dict) else None
     method = build_method(registry.methods[one.spec.method], one.spec.settings, dataset, one.spec.seed)
+    if not fits(weights, method):
+        raise DataError(f"{one.folder / CHECKPOINT} is damaged; run {one.spec.label} again with --force")
     method.load_state_dict(weights)
     return method
 

@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.arrays import open_array
-from harness.data.cache import checked_sha256, save, writing
+from harness.data.cache import cached, checked_sha256, file_fact, save_cached, text_array, text_of, writing
 from harness.data.content import Content, Place, Preview, check_one_split, is_allowed, option, pairs_of, whole
 from harness.data.pictures import SUFFIXES
 from harness.data.regions import Ragged, offsets
 from harness.errors import ConfigError, DataError, Location
-from harness.files import listing, load_arrays, npz, replacing
+from harness.files import listing, make_way, replacing, sha256
 from harness.layouts.box_features import appearance, geometry
 from harness.layouts.entity_files import (
     NOWHERE,
@@ -89,11 +89,18 @@ class Entities:
 
     def read(self, split: str) -> Content:
         rows, rest = (self.place.cache / "entities" / f"{self._key(split)}.{kind}" for kind in ("npy", "npz"))
-        if not (rows.is_file() and rest.is_file()):
+
+        def parse(arrays: dict[str, NDArray[Any]]) -> Content:
+            if text_of(arrays["rows_sha256"]) != file_fact(self.place.cache, rows, "sha256", sha256):
+                raise ValueError("its rows are others")
+            return _content(rows, arrays)
+
+        def make() -> None:
             entries = [self._entry(image) for image in self._ids(split)]
             save_rows(rows, sum(len(entry.boxes) for entry in entries), map(self.describe, entries))
-            save(rest, npz(**tables(entries)))  # last: where it is, the rows are whole
-        return _content(rows, load_arrays(rest))
+            save_cached(rest, {**tables(entries), "rows_sha256": text_array(sha256(rows))})
+
+        return cached(rest, parse, make)
 
     def preview(self, image: str) -> Preview:
         """The boxes of an image id, each with what captions call it; nothing where no split has that id."""
@@ -235,6 +242,8 @@ def visual(sentence: Sentence | None) -> list[EntityPhrase]:
 
 def save_rows(path: Path, count: int, images: Iterable[NDArray[np.float32]]) -> None:
     """Write regions (count, F) into the cache image by image; StoreError where it cannot be written."""
+    with writing(path):
+        make_way(path)
     with writing(path), replacing(path) as part, part.open("wb") as file:
         for number, regions in enumerate(images):
             if not number:

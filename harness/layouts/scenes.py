@@ -15,10 +15,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from PIL import Image
 
-from harness.data.cache import save
+from harness.data.cache import cached, save_cached
 from harness.data.content import Content, Place, Preview, pairs_of, whole
 from harness.data.regions import Floats, Ragged, offsets
-from harness.files import load_arrays, npz
 from harness.layouts import scene_captions, scene_pictures
 from harness.layouts.scene_captions import Caption, Scene
 from harness.layouts.scene_pictures import FILLS, PALETTE, SHAPES, SIDE, SIZES, Thing
@@ -58,9 +57,11 @@ class Scenes:
         size, most = self.place.card.splits[split].images, self.place.card.max_regions
         name = hashlib.sha256(json.dumps([VERSION, self.seed, split, size, most]).encode()).hexdigest()[:16]
         path = self.place.cache / "scenes" / f"{split}-{name}.npz"
-        if not path.is_file():
-            save(path, npz(**generate(self.seed, split, size, most)))
-        return _content(split, load_arrays(path))
+        return cached(
+            path,
+            lambda arrays: _content(split, arrays),
+            lambda: save_cached(path, generate(self.seed, split, size, most)),
+        )
 
     def preview(self, image: str) -> Preview:
         parts = re.fullmatch(rf"({'|'.join(SPLITS)})-(\d+)([a-d])", image)

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.cache import checked_sha256, save
+from harness.data.cache import cached, checked_sha256, save_cached
 from harness.data.content import Content, Kind, Place, Preview, is_unicode, option, pairs_of, whole_id
 from harness.data.region_store import FACTS, RegionStore, open_store, store_files
 from harness.data.regions import Ints
 from harness.errors import DataError, Location
-from harness.files import has_folder, load_arrays, npz
+from harness.files import has_folder
 
 VERSION = 1  # of what is kept in the cache
 NUMBERS = ("counts", "images_at", "captions_at")
@@ -132,10 +132,12 @@ def cached_split(
     hashes = [checked_sha256(place, name) for name in files]
     digest = hashlib.sha256(json.dumps([*content, hashes]).encode()).hexdigest()[:16]
     folder = place.cache / place.card.layout
-    if not (folder / f"{split}-{digest}.npz").is_file():
+
+    def make() -> None:
         for name, known in parse().items():
-            save(folder / f"{name}-{digest}.npz", _packed(known))
-    return _unpacked(load_arrays(folder / f"{split}-{digest}.npz"))
+            save_cached(folder / f"{name}-{digest}.npz", _packed(known))
+
+    return cached(folder / f"{split}-{digest}.npz", _unpacked, make)
 
 
 def caption_of(value: Any, key: str, location: Location) -> str:
@@ -171,9 +173,9 @@ def _folder(place: Place) -> str:
     return option(place, "regions", "regions")
 
 
-def _packed(known: CaptionedImages) -> bytes:
+def _packed(known: CaptionedImages) -> dict[str, NDArray[Any]]:
     numbers = {name: getattr(known, name) for name in NUMBERS}
-    return npz(ids=_lines(known.ids), captions=_lines(known.captions), **numbers)
+    return {"ids": _lines(known.ids), "captions": _lines(known.captions), **numbers}
 
 
 def _unpacked(arrays: dict[str, NDArray[Any]]) -> CaptionedImages:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from harness.config.cards import DatasetCard
 from harness.data.cache import broken_link, checked_sha256, forget_facts, present, save
@@ -23,7 +24,7 @@ from harness.data.split import mismatches
 from harness.errors import DataError, Location
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import split_folds
-from harness.files import has_folder
+from harness.files import has_folder, read_own
 from harness.layouts.opening import LAYOUTS, fingerprint, open_dataset
 from harness.layouts.previews import FOLDER
 from harness.preparation import caption_checks, image_checks, protocol_checks
@@ -200,11 +201,7 @@ def warnings_of(card: DatasetCard, data: Path, cache: Path) -> list[str]:
 
 def _remembered(card: DatasetCard, data: Path, cache: Path) -> list[str] | None:
     """What was found of these files; None where that is absent or damaged."""
-    with suppress(OSError, ValueError):
-        texts = json.loads(_memory(card, data, cache).read_text(encoding="utf-8"))
-        if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
-            return texts
-    return None
+    return read_own(_memory(card, data, cache), TypeAdapter(list[str]).validate_json)
 
 
 def remember(card: DatasetCard, data: Path, cache: Path, findings: Iterable[Finding]) -> list[str]:

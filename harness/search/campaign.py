@@ -9,7 +9,8 @@ from harness.search.method_search import MethodSearch
 from harness.search.optuna_study import Study, open_storage
 from harness.search.plan import SearchPlan
 from harness.tracking.log import Ended
-from harness.tracking.store import default_uri, is_logged
+from harness.tracking.logged import is_logged
+from harness.tracking.store import default_uri
 from harness.trial.folder import read_result
 from harness.trial.results import Assignment, EpochReport, Failure, TrialResult, TrialSpec
 

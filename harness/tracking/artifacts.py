@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from harness.evaluation.records import RANKINGS, RANKS, TrialRankings, TrialRanks, read_rankings, read_ranks
+from harness.files import read_own, write_own
 from harness.trial.folder import EPOCHS, RESULT, SPEC, TRACEBACK
-from harness.trial.results import EpochReport, TrialResult
+from harness.trial.results import EpochReport, TrialResult, TrialSpec
 
 ENVIRONMENT = "environment.json"
 ARTIFACTS = (SPEC, RESULT, EPOCHS, RANKS, RANKINGS, TRACEBACK)
+PARSERS: dict[str, Callable[[bytes], object]] = {
+    SPEC: TrialSpec.model_validate_json,
+    RESULT: TrialResult.model_validate_json,
+    EPOCHS: lambda text: [*map(EpochReport.model_validate_json, text.splitlines())] or None,
+    RANKS: read_ranks,
+    RANKINGS: read_rankings,
+}
 Read = Callable[[str, str], bytes | None]  # the bytes of a run's file, by the run's id and the file's name
 
 
 def collect(result: TrialResult, folder: Path, destination: Path) -> None:
-    """Copy the files of a trial's folder that the store keeps into another folder."""
-    destination.mkdir(parents=True, exist_ok=True)
-    for path in (folder / name for name in ARTIFACTS):
-        if path.is_file():
-            shutil.copyfile(path, destination / path.name)
-    (destination / ENVIRONMENT).write_text(json.dumps(result.environment, indent=2), encoding="utf-8")
+    """Copy the files of a trial's folder that the store keeps into another folder, or a damaged one back from there."""
+    for name in ARTIFACTS:
+        ours, theirs = folder / name, destination / name
+        if is_whole(ours):
+            write_own(theirs, ours.read_bytes())
+        elif is_whole(theirs):
+            write_own(ours, theirs.read_bytes())
+    write_own(destination / ENVIRONMENT, json.dumps(result.environment, indent=2))
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a file of a trial can be read as what its name says."""
+    return file.is_file() and read_own(file, PARSERS.get(file.name, bytes.decode)) is not None
 
 
 def local_folder(location: str) -> Path | None:

@@ -12,9 +12,11 @@ from typing import Any
 
 from harness.addresses import without_secrets
 from harness.errors import StoreError
+from harness.tracking.artifacts import local_folder
 from harness.tracking.store import ENVIRONMENT, SQLITE, create_sqlite, sqlite_file, without_password
 
 EXPERIMENT = "harness"
+ENDED = ("FINISHED", "FAILED")  # MLflow's states of a run that has a result
 LONGEST = 300  # characters of a library's error
 PAGE = 1000  # runs that the store is asked for at a time
 
@@ -44,7 +46,7 @@ class Connection:
         if experiment.lifecycle_stage != "active":
             raise StoreError(f"the experiment {EXPERIMENT!r} was deleted in {without_password(uri)}; restore it")
         self.experiment = str(experiment.experiment_id)
-        self.moved_from = experiment.artifact_location if location and location != experiment.artifact_location else ""
+        self._artifacts, self._artifacts_then = artifacts, local_folder(experiment.artifact_location)
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -71,6 +73,16 @@ class Connection:
             page = self.client.search_runs([self.experiment], filter_string, max_results=PAGE, page_token=token or None)
             yield from page
             token = page.token or None
+
+    def artifact_folder(self, location: str) -> Path | None:
+        """The folder of a run's artifacts, where they are files of this machine.
+
+        A database keeps absolute paths. Those of one that was moved or copied lie beside it, as they did before.
+        """
+        folder, then = local_folder(location), self._artifacts_then
+        if folder and then and self._artifacts and folder.is_relative_to(then):
+            return self._artifacts / folder.relative_to(then)
+        return folder
 
     def artifacts(self, location: str) -> Any:
         """MLflow's repository of the artifacts that lie at a location."""

@@ -11,10 +11,10 @@ from typing import Any
 from harness.errors import StoreError, first_line
 from harness.tracking.artifacts import local_folder
 from harness.tracking.columns import RESULT_TAG, SPEC_TAG, expected_specs, joined_text
-from harness.tracking.connection import Connection, age
+from harness.tracking.connection import ENDED, Connection, age
 from harness.tracking.runs import Run, place
 from harness.tracking.snapshot import KeptRun, kept_runs, read_runs
-from harness.tracking.store import SQLITE, sqlite_file, without_password
+from harness.tracking.store import SQLITE, moved, sqlite_file, without_password
 from harness.trial.folder import RESULT
 from harness.trial.results import State, TrialResult, TrialSpec
 
@@ -94,14 +94,24 @@ class ResultStore:
             text = self.artifact(run_id, RESULT)
         return None if text is None else TrialResult.model_validate_json(text)
 
+    def digests(self) -> dict[str, set[str]]:
+        """The digests of the results of all runs that have ended, by the keys of their trials."""
+        digests: dict[str, set[str]] = {}
+        with self._connection.errors():
+            for entity in self._connection.runs("tags.`harness.kind` = 'trial'"):
+                if entity.info.status in ENDED and (digest := entity.data.tags.get("harness.result")):
+                    digests.setdefault(entity.data.tags["harness.key"], set()).add(digest)
+        return digests
+
     def artifact(self, run_id: str, name: str) -> bytes | None:
         """A file that was kept of a run; None where the store has lost it."""
-        if (folder := local_folder(self._locations.get(run_id, ""))) is not None:
-            return self._read(folder / name)
+        if run_id not in self._locations:
+            with self._connection.errors():
+                self._locations[run_id] = self._connection.client.get_run(run_id).info.artifact_uri
+        location = self._locations[run_id]
+        if folder := local_folder(location):
+            return self._read(moved(self.uri, folder) / name) or self._read(folder / name)  # moved without them
         with self._connection.errors():
-            location = self._locations.get(run_id) or self._connection.client.get_run(run_id).info.artifact_uri
-            if (folder := local_folder(location)) is not None:
-                return self._read(folder / name)
             repository = self._connection.artifacts(location)
             if name not in {entry.path for entry in repository.list_artifacts()}:
                 return None
@@ -124,5 +134,8 @@ def spec_of(tags: Mapping[str, str]) -> TrialSpec | None:
 def open_store(uri: str) -> ResultStore:
     """The tracking store to read from; StoreError where nothing was ever run."""
     if uri.startswith(SQLITE) and not sqlite_file(uri).is_file():
-        raise StoreError(f"there is no tracking store {without_password(uri)}; `harness run` makes it")
+        raise StoreError(
+            f"there is no tracking store {without_password(uri)}; `harness run` makes it, and logs what lies in the "
+            "folders of trials"
+        )
     return ResultStore(uri)

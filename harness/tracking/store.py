@@ -1,20 +1,19 @@
-"""Which tracking store is meant, and whether a trial's result lies in it: what planning must know without MLflow."""
+"""Which tracking store is meant: what planning must know without MLflow."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from harness.addresses import shown
 from harness.config.project import Config
-from harness.trial.folder import read_result
 from harness.trial.results import TrialResult
 
-LOGGED = "logged.json"
 SQLITE = "sqlite:///"
+ARTIFACTS = "artifacts"  # folder of a run's files, beside the sqlite file
+BUSY_SECONDS = 0.5  # that others who have a database open are waited for
 ENVIRONMENT = {  # of MLflow, where the user has set nothing else
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -32,15 +31,6 @@ def default_uri(config: Config) -> str:
     return f"{SQLITE}{config.path(Path(uri.removeprefix(SQLITE))).as_posix()}" if uri.startswith(SQLITE) else uri
 
 
-def is_logged(folder: Path, uri: str) -> bool:
-    """Whether the store at `uri` has the result that lies in a trial's folder."""
-    mark, result = folder / LOGGED, read_result(folder)
-    if result is None or not mark.is_file():
-        return False
-    logged = json.loads(mark.read_text(encoding="utf-8"))
-    return (logged["uri"], logged["result"]) == (without_password(uri), digest(result))
-
-
 def digest(result: TrialResult) -> str:
     """Differs between two results of one key, such as after --force."""
     return hashlib.sha256(result.model_dump_json().encode()).hexdigest()[:16]
@@ -56,9 +46,19 @@ def sqlite_file(uri: str) -> Path:
     return Path(uri.removeprefix(SQLITE).partition("?")[0])
 
 
+def moved(uri: str, folder: Path) -> Path:
+    """A run's folder of artifacts, which a sqlite file keeps as an absolute path: beside that file, where it is now."""
+    is_ours = uri.startswith(SQLITE) and folder.parts[-3:-2] == (ARTIFACTS,)
+    return Path(sqlite_file(uri).parent, *folder.parts[-3:]) if is_ours else folder
+
+
 def create_sqlite(file: Path) -> Path:
     """Make sure that a sqlite file is there, in WAL mode so that readers never wait; returns its artifact folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-    return file.parent / "artifacts"
+    with closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as connection:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:  # while others have it open it stays as it is, and works
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+    return file.parent / ARTIFACTS

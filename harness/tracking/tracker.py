@@ -8,7 +8,6 @@ the store itself: a report needs nothing else.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
-from harness.files import write_atomic
-from harness.tracking.artifacts import collect, local_folder
+from harness.tracking.artifacts import collect
 from harness.tracking.columns import (
     RESULT_TAG,
     SPEC_TAG,
@@ -33,8 +31,9 @@ from harness.tracking.columns import (
     params_and_tags,
     record_tags,
 )
-from harness.tracking.connection import Connection, age
-from harness.tracking.store import LOGGED, digest, without_password
+from harness.tracking.connection import ENDED, Connection, age
+from harness.tracking.logged import write_mark
+from harness.tracking.store import digest
 from harness.trial.folder import read_epochs
 from harness.trial.results import EpochReport, State, TrialResult, TrialSpec
 
@@ -42,7 +41,6 @@ STATUS = {  # of MLflow; every other state is KILLED there: to be continued
     **{State.DONE: "FINISHED", State.PRUNED: "FINISHED"},
     State.FAILED: "FAILED",
 }
-ENDED = ("FINISHED", "FAILED")
 
 
 @dataclass
@@ -76,11 +74,6 @@ class Tracker:
         Expected are the trials given here and those of earlier plans, except that a method, dataset and protocol that
         is planned again replaces its earlier plan: seeds and settings that nobody asks for any more are not missing.
         """
-        if moved_from := self._connection.moved_from:
-            raise StoreError(
-                f"{without_password(self.uri)} was made to keep its artifacts in {moved_from}: its folder was moved. "
-                "Move it back, or delete the store: `harness run` logs the trials of its plan again from their folders"
-            )
         self._campaign, self._unfinished = name, None
         with self._writing():
             parent = self._find_parent(name) or self._client.create_run(
@@ -116,17 +109,34 @@ class Tracker:
         last, so that a driver killed in between leaves an open run that the next one completes.
         """
         with self._writing():
-            logged = None if result.key in self._runs else self._run_with(result)
-            run_id = logged or self._log(result, folder)
+            run = None if result.key in self._runs else self._run_with(result)
+            if run is None:
+                run_id, location = self._log(result, folder)
+            else:
+                run_id, location = run.info.run_id, run.info.artifact_uri
+                self._keep_files(location, result, folder)  # again: they may be lost or damaged
             if result.state in STATUS:
-                mark = {"uri": without_password(self.uri), "run_id": run_id, "result": digest(result)}
-                write_atomic(folder / LOGGED, json.dumps(mark, indent=2))
+                campaign = run.data.tags.get("harness.campaign", "") if run else self._campaign
+                kept = self._connection.artifact_folder(location)
+                write_mark(folder, self.uri, run_id, digest(result), campaign, kept)
 
     def renew(self, result: TrialResult) -> None:
         """Let the run of a result end now, so that it is the newest of those that it takes the place of."""
         with self._writing():
-            if run_id := self._run_with(result):
-                self._client.set_terminated(run_id, STATUS[result.state], int(time.time() * 1000))
+            if run := self._run_with(result):
+                self._client.set_terminated(run.info.run_id, STATUS[result.state], int(time.time() * 1000))
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Delete all runs of trials, and what campaigns expect of them; MLflow can restore a run until `mlflow gc`."""
+        keys = {*keys}
+        with self._writing():
+            for run in list(self._connection.runs("tags.`harness.kind` = 'trial'")):
+                if run.data.tags.get("harness.key") in keys:
+                    self._client.delete_run(run.info.run_id)
+            for parent in list(self._connection.runs("tags.`harness.kind` = 'campaign'")):
+                for tag in parent.data.tags:
+                    if key_expected(tag) in keys:
+                        self._client.delete_tag(parent.info.run_id, tag)
 
     def close_campaign(self, state: State) -> None:
         """End the parent run; runs still open are marked interrupted, to be continued under the same key."""
@@ -150,11 +160,12 @@ class Tracker:
                 run.epochs = None
             raise
 
-    def _log(self, result: TrialResult, folder: Path) -> str:
+    def _log(self, result: TrialResult, folder: Path) -> tuple[str, str]:
+        """Log a result in a run of its own; the run's id, and where its artifacts lie."""
         self.begin(result.spec)
         run = self._runs[result.key]
         self._log_epochs(run, read_epochs(folder))
-        self._keep_files(run, result, folder)
+        self._keep_files(run.artifacts, result, folder)
         # the run's own start as timestamp: logged a second time after a crash, the entries are the same ones
         entry = self._connection.entities.Metric
         metrics = [entry(name, value, run.started, 0) for name, value in finite(final_metrics(result)).items()]
@@ -163,7 +174,7 @@ class Tracker:
         del self._runs[result.key]
         if result.state not in STATUS:
             self._unfinished = None
-        return run.run_id
+        return run.run_id, run.artifacts
 
     def _log_epochs(self, run: OpenRun, reports: Iterable[EpochReport]) -> None:
         """Log the epochs that the run does not have yet."""
@@ -177,14 +188,14 @@ class Tracker:
         )
         run.epochs |= {report.epoch for report in reports}
 
-    def _keep_files(self, run: OpenRun, result: TrialResult, folder: Path) -> None:
+    def _keep_files(self, location: str, result: TrialResult, folder: Path) -> None:
         """Artifacts as one folder: copied to where a local store keeps them, else handed over together."""
-        if (destination := local_folder(run.artifacts)) is not None:
+        if (destination := self._connection.artifact_folder(location)) is not None:
             collect(result, folder, destination)
             return
         with tempfile.TemporaryDirectory() as together:
             collect(result, folder, Path(together))
-            self._connection.artifacts(run.artifacts).log_artifacts(together)
+            self._connection.artifacts(location).log_artifacts(together)
 
     def _create(self, spec: TrialSpec) -> OpenRun:
         params, tags = params_and_tags(spec)
@@ -231,12 +242,12 @@ class Tracker:
         runs = self._connection.runs(f"tags.`harness.kind` = 'trial' and {states}")
         return {run.data.tags["harness.key"]: run for run in sorted(runs, key=age)}
 
-    def _run_with(self, result: TrialResult) -> str | None:
-        """The id of the run that has this very result."""
+    def _run_with(self, result: TrialResult) -> Any:
+        """The run that has this very result; None where there is none."""
         runs = self._connection.runs(
             f"tags.`harness.key` = '{result.key}' and tags.`harness.result` = '{digest(result)}'"
         )
-        return next((run.info.run_id for run in runs if run.info.status in ENDED), None)
+        return next((run for run in runs if run.info.status in ENDED), None)
 
 
 def superseded(tags: Mapping[str, str], specs: Iterable[TrialSpec]) -> list[str]:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from harness.files import write_atomic
+from harness.errors import first_line
+from harness.files import read_own, write_own
 
 DIGEST = 32  # bytes of sha256 that end the file; the rest is what torch.save writes
 
@@ -18,15 +20,29 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
-    write_atomic(path, data + hashlib.sha256(data).digest())
+    write_own(path, data + hashlib.sha256(data).digest())
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
     """The saved state, on a device; None where the file is absent or damaged: the trial then begins again."""
-    if not path.is_file():
-        return None
-    data = path.read_bytes()
+    return read_own(path, lambda data: _state_of(data, device))
+
+
+def _state_of(data: bytes, device: torch.device) -> dict[str, Any]:
     if hashlib.sha256(data[:-DIGEST]).digest() != data[-DIGEST:]:
-        return None
-    state: dict[str, Any] = torch.load(io.BytesIO(data[:-DIGEST]), map_location=device, weights_only=True)
+        raise ValueError("its checksum is another")
+    try:
+        state = torch.load(io.BytesIO(data[:-DIGEST]), map_location=device, weights_only=True)
+    except Exception as error:
+        raise ValueError(first_line(error)) from error
+    if not isinstance(state, dict):
+        raise ValueError(f"it holds a {type(state).__name__}")
     return state
+
+
+def fits(weights: Any, method: nn.Module) -> bool:
+    """Whether saved weights are those of such a method, by names and shapes."""
+    if not isinstance(weights, dict):
+        return False
+    shapes = {name: tuple(value.shape) for name, value in method.state_dict().items()}
+    return shapes == {name: tuple(getattr(value, "shape", ())) for name, value in weights.items()}

@@ -26,11 +26,11 @@ from harness.evaluation.outcome import outcome
 from harness.evaluation.protocols import split_folds
 from harness.evaluation.ranks import rank
 from harness.evaluation.scoring import rank_split, score_split
-from harness.files import write_atomic
+from harness.files import DAMAGE, write_atomic
 from harness.layouts.opening import open_dataset
 from harness.method import Inputs, Method, Words
 from harness.trial import folder as record
-from harness.trial.checkpoint import load_checkpoint, save_checkpoint
+from harness.trial.checkpoint import fits, load_checkpoint, save_checkpoint
 from harness.trial.device import cap_memory, choose_device, forget_peak, peak_mb
 from harness.trial.environment import environment
 from harness.trial.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
@@ -69,7 +69,7 @@ class Trial:
         check_fingerprint(self.dataset, self.spec.data_fingerprint)
         check_source(method_card, self.spec.source)
         self.protocol = None if self.spec.protocol == SELECTION else card.protocol(self.spec.protocol)
-        self.method = build_method(method_card, self.spec.settings, self.dataset, self.spec.seed).to(self.device)
+        self.method = self._new_method()
         self.reports: list[EpochReport] = []
         self.best: dict[str, Any] = {"epoch": 0, "rsum": -math.inf, "method": None}
         self.positives, self.note = positives.present(card, self.spec.protocol, assignment.data, self.spec.limit)
@@ -92,18 +92,40 @@ class Trial:
         """The trainer, continued from the checkpoint where there is one; None where nothing is to be trained."""
         if not self.spec.training.epochs:
             return None
-        split = self.dataset.split("train")
-        trainer = Trainer(self.method, split, self.spec.training, self.spec.seed, self.device)
-        state, reports = load_checkpoint(self.folder / record.CHECKPOINT, self.device), record.read_epochs(self.folder)
-        if state and len(reports) >= state["trainer"]["epoch"]:
-            trainer.load(state["trainer"])
-            self.best = state["best"]
-            self.reports = reports[: trainer.epoch]
-        elif (self.folder / record.CHECKPOINT).is_file():
-            damaged = record.EPOCHS if state else record.CHECKPOINT
+        trainer = self._new_trainer()
+        if (self.folder / record.CHECKPOINT).is_file() and (damaged := self._continue(trainer)):
             restart = f"{self.assignment.name}: {damaged} is damaged; the trial begins again"
             self.note = f"{restart}. {self.note}" if self.note else restart
+            self.method = self._new_method()  # a part of the old one may have been loaded
+            trainer = self._new_trainer()
         return trainer
+
+    def _new_method(self) -> Method:
+        card = self.assignment.method_card
+        return build_method(card, self.spec.settings, self.dataset, self.spec.seed).to(self.device)
+
+    def _new_trainer(self) -> Trainer:
+        return Trainer(self.method, self.dataset.split("train"), self.spec.training, self.spec.seed, self.device)
+
+    def _continue(self, trainer: Trainer) -> str:
+        """Take up what the checkpoint holds; the file that is damaged, or of another trial, empty where none is."""
+        state, reports = load_checkpoint(self.folder / record.CHECKPOINT, self.device), record.read_epochs(self.folder)
+        try:
+            if state is None or state.get("key", self.spec.key) != self.spec.key:
+                return record.CHECKPOINT
+            best, epoch = state["best"], state["trainer"]["epoch"]
+            if best["method"] is not None and not fits(best["method"], self.method):
+                return record.CHECKPOINT
+            begun = [(report.key, report.epoch) for report in reports[:epoch]]
+            if begun != [(self.spec.key, number) for number in range(1, epoch + 1)]:
+                return record.EPOCHS
+            if best["epoch"] and reports[best["epoch"] - 1].val["rsum"] != best["rsum"]:
+                return record.EPOCHS
+            trainer.load(state["trainer"])
+        except DAMAGE:
+            return record.CHECKPOINT
+        self.best, self.reports = best, reports[:epoch]
+        return ""
 
     def _finished(self, trainer: Trainer) -> bool:
         patience = self.spec.training.patience
@@ -131,7 +153,8 @@ class Trial:
         )
         self.reports.append(report)
         record.write_epochs(self.folder, self.reports)
-        save_checkpoint(self.folder / record.CHECKPOINT, {"trainer": trainer.state(), "best": self.best})
+        state = {"key": self.spec.key, "trainer": trainer.state(), "best": self.best}
+        save_checkpoint(self.folder / record.CHECKPOINT, state)
         return report
 
     def _validate(self) -> dict[str, float]:

@@ -33,7 +33,7 @@ from harness.executors.ray_cluster import RayExecutor
 from harness.files import write_atomic
 from harness.layouts.opening import open_dataset
 from harness.layouts.scenes import Scenes
-from harness.tracking.store import is_logged
+from harness.tracking.logged import is_logged
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import add_attempt, read_epochs, read_result, write_result
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.data import cache
-from harness.data.cache import MEMORY, file_fact, folder_sha256, forget_facts
+from harness.data.cache import MEMORY, file_fact, folder_sha256, forget_facts, sealed, unsealed
 
 
 def test_the_memory_is_parsed_once_however_many_files_are_looked_up(
@@ -31,9 +31,9 @@ def test_what_another_process_remembers_is_seen(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("a")
     assert file_fact(tmp_path, file, "text", Path.read_text) == "a"
-    facts = json.loads((tmp_path / MEMORY).read_text())
+    facts = unsealed((tmp_path / MEMORY).read_bytes())
     new = tmp_path / "new"
-    new.write_text(json.dumps(dict.fromkeys(facts, "b")))
+    new.write_text(sealed(dict.fromkeys(facts, "b")))
     new.replace(tmp_path / MEMORY)
     assert file_fact(tmp_path, file, "text", Path.read_text) == "b"
 

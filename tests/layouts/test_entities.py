@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from harness.config.cards import DatasetCard, read_card
-from harness.data.cache import folder_sha256
+from harness.data.cache import folder_sha256, sealed, unsealed
 from harness.data.content import Content, Place
 from harness.data.dataset import Dataset
 from harness.errors import NOWHERE, ConfigError, DataError, Location, StoreError
@@ -479,10 +478,9 @@ def test_a_folder_within_a_folder_that_leads_back_is_left_alone(tmp_path: Path) 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     write(tmp_path, files())
-    reader = Entities(place(tmp_path))
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "entities").write_text("in the way")
-    with pytest.raises(StoreError, match=r"entities/train-.*cannot be written"):
+    (tmp_path / "in the way").touch()
+    reader = Entities(place(tmp_path)._replace(cache=tmp_path / "in the way" / "cache"))
+    with pytest.raises(StoreError, match=r"in the way/cache/.*cannot be written"):
         reader.read("train")
 
 
@@ -492,9 +490,9 @@ def test_a_folder_is_hashed_by_names_and_contents_and_only_when_it_changed(tmp_p
     for name in "abc":
         (folder / name).write_text(name)
     first = folder_sha256(cache, folder)
-    assert len(json.loads((cache / "fingerprints.json").read_text())) == 1  # one fact, however many files
+    assert len(unsealed((cache / "fingerprints.json").read_bytes())) == 1  # one fact, however many files
     memory = cache / "fingerprints.json"
-    memory.write_text(memory.read_text().replace(first, "remembered"))
+    memory.write_text(sealed(dict.fromkeys(unsealed(memory.read_bytes()), "remembered")))
     assert folder_sha256(cache, folder) == "remembered"
     times = (folder / "a").stat()
     (folder / "a").write_text("x")
@@ -506,6 +504,22 @@ def test_a_folder_is_hashed_by_names_and_contents_and_only_when_it_changed(tmp_p
     (folder / "a").write_text("a")
     (folder / "d").rename(folder / "c")
     assert folder_sha256(tmp_path / "third", folder) == first
+
+
+@pytest.mark.parametrize("name", ["*.npy", "*.npz"])
+@pytest.mark.parametrize("damage", [b"", b"\x00" * 4000, None], ids=["empty", "zeroed", "flipped"])
+def test_a_split_whose_cache_is_damaged_is_parsed_again(tmp_path: Path, name: str, damage: bytes | None) -> None:
+    before = opened(tmp_path).split("train")
+    regions = [image.tolist() for image in before.images]
+    (file,) = (tmp_path / "cache" / "entities").glob(name)
+    data = file.read_bytes()
+    middle = len(data) // 2
+    other = tmp_path / "other"
+    other.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :] if damage is None else damage)
+    other.replace(file)  # which is mapped
+    again = open_dataset(place(tmp_path).card, tmp_path, tmp_path / "cache").split("train")
+    assert [image.tolist() for image in again.images] == regions and again.captions == before.captions
+    assert file.read_bytes() == data
 
 
 def test_a_split_is_parsed_once_and_again_when_a_file_changed(tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ from harness.config.toml import override_value, parse_override
 from harness.errors import StoreError
 from harness.tracking.columns import described
 from harness.tracking.connection import EXPERIMENT
+from harness.tracking.logged import is_logged
 from harness.tracking.result_store import ResultStore
-from harness.tracking.store import default_uri, is_logged, without_password
+from harness.tracking.store import default_uri, without_password
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import write_epochs
 from harness.trial.results import Failure, State
@@ -347,14 +348,19 @@ def test_the_store_is_in_wal_mode_and_silent_on_stdout(
     assert capfd.readouterr().out == ""
 
 
-def test_a_store_whose_folder_was_moved_is_read_but_not_written(store: str, tmp_path: Path) -> None:
+def test_a_store_that_was_moved_has_its_artifacts_beside_it(store: str, tmp_path: Path) -> None:
     tracker = Tracker(store)
     tracker.open_campaign("main", [spec_of()])
+    tracker.result(result_of(spec_of()), folder_of(tmp_path, result_of(spec_of())))
     shutil.copytree(tmp_path / "runs", tmp_path / "moved")
+    shutil.rmtree(tmp_path / "runs" / "artifacts")
     moved = Tracker(f"sqlite:///{tmp_path / 'moved' / 'mlflow.db'}")
-    assert len(ResultStore(moved.uri).runs()) == 1
-    with pytest.raises(StoreError, match="moved"):
-        moved.open_campaign("main", [spec_of()])
+    moved.open_campaign("main", [spec_of()])
+    moved.result(result_of(spec_of(seed=1)), folder_of(tmp_path, result_of(spec_of(seed=1))))
+    reader = ResultStore(moved.uri)
+    assert all(reader.artifact(run.run_id, "ranks.npz") for run in reader.runs())
+    assert len([*(tmp_path / "moved" / "artifacts").iterdir()]) == 2
+    assert not (tmp_path / "runs" / "artifacts").exists()
 
 
 @pytest.mark.parametrize(
@@ -402,7 +408,10 @@ def test_asking_whether_a_result_is_logged_imports_neither_mlflow_nor_pandas() -
 
 
 scalars = st.one_of(
-    st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(st.characters(exclude_categories=["Cs"]))
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.text(st.characters(exclude_categories=["Cs"])),
 )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +24,10 @@ from harness.evaluation.records import RANKS
 from harness.evaluation.scoring import rank_split
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.trial import steps as trial
+from harness.trial.checkpoint import load_checkpoint, save_checkpoint
 from harness.trial.device import choose_device
 from harness.trial.environment import commit_of
-from harness.trial.folder import CHECKPOINT, TRACEBACK, read_epochs, read_result, read_spec
+from harness.trial.folder import CHECKPOINT, EPOCHS, TRACEBACK, read_epochs, read_result, read_spec
 from harness.trial.results import Assignment, Failure, State, TrialResult, TrialSpec
 from harness.trial.steps import build_method, explain, steps
 
@@ -117,6 +121,79 @@ def test_a_torn_file_is_never_trusted_and_the_trial_begins_anew(assign, name: st
     middle = len(data) // 2
     flipped = data[:middle] + bytes([data[middle] ^ 0x80]) + data[middle + 1 :]
     file.write_bytes({"cut": data[:middle], "flipped": flipped, "empty": b""}[how])
+    assert next(steps(broken)).epoch == 0
+    assert run(broken).measures == expected.measures
+
+
+def other_key(state: dict[str, Any]) -> None:
+    state["key"] = "0" * 16
+
+
+def other_shape(state: dict[str, Any]) -> None:
+    weights = state["trainer"]["method"]
+    name = next(name for name, value in weights.items() if value.ndim)
+    weights[name] = torch.cat([weights[name], weights[name]])
+
+
+def other_best(state: dict[str, Any]) -> None:
+    state["best"]["method"] = {"weight": torch.zeros(2)}
+
+
+def other_moments(state: dict[str, Any]) -> None:
+    moments = next(iter(state["trainer"]["optimizer"]["state"].values()))
+    moments["exp_avg"] = torch.zeros(1)
+
+
+def other_groups(state: dict[str, Any]) -> None:
+    state["trainer"]["optimizer"]["param_groups"] = []
+
+
+def no_trainer(state: dict[str, Any]) -> None:
+    del state["trainer"]
+
+
+def text_as_epoch(state: dict[str, Any]) -> None:
+    state["trainer"]["epoch"] = "two"
+
+
+@pytest.mark.parametrize(
+    "change", [other_key, other_shape, other_best, other_moments, other_groups, no_trainer, text_as_epoch]
+)
+def test_a_checkpoint_with_a_right_checksum_that_is_not_of_this_trial_begins_again(assign, change) -> None:
+    whole, broken = assign(folder="whole"), assign(folder="broken")
+    expected = run(whole)
+    run(broken, stop_after=2)
+    state = load_checkpoint(broken.folder / CHECKPOINT, torch.device("cpu"))
+    assert state
+    change(state)
+    save_checkpoint(broken.folder / CHECKPOINT, state)
+    first = next(steps(broken))
+    assert first.epoch == 0 and "checkpoint.pt is damaged; the trial begins again" in first.note
+    actual = run(broken)
+    assert actual.state is State.DONE and actual.measures == expected.measures and actual.val == expected.val
+
+
+@pytest.mark.parametrize("content", [b"no tensors", b""], ids=["text", "nothing"])
+def test_a_checkpoint_that_torch_cannot_read_although_its_checksum_fits_begins_again(assign, content: bytes) -> None:
+    broken = assign(folder="broken")
+    run(broken, stop_after=2)
+    (broken.folder / CHECKPOINT).write_bytes(content + hashlib.sha256(content).digest())
+    assert next(steps(broken)).epoch == 0
+    assert run(broken).state is State.DONE
+
+
+def test_a_folder_in_place_of_a_checkpoint_makes_way(assign) -> None:
+    broken = assign(folder="broken")
+    (broken.folder / CHECKPOINT / "inside").mkdir(parents=True)
+    assert run(broken).state is State.DONE and (broken.folder / CHECKPOINT).is_file()
+
+
+def test_epochs_of_another_trial_are_not_taken_for_its_own(assign) -> None:
+    whole, broken = assign(folder="whole"), assign(folder="broken")
+    expected = run(whole)
+    run(broken, stop_after=2)
+    run(assign(folder="other", lr=0.01), stop_after=2)
+    shutil.copy(broken.folder.with_name("other") / EPOCHS, broken.folder / EPOCHS)
     assert next(steps(broken)).epoch == 0
     assert run(broken).measures == expected.measures
 

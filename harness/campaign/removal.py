@@ -1,0 +1,95 @@
+"""Results removed on purpose: the folders of trials, their runs in the tracking store, and what is expected of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.campaign.driver import only_driver
+from harness.config.project import TRIALS, Config
+from harness.errors import UsageError, unknown
+from harness.tracking.logged import remember
+from harness.tracking.result_store import ResultStore
+from harness.tracking.runs import SHORTEST, Run
+from harness.tracking.store import SQLITE, default_uri, sqlite_file
+from harness.tracking.tracker import Tracker
+from harness.trial.external import PREFIX
+from harness.trial.folder import read_result, read_spec
+from harness.trial.results import TrialSpec
+
+BACKUP = ".old-"
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A trial to be removed, with all that is kept of it."""
+
+    spec: TrialSpec
+    state: str
+    rsum: float | None
+    folders: tuple[Path, ...]
+    in_store: bool
+
+
+def removals(config: Config, names: Sequence[str]) -> list[Removal]:
+    """What names mean: a method or an external model, a trial such as caan/scenes/s0, or the start of a key.
+
+    UsageError for a name that means nothing.
+    """
+    folders, runs = kept_folders(config.results / TRIALS), runs_in_store(default_uri(config))
+    specs = {key: run.spec for key, run in runs.items()} | {key: spec for key, (spec, _) in folders.items()}
+    chosen: dict[str, TrialSpec] = {}
+    for name in names:
+        meant = {key: spec for key, spec in specs.items() if is_meant(name, spec)}
+        if not meant:
+            known = {text for spec in specs.values() for text in (spec.method, spec.label)}
+            raise UsageError(f"{unknown('result', name, known)}; the start of a key will do as well")
+        chosen |= meant
+    every = [removal(spec, folders.get(key, (spec, []))[1], runs.get(key)) for key, spec in chosen.items()]
+    return sorted(every, key=lambda one: (one.spec.dataset, one.spec.method, one.spec.seed, one.spec.key))
+
+
+def is_meant(name: str, spec: TrialSpec) -> bool:
+    """Whether a name is that of a trial."""
+    by_key = len(name) >= SHORTEST and spec.key.startswith(name)
+    return by_key or name in (spec.method, spec.label, spec.method.removeprefix(PREFIX))
+
+
+def removal(spec: TrialSpec, folders: Sequence[Path], run: Run | None) -> Removal:
+    result = next((result for folder in folders if (result := read_result(folder))), run.result if run else None)
+    state = result.state.value if result else "begun" if folders else run.state.value if run else ""
+    rsum = result.measures.get("rsum") if result else None
+    return Removal(spec, state, rsum, tuple(folders), run is not None and bool(run.run_id))
+
+
+def kept_folders(trials: Path) -> dict[str, tuple[TrialSpec, list[Path]]]:
+    """The folders of every trial by its key, those that --force has kept too."""
+    folders: dict[str, tuple[TrialSpec, list[Path]]] = {}
+    for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
+        result = read_result(folder)
+        spec = result.spec if result else read_spec(folder)
+        if spec and spec.key == folder.name.partition(BACKUP)[0]:
+            folders.setdefault(spec.key, (spec, []))[1].append(folder)
+    return folders
+
+
+def runs_in_store(uri: str) -> dict[str, Run]:
+    """The runs of the store by key; none where it is a file that is not there."""
+    if uri.startswith(SQLITE) and not sqlite_file(uri).is_file():
+        return {}
+    return {run.key: run for run in ResultStore(uri).runs()}
+
+
+def remove(config: Config, trials: Iterable[Removal], told: Callable[[str], None]) -> None:
+    """Remove trials: first from the store, so that an interrupted command leaves nothing that would be logged again."""
+    trials, uri = list(trials), default_uri(config)
+    with only_driver(config.results):
+        if not uri.startswith(SQLITE) or sqlite_file(uri).is_file():
+            Tracker(uri).forget([trial.spec.key for trial in trials])
+        for trial in trials:
+            for folder in trial.folders:
+                shutil.rmtree(folder)
+            told(trial.spec.label)
+        remember(config.results, uri)

@@ -1,0 +1,100 @@
+"""Results are removed by a command of their own, from folders and store, and are not healed back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_project import Call
+
+Captured = pytest.CaptureFixture[str]
+RUN = ("run", "--here", "--methods", "vsepp,chance", "--seeds", "0,1")
+
+
+@pytest.fixture
+def finished(project: Path, call: Call, capsys: Captured) -> Path:
+    assert call(*RUN) == 0
+    capsys.readouterr()
+    return project
+
+
+def labels(project: Path) -> list[str]:
+    results = (json.loads(file.read_text()) for file in (project / "runs" / "trials").glob("*/result.json"))
+    return sorted(f"{one['spec']['method']}/s{one['spec']['seed']}" for one in results)
+
+
+def test_a_method_is_removed_from_folders_store_and_boards_and_run_again_when_asked_for(
+    finished: Path, call: Call, capsys: Captured
+) -> None:
+    assert call("forget", "chance", "--yes") == 0
+    assert labels(finished) == ["vsepp/s0", "vsepp/s1"]
+    assert call("report") == 0
+    assert "chance" not in (finished / "reports" / "tiny-all.md").read_text().partition("\n## ")[0]
+    assert call("run", "--here", "--methods", "vsepp", "--seeds", "0,1") == 0
+    assert labels(finished) == ["vsepp/s0", "vsepp/s1"], "nothing brings it back"
+    capsys.readouterr()
+    assert call(*RUN) == 0
+    out = capsys.readouterr().out
+    assert "2 trials to run" in out and "taken from" not in out and "logged again" not in out
+    assert len(labels(finished)) == 4
+
+
+def test_a_trial_is_removed_by_its_name_or_the_start_of_its_key(finished: Path, call: Call) -> None:
+    assert call("forget", "vsepp/tiny/s0", "-y") == 0
+    assert labels(finished) == ["chance/s0", "chance/s1", "vsepp/s1"]
+    (key,) = [
+        folder.name
+        for folder in (finished / "runs" / "trials").iterdir()
+        if (spec := json.loads((folder / "spec.json").read_text())) and (spec["method"], spec["seed"]) == ("vsepp", 1)
+    ]
+    assert call("forget", key[:8], "-y") == 0
+    assert labels(finished) == ["chance/s0", "chance/s1"]
+
+
+def test_nothing_is_removed_before_the_answer_and_what_would_be_is_listed(
+    finished: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("forget", "chance", "--dry-run", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [trial["label"] for trial in told["trials"]] == ["chance/tiny/s0", "chance/tiny/s1"]
+    assert all(trial["in_store"] and len(trial["folders"]) == 1 for trial in told["trials"])
+    assert call("forget", "chance") == 2
+    assert "say yes with --yes" in capsys.readouterr().err, "nobody is there"
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.confirm", lambda *_args, **_more: False)
+    assert call("forget", "chance") == 2
+    assert "nothing was removed" in capsys.readouterr().err
+    assert len(labels(finished)) == 4
+
+
+def test_old_folders_of_forced_runs_go_too(finished: Path, call: Call) -> None:
+    assert call("run", "--here", "--methods", "chance", "--force") == 0
+    assert list((finished / "runs" / "trials").glob("*.old-1"))
+    assert call("forget", "chance", "-y") == 0
+    assert not list((finished / "runs" / "trials").glob("*.old-1"))
+
+
+def test_a_result_that_lies_in_the_store_alone_or_in_a_folder_alone_is_removed(finished: Path, call: Call) -> None:
+    for folder in (finished / "runs" / "trials").iterdir():
+        if json.loads((folder / "spec.json").read_text())["method"] == "chance":
+            shutil.rmtree(folder)
+    assert call("forget", "chance", "-y") == 0
+    for file in (finished / "runs").glob("mlflow.db*"):
+        file.unlink()
+    assert call("forget", "vsepp", "-y") == 0
+    assert labels(finished) == []
+
+
+def test_the_cache_is_removed_alone(finished: Path, call: Call) -> None:
+    assert call("forget", "--cache", "-y") == 0
+    assert not (finished / "runs" / "cache").exists() and len(labels(finished)) == 4
+    assert call(*RUN) == 0
+
+
+def test_a_name_that_means_nothing_is_refused_with_its_neighbours(finished: Path, call: Call, capsys: Captured) -> None:
+    assert call("forget", "chanse", "-y") == 2
+    assert "did you mean chance" in capsys.readouterr().err
+    assert call("forget") == 2
+    assert len(labels(finished)) == 4
