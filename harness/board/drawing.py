@@ -49,7 +49,7 @@ SIDES = (  # of a mark, for its name: points right and up, and which part of the
     *((4, 11, "left"), (4, -11, "left"), (-4, 11, "right"), (-4, -11, "right")),
 )
 AROUND = 5.0  # points of a mark on each side of its middle
-LETTERS = 10  # of a line to an em, more than any text has that is read
+LETTERS = 5  # of a line to an em: thin ones are over a quarter of it
 LEADING = 12.0  # points between names in a column
 ASIDE = 22.0  # points between axes and a column of names
 CROWD = 3.0  # powers of ten from which an axis has ticks at those alone

@@ -153,7 +153,7 @@ def test_twenty_kills_of_any_process_end_as_if_nothing_had_been(
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("name", ["raylet", "gcs"])
+@pytest.mark.parametrize("name", ["raylet", pytest.param("gcs", marks=pytest.mark.soak)])
 def test_a_local_ray_that_has_ended_costs_its_trials_an_attempt_and_is_started_again(
     project: Path, tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:

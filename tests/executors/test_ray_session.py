@@ -112,7 +112,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("change", ["nothing", "a line", "everything"])
+@pytest.mark.parametrize("change", ["nothing", "a line", pytest.param("everything", marks=pytest.mark.soak)])
 def test_a_worker_with_another_harness_refuses_the_trial_wherever_that_lies(
     project: Path, elsewhere: Path, change: str
 ) -> None:
@@ -177,8 +177,18 @@ def test_an_interrupted_worker_without_the_results_folder_leaves_nothing_on_its_
     assert not list(temporary.glob("itm-node-*"))
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-@pytest.mark.parametrize("group", [False, True], ids=["the command", "its group"])
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("SIGINT", True),
+        ("SIGTERM", False),
+        ("SIGHUP", False),
+        *(
+            pytest.param(*one, marks=pytest.mark.soak)
+            for one in [("SIGINT", False), ("SIGTERM", True), ("SIGHUP", True)]
+        ),
+    ],
+)
 def test_signals_end_a_run_alike_however_often_they_come(project: Path, name: str, group: bool) -> None:
     number = signal.Signals[name]
     with command(*LONG_RUN, folder=project) as process:
@@ -229,14 +239,15 @@ def test_what_a_killed_command_leaves_is_removed_by_the_next_one(project: Path) 
     assert not folder.exists() and ended(rays, 1)
 
 
-def test_a_long_temporary_folder_is_no_obstacle(project: Path) -> None:
+@pytest.mark.parametrize("shared", [pytest.param("true", marks=pytest.mark.soak), "false"])
+def test_a_long_temporary_folder_is_no_obstacle(project: Path, shared: str) -> None:
     long = project / ("t" * 100)
     long.mkdir()
-    for shared in ("true", "false"):
-        words = ("run", "--methods", "vsepp", "--force", "-s", f"cluster.shared={shared}")
-        with command(*words, folder=project, TMPDIR=str(long)) as process:
-            out, err = process.communicate(timeout=LONG)
-        assert process.returncode == 0, (out, err)
+    with command(
+        "run", "--methods", "vsepp", "-s", f"cluster.shared={shared}", folder=project, TMPDIR=str(long)
+    ) as process:
+        out, err = process.communicate(timeout=LONG)
+    assert process.returncode == 0, (out, err)
 
 
 def test_where_no_folder_is_short_enough_for_sockets_nothing_starts(
