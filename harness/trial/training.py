@@ -52,9 +52,10 @@ class Trainer:
             encoder.eval()  # without dropout
         start, total, pairs = time.perf_counter(), 0.0, 0
         batches = ReadAhead(self.batches.epoch(rng))
-        for step, batch in enumerate(batches):
-            total += self._step(batch, self.epoch * len(self.batches) + step)
-            pairs += len(batch.positives)
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # else recurrent layers take it by themselves
+            for step, batch in enumerate(batches):
+                total += self._step(batch, self.epoch * len(self.batches) + step)
+                pairs += len(batch.positives)
         self.epoch += 1
         lr, seconds = self.optimizer.param_groups[0]["lr"], time.perf_counter() - start
         return EpochCost(total / pairs, lr, seconds, pairs, batches.waited)

@@ -90,6 +90,17 @@ def test_the_cosine_schedule_falls_from_the_peak_to_zero() -> None:
     assert all(a > b for a, b in itertools.pairwise(rates))
 
 
+def test_float32_is_float32_in_recurrent_layers_too() -> None:
+    class Asking(Line):
+        def loss(self, batch: Batch) -> torch.Tensor:
+            allowed.add(torch.backends.cudnn.allow_tf32)
+            return super().loss(batch)
+
+    allowed: set[bool] = set()
+    trainer(Training(epochs=1, batch_size=8), Asking()).run_epoch()
+    assert allowed == {False} and torch.backends.cudnn.allow_tf32
+
+
 def test_a_loss_that_is_not_finite_stops_the_trial() -> None:
     model = Line()
     model.loss = lambda batch: model.weight.sum() * math.nan  # type: ignore[method-assign]
