@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,7 @@ def socket_place() -> Path:
 
 @contextmanager
 def set_apart(folder: Path) -> Iterator[None]:
-    """Begin in a private folder what Ray begins, with this process's import path and deaf to a closing terminal.
+    """Begin in a private folder what Ray begins, with this process's import path.
 
     Ray puts the working folder before all else on the import path of its workers, so that any harness, random.py or
     email.py there would be taken. The working folder of its processes tells them from others, too.
@@ -200,8 +200,7 @@ def set_apart(folder: Path) -> Iterator[None]:
     try:
         os.environ["PYTHONPATH"] = import_path()
         os.chdir(work)
-        with hangups_blocked():
-            yield
+        yield
     finally:
         os.fchdir(before)
         os.close(before)
@@ -220,17 +219,3 @@ def import_path() -> str:
     if Path(sys.path[0]).resolve() == own:
         entries = [str(own), *entries]
     return os.pathsep.join(dict.fromkeys(str(Path(entry).absolute()) for entry in entries))
-
-
-@contextmanager
-def hangups_blocked() -> Iterator[None]:
-    """Block SIGHUP: a process inherits that, and a closed terminal would end Ray before its driver could."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try:
-        yield
-    finally:
-        with suppress(ValueError):
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)

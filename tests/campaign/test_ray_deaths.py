@@ -132,7 +132,7 @@ def kills(project: Path, folder: Path, words: tuple[str, ...], seed: int, count:
     moments = random.Random(seed)
     for number in range(count):
         again = Path(shutil.copytree(project, folder / str(number)))
-        story = killed_once(again, words, [*VICTIMS][number % len(VICTIMS)], moments.uniform(0, length))
+        story = killed_once(again, words, [*VICTIMS][number % len(VICTIMS)], moments.uniform(0, 0.8 * length))
         sys.stderr.write(f"{number}: {story}\n")
         assert_same_campaign(again, whole)
         runs = ResultStore(f"sqlite:///{again / 'runs' / 'mlflow.db'}").runs()
