@@ -119,6 +119,7 @@ COMMANDS: dict[str, list[str]] = {
     "data convert": ["data convert FOREIGN --to store"],
     "data extract": ["data extract FOREIGN --to store --model FOREIGN"],
     "init": ["init", "init --force"],
+    "forget": ["forget foreign -n", "forget FOREIGN --yes", "forget foreign --yes --json"],
 }
 WELL = (
     "list",

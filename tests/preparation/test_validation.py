@@ -19,7 +19,7 @@ from tiny_project import Call
 
 from harness.cli.dataset_page import finding_text, last_line
 from harness.config.cards import ProtocolCard
-from harness.data.cache import MEMORY
+from harness.data.cache import MEMORY, sealed, unsealed
 from harness.data.regions import Ragged
 from harness.data.split import Split
 from harness.data.tokens import Tokens, Vocabulary
@@ -408,8 +408,7 @@ def test_annotations_that_name_a_box_are_told_by_entry(coco: Path, look: Look) -
 def poisoned(project: Path) -> str:
     """A memory of files that is wrong, as where a disk has changed beneath them; the true fingerprint."""
     memory = project / "runs" / "cache" / MEMORY
-    facts = json.loads(memory.read_text())
-    memory.write_text(json.dumps(dict.fromkeys(facts, "0" * 64)))
+    memory.write_text(sealed(dict.fromkeys(unsealed(memory.read_bytes()), "0" * 64)))
     return memory.read_text()
 
 
