@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,10 +157,8 @@ def test_a_dry_run_tells_what_the_store_lacks_and_writes_nothing(finished: Path,
 
 
 def test_a_store_that_was_left_as_it_is_now_is_not_asked(finished: Path) -> None:
-    start = time.perf_counter()
     text, libraries = in_a_new_process(*RUN)
     assert "nothing to do" in text and not libraries & {"mlflow", "torch", "ray"}
-    assert time.perf_counter() - start < 10, "two seconds of it on a machine that is not busy"
 
 
 def test_a_store_that_another_program_wrote_to_is_asked_once(finished: Path) -> None:

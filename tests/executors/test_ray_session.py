@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -112,7 +113,9 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("change", ["nothing", "a line", pytest.param("everything", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "change", ["a line", *(pytest.param(change, marks=pytest.mark.soak) for change in ("nothing", "everything"))]
+)
 def test_a_worker_with_another_harness_refuses_the_trial_wherever_that_lies(
     project: Path, elsewhere: Path, change: str
 ) -> None:
@@ -180,12 +183,11 @@ def test_an_interrupted_worker_without_the_results_folder_leaves_nothing_on_its_
 @pytest.mark.parametrize(
     ("name", "group"),
     [
-        ("SIGINT", True),
-        ("SIGTERM", False),
-        ("SIGHUP", False),
+        ("SIGTERM", True),
         *(
-            pytest.param(*one, marks=pytest.mark.soak)
-            for one in [("SIGINT", False), ("SIGTERM", True), ("SIGHUP", True)]
+            pytest.param(name, group, marks=pytest.mark.soak)
+            for name, group in itertools.product(("SIGINT", "SIGTERM", "SIGHUP"), (False, True))
+            if (name, group) != ("SIGTERM", True)
         ),
     ],
 )
@@ -239,7 +241,8 @@ def test_what_a_killed_command_leaves_is_removed_by_the_next_one(project: Path) 
     assert not folder.exists() and ended(rays, 1)
 
 
-@pytest.mark.parametrize("shared", [pytest.param("true", marks=pytest.mark.soak), "false"])
+@pytest.mark.soak
+@pytest.mark.parametrize("shared", ["true", "false"])
 def test_a_long_temporary_folder_is_no_obstacle(project: Path, shared: str) -> None:
     long = project / ("t" * 100)
     long.mkdir()
