@@ -49,6 +49,12 @@ def files(found: Sequence[Assessed], methods: Methods, forms: Sequence[str] = ("
     return made
 
 
+def pages(boards: Sequence[Assessed]) -> set[str]:
+    """The file names of boards in every form."""
+    forms = [SUFFIXES.get(form, form) for form in FORMS]
+    return {file_name(one.board.dataset, one.board.protocol, form) for one in boards for form in forms}
+
+
 def as_csv(one: Assessed, methods: Methods) -> str:
     """One line a trial: where its row stands, every number that the store has of it, and its run."""
     lines = [{**about, **flat(run)} for about, row in _placed(one) for run in row.runs]

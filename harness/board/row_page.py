@@ -95,11 +95,10 @@ def method_page(one: Assessed, methods: Mapping[str, MethodCard], place: int) ->
 
 
 def file_stem(board: Board, place: int) -> str:
-    """`<method>`, with digits of its recipe where the method has several rows or is no name for a file."""
+    """`<method>-<digits of its recipe>`, which no other row of the board changes."""
     row = board.ranked[place]
     name = re.sub(r"[^\w.-]|^\.", "_", row.method)[:LONGEST] or "_"
-    alone = sum(other.method.lower() == row.method.lower() for other in board.ranked) == 1
-    return name if alone and name == row.method else f"{name}-{row.recipe[:DIGITS]}"
+    return f"{name}-{row.recipe[:DIGITS]}"
 
 
 def curve_name(stem: str) -> str:
