@@ -16,7 +16,7 @@ from harness.config.project import Config
 from harness.config.sections import Tunable
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("docs", "reports", "methods", "datasets", "benchmarks")
+FOLDERS = ("docs", "reports/reference", "reports/measurements", "methods", "datasets", "benchmarks")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
 SOURCES = sorted(
     file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isnan
 from pathlib import Path
 
@@ -43,12 +43,14 @@ def search_name(campaign: str) -> str:
     return f"search-{safe_name(campaign)}"
 
 
+VAL = "val rsum"
+MARK = "*"  # at an R@K that says nothing
 SETTINGS = "settings from"  # a column where any are from a search
 PUBLISHED = "published"  # a column where any paper's number compares
 HEADER = (
     *("#", "method", "n", "rsum", "95 %", "group"),
     *map(title, RECALLS),
-    *("val rsum", "train pairs/s", "score pairs/s", "parameters", "notes"),
+    *(VAL, "train pairs/s", "score pairs/s", "parameters", "notes"),
 )
 LEFT = ("method", "rsum", "group", "notes", SETTINGS, PUBLISHED)
 
@@ -56,6 +58,22 @@ LEFT = ("method", "rsum", "group", "notes", SETTINGS, PUBLISHED)
 def header(board: Board, methods: Methods) -> tuple[str, ...]:
     more = [SETTINGS] if board.is_searched else []
     return (*HEADER, *more, *([PUBLISHED] if compared(board, methods) else []))
+
+
+def headings(board: Board, names: Iterable[str]) -> list[str]:
+    """Columns as a reader sees them: val with the size of its gallery, and a mark at an R@K that says nothing."""
+    saturated = {title(name) for name in board.saturated}
+    val = {VAL: f"{VAL}, {board.val_images:,} images"} if board.val_images else {}
+    return [val.get(name, f"{name}{MARK}" if name in saturated else name) for name in names]
+
+
+def saturation(board: Board) -> str:
+    """What the mark at an R@K means; empty where no column has it."""
+    if not board.saturated:
+        return ""
+    names = ", ".join(map(title, board.saturated))
+    why = "fewer than K wrong answers are in this gallery"
+    return f"{MARK} {why}: {names} is 100 whatever the scores, and rsum holds it."
 
 
 def rows(board: Board, evidence: Evidence, methods: Methods) -> list[list[str]]:
@@ -77,7 +95,7 @@ def compared(board: Board, methods: Methods) -> dict[int, str]:
 def cells(board: Board, evidence: Evidence, place: int) -> list[str]:
     row = board.ranked[place]
     return [
-        *(str(place + 1), label(row), str(row.n)),
+        *(str(place + 1), named(row), str(row.n)),
         rsum(row),
         " to ".join(map(tenths, evidence.intervals.get(place, ()))) or "–",
         evidence.groups.get(place, "–"),
@@ -135,6 +153,11 @@ def hours(seconds: float) -> str:
 
 def label(row: Standing) -> str:
     return f"{row.method} ({row.differs})" if row.differs else row.method
+
+
+def named(row: Standing) -> str:
+    """The label of a row, which also says where its method was rebuilt without all of its paper."""
+    return f"{label(row)}, {row.fidelity}" if row.is_reconstruction else label(row)
 
 
 def notes(board: Board, row: Standing) -> list[str]:

@@ -8,7 +8,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from harness.board.cells import LEFT, Methods, file_name, folder_name, header, label, notes, pairs, published, rows
+from harness.board.cells import (
+    LEFT,
+    Methods,
+    file_name,
+    folder_name,
+    header,
+    headings,
+    label,
+    notes,
+    pairs,
+    published,
+    rows,
+    saturation,
+)
 from harness.board.charts import SPEED
 from harness.board.evidence import Assessed, Evidence
 from harness.board.markup import markup, template, tex_escaped
@@ -49,10 +62,17 @@ def files(found: Sequence[Assessed], methods: Methods, forms: Sequence[str] = ("
     return made
 
 
+def pages(boards: Sequence[Assessed]) -> set[str]:
+    """The file names of boards in every form."""
+    forms = [SUFFIXES.get(form, form) for form in FORMS]
+    return {file_name(one.board.dataset, one.board.protocol, form) for one in boards for form in forms}
+
+
 def as_csv(one: Assessed, methods: Methods) -> str:
     """One line a trial: where its row stands, every number that the store has of it, and its run."""
-    lines = [{**about, **flat(run)} for about, row in _placed(one) for run in row.runs]
-    about = ("section", "place", "row", "low", "high", "group")
+    board = {"saturated": " ".join(one.board.saturated), "val_images": one.board.val_images or None}
+    lines = [{**about, **board, **flat(run)} for about, row in _placed(one) for run in row.runs]
+    about = ("section", "place", "row", "fidelity", "low", "high", "group")
     names = [*about, *sorted({name for line in lines for name in line} - {*about})]
     out = io.StringIO()
     writer = csv.DictWriter(out, names, lineterminator="\n")
@@ -63,7 +83,7 @@ def as_csv(one: Assessed, methods: Methods) -> str:
 
 def as_json(one: Assessed, methods: Methods) -> str:
     board, evidence = one
-    facts = ("dataset", "protocol", "version", "data", "gallery")
+    facts = ("dataset", "protocol", "version", "data", "gallery", "val_images", "saturated")
     ranked = [label(row) for row in board.ranked]
     apart = [{**d._asdict(), "first": ranked[d.first], "second": ranked[d.second]} for d in evidence.differences]
     columns = dict.fromkeys(name for _, row in _placed(one) for run in row.runs for name in flat(run))
@@ -86,14 +106,20 @@ def as_latex(one: Assessed, methods: Methods) -> str:
     shown = [place for place, name in enumerate(names) if name not in ASIDE]
     cells = [[row[place] for place in shown] for row in rows(board, evidence, methods)]
     heads = [names[place] for place in shown]
-    return str(tex_escaped().render(board=board, evidence=evidence, heads=heads, rows=cells))
+    about = {"saturation": saturation(board), "columns": heads, "heads": headings(board, heads)}
+    return str(tex_escaped().render(board=board, evidence=evidence, rows=cells, **about))
 
 
 def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
     board, evidence = one
     for section in SECTIONS:
         for place, row in enumerate(getattr(board, section)):
-            about: dict[str, Any] = {"section": section, "place": place + 1, "row": label(row)}
+            about: dict[str, Any] = {
+                "section": section,
+                "place": place + 1,
+                "row": label(row),
+                "fidelity": row.fidelity,
+            }
             if section == "ranked":
                 low, high = evidence.intervals.get(place, (None, None))
                 about |= {"low": low, "high": high, "group": evidence.groups.get(place)}
@@ -140,9 +166,11 @@ def _measured(evidence: Evidence, about: Mapping[str, Any], row: Standing) -> di
 def board_page(one: Assessed, methods: Methods) -> str:
     board, evidence = one
     folder = folder_name(board)
+    names = header(board, methods)
     made = template("board.md.j2").render(
         **{"board": board, "evidence": evidence, "methods": methods, "left": LEFT},
-        **{"header": header(board, methods), "rows": rows(board, evidence, methods), "pairs": pairs(board, evidence)},
+        **{"header": names, "heads": headings(board, names), "saturation": saturation(board)},
+        **{"rows": rows(board, evidence, methods), "pairs": pairs(board, evidence)},
         **{"published": published(board, methods), "measures": more_measures(board, evidence.lists)},
         grid=grid(board),
         plots={f"{folder}/{plot.file}": plot for plot in plots(one) if plot.paint},
@@ -166,10 +194,15 @@ def attachments(one: Assessed, methods: Methods) -> Iterator[tuple[str, bytes]]:
 
 def webpage(one: Assessed, methods: Methods) -> str:
     board, evidence = one
+    names = header(board, methods)
     made = markup("board.html.j2").render(
-        **{"board": board, "evidence": evidence, "header": header(board, methods), "left": LEFT},
+        **{"board": board, "evidence": evidence, "header": names, "left": LEFT},
+        **{"heads": headings(board, names), "saturation": saturation(board)},
         **{"rows": sortable(one, methods), "pairs": pairs(board, evidence), "published": published(board, methods)},
-        **{"facts": [facts(one, methods, place) for place in range(len(board.ranked))], "seeds": SEEDS},
+        **{
+            "facts": [facts(one, methods, place) for place in range(len(board.ranked))],
+            "seeds": headings(board, SEEDS),
+        },
         **{"measures": more_measures(board, evidence.lists), "grid": grid(board)},
         **{"plots": plots(one), "numbers": NUMBERS},
     )

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from harness.board.cells import label, tenths
+from harness.board.cells import label, named, tenths
 from harness.board.validity import SHORT
 from harness.foreign_text import lines, markdown, tex, visible
 
@@ -78,5 +78,5 @@ def environment(finalize: Callable[[Any], Any], **options: Any) -> Environment:
     settings: dict[str, Any] = {"finalize": finalize, "undefined": StrictUndefined, "autoescape": False}
     settings |= {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     made = Environment(loader=FileSystemLoader(TEMPLATES), **settings | options)
-    made.filters.update(short=lambda text: text[:SHORT], label=label, tenths=tenths)
+    made.filters.update(short=lambda text: text[:SHORT], label=label, named=named, tenths=tenths)
     return made

@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from math import isnan
 from typing import NamedTuple
 
-from harness.board.cells import file_name, label, millions, notes, origin, published, rate, search_name, tenths
+from harness.board.cells import (
+    file_name,
+    headings,
+    label,
+    millions,
+    notes,
+    origin,
+    published,
+    rate,
+    saturation,
+    search_name,
+    tenths,
+)
 from harness.board.evidence import Assessed
 from harness.board.markup import template
 from harness.board.plots import Plot, row_curve
@@ -87,19 +99,28 @@ def method_page(one: Assessed, methods: Mapping[str, MethodCard], place: int) ->
     stem = file_stem(one.board, place)
     back = f"../{file_name(one.board.dataset, one.board.protocol)}"
     page = template("method.md.j2").render(
-        **{"board": one.board, "one": about, "row": about.row, "card": about.card, "header": SEEDS},
+        **{
+            "board": one.board,
+            "one": about,
+            "row": about.row,
+            "card": about.card,
+            "header": headings(one.board, SEEDS),
+        },
         **{"name": label(about.row), "image": curve_name(stem), "back": back},
-        **{"origin": origin(about.row), "progress": f"{search_name(about.row.campaign)}.md"},
+        **{
+            "saturation": saturation(one.board),
+            "origin": origin(about.row),
+            "progress": f"{search_name(about.row.campaign)}.md",
+        },
     )
     return str(page)
 
 
 def file_stem(board: Board, place: int) -> str:
-    """`<method>`, with digits of its recipe where the method has several rows or is no name for a file."""
+    """`<method>-<digits of its recipe>`, which no other row of the board changes."""
     row = board.ranked[place]
     name = re.sub(r"[^\w.-]|^\.", "_", row.method)[:LONGEST] or "_"
-    alone = sum(other.method.lower() == row.method.lower() for other in board.ranked) == 1
-    return name if alone and name == row.method else f"{name}-{row.recipe[:DIGITS]}"
+    return f"{name}-{row.recipe[:DIGITS]}"
 
 
 def curve_name(stem: str) -> str:
@@ -134,7 +155,9 @@ def recalls(one: Assessed, place: int) -> list[tuple[str, str, str]]:
     ends = [*ends, evidence.intervals[place]] if place in evidence.intervals and ends else []
     texts = [f"{tenths(low)} to {tenths(high)}" for low, high in ends] or ["–"] * (len(RECALLS) + 1)
     names = [*RECALLS, "rsum"]
-    return [(title(name), tenths(means[name]), text) for name, text in zip(names, texts, strict=True)]
+    heads = headings(one.board, map(title, names))
+    values = [tenths(means[name]) for name in names]
+    return list(zip(heads, values, texts, strict=True))
 
 
 def costs(row: Standing) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from harness.board.validity import SHORT, Validity, judge
 from harness.config.cards import SELECTION, MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, settings_for, training_for
+from harness.evaluation.protocols import saturated_recalls
 from harness.tracking.runs import Run, grouped, latest, place, replaced
 from harness.trial.external import command as score_command
 from harness.trial.external import is_external, remark
@@ -53,6 +54,11 @@ class Standing:
     reason: str  # why it is not ranked
     search: Mapping[str, float]  # SPENT in the search for its settings; empty: none
     campaign: str  # of that search
+    fidelity: str  # of the method's card; empty where there is none
+
+    @property
+    def is_reconstruction(self) -> bool:
+        return self.fidelity == "reconstruction"
 
     @property
     def done(self) -> tuple[Run, ...]:
@@ -98,6 +104,7 @@ class Board:
     version: int
     data: str  # fingerprint
     gallery: Mapping[str, int]  # of the ranked rows
+    val_images: int  # of the split val; 0 where that is not known
     ranked: tuple[Standing, ...]
     incomplete: tuple[Standing, ...]
     stale: tuple[Standing, ...]
@@ -110,6 +117,11 @@ class Board:
     @property
     def is_searched(self) -> bool:
         return any(row.search for row in self.ranked)
+
+    @property
+    def saturated(self) -> tuple[str, ...]:
+        """The R@K that say nothing, because any scores reach 100 in so small a gallery."""
+        return tuple(saturated_recalls(self.gallery)) if self.gallery else ()
 
     def is_unequal(self, row: Standing) -> bool:
         searched = [other.search for other in self.ranked if other.search]
@@ -144,6 +156,7 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
         version=valid.protocol_version,
         data=valid.data_fingerprint,
         gallery=newest.result.gallery if newest.result and rows["ranked"] else {},
+        val_images=current.val_images(newest.spec.dataset),
         **rows,
     )
 
@@ -172,6 +185,7 @@ def changed_since(board: Board, spec: TrialSpec) -> str:
 def standing(
     recipe: Sequence[Run], why: str, rivals: Iterable[Sequence[Run]], methods: Mapping[str, MethodCard]
 ) -> Standing:
+    card = methods.get(recipe[0].spec.method)
     first, done = recipe[0].spec, [run for run in recipe if run.is_done]
     sums = [run.numbers["rsum"] for run in done]
     searched = next((run.result.search for run in recipe if run.result and run.result.search), None)
@@ -186,10 +200,11 @@ def standing(
         commits=tuple(sorted({run.environment.get("commit", "") for run in done} - {""})),
         dirty=any(run.environment.get("dirty") == "yes" for run in done),
         source=first.source,
-        command=command(done or recipe, methods.get(first.method)),
+        command=command(done or recipe, card),
         reason=why,
         search={name: float(getattr(searched, name)) for name in SPENT} if searched else {},
         campaign=searched.campaign if searched else "",
+        fidelity=card.fidelity if card else "",
     )
 
 

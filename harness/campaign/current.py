@@ -33,4 +33,8 @@ def current(config: Config, registry: Registry) -> Current:
         except HarnessError:
             return ""
 
-    return Current(cache(data), protocol, cache(source))
+    def val_images(dataset: str) -> int:
+        card = registry.datasets.get(dataset)
+        return card.splits["val"].images if card and "val" in card.splits else 0
+
+    return Current(cache(data), protocol, cache(source), val_images)

@@ -10,7 +10,20 @@ from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.table import Table
 
-from harness.board.cells import HEADER, LEFT, SETTINGS, header, label, probability, rows, rsum, tenths
+from harness.board.cells import (
+    HEADER,
+    LEFT,
+    SETTINGS,
+    header,
+    headings,
+    label,
+    named,
+    probability,
+    rows,
+    rsum,
+    saturation,
+    tenths,
+)
 from harness.board.comparison import Comparison
 from harness.board.evidence import Assessed, Evidence
 from harness.board.export import Written
@@ -35,21 +48,23 @@ def terminal_table(board: Board, evidence: Evidence) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=0)
     names = header(board, {})
     columns = [column for column, name in enumerate(names) if name not in HIDDEN]
-    for name in (names[column] for column in columns):
+    heads = headings(board, names)
+    for name, head in ((names[column], heads[column]) for column in columns):
         side: Any = "left" if name in LEFT else "right"
-        table.add_column(Text(name.replace(" ", "\n")), justify=side, no_wrap=name not in LEFT, overflow="fold")
+        table.add_column(Text(head.replace(" ", "\n")), justify=side, no_wrap=name not in LEFT, overflow="fold")
     cells = rows(board, evidence, {})
     for row in cells:
         table.add_row(*(Text(row[column]) for column in columns))
     footnotes = [f"{row[0]}: {text}" for row in cells if (text := footnote(row))]
     machines = [f"machine {number}: {name}" for number, name in enumerate(board.machines, start=1)]
-    table.caption = Text("\n".join([*footnotes, *machines, *unranked(board)]), style="not italic")
+    lines = [*footnotes, *filter(None, [saturation(board)]), *machines, *unranked(board)]
+    table.caption = Text("\n".join(lines), style="not italic")
     return table
 
 
 def unranked(board: Board) -> list[str]:
     sections = {"incomplete": board.incomplete, "stale": board.stale, "never ranked (--limit)": board.limited}
-    return [f"{name}: {label(row)}  {row.reason}".rstrip() for name, part in sections.items() for row in part]
+    return [f"{name}: {named(row)}  {row.reason}".rstrip() for name, part in sections.items() for row in part]
 
 
 def footnote(row: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from harness.errors import UsageError, unknown
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from harness.board.evidence import Assessed
     from harness.campaign.removal import Removal
     from harness.cli.output import Output
     from harness.config.project import Config
@@ -96,7 +97,8 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
 def report(flags: Flags, formats: str, check: bool) -> int:
     """Write leaderboards from the tracking store, and the pages of searches from their studies.
 
-    The form `examples` is a page of sampled queries, with what each method found first.
+    The form `examples` is a page of sampled queries, with what each method found first. Files that harness wrote for
+    rows, boards or searches that are gone are removed; with --check they are named.
     """
     from harness.board import forms, publishing
     from harness.campaign import healing
@@ -114,14 +116,25 @@ def report(flags: Flags, formats: str, check: bool) -> int:
         click.echo(f"harness: warning: {warning}", err=True)
     pages = examples(store, config, registry, out) if EXAMPLES in names else {}
     if check:
-        files = forms.files(publishing.boards_of_store(store, registry, now), registry.methods, chosen)
-        files |= search_files(config) | pages
-        return outdated([*publishing.outdated(files, config.reports)], len(files), out)
+        boards = publishing.boards_of_store(store, registry, now)
+        files = forms.files(boards, registry.methods, chosen) | search_files(config) | pages
+        lines = publishing.outdated(files, config.reports, report_pages(boards, files))
+        return outdated([*lines], len(files), out)
     published = publishing.publish(store, registry, now, config.reports, chosen=chosen)
     published += publish_searches(config)
     published += publishing.written(pages, config.reports)
+    written = [str(file.relative_to(config.reports)) for file in published.files]
+    published += publishing.cleared(config.reports, report_pages(published.boards, written))
     out.answer(campaign_page.published_json(published), *campaign_page.published_page(published))
     return 0
+
+
+def report_pages(boards: Sequence[Assessed], written: Iterable[str]) -> set[str]:
+    """The names of all pages that a project has now, in forms that were not asked for, too."""
+    from harness.board.forms import pages
+    from harness.explain.examples_page import page_name
+
+    return pages(boards) | {page_name(one.board) for one in boards} | {*written}
 
 
 def examples(store: ResultStore, config: Config, registry: Registry, out: Output) -> dict[str, bytes]:

@@ -107,6 +107,8 @@ def run_json(plan: Plan, files: Iterable[Path]) -> dict[str, Any]:
 def files_page(published: Published) -> Iterator[str]:
     for file in published.files:
         yield f"{near(file)} {'written' if file in published.changed else 'unchanged'}"
+    for file in published.removed:
+        yield f"{near(file)} removed: its row, board or search is gone"
 
 
 def published_page(published: Published) -> Iterator[RenderableType]:
@@ -116,7 +118,7 @@ def published_page(published: Published) -> Iterator[RenderableType]:
 
 
 def published_json(published: Published) -> dict[str, Any]:
-    groups: dict[str, list[str]] = {"written": [], "unchanged": []}
+    groups: dict[str, list[str]] = {"written": [], "unchanged": [], "removed": [*map(str, published.removed)]}
     for file in published.files:
         groups["written" if file in published.changed else "unchanged"].append(str(file))
     return groups

@@ -80,6 +80,11 @@ def saturated(gallery: Mapping[str, int], direction: str, k: int) -> bool:
     return k > captions - (1 if captions % images else captions // images)
 
 
+def saturated_recalls(gallery: Mapping[str, int]) -> list[str]:
+    """The names of the R@K that say nothing in a gallery."""
+    return [str(Measure(way, RECALL, k)) for way in DIRECTIONS for k in CUTOFFS if saturated(gallery, way, k)]
+
+
 def expected_at_random(parts: Sequence[Fold]) -> dict[str, float]:
     """The six recalls and the rsum that a random order of every gallery is expected to reach, in percent."""
     recalls: dict[str, float] = {}

@@ -49,12 +49,16 @@ def pages(
     files: dict[str, bytes] = {}
     notes = []
     for board in (board for board in boards if board.ranked):
-        name = file_name(board.dataset, f"{board.protocol}-examples", "html")
+        name = page_name(board)
         try:
             files[name] = page_of(board, registry, config, read)
         except DataError as error:
             notes.append(f"{board.dataset}, protocol {board.protocol}: no examples: {error}")
     return files, tuple(notes)
+
+
+def page_name(board: Board) -> str:
+    return file_name(board.dataset, f"{board.protocol}-examples", "html")
 
 
 def page_of(board: Board, registry: Registry, config: Config, read: Read) -> bytes:

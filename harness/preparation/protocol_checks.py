@@ -7,7 +7,7 @@ reach is a fault of galleries, pairs or ranking.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +16,8 @@ from harness.config.cards import DatasetCard, ProtocolCard
 from harness.data.regions import Floats, Ints
 from harness.data.split import Split
 from harness.errors import Location
-from harness.evaluation.measures import CUTOFFS, RECALL, Measure, mean_measures
-from harness.evaluation.protocols import Fold, expected_at_random, gallery, saturated, split_folds
-from harness.evaluation.ranks import DIRECTIONS
+from harness.evaluation.measures import mean_measures
+from harness.evaluation.protocols import Fold, expected_at_random, gallery, saturated_recalls, split_folds
 from harness.evaluation.streaming import Rows, Source, rank_streamed
 from harness.preparation.caption_checks import same
 from harness.preparation.findings import Finding, Severity
@@ -84,10 +83,6 @@ def of_selection(card: DatasetCard) -> Iterator[Finding]:
             message = f"it scores split {protocol.split!r}, {SEEN[protocol.split]}; let it name test"
             location = Location("", f"protocol {protocol.name}")
             yield Finding(Severity.WARNING, "protocol-not-on-test", message, location, split=protocol.split)
-
-
-def saturated_recalls(gallery: Mapping[str, int]) -> list[str]:
-    return [str(Measure(way, RECALL, k)) for way in DIRECTIONS for k in CUTOFFS if saturated(gallery, way, k)]
 
 
 def of_saturation(one: Played) -> Iterator[Finding]:

@@ -96,6 +96,7 @@ class Current:
     data: Callable[[str], str] = lambda _: ""  # the fingerprint of a dataset
     protocol: Callable[[str, str], int] = lambda *_: 0  # the version of a dataset's protocol
     source: Callable[[str], str] = lambda _: ""  # the hash of a method's source
+    val_images: Callable[[str], int] = lambda _: 0  # of a dataset's split val
 
 
 class Budget(TrialRecord):

@@ -134,11 +134,12 @@ def test_every_link_and_picture_of_a_board_and_its_rows_leads_to_a_file_that_is_
     one: Assessed, known: dict[str, MethodCard]
 ) -> None:
     made = files([one], known)
+    stem = file_stem(one.board, 0)
     board = set(links(made["scenes-full.md"].decode()))
     plots = {f"scenes-full/{name}.svg" for name in ("rsum", "tradeoff", "recall", "curves")}
-    assert board == {"scenes-full/caan.md", *plots} and board <= made.keys()
-    inner = set(links(made["scenes-full/caan.md"].decode()))
-    assert inner == {"../scenes-full.md", "caan-curve.svg"} and "scenes-full/caan-curve.svg" in made
+    assert board == {f"scenes-full/{stem}.md", *plots} and board <= made.keys()
+    inner = set(links(made[f"scenes-full/{stem}.md"].decode()))
+    assert inner == {"../scenes-full.md", f"{stem}-curve.svg"} and f"scenes-full/{stem}-curve.svg" in made
     assert [*made] == ["scenes-full.md", *dict(attachments(one, known))]
 
 
@@ -151,7 +152,8 @@ def test_what_older_runs_do_not_keep_is_said() -> None:
     page = method_page(bare, {}, 0)
     assert "no usable ranks of its runs" in page and "no epochs of its runs" in page
     assert "## Hardest queries" not in page and "## Learning curve" not in page
-    assert [*dict(attachments(bare, {}))] == ["scenes-full/rsum.svg", "scenes-full/tradeoff.svg", "scenes-full/caan.md"]
+    names = ["rsum.svg", "tradeoff.svg", f"{file_stem(bare.board, 0)}.md"]
+    assert [*dict(attachments(bare, {}))] == [f"scenes-full/{name}" for name in names]
 
 
 def test_a_row_whose_settings_a_search_has_found_says_what_it_took_and_where_it_went() -> None:
@@ -163,13 +165,13 @@ def test_a_row_whose_settings_a_search_has_found_says_what_it_took_and_where_it_
     assert "How the search went" not in method_page(one_of([run_of(result_of(spec_of("caan")))]), {}, 0)
 
 
-def test_rows_of_one_method_have_pages_of_their_own() -> None:
-    found = [run_of(result_of(spec_of("caan", settings={"dim": dim}), 260.0 + dim)) for dim in (8, 16)]
-    board = only_board([*found, run_of(result_of(spec_of("vsepp")))])
+def test_a_row_has_a_page_of_its_own_whose_name_no_other_row_changes() -> None:
+    first, second = (run_of(result_of(spec_of("caan", settings={"dim": dim}), 260.0 + dim)) for dim in (8, 16))
+    alone = only_board([first])
+    board = only_board([first, second, run_of(result_of(spec_of("vsepp")))])
     stems = [file_stem(board, place) for place in range(3)]
-    assert len(set(stems)) == 3 and "vsepp" in stems
-    recipes = {ranked.recipe[:8] for ranked in board.ranked if ranked.method == "caan"}
-    assert {stem for stem in stems if stem != "vsepp"} == {f"caan-{digits}" for digits in recipes}
+    assert len(set(stems)) == 3 and file_stem(alone, 0) in stems
+    assert stems == [f"{ranked.method}-{ranked.recipe[:8]}" for ranked in board.ranked]
 
 
 @pytest.mark.parametrize(

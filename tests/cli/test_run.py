@@ -153,7 +153,7 @@ def test_two_reports_are_the_same_bytes_and_the_command_says_so(
     assert capsys.readouterr().out == "reports/tiny-all.md unchanged\n"
     file.write_text("another")
     assert call("report", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"written": [str(file)], "unchanged": []}
+    assert json.loads(capsys.readouterr().out) == {"written": [str(file)], "unchanged": [], "removed": []}
     assert file.read_bytes() == before
 
 

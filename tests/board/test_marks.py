@@ -1,0 +1,128 @@
+"""What a reader would misread: reconstructions, val beside test, and R@K in a gallery too small for them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from boards import changed, one_of, only_board, three_seeds
+from rich.console import Console
+
+from harness.board.cells import headings, label, named
+from harness.board.evidence import Assessed
+from harness.board.forms import FORMS
+from harness.board.row_page import method_page
+from harness.campaign.current import current
+from harness.cli.board_page import terminal_table
+from harness.config.cards import MethodCard
+from harness.config.project import Config
+from harness.config.registry import Registry, discover
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"images": 8, "captions": 40, "folds": 1}
+SAYS = "fewer than K wrong answers are in this gallery"
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return discover(Config(root=ROOT))
+
+
+@pytest.fixture(scope="module")
+def methods(registry: Registry) -> dict[str, MethodCard]:
+    return dict(registry.methods)
+
+
+def printed(one: Assessed, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(terminal_table(*one))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def plain(page: str) -> str:
+    """A page without the escapes of markdown and LaTeX."""
+    return page.replace("{*}", "*").replace("&#46;", ".").replace("&#42;", "*").replace("\\*", "*").replace("\\", "")
+
+
+@pytest.fixture(scope="module")
+def reconstructed(methods: dict[str, MethodCard]) -> Assessed:
+    return one_of([*three_seeds("bssan", 290.0), *three_seeds("caan", 260.0)], methods)
+
+
+@pytest.mark.parametrize("form", ["md", "html", "latex"])
+def test_the_row_of_a_reconstruction_says_so_in_every_form(
+    reconstructed: Assessed, methods: dict[str, MethodCard], form: str
+) -> None:
+    page = FORMS[form](reconstructed, methods)
+    line = next(line for line in page.splitlines() if "bssan, reconstruction" in line)
+    assert "caan" not in line and "caan, reconstruction" not in page
+
+
+def test_the_row_of_a_reconstruction_says_so_in_tables_of_data_and_in_the_terminal(
+    reconstructed: Assessed, methods: dict[str, MethodCard]
+) -> None:
+    lines = csv.DictReader(io.StringIO(FORMS["csv"](reconstructed, methods)))
+    assert {line["method"]: line["fidelity"] for line in lines} == {"bssan": "reconstruction", "caan": "paper"}
+    rows = json.loads(FORMS["json"](reconstructed, methods))["rows"]
+    assert [row["fidelity"] for row in rows] == ["reconstruction", "paper"]
+    assert "reconstruction" in printed(reconstructed, 120)
+    assert "reconstruction" in method_page(reconstructed, methods, 0).split("## Method")[0]
+    row = reconstructed.board.ranked[0]
+    assert (label(row), named(row)) == ("bssan", "bssan, reconstruction"), "commands know it by its label"
+
+
+def test_val_rsum_stands_with_the_size_of_its_gallery(registry: Registry) -> None:
+    assert current(Config(root=ROOT), registry).val_images("scenes") == 300
+    assert current(Config(root=ROOT), registry).val_images("nowhere") == 0
+    one = one_of(three_seeds("caan", 260.0))
+    sized = one._replace(board=replace(one.board, val_images=1300))
+    for page in (FORMS["md"](sized, {}), FORMS["html"](sized, {}), method_page(sized, {}, 0)):
+        assert "val rsum, 1,300 images" in page
+    assert json.loads(FORMS["json"](sized, {}))["val_images"] == 1300
+    assert "val rsum," not in FORMS["md"](one, {}), "not known: nothing is claimed"
+
+
+@pytest.fixture(scope="module")
+def crowded() -> Assessed:
+    return one_of([changed(run, gallery=SMALL) for run in three_seeds("caan", 260.0)])
+
+
+def test_an_r_at_k_that_any_scores_reach_is_marked_with_a_note_in_every_form(crowded: Assessed) -> None:
+    assert crowded.board.saturated == ("t2i_r10",)
+    for name in ("md", "html", "latex"):
+        page = plain(FORMS[name](crowded, {}))
+        assert "t2i R@10*" in page and "i2t R@10*" not in page and SAYS in page, name
+    text = " ".join(printed(crowded, 200).split())
+    assert "R@10*" in text and SAYS in text
+    assert json.loads(FORMS["json"](crowded, {}))["saturated"] == ["t2i_r10"]
+    assert next(csv.DictReader(io.StringIO(FORMS["csv"](crowded, {}))))["saturated"] == "t2i_r10"
+    page = plain(method_page(crowded, {}, 0))
+    assert "t2i R@10*" in page and SAYS in page
+
+
+@pytest.mark.parametrize(
+    ("images", "captions", "marked"),
+    [
+        (11, 55, []),
+        (10, 50, ["t2i R@10*"]),
+        (5, 25, ["t2i R@5*", "t2i R@10*"]),
+        (2, 10, ["i2t R@10*", "t2i R@5*", "t2i R@10*"]),
+    ],
+)
+def test_exactly_the_r_at_k_are_marked_whose_k_reaches_the_gallery(
+    images: int, captions: int, marked: list[str]
+) -> None:
+    gallery = {"images": images, "captions": captions, "folds": 1}
+    board = only_board([changed(run, gallery=gallery) for run in three_seeds("caan", 260.0)])
+    names = [f"{way} R@{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)]
+    assert [name for name in headings(board, names) if name.endswith("*")] == marked
+
+
+def test_a_large_gallery_has_no_mark_and_no_note() -> None:
+    page = FORMS["md"](one_of(three_seeds("caan", 260.0)), {})
+    assert SAYS not in page and "R@10*" not in plain(page)
