@@ -25,7 +25,7 @@ SUFFIXES = (".svg", ".png")
 @click.option("--dataset", metavar="NAME", help="Default: the first of [campaign] datasets.")
 @click.option("--split", default="", metavar="NAME", help="Default: the one that the protocol scores.")
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Default: the first that is trained.")
-@click.option("--run", "key", default="", metavar="KEY", help="A trial by its key, or the start of it.")
+@click.option("--run", "key", default="", metavar="KEY", help="Which trial, by its key, the start of it or its name such as METHOD/DATASET/s0.")
 @click.option("-o", "--output", "file", type=FILE, metavar="FILE", help="An .svg or a .png file.")
 def explain(
     flags: Flags,
