@@ -47,7 +47,7 @@ FRONT = {
     " scoring statistics streaming",
     "trial": "checkpoint device environment external folder private_folders results steps",
     "executors": "executor ray_cluster",
-    "tracking": "artifacts columns log logged result_store runs store tracker",
+    "tracking": "artifacts columns log logged naming result_store runs store tracker",
     "acquisition": "download pace",
     "preparation": "card convert extract findings validation vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",

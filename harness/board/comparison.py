@@ -10,10 +10,11 @@ import numpy as np
 
 from harness.board.cells import label, tenths
 from harness.board.evidence import Load, comparable, tested
-from harness.board.standings import Board
+from harness.board.standings import Board, Standing
 from harness.errors import DataError, UsageError, unknown
 from harness.evaluation.statistics import LEVEL, Hits, differences, is_tested, recalls, resampled
-from harness.tracking.runs import SHORTEST, Run, run_named
+from harness.tracking.naming import date, of_run, run_named, short_recipe
+from harness.tracking.runs import SHORTEST, Run
 
 SAME = ("dataset", "protocol", "protocol_version", "data_fingerprint", "limit")  # what two runs must share
 
@@ -67,16 +68,16 @@ class Comparison:
 
 def comparisons(runs: Sequence[Run], boards: Sequence[Board], names: Sequence[str], load: Load) -> list[Comparison]:
     """Two rows on every board that has both, or two runs; UsageError for other names, DataError for lost ranks."""
-    single = [run for name in names if (run := run_named(runs, name))]
-    if len(single) == len(names):
-        check_same(single)
-        sides = [Side(run.short_name, (run.run_id,)) for run in single]
-        return [compared(f"{single[0].spec.dataset}/{single[0].spec.protocol}", sides, load, runs_only=True)]
     rows = [(board, [side for name in names if (side := row_of(board, name))]) for board in boards]
-    results = [compared_rows(board, sides, load) for board, sides in rows if len(sides) == len(names)]
-    if not results:
-        raise UsageError(missing(boards, names))
-    return results
+    if results := [compared_rows(board, sides, load) for board, sides in rows if len(sides) == len(names)]:
+        return results
+    single = [run for name in names if (run := run_named(runs, name))]
+    if len(single) < len(names):
+        mixed = f"{names[0]} and {names[1]} are a row and a run; give two rows or two runs"
+        raise UsageError(mixed if single and any(sides for _, sides in rows) else missing(boards, names))
+    check_same(single)
+    sides = [Side(run.short_name, (run.run_id,)) for run in single]
+    return [compared(f"{single[0].spec.dataset}/{single[0].spec.protocol}", sides, load, runs_only=True)]
 
 
 def compared_rows(board: Board, sides: Sequence[Side], load: Load) -> Comparison:
@@ -137,8 +138,17 @@ def row_of(board: Board, name: str) -> Side | None:
     exact = [row for row in rows if label(row) == name] or rows
     if len(exact) > 1:
         labels = ", ".join(repr(label(row)) for row in exact)
-        raise UsageError(f"{name} has several rows on {board.dataset}/{board.protocol}; name one of {labels}")
+        listed = "".join(f"\n  {label(row)}: {about(row)}" for row in exact)
+        where = f"{board.dataset}/{board.protocol}"
+        raise UsageError(f"{name} has several rows on {where}; name one of {labels}{listed}")
     return Side(f"{label(exact[0])} (n = {exact[0].n})", exact[0].run_ids) if exact else None
+
+
+def about(row: Standing) -> str:
+    """Which runs a row has, for a reader who must choose among rows."""
+    last = of_run(max(row.done, key=lambda run: run.ended or 0))
+    keys = ", ".join(run.key for run in row.done)
+    return f"recipe {short_recipe(last.spec)}, rsum {tenths(row.means['rsum'])}, n = {row.n}, {date(last)}, keys {keys}"
 
 
 def check_same(runs: Sequence[Run]) -> None:
@@ -154,5 +164,6 @@ def missing(boards: Sequence[Board], names: Sequence[str]) -> str:
     known = {text for board in boards for row in board.ranked for text in (row.method, label(row))}
     for name in names:
         if name not in known:
-            return f"{unknown('row', name, known)}, or the start of a run's id of {SHORTEST} characters or more"
+            named = f"or name a run: METHOD/DATASET/sSEED, or {SHORTEST} characters or more of its key or id"
+            return f"{unknown('row', name, known)}; {named}"
     return f"{' and '.join(names)} are ranked on no common board"

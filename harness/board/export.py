@@ -14,8 +14,9 @@ from harness.evaluation.rankings import StoredRun
 from harness.evaluation.records import TrialRankings, TrialRanks
 from harness.files import write_atomic
 from harness.tracking import artifacts
+from harness.tracking.naming import run_named
 from harness.tracking.result_store import ResultStore
-from harness.tracking.runs import Run, run_named
+from harness.tracking.runs import Run
 
 TREC = "trec"
 DIGITS = 8  # of a fingerprint within a file's name
@@ -51,12 +52,12 @@ def chosen(runs: Sequence[Run], boards: Sequence[Board], names: Sequence[str]) -
 
 
 def named(runs: Sequence[Run], boards: Sequence[Board], name: str) -> Sequence[str]:
+    """The ids of the runs of a row, on every board that has it, or of one run."""
+    if rows := [side for board in boards if (side := row_of(board, name))]:
+        return [run_id for side in rows for run_id in side.runs]
     if run := run_named(runs, name):
         return [run.run_id]
-    rows = [side for board in boards if (side := row_of(board, name))]
-    if not rows:
-        raise UsageError(missing(boards, [name]))
-    return [run_id for side in rows for run_id in side.runs]
+    raise UsageError(missing(boards, [name]))
 
 
 def written(runs: Sequence[Run], store: ResultStore, form: str, folder: Path) -> Written:

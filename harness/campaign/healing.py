@@ -61,8 +61,11 @@ def missing(results: Path, uri: str) -> frozenset[str]:
 
 
 def warning(results: Path, uri: str) -> str:
-    """What a reader of a store of one file is told where it lacks results; empty where it lacks none."""
-    keys = missing(results, uri) if uri.startswith(SQLITE) else ()
+    """What a reader of a store of one file is told where it lacks results; empty where it lacks none, or is damaged."""
+    keys: frozenset[str] = frozenset()
+    if uri.startswith(SQLITE):
+        with suppress(StoreError):  # whoever reads the store says so
+            keys = lacking(results, uri)
     return f"the tracking store lacks {len(keys)} results that it had; `harness run` logs them again" if keys else ""
 
 

@@ -11,12 +11,13 @@ from harness.campaign.driver import only_driver
 from harness.config.project import TRIALS, Config
 from harness.errors import UsageError, unknown
 from harness.tracking.logged import remember
+from harness.tracking.naming import Candidate, alone, is_meant
 from harness.tracking.result_store import ResultStore
-from harness.tracking.runs import SHORTEST, Run
+from harness.tracking.runs import Run
 from harness.tracking.store import SQLITE, default_uri, sqlite_file
 from harness.tracking.tracker import Tracker
 from harness.trial.external import PREFIX
-from harness.trial.folder import read_result, read_spec
+from harness.trial.folder import RESULT, read_result, read_spec
 from harness.trial.results import TrialSpec
 
 BACKUP = ".old-"
@@ -31,37 +32,43 @@ class Removal:
     rsum: float | None
     folders: tuple[Path, ...]
     in_store: bool
+    ended: float | None = None  # seconds since the epoch
 
 
 def removals(config: Config, names: Sequence[str]) -> list[Removal]:
-    """What names mean: a method or an external model, a trial such as caan/scenes/s0, or the start of a key.
+    """What names mean: all of a method or an external model, a trial such as caan/scenes/s0, or the start of a key.
 
-    UsageError for a name that means nothing.
+    UsageError for a name that means nothing, and for one of a trial that may mean several.
     """
     folders, runs = kept_folders(config.results / TRIALS), runs_in_store(default_uri(config))
     specs = {key: run.spec for key, run in runs.items()} | {key: spec for key, (spec, _) in folders.items()}
-    chosen: dict[str, TrialSpec] = {}
+    chosen: dict[str, Removal] = {}
     for name in names:
-        meant = {key: spec for key, spec in specs.items() if is_meant(name, spec)}
+        meant = [spec for spec in specs.values() if name in (spec.method, spec.method.removeprefix(PREFIX))]
+        is_method = bool(meant)
+        meant = meant or [spec for spec in specs.values() if is_meant(name, Candidate(spec))]
         if not meant:
             known = {text for spec in specs.values() for text in (spec.method, spec.label)}
             raise UsageError(f"{unknown('result', name, known)}; the start of a key will do as well")
-        chosen |= meant
-    every = [removal(spec, folders.get(key, (spec, []))[1], runs.get(key)) for key, spec in chosen.items()]
-    return sorted(every, key=lambda one: (one.spec.dataset, one.spec.method, one.spec.seed, one.spec.key))
+        every = [removal(spec, folders.get(spec.key, (spec, []))[1], runs.get(spec.key)) for spec in meant]
+        if not is_method:
+            alone(name, every, candidate)
+        chosen |= {one.spec.key: one for one in every}
+    return sorted(chosen.values(), key=lambda one: (one.spec.dataset, one.spec.method, one.spec.seed, one.spec.key))
 
 
-def is_meant(name: str, spec: TrialSpec) -> bool:
-    """Whether a name is that of a trial."""
-    by_key = len(name) >= SHORTEST and spec.key.startswith(name)
-    return by_key or name in (spec.method, spec.label, spec.method.removeprefix(PREFIX))
+def candidate(one: Removal) -> Candidate:
+    """A trial as a list of those that a name may mean shows it."""
+    return Candidate(one.spec, one.rsum, one.ended)
 
 
 def removal(spec: TrialSpec, folders: Sequence[Path], run: Run | None) -> Removal:
     result = next((result for folder in folders if (result := read_result(folder))), run.result if run else None)
     state = result.state.value if result else "begun" if folders else run.state.value if run else ""
     rsum = result.measures.get("rsum") if result else None
-    return Removal(spec, state, rsum, tuple(folders), run is not None and bool(run.run_id))
+    ended = [(folder / RESULT).stat().st_mtime for folder in folders if (folder / RESULT).is_file()]
+    ended += [run.ended / 1000] if run and run.ended else []
+    return Removal(spec, state, rsum, tuple(folders), run is not None and bool(run.run_id), max(ended, default=None))
 
 
 def kept_folders(trials: Path) -> dict[str, tuple[TrialSpec, list[Path]]]:

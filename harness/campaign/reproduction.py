@@ -20,8 +20,8 @@ from harness.errors import DataError, UsageError
 from harness.evaluation.statistics import run_noise
 from harness.executors.executor import InProcess
 from harness.layouts.opening import fingerprint
+from harness.tracking.naming import known_run, short_recipe
 from harness.tracking.result_store import ResultStore
-from harness.tracking.runs import run_labelled, run_named
 from harness.trial.external import is_external
 from harness.trial.folder import RESULT
 from harness.trial.results import (
@@ -54,6 +54,11 @@ class Case:
     drift: tuple[Drift, ...]
     noise: float  # how far two runs of its row may lie apart in rsum; nan where the row has one seed
     results: Path
+
+    @property
+    def identity(self) -> str:
+        """Which trial it is: of one label there may be several."""
+        return f"key {self.then.key}, recipe {short_recipe(self.then.spec)}, rsum {self.then.measures['rsum']:.1f}"
 
 
 @dataclass(frozen=True)
@@ -89,11 +94,11 @@ class Repetition:
 def case_of(store: ResultStore, config: Config, registry: Registry, name: str) -> Case:
     """The finished trial whose run id or key begins with `name`, or whose label it is.
 
-    UsageError where there is none, or where its method or dataset no longer exists; DataError where its data or its
-    protocol have changed, because the result cannot be the same then.
+    UsageError where there is none or more than one, or where its method or dataset no longer exists; DataError where
+    its data or its protocol have changed, because the result cannot be the same then.
     """
     runs = store.runs()
-    run = run_named(runs, name) or run_labelled(runs, name)
+    run = known_run(runs, name)
     then = run.result
     assert then is not None  # of a run that is done
     assigned = assignment_now(config, registry, then)

@@ -32,6 +32,7 @@ from harness.campaign.external_scores import RankedScores
 from harness.campaign.reproduction import Case, Repetition
 from harness.cli.output import Text, count, near, table
 from harness.evaluation.ranks import DIRECTIONS
+from harness.trial.external import recipe_of
 from harness.trial.results import HEADLINE, RECALLS
 
 HIDDEN = ("95 %", "val rsum", "parameters", "notes", SETTINGS)  # in the terminal, so that a table fits 80 columns
@@ -164,6 +165,7 @@ def score_json(scores: RankedScores, place: BoardPlace) -> dict[str, Any]:
 
 
 def drift_page(case: Case) -> Iterator[RenderableType]:
+    yield f"{case.name}: {case.identity}"
     if not case.drift:
         yield f"{case.name}: code, data, versions and machine are as they were"
         return
@@ -175,7 +177,8 @@ def drift_page(case: Case) -> Iterator[RenderableType]:
 
 
 def drift_json(case: Case) -> dict[str, Any]:
-    return {"run": case.name, "key": case.then.key, "drift": [vars(drift) for drift in case.drift]}
+    identity = {"run": case.name, "key": case.then.key, "recipe": recipe_of(case.then.spec)}
+    return {**identity, "rsum": case.then.measures["rsum"], "drift": [vars(drift) for drift in case.drift]}
 
 
 def reproduction_page(repetition: Repetition) -> Iterator[RenderableType]:

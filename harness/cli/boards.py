@@ -30,17 +30,32 @@ EXAMPLES = "examples"  # a form that needs the dataset beside the store
 OUTDATED, DIFFERENT = 5, 4
 
 
-@click.command()
+@click.command(short_help="Rank a file of scores computed elsewhere and list it as external.")
 @takes((PROTOCOL,), CONFIG, OUTPUT)
 @click.argument("file", type=FILE)
-@click.option("--dataset", required=True, metavar="NAME", help="Whose images and captions the scores are of.")
-@click.option("--name", required=True, metavar="MODEL", help="What the model is called on the leaderboard.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Files of several seeds are one row.")
-@click.option("--note", default="", metavar="TEXT", help="What else a reader must know; another note is another row.")
+@click.option(
+    "--dataset", required=True, metavar="NAME", help="Say of which dataset's images and captions the scores are."
+)
+@click.option("--name", required=True, metavar="MODEL", help="Call the model so on the leaderboard.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="S",
+    help="Say of which seed the file is; files of several seeds make one row.",
+)
+@click.option(
+    "--note", default="", metavar="TEXT", help="Say what else a reader must know; another note makes another row."
+)
 def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: str) -> int:
     """Rank scores computed elsewhere, an .npy file of images by captions, and list them as external.
 
     Higher is better. They are ranked as the scores of our own trials are, under the dataset's protocol.
+
+    \b
+    Examples:
+      harness score clip.npy --dataset f30k --name "CLIP ViT-B/32" --note zero-shot
     """
     from harness.board import publishing
     from harness.board.standings import boards_of
@@ -63,16 +78,36 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
     return 0
 
 
-@click.command()
+@click.command(short_help="Write rankings and ranks of every query as TREC files, csv or parquet.")
 @takes((PROTOCOL,), CONFIG, OUTPUT)
 @click.argument("names", nargs=-1, metavar="[ROW_OR_RUN ...]")
-@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="TREC run files, or tables.")
-@click.option("--dataset", default="", metavar="NAME", help="Only of this dataset; default: all.")
-@click.option("-o", "--output", "folder", type=FILE, default=Path("export"), show_default=True, metavar="FOLDER")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    required=True,
+    help="Write TREC run files, or tables as csv or parquet.",
+)
+@click.option("--dataset", default="", metavar="NAME", help="Export only runs on this dataset.")
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=FILE,
+    default=Path("export"),
+    show_default=True,
+    metavar="FOLDER",
+    help="Write the files into this folder.",
+)
 def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: Path) -> int:
     """Write rankings and ranks of every query, of rows of the boards or of runs by their ids.
 
     Without names: of all ranked rows.
+
+    \b
+    Examples:
+      harness export --format parquet
+      harness export caan --format trec --dataset f30k -o for-trec
     """
     from harness.board import export
     from harness.board.standings import boards_of
@@ -90,15 +125,26 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
     return 0
 
 
-@click.command()
+@click.command(short_help="Write leaderboards from the tracking store, in several forms.")
 @takes(CONFIG, OUTPUT)
-@click.option("--format", "formats", default="md", help="Forms, with commas: md, html, csv, json, latex, examples.")
+@click.option(
+    "--format",
+    "formats",
+    default="md",
+    show_default=True,
+    help="Write these forms, with commas between them: md, html, csv, json, latex, examples.",
+)
 @click.option("--check", is_flag=True, help="Write nothing; exit 5 with the difference where a file is out of date.")
 def report(flags: Flags, formats: str, check: bool) -> int:
     """Write leaderboards from the tracking store, and the pages of searches from their studies.
 
     The form `examples` is a page of sampled queries, with what each method found first. Files that harness wrote for
     rows, boards or searches that are gone are removed; with --check they are named.
+
+    \b
+    Examples:
+      harness report --format md,html
+      harness report --check
     """
     from harness.board import forms, publishing
     from harness.campaign import healing
@@ -167,11 +213,17 @@ def outdated(lines: Sequence[str], files: int, out: Output) -> int:
     return OUTDATED if lines else 0
 
 
-@click.command()
+@click.command(short_help="Test whether one row or run is better than another.")
 @takes(CONFIG, OUTPUT)
 @click.argument("names", nargs=2, metavar="A B")
 def compare(flags: Flags, names: Sequence[str]) -> int:
-    """Test whether A is better than B, in a paired test: two rows of the boards, or two runs by their ids."""
+    """Test whether A is better than B, in a paired test: two rows of the boards, or two runs by their ids.
+
+    \b
+    Examples:
+      harness compare caan vsepp
+      harness compare caan/scenes/s0 3f9a1c
+    """
     from harness.board import comparison
     from harness.board.evidence import hits
     from harness.board.standings import boards_of
@@ -191,12 +243,18 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
     return 0
 
 
-@click.command()
+@click.command(short_help="Run a trial of the store again and compare the results.")
 @takes(CONFIG, OUTPUT)
 @click.argument("run")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what has changed since the run; train nothing.")
 def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
-    """Run a trial of the store again from its spec, say what has changed, and whether the result is the same."""
+    """Run a trial of the store again from its spec, say what has changed, and whether the result is the same.
+
+    \b
+    Examples:
+      harness reproduce caan/scenes/s0 -n
+      harness reproduce 3f9a1c
+    """
     from harness.campaign import reproduction
     from harness.cli.board_page import drift_json, drift_page, reproduction_json, reproduction_page
     from harness.cli.view import view_for
@@ -215,17 +273,24 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     return 0 if repetition.is_reproduced else DIFFERENT
 
 
-@click.command()
+@click.command(short_help="Remove the results of a method or of one trial.")
 @takes(CONFIG, OUTPUT)
 @click.argument("names", nargs=-1, metavar="NAME...")
-@click.option("--cache", is_flag=True, help="Also, or only, all that is worked out again by itself: <results>/cache.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--cache", is_flag=True, help="Remove the results folder's cache too, which is made again when it is needed."
+)
+@click.option("-y", "--yes", is_flag=True, help="Remove without asking.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
 def forget(flags: Flags, names: Sequence[str], cache: bool, yes: bool, dry_run: bool) -> int:
     """Remove results: the folders of trials and their runs in the tracking store, after asking.
 
     A NAME is a method, a model of `harness score`, a trial such as caan/scenes/s0, or the start of a trial's key.
     What is removed is run again by the next command that asks for it. MLflow keeps a deleted run until `mlflow gc`.
+
+    \b
+    Examples:
+      harness forget caan -n
+      harness forget caan/scenes/s0
     """
     from harness.campaign import removal
 

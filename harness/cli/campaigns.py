@@ -41,13 +41,20 @@ if TYPE_CHECKING:
     from harness.config.registry import Registry
 
 
-@click.command()
+@click.command(short_help="Train, evaluate and rank; the same command continues it.")
 @takes(SELECTION, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
-@click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
+@click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
 @click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
 def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
-    """Train, evaluate and rank; trials that are done are not run again."""
+    """Train, evaluate and rank; trials that are done are not run again.
+
+    \b
+    Examples:
+      harness run
+      harness run --methods 'scan_*,caan' --datasets f30k --seeds 0-2
+      harness run -s training.epochs=3 -s settings.caan.dim=512 -n
+    """
     from harness.campaign.plan import plan as make_plan
     from harness.campaign.plan import scratch_cache
 
@@ -136,12 +143,18 @@ def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Publ
     return published
 
 
-@click.command()
+@click.command(short_help="Search settings by val, with one budget for all methods.")
 @takes(SEARCHING, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be searched; run nothing.")
-@click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
+@click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
-    """Search settings of methods, all with the same budget, by their measures on val; the test split is not used."""
+    """Search settings of methods, all with the same budget, by their measures on val; the test split is not used.
+
+    \b
+    Examples:
+      harness search --methods vsepp,caan --trials 20 --campaign spring
+      harness confirm spring --seeds 1-3
+    """
     from harness.campaign import healing
     from harness.campaign.driver import CampaignOutcome, choose_executor, only_driver, run_all
     from harness.campaign.last_command import remember
@@ -188,11 +201,11 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     return outcome.exit_code
 
 
-@click.command()
+@click.command(short_help="Train a search's winners with other seeds and score them on test.")
 @takes(CONFIRMING, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
 @click.argument("campaign")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
-@click.option("--here", is_flag=True, help="In this process, without Ray: for a debugger.")
+@click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
 @click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
 def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool) -> int:
     """Train the winners of a search with other seeds and score them on test, once."""
@@ -213,7 +226,7 @@ def confirmation_plan(flags: Flags, config: Config, registry: Registry, campaign
     return Plan(campaign, config.results, default_uri(config), planned, force, flags.retry)
 
 
-@click.command()
+@click.command(short_help="Continue what was interrupted, by its last command.")
 @takes((RETRY,), CONFIG, OUTPUT)
 @click.argument("campaign", required=False, default="")
 def resume(flags: Flags, campaign: str) -> int:
@@ -228,12 +241,18 @@ def resume(flags: Flags, campaign: str) -> int:
     return invoke(click.get_current_context().find_root().command, replace(invocation(), words=words), more)
 
 
-@click.command()
+@click.command(short_help="Show how far the trials of a campaign are.")
 @takes(SELECTION, CONFIG, OUTPUT)
 @click.argument("campaign", required=False, default="")
-@click.option("--watch", is_flag=True, help="Stay, and look again every two seconds while a driver is at work.")
+@click.option("--watch", is_flag=True, help="Stay, and look again every two seconds while a run is at work.")
 def status(flags: Flags, campaign: str, watch: bool) -> int:
-    """Show the progress of a search campaign, or of the trials of `harness run`; starts nothing."""
+    """Show the progress of a search campaign, or of the trials of `harness run`; starts nothing.
+
+    \b
+    Examples:
+      harness status --watch
+      harness status spring
+    """
     from harness.campaign.status import is_busy
 
     config, registry, out = flags.open()

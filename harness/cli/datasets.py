@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SLOW = 600  # seconds over which the time left is estimated: a batch may take minutes
 
 
-@click.group()
+@click.group(short_help="Download the files of datasets, or convert and extract features.")
 def data() -> None:
     """Get the files of datasets and make them ready."""
 
@@ -30,7 +30,7 @@ def data() -> None:
 @data.command(short_help="Download what a dataset's card allows, after asking.")
 @takes(CONFIG, OUTPUT)
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Load without asking; needed where there is no terminal.")
+@click.option("--yes", is_flag=True, help="Download without asking, as is needed where there is no terminal.")
 @click.option("--keep", is_flag=True, help="Keep the archive once its files are taken out.")
 @click.option(
     "--least-rate",
@@ -38,7 +38,7 @@ def data() -> None:
     default=1.0,
     show_default=True,
     metavar="KB",
-    help="Give up where a server sends less a second; 0: never.",
+    help="Give up where a server sends fewer kB per second; 0 means never.",
 )
 def fetch(flags: Flags, name: str, yes: bool, keep: bool, least_rate: float) -> int:
     """Download what a dataset's card allows, after asking; what is there is not loaded again."""
@@ -65,18 +65,30 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool, least_rate: float) -> 
     return 0
 
 
-@data.command(short_help="Features in other forms to a region store.")
+@data.command(short_help="Convert features in other forms to a region store.")
 @takes(OUTPUT)
 @click.argument("sources", type=FILE, nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Where the region store goes.")
-@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
-@click.option("--force", is_flag=True, help="Start again, in place of the store or the unfinished work there.")
+@click.option(
+    "--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Write the region store into this folder."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Store numbers in this form.",
+)
+@click.option("--force", is_flag=True, help="Start again, and replace the store or the unfinished work that is there.")
 def convert(
     flags: Flags, sources: Sequence[Path], folder: Path, dtype: Literal["float32", "float16"], force: bool
 ) -> int:
     """Make a region store of features in other forms; what was interrupted goes on.
 
     SOURCE: bottom-up-attention TSV files, parts of one release in their order, or folders of IMAGE_ID.npy or .npz.
+
+    \b
+    Examples:
+      harness data convert trainval.tsv.0 trainval.tsv.1 --to data/coco/regions
     """
     from harness.cli.dataset_page import convert_json, convert_page
     from harness.interruption import signals_raise
@@ -89,21 +101,46 @@ def convert(
     return 0
 
 
-@data.command(short_help="Pictures to a region store, through a vision model.")
+@data.command(short_help="Extract a region store from pictures with a vision model.")
 @takes(OUTPUT)
 @click.argument("images", type=FILE)
-@click.option("--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Where the region store goes.")
-@click.option("--model", required=True, metavar="FOLDER|NAME", help="Of Hugging Face: a detector, a ViT, CLIP or DINO.")
+@click.option(
+    "--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Write the region store into this folder."
+)
+@click.option(
+    "--model",
+    required=True,
+    metavar="FOLDER|NAME",
+    help="Use this model of Hugging Face: a detector, a ViT, CLIP or DINO.",
+)
 @click.option("--download", is_flag=True, help="Get the model from huggingface.co where it is not here.")
 @click.option(
-    "--boxes", type=click.IntRange(min=1), metavar="N", help="Of a detector: the N best a picture; default 36."
+    "--boxes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Keep the N best boxes of a detector per picture; 36 unless given.",
 )
-@click.option("--threshold", type=click.FloatRange(0, 1), metavar="X", help="Of a detector: the lowest score of a box.")
-@click.option("--pool", type=click.IntRange(min=1), metavar="N", help="Of an encoder: average its patches to N x N.")
-@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, metavar="N")
-@click.option("--device", type=DeviceName(), default="auto", show_default=True, help="Where the model computes.")
-@click.option("--force", is_flag=True, help="Start again, in place of the store or the unfinished work there.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), metavar="X", help="Leave out boxes whose score by a detector is lower."
+)
+@click.option("--pool", type=click.IntRange(min=1), metavar="N", help="Average the patches of an encoder to N x N.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Store numbers in this form.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="Give the model N pictures at a time.",
+)
+@click.option("--device", type=DeviceName(), default="auto", show_default=True, help="Run the model on this device.")
+@click.option("--force", is_flag=True, help="Start again, and replace the store or the unfinished work that is there.")
 def extract(
     flags: Flags,
     images: Path,
@@ -116,6 +153,10 @@ def extract(
     """Make a region store of pictures through a vision model; what was interrupted goes on.
 
     IMAGES: a folder of .jpg, .png or .webp files; an image's id is its file's name without the suffix.
+
+    \b
+    Examples:
+      harness data extract pictures --to data/mine/regions --model facebook/dinov2-base --download
     """
     from harness.cli.dataset_page import extract_json, extract_page
     from harness.data.pictures import find_pictures
@@ -195,7 +236,7 @@ def passing_bar(what: str, total: int, visible: bool) -> Iterator[Callable[[int]
 @click.group(
     invoke_without_command=True,
     subcommand_metavar="[dataset NAME]",
-    short_help="Write harness.toml, or the card of a dataset of your own.",
+    short_help="Write a commented harness.toml, or the card of a dataset of your own.",
 )
 @takes(OUTPUT)
 @click.option("--force", is_flag=True, help="Replace the harness.toml that is there.")
@@ -215,7 +256,9 @@ def init(flags: Flags, force: bool) -> int:
 @init.command(short_help="Write the measured card of a folder of files.")
 @takes(CONFIG, OUTPUT)
 @click.argument("name")
-@click.option("--folder", type=FILE, metavar="DIR", help="Where its files lie; default: NAME below [paths] data.")
+@click.option(
+    "--folder", type=FILE, metavar="DIR", help="Look for its files here instead of in NAME below [paths] data."
+)
 @click.option("--force", is_flag=True, help="Replace the card that is there.")
 def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
     """Write the card of a folder of files, measured: layout, counts, widths, hashes.
@@ -238,10 +281,14 @@ def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
     return 0
 
 
-@click.command(short_help="Check a dataset before it is scored.")
+@click.command(short_help="Check a dataset from all sides before anything is scored.")
 @takes(CONFIG, OUTPUT)
 @click.option(
-    "--dataset", "--datasets", "datasets", type=NameList(), help="Names or globs; default: [campaign] datasets."
+    "--dataset",
+    "--datasets",
+    "datasets",
+    type=NameList(),
+    help="Check these datasets, by names or globs, instead of [campaign] datasets.",
 )
 def validate(flags: Flags) -> int:
     """Check the files, splits, captions, regions and protocols of a dataset; every fault has its file and line.

@@ -17,16 +17,34 @@ if TYPE_CHECKING:
 SUFFIXES = (".svg", ".png")
 
 
-@click.command()
+@click.command(short_help="Draw which regions the words of a caption attend to.")
 @takes((PROTOCOL,), CONFIG, OUTPUT)
-@click.option("--method", required=True, metavar="NAME", help="A method with attention.")
-@click.option("--image", required=True, metavar="ID", help="Of the split, as its dataset names it.")
-@click.option("--caption", metavar="TEXT", help="Any text; default: the image's own first caption.")
-@click.option("--dataset", metavar="NAME", help="Default: the first of [campaign] datasets.")
-@click.option("--split", default="", metavar="NAME", help="Default: the one that the protocol scores.")
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Default: the first that is trained.")
-@click.option("--run", "key", default="", metavar="KEY", help="A trial by its key, or the start of it.")
-@click.option("-o", "--output", "file", type=FILE, metavar="FILE", help="An .svg or a .png file.")
+@click.option("--method", required=True, metavar="NAME", help="Take this method, which must have attention.")
+@click.option("--image", required=True, metavar="ID", help="Take the image with this id in its dataset.")
+@click.option("--caption", metavar="TEXT", help="Explain this text instead of the image's own first caption.")
+@click.option("--dataset", metavar="NAME", help="Take this dataset instead of the first of [campaign] datasets.")
+@click.option(
+    "--split",
+    default="",
+    metavar="NAME",
+    help="Look for the image in this split instead of the one that the protocol scores.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Take the trial of this seed instead of the first one that is trained.",
+)
+@click.option(
+    "--run",
+    "key",
+    default="",
+    metavar="KEY",
+    help="Take the trial of this key, start of a key, or name METHOD/DATASET/sSEED.",
+)
+@click.option(
+    "-o", "--output", "file", type=FILE, metavar="FILE", help="Write the picture into this .svg or .png file."
+)
 def explain(
     flags: Flags,
     method: str,
@@ -38,7 +56,13 @@ def explain(
     key: str,
     file: Path | None,
 ) -> int:
-    """Draw which regions of an image the words of a caption attend to, with the weights of a trained method."""
+    """Draw which regions of an image the words of a caption attend to, with the weights of a trained method.
+
+    \b
+    Examples:
+      harness explain --method caan --image test-0055b
+      harness explain --method caan --image test-0055b --caption "a blue triangle" -o triangle.png
+    """
     from harness.explain import explanation as explaining
     from harness.explain.weights import TrialChoice
 

@@ -199,31 +199,82 @@ class FailureClasses(click.ParamType["frozenset[Failure]"]):
 NUMBER = click.FloatRange(min=0)
 FILE = click.Path(path_type=Path)
 CONFIG: tuple[Option, ...] = (
-    click.option("-c", "--config", "config_file", type=FILE, metavar="FILE", help="Default: the nearest harness.toml."),
-    click.option("-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of harness.toml; repeatable."),
-    click.option("--plugin", "plugins", type=FILE, multiple=True, metavar="FILE", help="A method card; repeatable."),
+    click.option(
+        "-c",
+        "--config",
+        "config_file",
+        type=FILE,
+        metavar="FILE",
+        help="Read this harness.toml instead of the nearest one.",
+    ),
+    click.option(
+        "-s",
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a key of harness.toml; may be repeated.",
+    ),
+    click.option(
+        "--plugin",
+        "plugins",
+        type=FILE,
+        multiple=True,
+        metavar="FILE",
+        help="Add the method of this card; may be repeated.",
+    ),
 )
-METHODS = click.option("--methods", type=NameList(), help="Names or globs; default: [campaign] methods.")
-DATASETS = click.option("--datasets", type=NameList(), help="Names or globs; default: [campaign] datasets.")
-SEEDS = click.option("--seeds", type=SeedList(), help="One trial per method, dataset and seed.")
-PROTOCOL = click.option("--protocol", default="", metavar="NAME", help="Default: the first of the dataset's card.")
+METHODS = click.option(
+    "--methods", type=NameList(), help="Take these methods, by names or globs, instead of [campaign] methods."
+)
+DATASETS = click.option(
+    "--datasets", type=NameList(), help="Take these datasets, by names or globs, instead of [campaign] datasets."
+)
+SEEDS = click.option(
+    "--seeds", type=SeedList(), help="Run one trial per method, dataset and seed of this list, such as 0,1,2 or 0-4."
+)
+PROTOCOL = click.option(
+    "--protocol", default="", metavar="NAME", help="Take this protocol instead of the first one on the dataset's card."
+)
 LIMIT = click.option(
-    "--limit", type=int, metavar="N", help="Only the first N images of each split; marked, never ranked."
+    "--limit",
+    type=int,
+    metavar="N",
+    help="Use only the first N images of each split; such trials are marked and never ranked.",
 )
 SELECTION: tuple[Option, ...] = (METHODS, DATASETS, SEEDS, PROTOCOL, LIMIT)
 SEARCHING: tuple[Option, ...] = (
     METHODS,
     DATASETS,
-    click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Per method and dataset, in total."),
-    click.option("--campaign", "campaign_name", metavar="NAME", help="Default: [campaign] name."),
+    click.option(
+        "--trials", type=click.IntRange(min=1), metavar="N", help="Try N settings in total for each method and dataset."
+    ),
+    click.option(
+        "--campaign", "campaign_name", metavar="NAME", help="Name the campaign so instead of [campaign] name."
+    ),
     LIMIT,
 )
 CONFIRMING: tuple[Option, ...] = (SEEDS, PROTOCOL, LIMIT)
 MACHINE: tuple[Option, ...] = (
-    click.option("--device", type=DeviceName(), help="Where a trial computes."),
-    click.option("--gpus-per-trial", type=NUMBER, metavar="X", help="A fraction is allowed."),
-    click.option("--cpus-per-trial", type=NUMBER, metavar="X", help="Also the number of torch threads."),
-    click.option("--max-concurrent", type=click.IntRange(min=0), metavar="N", help="Trials at a time; 0: what fits."),
+    click.option("--device", type=DeviceName(), help="Run trials on this device."),
+    click.option(
+        "--gpus-per-trial",
+        type=NUMBER,
+        metavar="X",
+        help="Give each trial this many GPUs; a fraction lets trials share one.",
+    ),
+    click.option(
+        "--cpus-per-trial",
+        type=NUMBER,
+        metavar="X",
+        help="Give each trial this many CPUs, which is also its number of torch threads.",
+    ),
+    click.option(
+        "--max-concurrent",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Run at most N trials at a time; 0 means as many as fit.",
+    ),
 )
 RETRY = click.option(
     "--retry", type=FailureClasses(), default=frozenset(), help="Run failed trials of these classes again."
@@ -232,7 +283,12 @@ FAILURES: tuple[Option, ...] = (
     RETRY,
     click.option("--fail-fast", is_flag=True, help="Stop at the first failed trial."),
     click.option("--max-failures", type=click.IntRange(min=0), metavar="N", help="Stop after N failed trials."),
-    click.option("--trial-seconds", type=NUMBER, metavar="S", help="The longest that an attempt may take."),
+    click.option(
+        "--trial-seconds",
+        type=NUMBER,
+        metavar="S",
+        help="Stop an attempt at a trial that takes longer than this many seconds.",
+    ),
 )
 DATA: tuple[Option, ...] = (
     click.option(
@@ -240,7 +296,7 @@ DATA: tuple[Option, ...] = (
     ),
 )
 OUTPUT: tuple[Option, ...] = (
-    click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout; everything else on stderr."),
-    click.option("-q", "--quiet", is_flag=True, help="One line per result, no live view."),
-    click.option("-v", "--verbose", is_flag=True, help="With the traceback of an error."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON alone on stdout, and everything else on stderr."),
+    click.option("-q", "--quiet", is_flag=True, help="Print one line per result and no live view."),
+    click.option("-v", "--verbose", is_flag=True, help="Print the traceback of an error as well."),
 )

@@ -31,6 +31,13 @@ from harness.interruption import Interruption, signals_raise
 
 KINDS = ("methods", "datasets", "protocols")
 COMPLETION = "_HARNESS_COMPLETE"  # click's, set by a shell that completes a line
+LONGEST = 100  # characters of a command's short help
+SECTIONS = {  # of `harness -h`
+    "Prepare": ("init", "list", "describe", "validate", "data"),
+    "Train": ("run", "search", "confirm", "resume", "status"),
+    "Look at results": ("report", "compare", "explain", "reproduce"),
+    "Exchange and remove": ("score", "export", "forget"),
+}
 SCHEMAS = ("method", "dataset", "harness.toml")
 
 
@@ -66,27 +73,30 @@ def exit_codes() -> str:
     return "\b\n" + "\n".join(["Exit codes:", *(f"  {code:<14} {text}" for code, text in EXIT_CODES.items())])
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}, epilog=exit_codes())
+class SectionedGroup(click.Group):
+    """A group whose help lists each command once, in sections."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections with the whole short help of each command."""
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(LONGEST)) for name in names])
+
+
+@click.group(
+    cls=SectionedGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog=exit_codes(),
+)
 @click.version_option(__version__, message="harness %(version)s")
 def cli() -> None:
     """Train, evaluate and rank image-text matching methods under one data and evaluation API.
 
+    `harness COMMAND -h` says more about a command. A first campaign:
+
     \b
-    harness init             write a commented harness.toml here, or the card of a dataset of your own
-    harness run              run the campaign in it; the same command continues it
-    harness search           search settings by val, with one budget for all methods
-    harness confirm NAME     train a search's winners with other seeds, score them on test
-    harness resume           go on with what was interrupted
-    harness report           leaderboards from the tracking store, in several forms
-    harness compare A B      whether one row of a leaderboard is better than another
-    harness reproduce RUN    run a trial of the store again and compare
-    harness explain          draw which regions the words of a caption attend to
-    harness score FILE.npy   rank scores computed elsewhere, list them as external
-    harness export           rankings and ranks of queries: TREC, CSV, parquet
-    harness forget NAME      remove results: of a method, or of one trial
-    harness list             what there is: methods, datasets, protocols
-    harness validate         look at a dataset from all sides before anything is scored
-    harness data fetch       download what a dataset's card allows, after asking; also convert and extract
+      harness init      # writes harness.toml, with every key and what it means
+      harness run       # trains, evaluates and writes the leaderboards
     """
     try:
         Path.cwd()
@@ -94,7 +104,7 @@ def cli() -> None:
         raise ResourceError(f"the working folder is not there any more ({error}); change to one that is") from error
 
 
-@cli.command("list")
+@cli.command("list", short_help="List methods, datasets and protocols.")
 @takes(CONFIG, OUTPUT)
 @click.argument("kind", required=False, type=click.Choice(KINDS))
 def list_(flags: Flags, kind: str | None) -> int:
@@ -108,10 +118,10 @@ def list_(flags: Flags, kind: str | None) -> int:
     return 0
 
 
-@cli.command()
+@cli.command(short_help="Show the card of a method or dataset.")
 @takes(CONFIG, OUTPUT)
 @click.argument("name", required=False)
-@click.option("--schema", type=click.Choice(SCHEMAS), help="Instead, the JSON schema of such a file, for editors.")
+@click.option("--schema", type=click.Choice(SCHEMAS), help="Print the JSON schema of such a file instead, for editors.")
 def describe(flags: Flags, name: str | None, schema: str | None) -> int:
     """Show the card of a method or dataset: what it is, its settings, what its paper reported."""
     from harness.cli import catalogue

@@ -12,7 +12,7 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from harness.cli.main import cli
+from harness.cli.main import LONGEST, SECTIONS, cli
 from harness.config.cards import DatasetCard, MethodCard
 from harness.config.project import DEFAULTS, Config
 from harness.config.sections import Tunable
@@ -65,6 +65,10 @@ def cards() -> Lines:
 def commands() -> Lines:
     yield from head("Commands", "harness/cli")
     yield from ["```", *help_of(cli), "```", ""]
+    for title, names in SECTIONS.items():
+        yield from [f"**{title}**", "", *columns("command", "what it does")]
+        yield from (row(f"`harness {name}`", cli.commands[name].get_short_help_str(LONGEST)) for name in names)
+        yield ""
     yield from columns("exit code", "meaning")
     yield from (row(code, text) for code, text in EXIT_CODES.items())
     for name, command in sorted(cli.commands.items()):

@@ -80,7 +80,8 @@ def search_page(
     yield from files_page(reports)
     if outcome.stopped:
         yield outcome.stopped
-    yield f"{work.name}: {counts_line(outcome.counts) or 'nothing to do'}"
+    before = f"{outcome.failed_before} failed before, nothing else to do" if outcome.failed_before else "nothing to do"
+    yield f"{work.name}: {counts_line(outcome.counts) or before}"
     if any(search.study.best() for search in work.searches):
         yield f"next: {following}"
 

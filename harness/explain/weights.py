@@ -12,6 +12,8 @@ from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.selection import Selection
 from harness.errors import DataError, UsageError
+from harness.tracking.naming import Candidate, alone, trial_named
+from harness.tracking.runs import SHORTEST
 from harness.trial.folder import CHECKPOINT, RESULT, read_result
 from harness.trial.results import State, TrialResult, TrialSpec
 
@@ -19,12 +21,13 @@ if TYPE_CHECKING:
     from harness.data.dataset import Dataset
     from harness.method import Method
 
-SHORTEST = 4  # characters by which a trial may be named
-
 
 @dataclass(frozen=True)
 class TrialChoice:
-    """Which trial is meant: an empty protocol is the dataset's first, no seed is any, a key may be its start."""
+    """Which trial is meant: an empty protocol is the dataset's first, no seed the first of the trials that can be used.
+
+    `key` may be the start of a key, or a trial's label.
+    """
 
     method: str
     dataset: str
@@ -42,11 +45,21 @@ class Trained:
     def spec(self) -> TrialSpec:
         return self.result.spec
 
+    @property
+    def ended(self) -> float:
+        """Seconds since the epoch."""
+        return (self.folder / RESULT).stat().st_mtime
+
+
+def candidate(one: Trained) -> Candidate:
+    """A trial as a list of those that a name may mean shows it."""
+    return Candidate(one.spec, one.result.measures.get("rsum"), one.ended)
+
 
 def trained(config: Config, registry: Registry, choice: TrialChoice) -> Trained:
-    """The trial with this key; without one that of the configuration as it is, its first seed first, else the newest.
+    """The trial with this key; without one that of the configuration as it is, its first seed first, else the only one.
 
-    UsageError where there is none, or where its source or its data are no longer here.
+    UsageError where there is none or more than one, or where its source or its data are no longer here.
     """
     seeds = () if choice.seed is None else (choice.seed,)
     plan = selected(config, registry, Selection((choice.method,), (choice.dataset,), choice.protocol, seeds))
@@ -62,8 +75,11 @@ def trained(config: Config, registry: Registry, choice: TrialChoice) -> Trained:
     if not usable:
         raise UsageError(_absent(spec, same, plan))
     places = {trial.spec.key: place for place, trial in enumerate(plan.trials)}
-    newest = sorted(usable, key=lambda one: -(one.folder / RESULT).stat().st_mtime)
-    return min(newest, key=lambda one: (places.get(one.spec.key, len(places)), one.spec.limit is not None))
+    if configured := [one for one in usable if one.spec.key in places]:
+        return min(configured, key=lambda one: places[one.spec.key])
+    seed = min(one.spec.seed for one in usable)
+    (only,) = filter(None, [alone(spec.label, [one for one in usable if one.spec.seed == seed], candidate)])
+    return only
 
 
 def finished(trials: Path) -> Iterator[Trained]:
@@ -74,16 +90,15 @@ def finished(trials: Path) -> Iterator[Trained]:
 
 
 def named(trials: Sequence[Trained], choice: TrialChoice) -> Trained:
-    """The trial whose key begins so; UsageError where it is not one, or of another method or dataset."""
-    matching = [one for one in trials if one.spec.key.startswith(choice.key)]
-    if len(choice.key) < SHORTEST or not matching:
-        raise UsageError(f"no finished trial has a key that begins with {choice.key!r} ({SHORTEST} characters or more)")
-    if len(matching) > 1:
-        raise UsageError(f"{choice.key} is the start of {len(matching)} keys; give more of it")
-    spec = matching[0].spec
+    """The trial that a key, its start or a label means; UsageError where it is not one, or not of what was chosen."""
+    one = trial_named(choice.key, trials, candidate)
+    if one is None:
+        known = f"has this label or a key that begins with {choice.key!r} ({SHORTEST} characters or more)"
+        raise UsageError(f"no finished trial {known}")
+    spec = one.spec
     if (spec.method, spec.dataset) != (choice.method, choice.dataset):
         raise UsageError(f"trial {spec.key} is {spec.label}: give --method {spec.method} --dataset {spec.dataset}")
-    return matching[0]
+    return one
 
 
 def why_not(one: Trained, plan: Plan) -> str:

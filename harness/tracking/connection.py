@@ -13,7 +13,7 @@ from typing import Any
 from harness.addresses import without_secrets
 from harness.errors import StoreError
 from harness.tracking.artifacts import local_folder
-from harness.tracking.store import ENVIRONMENT, SQLITE, create_sqlite, sqlite_file, without_password
+from harness.tracking.store import ENVIRONMENT, SQLITE, create_sqlite, is_damaged, sqlite_file, without_password
 
 EXPERIMENT = "harness"
 ENDED = ("FINISHED", "FAILED")  # MLflow's states of a run that has a result
@@ -55,11 +55,16 @@ class Connection:
             yield
         except self._exceptions as error:
             line = (str(self._root(error)).strip().splitlines() or [type(error).__name__])[0]
-            raise StoreError(
-                f"the tracking store {without_password(self.uri)} cannot be used: "
-                f"{without_secrets(line, self.uri)[:LONGEST]}; finished trials "
-                "are kept in their folders and logged by the next `harness run` once it is back ([tracking] uri)"
-            ) from error
+            what = f"{without_password(self.uri)} cannot be used: {without_secrets(line, self.uri)[:LONGEST]}"
+            raise StoreError(f"the tracking store {what}; {self._remedy()}") from error
+
+    def _remedy(self) -> str:
+        """What to do about a store that cannot be used."""
+        file = sqlite_file(self.uri).absolute()
+        if self.uri.startswith(SQLITE) and is_damaged(file):
+            return f"it is damaged: move {file} away, and the next `harness run` fills another from the trials' folders"
+        kept = "finished trials are kept in their folders and logged by the next `harness run`"
+        return f"{kept} once it is back ([tracking] uri)"
 
     def _root(self, error: BaseException) -> BaseException:
         """The error that the others were raised for: it says what is wrong in the fewest words."""

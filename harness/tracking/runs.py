@@ -1,4 +1,4 @@
-"""Runs of the tracking store, read back typed, and a run by its name."""
+"""Runs of the tracking store, read back typed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import Any
 
 from harness.config.registry import choices
-from harness.errors import UsageError, unknown
 from harness.tracking.columns import final_metrics, finite, message_of
 from harness.trial.external import is_external, recipe_of
 from harness.trial.results import State, TrialResult, TrialSpec
@@ -107,22 +106,3 @@ def replaced(runs: Iterable[Run]) -> dict[str, str]:
 def latest(runs: Iterable[Run]) -> Run:
     """The run that ended last, of those with a result where there is one."""
     return max(runs, key=lambda run: (run.is_done, run.ended or 0, run.key))
-
-
-def run_named(runs: Iterable[Run], name: str) -> Run | None:
-    """The finished run that the start of its id or of its key means; None where there is none."""
-    if len(name) < SHORTEST:
-        return None
-    meant = [run for run in runs if run.is_done and (run.run_id.startswith(name) or run.key.startswith(name))]
-    if len(meant) > 1:
-        raise UsageError(f"{name} is the start of {len(meant)} runs; give more of it")
-    return meant[0] if meant else None
-
-
-def run_labelled(runs: Sequence[Run], label: str) -> Run:
-    """The latest finished run of a label, such as caan/scenes/s0; UsageError where there is none."""
-    done = [run for run in runs if run.is_done]
-    meant = [run for run in done if run.label == label]
-    if not meant:
-        raise UsageError(f"{unknown('run', label, {run.label for run in done})}; a run's id or key will do as well")
-    return max(meant, key=lambda run: run.ended or 0)

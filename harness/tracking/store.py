@@ -46,6 +46,15 @@ def sqlite_file(uri: str) -> Path:
     return Path(uri.removeprefix(SQLITE).partition("?")[0])
 
 
+def is_damaged(file: Path) -> bool:
+    """Whether a file is no sqlite database, or one that lacks parts of itself; False where that cannot be seen."""
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as connection:
+            return bool(connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",))
+    except sqlite3.DatabaseError as error:
+        return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def moved(uri: str, folder: Path) -> Path:
     """A run's folder of artifacts, which a sqlite file keeps as an absolute path: beside that file, where it is now."""
     is_ours = uri.startswith(SQLITE) and folder.parts[-3:-2] == (ARTIFACTS,)

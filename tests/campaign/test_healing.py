@@ -108,6 +108,60 @@ def test_a_store_that_was_lost_is_filled_again_from_the_folders(
     assert all(trial["logged"] for trial in json.loads(capsys.readouterr().out)["trials"])
 
 
+def halved(store: Path) -> None:
+    os.truncate(store, store.stat().st_size // 2)
+
+
+def zeroed(store: Path) -> None:
+    store.write_bytes(bytes(store.stat().st_size))
+
+
+def garbage(store: Path) -> None:
+    store.write_bytes(bytes(range(255, -1, -1)) * (store.stat().st_size // 256))
+
+
+def hole(store: Path) -> None:
+    """Overwrite the middle half of a store, so that it still begins as a database."""
+    size = store.stat().st_size
+    with store.open("r+b") as file:
+        file.seek(size // 4)
+        file.write(b"\xa5" * (size // 2))
+
+
+@pytest.mark.parametrize("damage", [halved, zeroed, garbage, hole], ids=lambda damage: damage.__name__)
+def test_a_damaged_store_is_moved_away_as_the_error_says_and_filled_again(
+    finished: Path, damage: Callable[[Path], None]
+) -> None:
+    before, known, pages = results(finished), keys(finished), boards(finished)
+    store = finished / "runs" / "mlflow.db"
+    damage(store)
+    content = store.read_bytes()
+    for words in (RUN, ("report",)):
+        done = subprocess.run([*HARNESS, *words], check=False, capture_output=True, text=True)
+        assert done.returncode == 6, done.stderr
+        assert f"it is damaged: move {store} away, and the next `harness run` fills another" in done.stderr
+        assert len(done.stderr.splitlines()) == 1 and store.read_bytes() == content
+    store.rename(finished / "damaged.db")
+    done = subprocess.run([*HARNESS, *RUN], check=False, capture_output=True, text=True)
+    assert done.returncode == 0 and "4 trials" in done.stdout, done.stderr
+    assert (keys(finished), results(finished), boards(finished)) == (known, before, pages), "and nothing is run again"
+
+
+def test_every_command_that_reads_a_damaged_store_says_what_to_do(finished: Path) -> None:
+    garbage(finished / "runs" / "mlflow.db")
+    name = "vsepp/tiny/s0"
+    commands = (
+        ("reproduce", name, "-n"),
+        ("compare", "vsepp", "chance"),
+        ("export", name, "--format", "csv"),
+        ("forget", name, "-y"),
+        ("search", "--here", "--methods", "vsepp", "--trials", "1"),
+    )
+    for words in commands:
+        done = subprocess.run([*HARNESS, *words], check=False, capture_output=True, text=True)
+        assert (done.returncode, "it is damaged: move " in done.stderr) == (6, True), (words, done.stderr)
+
+
 def test_a_store_replaced_by_an_older_one_gets_what_it_lacks(finished: Path, fresh: Call, tmp_path: Path) -> None:
     backup = tmp_path / "backup.db"
     shutil.copy2(finished / "runs" / "mlflow.db", backup)

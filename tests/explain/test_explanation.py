@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import shutil
 from dataclasses import replace
@@ -147,7 +146,7 @@ def test_any_caption_can_be_asked_and_its_unknown_words_are_told(trials: Path) -
     assert [len(word["weights"]) for word in data["words"]] == [len(data["boxes"])] * len(explained_pair.words)
 
 
-def test_the_trial_of_the_configuration_comes_first_then_its_first_seed_and_a_key_chooses_any(
+def test_the_trial_of_the_configuration_comes_first_then_its_first_seed_and_a_key_chooses_any_and_several_are_listed(
     trained_project: Path,
 ) -> None:
     config = load(trained_project / "harness.toml", ["campaign.seeds=[2,0,1]"])
@@ -159,10 +158,13 @@ def test_the_trial_of_the_configuration_comes_first_then_its_first_seed_and_a_ke
     assert trained(config, registry, TrialChoice("caan", "tiny", seed=0)).spec.key == mine
     assert trained(config, registry, TrialChoice("caan", "tiny", key=longer[:6])).spec.key == longer
     other = load(trained_project / "harness.toml", ["training.epochs=7"])
-    for key in (last, mine, longer, first):
-        os.utime(trained_project / "runs" / "trials" / key / "result.json", (2e9, 2e9))
-        assert trained(other, registry, TrialChoice("caan", "tiny")).spec.key == key
+    with pytest.raises(UsageError, match=rf"may be any of 2 trials; give the key of one:\n  ({mine}|{longer})  recipe"):
+        trained(other, registry, TrialChoice("caan", "tiny"))
+    for key in (longer, mine, first, last):
         (trained_project / "runs" / "trials" / key / CHECKPOINT).unlink()
+        rest = [one for one in (mine, first, last) if (trained_project / "runs" / "trials" / one / CHECKPOINT).exists()]
+        if rest:
+            assert trained(other, registry, TrialChoice("caan", "tiny")).spec.key == rest[0]
     with pytest.raises(UsageError, match=r"no trial of caan on tiny can be used: \w+: its checkpoint.pt is gone"):
         trained(other, registry, TrialChoice("caan", "tiny"))
 
@@ -184,8 +186,11 @@ def test_the_trial_of_the_configuration_comes_first_then_its_first_seed_and_a_ke
         (["--method", "caan", "-o", "a.pdf"], "-o a.pdf: write an .svg or a .png file"),
         (["--method", "caan", "-o", "harness.toml/a.svg"], "cannot be written"),
         (["--method", "caan", "--seed", "9"], "--seeds 9"),
-        (["--method", "caan", "--run", "ffffffff"], "no finished trial has a key that begins with 'ffffffff'"),
-        (["--method", "caan", "--run", "a"], "(4 characters or more)"),
+        (
+            ["--method", "caan", "--run", "ffffffff"],
+            "no finished trial has this label or a key that begins with 'ffffffff'",
+        ),
+        (["--method", "caan", "--run", "a"], "(6 characters or more)"),
     ],
 )
 def test_what_cannot_be_explained_is_refused_with_what_to_do(

@@ -162,6 +162,8 @@ def test_a_search_that_fails_goes_on_answers_4_and_retries_when_asked(
     assert (nan["trials"], nan["failed"], nan["best"], vsepp["failed"]) == (2, 2, [], 0)
     assert answer(call, capsys, *words, code=4) == report, "failed trials are not run again by themselves"
     assert answer(call, capsys, *words, "--retry", "oom", code=4) == report
+    assert call(*words) == 4
+    assert "main: 2 failed before, nothing else to do" in capsys.readouterr().out
     again = answer(call, capsys, *words, "--retry", "nonfinite", code=4)
     assert (again["searches"][0]["trials"], again["searches"][0]["failed"]) == (2, 2)
     assert {result["attempts"] for result in of_method(searchable, "nan")} == {2}
@@ -430,3 +432,46 @@ def test_twenty_killed_drivers_end_as_if_nothing_had_been(
     prepare(project, sampler, pruner, trials="60", epochs="8")
     whole = copy_of(project, tmp_path_factory.mktemp("whole") / "project")
     check_killed(project, whole, 20, "--methods", "vsepp", "--max-concurrent", places, "-q")
+
+
+def zeroed(file: Path) -> None:
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+def garbage(file: Path) -> None:
+    file.write_bytes(b"\xa5\x00{" * 999)
+
+
+def hole(file: Path) -> None:
+    """Overwrite the middle of a file, so that it still begins and ends as one of studies."""
+    content = file.read_bytes()
+    third = len(content) // 3
+    file.write_bytes(content[:third] + b"\xa5" * third + content[2 * third :])
+
+
+def studies_of_before(file: Path) -> None:
+    file.with_name("studies.db").write_bytes(b"\xa5" * 999)
+
+
+@pytest.mark.parametrize("damage", [zeroed, garbage, hole, studies_of_before], ids=lambda damage: damage.__name__)
+def test_damaged_studies_are_moved_away_as_the_error_says_and_no_finished_trial_is_run_again(
+    searchable: Path, call: Call, capsys: Captured, damage: Any
+) -> None:
+    words = ("search", "--here", "--methods", "vsepp", "--trials", "2", "-q")
+    assert call(*words) == 0
+    before, file = results(searchable), searchable / "runs" / "studies.journal"
+    times = {one: one.stat().st_mtime_ns for one in (searchable / "runs" / "trials").glob("*/result.json")}
+    damage(file)
+    damaged = file.with_name("studies.db") if damage is studies_of_before else file
+    content = damaged.read_bytes()
+    for command in (words, ("report",), ("status", "main"), ("confirm", "main", "--here")):
+        capsys.readouterr()
+        assert call(*command) == 6
+        err = capsys.readouterr().err
+        assert str(damaged) in err and "move it away, and its searches begin afresh" in err
+    assert damaged.read_bytes() == content
+    damaged.rename(searchable / "damaged")
+    assert call(*words) == 0
+    assert call("report") == 0
+    assert results(searchable) == before
+    assert {one: one.stat().st_mtime_ns for one in (searchable / "runs" / "trials").glob("*/result.json")} == times

@@ -16,8 +16,9 @@ from sample_results import folder_of, reports_of, result_of, spec_of
 from harness.errors import StoreError, UsageError
 from harness.tracking.columns import PART, joined_text, split_text
 from harness.tracking.connection import EXPERIMENT
+from harness.tracking.naming import known_run, run_named
 from harness.tracking.result_store import ResultStore
-from harness.tracking.runs import Run, run_labelled, run_named
+from harness.tracking.runs import Run
 from harness.tracking.tracker import Tracker
 from harness.trial.results import Budget, Failure, State, TrialResult, TrialSpec
 
@@ -174,8 +175,15 @@ def test_a_run_is_named_by_the_start_of_its_id_or_key_or_by_its_label() -> None:
     runs.append(Run(spec_of(seed=7), State.RUNNING, "7ababab"))
     assert run_named(runs, "2ababa") == run_named(runs, runs[2].key[:6]) == runs[2]
     assert run_named(runs, "2abab") is None and run_named(runs, "7ababab") is None
-    with pytest.raises(UsageError, match="is the start of 2 runs"):
+    with pytest.raises(UsageError, match="2ababab may be any of 2 trials; give the key of one"):
         run_named([*runs, Run(runs[2].spec, State.DONE, "2" + "ab" * 9, runs[2].result)], "2ababab")
-    assert run_labelled(runs, "caan/scenes/s0") == runs[1], "the latest"
+    with pytest.raises(UsageError, match="caan/scenes/s0 may be any of 2 trials") as error:
+        known_run(runs, "caan/scenes/s0")
+    first, second = str(error.value).splitlines()[1:]
+    assert first == f"  {runs[0].key}  recipe {runs[0].recipe[:8]}  rsum 270.0  1970-01-01 00:00:00 UTC  " + (
+        "settings.dim 256, settings.margin 0.2, settings.unit true"
+    )
+    assert second.endswith("settings.dim 8, settings.margin absent, settings.unit absent"), "what differs, no more"
+    assert known_run(runs[1:], "caan/scenes/s0") == runs[1] and known_run(runs, "b/scenes/s0") == runs[2]
     with pytest.raises(UsageError, match="unknown run 'caan/scenes/s7'; did you mean caan/scenes/s0"):
-        run_labelled(runs, "caan/scenes/s7")
+        known_run(runs, "caan/scenes/s7")

@@ -1,0 +1,67 @@
+"""Help: each command once, in sections; every option a whole sentence; every example is a command line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+import click
+import pytest
+from tiny_project import Call
+
+from harness.cli.main import LONGEST, SECTIONS, cli
+
+Captured = pytest.CaptureFixture[str]
+SENTENCE = re.compile(r"[A-Z][a-z]+,? \S.* \S.*\.")
+FRAGMENTS = ("Of", "A", "An", "The", "Only", "One", "Default", "Where", "Per", "Also", "Names", "What", "Whose", "With")
+
+
+def commands(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command below one, with the words that call it."""
+    yield path, command
+    for name, inner in command.commands.items() if isinstance(command, click.Group) else ():
+        yield from commands(inner, *path, name)
+
+
+ALL = list(commands(cli))
+each_command = pytest.mark.parametrize(("path", "command"), ALL, ids=[" ".join(path) or "harness" for path, _ in ALL])
+
+
+def test_the_help_lists_every_command_once_with_a_whole_sentence(call: Call, capsys: Captured) -> None:
+    assert sorted(name for names in SECTIONS.values() for name in names) == sorted(cli.commands)
+    assert call("-h") == 0
+    text = capsys.readouterr().out
+    for name, command in cli.commands.items():
+        assert len(re.findall(rf"^ +(?:harness )?{name}  ", text, re.MULTILINE)) == 1 + (name in ("init", "run"))
+        sentence = command.get_short_help_str(LONGEST)
+        assert SENTENCE.fullmatch(sentence) and sentence in " ".join(text.split()), name
+    assert "…" not in text and "..." not in text.partition("\n")[2], "no sentence is cut"
+
+
+@each_command
+def test_every_option_is_explained_by_a_whole_sentence(path: tuple[str, ...], command: click.Command) -> None:
+    for option in command.params:
+        if isinstance(option, click.Option):
+            text = option.help or ""
+            assert SENTENCE.fullmatch(text), f"{path} {option.opts}: {text!r}"
+            assert re.split(r"\W", text)[0] not in FRAGMENTS, f"{path} {option.opts}: {text!r}"
+
+
+@each_command
+def test_every_example_of_a_help_is_a_command_line(path: tuple[str, ...], command: click.Command) -> None:
+    examples = re.findall(r"^ +harness (.+?)(?:  +#.*)?$", command.help or "", re.MULTILINE)
+    for example in examples:
+        name, *words = shlex.split(example)
+        inner = cli.commands[name]
+        while isinstance(inner, click.Group) and words and words[0] in inner.commands:
+            inner = inner.commands[words.pop(0)]
+        inner.make_context(name, words)
+    assert not path or len(examples) == (command.help or "").count("      harness ")
+
+
+def test_the_command_alone_says_what_there_is_and_that_it_was_given_nothing_to_do(call: Call, capsys: Captured) -> None:
+    """As click's commands do: help on stderr, exit code 2."""
+    assert call() == 2
+    out = capsys.readouterr()
+    assert not out.out and all(f"  {name} " in out.err for name in cli.commands)
