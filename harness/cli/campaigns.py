@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from harness.cli.output import Output
     from harness.config.project import Config
     from harness.config.registry import Registry
+    from harness.search.plan import SearchPlan
 
 
 @click.command(short_help="Train, evaluate and rank; the same command continues it.")
@@ -87,7 +87,7 @@ def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Ou
             out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
             out.note(flags.source)
             return 0
-        files = files_of(plan, config.reports)
+        files = campaign_page.files_of(plan, config.reports)
         if plan.idle and not healed and all(file.is_file() for file in files):
             failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
             out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
@@ -133,12 +133,11 @@ def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Publ
     """Write the boards of a plan's trials and print their tables."""
     from harness.board import publishing
     from harness.campaign.current import current
-    from harness.cli import board_page
+    from harness.cli import board_page, campaign_page
     from harness.tracking.result_store import ResultStore
 
-    published = publishing.publish(
-        ResultStore(plan.uri), registry, current(config, registry), config.reports, boards_in(plan)
-    )
+    store, boards = ResultStore(plan.uri), campaign_page.boards_in(plan)
+    published = publishing.publish(store, registry, current(config, registry), config.reports, boards)
     out.note(*board_page.tables(published.boards))
     return published
 
@@ -155,17 +154,10 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
       harness search --methods vsepp,caan --trials 20 --campaign spring
       harness confirm spring --seeds 1-3
     """
-    from harness.campaign import healing
-    from harness.campaign.driver import CampaignOutcome, choose_executor, only_driver, run_all
-    from harness.campaign.last_command import remember
-    from harness.campaign.plan import PlanInputs, check_writable, scratch_cache
+    from harness.campaign.driver import choose_executor, run_all
+    from harness.campaign.plan import PlanInputs, scratch_cache
     from harness.cli import search_page
-    from harness.cli.view import view_for
-    from harness.search.campaign import SearchTrials
     from harness.search.plan import check_startable, search_plans
-    from harness.search.publishing import publish_searches
-    from harness.tracking.store import default_uri
-    from harness.tracking.tracker import Tracker
 
     config, registry, out = flags.open()
     executor = choose_executor(config, here)
@@ -181,6 +173,25 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
         out.answer(data, *search_page.plan_page(plans, config.search, place))
         out.note(flags.source)
         return 0
+    out.note(f"{config.campaign.name}: {search_page.budget_line(config.search, len(plans))} · {place}", flags.source)
+    return carry_out_search(flags, config, plans, partial(run_all, executor=executor), out)
+
+
+def carry_out_search(
+    flags: Flags, config: Config, plans: Sequence[SearchPlan], launch: Callable[..., CampaignOutcome], out: Output
+) -> int:
+    """Run what the searches of a campaign have left, write its page, print how it ended; the exit code."""
+    from harness.campaign import healing
+    from harness.campaign.driver import CampaignOutcome, only_driver
+    from harness.campaign.last_command import remember
+    from harness.campaign.plan import check_writable
+    from harness.cli import search_page
+    from harness.cli.view import view_for
+    from harness.search.campaign import SearchTrials
+    from harness.search.publishing import publish_searches
+    from harness.tracking.store import default_uri
+    from harness.tracking.tracker import Tracker
+
     check_writable(config.results)
     healing.heal(config.results, default_uri(config), out.note)
     with only_driver(config.results):
@@ -188,10 +199,9 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
         outcome = CampaignOutcome(failed_before=work.failed_before)
         if not work.idle:
             remember(config.results, work.name, invocation().words)
-            out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {place}", flags.source)
             tracker = Tracker(default_uri(config))
             with view_for(out) as view:
-                outcome = run_all(work, executor, tracker, view, config.failures)
+                outcome = launch(work, tracker=tracker, view=view, failures=config.failures)
         reports = publish_searches(config, work.name)
         following = flags.command("confirm", work.name)
         page = search_page.search_page(work, outcome, reports, following)
@@ -331,14 +341,3 @@ def last_command(config: Config, campaign: str) -> GivenCommand | None:
         return None
     flags = replace(flags_of(values), verify_data=False)
     return GivenCommand(name, flags, values.get("campaign") or campaign or flags.campaign_name or config.campaign.name)
-
-
-def boards_in(plan: Plan) -> frozenset[tuple[str, str]]:
-    return frozenset((trial.spec.dataset, trial.spec.protocol) for trial in plan.trials)
-
-
-def files_of(plan: Plan, folder: Path) -> list[Path]:
-    """The Markdown files of a plan's boards, written or not."""
-    from harness.board.cells import file_name
-
-    return [folder / file_name(dataset, protocol) for dataset, protocol in sorted(boards_in(plan))]
