@@ -45,7 +45,8 @@ def search_name(campaign: str) -> str:
 
 VAL = "val rsum"
 MARK = "*"  # at an R@K that says nothing
-SETTINGS = "settings from"  # a column where any are from a search
+SETTINGS = "settings from"  # a column where any are from a search, or not those of the paper
+DEFAULT = "default"  # settings that the card has
 PUBLISHED = "published"  # a column where any paper's number compares
 HEADER = (
     *("#", "method", "n", "rsum", "95 %", "group"),
@@ -56,7 +57,7 @@ LEFT = ("method", "rsum", "group", "notes", SETTINGS, PUBLISHED)
 
 
 def header(board: Board, methods: Methods) -> tuple[str, ...]:
-    more = [SETTINGS] if board.is_searched else []
+    more = [SETTINGS] if board.is_configured else []
     return (*HEADER, *more, *([PUBLISHED] if compared(board, methods) else []))
 
 
@@ -104,7 +105,7 @@ def cells(board: Board, evidence: Evidence, place: int) -> list[str]:
         *(rate(row.means[f"{name}_pairs_per_second"]) for name in ("train", "score")),
         millions(row.means["parameters"]),
         "; ".join([*notes(board, row), *(["no usable ranks in the store"] if place in evidence.lost else [])]),
-        *([origin(row)] if board.is_searched else []),
+        *([origin(row)] if board.is_configured else []),
     ]
 
 
@@ -140,11 +141,15 @@ def rsum(row: Standing) -> str:
 
 
 def origin(row: Standing) -> str:
-    if not row.search:
-        return "default"
+    """Where the settings of a row come from, and which are not those of its paper."""
+    unlike = [f"not the paper's: {', '.join(row.unlike_paper)}"] if row.unlike_paper else []
+    return "; ".join([spent(row), *unlike] if row.search else unlike or [DEFAULT])
+
+
+def spent(row: Standing) -> str:
     trials, epochs, seconds, device = (row.search[name] for name in SPENT)
-    spent = f"{trials:.0f} trials, {epochs:.0f} epochs, {hours(seconds)} h, {hours(device)} device h"
-    return f"search {row.campaign}: {spent}"
+    cost = f"{trials:.0f} trials, {epochs:.0f} epochs, {hours(seconds)} h, {hours(device)} device h"
+    return f"search {row.campaign}: {cost}"
 
 
 def hours(seconds: float) -> str:

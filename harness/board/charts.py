@@ -159,7 +159,7 @@ def curves(axes: Axes, one: Assessed, places: Sequence[int]) -> None:
     axes.margins(x=0.03)
     epochs = {epoch for place in places for curve in one.evidence.curves[place] for epoch, _ in curve.points}
     if len(epochs) == 1:
-        axes.set_xlim(0, 2 * max(epochs))
+        axes.set_xlim(max(epochs) - 1, max(epochs) + 1)
     drawing.count_whole(axes.xaxis)
     axes.set_xlabel("epoch", loc="right")
     axes.set_ylabel("val rsum")

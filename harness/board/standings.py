@@ -7,7 +7,7 @@ project's files have now; where there is no result of these, with the newest.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from statistics import fmean, stdev
@@ -16,6 +16,8 @@ from harness.board.validity import SHORT, Validity, judge
 from harness.config.cards import SELECTION, MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, settings_for, training_for
+from harness.config.sections import Scalar
+from harness.config.toml import override_value
 from harness.evaluation.protocols import saturated_recalls
 from harness.tracking.runs import Run, grouped, latest, place, replaced
 from harness.trial.external import command as score_command
@@ -55,6 +57,7 @@ class Standing:
     search: Mapping[str, float]  # SPENT in the search for its settings; empty: none
     campaign: str  # of that search
     fidelity: str  # of the method's card; empty where there is none
+    unlike_paper: tuple[str, ...]  # settings with another value than the card has from its paper
 
     @property
     def is_reconstruction(self) -> bool:
@@ -117,6 +120,11 @@ class Board:
     @property
     def is_searched(self) -> bool:
         return any(row.search for row in self.ranked)
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether any row has other settings than its card."""
+        return self.is_searched or any(row.unlike_paper for row in self.ranked)
 
     @property
     def saturated(self) -> tuple[str, ...]:
@@ -205,7 +213,19 @@ def standing(
         search={name: float(getattr(searched, name)) for name in SPENT} if searched else {},
         campaign=searched.campaign if searched else "",
         fidelity=card.fidelity if card else "",
+        unlike_paper=tuple(unlike_paper(first, card)) if card and card.paper else (),
     )
+
+
+def unlike_paper(spec: TrialSpec, card: MethodCard) -> Iterator[str]:
+    """`dim 128 (1024)`: a setting, and the card's value."""
+    for name, value in sorted(card.defaults.items()):
+        if (own := spec.settings.get(name, value)) != value:
+            yield f"{name} {shortly(own)} ({shortly(value)})"
+
+
+def shortly(value: Scalar) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else override_value(value)
 
 
 def mean(values: Sequence[float | None]) -> float:

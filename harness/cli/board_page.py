@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from harness.board.cells import (
+    DEFAULT,
     HEADER,
     LEFT,
     SETTINGS,
@@ -69,7 +70,7 @@ def unranked(board: Board) -> list[str]:
 
 
 def footnote(row: Sequence[str]) -> str:
-    return "; ".join(cell for cell in row[len(HEADER) - 1 :] if cell)
+    return "; ".join(cell for cell in row[len(HEADER) - 1 :] if cell not in ("", DEFAULT))
 
 
 def compare_page(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:

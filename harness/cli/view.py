@@ -29,6 +29,7 @@ class RunningRow:
     seen: float  # when the report came, seconds of a monotonic clock
     began: int  # epochs that an earlier run had finished
     spent: float = 0.0  # seconds of the epochs that this run has finished
+    val: str = ""  # the size of the gallery that val rsum is of, as ` (300 images)`
 
     def update(self, report: EpochReport, now: float) -> None:
         self.report, self.seen = report, now
@@ -51,6 +52,7 @@ class RunningRow:
 class Totals:
     def __init__(self, total: int, before: int, now: float) -> None:
         self.labels: dict[str, str] = {}
+        self.val: dict[str, str] = {}
         self.widest = 0  # the longest label so far
         self.began = now
         self.before = before
@@ -61,13 +63,17 @@ class Totals:
 
     def begin(self, assignment: Assignment) -> None:
         self.labels[assignment.spec.key] = assignment.name
+        self.val[assignment.spec.key] = val_size(assignment)
         self.widest = max(self.widest, len(assignment.name))
         self.rows.pop(assignment.spec.key, None)
 
     def epoch(self, report: EpochReport, now: float) -> RunningRow:
-        row = self.rows.setdefault(report.key, RunningRow(self.labels[report.key], report, now, report.epoch))
+        row = self.rows.setdefault(report.key, self.new_row(report, now))
         row.update(report, now)
         return row
+
+    def new_row(self, report: EpochReport, now: float) -> RunningRow:
+        return RunningRow(self.labels[report.key], report, now, report.epoch, val=self.val[report.key])
 
     def result(self, result: TrialResult) -> None:
         self.rows.pop(result.key, None)
@@ -181,7 +187,9 @@ def trial_rows(rows: list[RunningRow], now: float, width: int) -> Table:
             Text(f"  {row.label}"),
             ProgressBar(total=max(1, report.epochs), completed=report.epoch, width=14 if width < WIDE else 24),
             Text(row.stage),
-            Text(f"val {report.val['rsum']:.1f}" if "rsum" in report.val else "", style="bold"),
+            Text(
+                f"val {report.val['rsum']:.1f}{row.val * (width >= WIDE)}" if "rsum" in report.val else "", style="bold"
+            ),
             Text(f"{report.pairs_per_second:,.0f} pairs/s" if report.pairs_per_second else "", style="dim"),
             Text(f"{clock(left)} left" if left else ""),
         ]
@@ -189,6 +197,19 @@ def trial_rows(rows: list[RunningRow], now: float, width: int) -> Table:
             cells.append(Text(f"loss {report.loss:.4g}" if report.loss is not None else "", style="dim"))
         table.add_row(*cells)
     return table
+
+
+def val_text(row: RunningRow, width: int) -> str:
+    rsum = row.report.val.get("rsum")
+    return "" if rsum is None else f"val {rsum:.1f}{row.val if width >= WIDE else ''}"
+
+
+def val_size(assignment: Assignment) -> str:
+    """How many images val has, because its rsum does not compare with that of a larger test split."""
+    split = assignment.dataset_card.splits.get("val")
+    if split is None:
+        return ""
+    return f" ({min(split.images, assignment.spec.limit or split.images):,} images)"
 
 
 def epoch_line(row: RunningRow) -> str:
@@ -201,7 +222,7 @@ def epoch_line(row: RunningRow) -> str:
     if report.loss is not None:
         parts.append(f"loss {report.loss:.4g}")
     if "rsum" in report.val:
-        parts.append(f"val rsum {report.val['rsum']:.1f}")
+        parts.append(f"val rsum {report.val['rsum']:.1f}{row.val}")
     return "  ".join([*parts, f"{report.pairs_per_second:,.0f} pairs/s", f"{report.seconds:.1f} s"])
 
 

@@ -106,7 +106,8 @@ def load(
     ConfigError names the file and the field. Without any file the defaults hold and the working folder is the root.
     """
     path = file or find(Path.cwd())
-    table = merged(read_toml(DEFAULTS), read_toml(path) if path else {})
+    own = read_toml(path) if path else {}
+    table = merged(defaults_beside(own), own)
     if data := os.environ.get("HARNESS_DATA", "").strip():  # files of settings leave line feeds and blanks behind
         put(table, "paths.data", data)
     for key, value in [*map(override_of, overrides), *flags.items()]:
@@ -115,6 +116,22 @@ def load(
     config = validate(Config, table, str(path or "the configuration"))
     check_store(config)
     return config
+
+
+def defaults_beside(own: Mapping[str, Any]) -> dict[str, Any]:
+    """The built-in table, without what it has for one dataset and a file sets for all: the file decides."""
+    table = read_toml(DEFAULTS)
+    return {**table, "per_dataset": {name: without(one, own) for name, one in table["per_dataset"].items()}}
+
+
+def without(table: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A table without the values that another one has, too."""
+    both = {key for key in table if isinstance(table[key], Mapping) and isinstance(other.get(key), Mapping)}
+    return {
+        key: without(value, other[key]) if key in both else value
+        for key, value in table.items()
+        if key in both or key not in other
+    }
 
 
 def check_store(config: Config) -> None:

@@ -61,7 +61,7 @@ class Paths(Section):
 class Training(Section):
     """One recipe for every method; all of it is part of a trial's identity."""
 
-    epochs: Thousands = Field(12, ge=0, description="passes over all training pairs")
+    epochs: Thousands = Field(30, ge=0, description="passes over all training pairs")
     batch_size: Count = Field(
         128, ge=2, description="pairs per step; hard negatives depend on it, so it is never shrunk"
     )

@@ -26,6 +26,7 @@ Curves = Mapping[str, Sequence[EpochReport]]  # the epochs of trials, by key
 
 class BudgetStep(NamedTuple):
     trials: int  # that have ended
+    number: int  # of the last of them, as in tables
     seconds: float  # of their training, added up
     best: float
 
@@ -113,7 +114,7 @@ def steps(study: StudyRecord) -> Iterator[BudgetStep]:
         if trial.state == "complete":
             best = trial.objective[0] if best is None else better(best, trial.objective[0])
         if best is not None:
-            yield BudgetStep(count, seconds, best)
+            yield BudgetStep(count, trial.number, seconds, best)
 
 
 def measure_of(study: StudyRecord, epochs: Curves) -> str:

@@ -50,9 +50,9 @@ def comparison_svg(comparison: BudgetComparison) -> bytes:
         for place, (_, steps) in enumerate(comparison.lines):
             stairs(left, [step.trials for step in steps], steps, **drawing.look(place))
             stairs(right, [step.seconds / size for step in steps], steps, **drawing.look(place))
-        name_axes(left, "Best so far over trials", "trials", comparison.objective)
+        name_axes(left, "Best so far over trials", "trials ended", comparison.objective)
         name_axes(right, "Best so far over training time", f"training time, added up ({unit})")
-        count_trials(left, max(steps[-1].trials for _, steps in comparison.lines))
+        fit_whole(left, [step.trials for _, steps in comparison.lines for step in steps])
         names = [shortened(method, LONGEST) for method, _ in comparison.lines]
         figure.legend(left.get_lines(), names, loc="outside lower left", ncols=4, handlelength=3)
         return drawing.svg(figure, f"Searches for settings by method: {comparison.objective}")
@@ -71,17 +71,17 @@ def rows(study: StudyFigure) -> Iterator[PanelRow]:
 
 
 def over_trials(axes: Axes, study: StudyFigure) -> None:
-    complete = [(count, trial.values[0]) for count, trial in enumerate(study.trials, 1) if trial.state == "complete"]
+    complete = [(trial.number, trial.values[0]) for trial in study.trials if trial.state == "complete"]
     axes.scatter(*columns(complete), s=14, color=BLUE, alpha=0.7, lw=0, label="complete")
-    stairs(axes, [step.trials for step in study.steps], study.steps, color=VERMILLION, label="best so far")
+    stairs(axes, [step.number for step in study.steps], study.steps, color=VERMILLION, label="best so far")
     for state, marker, color in (("pruned", "|", INK), ("failed", "x", PURPLE)):
-        counts = [count for count, trial in enumerate(study.trials, 1) if trial.state == state]
-        if counts:
-            bottom = [0.03] * len(counts)
+        numbers = [trial.number for trial in study.trials if trial.state == state]
+        if numbers:
+            bottom = [0.03] * len(numbers)
             where = axes.get_xaxis_transform()  # x in trials, y in shares of the height
-            axes.scatter(counts, bottom, s=26, lw=1.3, marker=marker, color=color, transform=where, label=state)
-    name_axes(axes, "Best so far over trials", "trials", study.objective[0])
-    count_trials(axes, len(study.trials))
+            axes.scatter(numbers, bottom, s=26, lw=1.3, marker=marker, color=color, transform=where, label=state)
+    name_axes(axes, "Best so far over trials", "trial #", study.objective[0])
+    fit_whole(axes, [trial.number for trial in study.trials])
     legend(axes)
 
 
@@ -125,7 +125,7 @@ def curves(axes: Axes, study: StudyFigure) -> None:
         if single := [points[0] for points in paths if len(points) == 1]:
             axes.scatter(*columns(single), s=14, lw=0, **{key: style[key] for key in ("color", "zorder")})
     name_axes(axes, "Learning curves", "epoch", study.measure)
-    count_trials(axes, max(curve.points[-1][0] for curve in study.curves))
+    fit_whole(axes, [epoch for curve in study.curves for epoch, _ in curve.points])
     legend(axes)
 
 
@@ -186,8 +186,11 @@ def name_axes(axes: Axes, title: str, below: str = "", beside: str = "") -> None
     axes.set_ylabel("\n".join(wrapped(beside, LONGEST)))
 
 
-def count_trials(axes: Axes, most: int) -> None:
-    axes.set_xlim(0, 1.03 * most)
+def fit_whole(axes: Axes, values: Sequence[int]) -> None:
+    """Let the horizontal axis reach from the lowest to the highest of whole numbers."""
+    low, high = min(values), max(values)
+    edge = 0.03 * (high - low) or 0.5
+    axes.set_xlim(low - edge, high + edge)
     drawing.count_whole(axes.xaxis)
 
 

@@ -126,3 +126,25 @@ def test_exactly_the_r_at_k_are_marked_whose_k_reaches_the_gallery(
 def test_a_large_gallery_has_no_mark_and_no_note() -> None:
     page = FORMS["md"](one_of(three_seeds("caan", 260.0)), {})
     assert SAYS not in page and "R@10*" not in plain(page)
+
+
+def test_a_row_says_which_of_its_settings_are_not_those_of_the_paper(methods: dict[str, MethodCard]) -> None:
+    paper = dict(methods["caan"].defaults)
+    small = {**methods["vsepp"].defaults, "dim": 128, "margin": 0.0931243}
+    one = one_of([*three_seeds("caan", 260.0, settings=paper), *three_seeds("vsepp", 250.0, settings=small)], methods)
+    assert [row.unlike_paper for row in one.board.ranked] == [(), ("dim 128 (1024)", "margin 0.09312 (0.2)")]
+    says = "not the paper's: dim 128 (1024), margin 0.09312 (0.2)"
+    for form in ("md", "html", "latex"):
+        page = plain(FORMS[form](one, methods)).replace("&#39;", "'").replace("&#x27;", "'")
+        lines = [line for line in page.splitlines() if says in line]
+        assert len(lines) == 1, form
+    assert f"2: {says}" in printed(one, 200) and "1: default" not in printed(one, 200)
+    rows = json.loads(FORMS["json"](one, methods))["rows"]
+    assert [row["unlike_paper"] for row in rows] == [[], ["dim 128 (1024)", "margin 0.09312 (0.2)"]]
+
+
+def test_at_the_sizes_of_the_papers_there_is_no_such_column(methods: dict[str, MethodCard]) -> None:
+    one = one_of(three_seeds("caan", 260.0, settings=dict(methods["caan"].defaults)), methods)
+    assert "settings from" not in FORMS["md"](one, methods)
+    untrained = one_of(three_seeds("chance", 6.0, settings={"dim": 128}), methods)
+    assert "settings from" not in FORMS["md"](untrained, methods), "no paper, no size of a paper"

@@ -171,7 +171,7 @@ def test_lines_are_plain_and_one_a_report_or_result(tmp_path: Path, quiet: bool,
     assert len(said) == count and "\x1b" not in file.getvalue()
     assert said[-1].startswith("✓ toy/none/s0  rsum 234.5")
     if not quiet:
-        assert said[1] == "toy/none/s0  epoch 1/10  loss 12.35  val rsum 123.4  1,234 pairs/s  2.0 s"
+        assert said[1] == "toy/none/s0  epoch 1/10  loss 12.35  val rsum 123.4 (300 images)  1,234 pairs/s  2.0 s"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (61, "1:01"), (3599.6, "1:00:00"), (90061, "25:01:01")])

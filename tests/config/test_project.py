@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.config.project import Config, built_in, load
-from harness.config.registry import discover
+from harness.config.registry import discover, settings_for
 from harness.config.template import template
 from harness.config.toml import literal, validate
 from harness.errors import ConfigError
@@ -101,3 +101,20 @@ def test_a_list_for_a_setting_is_refused_in_one_line() -> None:
     with pytest.raises(ConfigError) as caught:
         validate(Config, {"settings": {"bssan": {"margin": [1]}}}, "harness.toml")
     assert str(caught.value) == "harness.toml: settings.bssan.margin: give one number, text, true or false (got [1])"
+
+
+def test_sizes_are_those_of_papers_except_on_the_two_datasets_for_a_first_comparison() -> None:
+    registry = discover(built_in())
+    for dataset in registry.datasets:
+        config = built_in().for_dataset(dataset)
+        for card in registry.methods.values():
+            is_paper_sized = settings_for(card, config) == card.defaults and config.training.epochs == 30
+            assert is_paper_sized == (dataset not in ("scenes", "coco-objects")), (dataset, card.name)
+
+
+def test_what_a_file_sets_for_every_dataset_wins_over_the_built_in_sizes_of_one(tmp_path: Path) -> None:
+    file = tmp_path / "harness.toml"
+    file.write_text('[training]\nepochs = 9\n[settings."*"]\ndim = 1024\n')
+    config = load(file).for_dataset("scenes")
+    assert (config.training.epochs, config.training.drop_words) == (9, 0.0)
+    assert config.settings["*"] == {"dim": 1024, "width": 16}

@@ -16,6 +16,7 @@ from boards import html_tables
 from markdown_it import MarkdownIt
 from tiny_project import Call, in_a_new_process
 
+from harness.board import drawing
 from harness.board.drawing import canvas
 from harness.config.sections import Scalar, Search, Tunable
 from harness.files import safe_name as safe
@@ -77,7 +78,7 @@ def search(call: Call, *words: str) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("[!.]*") if file.is_file()}
 
 
 def test_a_search_writes_its_page_and_figures_and_a_report_finds_them_as_they_are(
@@ -107,7 +108,11 @@ def test_a_search_writes_its_page_and_figures_and_a_report_finds_them_as_they_ar
     shutil.rmtree(reports / "search-spring" / "tiny")
     assert call("report", "--json") == 0
     again = json.loads(capsys.readouterr().out)
-    assert again == {"written": [str(reports / n) for n in names[1:]], "unchanged": [str(reports / names[0])]}
+    assert again == {
+        "written": [str(reports / n) for n in names[1:]],
+        "unchanged": [str(reports / names[0])],
+        "removed": [],
+    }
     assert contents(reports) == first
 
 
@@ -281,7 +286,10 @@ def test_names_of_files_that_differ_stay_different() -> None:
 
 def test_the_best_so_far_counts_every_trial_and_every_second_but_complete_values_alone() -> None:
     trials = [ended(0, 9.0, "pruned"), ended(1, 5.0), ended(2, 3.0), ended(3, None, "failed"), ended(4, 8.0)]
-    assert list(steps(record(*trials))) == [(2, 20.0, 5.0), (3, 30.0, 5.0), (4, 40.0, 5.0), (5, 50.0, 8.0)]
+    assert [(step.trials, step.seconds, step.best) for step in steps(record(*trials))] == [
+        *((2, 20.0, 5.0), (3, 30.0, 5.0)),
+        *((4, 40.0, 5.0), (5, 50.0, 8.0)),
+    ]
     assert [step.best for step in steps(record(*trials, objective="-seconds"))] == [5.0, 3.0, 3.0, 3.0]
 
 
@@ -389,3 +397,27 @@ def test_no_line_covers_the_labels_of_a_coordinate() -> None:
         assert len(labels) == 2 + 4 + 3 and len(lines) == 2 * 2
         for (start, _), (end, _) in map(axes.transData.transform, lines):
             assert all(end <= left or right <= start for left, _, right, _ in labels)
+
+
+def test_a_figure_numbers_trials_as_the_table_does_and_its_axes_fit_what_is_drawn() -> None:
+    trials = [ended(number, float(number)) for number in (3, 4, 7)]
+    trials.append(ended(9, state="failed", key=""))
+    study = figure(record(*trials), epochs_of(trials[:3]))
+    assert [step.number for step in study.steps] == [3, 4, 7, 9]
+    with drawing.canvas(8, 3) as canvas:
+        left, right = canvas.subplots(1, 2)
+        plots.over_trials(left, study)
+        plots.curves(right, study)
+        points, crosses = ([float(x) for x, _ in part.get_offsets()] for part in left.collections)
+        assert (points, crosses) == ([3, 4, 7], [9])
+        assert list(left.lines[0].get_xdata()) == [3, 4, 7, 9] and left.get_xlabel() == "trial #"
+        for axes, low, high in ((left, 3, 9), (right, 1, 3)):
+            start, end = axes.get_xlim()
+            assert low - 0.05 * (high - low) < start < low and high < end < high + 0.05 * (high - low)
+
+
+def test_one_trial_or_one_epoch_is_in_the_middle_of_its_axis() -> None:
+    with drawing.canvas(8, 3) as canvas:
+        axes = canvas.subplots()
+        plots.fit_whole(axes, [4])
+        assert axes.get_xlim() == (3.5, 4.5)
