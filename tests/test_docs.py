@@ -78,6 +78,18 @@ def test_every_source_file_that_a_page_names_exists(page: Path) -> None:
     assert not missing, f"{name_of(page)} names {missing}"
 
 
+def test_every_guarantee_names_the_tests_that_check_it() -> None:
+    page = (ROOT / "docs" / "reference" / "what-is-promised.md").read_text(encoding="utf-8")
+    tables = re.findall(r"\| guarantee \| tested by \|\n\|---\|---\|\n((?:\|.*\n)+)", page)
+    rows = [row for table in tables for row in table.splitlines()]
+    assert len(tables) == page.count("| guarantee |") and len(rows) > 30
+    for row in rows:
+        guarantee, tests = row.strip("| ").split(" | ")
+        names = re.findall(r"`([^`]+)`", tests)
+        assert names and all(re.fullmatch(r"tests/(\w+/)?test_\w+\.py", name) for name in names), guarantee
+        assert not [name for name in names if not (ROOT / name).is_file()], guarantee
+
+
 @pytest.mark.parametrize("file", SOURCES, ids=name_of)
 def test_every_page_that_the_code_names_exists(file: Path) -> None:
     named = re.findall(r"\bdocs/[\w./-]+\.md\b", file.read_text(encoding="utf-8"))

@@ -149,10 +149,7 @@ def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Publ
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; the test split is not used.
 
-    \b
-    Examples:
-      harness search --methods vsepp,caan --trials 20 --campaign spring
-      harness confirm spring --seeds 1-3
+    Example: harness search --methods vsepp,caan --trials 20 --campaign spring
     """
     from harness.campaign.driver import choose_executor, run_all
     from harness.campaign.plan import PlanInputs, scratch_cache
@@ -218,7 +215,10 @@ def carry_out_search(
 @click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
 @click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
 def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool) -> int:
-    """Train the winners of a search with other seeds and score them on test, once."""
+    """Train the winners of a search with other seeds and score them on test, once.
+
+    Example: harness confirm spring --seeds 1-3
+    """
     config, registry, out = flags.open()
     plan = confirmation_plan(flags, config, registry, campaign, force)
     return finish(flags, plan, config, registry, out, here, dry_run)
