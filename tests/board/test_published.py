@@ -85,7 +85,7 @@ def test_a_number_that_compares_is_a_column_beside_its_row_with_the_verdict() ->
     (one,) = assessed(runs(), methods, lambda _run, _name: None)
     ranked, *_ = html_tables(board_page(one, methods))
     assert (ranked[0][-1], ranked[1][-1]) == ("published", "455.8 (+18.2, reproduced within noise)")
-    assert header(one.board, {}) == HEADER
+    assert header(one.board, {}) == (*HEADER, "settings from")
 
 
 def test_a_row_without_a_number_has_an_empty_cell_and_the_order_of_rows_is_ours_alone() -> None:

@@ -146,7 +146,8 @@ def test_the_winners_are_confirmed_on_test_with_other_seeds_and_the_board_says_s
         assert trial["search"]["trials"] == {"vsepp": 6, "mean": 2}[trial["method"]]
         assert "measures" in trial and trial["state"] == "done"
     board = (searchable / "reports" / "tiny-all.md").read_text()
-    assert "| settings from |" in board and "search night: 6 trials" in board and "| default |" in board
+    assert "| settings from |" in board and "search night: 6 trials" in board
+    assert "s: dim 3 (1024), " in board, "what is not the paper's is named"
     assert "smaller search budget than others" in board
     assert call("confirm", "night", "--seeds", "1,2", "--here") == 0
     assert "nothing to do" in capsys.readouterr().out
