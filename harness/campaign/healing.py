@@ -52,12 +52,12 @@ def lacking(results: Path, uri: str) -> frozenset[str]:
     return frozenset()
 
 
-def missing(results: Path, uri: str) -> frozenset[str]:
-    """As `lacking`, for a page that shows it: of a store that cannot be used all that it was given."""
+def missing(results: Path, uri: str) -> tuple[frozenset[str], str]:
+    """As `lacking`, for a page that shows it: of a store that cannot be used all that it was given, and why."""
     try:
-        return lacking(results, uri)
-    except StoreError:
-        return frozenset(folder.name for folder, _ in marked(results, uri))
+        return lacking(results, uri), ""
+    except StoreError as error:
+        return frozenset(folder.name for folder, _ in marked(results, uri)), str(error)
 
 
 def warning(results: Path, uri: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from harness.addresses import words_without_secrets
-from harness.cli.boundary import invocation, invoke
+from harness.cli.boundary import invocation, invoke, warn
 from harness.cli.flags import (
     CONFIG,
     CONFIRMING,
@@ -307,7 +307,10 @@ def trials_page(plan: Plan, busy: bool) -> tuple[Any, list[RenderableType]]:
     from harness.campaign.status import statuses
     from harness.cli import campaign_page
 
-    gone = frozenset() if busy else healing.missing(plan.results, plan.uri)  # a driver that is at work has looked
+    none: tuple[frozenset[str], str] = (frozenset(), "")
+    gone, trouble = none if busy else healing.missing(plan.results, plan.uri)  # a driver that is at work has looked
+    if trouble:
+        warn(f"harness: warning: {trouble}")
     trials = list(statuses(plan.trials, plan.uri, busy, gone))
     return campaign_page.status_json(plan, trials), [*campaign_page.status_page(plan, trials)]
 

@@ -160,6 +160,9 @@ def test_every_command_that_reads_a_damaged_store_says_what_to_do(finished: Path
     for words in commands:
         done = subprocess.run([*HARNESS, *words], check=False, capture_output=True, text=True)
         assert (done.returncode, "it is damaged: move " in done.stderr) == (6, True), (words, done.stderr)
+    done = subprocess.run([*HARNESS, "status", "--json"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0 and "it is damaged: move " in done.stderr, "the folders are shown"
+    assert not any(trial["logged"] for trial in json.loads(done.stdout)["trials"])
 
 
 def test_a_store_replaced_by_an_older_one_gets_what_it_lacks(finished: Path, fresh: Call, tmp_path: Path) -> None:
