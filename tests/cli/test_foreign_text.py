@@ -112,7 +112,6 @@ COMMANDS: dict[str, list[str]] = {
     "compare": ["compare foreign scan_t2i", "compare FOREIGN foreign"],
     "reproduce": ["reproduce foreign -n", "reproduce FOREIGN"],
     "export": [*(f"export --format {form} -o export-{form}" for form in FORMATS), "export FOREIGN --format csv"],
-    "forget": ["forget foreign -n", "forget foreign -n --json", "forget FOREIGN -n"],
     "explain": [*(f"explain {PAIR} 'test image 2' -o e{suffix}" for suffix in SUFFIXES), f"explain {PAIR} FOREIGN"],
     "init dataset": ["init dataset another --folder FOLDER", "init dataset FOREIGN"],
     "validate": ["validate --dataset foreign-data", "validate --dataset FOREIGN"],
