@@ -25,7 +25,7 @@ TEX = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"},
     **{mark: f"{{{mark}}}" for mark in "[]*"},  # behind the end of a line they would be its options
 }
-MARKS = re.compile(r"[&<>\\`*\[\]|~$\"']|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word means nothing
+MARKS = re.compile(r"[&<>\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word means nothing
 LINKS = re.compile(r":(?=//)|(?<=\bwww)\.", re.IGNORECASE)  # of addresses that become links without any mark
 BLOCKS = re.compile(r"(?:[#+=:-]+|\d{1,9}[.)])(?=\s|$)")  # where a text begins with it: a heading, a list, a rule
 
