@@ -139,8 +139,8 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     """Write leaderboards from the tracking store, and the pages of searches from their studies.
 
     The form `examples` is a page of sampled queries, with what each method found first. Files that harness wrote for
-    rows, boards or searches that are gone are removed; with --check they are named. A board of which nothing has changed
-    since its files were written is not made again; --check makes every board.
+    rows, boards or searches that are gone are removed; with --check they are named. A board is made again only where
+    something has changed that decides its files; --check makes every board.
 
     \b
     Examples:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dataset_files import write_files, write_precomp
-from sample_results import log_ranked
+from sample_results import folder_of, log_ranked, result_of, spec_of
 from tiny_project import Call
 
 from harness.board import publishing
@@ -21,6 +21,7 @@ from harness.layouts.opening import fingerprint
 from harness.tracking import result_store, snapshot
 from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
+from harness.trial.results import Failure, State
 
 Report = Callable[..., set[str]]
 Captured = pytest.CaptureFixture[str]
@@ -131,6 +132,15 @@ def test_a_run_more_or_less_makes_its_board(report: Report, tracker: Tracker, pr
     assert report() == {"scenes"} and report() == set()
     tracker.forget([run.key for run in ResultStore(tracker.uri).runs() if run.spec.method == "other"])
     assert report() == {"scenes"} and not [*REPORTS.rglob("other*")]
+
+
+def test_a_failure_that_changes_no_ranked_row_makes_its_board(report: Report, tracker: Tracker, project: Path) -> None:
+    report()
+    spec = spec_of("slow", settings={"dim": 512})
+    failed = result_of(spec, state=State.FAILED, failure=Failure.BUG, message="no luck", measures={})
+    tracker.result(failed, folder_of(project, failed))
+    assert report() == {"scenes"} and report() == set()
+    assert "no luck" in (REPORTS / "scenes-full.md").read_text()
 
 
 @pytest.mark.parametrize("name", ARTIFACTS)
