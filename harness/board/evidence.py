@@ -13,14 +13,16 @@ from harness.board.standings import UNKNOWN, Board, Standing, boards_of
 from harness.config.cards import MethodCard
 from harness.evaluation.queries import Floats, Hardest, hardest, lists, profile, queries
 from harness.evaluation.ranks import DIRECTIONS
-from harness.evaluation.records import TrialRanks
+from harness.evaluation.records import RANKINGS, RANKS, TrialRanks
 from harness.evaluation.statistics import Difference, Hits, differences, hits_of, intervals
 from harness.tracking import artifacts
 from harness.tracking.artifacts import Read
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run
+from harness.trial.folder import EPOCHS
 from harness.trial.results import Current
 
+ARTIFACTS = (EPOCHS, RANKS, RANKINGS)  # the files of a run that evidence is from
 LISTED = "i2t_map_r"  # a measure of whole lists, which runs of earlier versions lack
 Load = Callable[[str], Hits | None]  # of a run, by its id in the store
 Ends = tuple[float, float]

@@ -28,7 +28,7 @@ from harness.board.markup import markup, template, tex_escaped
 from harness.board.plots import drawn, plots, row_curve
 from harness.board.published import beside
 from harness.board.row_page import SEEDS, curve_name, facts, file_stem, method_page
-from harness.board.standings import SECTIONS, Standing
+from harness.board.standings import SECTIONS, Board, Standing
 from harness.board.tables import all_measures, grid, more_measures
 from harness.errors import ConfigError
 from harness.evaluation.measures import title
@@ -51,21 +51,32 @@ NUMBERS = (*MEASURES, "n", "95 %")  # columns that are sorted with the largest f
 
 def files(found: Sequence[Assessed], methods: Methods, forms: Sequence[str] = ("md",)) -> dict[str, bytes]:
     """Every board in every form, by file name, and what lies beside it. ConfigError where two would share a file."""
+    check_names([one.board for one in found], forms)
     made: dict[str, bytes] = {}
     for one in found:
-        for form in forms:
-            name = file_name(one.board.dataset, one.board.protocol, SUFFIXES.get(form, form))
-            if name in made:
-                raise ConfigError(f"two boards would be written to {name}: rename the protocol {one.board.protocol!r}")
-            made[name] = FORMS[form](one, methods).encode()
+        made |= {page_name(one.board, form): FORMS[form](one, methods).encode() for form in forms}
         made |= dict(attachments(one, methods)) if "md" in forms else {}
     return made
 
 
-def pages(boards: Sequence[Assessed]) -> set[str]:
+def check_names(boards: Sequence[Board], forms: Sequence[str]) -> None:
+    """ConfigError where two boards would share a file."""
+    names: set[str] = set()
+    for board in boards:
+        own = {page_name(board, form) for form in forms}
+        for name in sorted(own & names):
+            raise ConfigError(f"two boards would be written to {name}: rename the protocol {board.protocol!r}")
+        names |= own
+
+
+def page_name(board: Board, form: str) -> str:
+    """The file name of a board in a form."""
+    return file_name(board.dataset, board.protocol, SUFFIXES.get(form, form))
+
+
+def pages(boards: Sequence[Board]) -> set[str]:
     """The file names of boards in every form."""
-    forms = [SUFFIXES.get(form, form) for form in FORMS]
-    return {file_name(one.board.dataset, one.board.protocol, form) for one in boards for form in forms}
+    return {page_name(board, form) for board in boards for form in FORMS}
 
 
 def as_csv(one: Assessed, methods: Methods) -> str:

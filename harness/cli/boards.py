@@ -18,7 +18,7 @@ from harness.errors import UsageError, unknown
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from harness.board.evidence import Assessed
+    from harness.board.standings import Board
     from harness.campaign.removal import Removal
     from harness.cli.output import Output
     from harness.config.project import Config
@@ -139,7 +139,8 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     """Write leaderboards from the tracking store, and the pages of searches from their studies.
 
     The form `examples` is a page of sampled queries, with what each method found first. Files that harness wrote for
-    rows, boards or searches that are gone are removed; with --check they are named.
+    rows, boards or searches that are gone are removed; with --check they are named. A board is made again only where
+    something has changed that decides its files; --check makes every board.
 
     \b
     Examples:
@@ -147,6 +148,8 @@ def report(flags: Flags, formats: str, check: bool) -> int:
       harness report --check
     """
     from harness.board import forms, publishing
+    from harness.board.evidence import assessed
+    from harness.board.standings import boards_of
     from harness.campaign import healing
     from harness.campaign.current import current
     from harness.cli import campaign_page
@@ -160,36 +163,37 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     store, now = open_store(default_uri(config)), current(config, registry)
     if warning := healing.warning(config.results, default_uri(config)):
         click.echo(f"harness: warning: {warning}", err=True)
-    pages = examples(store, config, registry, out) if EXAMPLES in names else {}
+    runs = store.runs()
+    boards = boards_of(runs, registry.methods, now)
+    pages = examples(boards, store, config, registry, out) if EXAMPLES in names else {}
     if check:
-        boards = publishing.boards_of_store(store, registry, now)
-        files = forms.files(boards, registry.methods, chosen) | search_files(config) | pages
+        files = forms.files(assessed(runs, registry.methods, store.artifact, now), registry.methods, chosen)
+        files |= search_files(config) | pages
         lines = publishing.outdated(files, config.reports, report_pages(boards, files))
         return outdated([*lines], len(files), out)
-    published = publishing.publish(store, registry, now, config.reports, chosen=chosen)
+    published = publishing.refresh(boards, store, registry, config, chosen)
     published += publish_searches(config)
     published += publishing.written(pages, config.reports)
     written = [str(file.relative_to(config.reports)) for file in published.files]
-    published += publishing.cleared(config.reports, report_pages(published.boards, written))
+    published += publishing.cleared(config.reports, report_pages(boards, written))
     out.answer(campaign_page.published_json(published), *campaign_page.published_page(published))
     return 0
 
 
-def report_pages(boards: Sequence[Assessed], written: Iterable[str]) -> set[str]:
+def report_pages(boards: Sequence[Board], written: Iterable[str]) -> set[str]:
     """The names of all pages that a project has now, in forms that were not asked for, too."""
     from harness.board.forms import pages
     from harness.explain.examples_page import page_name
 
-    return pages(boards) | {page_name(one.board) for one in boards} | {*written}
+    return pages(boards) | {page_name(board) for board in boards} | {*written}
 
 
-def examples(store: ResultStore, config: Config, registry: Registry, out: Output) -> dict[str, bytes]:
+def examples(
+    boards: Sequence[Board], store: ResultStore, config: Config, registry: Registry, out: Output
+) -> dict[str, bytes]:
     """The pages of examples, by file name; prints which boards have none, and why."""
-    from harness.board.standings import boards_of
-    from harness.campaign.current import current
     from harness.explain.examples_page import pages
 
-    boards = boards_of(store.runs(), registry.methods, current(config, registry))
     files, notes = pages(boards, registry, config, store.artifact)
     out.note(*notes)
     return files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from harness.tracking.artifacts import local_folder
 from harness.tracking.columns import RESULT_TAG, SPEC_TAG, expected_specs, joined_text
 from harness.tracking.connection import ENDED, Connection, age
 from harness.tracking.runs import Run, place
-from harness.tracking.snapshot import KeptRun, kept_runs, read_runs
+from harness.tracking.snapshot import KeptRun, Marks, is_steady, kept_runs, mark, read_runs
 from harness.tracking.store import SQLITE, moved, sqlite_file, without_password
 from harness.trial.folder import RESULT
 from harness.trial.results import State, TrialResult, TrialSpec
@@ -117,6 +117,16 @@ class ResultStore:
                 return None
             with tempfile.TemporaryDirectory() as copy:
                 return Path(repository.download_artifacts(name, copy)).read_bytes()
+
+    def marks(self, run_ids: Iterable[str], names: Collection[str]) -> Marks | None:
+        """What tells one state of runs' files from every other; None for files elsewhere or written a moment ago."""
+        marks: Marks = []
+        for run_id in run_ids:
+            if (folder := local_folder(self._locations.get(run_id, ""))) is None:
+                return None
+            places = dict.fromkeys((moved(self.uri, folder), folder))
+            marks += [mark(place / name) for place in places for name in names]
+        return marks if is_steady(marks) else None
 
     def _read(self, file: Path) -> bytes | None:
         try:

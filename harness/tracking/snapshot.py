@@ -73,12 +73,22 @@ def stored(run: Any) -> KeptRun:
 
 def marks(database: Path) -> Marks:
     """What tells one state of a database from every other; empty where there is none. An empty log says nothing."""
-    states = [file.stat() for file in (database, database.with_name(f"{database.name}-wal")) if file.exists()]
-    return [[one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns] for one in states if one.st_size]
+    states = [mark(file) for file in (database, database.with_name(f"{database.name}-wal"))]
+    return [state for state in states if state and state[1]]
+
+
+def mark(file: Path) -> list[int]:
+    """Inode, size and times of a file; empty where there is none."""
+    try:
+        state = file.stat()
+    except OSError:
+        return []
+    return [state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
 
 
 def is_steady(marks: Marks) -> bool:
-    newest: int = max(max(mark[2:]) for mark in marks)
+    """Whether nothing was written a moment ago."""
+    newest: int = max((max(mark[2:]) for mark in marks if mark), default=0)
     return time.time() - newest / 1e9 > STEADY_SECONDS
 
 

@@ -11,7 +11,7 @@ from sample_results import log_ranked, two_methods
 from tiny_project import Call
 
 from harness.board.forms import FORMS
-from harness.board.publishing import LIST, orphans, page_of, remember_written
+from harness.board.publishing import LIST, digest_of, orphans, page_of, remember_written
 from harness.tracking.result_store import ResultStore
 from harness.tracking.tracker import Tracker
 
@@ -115,7 +115,7 @@ def test_a_list_that_was_tampered_with_removes_nothing_outside(tmp_path: Path, n
 def test_a_damaged_list_is_made_again(tmp_path: Path, content: str) -> None:
     (tmp_path / LIST).write_text(content)
     (tmp_path / "a.md").write_bytes(b"a")
-    assert remember_written({"a.md": b"a"}, tmp_path) == []
+    assert remember_written({"a.md": digest_of(tmp_path / "a.md")}, tmp_path) == []
     assert [*json.loads((tmp_path / LIST).read_text())] == ["a.md"]
 
 
