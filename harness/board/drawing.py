@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import pairwise
 from math import floor, log10
 from typing import TYPE_CHECKING, Any, Literal
@@ -248,6 +249,7 @@ def wrapped(text: str, width: float, size: float = SIZE, bold: bool = False, par
     return [shortened(line, width, size, bold) for line in lines]
 
 
+@lru_cache(maxsize=10_000)
 def measured(text: str, size: float, bold: bool = False) -> float:
     """The width of a text in points; letters of East Asia count as wide, though the font lacks them."""
     from matplotlib.font_manager import FontProperties

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -91,7 +92,12 @@ def emptied(store: Path) -> None:
     store.touch()
 
 
-@pytest.mark.parametrize("loss", [gone, gone_with_artifacts, emptied], ids=lambda loss: loss.__name__)
+def long_ones(*values: object) -> list[Any]:
+    """Cases of a kind of which one is enough for the fast tests."""
+    return [pytest.param(value, marks=pytest.mark.soak) for value in values]
+
+
+@pytest.mark.parametrize("loss", [gone, *long_ones(gone_with_artifacts, emptied)], ids=lambda loss: loss.__name__)
 def test_a_store_that_was_lost_is_filled_again_from_the_folders(
     finished: Path, fresh: Call, capsys: Captured, loss: Callable[[Path], None]
 ) -> None:
@@ -128,7 +134,7 @@ def hole(store: Path) -> None:
         file.write(b"\xa5" * (size // 2))
 
 
-@pytest.mark.parametrize("damage", [halved, zeroed, garbage, hole], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", [halved, *long_ones(zeroed, garbage, hole)], ids=lambda damage: damage.__name__)
 def test_a_damaged_store_is_moved_away_as_the_error_says_and_filled_again(
     finished: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -309,7 +315,7 @@ def measures(project: Path) -> dict[str, object]:
     return {key: json.loads(text)["measures"] for key, text in results(project).items()}
 
 
-@pytest.mark.parametrize("damage", ["empty", "garbage", "folder"])
+@pytest.mark.parametrize("damage", ["garbage", *long_ones("empty", "folder")])
 def test_whatever_file_of_a_results_folder_is_damaged_the_same_command_gives_the_same_results(
     finished: Path, call: Call, damage: str
 ) -> None:

@@ -132,7 +132,7 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     [
         {"PYTHONIOENCODING": "ascii"},
         pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.soak),
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        pytest.param({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.soak),
         {"PYTHONWARNINGS": "error"},
     ],
 )
