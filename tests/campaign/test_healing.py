@@ -153,6 +153,7 @@ def test_a_damaged_store_is_moved_away_as_the_error_says_and_filled_again(
     assert (keys(finished), results(finished), boards(finished)) == (known, before, pages), "and nothing is run again"
 
 
+@pytest.mark.soak
 def test_every_command_that_reads_a_damaged_store_says_what_to_do(finished: Path) -> None:
     garbage(finished / "runs" / "mlflow.db")
     name = "vsepp/tiny/s0"
@@ -196,6 +197,7 @@ def test_a_run_deleted_in_mlflow_is_logged_again(finished: Path, call: Call, cap
     assert again.data.tags["harness.result"] == run.data.tags["harness.result"] and results(finished) == before
 
 
+@pytest.mark.soak
 def test_results_that_are_not_of_this_command_come_back_under_their_own_campaigns(finished: Path, fresh: Call) -> None:
     assert (
         fresh("run", "--here", "--methods", "vsepp", "-s", "settings.vsepp.margin=0.3", "-s", "campaign.name=other")
