@@ -72,8 +72,8 @@ def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Ou
 
     healed = 0
     if dry_run:
-        keys = healing.lacking(config.results, plan.uri)
-        out.note(*[f"the tracking store lacks {len(keys)} results that it had; the run logs them again"] * bool(keys))
+        if keys := healing.lacking(config.results, plan.uri):
+            out.note(f"the tracking store lacks {len(keys)} results that it had; the run logs them again")
     else:
         healed = healing.heal(config.results, plan.uri, out.note)
         plan = healing.restored(plan, out.note)
@@ -170,12 +170,16 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
         out.answer(data, *search_page.plan_page(plans, config.search, place))
         out.note(flags.source)
         return 0
-    out.note(f"{config.campaign.name}: {search_page.budget_line(config.search, len(plans))} · {place}", flags.source)
-    return carry_out_search(flags, config, plans, partial(run_all, executor=executor), out)
+    return carry_out_search(flags, config, plans, place, partial(run_all, executor=executor), out)
 
 
 def carry_out_search(
-    flags: Flags, config: Config, plans: Sequence[SearchPlan], launch: Callable[..., CampaignOutcome], out: Output
+    flags: Flags,
+    config: Config,
+    plans: Sequence[SearchPlan],
+    place: str,
+    launch: Callable[..., CampaignOutcome],
+    out: Output,
 ) -> int:
     """Run what the searches of a campaign have left, write its page, print how it ended; the exit code."""
     from harness.campaign import healing
@@ -196,12 +200,12 @@ def carry_out_search(
         outcome = CampaignOutcome(failed_before=work.failed_before)
         if not work.idle:
             remember(config.results, work.name, invocation().words)
+            out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {place}", flags.source)
             tracker = Tracker(default_uri(config))
             with view_for(out) as view:
                 outcome = launch(work, tracker=tracker, view=view, failures=config.failures)
         reports = publish_searches(config, work.name)
-        following = flags.command("confirm", work.name)
-        page = search_page.search_page(work, outcome, reports, following)
+        page = search_page.search_page(work, outcome, reports, flags.command("confirm", work.name))
         out.answer(search_page.search_json(work, reports), *page)
     if outcome.store_error:
         raise StoreError(outcome.store_error)
