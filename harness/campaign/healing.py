@@ -18,7 +18,7 @@ from harness.tracking.log import Ended
 from harness.tracking.logged import examine, lost, marked, read_mark
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run
-from harness.tracking.store import SQLITE, sqlite_file
+from harness.tracking.store import SQLITE, is_absent
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import RESULT, SPEC, read_result, write_result, write_spec
 from harness.trial.results import State
@@ -91,7 +91,7 @@ def restored(plan: Plan, note: Note) -> Plan:
     Checkpoints are not in the store: `harness explain` needs them, and `harness run --force` makes them.
     """
     gone = [trial for trial in plan.todo if is_gone(trial)]
-    if plan.force or not gone or (plan.uri.startswith(SQLITE) and not sqlite_file(plan.uri).is_file()):
+    if plan.force or not gone or is_absent(plan.uri):
         return plan
     store = ResultStore(plan.uri)
     runs = {run.key: run for run in runs_in(store)}

@@ -14,7 +14,7 @@ from harness.tracking.logged import remember
 from harness.tracking.naming import Candidate, alone, is_meant
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run
-from harness.tracking.store import SQLITE, default_uri, sqlite_file
+from harness.tracking.store import default_uri, is_absent
 from harness.tracking.tracker import Tracker
 from harness.trial.external import PREFIX
 from harness.trial.folder import RESULT, read_result, read_spec
@@ -84,7 +84,7 @@ def kept_folders(trials: Path) -> dict[str, tuple[TrialSpec, list[Path]]]:
 
 def runs_in_store(uri: str) -> dict[str, Run]:
     """The runs of the store by key; none where it is a file that is not there."""
-    if uri.startswith(SQLITE) and not sqlite_file(uri).is_file():
+    if is_absent(uri):
         return {}
     return {run.key: run for run in ResultStore(uri).runs()}
 
@@ -93,7 +93,7 @@ def remove(config: Config, trials: Iterable[Removal], told: Callable[[str], None
     """Remove trials: first from the store, so that an interrupted command leaves nothing that would be logged again."""
     trials, uri = list(trials), default_uri(config)
     with only_driver(config.results):
-        if not uri.startswith(SQLITE) or sqlite_file(uri).is_file():
+        if not is_absent(uri):
             Tracker(uri).forget([trial.spec.key for trial in trials])
         for trial in trials:
             for folder in trial.folders:

@@ -13,7 +13,7 @@ from typing import Any
 from harness.addresses import without_secrets
 from harness.errors import StoreError
 from harness.tracking.artifacts import local_folder
-from harness.tracking.store import ENVIRONMENT, SQLITE, create_sqlite, is_damaged, sqlite_file, without_password
+from harness.tracking.store import ENVIRONMENT, SQLITE, create_sqlite, is_damaged, moved, sqlite_file, without_password
 
 EXPERIMENT = "harness"
 ENDED = ("FINISHED", "FAILED")  # MLflow's states of a run that has a result
@@ -46,7 +46,7 @@ class Connection:
         if experiment.lifecycle_stage != "active":
             raise StoreError(f"the experiment {EXPERIMENT!r} was deleted in {without_password(uri)}; restore it")
         self.experiment = str(experiment.experiment_id)
-        self._artifacts, self._artifacts_then = artifacts, local_folder(experiment.artifact_location)
+        self._artifacts = artifacts
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -80,14 +80,9 @@ class Connection:
             token = page.token or None
 
     def artifact_folder(self, location: str) -> Path | None:
-        """The folder of a run's artifacts, where they are files of this machine.
-
-        A database keeps absolute paths. Those of one that was moved or copied lie beside it, as they did before.
-        """
-        folder, then = local_folder(location), self._artifacts_then
-        if folder and then and self._artifacts and folder.is_relative_to(then):
-            return self._artifacts / folder.relative_to(then)
-        return folder
+        """The folder of a run's artifacts, where they are files of this machine."""
+        folder = local_folder(location)
+        return moved(self._artifacts, folder) if folder else None
 
     def artifacts(self, location: str) -> Any:
         """MLflow's repository of the artifacts that lie at a location."""

@@ -14,7 +14,8 @@ from harness.config.project import CACHE, TRIALS
 from harness.errors import StoreError
 from harness.files import read_own, write_own
 from harness.tracking.artifacts import ARTIFACTS
-from harness.tracking.store import BUSY_SECONDS, SQLITE, digest, sqlite_file, without_password
+from harness.tracking.snapshot import Marks, marks
+from harness.tracking.store import BUSY_SECONDS, SQLITE, digest, is_absent, sqlite_file, without_password
 from harness.trial.folder import read_result
 
 LOGGED = "logged.json"
@@ -41,7 +42,7 @@ class StoreMemory(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     uri: str
-    state: State
+    state: Marks
     lost: tuple[str, ...]
 
 
@@ -97,7 +98,7 @@ def lost(results: Path, uri: str) -> frozenset[str]:
     The store is asked only where it is not as the last command has left it, which a server never tells.
     """
     memory = remembered(results)
-    if memory and memory.uri == relative_uri(uri, results) and memory.state == store_state(uri) != ():
+    if memory and memory.uri == relative_uri(uri, results) and memory.state == store_state(uri) != []:
         return frozenset(memory.lost)
     return examine(results, uri)
 
@@ -109,15 +110,15 @@ def remembered(results: Path) -> StoreMemory | None:
 
 def examine(results: Path, uri: str) -> frozenset[str]:
     """Ask the store which logged results it has, and remember what it lacks; StoreError where it cannot be used."""
-    marks = dict(marked(results, uri))  # before the store: what is logged meanwhile is not missed
-    if not marks:
+    given = dict(marked(results, uri))  # before the store: what is logged meanwhile is not missed
+    if not given:
         return frozenset()
     settle(uri)
     state = store_state(uri)
     held = digests(uri)
     keys = frozenset(
         folder.name
-        for folder, mark in marks.items()
+        for folder, mark in given.items()
         if mark.result not in held.get(folder.name, ()) or not has_artifacts(mark, folder)
     )
     if state:
@@ -146,20 +147,14 @@ def digests(uri: str) -> Mapping[str, set[str]]:
     """The digests of all results that the store has, by the keys of their trials."""
     from harness.tracking.result_store import ResultStore  # with MLflow, which most commands do without
 
-    if uri.startswith(SQLITE) and not sqlite_file(uri).is_file():
+    if is_absent(uri):
         return {}
     return ResultStore(uri).digests()
 
 
-def store_state(uri: str) -> State:
-    """Which file a store is, its size and times, with all that was written brought into it; empty for a server."""
-    if not uri.startswith(SQLITE):
-        return ()
-    file = sqlite_file(uri)
-    try:
-        return *_state(file), *_state(journal_of(file))
-    except OSError:
-        return (0,)
+def store_state(uri: str) -> Marks:
+    """What differs from every other state of a store that is one file; empty for a server, and where there is none."""
+    return marks(sqlite_file(uri)) if uri.startswith(SQLITE) else []
 
 
 def settle(uri: str) -> None:
@@ -167,14 +162,3 @@ def settle(uri: str) -> None:
     if uri.startswith(SQLITE) and sqlite_file(uri).is_file():
         with suppress(sqlite3.Error), closing(sqlite3.connect(sqlite_file(uri), timeout=BUSY_SECONDS)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def journal_of(file: Path) -> Path:
-    """Where SQLite keeps what it has not brought into a database yet."""
-    return file.with_name(f"{file.name}-wal")
-
-
-def _state(file: Path) -> State:
-    if not file.exists() or not (status := file.stat()).st_size:
-        return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

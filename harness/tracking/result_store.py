@@ -14,7 +14,7 @@ from harness.tracking.columns import RESULT_TAG, SPEC_TAG, expected_specs, joine
 from harness.tracking.connection import ENDED, Connection, age
 from harness.tracking.runs import Run, place
 from harness.tracking.snapshot import KeptRun, Marks, is_steady, kept_runs, mark, read_runs
-from harness.tracking.store import SQLITE, moved, sqlite_file, without_password
+from harness.tracking.store import artifacts_of, is_absent, moved, without_password
 from harness.trial.folder import RESULT
 from harness.trial.results import State, TrialResult, TrialSpec
 
@@ -110,7 +110,9 @@ class ResultStore:
                 self._locations[run_id] = self._connection.client.get_run(run_id).info.artifact_uri
         location = self._locations[run_id]
         if folder := local_folder(location):
-            return self._read(moved(self.uri, folder) / name) or self._read(folder / name)  # moved without them
+            return self._read(moved(artifacts_of(self.uri), folder) / name) or self._read(
+                folder / name
+            )  # moved without them
         with self._connection.errors():
             repository = self._connection.artifacts(location)
             if name not in {entry.path for entry in repository.list_artifacts()}:
@@ -124,7 +126,7 @@ class ResultStore:
         for run_id in run_ids:
             if (folder := local_folder(self._locations.get(run_id, ""))) is None:
                 return None
-            places = dict.fromkeys((moved(self.uri, folder), folder))
+            places = dict.fromkeys((moved(artifacts_of(self.uri), folder), folder))
             marks += [mark(place / name) for place in places for name in names]
         return marks if is_steady(marks) else None
 
@@ -143,7 +145,7 @@ def spec_of(tags: Mapping[str, str]) -> TrialSpec | None:
 
 def open_store(uri: str) -> ResultStore:
     """The tracking store to read from; StoreError where nothing was ever run."""
-    if uri.startswith(SQLITE) and not sqlite_file(uri).is_file():
+    if is_absent(uri):
         raise StoreError(
             f"there is no tracking store {without_password(uri)}; `harness run` makes it, and logs what lies in the "
             "folders of trials"

@@ -46,6 +46,11 @@ def sqlite_file(uri: str) -> Path:
     return Path(uri.removeprefix(SQLITE).partition("?")[0])
 
 
+def is_absent(uri: str) -> bool:
+    """Whether a store is a file that is not there."""
+    return uri.startswith(SQLITE) and not sqlite_file(uri).is_file()
+
+
 def is_damaged(file: Path) -> bool:
     """Whether a file is no sqlite database, or one that lacks parts of itself; False where that cannot be seen."""
     try:
@@ -55,10 +60,14 @@ def is_damaged(file: Path) -> bool:
         return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def moved(uri: str, folder: Path) -> Path:
-    """A run's folder of artifacts, which a sqlite file keeps as an absolute path: beside that file, where it is now."""
-    is_ours = uri.startswith(SQLITE) and folder.parts[-3:-2] == (ARTIFACTS,)
-    return Path(sqlite_file(uri).parent, *folder.parts[-3:]) if is_ours else folder
+def artifacts_of(uri: str) -> Path | None:
+    """The folder of all artifacts of a sqlite store, beside its file; None of a server's."""
+    return sqlite_file(uri).parent / ARTIFACTS if uri.startswith(SQLITE) else None
+
+
+def moved(artifacts: Path | None, folder: Path) -> Path:
+    """A run's folder of artifacts, of which a database keeps the absolute path that it had at first."""
+    return Path(artifacts, *folder.parts[-2:]) if artifacts else folder
 
 
 def create_sqlite(file: Path) -> Path:
