@@ -110,9 +110,8 @@ class ResultStore:
                 self._locations[run_id] = self._connection.client.get_run(run_id).info.artifact_uri
         location = self._locations[run_id]
         if folder := local_folder(location):
-            return self._read(moved(artifacts_of(self.uri), folder) / name) or self._read(
-                folder / name
-            )  # moved without them
+            beside = moved(artifacts_of(self.uri), folder)
+            return self._read(beside / name) or self._read(folder / name)  # of a store that was moved without them
         with self._connection.errors():
             repository = self._connection.artifacts(location)
             if name not in {entry.path for entry in repository.list_artifacts()}:
