@@ -26,6 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from textbook.formula import formula, scores
@@ -128,7 +129,7 @@ class Case:
         return once * (1 if self.task == "score" else 3)
 
     def _scored(self) -> Tensor:
-        images, captions = ([Tile(torch.arange(len(of.mask)), of)] for of in self.sets)
+        images, captions = ([Tile(np.arange(len(of.mask)), of)] for of in self.sets)
         return score_encoded(self.model, images, captions, torch.device(self.device))
 
     def _step(self, score: Callable[[Encoded, Encoded], Tensor]) -> Tensor:

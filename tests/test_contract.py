@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from contract import (
@@ -28,6 +29,7 @@ from contract import (
     tiles_of_any_size_give_the_same_scores,
     words,
 )
+from device_reads import DeviceReads
 
 from harness.config.cards import MethodCard, ProtocolCard, SplitSize
 from harness.config.project import Config
@@ -184,6 +186,14 @@ RECIPE = (
 PICTURES = {"train": 160, "val": 60}
 
 
+def small_trainer(card: MethodCard, dataset: Dataset, training: Training) -> Trainer:
+    kind, train = load_class(card), dataset.split("train")
+    settings = settings_for(card, Config(settings={"*": {"dim": 32, "word_dim": 32, "width": 8}}))
+    torch.manual_seed(0)
+    method = kind(kind.Settings(**settings), Inputs(train.images.width, len(dataset.vocabulary)))
+    return Trainer(method, train, training, seed=0, device=torch.device("cpu"))
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """The embedded data in a smaller edition, held to the counts that its generator gives."""
@@ -196,17 +206,23 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return open_dataset(scenes.model_copy(update={"splits": sizes}), folder, folder)
 
 
+def test_a_training_step_reads_nothing_from_the_device(card: MethodCard, pictures: Dataset) -> None:
+    if not card.trainable:
+        pytest.skip("nothing to train")
+    trainer = small_trainer(card, pictures, Training(batch_size=16, clip=2.0))
+    batch = next(trainer.batches.epoch(np.random.default_rng(0)))
+    with DeviceReads() as reads:
+        trainer._step(batch, 0)
+    assert not reads.places
+
+
 def test_a_few_steps_on_the_embedded_data_leave_chance_behind(card: MethodCard, pictures: Dataset) -> None:
     if not card.trainable:
         pytest.skip("nothing to train")
-    kind, train, val = load_class(card), pictures.split("train"), pictures.split("val")
-    settings = settings_for(card, Config(settings={"*": {"dim": 32, "word_dim": 32, "width": 8}}))
-    torch.manual_seed(0)
-    method = kind(kind.Settings(**settings), Inputs(train.images.width, len(pictures.vocabulary)))
-    trainer = Trainer(method, train, RECIPE, seed=0, device=torch.device("cpu"))
+    trainer, val = small_trainer(card, pictures, RECIPE), pictures.split("val")
     gallery = ProtocolCard(name="small", images=len(val.images), captions=len(val.captions))
     floor, rsum = expected_at_random(folds(gallery, len(val.images), val.pairs))["rsum"], 0.0
     while rsum <= 2 * floor and trainer.epoch < RECIPE.epochs:
         trainer.run_epoch()
-        rsum = measures(rank(score_split(method, val, torch.device("cpu")).scores, val.pairs))["rsum"]
+        rsum = measures(rank(score_split(trainer.method, val, torch.device("cpu")).scores, val.pairs))["rsum"]
     assert rsum > 2 * floor, f"rsum {rsum:.0f} where chance is {floor:.0f}"

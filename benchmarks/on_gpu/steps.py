@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from attention import REGIONS, WORDS
 from torch import Tensor
 
 import methods
+from harness.blocks.host import with_lengths
 from harness.config.cards import MethodCard, read_card
 from harness.config.registry import load_class
 from harness.method import Batch, Inputs
@@ -39,7 +41,8 @@ class WholeStep:
         self.device, self.precision = device, precision
         if loss is None:
             self.model = built(method, dim, device)
-            self.optimizer = torch.optim.Adam(self.model.parameters(), lr=RATE)
+            fused = True if device == "cuda" else None
+            self.optimizer = torch.optim.Adam(self.model.parameters(), lr=RATE, fused=fused)
         self.loss = loss or self.model.loss
         self.batch = batch_of(batch, device)
 
@@ -74,7 +77,10 @@ def batch_of(size: int, device: str) -> Batch:
         mask,
         torch.eye(size, dtype=torch.bool),
     )
-    return Batch._make([*(part.to(device) for part in parts), True])
+    batch = Batch._make([*(part.to(device) for part in parts), True])
+    with_lengths(batch.region_mask, np.full(size, REGIONS))
+    with_lengths(batch.token_mask, lengths.numpy())
+    return batch
 
 
 def run(results: Results, device: str, rehearse: bool) -> None:

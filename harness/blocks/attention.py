@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
+from harness.blocks.host import lengths_of
 from harness.method import Encoded
 
 EPS = 1e-8
@@ -63,7 +64,8 @@ def as_queries(sets: Encoded) -> Queries:
 
 def real_vectors(sets: Encoded) -> Tensor:
     """(n, L, D): the vectors, zeros for padding, which no gradient reaches; themselves where none is padding."""
-    return sets.vectors if bool(sets.mask.all()) else sets.vectors * sets.mask.unsqueeze(2)
+    padded = (lengths_of(sets.mask) < sets.mask.shape[1]).any()
+    return sets.vectors * sets.mask.unsqueeze(2) if padded else sets.vectors
 
 
 def gram(vectors: Tensor) -> Tensor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from harness.blocks.host import with_lengths
 from harness.blocks.losses import hinge
 from harness.blocks.tiles import in_tiles
 from harness.method import Batch, Encoded, Method
@@ -51,6 +53,5 @@ class EmbeddingMethod(Method):
 
 def one_vector(vectors: Tensor) -> Encoded:
     """(B, D) -> unit vectors as sets of length 1."""
-    return Encoded(
-        normalize(vectors, dim=-1).unsqueeze(1), torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device)
-    )
+    mask = torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device)
+    return Encoded(normalize(vectors, dim=-1).unsqueeze(1), with_lengths(mask, np.ones(len(vectors), dtype=np.int64)))

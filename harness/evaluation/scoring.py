@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.blocks.host import to_device, with_lengths
 from harness.blocks.tiles import Tile, by_length, runs, side
 from harness.data.regions import Regions
 from harness.data.split import Split
@@ -116,14 +117,14 @@ def encode_split(method: Method, split: Split, device: torch.device) -> Sets:
 def encode(
     encoder: Callable[[Tensor, Tensor], Encoded],
     source: Regions | Tokens,
-    lengths: NDArray[np.integer],
+    lengths: Ints,
     device: torch.device,
 ) -> list[Tile]:
     order = np.argsort(lengths, kind="stable")
     batches = []
     for places in np.split(order, np.cumsum(runs(lengths[order].tolist(), BATCH_VECTORS))[:-1]):
-        values, mask = (torch.from_numpy(part).to(device) for part in source.gather(places))
-        batches.append(Tile(torch.from_numpy(places), encoder(values, mask)))
+        values, mask = (to_device(part, device) for part in source.gather(places))
+        batches.append(Tile(places, encoder(values, with_lengths(mask, lengths[places]))))
     return batches
 
 
@@ -158,9 +159,9 @@ def score_tiles(method: Method, images: Sequence[Tile], captions: Sequence[Tile]
     shape = [sum(len(tile.places) for tile in tiles) for tiles in (images, captions)]
     device = images[0].sets.vectors.device
     scores = torch.empty(shape, dtype=torch.float32, device=device)
-    rows = [(tile.places.to(device)[:, None], method.image_side(tile.sets)) for tile in images]
+    rows = [(to_device(tile.places, device)[:, None], method.image_side(tile.sets)) for tile in images]
     for column in captions:
-        places, shared = column.places.to(device), method.caption_side(column.sets)
+        places, shared = to_device(column.places, device), method.caption_side(column.sets)
         for row, of in rows:
             scores[row, places] = method.score_sides(of, shared).float()
     return scores
@@ -170,13 +171,13 @@ def score_rows(method: Method, sets: Sets, pairs: Ints, vectors: int, matching: 
     """The scores of all images with all captions, some images at a time; `matching`: of tiles with a pair alone."""
     columns = [tile for of in sets.captions for tile in _cut(of, vectors)]
     sides = [method.caption_side(tile.sets) for tile in columns]
-    of_images = [np.unique(pairs[np.isin(pairs[:, 1], tile.places.numpy()), 0]) for tile in columns]
+    of_images = [np.unique(pairs[np.isin(pairs[:, 1], tile.places), 0]) for tile in columns]
     for tile in (tile for of in sets.images for tile in _cut(of, vectors)):
-        places, shared = tile.places.numpy(), method.image_side(tile.sets)
+        places, shared = tile.places, method.image_side(tile.sets)
         scores = np.zeros((len(places), sum(len(column.places) for column in columns)), dtype=np.float32)
         for column, of, near in zip(columns, sides, of_images, strict=True):
             if not matching or np.isin(places, near).any():
-                scores[:, column.places.numpy()] = method.score_sides(shared, of).float().cpu().numpy()
+                scores[:, column.places] = method.score_sides(shared, of).float().cpu().numpy()
         yield Rows(places, scores)
 
 

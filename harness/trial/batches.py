@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.blocks.host import to_device, with_lengths
 from harness.config.sections import Training
 from harness.data.regions import Bools, Ints, Regions, padded_places
 from harness.data.split import Split
@@ -50,7 +49,10 @@ class Batches:
         if self.training.drop_words:
             tokens = hide_words(tokens, self.split.tokens.special_ids, self.training.drop_words, rng)
         parts = (region_mask, tokens, token_mask, self.matches(pairs))
-        return Batch._make([self.source(places), *(to_device(part, self.device) for part in parts), True])
+        batch = Batch._make([self.source(places), *(to_device(part, self.device) for part in parts), True])
+        with_lengths(batch.region_mask, region_mask.sum(1))
+        with_lengths(batch.token_mask, token_mask.sum(1))
+        return batch
 
     def matches(self, pairs: Ints) -> Bools:
         """(B, B): whether the image of row i matches the caption of row j, in the split and not in the batch alone."""
@@ -137,11 +139,6 @@ def widened(values: Tensor) -> Tensor:
     for piece, target in zip(values.view(-1).split(PIECE), wide.view(-1).split(PIECE), strict=True):
         target.copy_(piece)
     return wide
-
-
-def to_device(values: NDArray[Any], device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(values)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def batches_per_epoch(pairs: int, batch_size: int) -> int:

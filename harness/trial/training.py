@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.blocks.encoders import TextEncoder
 from harness.config.sections import Training
@@ -18,6 +19,8 @@ from harness.errors import NonFiniteError
 from harness.method import Batch, Method
 from harness.trial.batches import Batches, ReadAhead, free_bytes, source
 
+LATE = 4  # steps; a GPU has about as many in its queue
+
 
 class EpochCost(NamedTuple):
     loss: float  # per pair
@@ -25,6 +28,42 @@ class EpochCost(NamedTuple):
     seconds: float
     pairs: int
     waited: float  # seconds that steps waited for their batch
+
+
+class Losses:
+    """The losses of an epoch, looked at LATE steps after they were handed over: no step waits for its own."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self._sum, self._steps = 0.0, 0
+        self._coming: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
+
+    def add(self, loss: Tensor) -> None:
+        """Take the loss of the next step; NonFiniteError where one of the steps before it was not finite."""
+        event = torch.cuda.Event() if loss.is_cuda else None
+        self._coming.append((loss.to("cpu", non_blocking=True), event))
+        if event is not None:
+            event.record()
+        if len(self._coming) > LATE:
+            self._look()
+
+    def total(self) -> float:
+        """The sum over all steps."""
+        while self._coming:
+            self._look()
+        return self._sum
+
+    def _look(self) -> None:
+        loss, event = self._coming.popleft()
+        if event is not None:
+            event.synchronize()
+        self._steps += 1
+        if not math.isfinite(loss.item()):
+            raise NonFiniteError(
+                f"the loss is {loss.item()} in step {self._steps} of epoch {self.epoch + 1}; "
+                "lower training.lr or raise warmup_steps"
+            )
+        self._sum += loss.item()
 
 
 class Trainer:
@@ -42,7 +81,8 @@ class Trainer:
         for encoder in self.frozen:
             encoder.requires_grad_(False)
         groups = parameter_groups(method, training.encoder_lr)
-        self.optimizer = kind(groups, lr=training.lr, weight_decay=training.weight_decay)
+        fused = True if device.type == "cuda" else None  # one kernel for all parameters; None leaves it to torch
+        self.optimizer = kind(groups, lr=training.lr, weight_decay=training.weight_decay, fused=fused)
 
     def run_epoch(self) -> EpochCost:
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -50,33 +90,29 @@ class Trainer:
         self.method.train()
         for encoder in self.frozen:
             encoder.eval()  # without dropout
-        start, total, pairs = time.perf_counter(), 0.0, 0
+        start, losses, pairs = time.perf_counter(), Losses(self.epoch), 0
         batches = ReadAhead(self.batches.epoch(rng))
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # else recurrent layers take it by themselves
             for step, batch in enumerate(batches):
-                total += self._step(batch, self.epoch * len(self.batches) + step)
+                losses.add(self._step(batch, self.epoch * len(self.batches) + step))
                 pairs += len(batch.positives)
+        total = losses.total()
         self.epoch += 1
         lr, seconds = self.optimizer.param_groups[0]["lr"], time.perf_counter() - start
         return EpochCost(total / pairs, lr, seconds, pairs, batches.waited)
 
-    def _step(self, batch: Batch, step: int) -> float:
+    def _step(self, batch: Batch, step: int) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.training, step, len(self.batches)) * group.get("share", 1.0)
         batch = batch._replace(hardest=self.epoch >= self.training.all_negatives_epochs)
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half_precision(self.training, self.device)):
             loss = self.method.loss(batch)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise NonFiniteError(
-                f"the loss is {value} in epoch {self.epoch + 1}; lower training.lr or raise warmup_steps"
-            )
         loss.backward()
         if self.training.clip:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.training.clip)
         self.optimizer.step()
-        return value
+        return loss.detach()
 
     def state(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import methods
+from harness.blocks.host import to_device
 from harness.blocks.tiles import Tile, in_tiles
 from harness.config.cards import MethodCard, read_card
 from harness.config.project import DEFAULTS, Config
@@ -20,7 +21,7 @@ from harness.config.toml import read_toml
 from harness.data.regions import Ragged
 from harness.evaluation.scoring import score_encoded
 from harness.method import Batch, Encoded, Inputs
-from harness.trial.batches import DeviceRegions, free_bytes, read, to_device
+from harness.trial.batches import DeviceRegions, free_bytes, read
 from harness.trial.checkpoint import load_checkpoint, save_checkpoint
 from harness.trial.device import cap_memory, choose_device, forget_peak, peak_mb
 
@@ -128,7 +129,7 @@ def test_a_share_of_a_gpu_is_a_limit_of_its_memory() -> None:
 def test_scoring_halves_its_tiles_until_they_fit() -> None:
     method = build("scan_t2i").to(CUDA).eval()
     of = moved(batch(size=1024, regions=36, words=30), CUDA)
-    images, captions = ([Tile(torch.arange(1024), sets)] for sets in encoded(method, of))
+    images, captions = ([Tile(np.arange(1024), sets)] for sets in encoded(method, of))
     expected = score_encoded(method, images, captions, CUDA)
     torch.cuda.empty_cache()
     room = torch.cuda.memory_allocated() + 2**28  # less than one tensor of the whole product

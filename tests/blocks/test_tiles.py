@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -23,7 +24,7 @@ def sets(count: int, longest: int, seed: int) -> Encoded:
 
 
 def whole(of: Encoded) -> list[Tile]:
-    return [Tile(torch.arange(len(of.mask)), of)]
+    return [Tile(np.arange(len(of.mask)), of)]
 
 
 def method() -> Any:
@@ -62,7 +63,7 @@ def parted(lengths: list[int], sizes: list[int]) -> list[list[int]]:
 def test_a_tile_is_cut_to_its_longest_set_and_knows_its_places() -> None:
     of = sets(20, 9, 0)
     tiles = by_length(of, 12)
-    assert sorted(torch.cat([tile.places for tile in tiles]).tolist()) == list(range(20))
+    assert sorted(np.concatenate([tile.places for tile in tiles])) == list(range(20))
     for places, cut in tiles:
         longest = int(of.mask[places].sum(1).max())
         assert cut.vectors.shape[1] == longest and cut.mask.any(0).all()

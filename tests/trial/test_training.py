@@ -14,7 +14,7 @@ from harness.blocks.losses import hinge
 from harness.config.sections import Training
 from harness.errors import NonFiniteError
 from harness.method import Batch
-from harness.trial.training import Trainer, learning_rate
+from harness.trial.training import LATE, Trainer, learning_rate
 
 
 class Line(torch.nn.Module):
@@ -101,8 +101,28 @@ def test_float32_is_float32_in_recurrent_layers_too() -> None:
     assert allowed == {False} and torch.backends.cudnn.allow_tf32
 
 
-def test_a_loss_that_is_not_finite_stops_the_trial() -> None:
+STEPS = 4  # of an epoch: 27 pairs in batches of 8
+
+
+@pytest.mark.parametrize("bad", range(2 * STEPS))
+def test_a_loss_that_is_not_finite_stops_the_trial_and_names_its_step(bad: int) -> None:
+    model, steps = Line(), []
+
+    def loss(batch: Batch) -> torch.Tensor:
+        steps.append(len(batch.positives))
+        return model.weight.sum() * (math.nan if len(steps) == bad + 1 else 1.0)
+
+    model.loss = loss  # type: ignore[method-assign]
+    run = trainer(Training(epochs=2, batch_size=8), model)
+    epoch, step = divmod(bad, STEPS)
+    with pytest.raises(NonFiniteError, match=f"nan in step {step + 1} of epoch {epoch + 1}; lower"):
+        for _ in range(2):
+            run.run_epoch()
+    assert len(steps) <= min((epoch + 1) * STEPS, bad + 1 + LATE)
+
+
+def test_the_loss_of_an_epoch_is_the_sum_over_its_steps_per_pair() -> None:
     model = Line()
-    model.loss = lambda batch: model.weight.sum() * math.nan  # type: ignore[method-assign]
-    with pytest.raises(NonFiniteError, match="epoch 1"):
-        trainer(Training(epochs=1, batch_size=8), model).run_epoch()
+    model.loss = lambda batch: model.weight.sum() * 0.0 + float(len(batch.positives))  # type: ignore[method-assign]
+    cost = trainer(Training(epochs=1, batch_size=8), model).run_epoch()
+    assert (cost.loss, cost.pairs) == (1.0, 27)
