@@ -78,7 +78,13 @@ class Phrase(NamedTuple):
     size: str = ""
 
     def fits(self, thing: Thing) -> bool:
-        return all(said in ("", true) for said, true in zip(self, thing[:4], strict=True))  # a thing begins so too
+        shape, colour, fill, size = self  # written out: a million of these are asked for
+        return (
+            shape in ("", thing.shape)
+            and colour in ("", thing.colour)
+            and fill in ("", thing.fill)
+            and size in ("", thing.size)
+        )
 
 
 class Count(NamedTuple):
@@ -99,11 +105,12 @@ class Related(NamedTuple):
     second: Phrase
 
     def holds(self, scene: Scene) -> bool:
+        others = [thing for thing in scene if self.second.fits(thing)]
         return any(
-            related(one, other) == self.relation
+            one is not other and related(one, other) == self.relation
             for one in scene
-            for other in scene
-            if one is not other and self.first.fits(one) and self.second.fits(other)
+            if others and self.first.fits(one)
+            for other in others
         )
 
 
