@@ -10,6 +10,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,14 +154,23 @@ def run_all(
         if workload.requests:
             executor.check(workload.requests)
         recorder = Recorder(tracker, view)
-        recorder.open(workload.name, workload.specs, {"executor": executor.description})
-        view.start(workload.total, workload.before)
         with signals_raise():
+            begin(workload, executor, recorder)
+            view.start(workload.total, workload.before)
             outcome = record(workload, executor, recorder, failures or Failures())
     finally:
         executor.close()
     remember(workload.results, tracker.uri)
     return outcome
+
+
+def begin(workload: Workload, executor: Executor, recorder: Recorder) -> None:
+    """Open the tracking store while the executor starts: the one computes for seconds, the other mostly waits."""
+    with ThreadPoolExecutor(1, thread_name_prefix="store") as pool:
+        opening = pool.submit(recorder.open, workload.name, workload.specs, {"executor": executor.description})
+        if workload.requests:
+            executor.start()
+        opening.result()
 
 
 def record(workload: Workload, executor: Executor, recorder: Recorder, failures: Failures) -> CampaignOutcome:

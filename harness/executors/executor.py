@@ -30,6 +30,9 @@ class Executor(Protocol):
     def check(self, assignments: Sequence[Assignment]) -> None:
         """Refuse, before anything starts, what can never run here: ResourceError with the request and the largest."""
 
+    def start(self) -> None:
+        """Start what trials run in, where it is not there yet; ResourceError where it cannot be. `run` would do so."""
+
     def run(self, assignments: Iterable[Assignment | None], answer: Answer) -> Iterator[TrialResult]:
         """Yield results as trials end; take assignments as slots become free, answer every report with go on or stop.
 
@@ -96,6 +99,9 @@ class InProcess:
             from harness.trial.device import choose_device
 
             choose_device(device)
+
+    def start(self) -> None:
+        """Nothing is to be started."""
 
     def run(self, assignments: Iterable[Assignment | None], answer: Answer) -> Iterator[TrialResult]:
         """Results in the order of the assignments; a time limit is looked at after every epoch."""

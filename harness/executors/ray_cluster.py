@@ -81,6 +81,10 @@ class RayExecutor:
         for placed in {(places_of(a), a.device): a for a in wanted}.values():
             refuse_unplaceable(placed, nodes)
 
+    def start(self) -> None:
+        """Start the local Ray, or join the cluster."""
+        self._session.start()
+
     def run(self, assignments: Iterable[Assignment | None], answer: Answer) -> Iterator[TrialResult]:
         """Results as trials end, in any order; a trial whose process or node is lost comes back FAILED.
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,17 +57,26 @@ class OpenRun:
 class Tracker:
     """Writes campaigns, epochs and results to the tracking store; StoreError when that cannot be reached or written.
 
+    The store is opened when it is first used.
+
     uri: any MLflow server or database; a sqlite file is created here, once, in WAL mode.
     artifacts: where a database without a server keeps artifacts; beside the sqlite file where not given.
     """
 
     def __init__(self, uri: str, artifacts: Path | None = None) -> None:
         self.uri = uri
-        self._connection = Connection(uri, artifacts)
-        self._client = self._connection.client
+        self._artifacts = artifacts
         self._runs: dict[str, OpenRun] = {}  # of trials, by key
         self._unfinished: dict[str, Any] | None = None  # runs that earlier drivers left open; None: to be looked up
         self._campaign, self._parent = "", ""
+
+    @cached_property
+    def _connection(self) -> Connection:
+        return Connection(self.uri, self._artifacts)  # not before: MLflow and its first tables take seconds
+
+    @property
+    def _client(self) -> Any:
+        return self._connection.client
 
     def open_campaign(self, name: str, specs: Sequence[TrialSpec], note: Mapping[str, str] | None = None) -> None:
         """Open the parent run of a campaign, a new one or the one of this name, and keep what is expected of it.

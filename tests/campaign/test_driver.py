@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -360,6 +361,36 @@ def test_a_request_that_no_node_can_meet_is_refused_before_anything_starts(confi
     with pytest.raises(ResourceError, match="4096 CPUs"):
         execute(campaign, choose_executor(config), Tracker(campaign.uri), Watcher())
     assert not (config.results / "trials").exists()
+
+
+def test_the_store_is_opened_while_the_executor_starts(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    opening = Event()
+    original = Tracker.open_campaign
+
+    def open_campaign(self: Tracker, *of: Any) -> None:
+        opening.set()
+        original(self, *of)
+
+    class Starting(InProcess):
+        def start(self) -> None:
+            assert opening.wait(30), "the store waits for the executor"
+
+    monkeypatch.setattr(Tracker, "open_campaign", open_campaign)
+    campaign = planned(config)
+    assert execute(campaign, Starting(), Tracker(campaign.uri), Watcher()).counts == {"done": 1}
+
+
+@pytest.mark.parametrize("error", [ResourceError("no Ray"), KeyboardInterrupt()])
+def test_a_campaign_whose_executor_cannot_start_ends_with_its_error(config: Config, error: BaseException) -> None:
+    class Failing(InProcess):
+        def start(self) -> None:
+            raise error
+
+    campaign = planned(config)
+    with pytest.raises(type(error)):
+        execute(campaign, Failing(), Tracker(campaign.uri), Watcher())
+    assert not (config.results / "trials").exists()
+    assert run_plan(config).counts == {"done": 1}
 
 
 def test_a_second_driver_is_refused(config: Config) -> None:

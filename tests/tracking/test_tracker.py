@@ -369,7 +369,7 @@ def test_a_store_that_was_moved_has_its_artifacts_beside_it(store: str, tmp_path
 )
 def test_a_store_that_cannot_be_used_is_one_store_error(uri: str) -> None:
     with pytest.raises(StoreError, match="cannot be used") as caught:
-        Tracker(uri)
+        Tracker(uri).open_campaign("main", [])
     assert caught.value.exit_code == 6
 
 
@@ -387,7 +387,7 @@ def test_a_store_that_becomes_unwritable_is_a_store_error(store: str, monkeypatc
 @pytest.mark.timeout(60)  # MLflow itself would try for minutes
 def test_a_server_that_is_not_there_is_noticed_and_its_password_is_not_shown() -> None:
     with pytest.raises(StoreError) as caught:
-        Tracker("http://me:secret@127.0.0.1:9")
+        Tracker("http://me:secret@127.0.0.1:9").open_campaign("main", [])
     assert "secret" not in str(caught.value)
     assert without_password("http://me:secret@host:5000/x") == "http://host:5000/x"
 
