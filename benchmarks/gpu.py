@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import subprocess
 import sys
 import time
@@ -61,6 +62,7 @@ def main() -> int:
         return 1
     if args.rehearse:
         torch.set_num_threads(1)
+        os.environ["TRITON_INTERPRET"] = "1"
     if args.part:
         run_part(args.part, Results(args.out), device, args.rehearse)
         return 0

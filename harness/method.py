@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor, device, nn
+
+ScorePrecision = Literal["fp32", "tf32", "bf16"]
 
 
 class Encoded(NamedTuple):
@@ -29,6 +31,14 @@ class Batch(NamedTuple):
     token_mask: Tensor  # (B, T) bool
     positives: Tensor  # (B, B) bool, row image, column caption; the diagonal and every other true match
     hardest: bool = True  # the hardest negative, or (in the first epochs) all of them
+
+
+class Scorer(NamedTuple):
+    """What may score encoded sets in the place of a method, in the same three steps."""
+
+    image_side: Callable[[Encoded], Any]
+    caption_side: Callable[[Encoded], Any]
+    score_sides: Callable[[Any, Any], Tensor]
 
 
 class Words(NamedTuple):
@@ -89,6 +99,13 @@ class Method(nn.Module, ABC):
     def score_sides(self, images: Any, captions: Any) -> Tensor:
         """Scores (n, m) from what `image_side` and `caption_side` returned."""
         return self.score(images, captions)
+
+    def fused(self, images: int, captions: int, precision: ScorePrecision, device: device) -> Scorer | None:
+        """What scores sets of at most so many regions and words by one kernel on a GPU, without gradients.
+
+        As exactly as the precision says; None, by default, where there is no such kernel.
+        """
+        return None
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor | None:
         """How strongly each word of a pair relates to each region, (n, m, T, R), for `harness explain`.

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, device, nn
 from torch.nn.functional import normalize
 
 from harness.blocks.attention import (
@@ -27,7 +28,7 @@ from harness.blocks.attention import (
 from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.families import FragmentMethod
 from harness.blocks.pooling import masked_softmax
-from harness.method import Encoded, Inputs
+from harness.method import Encoded, Inputs, ScorePrecision, Scorer
 
 
 class Attended(NamedTuple):
@@ -98,33 +99,41 @@ class BSSAN(FragmentMethod):
 
     def image_side(self, images: Encoded) -> Images:
         """Both views of the images, each in its network."""
-        views = self._views(images)
-        regions = self.word_attention.attended(views[0]) if self._w2r else None
-        return Images(regions, self.object_attention.attending(views[-1]) if self._o2w else None)
+        return self._image_side(self._networks, images)
 
     def caption_side(self, captions: Encoded) -> Captions:
         """The words in both networks."""
-        to_regions = self.word_attention.attending(captions) if self._w2r else None
-        return Captions(to_regions, self.object_attention.attended(captions) if self._o2w else None)
+        return self._caption_side(self._networks, captions)
 
     def score_sides(self, images: Images, captions: Captions) -> Tensor:
         """g W2R + (1 - g) O2W, (n, m); one of them alone in an ablation."""
-        if not self._o2w:
-            return self.word_to_region(images, captions)
-        if not self._w2r:
-            return self.object_to_word(images, captions)
+        return self._score_sides(self._networks, images, captions)
+
+    def fused(self, images: int, captions: int, precision: ScorePrecision, device: device) -> Scorer | None:
+        """A kernel per network."""
+        w2r = self.word_attention.kernel(images, captions, precision, device) if self._w2r else None
+        o2w = self.object_attention.kernel(captions, images, precision, device) if self._o2w else None
+        if bool(w2r) != self._w2r or bool(o2w) != self._o2w:
+            return None
+        by = Networks(w2r, o2w)
+        return Scorer(partial(self._image_side, by), partial(self._caption_side, by), partial(self._score_sides, by))
+
+    def _image_side(self, networks: Networks, images: Encoded) -> Images:
+        views, (w2r, o2w) = self._views(images), networks
+        return Images(w2r.attended(views[0]) if w2r else None, o2w.attending(views[-1]) if o2w else None)
+
+    def _caption_side(self, networks: Networks, captions: Encoded) -> Captions:
+        w2r, o2w = networks
+        return Captions(w2r.attending(captions) if w2r else None, o2w.attended(captions) if o2w else None)
+
+    def _score_sides(self, networks: Networks, images: Images, captions: Captions) -> Tensor:
+        w2r, o2w = networks
+        if not o2w:
+            return _word_to_region(w2r, images, captions)
+        if not w2r:
+            return _object_to_word(o2w, images, captions)
         gate = self.gate.sigmoid()
-        return gate * self.word_to_region(images, captions) + (1 - gate) * self.object_to_word(images, captions)
-
-    def word_to_region(self, images: Images, captions: Captions) -> Tensor:
-        """W2R: the regions each word means, (n, m)."""
-        score: Tensor = self.word_attention(images.regions, captions.to_regions)
-        return score
-
-    def object_to_word(self, images: Images, captions: Captions) -> Tensor:
-        """O2W: the words each object means, (n, m)."""
-        score: Tensor = self.object_attention(captions.of_objects, images.objects)
-        return score.T
+        return gate * _word_to_region(w2r, images, captions) + (1 - gate) * _object_to_word(o2w, images, captions)
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """alpha of W2R, (n, m, T, R); in the ablation without it beta of O2W."""
@@ -138,6 +147,10 @@ class BSSAN(FragmentMethod):
     def _views(self, images: Encoded) -> list[Encoded]:
         """Regions, objects, or both."""
         return [Encoded(view, images.mask) for view in images.vectors.split(self.settings.dim, dim=-1)]
+
+    @property
+    def _networks(self) -> Networks:
+        return Networks(self.word_attention if self._w2r else None, self.object_attention if self._o2w else None)
 
     @property
     def _w2r(self) -> bool:
@@ -165,8 +178,12 @@ class Attention(nn.Module):
 
     def attending(self, sets: Encoded) -> Attending:
         """Sets in the place of queries."""
-        salience = masked_softmax(sets.vectors @ self.salience, sets.mask, dim=1)
-        return Attending(as_queries(sets), salience.T)
+        salience = self.weights_of(sets).T
+        return Attending(as_queries(sets), salience)
+
+    def weights_of(self, sets: Encoded) -> Tensor:
+        """The salience of vectors in their sets, (B, L)."""
+        return masked_softmax(sets.vectors @ self.salience, sets.mask, dim=1)
 
     def forward(self, attended: Attended, attending: Attending) -> Tensor:
         """(C, Q)."""
@@ -181,7 +198,58 @@ class Attention(nn.Module):
             return stacked_weights(logits, of, temperature, slope=0.0)
         return softmax_weights(temperature * logits, of)
 
+    def kernel(self, contexts: int, queries: int, precision: ScorePrecision, device: device) -> FusedAttention | None:
+        """The network as one kernel; None for sets or a temperature beyond it."""
+        from harness.blocks.kernels import Network, attention_kernel
+
+        temperature = self.log_temperature.detach().exp().item()
+        if self.competition:
+            network = Network(temperature, 0.0, "weighted")
+        else:
+            largest = torch.linalg.matrix_norm(self.bilinear.detach(), 2).item()
+            network = Network(temperature, None, "weighted", largest=largest)
+        kernel = attention_kernel(network, contexts, queries, precision, device)
+        return FusedAttention(self, kernel) if kernel else None
+
     def attention(self, attended: Attended, attending: Attending) -> Tensor:
         """Attention to the context, (C, L, K, Q), summing to one a query vector."""
         weights = self.weights(products(attended.mapped, attending.queries.vectors), attended.context)
         return shares(weights, attended.context, attending.queries)
+
+
+class FusedAttention(NamedTuple):
+    """A network whose scores one kernel computes."""
+
+    network: Attention
+    of: Any  # harness.blocks.kernels.AttentionKernel
+
+    def attended(self, sets: Encoded) -> Any:
+        """Sets in the place of contexts."""
+        return self.of.contexts(sets, sets.vectors @ self.network.bilinear)
+
+    def attending(self, sets: Encoded) -> Any:
+        """Sets in the place of queries."""
+        return self.of.queries(sets, self.network.weights_of(sets))
+
+    def __call__(self, attended: Any, attending: Any) -> Any:
+        """(C, Q)."""
+        return self.of.scores(attended, attending)
+
+
+class Networks(NamedTuple):
+    """W2R and O2W, in torch or as kernels; None for one left out."""
+
+    w2r: Attention | FusedAttention | None
+    o2w: Attention | FusedAttention | None
+
+
+def _word_to_region(network: Any, images: Images, captions: Captions) -> Tensor:
+    """W2R: the regions each word means, (n, m)."""
+    score: Tensor = network(images.regions, captions.to_regions)
+    return score
+
+
+def _object_to_word(network: Any, images: Images, captions: Captions) -> Tensor:
+    """O2W: the words each object means, (n, m)."""
+    score: Tensor = network(captions.of_objects, images.objects)
+    return score.T

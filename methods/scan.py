@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, device
 from torch.nn.functional import normalize
 
 from harness.blocks.attention import (
@@ -21,7 +21,7 @@ from harness.blocks.attention import (
 )
 from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.families import FragmentMethod
-from harness.method import Encoded, Inputs
+from harness.method import Encoded, Inputs, ScorePrecision, Scorer
 
 
 class SCAN(FragmentMethod):
@@ -58,6 +58,14 @@ class SCAN(FragmentMethod):
         product = products(context.vectors, queries.vectors)
         return pool(relevance(self.weights, product, product, context), queries, s.pooling, s.pooling_temperature)
 
+    def kernel(self, contexts: int, queries: int, precision: ScorePrecision, device: device) -> Any:
+        """The kernel of the relevance; None for sets or a temperature beyond it."""
+        from harness.blocks.kernels import Network, attention_kernel
+
+        s = self.settings
+        network = Network(s.temperature, s.slope, s.pooling, s.pooling_temperature)
+        return attention_kernel(network, contexts, queries, precision, device)
+
     def weights(self, logits: Tensor, of: Context) -> Tensor:
         """Attention to the context, (C, L, K, Q), up to a positive factor a query vector."""
         return stacked_weights(logits, of, self.settings.temperature, self.settings.slope)
@@ -83,6 +91,11 @@ class TextToImage(SCAN):
         """(n, m)."""
         return self.relevance(images, captions)
 
+    def fused(self, images: int, captions: int, precision: ScorePrecision, device: device) -> Scorer | None:
+        """Regions as contexts."""
+        kernel = self.kernel(images, captions, precision, device)
+        return Scorer(kernel.contexts, kernel.queries, kernel.scores) if kernel else None
+
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The attention of words, (n, m, T, R)."""
         return self.attention(images, captions).permute(0, 3, 2, 1)
@@ -102,6 +115,11 @@ class ImageToText(SCAN):
     def score_sides(self, images: Queries, captions: Context) -> Tensor:
         """(n, m)."""
         return self.relevance(captions, images).T
+
+    def fused(self, images: int, captions: int, precision: ScorePrecision, device: device) -> Scorer | None:
+        """Words as contexts."""
+        kernel = self.kernel(captions, images, precision, device)
+        return Scorer(kernel.queries, kernel.contexts, lambda of, by: kernel.scores(by, of).T) if kernel else None
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The attention of regions, (n, m, T, R)."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, get_args
+from unittest import mock
 
 import torch
-from attention import Case
+from attention import REGIONS, Case
 from torch import Tensor
 
-from harness.blocks.kernels import Precision, Shape, Stacked, attended_scores, block_grams, packed, terms
-from harness.method import Encoded
+from harness.blocks import kernels
+from harness.blocks.kernels import LONGEST, AttentionKernel, Network, Precision, Shape, fastest_shape
 from on_gpu.clock import measured
 from on_gpu.results import Results
 
+INTERPRETED = Shape(64, 64, 32)  # small: the interpreter takes a second for what a GPU does in a microsecond
 DEPTHS = {"bf16": 64, "bf16x3": 64, "tf32": 32, "tf32x3": 32}
 
 
@@ -26,27 +29,30 @@ def candidates(method: str, precision: Precision) -> list[Shape]:
 
 
 def calls(case: Case) -> Iterator[tuple[Precision, Callable[[], Tensor]]]:
-    """The scores of a case in every precision."""
-    if case.method in ("scan_t2i", "scan_i2t"):
-        for precision in get_args(Precision):
-            yield precision, partial(scored, case, precision)
+    """The scores of a case in every precision, where a kernel has the method."""
+    if case.model.fused(REGIONS, LONGEST, "fp32", torch.device(case.device)) is not None:
+        for precision in get_args(Precision) if case.device != "cpu" else ("tf32x3",):
+            yield precision, partial(scored, case, precision, None if case.device != "cpu" else INTERPRETED)
 
 
+@torch.no_grad()
 def scored(case: Case, precision: Precision, shape: Shape | None = None) -> Tensor:
-    context, queries = sides(case)
-    scores = attended_scores(context, queries, stacked(case), precision, shape)
-    return scores if case.method == "scan_t2i" else scores.T
-
-
-def sides(case: Case) -> tuple[Encoded, Encoded]:
-    """Contexts and queries."""
+    """All scores by kernels of a precision that methods do not choose themselves, and of a shape."""
     images, captions = case.sets
-    return (images, captions) if case.method == "scan_t2i" else (captions, images)
+    with chosen(precision, shape):
+        scorer = case.model.fused(images.mask.shape[1], captions.mask.shape[1], "fp32", torch.device(case.device))
+        return scorer.score_sides(scorer.image_side(images), scorer.caption_side(captions))
 
 
-def stacked(case: Case) -> Stacked:
-    settings = case.model.settings
-    return Stacked(settings.temperature, settings.slope, settings.pooling, settings.pooling_temperature)
+@contextmanager
+def chosen(precision: Precision, shape: Shape | None) -> Iterator[None]:
+    """Have `attention_kernel` make kernels of this precision and shape."""
+
+    def kernel(network: Network, contexts: int, queries: int, *_: object) -> AttentionKernel:
+        return AttentionKernel(network, precision, shape or fastest_shape(contexts, queries, precision))
+
+    with mock.patch.object(kernels, "attention_kernel", kernel):
+        yield
 
 
 def run(results: Results, device: str, rehearse: bool) -> None:
@@ -87,9 +93,8 @@ def preparation(case: Case, precision: Precision) -> dict[str, Any]:
     """Seconds of all that comes before the kernel."""
 
     def prepare() -> None:
-        context, queries = sides(case)
-        of, by = packed(context, 128), packed(queries, 128)
-        terms(of.vectors, precision, "left"), terms(by.vectors, precision, "right"), block_grams(of)
+        kernel = AttentionKernel(Network(9.0, 0.1), precision, Shape())
+        kernel.contexts(case.sets[0]), kernel.queries(case.sets[1])
 
     about = {"method": case.method, "precision": precision, "cut": "before the kernel"}
     return {**about, **measured(prepare, case.device, repeats=5)}

@@ -21,7 +21,7 @@ SHARE = 100  # the textbook scores one of so many captions
 
 def run(results: Results, device: str, rehearse: bool) -> None:
     """From the row that most is asked of to the dearest."""
-    (images, captions), dim = ((16, 48), 32) if rehearse else ((5000, 25_000), 1024)
+    (images, captions), dim = ((4, 12), 32) if rehearse else ((5000, 25_000), 1024)
     cases = [Case(method, "score", images, captions, dim, device=device) for method in METHODS]
     for case in cases:
         _ = case.sets

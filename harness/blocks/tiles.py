@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from harness.blocks.host import Ints, in_order, lengths_of, with_lengths
 from harness.method import Encoded, Method
@@ -52,6 +53,19 @@ def by_length(sets: Encoded, vectors: int, places: Ints | None = None) -> list[T
     return list(map(Tile, np.split(places, ends), map(_cut, *parts)))
 
 
+def joined(tiles: Sequence[Tile], vectors: int) -> list[Tile]:
+    """Consecutive tiles in larger ones of at most `vectors` vectors, padding included, or of one tile."""
+    parts: list[list[Tile]] = []
+    sets, longest = 0, 0
+    for tile in tiles:
+        sets, longest = sets + len(tile.places), max(longest, tile.sets.mask.shape[1])
+        if not parts or sets * longest > vectors:
+            parts.append([])
+            sets, longest = len(tile.places), tile.sets.mask.shape[1]
+        parts[-1].append(tile)
+    return [_together(part) for part in parts]
+
+
 def runs(lengths: Sequence[int], vectors: int, loose: int = 0) -> list[int]:
     """Sizes of consecutive runs of ascending lengths, none with more than so many vectors, padding included.
 
@@ -86,6 +100,15 @@ def in_tiles(method: Method, images: Encoded, captions: Encoded, vectors: int | 
 
 def _row(method: Method, images: Any, captions: Sequence[Any]) -> Tensor:
     return torch.cat([method.score_sides(images, of) for of in captions], 1)
+
+
+def _together(tiles: Sequence[Tile]) -> Tile:
+    longest = max(tile.sets.mask.shape[1] for tile in tiles)
+    vectors = [pad(tile.sets.vectors, (0, 0, 0, longest - tile.sets.mask.shape[1])) for tile in tiles]
+    masks = [pad(tile.sets.mask, (0, longest - tile.sets.mask.shape[1])) for tile in tiles]
+    lengths = np.concatenate([lengths_of(tile.sets.mask) for tile in tiles])
+    sets = Encoded(torch.cat(vectors), with_lengths(torch.cat(masks), lengths))
+    return Tile(np.concatenate([tile.places for tile in tiles]), sets)
 
 
 def _back(tiles: Sequence[Tile]) -> Ints:

@@ -85,6 +85,9 @@ class Training(Section):
     )
     patience: Count = Field(0, ge=0, description="stop after so many epochs without a better val rsum; 0 is never")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 autocast on GPUs that have it")
+    score_precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "fp32", description="of val and test scores; tf32 is of GPUs alone"
+    )
 
 
 class Resources(Section):

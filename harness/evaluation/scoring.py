@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.blocks.host import to_device, with_lengths
-from harness.blocks.tiles import Tile, by_length, runs, side
+from harness.blocks.tiles import Tile, by_length, joined, runs, side
 from harness.data.regions import Regions
 from harness.data.split import Split
 from harness.data.tokens import Tokens
@@ -24,10 +26,12 @@ from harness.evaluation.positives import PositiveSet
 from harness.evaluation.protocols import Fold
 from harness.evaluation.ranks import Ints
 from harness.evaluation.streaming import Rows, rank_streamed
-from harness.method import Encoded, Method
+from harness.method import Encoded, Method, ScorePrecision, Scorer
 
 BATCH_VECTORS = 2**12  # regions or words encoded at a time
 MATRIX_BYTES = 2**32  # of scores held together: COCO's 5,000 x 25,000 take an eighth of it
+FUSED_PAIRS = 2**24  # from which a kernel, which is compiled for seconds, is worth it
+FUSED_VECTORS = 2**16  # a side of what it scores at once
 T = TypeVar("T")
 
 
@@ -47,12 +51,20 @@ class Sets(NamedTuple):
     cost: dict[str, float]  # encode_images_per_second, encode_captions_per_second
 
 
-def score_split(method: Method, split: Split, device: torch.device) -> Scored:
+class Way(NamedTuple):
+    """How encoded sets are scored: by the method in tiles that fit, or by its kernel in larger ones."""
+
+    scorer: Method | Scorer
+    tiles: Callable[[Sequence[Tile], int], list[Tile]]
+    vectors: int  # a side of a tile
+
+
+def score_split(method: Method, split: Split, device: torch.device, precision: ScorePrecision = "fp32") -> Scored:
     """Every image of a split against every caption; a method's mode is restored afterwards."""
     with scoring(method):
         sets = encode_split(method, split, device)
         start = time.perf_counter()
-        scores = score_encoded(method, sets.images, sets.captions, device).cpu().numpy()
+        scores = score_encoded(method, sets.images, sets.captions, device, precision=precision).cpu().numpy()
         seconds = time.perf_counter() - start
     return Scored(scores, {**sets.cost, "score_pairs_per_second": scores.size / seconds})
 
@@ -64,26 +76,28 @@ def rank_split(
     folds: Sequence[Fold],
     sets: Sequence[PositiveSet] = (),
     matrix_bytes: int = MATRIX_BYTES,
+    precision: ScorePrecision = "fp32",
 ) -> RankedSplit:
     """The ranks of every fold of a split and of sets of positives on it, and what they cost.
 
     Scores beyond `matrix_bytes` are never held together; DataError where there are sets, which need all of them.
     """
     if 4 * len(split.images) * len(split.captions) <= matrix_bytes:
-        scores, cost = score_split(method, split, device)
+        scores, cost = score_split(method, split, device, precision)
         return RankedSplit(rank_scores(scores, folds, sets), cost)
     if sets:
         raise DataError(
             f"{len(split.images)} x {len(split.captions)} scores are too many to hold, as the positives of "
             f"{', '.join(one.name for one in sets)} need them; take these out of the dataset's card"
         )
-    with scoring(method):
+    with scoring(method), products_in(precision, device):
         encoded = encode_split(method, split, device)
         start = time.perf_counter()
+        way = way_of(method, encoded.images, encoded.captions, device, precision)
         ranks, shortlists = shrinking(
             # both passes again: their scores are the same to the bit only in tiles of one size
-            lambda vectors: rank_streamed(partial(score_rows, method, encoded, split.pairs, vectors), folds),
-            side(method, device),
+            lambda vectors: rank_streamed(partial(score_rows, way, encoded, split.pairs, vectors), folds),
+            way.vectors,
         )
         pairs = len(split.images) * len(split.captions)
     cost = {**encoded.cost, "score_pairs_per_second": pairs / (time.perf_counter() - start)}
@@ -100,6 +114,42 @@ def scoring(method: Method) -> Iterator[None]:
             yield
     finally:
         method.train(training)
+
+
+@contextmanager
+def products_in(precision: ScorePrecision, device: torch.device) -> Iterator[None]:
+    """Products of scores in a precision, where a device has it: TF32 is of GPUs alone."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def way_of(
+    method: Method,
+    images: Sequence[Tile],
+    captions: Sequence[Tile],
+    device: torch.device,
+    precision: ScorePrecision = "fp32",
+) -> Way:
+    """A kernel where one can run, the method has one, and there is enough to score for what its compiler takes."""
+    scorer = None
+    if sum(len(tile.places) for tile in images) * sum(len(tile.places) for tile in captions) >= FUSED_PAIRS:
+        regions, words = (max(tile.sets.mask.shape[1] for tile in tiles) for tiles in (images, captions))
+        scorer = method.fused(regions, words, precision, device) if runs_kernels(device) else None
+    return Way(scorer, joined, FUSED_VECTORS) if scorer else Way(method, _cut, side(method, device))
+
+
+def runs_kernels(device: torch.device) -> bool:
+    """Whether Triton can run here: on the GPUs that its kernels were measured on, or in its interpreter."""
+    if device.type == "cuda":
+        able = torch.cuda.get_device_capability(device) >= (9, 0)
+    else:
+        able = os.environ.get("TRITON_INTERPRET") == "1"
+    return able and find_spec("triton") is not None
 
 
 def encode_split(method: Method, split: Split, device: torch.device) -> Sets:
@@ -135,13 +185,16 @@ def score_encoded(
     captions: Sequence[Tile],
     device: torch.device,
     vectors: int | None = None,
+    precision: ScorePrecision = "fp32",
 ) -> Tensor:
     """The (N, M) float32 scores; `vectors` a side of a tile, halved for as long as a tile does not fit the memory."""
+    way = way_of(method, images, captions, device, precision)
 
     def scores(vectors: int) -> Tensor:
-        return score_tiles(method, *([t for of in sets for t in _cut(of, vectors)] for sets in (images, captions)))
+        return score_tiles(way.scorer, way.tiles(images, vectors), way.tiles(captions, vectors))
 
-    return shrinking(scores, vectors or side(method, device))
+    with products_in(precision, device):
+        return shrinking(scores, vectors or way.vectors)
 
 
 def shrinking(call: Callable[[int], T], vectors: int) -> T:
@@ -155,7 +208,7 @@ def shrinking(call: Callable[[int], T], vectors: int) -> T:
     return call(vectors)
 
 
-def score_tiles(method: Method, images: Sequence[Tile], captions: Sequence[Tile]) -> Tensor:
+def score_tiles(method: Method | Scorer, images: Sequence[Tile], captions: Sequence[Tile]) -> Tensor:
     shape = [sum(len(tile.places) for tile in tiles) for tiles in (images, captions)]
     device = images[0].sets.vectors.device
     scores = torch.empty(shape, dtype=torch.float32, device=device)
@@ -167,19 +220,19 @@ def score_tiles(method: Method, images: Sequence[Tile], captions: Sequence[Tile]
     return scores
 
 
-def score_rows(method: Method, sets: Sets, pairs: Ints, vectors: int, matching: bool) -> Iterator[Rows]:
+def score_rows(way: Way, sets: Sets, pairs: Ints, vectors: int, matching: bool) -> Iterator[Rows]:
     """The scores of all images with all captions, some images at a time; `matching`: of tiles with a pair alone."""
-    columns = [tile for of in sets.captions for tile in _cut(of, vectors)]
-    sides = [method.caption_side(tile.sets) for tile in columns]
+    scorer, columns = way.scorer, way.tiles(sets.captions, vectors)
+    sides = [scorer.caption_side(tile.sets) for tile in columns]
     of_images = [np.unique(pairs[np.isin(pairs[:, 1], tile.places), 0]) for tile in columns]
-    for tile in (tile for of in sets.images for tile in _cut(of, vectors)):
-        places, shared = tile.places, method.image_side(tile.sets)
+    for tile in way.tiles(sets.images, vectors):
+        places, shared = tile.places, scorer.image_side(tile.sets)
         scores = np.zeros((len(places), sum(len(column.places) for column in columns)), dtype=np.float32)
         for column, of, near in zip(columns, sides, of_images, strict=True):
             if not matching or np.isin(places, near).any():
-                scores[:, column.places] = method.score_sides(shared, of).float().cpu().numpy()
+                scores[:, column.places] = scorer.score_sides(shared, of).float().cpu().numpy()
         yield Rows(places, scores)
 
 
-def _cut(batch: Tile, vectors: int) -> list[Tile]:
-    return by_length(batch.sets, vectors, batch.places)
+def _cut(batches: Sequence[Tile], vectors: int) -> list[Tile]:
+    return [tile for batch in batches for tile in by_length(batch.sets, vectors, batch.places)]

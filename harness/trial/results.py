@@ -22,6 +22,7 @@ HEADLINE = (*RECALLS, "rsum")
 
 # Raised by hand when training or evaluation gives other numbers for a trial: tests/trial/test_versions.py reminds.
 TRAINING_VERSION, EVALUATION_VERSION = 1, 1
+ADDED = ("score_precision",)  # fields of Training that earlier keys do not have
 VERSIONS = ("training_version", "evaluation_version")
 
 
@@ -74,9 +75,16 @@ class TrialSpec(TrialRecord):
 
     @property
     def key(self) -> str:
-        """The trial's name everywhere: 16 hex digits of the sha256 over every field; a version 0 changes none."""
+        """The trial's name everywhere: 16 hex digits of the sha256 over every field.
+
+        What was added later changes no key while it is 0 or its default.
+        """
         unversioned = {name for name in VERSIONS if not getattr(self, name)}
-        text = json.dumps(self.model_dump(mode="json", exclude=unversioned), sort_keys=True)
+        as_before = {name for name in ADDED if getattr(self.training, name) == Training.model_fields[name].default}
+        text = json.dumps(
+            self.model_dump(mode="json", exclude={**dict.fromkeys(unversioned, True), "training": as_before}),
+            sort_keys=True,
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property

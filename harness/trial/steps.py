@@ -159,7 +159,8 @@ class Trial:
 
     def _validate(self) -> dict[str, float]:
         split = self.dataset.split("val")
-        return measures(rank(score_split(self.method, split, self.device).scores, split.pairs))
+        scores = score_split(self.method, split, self.device, self.spec.training.score_precision).scores
+        return measures(rank(scores, split.pairs))
 
     def _selected(self) -> TrialResult:
         val = self.reports[self.best["epoch"] - 1].val if self.best["epoch"] else self._validate()
@@ -171,7 +172,8 @@ class Trial:
         split = self.dataset.split(protocol.split)
         folds = split_folds(protocol, split, limited=self.spec.limit is not None)
         sets = positives.read_sets(self.positives, self.assignment.data, split)
-        ranks, cost = rank_split(self.method, split, self.device, folds, sets)
+        precision = self.spec.training.score_precision
+        ranks, cost = rank_split(self.method, split, self.device, folds, sets, precision=precision)
         test = outcome(protocol, split, folds, ranks)
         self.environment |= test.releases
         test.records.save(self.folder)

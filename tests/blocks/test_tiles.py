@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sums import CPU, Sums
 
-from harness.blocks.tiles import PADDED, WHOLE, Tile, by_length, in_tiles, runs
+from harness.blocks.host import lengths_of
+from harness.blocks.tiles import PADDED, WHOLE, Tile, by_length, in_tiles, joined, runs
 from harness.evaluation.scoring import score_encoded, scoring
 from harness.method import Encoded, Inputs
 
@@ -68,6 +69,32 @@ def test_a_tile_is_cut_to_its_longest_set_and_knows_its_places() -> None:
         longest = int(of.mask[places].sum(1).max())
         assert cut.vectors.shape[1] == longest and cut.mask.any(0).all()
         assert torch.equal(cut.vectors, of.vectors[places, :longest])
+
+
+@pytest.mark.parametrize("vectors", [1, 20, 40, 10**6])
+def test_tiles_are_joined_to_larger_ones_that_hold_the_same_sets(vectors: int) -> None:
+    of = sets(20, 9, 0)
+    parts = by_length(of, 12)
+    together = joined(parts, vectors)
+    assert np.concatenate([tile.places for tile in together]).tolist() == [n for tile in parts for n in tile.places]
+    assert len(together) == {1: len(parts), 10**6: 1}.get(vectors, len(together)) <= len(parts)
+    for places, tile in together:
+        longest = tile.vectors.shape[1]
+        assert len(places) * longest <= vectors or vectors < 12
+        assert torch.equal(tile.mask, of.mask[places, :longest]) and not of.mask[places, longest:].any()
+        assert lengths_of(tile.mask).tolist() == tile.mask.sum(1).tolist()
+        assert torch.equal(tile.vectors[tile.mask], of.vectors[places, :longest][tile.mask])
+
+
+@given(ascending, st.integers(1, 1000), st.integers(1, 1000))
+def test_small_runs_may_be_padded_at_will_where_that_is_cheaper(lengths: list[int], vectors: int, loose: int) -> None:
+    parts = parted(lengths, runs(lengths, vectors, loose))
+    assert list(itertools.chain(*parts)) == lengths and all(parts)
+    for part in parts:
+        assert len(part) * part[-1] <= vectors or len(part) == 1
+        assert len(part) * part[-1] <= max(loose, PADDED * sum(part)) or len(part) <= WHOLE
+    if len(lengths) * lengths[-1] <= min(loose, vectors):
+        assert len(parts) == 1
 
 
 @pytest.mark.parametrize("vectors", [1, 7, 30, 10**6])

@@ -29,6 +29,11 @@ def test_the_key_of_a_spec_is_the_one_that_earlier_versions_gave() -> None:
     assert SPEC.recipe == SPEC.model_copy(update={"seed": 7}).recipe == "dd314a2dedcb955a"
 
 
+def test_a_field_that_earlier_keys_do_not_have_changes_a_key_where_it_is_not_its_default() -> None:
+    other = Training(epochs=3, score_precision="bf16")
+    assert SPEC.model_copy(update={"training": other}).key != SPEC.key
+
+
 @pytest.mark.parametrize("place", ["folder", "data", "cache"])
 def test_where_a_trial_runs_and_what_its_cards_say_besides_changes_no_key(place: str) -> None:
     places = dict.fromkeys(("folder", "data", "cache"), Path("a"))
