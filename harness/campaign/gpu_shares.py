@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from harness.config.sections import CONTEXT_MB
 from harness.trial.results import Assignment, Failure, State, TrialResult
 
 HEADROOM = 1.25  # over what the first trial held: batches differ in length, the allocator leaves gaps
-CONTEXT_MB = 700.0  # that a process holds on a GPU beside its tensors
 MOST = 16  # trials on one GPU: a GPU is divided into no smaller parts
 Pair = tuple[str, str]  # method and dataset
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
 
+CONTEXT_MB = 700.0  # that a process holds on a GPU beside its tensors: CUDA, its libraries and their kernels
+
 
 def one_value(value: object) -> object:
     """A setting, unconverted; ValueError for anything but a number, text or truth value, and for infinite numbers."""

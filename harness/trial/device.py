@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from harness.config.sections import CONTEXT_MB
 from harness.errors import ResourceError
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -28,9 +29,14 @@ def forget_peak(device: torch.device) -> None:
 
 
 def cap_memory(device: torch.device, gpus: float) -> None:
-    """Limit a trial with a share of a GPU to that share of its memory: Ray divides GPUs by name alone."""
+    """Limit a trial with a share of a GPU to that share of its memory: Ray divides GPUs by name alone.
+
+    torch limits tensors; what a process holds beside them comes off the share, so that all shares fit together.
+    """
     if device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(min(1.0, gpus) if gpus > 0 else 1.0, device)
+        total_mb = torch.cuda.get_device_properties(device).total_memory / 2**20
+        fraction = 1.0 if gpus <= 0 or gpus >= 1 else max(0.0, gpus - CONTEXT_MB / total_mb)
+        torch.cuda.set_per_process_memory_fraction(fraction, device)
 
 
 def peak_mb(device: torch.device) -> float:

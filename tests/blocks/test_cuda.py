@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,11 @@ from harness.method import Batch, Encoded, Inputs
 from harness.trial.batches import DeviceRegions, free_bytes, read
 from harness.trial.checkpoint import load_checkpoint, save_checkpoint
 from harness.trial.device import cap_memory, choose_device, forget_peak, peak_mb
+from harness.trial.results import TrialResult
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 CARDS = Path(methods.__path__[0])
 FRAGMENT = ("scan_t2i", "scan_i2t", "bssan", "caan")
 TRAINED = (*FRAGMENT, "vsepp")
@@ -168,6 +172,28 @@ def assignment(folder: Path, gpus: float) -> Any:
     selection = Selection(("scan_t2i",), ("scenes",), seeds=(0,), limit=40).completed(config.campaign)
     (made,) = assignments(config, discover(config), selection, PlanInputs(config, discover(config), 40))
     return made
+
+
+HALF = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_cuda import assignment
+from harness.executors.executor import InProcess
+(result,) = InProcess().run([assignment(Path(sys.argv[1]), gpus=0.5)], lambda report: True)
+print(result.model_dump_json())
+"""
+
+
+def test_two_trials_share_a_gpu_at_the_same_time(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second")]
+    running = [
+        subprocess.Popen([sys.executable, "-c", HALF, str(folder)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for folder in folders
+    ]
+    results = [TrialResult.model_validate_json(one.communicate()[0].splitlines()[-1]) for one in running]
+    assert [result.state for result in results] == ["done", "done"], [result.message for result in results]
+    assert results[0].measures == results[1].measures
 
 
 def test_a_trial_runs_on_the_gpu_and_one_without_room_fails_as_such(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from harness.config.sections import CONTEXT_MB
 from harness.errors import ResourceError
-from harness.trial.device import RESET, choose_device, forget_peak, peak_mb
+from harness.trial.device import RESET, cap_memory, choose_device, forget_peak, peak_mb
 
 CPU = torch.device("cpu")
 
@@ -32,3 +35,21 @@ def test_a_gpu_comes_with_its_number_and_one_that_is_not_there_is_refused(monkey
     assert choose_device("cuda:1").index == 1
     with pytest.raises(ResourceError, match="cuda:2: this process sees 2"):
         choose_device("cuda:2")
+
+
+@pytest.mark.parametrize("total_mb", [8_000, 80_000])
+def test_the_shares_of_a_gpu_and_what_processes_hold_beside_them_fit_it(
+    total_mb: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fractions: list[float] = []
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=total_mb * 2**20))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda fraction, _: fractions.append(fraction))
+    for trials in range(2, 17):
+        cap_memory(torch.device("cuda", 0), 1 / trials)
+        assert 0 <= fractions[-1] < 1 / trials
+        assert fractions[-1] == 0 or trials * (fractions[-1] * total_mb + CONTEXT_MB) <= total_mb * (1 + 1e-9)
+    for whole in (1.0, 2.0, 0.0, -1.0):
+        cap_memory(torch.device("cuda", 0), whole)
+        assert fractions[-1] == 1.0
+    cap_memory(CPU, 0.5)
+    assert len(fractions) == 19
