@@ -168,6 +168,7 @@ def named(row: Standing) -> str:
 def notes(board: Board, row: Standing) -> list[str]:
     lines = ["n = 1"] if row.n == 1 else []
     lines += [row.remark] if row.remark else []
+    lines += precisions(row)
     lines += ["uncommitted changes"] if row.dirty else []
     lines += ["smaller search budget than others"] if board.is_unequal(row) else []
     if row.machines and len(board.machines) > 1:
@@ -175,6 +176,13 @@ def notes(board: Board, row: Standing) -> list[str]:
     ties = {"i2t": row.means["i2t_tied"], "t2i": row.means["t2i_tied"]}
     lines += [f"{way} ties {tenths(share)} %" for way, share in ties.items() if share >= TIED]
     return lines
+
+
+def precisions(row: Standing) -> list[str]:
+    """In what a row was trained or scored where that is not float32."""
+    training = row.runs[0].spec.training
+    trained = [f"trained in {training.precision}"] if training.precision == "bf16" and not row.is_untrained else []
+    return trained + ([f"scored in {training.score_precision}"] if training.score_precision != "fp32" else [])
 
 
 def tenths(value: float) -> str:

@@ -86,7 +86,7 @@ class Training(Section):
         0.1, ge=0, description="share of lr for a dataset's pretrained text encoder; 0 leaves it as it is"
     )
     patience: Count = Field(0, ge=0, description="stop after so many epochs without a better val rsum; 0 is never")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 autocast on GPUs that have it")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto is fp32; bf16 is autocast")
     score_precision: Literal["fp32", "tf32", "bf16"] = Field(
         "fp32", description="of val and test scores; tf32 is of GPUs alone"
     )

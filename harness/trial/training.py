@@ -106,7 +106,7 @@ class Trainer:
             group["lr"] = learning_rate(self.training, step, len(self.batches)) * group.get("share", 1.0)
         batch = batch._replace(hardest=self.epoch >= self.training.all_negatives_epochs)
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half_precision(self.training, self.device)):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
             loss = self.method.loss(batch)
         loss.backward()
         if self.training.clip:
@@ -140,12 +140,6 @@ def parameter_groups(method: nn.Module, share: float) -> Iterable[Any]:
     others = [part for part in method.parameters() if all(part is not other for other in theirs)]
     groups = [{"params": others, "share": 1.0}, {"params": theirs, "share": share}]
     return groups if share else groups[:1]
-
-
-def half_precision(training: Training, device: torch.device) -> bool:
-    if training.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return training.precision == "bf16"
 
 
 def learning_rate(training: Training, step: int, steps_per_epoch: int) -> float:

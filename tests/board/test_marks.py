@@ -21,6 +21,7 @@ from harness.cli.board_page import terminal_table
 from harness.config.cards import MethodCard
 from harness.config.project import Config
 from harness.config.registry import Registry, discover
+from harness.config.sections import Training
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"images": 8, "captions": 40, "folds": 1}
@@ -148,3 +149,23 @@ def test_at_the_sizes_of_the_papers_there_is_no_such_column(methods: dict[str, M
     assert "settings from" not in FORMS["md"](one, methods)
     untrained = one_of(three_seeds("chance", 6.0, settings={"dim": 128}), methods)
     assert "settings from" not in FORMS["md"](untrained, methods), "no paper, no size of a paper"
+
+
+@pytest.mark.parametrize(
+    ("training", "says"),
+    [
+        ({"precision": "bf16"}, ["trained in bf16"]),
+        ({"precision": "fp32"}, []),
+        ({}, []),
+        ({"precision": "bf16", "score_precision": "tf32"}, ["trained in bf16", "scored in tf32"]),
+    ],
+)
+def test_a_row_says_in_which_precision_it_was_trained_and_scored(
+    training: dict[str, str], says: list[str], methods: dict[str, MethodCard]
+) -> None:
+    recipe = Training.model_validate({"epochs": 3, **training})
+    one = one_of(three_seeds("caan", 260.0, training=recipe), methods)
+    for form in ("md", "html", "latex", "csv", "json"):
+        page = plain(FORMS[form](one, methods))
+        for text in ("trained in bf16", "scored in tf32"):
+            assert (text in page) == (text in says and form not in ("latex", "csv")), form
