@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+# Read once, by numpy and torch: where several processes test, more threads than cores wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import HealthCheck, settings
 
