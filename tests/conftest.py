@@ -27,7 +27,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on any machine
 settings.load_profile("untimed")
 
-pytest_plugins = ("tiny_project", "broken_files", "looking")  # fixtures of several tests
+# Fixtures of several tests.
+pytest_plugins = ("tiny_project", "finished_projects", "fresh_process", "broken_files", "looking")
 STARTS_RAY = ("test_ray_session.py", "test_ray_deaths.py", "test_ray_cluster.py", "test_driver.py", "test_survival.py")
 
 
