@@ -15,6 +15,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from harness.config.sections import Cluster
@@ -45,14 +46,24 @@ def _imports_are_no_garbage() -> None:
 
 @pytest.fixture(scope="session")
 def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty sqlite store with MLflow's schema: migrating a fresh one takes seconds."""
+    """An empty sqlite store with MLflow's schema: migrating a fresh one takes seconds, so one does for all workers."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    file = folder / "migrated" / "mlflow.db"
+    with FileLock(folder / "migrated.lock"):
+        if not file.exists():
+            migrate(folder / "migrated.part" / file.name)
+            (folder / "migrated.part").rename(file.parent)
+    return file
+
+
+def migrate(file: Path) -> None:
     from mlflow import MlflowClient
 
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    file.parent.mkdir()
     MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return file
 
 
 @pytest.fixture

@@ -106,10 +106,11 @@ def add_lines(axes: Axes, paths: Sequence[Sequence[Point]], **style: Any) -> Non
 
 
 def add_box(axes: Axes, box: Extent, **style: Any) -> None:
+    """Add a rectangle to axes whose limits are set; `add_patch` would fit them to each, which takes longer."""
     from matplotlib.patches import Rectangle
 
     low_x, low_y, high_x, high_y = box
-    axes.add_patch(Rectangle((low_x, low_y), high_x - low_x, high_y - low_y, **style))
+    axes.add_artist(Rectangle((low_x, low_y), high_x - low_x, high_y - low_y, **style))
 
 
 def count_whole(axis: Axis) -> None:
