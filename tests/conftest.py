@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+# Read once, by numpy and torch: where several processes test, more threads than cores wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from harness.config.sections import Cluster
@@ -24,7 +28,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on any machine
 settings.load_profile("untimed")
 
-pytest_plugins = ("tiny_project", "broken_files", "looking")  # fixtures of several tests
+# Fixtures of several tests.
+pytest_plugins = ("tiny_project", "finished_projects", "fresh_process", "broken_files", "looking")
 STARTS_RAY = ("test_ray_session.py", "test_ray_deaths.py", "test_ray_cluster.py", "test_driver.py", "test_survival.py")
 
 
@@ -41,14 +46,24 @@ def _imports_are_no_garbage() -> None:
 
 @pytest.fixture(scope="session")
 def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty sqlite store with MLflow's schema: migrating a fresh one takes seconds."""
+    """An empty sqlite store with MLflow's schema: migrating a fresh one takes seconds, so one does for all workers."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    file = folder / "migrated" / "mlflow.db"
+    with FileLock(folder / "migrated.lock"):
+        if not file.exists():
+            migrate(folder / "migrated.part" / file.name)
+            (folder / "migrated.part").rename(file.parent)
+    return file
+
+
+def migrate(file: Path) -> None:
     from mlflow import MlflowClient
 
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    file.parent.mkdir()
     MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return file
 
 
 @pytest.fixture

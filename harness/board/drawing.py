@@ -73,10 +73,13 @@ def canvas(width: float, height: float, layout: Literal["constrained"] | None = 
 
 
 def svg(figure: Figure, title: str, description: str = "") -> bytes:
-    """A figure as SVG, without a date and without the version of matplotlib."""
+    """A figure as SVG, without a date and without the version of matplotlib; `savefig` would draw it twice."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     about = {"Title": plain(title), "Description": plain(description) or None, "Date": None, "Creator": None}
     out = io.BytesIO()
-    figure.savefig(out, format="svg", metadata={**about, "Type": None, "Format": None})
+    surface: Any = FigureCanvasSVG(figure)
+    surface.print_svg(out, metadata={**about, "Type": None, "Format": None})
     return visible(out.getvalue().decode()).encode()
 
 
@@ -103,10 +106,11 @@ def add_lines(axes: Axes, paths: Sequence[Sequence[Point]], **style: Any) -> Non
 
 
 def add_box(axes: Axes, box: Extent, **style: Any) -> None:
+    """Add a rectangle to axes whose limits are set; `add_patch` would fit them to each, which takes longer."""
     from matplotlib.patches import Rectangle
 
     low_x, low_y, high_x, high_y = box
-    axes.add_patch(Rectangle((low_x, low_y), high_x - low_x, high_y - low_y, **style))
+    axes.add_artist(Rectangle((low_x, low_y), high_x - low_x, high_y - low_y, **style))
 
 
 def count_whole(axis: Axis) -> None:
@@ -201,7 +205,8 @@ def settle(axes: Axes) -> None:
     """Fix the layout of a figure, so that positions within its axes stay what they are."""
     figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)  # without the drawing that draw_without_rendering adds
     figure.set_layout_engine("none")
 
 

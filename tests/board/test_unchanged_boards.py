@@ -14,6 +14,7 @@ from tiny_project import Call
 
 from harness.board import publishing
 from harness.board.evidence import ARTIFACTS
+from harness.board.plots import Plot
 from harness.board.publishing import LIST, RECORD, digest_of
 from harness.config.cards import DatasetCard, read_card
 from harness.config.sources import PACKAGE
@@ -107,6 +108,16 @@ def report(tracker: Tracker, call: Call, monkeypatch: pytest.MonkeyPatch) -> Rep
     return report
 
 
+@pytest.fixture
+def sketches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are written as the words for what they show: which boards are made is asked, not how they look."""
+
+    def words(plot: Plot) -> bytes:
+        return "\n".join([plot.file, plot.heading, plot.title, plot.note, *plot.numbers]).encode()
+
+    monkeypatch.setattr(Plot, "svg", words)
+
+
 def artifacts(dataset: str, tracker: Tracker) -> list[Path]:
     """The folders with the artifacts of a dataset's runs."""
     ids = [run.run_id for run in ResultStore(tracker.uri).runs() if run.spec.dataset == dataset]
@@ -126,6 +137,7 @@ def test_nothing_is_made_where_nothing_has_changed_and_every_board_is_named(
     assert json.loads(capsys.readouterr().out) == {"written": [], "unchanged": names, "removed": []}
 
 
+@pytest.mark.usefixtures("sketches")
 def test_a_run_more_or_less_makes_its_board(report: Report, tracker: Tracker, project: Path) -> None:
     report()
     log_ranked(tracker, project, "other", 0, 9)
@@ -134,6 +146,7 @@ def test_a_run_more_or_less_makes_its_board(report: Report, tracker: Tracker, pr
     assert report() == {"scenes"} and not [*REPORTS.rglob("other*")]
 
 
+@pytest.mark.usefixtures("sketches")
 def test_a_failure_that_changes_no_ranked_row_makes_its_board(report: Report, tracker: Tracker, project: Path) -> None:
     report()
     spec = spec_of("slow", settings={"dim": 512})
@@ -144,6 +157,7 @@ def test_a_failure_that_changes_no_ranked_row_makes_its_board(report: Report, tr
 
 
 @pytest.mark.parametrize("name", ARTIFACTS)
+@pytest.mark.usefixtures("sketches")
 def test_an_artifact_that_is_new_another_or_gone_makes_its_board(report: Report, tracker: Tracker, name: str) -> None:
     report()
     first, second = (folder / name for folder in artifacts("scenes", tracker))
@@ -153,6 +167,7 @@ def test_an_artifact_that_is_new_another_or_gone_makes_its_board(report: Report,
     assert report() == {"scenes"} and report() == set()
 
 
+@pytest.mark.usefixtures("sketches")
 def test_a_number_on_a_methods_card_makes_its_board(report: Report, project: Path) -> None:
     report()
     with (project / "cards" / "slow.toml").open("a") as card:
@@ -161,6 +176,7 @@ def test_a_number_on_a_methods_card_makes_its_board(report: Report, project: Pat
     assert "120.0" in (REPORTS / "scenes-full.md").read_text()
 
 
+@pytest.mark.usefixtures("sketches")
 def test_other_forms_make_every_board(report: Report) -> None:
     report()
     assert report("--format", "md,csv") == BOTH and report("--format", "md,csv") == set()
@@ -174,6 +190,7 @@ def test_a_file_of_a_report_that_was_edited_or_lost_makes_its_board(report: Repo
     assert report() == {"photos"} and report() == set()
 
 
+@pytest.mark.usefixtures("sketches")
 def test_data_that_change_make_the_board_of_what_is_current_now(report: Report, project: Path) -> None:
     report()
     page = REPORTS / "photos-full.md"
@@ -183,6 +200,7 @@ def test_data_that_change_make_the_board_of_what_is_current_now(report: Report, 
     assert [row.name[:4] for row in sorted(page.with_suffix("").glob("*.md"))] == ["old-"]
 
 
+@pytest.mark.usefixtures("sketches")
 def test_another_harness_makes_every_board(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     report()
     monkeypatch.setattr(publishing, "code", lambda: "another version")
@@ -194,6 +212,7 @@ def test_the_code_has_every_file_of_the_package() -> None:
     assert files == {file for pattern in publishing.DATA for file in PACKAGE.glob(pattern)}
 
 
+@pytest.mark.usefixtures("sketches")
 def test_boards_of_runs_just_written_or_kept_elsewhere_are_always_made(
     report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,12 +227,14 @@ OTHERS = (pytest.param(content, marks=pytest.mark.soak) for content in ("", "[]"
 
 
 @pytest.mark.parametrize("content", ["{", '{"a": 1}', *OTHERS])
+@pytest.mark.usefixtures("sketches")
 def test_a_damaged_record_is_made_again(report: Report, content: str) -> None:
     report()
     (CACHE / RECORD).write_text(content)
     assert report() == BOTH and report() == set()
 
 
+@pytest.mark.usefixtures("sketches")
 def test_a_record_of_files_outside_of_the_reports_is_made_again(report: Report, project: Path) -> None:
     report()
     record, outside = CACHE / RECORD, project / "outside.md"
@@ -223,6 +244,7 @@ def test_a_record_of_files_outside_of_the_reports_is_made_again(report: Report, 
     assert report() == BOTH and report() == set()
 
 
+@pytest.mark.usefixtures("sketches")
 def test_check_does_not_believe_the_record(report: Report, call: Call, capsys: Captured) -> None:
     report()
     page, record = REPORTS / "scenes-full.md", CACHE / RECORD
@@ -233,6 +255,7 @@ def test_check_does_not_believe_the_record(report: Report, call: Call, capsys: C
     assert "scenes-full.md, from the store" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("sketches")
 def test_what_harness_wrote_is_listed_and_what_is_gone_removed_where_nothing_is_made(report: Report) -> None:
     report()
     listed = (REPORTS / LIST).read_text()

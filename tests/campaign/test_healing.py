@@ -8,33 +8,28 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from finished_projects import Finish
+from fresh_process import Fresh
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from tiny_project import Call, in_a_new_process
 
 from harness.tracking.connection import EXPERIMENT
 
-HARNESS = [sys.executable, "-c", "from harness.cli.main import main; main()"]
 RUN = ("run", "--here", "--methods", "vsepp,chance", "--seeds", "0,1")
 Captured = pytest.CaptureFixture[str]
 FILES = ("spec.json", "result.json", "epochs.jsonl", "ranks.npz", "rankings.npz")
 
 
-@pytest.fixture
-def fresh() -> Call:
-    """Run a command line in a process of its own: within one process MLflow keeps a deleted database open."""
-
-    def call(*words: str) -> int:
-        done = subprocess.run([*HARNESS, *words], check=False, capture_output=True, text=True)
-        sys.stdout.write(done.stdout)
-        return done.returncode
-
-    return call
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command that went well has printed."""
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def client(project: Path) -> MlflowClient:
@@ -70,11 +65,9 @@ def results(project: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def finished(project: Path, call: Call, capsys: Captured) -> Iterator[Path]:
+def finished(finish: Finish) -> Path:
     """A project whose campaign of four trials is done, logged and reported."""
-    assert call(*RUN) == 0
-    capsys.readouterr()
-    yield project
+    return finish(RUN)
 
 
 def gone(store: Path) -> None:
@@ -99,19 +92,17 @@ def long_ones(*values: object) -> list[Any]:
 
 @pytest.mark.parametrize("loss", [gone, *long_ones(gone_with_artifacts, emptied)], ids=lambda loss: loss.__name__)
 def test_a_store_that_was_lost_is_filled_again_from_the_folders(
-    finished: Path, fresh: Call, capsys: Captured, loss: Callable[[Path], None]
+    finished: Path, fresh: Fresh, loss: Callable[[Path], None]
 ) -> None:
     before, known, pages = results(finished), keys(finished), boards(finished)
     loss(finished / "runs" / "mlflow.db")
     shutil.rmtree(finished / "reports")
-    assert fresh("status", "--json", *RUN[2:]) == 0
-    assert not any(trial["logged"] for trial in json.loads(capsys.readouterr().out)["trials"])
-    assert fresh(*RUN) == 0
-    assert "4 trials" in capsys.readouterr().out
+    status = ("status", "--json", *RUN[2:])
+    assert not any(trial["logged"] for trial in json.loads(said(fresh(*status)))["trials"])
+    assert "4 trials" in said(fresh(*RUN))
     assert keys(finished) == known and results(finished) == before, "logged once each, and nothing is trained again"
     assert boards(finished) == pages
-    assert fresh("status", "--json", *RUN[2:]) == 0
-    assert all(trial["logged"] for trial in json.loads(capsys.readouterr().out)["trials"])
+    assert all(trial["logged"] for trial in json.loads(said(fresh(*status)))["trials"])
 
 
 def halved(store: Path) -> None:
@@ -136,25 +127,25 @@ def hole(store: Path) -> None:
 
 @pytest.mark.parametrize("damage", [halved, *long_ones(zeroed, garbage, hole)], ids=lambda damage: damage.__name__)
 def test_a_damaged_store_is_moved_away_as_the_error_says_and_filled_again(
-    finished: Path, damage: Callable[[Path], None]
+    finished: Path, fresh: Fresh, damage: Callable[[Path], None]
 ) -> None:
     before, known, pages = results(finished), keys(finished), boards(finished)
     store = finished / "runs" / "mlflow.db"
     damage(store)
     content = store.read_bytes()
     for words in (RUN, ("report",)):
-        done = subprocess.run([*HARNESS, *words], check=False, capture_output=True, text=True)
+        done = fresh(*words)
         assert done.returncode == 6, done.stderr
         assert f"it is damaged: move {store} away, and the next `harness run` fills another" in done.stderr
         assert len(done.stderr.splitlines()) == 1 and store.read_bytes() == content
     store.rename(finished / "damaged.db")
-    done = subprocess.run([*HARNESS, *RUN], check=False, capture_output=True, text=True)
+    done = fresh(*RUN)
     assert done.returncode == 0 and "4 trials" in done.stdout, done.stderr
     assert (keys(finished), results(finished), boards(finished)) == (known, before, pages), "and nothing is run again"
 
 
 @pytest.mark.soak
-def test_every_command_that_reads_a_damaged_store_says_what_to_do(finished: Path) -> None:
+def test_every_command_that_reads_a_damaged_store_says_what_to_do(finished: Path, fresh: Fresh) -> None:
     garbage(finished / "runs" / "mlflow.db")
     name = "vsepp/tiny/s0"
     commands = (
@@ -165,23 +156,23 @@ def test_every_command_that_reads_a_damaged_store_says_what_to_do(finished: Path
         ("search", "--here", "--methods", "vsepp", "--trials", "1"),
     )
     for words in commands:
-        done = subprocess.run([*HARNESS, *words], check=False, capture_output=True, text=True)
+        done = fresh(*words)
         assert (done.returncode, "it is damaged: move " in done.stderr) == (6, True), (words, done.stderr)
-    done = subprocess.run([*HARNESS, "status", "--json"], check=False, capture_output=True, text=True)
+    done = fresh("status", "--json")
     assert done.returncode == 0 and "it is damaged: move " in done.stderr, "the folders are shown"
     assert not any(trial["logged"] for trial in json.loads(done.stdout)["trials"])
 
 
-def test_a_store_replaced_by_an_older_one_gets_what_it_lacks(finished: Path, fresh: Call, tmp_path: Path) -> None:
+def test_a_store_replaced_by_an_older_one_gets_what_it_lacks(finished: Path, fresh: Fresh, tmp_path: Path) -> None:
     backup = tmp_path / "backup.db"
     shutil.copy2(finished / "runs" / "mlflow.db", backup)
-    assert fresh(*RUN[:-1], "2") == 0
+    said(fresh(*RUN[:-1], "2"))
     known, pages = keys(finished), boards(finished)
     gone(finished / "runs" / "mlflow.db")
     shutil.copy2(backup, finished / "runs" / "mlflow.db")
-    assert fresh(*RUN[:-1], "2") == 0
+    said(fresh(*RUN[:-1], "2"))
     assert keys(finished) == known and len(known) == 6
-    assert fresh("report") == 0
+    said(fresh("report"))
     assert boards(finished) == pages
 
 
@@ -198,14 +189,12 @@ def test_a_run_deleted_in_mlflow_is_logged_again(finished: Path, call: Call, cap
 
 
 @pytest.mark.soak
-def test_results_that_are_not_of_this_command_come_back_under_their_own_campaigns(finished: Path, fresh: Call) -> None:
-    assert (
-        fresh("run", "--here", "--methods", "vsepp", "-s", "settings.vsepp.margin=0.3", "-s", "campaign.name=other")
-        == 0
-    )
+def test_results_that_are_not_of_this_command_come_back_under_their_own_campaigns(finished: Path, fresh: Fresh) -> None:
+    changes = ("-s", "settings.vsepp.margin=0.3", "-s", "campaign.name=other")
+    said(fresh("run", "--here", "--methods", "vsepp", *changes))
     campaigns = sorted((run.data.tags["harness.key"], run.data.tags["harness.campaign"]) for run in runs(finished))
     gone(finished / "runs" / "mlflow.db")
-    assert fresh("run", "--here", "--methods", "chance") == 0
+    said(fresh("run", "--here", "--methods", "chance"))
     assert (
         sorted((run.data.tags["harness.key"], run.data.tags["harness.campaign"]) for run in runs(finished)) == campaigns
     )

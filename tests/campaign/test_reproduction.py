@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from math import nan
 from pathlib import Path
 
 import pytest
+from finished_projects import Finish
+from fresh_process import Fresh
 from sample_results import result_of, spec_of
 from tiny_project import CARD, Call
 from toy_trials import any_cards
@@ -17,16 +17,14 @@ from harness.campaign.reproduction import Case, Repetition
 from harness.tracking.result_store import ResultStore
 from harness.trial.results import Assignment, Failure, State
 
+MEAN = CARD.format(name="mean", fault="", after=0)
 Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def trained(project: Path, call: Call, capsys: Captured) -> Path:
+def trained(finish: Finish) -> Path:
     """A project with three finished trials of a method of its own."""
-    (project / "cards" / "mean.toml").write_text(CARD.format(name="mean", fault="", after=0))
-    assert call("run", "--methods", "mean", "--here", "--seeds", "0,1,2", "-q") == 0
-    capsys.readouterr()
-    return project
+    return finish(("run", "--methods", "mean", "--here", "--seeds", "0,1,2", "-q"), cards={"mean.toml": MEAN})
 
 
 def test_a_trial_comes_back_to_the_last_digit_and_the_store_is_not_touched(
@@ -44,14 +42,13 @@ def test_a_trial_comes_back_to_the_last_digit_and_the_store_is_not_touched(
     assert "code, data, versions and machine are as they were" in capsys.readouterr().out
 
 
-def test_a_changed_method_is_told_before_it_is_run(trained: Path, call: Call, capsys: Captured) -> None:
+def test_a_changed_method_is_told_before_it_is_run(trained: Path, call: Call, fresh: Fresh, capsys: Captured) -> None:
     source = trained / "cards" / "faulty.py"
     source.write_text(source.read_text().replace("return images.vectors", "return -images.vectors"))
     assert call("reproduce", "mean/tiny/s0", "-n", "--json") == 0
     assert [one["name"] for one in json.loads(capsys.readouterr().out)["drift"]] == ["source of the method"]
     assert not (trained / "runs" / "reproduced").exists()
-    command = [sys.executable, "-c", "from harness.cli.main import main; main()", "reproduce", "mean/tiny/s0"]
-    out = subprocess.run(command, cwd=trained, capture_output=True, text=True).stdout
+    out = fresh("reproduce", "mean/tiny/s0").stdout
     assert "source of the method" in out and "rsum differs by" in out
 
 

@@ -67,11 +67,11 @@ def test_a_score_from_elsewhere_is_finite(
     from harness.config.project import load
     from harness.config.registry import discover
 
-    card = discover(load()).dataset("scenes").protocols[0]
+    card = discover(load()).dataset("tiny").protocols[0]
     scores = np.zeros((card.images, card.captions), dtype=kind)
     scores[1, 2] = number
     np.save("scores.npy", scores)
-    assert call("score", "scores.npy", "--dataset", "scenes", "--protocol", card.name, "--name", "x", "--json") == 3
+    assert call("score", "scores.npy", "--dataset", "tiny", "--protocol", card.name, "--name", "x", "--json") == 3
     said = capsys.readouterr()
     assert f"is {number}, which has no rank" in said.err and not said.out
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from finished_projects import Finish
 from tiny_project import Call
 
 Captured = pytest.CaptureFixture[str]
@@ -14,10 +15,8 @@ RUN = ("run", "--here", "--methods", "vsepp,chance", "--seeds", "0,1")
 
 
 @pytest.fixture
-def finished(project: Path, call: Call, capsys: Captured) -> Path:
-    assert call(*RUN) == 0
-    capsys.readouterr()
-    return project
+def finished(finish: Finish) -> Path:
+    return finish(RUN)
 
 
 def labels(project: Path) -> list[str]:

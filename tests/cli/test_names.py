@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from finished_projects import Finish
 from tiny_project import Call
 
 Captured = pytest.CaptureFixture[str]
@@ -19,11 +20,10 @@ ROW = re.compile(
 
 
 @pytest.fixture
-def two(project: Path, call: Call, capsys: Captured) -> dict[int, str]:
+def two(finish: Finish) -> dict[int, str]:
     """The keys of two trials of one name, by their epochs."""
-    for epochs in (LONG, SHORT):
-        assert call("run", "--here", "--methods", "caan", "-s", f"training.epochs={epochs}", "-q") == 0
-    capsys.readouterr()
+    run = ("run", "--here", "--methods", "caan", "-q", "-s")
+    project = finish(*((*run, f"training.epochs={epochs}") for epochs in (LONG, SHORT)))
     specs = [json.loads(file.read_text()) for file in (project / "runs" / "trials").glob("*/result.json")]
     files = [file.parent.name for file in (project / "runs" / "trials").glob("*/result.json")]
     return {one["spec"]["training"]["epochs"]: key for key, one in zip(files, specs, strict=True)}

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from finished_projects import Finish
+from fresh_process import Fresh
 from tiny_project import Call, in_a_new_process
 
 Captured = pytest.CaptureFixture[str]
@@ -19,11 +21,9 @@ METHODS = "chance,vsepp,nan"
 
 
 @pytest.fixture
-def finished(project: Path, call: Call, capsys: Captured) -> Path:
+def finished(finish: Finish) -> Path:
     """A project that was run once: two methods done, one failed."""
-    assert call("run", "--here", "--methods", METHODS) == 4
-    capsys.readouterr()
-    return project
+    return finish(("run", "--here", "--methods", METHODS), code=4)
 
 
 def trial_folders(project: Path) -> dict[str, Path]:
@@ -118,6 +118,7 @@ def test_results_that_the_store_lacks_are_logged_without_running_anything(
     finished: Path,
     template: Path,
     call: Call,
+    fresh: Fresh,
     capsys: Captured,
 ) -> None:
     shutil.copy(template / "runs" / "mlflow.db", finished / "runs" / "mlflow.db")
@@ -125,8 +126,8 @@ def test_results_that_the_store_lacks_are_logged_without_running_anything(
         (finished / "runs" / journal).unlink(missing_ok=True)
     for folder in trial_folders(finished).values():
         (folder / "logged.json").unlink()
-    text, _ = in_a_new_process("run", "--methods", "chance,vsepp")  # this one has the replaced file open
-    assert "0 trials to run, 2 done, 2 to be logged · in this process" in text
+    done = fresh("run", "--methods", "chance,vsepp")  # this process has the replaced file open
+    assert done.returncode == 0 and "0 trials to run, 2 done, 2 to be logged · in this process" in done.stdout
     assert call("status", "--methods", "chance,vsepp", "--json") == 0
     assert all(trial["logged"] for trial in json.loads(capsys.readouterr().out)["trials"])
 
