@@ -22,8 +22,10 @@ from harness.config.sections import Cluster
 from harness.executors.placement import Node
 from harness.executors.ray_cluster import RayExecutor
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts what runs in its background without the one, nohup without the other.
+for ignored, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, usual)
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on any machine
 settings.load_profile("untimed")
