@@ -66,6 +66,12 @@ def discover(config: Config, plugins: Sequence[Path] = ()) -> Registry:
     return Registry(dict(sorted(methods.items())), dict(sorted(datasets.items())))
 
 
+def built_in_dataset(name: str) -> DatasetCard | None:
+    """The card of a dataset that comes with harness, also where a project has its own of this name."""
+    files = (place / name / "card.toml" for place in DATASETS)
+    return next((read_card(DatasetCard, file) for file in files if file.is_file()), None)
+
+
 def load_class(card: MethodCard) -> type[Method]:
     """The card's class; the only place that imports a method. ConfigError names the card's file and the class."""
     from harness.method import Method
