@@ -288,7 +288,8 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
 def forget(flags: Flags, names: Sequence[str], cache: bool, yes: bool, dry_run: bool) -> int:
     """Remove results: the folders of trials and their runs in the tracking store, after asking.
 
-    A NAME is a method, a model of `harness score`, a trial such as caan/scenes/s0, or the start of a trial's key.
+    A NAME is a method, a model of `harness score`, a trial such as caan/scenes/s0, or the start of a trial's key. Where
+    a method and a model share a name, method:NAME is the one and external:NAME the other.
     What is removed is run again by the next command that asks for it. MLflow keeps a deleted run until `mlflow gc`.
 
     \b
