@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.campaign.driver import only_driver
 from harness.config.project import TRIALS, Config
 from harness.errors import UsageError, unknown
-from harness.tracking.logged import remember
+from harness.tracking.logged import write_memory
 from harness.tracking.naming import Candidate, alone, is_meant
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run
@@ -109,4 +109,4 @@ def remove(config: Config, trials: Iterable[Removal], told: Callable[[str], None
             for folder in trial.folders:
                 shutil.rmtree(folder)
             told(trial.spec.label)
-        remember(config.results, uri)
+        write_memory(config.results, uri)

@@ -77,39 +77,37 @@ def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Ou
     else:
         healed = healing.heal(config.results, plan.uri, out.note)
         plan = healing.restored(plan, out.note)
-    executor = choose_executor(config, here or not plan.todo)
-    place = executor.description
-    try:
+    here = here or not plan.todo
+    with closing(choose_executor(config, here)) as executor:
+        place = executor.description
         executor.check([trial.assignment for trial in plan.todo])
-        if not plan.todo and flags.asks_for_resources:
-            check_resources(config, here, [trial.assignment for trial in plan.trials])
-        if dry_run:
-            out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
-            out.note(flags.source)
-            return 0
-        files = campaign_page.files_of(plan, config.reports)
-        if plan.idle and not healed and all(file.is_file() for file in files):
-            failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
-            out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
-            return TrialError.exit_code if plan.failed else 0
-        out.note(campaign_page.plan_line(plan, place), flags.source, *data_warnings(plan, config))
-        return carry_out(plan, partial(execute, plan, executor), config, registry, out)
-    finally:
-        executor.close()
+    if not plan.todo and flags.asks_for_resources:
+        check_resources(config, here, [trial.assignment for trial in plan.trials])
+    if dry_run:
+        out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
+        out.note(flags.source)
+        return 0
+    files = campaign_page.files_of(plan, config.reports)
+    if plan.idle and not healed and all(file.is_file() for file in files):
+        failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
+        out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
+        return TrialError.exit_code if plan.failed else 0
+    out.note(campaign_page.plan_line(plan, place), flags.source, *data_warnings(plan, config))
+    return carry_out(plan, partial(execute, plan, choose_executor(config, here)), config, registry, out)
 
 
 def carry_out(
     plan: Plan, launch: Callable[..., CampaignOutcome], config: Config, registry: Registry, out: Output
 ) -> int:
     """Run what a plan has left, publish its boards, print how it ended; the exit code."""
-    from harness.campaign.last_command import remember
+    from harness.campaign.last_command import write_command
     from harness.campaign.plan import check_writable
     from harness.cli import campaign_page
     from harness.cli.view import view_for
     from harness.tracking.tracker import Tracker
 
     check_writable(config.results)
-    remember(config.results, plan.name, invocation().words)
+    write_command(config.results, plan.name, invocation().words)
     tracker = Tracker(plan.uri)
     with view_for(out) as view:
         outcome = launch(tracker, view, config.failures)
@@ -184,7 +182,7 @@ def carry_out_search(
     """Run what the searches of a campaign have left, write its page, print how it ended; the exit code."""
     from harness.campaign import healing
     from harness.campaign.driver import CampaignOutcome, only_driver
-    from harness.campaign.last_command import remember
+    from harness.campaign.last_command import write_command
     from harness.campaign.plan import check_writable
     from harness.cli import search_page
     from harness.cli.view import view_for
@@ -199,7 +197,7 @@ def carry_out_search(
         work = SearchTrials(config, config.campaign.name, plans, flags.retry)
         outcome = CampaignOutcome(failed_before=work.failed_before)
         if not work.idle:
-            remember(config.results, work.name, invocation().words)
+            write_command(config.results, work.name, invocation().words)
             out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {place}", flags.source)
             tracker = Tracker(default_uri(config))
             with view_for(out) as view:
@@ -245,10 +243,10 @@ def confirmation_plan(flags: Flags, config: Config, registry: Registry, campaign
 @click.argument("campaign", required=False, default="")
 def resume(flags: Flags, campaign: str) -> int:
     """Continue a campaign, the last one where none is named, by repeating its last command."""
-    from harness.campaign.last_command import remembered
+    from harness.campaign.last_command import command_words
 
     config, _, out = flags.open()
-    words = remembered(config.results, campaign, flags.overrides)
+    words = command_words(config.results, campaign, flags.overrides)
     out.note(f"harness {shlex.join(words_without_secrets(words))}")
     more = ["--retry", ",".join(sorted(flags.retry))] if flags.retry else []
     more += ["--json"] if flags.as_json else []
@@ -338,10 +336,10 @@ class GivenCommand(NamedTuple):
 
 def last_command(config: Config, campaign: str) -> GivenCommand | None:
     """The last command of a campaign, of all where none is named; None where none was given in this folder."""
-    from harness.campaign.last_command import remembered
+    from harness.campaign.last_command import command_words
 
     try:
-        name, *words = remembered(config.results, campaign)
+        name, *words = command_words(config.results, campaign)
         command = {"run": run, "search": search, "confirm": confirm}[name]
         values = command.make_context(name, words).params
     except (UsageError, click.ClickException, ValueError, KeyError):

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.config.project import CACHE
-from harness.files import write_atomic
+from harness.files import read_own, write_own
 from harness.tracking.store import SQLITE, sqlite_file
 
 FORMAT = 1  # raised where the lists below change
@@ -110,18 +111,17 @@ def is_fine(marks: Marks) -> bool:
 
 def copied(copy: Path, marks: Marks) -> list[KeptRun] | None:
     """The runs of a copy; None where there is none of this state of the store, or none that can be read."""
-    try:
-        content = json.loads(copy.read_bytes())
+
+    def parse(data: bytes) -> list[KeptRun] | None:
+        content = json.loads(data)
         if (content["format"], content["marks"]) != (FORMAT, marks):
             return None
         return [KeptRun(RunInfo(*info), RunData(*data)) for info, data in content["runs"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+
+    return read_own(copy, parse)
 
 
 def save(copy: Path, marks: Marks, runs: Sequence[KeptRun]) -> None:
     """Keep runs; a results folder that cannot be written does without."""
-    try:
-        write_atomic(copy, json.dumps({"format": FORMAT, "marks": marks, "runs": runs}))
-    except OSError:
-        return
+    with suppress(OSError):
+        write_own(copy, json.dumps({"format": FORMAT, "marks": marks, "runs": runs}))

@@ -106,6 +106,19 @@ def test_a_damaged_copy_is_made_again(tracker: Tracker, content: bytes) -> None:
     assert ResultStore(tracker.uri).runs() == runs and copy_of(tracker).read_bytes() == whole
 
 
-def test_a_results_folder_that_cannot_be_written_does_without(tracker: Tracker) -> None:
+def test_a_results_folder_that_cannot_be_written_does_without(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(snapshot, "write_own", full)
+    assert len(ResultStore(tracker.uri).runs()) == 1 and not copy_of(tracker).exists()
+
+
+def test_what_stands_in_the_place_of_the_copy_is_renamed(tracker: Tracker) -> None:
     copy_of(tracker).parent.write_text("a file in place of the cache")
-    assert len(ResultStore(tracker.uri).runs()) == 1
+    assert len(ResultStore(tracker.uri).runs()) == 1 and copy_of(tracker).is_file()
+    copy_of(tracker).unlink()
+    copy_of(tracker).mkdir()
+    assert len(ResultStore(tracker.uri).runs()) == 1 and copy_of(tracker).is_file()
