@@ -14,7 +14,7 @@ import click
 
 from harness import __version__
 from harness.campaign import guardian
-from harness.cli import boards, campaigns, datasets, explain
+from harness.cli import boards, campaigns, datasets, exchange, progress
 from harness.cli.boundary import (
     CONTINUES,
     Invocation,
@@ -140,10 +140,11 @@ def describe(flags: Flags, name: str | None, kind: str | None, schema: str | Non
     return 0
 
 
-for command in (boards.report, boards.compare, boards.reproduce, boards.score, boards.export, explain.explain):
+for command in (boards.report, boards.compare, boards.explain, boards.reproduce):
     cli.add_command(command)
-for command in (campaigns.run, campaigns.search, campaigns.confirm, campaigns.resume, campaigns.status):
+for command in (campaigns.run, campaigns.search, campaigns.confirm, progress.resume, progress.status):
     cli.add_command(command)
-cli.add_command(boards.forget)
+for command in (exchange.score, exchange.export, exchange.forget):
+    cli.add_command(command)
 for command in (datasets.init, datasets.validate, datasets.data):
     cli.add_command(command)
