@@ -39,7 +39,7 @@ check: $(VENV)/for-dev ## ruff and mypy
 	$(BIN)/mypy
 
 docs: $(VENV)/for-run ## write the generated pages of docs/reference
-	$(BIN)/python -m harness.cli.reference docs/reference
+	$(BIN)/python -P docs/generate.py docs/reference
 
 bench: $(VENV)/for-test ## speed and memory against the textbook algorithm
 	$(BIN)/python benchmarks/ranking.py

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.special import ndtr
 
-from harness.evaluation.statistics import Hits, differences, recalls
+from harness.evaluation.queries import Hits, recalls
+from harness.evaluation.statistics import differences
 from harness.files import write_atomic
 
 MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"

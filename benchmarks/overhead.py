@@ -30,6 +30,7 @@ from harness.trial.results import State
 ROOT = Path(__file__).parents[1]
 MEASUREMENTS = ROOT / "reports" / "measurements"
 COMMAND = (str(Path(sys.executable).parent / "harness"),)
+ROWS, IMAGES = 150, 1000  # of a large board, each row of three seeds
 FEW, MORE = 4, 44  # trials; no fewer than places, so that both start as many workers
 HEAD = """# What the harness itself costs
 
@@ -75,6 +76,18 @@ def store(folder: Path, trials: int) -> None:
     tracker.close_campaign(State.DONE)
 
 
+def board(folder: Path) -> None:
+    """A tracking store with one board of made-up ranks: the later a row, the worse."""
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
+    from sample_results import log_ranks, ranks_of, spec_of
+
+    tracker = Tracker(f"sqlite:///{folder / 'runs' / 'mlflow.db'}", folder / "runs" / "artifacts")
+    for number in range(ROWS):
+        for seed in range(3):
+            arrays = ranks_of(spec_of(seed=3 * number + seed), images=IMAGES, worst=200 + 4 * number)
+            log_ranks(tracker, folder / "runs", spec_of(f"m{number:03}", seed), arrays)
+
+
 def row(what: str, taken: list[float], bar: str) -> str:
     """A row of the table."""
     cells = (f"{value:.2f} s" for value in (statistics.median(taken), min(taken), max(taken)))
@@ -103,10 +116,15 @@ def rows(runs: int, stored: int, folder: Path) -> list[str]:
     made.append(row("`harness run` of one trial without training", singles, ""))
     trials = [a_trial(folder, 100 * number) for number in range(1, 1 + max(1, runs // 2))]
     made.append(row("a trial, beside training", trials, "2 s"))
-    many = folder / "many"
+    many, large = folder / "many", folder / "large"
     many.mkdir()
     store(many, stored)
     made.append(row(f"`harness report` of {stored:,} trials", [seconds(["report"], many) for _ in range(runs)], "10 s"))
+    large.mkdir()
+    board(large)
+    for other, case in (("m001", "not significant"), ("m149", "only as a pair alone")):
+        compared = [seconds(["compare", "m000", other], large) for _ in range(runs)]
+        made.append(row(f"`harness compare` on a board of {ROWS} rows, {case}", compared, "2 s"))
     return made
 
 

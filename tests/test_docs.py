@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
-from harness.cli import reference
 from harness.config.cards import DatasetCard, MethodCard
 from harness.config.project import Config
 from harness.config.sections import Tunable
 
 ROOT = Path(__file__).parents[1]
+GENERATOR = ROOT / "docs" / "generate.py"
 FOLDERS = ("docs", "reports/reference", "reports/measurements", "methods", "datasets", "benchmarks")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
 SOURCES = sorted(
     file
-    for folder in ("harness", "methods", "datasets", "benchmarks", "tests")
+    for folder in ("harness", "methods", "datasets", "benchmarks", "docs", "tests")
     for kind in ("*.py", "*.toml", "*.j2")
     for file in (ROOT / folder).rglob(kind)
 )
 LINK = re.compile(r"\]\(<?([^()\s>]+(?:\([^()\s]*\)[^()\s>]*)*)>?(?:\s+\"[^\"]*\")?\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
+
+
+def generator() -> ModuleType:
+    """The script that writes the generated pages, imported: docs/ is no package."""
+    spec = importlib.util.spec_from_file_location("generate", GENERATOR)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+reference = generator()
 
 
 def name_of(file: Path) -> str:
@@ -104,7 +120,10 @@ def test_a_generated_page_is_what_the_code_says_now(name: str) -> None:
 
 
 def test_the_generated_pages_are_written_into_a_folder(tmp_path: Path) -> None:
-    reference.write(tmp_path)
+    """By the command of `make docs`."""
+    command = "-P docs/generate.py"
+    assert f"python {command} docs/reference" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    subprocess.run([sys.executable, *command.split(), tmp_path], cwd=ROOT, check=True)
     assert {file.name: file.read_text(encoding="utf-8") for file in tmp_path.iterdir()} == reference.pages()
 
 

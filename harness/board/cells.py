@@ -88,7 +88,7 @@ def compared(board: Board, methods: Methods) -> dict[int, str]:
     numbers: dict[int, list[str]] = {}
     for one in beside(board, methods):
         if not one.reported.apart:
-            text = f"{tenths(one.reported.rsum)} ({one.difference:+.1f}, {one.verdict})"
+            text = f"{tenths(one.reported.rsum)} ({one.difference:+.1f}, {one.short_verdict})"
             numbers.setdefault(one.place, []).append(text)
     return {place: "; ".join(texts) for place, texts in numbers.items()}
 

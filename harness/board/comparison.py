@@ -9,10 +9,11 @@ from math import comb, isnan
 import numpy as np
 
 from harness.board.cells import label, tenths
-from harness.board.evidence import Load, comparable, tested
+from harness.board.evidence import Load, comparable
 from harness.board.standings import Board, Standing
 from harness.errors import DataError, UsageError, unknown
-from harness.evaluation.statistics import LEVEL, Hits, differences, is_tested, recalls, resampled
+from harness.evaluation.queries import Hits, recalls
+from harness.evaluation.statistics import LEVEL, differ_significantly, differences, is_tested, resampled
 from harness.tracking.naming import date, of_run, run_named, short_recipe
 from harness.tracking.runs import SHORTEST, Run
 
@@ -92,12 +93,10 @@ def is_significant(board: Board, alone: Comparison, load: Load) -> bool:
     if alone.p * comb(several, 2) < LEVEL:  # at least what Holm's method asks for
         return True
     hits = {place: [load(run) for run in row.run_ids] for place, row in enumerate(board.ranked)}
-    pairs = tested(comparable({place: [one for one in row if one] for place, row in hits.items() if all(row)}))
+    rows = comparable({place: [one for one in row if one] for place, row in hits.items() if all(row)})
     sides = {side.runs for side in alone.sides}
-    return any(
-        pair.is_significant and {board.ranked[place].run_ids for place in (pair.first, pair.second)} == sides
-        for pair in pairs
-    )
+    places = [place for place, row in enumerate(rows) if board.ranked[row].run_ids in sides]
+    return len(places) == 2 and differ_significantly([*rows.values()], places[0], places[1])
 
 
 def compared(board: str, sides: Sequence[Side], load: Load, runs_only: bool) -> Comparison:

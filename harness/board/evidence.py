@@ -11,10 +11,10 @@ import numpy as np
 
 from harness.board.standings import UNKNOWN, Board, Standing, boards_of
 from harness.config.cards import MethodCard
-from harness.evaluation.queries import Floats, Hardest, hardest, lists, profile, queries
+from harness.evaluation.queries import Floats, Hardest, Hits, hardest, hits_of, lists, profile, queries
 from harness.evaluation.ranks import DIRECTIONS
 from harness.evaluation.records import RANKINGS, RANKS, TrialRanks
-from harness.evaluation.statistics import Difference, Hits, differences, hits_of, intervals
+from harness.evaluation.statistics import Difference, differences, intervals
 from harness.tracking import artifacts
 from harness.tracking.artifacts import Read
 from harness.tracking.result_store import ResultStore

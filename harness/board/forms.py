@@ -105,7 +105,10 @@ def as_json(one: Assessed, methods: Methods) -> str:
     whole = {name: getattr(board, name) for name in facts}
     whole |= {"machines": board.machines, "rows": rows, "differences": apart, "least": evidence.least}
     whole["published"] = [
-        {"row": ranked[one.place], **one.reported.model_dump(), "difference": one.difference, "verdict": one.verdict}
+        {
+            **{"row": ranked[one.place], **one.reported.model_dump(), "difference": one.difference},
+            **{"verdict": one.verdict, "unlike_paper": one.unlike},
+        }
         for one in beside(board, methods)
     ]
     return json_text(whole, indent=1, sort_keys=True) + "\n"

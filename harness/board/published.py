@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isnan
 
-from harness.board.standings import Board
+from harness.board.standings import Board, Standing
 from harness.config.cards import MethodCard, Reported
+from harness.config.sections import Training
 from harness.evaluation.statistics import run_noise
 
+UNLIKE = "settings or data are not the paper's"
 ROUNDING = 0.3  # six printed recalls, each rounded to a tenth
 
 
@@ -19,6 +21,7 @@ class Beside:
     reported: Reported
     rsum: float  # ours
     noise: float  # how far one more run may lie from our mean; nan for one seed
+    unlike: tuple[str, ...] = ()  # what of our row is not the paper's: settings, epochs, sizes of the data
 
     @property
     def difference(self) -> float:
@@ -27,8 +30,17 @@ class Beside:
 
     @property
     def verdict(self) -> str:
+        """Whether our row reproduces the number, and what of the row is not the paper's."""
         if self.reported.apart:
             return f"not comparable: {self.reported.apart}"
+        return "; ".join([self.outcome, *([f"not the paper's: {', '.join(self.unlike)}"] if self.unlike else [])])
+
+    @property
+    def short_verdict(self) -> str:
+        return "; ".join([self.outcome, *([UNLIKE] if self.unlike else [])])
+
+    @property
+    def outcome(self) -> str:
         if isnan(self.noise):
             return "cannot be told from one seed"
         if abs(self.difference) <= self.noise:
@@ -43,4 +55,11 @@ def beside(board: Board, methods: Mapping[str, MethodCard]) -> Iterator[Beside]:
         for reported in card.reported if card else ():
             if (reported.dataset, reported.protocol) == (board.dataset, board.protocol):
                 noise = run_noise(row.sd, row.n, mean_of=row.n) + ROUNDING
-                yield Beside(place, reported, row.means["rsum"], noise)
+                yield Beside(place, reported, row.means["rsum"], noise, unlike(board, row))
+
+
+def unlike(board: Board, row: Standing) -> tuple[str, ...]:
+    """What a row does otherwise than a run at the size of papers."""
+    epochs, usual = row.runs[0].spec.training.epochs, Training().epochs
+    fewer = [f"only {epochs} epochs ({usual} by default)"] if epochs < usual and not row.is_untrained else []
+    return (*row.unlike_paper, *fewer, *board.resized)

@@ -108,6 +108,7 @@ class Board:
     data: str  # fingerprint
     gallery: Mapping[str, int]  # of the ranked rows
     val_images: int  # of the split val; 0 where that is not known
+    resized: tuple[str, ...]  # splits and protocols that have another size than those that papers report on
     ranked: tuple[Standing, ...]
     incomplete: tuple[Standing, ...]
     stale: tuple[Standing, ...]
@@ -165,6 +166,7 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
         data=valid.data_fingerprint,
         gallery=newest.result.gallery if newest.result and rows["ranked"] else {},
         val_images=current.val_images(newest.spec.dataset),
+        resized=current.resized(newest.spec.dataset),
         **rows,
     )
 

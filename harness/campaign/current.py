@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 
+from harness.config.cards import DatasetCard
 from harness.config.project import Config
-from harness.config.registry import Registry
+from harness.config.registry import Registry, built_in_dataset
 from harness.config.sources import source_hash
 from harness.errors import HarnessError
 from harness.layouts.opening import fingerprint
@@ -37,4 +39,25 @@ def current(config: Config, registry: Registry) -> Current:
         card = registry.datasets.get(dataset)
         return card.splits["val"].images if card and "val" in card.splits else 0
 
-    return Current(cache(data), protocol, cache(source), val_images)
+    def resized(dataset: str) -> tuple[str, ...]:
+        card, known = registry.datasets.get(dataset), built_in_dataset(dataset)
+        return tuple(other_sizes(card, known)) if card and known else ()
+
+    return Current(cache(data), protocol, cache(source), val_images, resized)
+
+
+def other_sizes(card: DatasetCard, known: DatasetCard) -> Iterator[str]:
+    """`train 500 images (29,000)`: the splits and protocols that have another size than those of a known card."""
+    splits = {name: (card.splits.get(name), size) for name, size in known.splits.items()}
+    own = {protocol.name: protocol for protocol in card.protocols}
+    protocols = {f"protocol {one.name}": (own.get(one.name), one) for one in known.protocols if one.name in own}
+    for name, (ours, theirs) in {**splits, **protocols}.items():
+        for what in ("images", "captions"):
+            size, other = getattr(ours, what, 0), getattr(theirs, what)
+            if size != other:
+                yield f"{name} {size:,} {what} ({other:,})"
+                break
+    for name, (ours, theirs) in protocols.items():
+        for what in ("split", "folds"):
+            if getattr(ours, what) != getattr(theirs, what):
+                yield f"{name} {what} {getattr(ours, what)} ({getattr(theirs, what)})"

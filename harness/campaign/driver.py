@@ -31,7 +31,7 @@ from harness.executors.ray_cluster import RayExecutor, chosen_address
 from harness.files import read_own, write_own
 from harness.interruption import signals_raise
 from harness.tracking.log import Ended
-from harness.tracking.logged import remember
+from harness.tracking.logged import write_memory
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import read_result
 from harness.trial.private_folders import remove_left_behind
@@ -145,7 +145,7 @@ def execute(
 def run_all(
     workload: Workload, executor: Executor, tracker: Tracker, view: View, failures: Failures | None = None
 ) -> CampaignOutcome:
-    """Run all trials of a workload and record them, under the lock of its results folder.
+    """Run all trials of a workload and record them, under the lock of its results folder; closes the executor.
 
     An interruption ends the workers, marks the campaign and goes on to the caller: finished trials and epochs are kept,
     and the same command continues them.
@@ -160,7 +160,7 @@ def run_all(
             outcome = record(workload, executor, recorder, failures or Failures())
     finally:
         executor.close()
-    remember(workload.results, tracker.uri)
+    write_memory(workload.results, tracker.uri)
     return outcome
 
 

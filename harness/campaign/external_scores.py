@@ -24,7 +24,7 @@ from harness.evaluation.records import Records
 from harness.evaluation.score_files import as_floats, hold_scores, open_scores
 from harness.files import sha256
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.tracking.logged import remember
+from harness.tracking.logged import write_memory
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run, replaced
 from harness.tracking.store import default_uri
@@ -99,7 +99,7 @@ def rank_file(config: Config, request: ScoreRequest) -> tuple[ResultStore, Ranke
         if request.spec.key in replaced(runs):
             tracker.renew(scores.result)
         tracker.close_campaign(State.DONE)
-        remember(config.results, tracker.uri)
+        write_memory(config.results, tracker.uri)
     return store, scores
 
 

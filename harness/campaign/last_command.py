@@ -32,7 +32,7 @@ ENTRIES = TypeAdapter(dict[str, Any])  # one that is damaged leaves the others
 COMMAND_FILE = TypeAdapter(dict[str, LastCommand])
 
 
-def remember(results: Path, campaign: str, words: Sequence[str]) -> None:
+def write_command(results: Path, campaign: str, words: Sequence[str]) -> None:
     """Store the words of a campaign's command, and the folder in which it was given."""
     commands = _read(results)
     commands.pop(campaign, None)  # to the end: the last one is what `harness resume` means
@@ -41,7 +41,7 @@ def remember(results: Path, campaign: str, words: Sequence[str]) -> None:
     write_own(results / COMMANDS, COMMAND_FILE.dump_json(safe, indent=2), PRIVATE)
 
 
-def remembered(results: Path, campaign: str = "", overrides: Sequence[str] = ()) -> list[str]:
+def command_words(results: Path, campaign: str = "", overrides: Sequence[str] = ()) -> list[str]:
     """The words of a campaign's last command, of the last of all where none is named; UsageError where there is none.
 
     Only in the folder where they were given do they mean the same, because paths among them may be relative.

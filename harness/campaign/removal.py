@@ -10,17 +10,18 @@ from pathlib import Path
 from harness.campaign.driver import only_driver
 from harness.config.project import TRIALS, Config
 from harness.errors import UsageError, unknown
-from harness.tracking.logged import remember
+from harness.tracking.logged import write_memory
 from harness.tracking.naming import Candidate, alone, is_meant
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run
 from harness.tracking.store import default_uri, is_absent
 from harness.tracking.tracker import Tracker
-from harness.trial.external import PREFIX
+from harness.trial.external import PREFIX, is_external
 from harness.trial.folder import RESULT, read_result, read_spec
 from harness.trial.results import TrialSpec
 
 BACKUP = ".old-"
+METHOD = "method:"  # before the name of a method, where a scored model has the same one
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def removals(config: Config, names: Sequence[str]) -> list[Removal]:
     specs = {key: run.spec for key, run in runs.items()} | {key: spec for key, (spec, _) in folders.items()}
     chosen: dict[str, Removal] = {}
     for name in names:
-        meant = [spec for spec in specs.values() if name in (spec.method, spec.method.removeprefix(PREFIX))]
+        meant = of_method(name, specs.values())
         is_method = bool(meant)
         meant = meant or [spec for spec in specs.values() if is_meant(name, Candidate(spec))]
         if not meant:
@@ -55,6 +56,15 @@ def removals(config: Config, names: Sequence[str]) -> list[Removal]:
             alone(name, every, candidate)
         chosen |= {one.spec.key: one for one in every}
     return sorted(chosen.values(), key=lambda one: (one.spec.dataset, one.spec.method, one.spec.seed, one.spec.key))
+
+
+def of_method(name: str, specs: Iterable[TrialSpec]) -> list[TrialSpec]:
+    """The trials of a method or of a scored model; UsageError where the name is that of both."""
+    whole = {spec.method if is_external(spec.method) else f"{METHOD}{spec.method}": spec.method for spec in specs}
+    names = [full for full in whole if name in (full, full.removeprefix(METHOD), full.removeprefix(PREFIX))]
+    if len(names) > 1:
+        raise UsageError(f"{name} is a method and a model of `harness score`; give {' or '.join(sorted(names))}")
+    return [spec for spec in specs if names and spec.method == whole[names[0]]]
 
 
 def candidate(one: Removal) -> Candidate:
@@ -99,4 +109,4 @@ def remove(config: Config, trials: Iterable[Removal], told: Callable[[str], None
             for folder in trial.folders:
                 shutil.rmtree(folder)
             told(trial.spec.label)
-        remember(config.results, uri)
+        write_memory(config.results, uri)

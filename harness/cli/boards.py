@@ -1,128 +1,29 @@
-"""The commands about boards: report, compare, reproduce, score, export, forget."""
+"""The commands that look at results: report, compare, explain, reproduce."""
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.boundary import warn
 from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
 from harness.errors import UsageError, unknown
+from harness.files import safe_name
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from harness.board.standings import Board
-    from harness.campaign.removal import Removal
     from harness.cli.output import Output
     from harness.config.project import Config
     from harness.config.registry import Registry
+    from harness.explain.explanation import Explanation
     from harness.tracking.result_store import ResultStore
 
-FORMATS = ("trec", "csv", "parquet")
 EXAMPLES = "examples"  # a form that needs the dataset beside the store
+PICTURES = (".svg", ".png")
 OUTDATED, DIFFERENT = 5, 4
-
-
-@click.command(short_help="Rank a file of scores computed elsewhere and list it as external.")
-@takes((PROTOCOL,), CONFIG, OUTPUT)
-@click.argument("file", type=FILE)
-@click.option(
-    "--dataset", required=True, metavar="NAME", help="Say of which dataset's images and captions the scores are."
-)
-@click.option("--name", required=True, metavar="MODEL", help="Call the model so on the leaderboard.")
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    metavar="S",
-    help="Say of which seed the file is; files of several seeds make one row.",
-)
-@click.option(
-    "--note", default="", metavar="TEXT", help="Say what else a reader must know; another note makes another row."
-)
-def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: str) -> int:
-    """Rank scores computed elsewhere, an .npy file of images by captions, and list them as external.
-
-    Higher is better. They are ranked as the scores of our own trials are, under the dataset's protocol.
-
-    \b
-    Examples:
-      harness score clip.npy --dataset f30k --name "CLIP ViT-B/32" --note zero-shot
-    """
-    from harness.board import publishing
-    from harness.board.standings import boards_of
-    from harness.campaign import external_scores
-    from harness.campaign.current import current
-    from harness.cli import board_page, campaign_page
-    from harness.cli.board_page import place_of, score_json, score_page
-
-    config, registry, out = flags.open()
-    request = external_scores.score_request(config, registry, file, dataset, flags.protocol, name, seed, note)
-    store, scores = external_scores.rank_file(config, request)
-    for warning in scores.warnings:
-        warn(f"harness: warning: {warning}")
-    boards, now = {(request.spec.dataset, request.spec.protocol)}, current(config, registry)
-    published = publishing.publish(store, registry, now, config.reports, boards)
-    place = place_of(boards_of(store.runs(), registry.methods, now), request.spec.key)
-    out.note(*board_page.tables(published.boards))
-    data = {**score_json(scores, place), "reports": [str(file) for file in published.files]}
-    out.answer(data, *score_page(scores, place), *campaign_page.files_page(published))
-    return 0
-
-
-@click.command(short_help="Write rankings and ranks of every query as TREC files, csv or parquet.")
-@takes((PROTOCOL,), CONFIG, OUTPUT)
-@click.argument("names", nargs=-1, metavar="[ROW_OR_RUN ...]")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    required=True,
-    help="Write TREC run files, or tables as csv or parquet.",
-)
-@click.option("--dataset", default="", metavar="NAME", help="Export only runs on this dataset.")
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    type=FILE,
-    default=Path("export"),
-    show_default=True,
-    metavar="FOLDER",
-    help="Write the files into this folder.",
-)
-def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: Path) -> int:
-    """Write rankings and ranks of every query, of rows of the boards or of runs by their ids.
-
-    Without names: of all ranked rows.
-
-    \b
-    Examples:
-      harness export --format parquet
-      harness export caan --format trec --dataset f30k -o for-trec
-    """
-    from harness.board import export
-    from harness.board.standings import boards_of
-    from harness.campaign.current import current
-    from harness.cli.board_page import export_json, export_page
-    from harness.tracking.result_store import open_store
-    from harness.tracking.store import default_uri
-
-    config, registry, out = flags.open()
-    store = open_store(default_uri(config))
-    runs = export.within(store.runs(), dataset, flags.protocol)
-    chosen = export.chosen(runs, boards_of(runs, registry.methods, current(config, registry)), names)
-    written = export.written(chosen, store, form, folder)
-    out.answer(export_json(written), *export_page(written))
-    return 0
 
 
 @click.command(short_help="Write leaderboards from the tracking store, in several forms.")
@@ -277,68 +178,96 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     return 0 if repetition.is_reproduced else DIFFERENT
 
 
-@click.command(short_help="Remove the results of a method or of one trial.")
-@takes(CONFIG, OUTPUT)
-@click.argument("names", nargs=-1, metavar="NAME...")
+@click.command(short_help="Draw which regions the words of a caption attend to.")
+@takes((PROTOCOL,), CONFIG, OUTPUT)
+@click.option("--method", required=True, metavar="NAME", help="Take this method, which must have attention.")
+@click.option("--image", required=True, metavar="ID", help="Take the image with this id in its dataset.")
+@click.option("--caption", metavar="TEXT", help="Explain this text instead of the image's own first caption.")
+@click.option("--dataset", metavar="NAME", help="Take this dataset instead of the first of [campaign] datasets.")
 @click.option(
-    "--cache", is_flag=True, help="Remove the results folder's cache too, which is made again when it is needed."
+    "--split",
+    default="",
+    metavar="NAME",
+    help="Look for the image in this split instead of the one that the protocol scores.",
 )
-@click.option("-y", "--yes", is_flag=True, help="Remove without asking.")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
-def forget(flags: Flags, names: Sequence[str], cache: bool, yes: bool, dry_run: bool) -> int:
-    """Remove results: the folders of trials and their runs in the tracking store, after asking.
-
-    A NAME is a method, a model of `harness score`, a trial such as caan/scenes/s0, or the start of a trial's key.
-    What is removed is run again by the next command that asks for it. MLflow keeps a deleted run until `mlflow gc`.
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Take the trial of this seed instead of the first one that is trained.",
+)
+@click.option(
+    "--run",
+    "key",
+    default="",
+    metavar="KEY",
+    help="Take the trial of this key, start of a key, or name METHOD/DATASET/sSEED.",
+)
+@click.option(
+    "-o", "--output", "file", type=FILE, metavar="FILE", help="Write the picture into this .svg or .png file."
+)
+def explain(
+    flags: Flags,
+    method: str,
+    image: str,
+    caption: str | None,
+    dataset: str | None,
+    split: str,
+    seed: int | None,
+    key: str,
+    file: Path | None,
+) -> int:
+    """Draw which regions of an image the words of a caption attend to, with the weights of a trained method.
 
     \b
     Examples:
-      harness forget caan -n
-      harness forget caan/scenes/s0
+      harness explain --method caan --image test-0055b
+      harness explain --method caan --image test-0055b --caption "a blue triangle" -o triangle.png
     """
-    from harness.campaign import removal
+    from harness.explain import explanation as explaining
+    from harness.explain.weights import TrialChoice
 
-    config, _, out = flags.open()
-    if not names and not cache:
-        raise UsageError("give a method, a trial or the start of a key to forget, or --cache")
-    trials = removal.removals(config, names) if names else []
-    out.note(*removal_page(trials, cache))
-    data: dict[str, Any] = {"removed": not dry_run, "trials": [removal_json(one) for one in trials], "cache": cache}
-    if dry_run:
-        out.answer(data)
-        return 0
-    if not yes:
-        agree("Remove all of this?")
-    if trials:
-        removal.remove(config, trials, lambda _: None)
-    if cache:
-        shutil.rmtree(config.cache, ignore_errors=True)
-    out.answer(data, "removed; `harness report` writes the boards without it")
+    file = file or Path(safe_name(f"explain-{method}-{image}") + ".svg")
+    if file.suffix.lower() not in PICTURES:
+        raise UsageError(f"-o {file}: write an {' or a '.join(PICTURES)} file")
+    config, registry, out = flags.open()
+    name = dataset or registry.select_datasets(config.campaign.datasets)[0]
+    choice = TrialChoice(method, name, flags.protocol, seed, key)
+    explained = explaining.explanation(config, registry, choice, explaining.Pair(image, caption, split))
+    draw(explained, file)
+    out.note(*explaining.notes(explained))
+    spec = explained.trial.spec
+    page = f"{file} written: {spec.label}, trial {spec.key}, score {explained.score:.3f}"
+    out.answer(explain_json(explained, file), page)
     return 0
 
 
-def agree(question: str) -> None:
-    """Ask; UsageError where the answer is no, or where nobody can answer."""
-    if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is no terminal to answer at; say yes with --yes")
-    if not click.confirm(question, err=True):
-        raise UsageError("nothing was removed")
+def draw(explained: Explanation, file: Path) -> None:
+    """Write the picture; UsageError where it cannot be written."""
+    from harness.explain.picture import png, svg
+    from harness.files import write_atomic
+
+    picture = png(explained) if file.suffix.lower() == ".png" else svg(explained)
+    try:
+        write_atomic(file, picture)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error}; name another with -o") from error
 
 
-def removal_page(trials: Sequence[Removal], cache: bool) -> Iterator[RenderableType]:
-    from harness.cli.output import table
+def explain_json(one: Explanation, file: Path) -> dict[str, Any]:
+    from harness.explain.explanation import notes
 
-    if trials:
-        grid = table("trial", "state", "rsum", "folders", "in store", "key", right=("rsum", "folders"))
-        for one in trials:
-            rsum = "–" if one.rsum is None else f"{one.rsum:.1f}"
-            stored = "yes" if one.in_store else "–"
-            grid.add_row(one.spec.label, one.state, rsum, str(len(one.folders)), stored, one.spec.key)
-        yield grid
-    if cache:
-        yield "and the cache, which is worked out again"
-
-
-def removal_json(one: Removal) -> dict[str, Any]:
-    identity = {"key": one.spec.key, "label": one.spec.label, "state": one.state, "rsum": one.rsum}
-    return {**identity, "folders": [str(folder) for folder in one.folders], "in_store": one.in_store}
+    spec = one.trial.spec
+    best = one.trial.result.best_epoch
+    return {
+        **{"method": spec.method, "dataset": spec.dataset, "protocol": spec.protocol, "split": one.split},
+        **{"trial": spec.key, "best_epoch": best, "image": one.image, "caption": one.caption},
+        "seed": spec.seed,
+        "score": one.score,
+        "rank": one.rank._asdict() if one.rank else None,
+        "boxes": one.boxes or None,
+        "labels": one.look.labels or None,
+        "words": [{"word": word.text, "known": word.is_known, "weights": word.weights} for word in one.words],
+        "notes": notes(one),
+        "file": str(file),
+    }

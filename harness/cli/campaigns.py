@@ -1,18 +1,15 @@
-"""The commands of campaigns: run, search, confirm, resume, status."""
+"""The commands that begin a campaign: run, search, confirm."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
-from harness.addresses import words_without_secrets
-from harness.cli.boundary import invocation, invoke, warn
+from harness.cli.boundary import invocation
 from harness.cli.flags import (
     CONFIG,
     CONFIRMING,
@@ -20,18 +17,14 @@ from harness.cli.flags import (
     FAILURES,
     MACHINE,
     OUTPUT,
-    RETRY,
     SEARCHING,
     SELECTION,
     Flags,
-    flags_of,
     takes,
 )
-from harness.errors import StoreError, TrialError, UsageError, unknown
+from harness.errors import StoreError, TrialError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from harness.board.publishing import Published
     from harness.campaign.driver import CampaignOutcome
     from harness.campaign.plan import Plan
@@ -77,39 +70,37 @@ def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Ou
     else:
         healed = healing.heal(config.results, plan.uri, out.note)
         plan = healing.restored(plan, out.note)
-    executor = choose_executor(config, here or not plan.todo)
-    place = executor.description
-    try:
+    in_process = here or not plan.todo
+    with closing(choose_executor(config, in_process)) as executor:
+        place = executor.description
         executor.check([trial.assignment for trial in plan.todo])
-        if not plan.todo and flags.asks_for_resources:
-            check_resources(config, here, [trial.assignment for trial in plan.trials])
-        if dry_run:
-            out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
-            out.note(flags.source)
-            return 0
-        files = campaign_page.files_of(plan, config.reports)
-        if plan.idle and not healed and all(file.is_file() for file in files):
-            failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
-            out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
-            return TrialError.exit_code if plan.failed else 0
-        out.note(campaign_page.plan_line(plan, place), flags.source, *data_warnings(plan, config))
-        return carry_out(plan, partial(execute, plan, executor), config, registry, out)
-    finally:
-        executor.close()
+    if not plan.todo and flags.asks_for_resources:
+        check_resources(config, here, [trial.assignment for trial in plan.trials])
+    if dry_run:
+        out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
+        out.note(flags.source)
+        return 0
+    files = campaign_page.files_of(plan, config.reports)
+    if plan.idle and not healed and all(file.is_file() for file in files):
+        failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
+        out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
+        return TrialError.exit_code if plan.failed else 0
+    out.note(campaign_page.plan_line(plan, place), flags.source, *data_warnings(plan, config))
+    return carry_out(plan, partial(execute, plan, choose_executor(config, in_process)), config, registry, out)
 
 
 def carry_out(
     plan: Plan, launch: Callable[..., CampaignOutcome], config: Config, registry: Registry, out: Output
 ) -> int:
     """Run what a plan has left, publish its boards, print how it ended; the exit code."""
-    from harness.campaign.last_command import remember
+    from harness.campaign.last_command import write_command
     from harness.campaign.plan import check_writable
     from harness.cli import campaign_page
     from harness.cli.view import view_for
     from harness.tracking.tracker import Tracker
 
     check_writable(config.results)
-    remember(config.results, plan.name, invocation().words)
+    write_command(config.results, plan.name, invocation().words)
     tracker = Tracker(plan.uri)
     with view_for(out) as view:
         outcome = launch(tracker, view, config.failures)
@@ -184,7 +175,7 @@ def carry_out_search(
     """Run what the searches of a campaign have left, write its page, print how it ended; the exit code."""
     from harness.campaign import healing
     from harness.campaign.driver import CampaignOutcome, only_driver
-    from harness.campaign.last_command import remember
+    from harness.campaign.last_command import write_command
     from harness.campaign.plan import check_writable
     from harness.cli import search_page
     from harness.cli.view import view_for
@@ -199,7 +190,7 @@ def carry_out_search(
         work = SearchTrials(config, config.campaign.name, plans, flags.retry)
         outcome = CampaignOutcome(failed_before=work.failed_before)
         if not work.idle:
-            remember(config.results, work.name, invocation().words)
+            write_command(config.results, work.name, invocation().words)
             out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {place}", flags.source)
             tracker = Tracker(default_uri(config))
             with view_for(out) as view:
@@ -238,113 +229,3 @@ def confirmation_plan(flags: Flags, config: Config, registry: Registry, campaign
     trials = confirmation(config, registry, campaign, flags.selection, flags.overridden("settings", "training"))
     planned = tuple(state_of(trial, force, flags.retry) for trial in trials)
     return Plan(campaign, config.results, default_uri(config), planned, force, flags.retry)
-
-
-@click.command(short_help="Continue what was interrupted, by its last command.")
-@takes((RETRY,), CONFIG, OUTPUT)
-@click.argument("campaign", required=False, default="")
-def resume(flags: Flags, campaign: str) -> int:
-    """Continue a campaign, the last one where none is named, by repeating its last command."""
-    from harness.campaign.last_command import remembered
-
-    config, _, out = flags.open()
-    words = remembered(config.results, campaign, flags.overrides)
-    out.note(f"harness {shlex.join(words_without_secrets(words))}")
-    more = ["--retry", ",".join(sorted(flags.retry))] if flags.retry else []
-    more += ["--json"] if flags.as_json else []
-    return invoke(click.get_current_context().find_root().command, replace(invocation(), words=words), more)
-
-
-@click.command(short_help="Show how far the trials of a campaign are.")
-@takes(SELECTION, CONFIG, OUTPUT)
-@click.argument("campaign", required=False, default="")
-@click.option("--watch", is_flag=True, help="Stay, and look again every two seconds while a run is at work.")
-def status(flags: Flags, campaign: str, watch: bool) -> int:
-    """Show the progress of a search campaign, or of the trials of `harness run`; starts nothing.
-
-    \b
-    Examples:
-      harness status --watch
-      harness status spring
-    """
-    from harness.campaign.status import is_busy
-
-    config, registry, out = flags.open()
-    if watch and flags.as_json:
-        raise UsageError("--watch and --json: give one of them")
-
-    def look() -> tuple[bool, Any, list[RenderableType]]:
-        busy = is_busy(config.results)
-        return busy, *progress(flags, config, registry, campaign, busy)
-
-    if watch:
-        out.watch(lambda: look()[::2])
-    else:
-        _, data, page = look()
-        out.answer(data, *page)
-    return 0
-
-
-def progress(
-    flags: Flags, config: Config, registry: Registry, campaign: str, busy: bool
-) -> tuple[Any, list[RenderableType]]:
-    """The state of a campaign as JSON and as a page: the one named, else that of the last command given here."""
-    from harness.campaign.plan import selected
-    from harness.cli import search_page
-    from harness.search.confirmation import campaigns
-    from harness.search.status import study_statuses
-
-    last = None if flags.selects else last_command(config, campaign)
-    if last and last.name == "search":
-        campaign = last.campaign
-    studies = study_statuses(config, campaign) if campaign else []
-    if studies:
-        page = search_page.status_page(campaign, studies, busy, flags.command)
-        return search_page.status_json(campaign, studies, busy), [*page]
-    if campaign and not last:
-        raise UsageError(unknown("search campaign", campaign, campaigns(config)))
-    return trials_page(last.plan() if last else selected(config, registry, flags.selection), busy)
-
-
-def trials_page(plan: Plan, busy: bool) -> tuple[Any, list[RenderableType]]:
-    from harness.campaign import healing
-    from harness.campaign.status import statuses
-    from harness.cli import campaign_page
-
-    none: tuple[frozenset[str], str] = (frozenset(), "")
-    gone, trouble = none if busy else healing.missing(plan.results, plan.uri)  # a driver that is at work has looked
-    if trouble:
-        warn(f"harness: warning: {trouble}")
-    trials = list(statuses(plan.trials, plan.uri, busy, gone))
-    return campaign_page.status_json(plan, trials), [*campaign_page.status_page(plan, trials)]
-
-
-class GivenCommand(NamedTuple):
-    """A command that was given before, with its flags."""
-
-    name: str
-    flags: Flags
-    campaign: str
-
-    def plan(self) -> Plan:
-        """The trials of `run` or `confirm`, and how far each is by now."""
-        from harness.campaign.plan import selected
-
-        config, registry, _ = self.flags.open()
-        if self.name == "confirm":
-            return confirmation_plan(self.flags, config, registry, self.campaign)
-        return selected(config, registry, self.flags.selection)
-
-
-def last_command(config: Config, campaign: str) -> GivenCommand | None:
-    """The last command of a campaign, of all where none is named; None where none was given in this folder."""
-    from harness.campaign.last_command import remembered
-
-    try:
-        name, *words = remembered(config.results, campaign)
-        command = {"run": run, "search": search, "confirm": confirm}[name]
-        values = command.make_context(name, words).params
-    except (UsageError, click.ClickException, ValueError, KeyError):
-        return None
-    flags = replace(flags_of(values), verify_data=False)
-    return GivenCommand(name, flags, values.get("campaign") or campaign or flags.campaign_name or config.campaign.name)

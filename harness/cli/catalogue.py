@@ -17,6 +17,7 @@ from harness.config.project import Config
 from harness.config.registry import Registry, settings_for
 from harness.config.sections import Scalar
 from harness.config.toml import override_value
+from harness.errors import UsageError, unknown
 
 COUNTS = ("version", "images", "captions", "folds")  # columns of numbers
 
@@ -64,6 +65,22 @@ def card_json(card: MethodCard | DatasetCard) -> dict[str, Any]:
 def schema_text(kind: str) -> str:
     models: dict[str, type[BaseModel]] = {"method": MethodCard, "dataset": DatasetCard, "harness.toml": Config}
     return json.dumps(models[kind].model_json_schema(), indent=2, ensure_ascii=False)
+
+
+def card_named(registry: Registry, name: str, kind: str | None = None) -> MethodCard | DatasetCard:
+    """The card of a method or dataset; UsageError where a name means none, or both and no kind is given."""
+    if kind:
+        return registry.method(name) if kind == "method" else registry.dataset(name)
+    method, dataset = registry.methods.get(name), registry.datasets.get(name)
+    if method and dataset:
+        raise UsageError(f"{name} is a method and a dataset; say which by --kind method or --kind dataset")
+    if card := method or dataset:
+        return card
+    raise UsageError(unknown("method or dataset", name, [*registry.methods, *registry.datasets]))
+
+
+def card_page(card: MethodCard | DatasetCard, config: Config) -> Iterator[RenderableType]:
+    return method_page(card, config) if isinstance(card, MethodCard) else dataset_page(card)
 
 
 def method_page(card: MethodCard, config: Config) -> Iterator[RenderableType]:

@@ -14,7 +14,7 @@ import click
 
 from harness import __version__
 from harness.campaign import guardian
-from harness.cli import boards, campaigns, datasets, explain
+from harness.cli import boards, campaigns, datasets, exchange, progress
 from harness.cli.boundary import (
     CONTINUES,
     Invocation,
@@ -26,7 +26,7 @@ from harness.cli.boundary import (
     prepare_streams,
 )
 from harness.cli.flags import CONFIG, OUTPUT, Flags, takes
-from harness.errors import EXIT_CODES, ResourceError, UsageError, unknown
+from harness.errors import EXIT_CODES, ResourceError, UsageError
 from harness.interruption import Interruption, signals_raise
 
 KINDS = ("methods", "datasets", "protocols")
@@ -38,7 +38,8 @@ SECTIONS = {  # of `harness -h`
     "Look at results": ("report", "compare", "explain", "reproduce"),
     "Exchange and remove": ("score", "export", "forget"),
 }
-SCHEMAS = ("method", "dataset", "harness.toml")
+CARDS = ("method", "dataset")
+SCHEMAS = (*CARDS, "harness.toml")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -121,8 +122,9 @@ def list_(flags: Flags, kind: str | None) -> int:
 @cli.command(short_help="Show the card of a method or dataset.")
 @takes(CONFIG, OUTPUT)
 @click.argument("name", required=False)
+@click.option("--kind", type=click.Choice(CARDS), help="Say which is meant, where a method and a dataset share a name.")
 @click.option("--schema", type=click.Choice(SCHEMAS), help="Print the JSON schema of such a file instead, for editors.")
-def describe(flags: Flags, name: str | None, schema: str | None) -> int:
+def describe(flags: Flags, name: str | None, kind: str | None, schema: str | None) -> int:
     """Show the card of a method or dataset: what it is, its settings, what its paper reported."""
     from harness.cli import catalogue
 
@@ -133,19 +135,16 @@ def describe(flags: Flags, name: str | None, schema: str | None) -> int:
         return 0
     assert name
     config, registry, out = flags.open()
-    if method := registry.methods.get(name):
-        out.answer(catalogue.card_json(method), *catalogue.method_page(method, config))
-    elif dataset := registry.datasets.get(name):
-        out.answer(catalogue.card_json(dataset), *catalogue.dataset_page(dataset))
-    else:
-        raise UsageError(unknown("method or dataset", name, [*registry.methods, *registry.datasets]))
+    card = catalogue.card_named(registry, name, kind)
+    out.answer(catalogue.card_json(card), *catalogue.card_page(card, config))
     return 0
 
 
-for command in (boards.report, boards.compare, boards.reproduce, boards.score, boards.export, explain.explain):
+for command in (boards.report, boards.compare, boards.explain, boards.reproduce):
     cli.add_command(command)
-for command in (campaigns.run, campaigns.search, campaigns.confirm, campaigns.resume, campaigns.status):
+for command in (campaigns.run, campaigns.search, campaigns.confirm, progress.resume, progress.status):
     cli.add_command(command)
-cli.add_command(boards.forget)
+for command in (exchange.score, exchange.export, exchange.forget):
+    cli.add_command(command)
 for command in (datasets.init, datasets.validate, datasets.data):
     cli.add_command(command)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from harness.config.sections import (
@@ -18,9 +18,10 @@ from harness.config.sections import (
     Paths,
     PerDataset,
     Resources,
-    Scalar,
     Search,
     Section,
+    SettingSource,
+    SettingTables,
     Tracking,
     Training,
 )
@@ -40,9 +41,11 @@ class Config(Section):
     campaign: Campaign = Campaign()
     paths: Paths = Paths()
     training: Training = Training()
-    settings: dict[str, dict[str, Scalar]] = Field(
+    settings: SettingTables = Field(
         default_factory=dict,
-        description='a table per method, or per glob such as "*" for every method that has the setting',
+        description='a table per method, or per glob such as "*" for every method that has the setting. A table of the '
+        "method's own name wins over every glob. Of globs, the built-in ones of a dataset are the weakest, then come "
+        "[settings], [per_dataset.NAME.settings] and `-s`; within one table the last that matches wins",
     )
     per_dataset: dict[str, PerDataset] = Field(default_factory=dict, description="a table per dataset")
     resources: Resources = Resources()
@@ -53,6 +56,7 @@ class Config(Section):
     root: SkipJsonSchema[Path] = Field(
         Path(), description="folder of harness.toml; every path is relative to it", exclude=True
     )
+    _sources: tuple[SettingSource, ...] = PrivateAttr(())  # the weakest first; none: `settings` and `per_dataset`
 
     @field_validator("root")
     @classmethod
@@ -63,7 +67,23 @@ class Config(Section):
         """The configuration with [training] and [settings] of [per_dataset] for this dataset."""
         own = self.per_dataset.get(name, PerDataset())
         training = validate(Training, {**self.training.model_dump(), **own.training}, f"[per_dataset.{name}.training]")
-        return self.model_copy(update={"training": training, "settings": merged(self.settings, own.settings)})
+        config = self.model_copy(update={"training": training, "settings": merged(self.settings, own.settings)})
+        return config.of_sources(
+            SettingSource(settings=tables)
+            for source in self.sources
+            for tables in (source.settings, source.per_dataset.get(name, PerDataset()).settings)
+        )
+
+    def of_sources(self, sources: Iterable[SettingSource]) -> Config:
+        """This configuration with the sources that its settings are from, the weakest first."""
+        config = self.model_copy()
+        config._sources = tuple(sources)
+        return config
+
+    @property
+    def sources(self) -> tuple[SettingSource, ...]:
+        """Where settings are from, the weakest first."""
+        return self._sources or (SettingSource(settings=self.settings, per_dataset=self.per_dataset),)
 
     def path(self, place: Path) -> Path:
         """A path of the configuration as an absolute one; ConfigError for one that leads nowhere."""
@@ -106,16 +126,18 @@ def load(
     ConfigError names the file and the field. Without any file the defaults hold and the working folder is the root.
     """
     path = file or find(Path.cwd())
-    own = read_toml(path) if path else {}
+    own, given = read_toml(path) if path else {}, dict[str, Any]()
     table = merged(defaults_beside(own), own)
     if data := os.environ.get("HARNESS_DATA", "").strip():  # files of settings leave line feeds and blanks behind
         put(table, "paths.data", data)
     for key, value in [*map(override_of, overrides), *flags.items()]:
         put_everywhere(table, key, value)
+        put(given, key, value)
     table["root"] = path.parent if path else Path.cwd()
-    config = validate(Config, table, str(path or "the configuration"))
+    where = str(path or "the configuration")
+    config = validate(Config, table, where)
     check_store(config)
-    return config
+    return config.of_sources(validate(SettingSource, source, where) for source in (read_toml(DEFAULTS), own, given))
 
 
 def defaults_beside(own: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,7 +179,8 @@ def override_of(text: str) -> tuple[str, Any]:
 
 def built_in() -> Config:
     """The configuration where there is no file, no environment and no override."""
-    return validate(Config, read_toml(DEFAULTS), str(DEFAULTS))
+    table = read_toml(DEFAULTS)
+    return validate(Config, table, str(DEFAULTS)).of_sources([validate(SettingSource, table, str(DEFAULTS))])
 
 
 def find(folder: Path) -> Path | None:

@@ -66,6 +66,12 @@ def discover(config: Config, plugins: Sequence[Path] = ()) -> Registry:
     return Registry(dict(sorted(methods.items())), dict(sorted(datasets.items())))
 
 
+def built_in_dataset(name: str) -> DatasetCard | None:
+    """The card of a dataset that comes with harness, also where a project has its own of this name."""
+    files = (place / name / "card.toml" for place in DATASETS)
+    return next((read_card(DatasetCard, file) for file in files if file.is_file()), None)
+
+
 def load_class(card: MethodCard) -> type[Method]:
     """The card's class; the only place that imports a method. ConfigError names the card's file and the class."""
     from harness.method import Method
@@ -90,22 +96,23 @@ def choices(settings: Mapping[str, Scalar], training: Training) -> dict[str, str
 
 
 def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
-    """The card's defaults, overlaid by the matching globs of [settings], then by the method's own table there.
+    """The card's defaults, overlaid by the matching globs of every source of settings, then by the method's own tables.
 
     A glob only touches settings that the method has. ConfigError for a setting that the named method has not,
     and for a value of another type than the default's (an int will do for a float).
     """
-    settings = dict(card.defaults)
-    matching = [name for name in config.settings if fnmatch.fnmatchcase(card.name, name)]
-    for pattern in matching:
-        for key, value in config.settings[pattern].items():
-            if key in settings:
-                settings[key] = _like_default(card, f"settings.{pattern}.{key}", key, value)
-    for key, value in config.settings.get(card.name, {}).items():
-        if key not in settings:
-            raise ConfigError(f"[settings.{card.name}]: " + unknown("setting", key, settings))
-        settings[key] = _like_default(card, f"settings.{card.name}.{key}", key, value)
-    return settings
+    tables = [(pattern, table) for source in config.sources for pattern, table in source.settings.items()]
+    matching = [(pattern, table) for pattern, table in tables if fnmatch.fnmatchcase(card.name, pattern)]
+    globs = [(pattern, *item) for pattern, table in matching for item in table.items() if item[0] in card.defaults]
+    own = [(pattern, *item) for pattern, table in matching for item in table.items() if pattern == card.name]
+    for _, key, _ in own:
+        if key not in card.defaults:
+            raise ConfigError(f"[settings.{card.name}]: " + unknown("setting", key, card.defaults))
+    chosen = {key: (f"settings.{pattern}.{key}", value) for pattern, key, value in [*globs, *own]}
+    return {
+        key: _like_default(card, chosen[key][0], key, chosen[key][1]) if key in chosen else default
+        for key, default in card.defaults.items()
+    }
 
 
 def training_for(card: MethodCard, config: Config) -> Training:

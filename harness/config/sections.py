@@ -21,6 +21,7 @@ def one_value(value: object) -> object:
 
 
 Scalar = Annotated[bool | int | float | str, PlainValidator(one_value, json_schema_input_type=bool | int | float | str)]
+SettingTables = dict[str, dict[str, Scalar]]  # by method or glob
 
 
 # More than any campaign needs, and few enough for what is done per epoch, trial or seed to end.
@@ -198,9 +199,18 @@ class PerDataset(Section):
     """Keys of [training] and tables of [settings] that differ on one dataset."""
 
     training: dict[str, Any] = Field(default_factory=dict, description="keys of [training], over those above")
-    settings: dict[str, dict[str, Scalar]] = Field(
+    settings: SettingTables = Field(
         default_factory=dict, description="a table for each method or glob, over those of [settings]"
     )
+
+
+class SettingSource(BaseModel):
+    """The settings that one source has: what is built in, a file, or the command line."""
+
+    model_config = ConfigDict(frozen=True)
+
+    settings: SettingTables = {}
+    per_dataset: dict[str, PerDataset] = {}
 
 
 def _flattened(table: Any) -> Any:

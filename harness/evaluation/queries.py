@@ -1,4 +1,4 @@
-"""Single queries over the runs of a row: R@K for every K, and the hardest of them. NumPy only."""
+"""Single queries over the runs of a row: by image, R@K for every K, and the hardest of them. NumPy only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluation.measures import list_measures
+from harness.evaluation.measures import CUTOFFS, list_measures
 from harness.evaluation.ranks import DIRECTIONS, DirectedRanks, Direction, Ints, group, sides
 from harness.evaluation.records import TrialRankings, TrialRanks
 
@@ -23,6 +23,14 @@ class QueryRanks(NamedTuple):
     folds: Ints  # (Q,) from 0
     numbers: Ints  # (Q,) as the split has them
     ranks: Ints  # (Q,) of the best positive
+
+
+class Hits(NamedTuple):
+    """The queries that one run has answered, by image: the image itself, and its captions with it."""
+
+    folds: Ints  # (N,) from 0
+    queries: Floats  # (N, 2) the image itself, its captions
+    answered: Floats  # (N, 2, 3) queries with a match among the first 1, 5, 10: the image itself, its captions
 
 
 class HardQuery(NamedTuple):
@@ -50,6 +58,40 @@ def matches(ranks: TrialRanks, direction: Direction) -> Ints:
     """(Q,) the best positive of each query of `queries`, the first of equals, as the split numbers it."""
     numbers, positives = sides(ranks.pairs, direction)
     return positives[group(ranks.folds, numbers, by=ranks.ranks[direction]).first]
+
+
+def hits_of(ranks: TrialRanks) -> Hits:
+    """The hits of a trial. A caption of several images counts with the first of them."""
+    images, first, of_image = np.unique(ranks.pairs[:, 0], return_index=True, return_inverse=True)
+    _, first_pair = np.unique(ranks.pairs[:, 1], return_index=True)
+    owner = of_image[first_pair]
+    queries = np.stack([np.ones(len(images)), np.bincount(owner, minlength=len(images))], axis=1)
+    answered = np.zeros((len(images), 2, len(CUTOFFS)))
+    i2t, t2i = (group(sides(ranks.pairs, direction)[0]).smallest(ranks.ranks[direction]) for direction in DIRECTIONS)
+    for column, k in enumerate(CUTOFFS):
+        answered[:, 0, column] = i2t <= k
+        answered[:, 1, column] = np.bincount(owner, weights=t2i <= k, minlength=len(images))
+    return Hits(np.unique(ranks.folds[first], return_inverse=True)[1], queries, answered)
+
+
+def recalls(hits: Hits) -> Floats:
+    """(2, 3) R@1, R@5, R@10 of both directions in percent, the mean of the folds."""
+    total: Floats = shares(hits).sum(axis=0)
+    return total
+
+
+def shares(hits: Hits) -> Floats:
+    """(N, 2, 3) what each image adds to each recall, in percent."""
+    folds = np.eye(hits.folds.max() + 1)[hits.folds]
+    queries = folds @ (folds.T @ hits.queries)  # in the image's fold
+    share: Floats = 100 * hits.answered / queries[:, :, None] / folds.shape[1]
+    return share
+
+
+def same_queries(first: Sequence[Hits], second: Sequence[Hits]) -> bool:
+    one = first[0]
+    parts = ((hits.folds, one.folds, hits.queries, one.queries) for hits in (*first, *second))
+    return all(np.array_equal(a, b) and np.array_equal(c, d) for a, b, c, d in parts)
 
 
 def profile(queries: QueryRanks, longest: int = LONGEST) -> Floats:

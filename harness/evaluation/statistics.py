@@ -6,9 +6,11 @@ row's own spread over seeds alone: a row of one seed is never tested, and no row
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations
-from math import isnan, nan, sqrt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations, islice
+from math import ceil, inf, isnan, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +19,11 @@ from scipy.special import ndtr, stdtrit
 
 from harness.errors import DataError
 from harness.evaluation.measures import CUTOFFS
-from harness.evaluation.ranks import DIRECTIONS, Ints, group, sides
-from harness.evaluation.records import TrialRanks
+from harness.evaluation.queries import Hits, recalls, same_queries, shares
 
 Floats = NDArray[np.float64]
-Row = Sequence["Hits"]  # the runs of one method with one recipe, one a seed
+Places = tuple[int, int]  # of the rows of a pair
+Row = Sequence[Hits]  # the runs of one method with one recipe, one a seed
 LEVEL = 0.05
 RESAMPLES = 10_000
 BLOCK_BYTES = 2**26  # of resamples held together
@@ -34,14 +36,6 @@ BENTKUS = (
 MOST_DEGREES = 3
 EVEN_WEIGHT = 3
 LOG_SCALES = np.arange(-60, 6, 0.25)  # of chi-square over its degrees of freedom: all that matters of 1 and more
-
-
-class Hits(NamedTuple):
-    """The queries that one run has answered, by image: the image itself, and its captions with it."""
-
-    folds: Ints  # (N,) from 0
-    queries: Floats  # (N, 2) the image itself, its captions
-    answered: Floats  # (N, 2, 3) queries with a match among the first 1, 5, 10: the image itself, its captions
 
 
 class Difference(NamedTuple):
@@ -61,34 +55,6 @@ class Difference(NamedTuple):
     @property
     def is_significant(self) -> bool:
         return self.adjusted < LEVEL
-
-
-def hits_of(ranks: TrialRanks) -> Hits:
-    """The hits of a trial. A caption of several images counts with the first of them."""
-    images, first, of_image = np.unique(ranks.pairs[:, 0], return_index=True, return_inverse=True)
-    _, first_pair = np.unique(ranks.pairs[:, 1], return_index=True)
-    owner = of_image[first_pair]
-    queries = np.stack([np.ones(len(images)), np.bincount(owner, minlength=len(images))], axis=1)
-    answered = np.zeros((len(images), 2, len(CUTOFFS)))
-    i2t, t2i = (group(sides(ranks.pairs, direction)[0]).smallest(ranks.ranks[direction]) for direction in DIRECTIONS)
-    for column, k in enumerate(CUTOFFS):
-        answered[:, 0, column] = i2t <= k
-        answered[:, 1, column] = np.bincount(owner, weights=t2i <= k, minlength=len(images))
-    return Hits(np.unique(ranks.folds[first], return_inverse=True)[1], queries, answered)
-
-
-def recalls(hits: Hits) -> Floats:
-    """(2, 3) R@1, R@5, R@10 of both directions in percent, the mean of the folds."""
-    total: Floats = shares(hits).sum(axis=0)
-    return total
-
-
-def shares(hits: Hits) -> Floats:
-    """(N, 2, 3) what each image adds to each recall, in percent."""
-    folds = np.eye(hits.folds.max() + 1)[hits.folds]
-    queries = folds @ (folds.T @ hits.queries)  # in the image's fold
-    share: Floats = 100 * hits.answered / queries[:, :, None] / folds.shape[1]
-    return share
 
 
 def intervals(rows: Sequence[Row], resamples: int = RESAMPLES, level: float = LEVEL) -> Floats:
@@ -137,21 +103,45 @@ def differences(rows: Sequence[Row], resamples: int = RESAMPLES, retrained: bool
     The t-distributed error of training is added, see `Spread`. A pair depends on its two rows alone. `retrained` False
     compares the runs as they are, without that error, and also rows of one run.
     """
-    _check_same(rows)
     if len(rows) < 2:
         return []
-    runs = [np.stack([shares(hits).sum(axis=(1, 2)) for hits in row]) for row in rows]  # (seeds, N) of rsum
-    means = np.stack([run.mean(axis=0) for run in runs], axis=1)
-    swapped = np.concatenate(list(_swapped(np.column_stack([means, np.ones(len(means))]), resamples)))
-    spreads = [spread(run) if retrained and is_tested(row) else None for run, row in zip(runs, rows, strict=True)]
+    table = _table(rows, retrained)
+    swapped = table.swapped(resamples)
     pairs = [
-        _difference(first, second, means, swapped, spreads)
-        if not retrained or (spreads[first] and spreads[second])
-        else Difference(first, second, float((means[:, first] - means[:, second]).sum()), nan, nan, nan)
+        _difference(table, first, second, swapped)
+        if table.has_test(first, second)
+        else Difference(first, second, table.pair(first, second).rsum, nan, nan, nan)
         for first, second in combinations(range(len(rows)), 2)
     ]
     adjusted = holm(np.array([pair.p for pair in pairs]))
     return [pair._replace(adjusted=float(value)) for pair, value in zip(pairs, adjusted, strict=True)]
+
+
+def differ_significantly(rows: Sequence[Row], first: int, second: int, resamples: int = RESAMPLES) -> bool:
+    """Whether `differences` finds two rows to differ significantly; of a large table in a small part of the time.
+
+    No swaps give a p below `least`, so a smaller one is the pair's bound, for which nothing is drawn. By Holm's method
+    a pair is not significant where too many have a p of `least` or more and it is among them, whatever these are.
+    """
+    table, least = _table(rows), 1 / (1 + resamples)
+    pairs = table.pairs()
+    own = (first, second) if first < second else (second, first)
+    if own not in pairs:
+        return False
+    bound = cache(lambda pair: table.pair(*pair).bound)
+    if bound(own) < least:
+        return _is_significant(own, {pair: bound(pair) for pair in pairs})
+    common = [*islice((pair for pair in pairs if bound(pair) >= least), ceil(LEVEL / least))]
+    if len(common) * least >= LEVEL:
+        return False
+    swapped = table.swapped(resamples)
+    p = {pair: _difference(table, *pair, swapped).p for pair in common}
+    return _is_significant(own, {pair: p.get(pair) or bound(pair) for pair in pairs})
+
+
+def _is_significant(own: Places, p: Mapping[Places, float]) -> bool:
+    adjusted = holm(np.array([*p.values()]))
+    return bool(adjusted[[*p].index(own)] < LEVEL)
 
 
 def holm(p: Floats) -> Floats:
@@ -248,12 +238,6 @@ def run_noise(sd: float, runs: int, mean_of: int = 1) -> float:
     return float(stdtrit(runs - 1, 1 - LEVEL / 2)) * sd * sqrt(1 + 1 / mean_of)
 
 
-def same_queries(first: Row, second: Row) -> bool:
-    one = first[0]
-    parts = ((hits.folds, one.folds, hits.queries, one.queries) for hits in (*first, *second))
-    return all(np.array_equal(a, b) and np.array_equal(c, d) for a, b, c, d in parts)
-
-
 def _check_same(rows: Sequence[Row]) -> None:
     for row in rows:
         if not same_queries(rows[0], row):
@@ -279,24 +263,68 @@ def _swapped(values: Floats, resamples: int) -> Iterator[Floats]:
         yield (2.0 * rng.integers(0, 2, (count, len(values)), dtype=np.int8) - 1) @ values
 
 
-def _difference(
-    first: int, second: int, means: Floats, swapped: Floats, spreads: Sequence[Spread | None]
-) -> Difference:
+@dataclass(frozen=True)
+class _Table:
+    means: Floats  # (N, rows) what each image adds to rsum, the mean over seeds
+    spreads: Sequence[Spread | None]  # None: the row is not tested as a method
+    retrained: bool
+
+    def has_test(self, first: int, second: int) -> bool:
+        return not self.retrained or bool(self.spreads[first] and self.spreads[second])
+
+    def pairs(self) -> list[Places]:
+        """The pairs that are tested, those with the smallest differences first."""
+        sums = self.means.sum(axis=0).tolist()
+        pairs = (pair for pair in combinations(range(len(sums)), 2) if self.has_test(*pair))
+        return sorted(pairs, key=lambda pair: abs(sums[pair[0]] - sums[pair[1]]))
+
+    def pair(self, first: int, second: int) -> _Pair:
+        both = [spread for place in (first, second) if (spread := self.spreads[place])]
+        between = self.means[:, first] - self.means[:, second]
+        variance = float(between.var() * len(between))
+        left = max(0.0, 1 - sum(one.counted_twice for one in both) / variance) if variance else 0.0
+        return _Pair(between, training_errors(*both) if len(both) == 2 else [], left)
+
+    def swapped(self, resamples: int) -> Floats:
+        """(resamples, rows + 1) rsum where each image counts with either sign; last, the sum of the signs."""
+        values = np.column_stack([self.means, np.ones(len(self.means))])
+        return np.concatenate([*_swapped(values, resamples)])
+
+
+class _Pair(NamedTuple):
+    between: Floats  # (N,) what each image adds to the difference
+    errors: Sequence[Error]  # that training adds; none where the runs are compared as they are
+    left: float  # of the variance of swaps, what is not in the errors
+
+    @property
+    def rsum(self) -> float:
+        return float(self.between.sum())
+
+    @property
+    def bound(self) -> float:
+        """What p is at most; infinite where only swaps can tell."""
+        if len(self.errors) != 1:
+            return inf
+        return BENTKUS * tail(self.rsum, self.left * float((self.between**2).sum()), self.errors[0])
+
+
+def _table(rows: Sequence[Row], retrained: bool = True) -> _Table:
+    _check_same(rows)
+    runs = [np.stack([shares(hits).sum(axis=(1, 2)) for hits in row]) for row in rows]  # (seeds, N) of rsum
+    spreads = [spread(run) if retrained and is_tested(row) else None for run, row in zip(runs, rows, strict=True)]
+    return _Table(np.stack([run.mean(axis=0) for run in runs], axis=1), spreads, retrained)
+
+
+def _difference(table: _Table, first: int, second: int, swapped: Floats) -> Difference:
     """One pair, not yet adjusted. What is drawn depends on the two rows and not on their order or on other rows."""
-    between, luck = means[:, first] - means[:, second], swapped[:, first] - swapped[:, second]
-    observed, variance = float(between.sum()), float(between.var() * len(between))
-    both = [one for place in (first, second) if (one := spreads[place])]
-    errors = training_errors(both[0], both[1]) if both else []
-    left = max(0.0, 1 - sum(one.counted_twice for one in both) / variance) if variance else 0.0
-    training = sum((_drawn_error(error, len(luck)) for error in errors), np.zeros(len(luck)))
-    luck, drift = sqrt(left) * luck, sqrt(left) * swapped[:, -1] * between.mean()
-    p = sum(np.count_nonzero(np.abs(luck + sign * training) >= abs(observed) - 1e-9) for sign in (1, -1)) / 2
-    p = (1 + p) / (1 + len(luck))
-    if len(errors) == 1:  # where the swaps are too few to tell how rare
-        p = min(p, BENTKUS * tail(observed, left * float((between**2).sum()), errors[0]))
+    pair, luck = table.pair(first, second), swapped[:, first] - swapped[:, second]
+    training = sum((_drawn_error(error, len(luck)) for error in pair.errors), np.zeros(len(luck)))
+    luck, drift = sqrt(pair.left) * luck, sqrt(pair.left) * swapped[:, -1] * pair.between.mean()
+    p = sum(np.count_nonzero(np.abs(luck + sign * training) >= abs(pair.rsum) - 1e-9) for sign in (1, -1)) / 2
+    p = min((1 + p) / (1 + len(luck)), pair.bound)  # the bound where the swaps are too few to tell how rare
     without = luck - drift  # of rows without a difference
     least = np.quantile(np.abs([without + training, without - training]), 1 - LEVEL)
-    return Difference(first, second, observed, float(p), nan, float(least))
+    return Difference(first, second, pair.rsum, float(p), nan, float(least))
 
 
 def _drawn_error(error: Error, resamples: int) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ EXPERIMENT = "harness"
 ENDED = ("FINISHED", "FAILED")  # MLflow's states of a run that has a result
 LONGEST = 300  # characters of a library's error
 PAGE = 1000  # runs that the store is asked for at a time
+FOREIGN_SCHEMA = re.compile(r"schema \(found version (\w+)|Can't locate revision identified by '(\w+)'")
 
 
 class Connection:
@@ -27,6 +29,7 @@ class Connection:
     def __init__(self, uri: str, artifacts: Path | None = None) -> None:
         """Connect, and make the store where it is a file that is not there; StoreError where it cannot be used."""
         os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+        import alembic.util
         import mlflow
         import sqlalchemy.exc
 
@@ -34,7 +37,11 @@ class Connection:
             logging.getLogger(name).setLevel(logging.CRITICAL)  # StoreError says what goes wrong
         self.uri = uri
         self.entities = mlflow.entities
-        self._exceptions = (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError)
+        self._version = mlflow.__version__
+        self._exceptions = (
+            *(mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError),
+            *(sqlite3.Error, OSError, ImportError),
+        )
         with self.errors():
             if uri.startswith(SQLITE):
                 artifacts = artifacts or create_sqlite(sqlite_file(uri))
@@ -55,6 +62,8 @@ class Connection:
             yield
         except self._exceptions as error:
             line = (str(self._root(error)).strip().splitlines() or [type(error).__name__])[0]
+            if match := FOREIGN_SCHEMA.search(line):
+                raise StoreError(self._foreign(match[1] or match[2])) from error
             what = f"{without_password(self.uri)} cannot be used: {without_secrets(line, self.uri)[:LONGEST]}"
             raise StoreError(f"the tracking store {what}; {self._remedy()}") from error
 
@@ -65,6 +74,19 @@ class Connection:
             return f"it is damaged: move {file} away, and the next `harness run` fills another from the trials' folders"
         kept = "finished trials are kept in their folders and logged by the next `harness run`"
         return f"{kept} once it is back ([tracking] uri)"
+
+    def _foreign(self, schema: str) -> str:
+        """What is wrong with a store whose tables are of another version of MLflow, and what to do."""
+        uri, file = without_password(self.uri), sqlite_file(self.uri).absolute()
+        copied, replaced = "keep a copy of it", ""
+        if self.uri.startswith(SQLITE):
+            copied = f"keep a copy of {file}"
+            replaced = f"; or move {file} away, and the next `harness run` fills another from the trials' folders"
+        return (
+            f"the tracking store {uri} was written by another version of MLflow: its schema {schema} is not that of "
+            f"MLflow {self._version}, which is installed here. If that version is older, {copied} and run "
+            f"`mlflow db upgrade {uri}`; if it is newer, install it{replaced}"
+        )
 
     def _root(self, error: BaseException) -> BaseException:
         """The error that the others were raised for: it says what is wrong in the fewest words."""

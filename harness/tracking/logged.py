@@ -97,13 +97,13 @@ def lost(results: Path, uri: str) -> frozenset[str]:
 
     The store is asked only where it is not as the last command has left it, which a server never tells.
     """
-    memory = remembered(results)
+    memory = read_memory(results)
     if memory and memory.uri == relative_uri(uri, results) and memory.state == store_state(uri) != []:
         return frozenset(memory.lost)
     return examine(results, uri)
 
 
-def remembered(results: Path) -> StoreMemory | None:
+def read_memory(results: Path) -> StoreMemory | None:
     """What the last command has remembered of the store; None where that is absent or damaged."""
     return read_own(results / CACHE / MEMORY, StoreMemory.model_validate_json)
 
@@ -128,8 +128,8 @@ def examine(results: Path, uri: str) -> frozenset[str]:
     return keys
 
 
-def remember(results: Path, uri: str) -> None:
-    """Remember a store of one file as a command leaves it."""
+def write_memory(results: Path, uri: str) -> None:
+    """Write the memory of a store of one file, as a command leaves it."""
     if uri.startswith(SQLITE):
         with suppress(StoreError):  # then the next command asks
             examine(results, uri)

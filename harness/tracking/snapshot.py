@@ -10,15 +10,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.config.project import CACHE
-from harness.files import write_atomic
+from harness.files import read_own, write_own
 from harness.tracking.store import SQLITE, sqlite_file
 
 FORMAT = 1  # raised where the lists below change
 STEADY_SECONDS = 2  # since the last write: a later one has another time then, however coarse the clock of the files
+FINE_SECONDS = 0.1  # instead, where the file system counts time more finely than COARSE
+COARSE = 10_000_000  # ns
 Marks = list[list[int]]
 
 
@@ -52,11 +55,11 @@ def kept_runs(uri: str) -> list[KeptRun] | None:
 
 
 def read_runs(uri: str, read: Callable[[], Iterable[Any]]) -> list[KeptRun]:
-    """The runs of a store that MLflow reads; copied where nothing was written meanwhile or a moment ago."""
+    """The runs of a store that MLflow reads; copied where nothing was written meanwhile or a moment before."""
     database = sqlite_file(uri) if uri.startswith(SQLITE) else None
-    before = marks(database) if database else []
+    before = steady_marks(database) if database else []
     runs = [stored(run) for run in read()]
-    if database and before and before == marks(database) and is_steady(before):
+    if database and before and before == marks(database):
         save(copy_of(database), before, runs)
     return runs
 
@@ -86,26 +89,39 @@ def mark(file: Path) -> list[int]:
     return [state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
 
 
+def steady_marks(database: Path) -> Marks:
+    """The marks of a database; empty where it was written a moment ago, unless a short wait settles that."""
+    states = marks(database)
+    if not is_steady(states) and is_fine(states):
+        time.sleep(FINE_SECONDS)  # little beside what MLflow takes
+        states = marks(database)
+    return states if is_steady(states) else []
+
+
 def is_steady(marks: Marks) -> bool:
     """Whether nothing was written a moment ago."""
     newest: int = max((max(mark[2:]) for mark in marks if mark), default=0)
-    return time.time() - newest / 1e9 > STEADY_SECONDS
+    return time.time() - newest / 1e9 > (FINE_SECONDS if is_fine(marks) else STEADY_SECONDS)
+
+
+def is_fine(marks: Marks) -> bool:
+    """Whether the times of files have digits that a coarse clock leaves out."""
+    return all(time % COARSE for mark in marks for time in mark[2:])
 
 
 def copied(copy: Path, marks: Marks) -> list[KeptRun] | None:
     """The runs of a copy; None where there is none of this state of the store, or none that can be read."""
-    try:
-        content = json.loads(copy.read_bytes())
+
+    def parse(data: bytes) -> list[KeptRun] | None:
+        content = json.loads(data)
         if (content["format"], content["marks"]) != (FORMAT, marks):
             return None
         return [KeptRun(RunInfo(*info), RunData(*data)) for info, data in content["runs"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+
+    return read_own(copy, parse)
 
 
 def save(copy: Path, marks: Marks, runs: Sequence[KeptRun]) -> None:
     """Keep runs; a results folder that cannot be written does without."""
-    try:
-        write_atomic(copy, json.dumps({"format": FORMAT, "marks": marks, "runs": runs}))
-    except OSError:
-        return
+    with suppress(OSError):
+        write_own(copy, json.dumps({"format": FORMAT, "marks": marks, "runs": runs}))

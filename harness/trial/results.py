@@ -105,6 +105,7 @@ class Current:
     protocol: Callable[[str, str], int] = lambda *_: 0  # the version of a dataset's protocol
     source: Callable[[str], str] = lambda _: ""  # the hash of a method's source
     val_images: Callable[[str], int] = lambda _: 0  # of a dataset's split val
+    resized: Callable[[str], tuple[str, ...]] = lambda _: ()  # what of a dataset has not the size of the built-in one
 
 
 class Budget(TrialRecord):

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sample_results import log_ranked, two_methods
+from boards import run_of as logged
+from sample_results import log_ranked, ranks_of, result_of, spec_of, two_methods
 from tiny_project import Call
 
 from harness.board.comparison import comparisons
 from harness.board.evidence import assessed, hits
+from harness.board.standings import boards_of
+from harness.evaluation import statistics
+from harness.evaluation.queries import Hits, hits_of
+from harness.evaluation.records import read_ranks
+from harness.evaluation.statistics import Difference
+from harness.files import npz
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run
 from harness.tracking.tracker import Tracker
@@ -74,6 +84,29 @@ def test_a_comparison_says_what_the_board_says(
         (found,) = comparisons(store.runs(), [one.board], [first, second], partial(hits, store))
         assert found.p == pytest.approx(pair.p, nan_ok=True) and found.is_significant == pair.is_significant
         assert ("is better than" in found.verdict) == pair.is_significant
+
+
+def test_most_pairs_of_a_large_board_are_not_tested_for_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows that differ as a pair alone stand on a board of 630 pairs."""
+    runs, ranks, pairs = [], {}, []
+    for row, seed in product(range(36), range(3)):
+        spec, run_id = spec_of(f"m{row:02}", seed), f"{row} {seed}"
+        runs.append(replace(logged(result_of(spec, 400 - row)), run_id=run_id))
+        ranks[run_id] = npz(**ranks_of(spec_of(seed=3 * row + seed), images=200, worst=40 + row))
+
+    def load(run: str) -> Hits | None:
+        own = read_ranks(ranks[run])
+        return hits_of(own) if own else None
+
+    def tested(*pair: Any) -> Difference:
+        pairs.append(pair)
+        return one_pair(*pair)
+
+    one_pair = statistics._difference
+    monkeypatch.setattr(statistics, "_difference", tested)
+    (found,) = comparisons(runs, boards_of(runs, {}), ["m00", "m08"], load)
+    assert found.p < 0.05 and not found.is_significant
+    assert len(pairs) == 1
 
 
 def test_two_runs_are_compared_as_they_were_trained(tracker: Tracker, call: Call, capsys: Captured) -> None:

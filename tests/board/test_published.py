@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
 import pytest
 import scipy.stats
-from boards import html_tables, run_of
+from boards import Page, html_tables, run_of
 from sample_results import result_of, spec_of
 
 from harness.board.cells import HEADER, header
 from harness.board.evidence import assessed
-from harness.board.forms import board_page
+from harness.board.forms import FORMS, board_page, webpage
 from harness.board.published import beside
+from harness.board.row_page import method_page
 from harness.board.standings import boards_of
-from harness.config.cards import MethodCard, Reported
+from harness.campaign.current import current, other_sizes
+from harness.config.cards import MethodCard, Reported, SplitSize
 from harness.config.project import Config
 from harness.config.registry import discover
+from harness.config.sections import Training
 from harness.tracking.runs import Run
+from harness.trial.results import Current
 
+ROOT = Path(__file__).parents[2]
 SUMS = (470.0, 474.0, 478.0)
 
 
 def card(rsum: float, **changes: object) -> MethodCard:
     """CAAN's own card, with another number for a dataset that needs no files here."""
-    known = discover(Config(root=Path(__file__).parents[2])).methods["caan"]
+    known = discover(Config(root=ROOT)).methods["caan"]
     values = {"dataset": "scenes", "protocol": "full", "i2t": (70.1, 91.6, 97.2), "t2i": (52.8, 79.0, 87.9)}
     number = Reported.model_validate({**values, "rsum": rsum, "source": "table 1", **changes})
     return known.model_copy(update={"reported": (*known.reported, number)})
 
 
-def runs(seeds: int = 3) -> list[Run]:
-    return [run_of(result_of(spec_of("caan", seed), SUMS[seed])) for seed in range(seeds)]
+def runs(seeds: int = 3, **changes: object) -> list[Run]:
+    """Runs at the size of the paper."""
+    size = {"settings": card(0.0).defaults, "training": Training(), **changes}
+    return [run_of(result_of(spec_of("caan", seed, **size), SUMS[seed])) for seed in range(seeds)]
 
 
 def verdict(rsum: float, seeds: int = 3, **changes: object) -> str:
@@ -75,7 +84,7 @@ def test_the_page_shows_it_in_a_table_of_its_own_and_never_ranks_it() -> None:
 
 
 def test_numbers_of_other_datasets_are_left_out() -> None:
-    known = discover(Config(root=Path(__file__).parents[2])).methods
+    known = discover(Config(root=ROOT)).methods
     (board,) = boards_of(runs(), known)
     assert not list(beside(board, known))
 
@@ -85,11 +94,53 @@ def test_a_number_that_compares_is_a_column_beside_its_row_with_the_verdict() ->
     (one,) = assessed(runs(), methods, lambda _run, _name: None)
     ranked, *_ = html_tables(board_page(one, methods))
     assert (ranked[0][-1], ranked[1][-1]) == ("published", "455.8 (+18.2, reproduced within noise)")
-    assert header(one.board, {}) == (*HEADER, "settings from")
+    assert header(one.board, {}) == HEADER
+
+
+SMALL = {"settings": {**card(0.0).defaults, "dim": 256}, "training": Training(epochs=3)}
+UNLIKE = ["dim 256 (1024)", "only 3 epochs (30 by default)", "train 500 images (29,000)"]
+
+
+def test_a_row_that_is_not_of_the_papers_size_says_so_beside_the_verdict_in_every_form() -> None:
+    methods = {"caan": card(455.8)}
+    current = Current(resized=lambda _: ("train 500 images (29,000)",))
+    (one,) = assessed(runs(**SMALL), methods, lambda _run, _name: None, current)
+    (number,) = beside(one.board, methods)
+    assert number.outcome == "reproduced within noise"
+    long = f"reproduced within noise; not the paper's: {', '.join(UNLIKE)}"
+    short = "455.8 (+18.2, reproduced within noise; settings or data are not the paper's)"
+    ranked, _more, published = html_tables(board_page(one, methods))
+    assert ranked[1][-1] == short and published[1][4] == long
+    page = Page(webpage(one, methods))
+    assert short in {cell for line in page.lines() for cell in line} and long in {
+        c for line in page.lines() for c in line
+    }
+    (row,) = (cells for table in html_tables(method_page(one, methods, 0)) for cells in table if "455.8" in cells)
+    assert row[3] == long
+    assert "settings or data are not the paper's" in FORMS["latex"](one, methods)
+    (entry,) = json.loads(FORMS["json"](one, methods))["published"]
+    assert entry["verdict"] == long and entry["unlike_paper"] == UNLIKE
+
+
+def test_a_dataset_of_a_projects_own_size_is_not_the_one_that_papers_report_on() -> None:
+    registry = discover(Config(root=ROOT))
+    known = registry.datasets["f30k"]
+    assert [*other_sizes(known, known)] == []
+    own = known.model_copy(
+        update={
+            "splits": {**known.splits, "train": SplitSize(images=500, captions=2500)},
+            "protocols": (known.protocols[0].model_copy(update={"split": "val", "images": 1014, "captions": 5070}),),
+        }
+    )
+    sizes = ("train 500 images (29,000)", "protocol 1k 1,014 images (1,000)", "protocol 1k split val (test)")
+    now = current(Config(root=ROOT), replace(registry, datasets={"f30k": own, "mine": own}))
+    assert now.resized("f30k") == sizes and now.resized("mine") == now.resized("nothing") == ()
+    (board,) = boards_of(runs(dataset="f30k", protocol="1k"), registry.methods, now)
+    assert {one.unlike for one in beside(board, registry.methods)} == {sizes}
 
 
 def test_a_row_without_a_number_has_an_empty_cell_and_the_order_of_rows_is_ours_alone() -> None:
-    rows = [run_of(result_of(spec_of(method, 0), rsum)) for method, rsum in (("vsepp", 480.0), ("caan", 470.0))]
+    rows = [run_of(result_of(spec_of("vsepp", 0), 480.0)), *runs(1)]
     methods = {"caan": card(600.0)}
     (one,) = assessed(rows, methods, lambda _run, _name: None)
     ranked, *_ = html_tables(board_page(one, methods))

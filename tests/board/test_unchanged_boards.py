@@ -72,7 +72,8 @@ def write_photos(project: Path) -> str:
 @pytest.fixture
 def tracker(project: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
     """A store of two boards, written long ago; on one of them an earlier method was run on other photos."""
-    monkeypatch.setattr(snapshot, "STEADY_SECONDS", 0)
+    for name in ("STEADY_SECONDS", "FINE_SECONDS"):
+        monkeypatch.setattr(snapshot, name, 0)
     tracker = Tracker(f"sqlite:///{project / 'runs' / 'mlflow.db'}")
     log_ranked(tracker, project, "slow", 0, 4)
     log_ranked(tracker, project, "slow", 1, 4)
@@ -216,9 +217,10 @@ def test_the_code_has_every_file_of_the_package() -> None:
 def test_boards_of_runs_just_written_or_kept_elsewhere_are_always_made(
     report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "STEADY_SECONDS", 3600)
-    assert report() == report() == BOTH
-    monkeypatch.setattr(snapshot, "STEADY_SECONDS", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "STEADY_SECONDS", 3600)
+        patch.setattr(snapshot, "is_fine", lambda _: False)
+        assert report() == report() == BOTH
     monkeypatch.setattr(result_store, "local_folder", lambda _: None)
     assert report() == report() == BOTH
 

@@ -22,8 +22,8 @@ from tiny_project import METHOD, Call
 
 from harness.acquisition import download
 from harness.board.forms import FORMS
-from harness.cli.boards import EXAMPLES, FORMATS
-from harness.cli.explain import SUFFIXES
+from harness.cli.boards import EXAMPLES, PICTURES
+from harness.cli.exchange import FORMATS
 from harness.cli.main import cli
 from harness.config.toml import literal
 from harness.foreign_text import UNSEEN
@@ -112,7 +112,7 @@ COMMANDS: dict[str, list[str]] = {
     "compare": ["compare foreign scan_t2i", "compare FOREIGN foreign"],
     "reproduce": ["reproduce foreign -n", "reproduce FOREIGN"],
     "export": [*(f"export --format {form} -o export-{form}" for form in FORMATS), "export FOREIGN --format csv"],
-    "explain": [*(f"explain {PAIR} 'test image 2' -o e{suffix}" for suffix in SUFFIXES), f"explain {PAIR} FOREIGN"],
+    "explain": [*(f"explain {PAIR} 'test image 2' -o e{suffix}" for suffix in PICTURES), f"explain {PAIR} FOREIGN"],
     "init dataset": ["init dataset another --folder FOLDER", "init dataset FOREIGN"],
     "validate": ["validate --dataset foreign-data", "validate --dataset FOREIGN"],
     "data fetch": ["data fetch foreign-data --yes", "data fetch FOREIGN"],

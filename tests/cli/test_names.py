@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 from finished_projects import Finish
+from sample_results import result_of, spec_of
 from tiny_project import Call
+
+from harness.trial.folder import write_result, write_spec
 
 Captured = pytest.CaptureFixture[str]
 NAME = "caan/tiny/s0"
@@ -64,6 +67,38 @@ def test_the_key_of_one_is_taken_by_all_of_them(two: dict[int, str], call: Call,
     assert call("forget", short, "-y") == 0
     capsys.readouterr()
     assert call("reproduce", NAME, "-n") == 0, "one is left"
+
+
+def test_describe_refuses_a_name_of_a_method_and_a_dataset_until_told_which(
+    project: Path, call: Call, capsys: Captured
+) -> None:
+    card = project / "cards" / "tiny" / "card.toml"
+    card.write_text(card.read_text().replace('name = "tiny"', 'name = "vsepp"'))
+    flags = ("--json", "-s", 'campaign.datasets=["vsepp"]')
+    assert call("describe", "vsepp", *flags) == 2
+    assert "vsepp is a method and a dataset; say which by --kind method or --kind dataset" in capsys.readouterr().err
+    for kind, key in (("method", "scoring"), ("dataset", "layout")):
+        assert call("describe", "vsepp", "--kind", kind, *flags) == 0
+        assert key in json.loads(capsys.readouterr().out)
+    assert call("describe", "caan", "--kind", "dataset", *flags) == 2
+    assert "unknown dataset 'caan'" in capsys.readouterr().err
+
+
+def test_forget_refuses_a_name_of_a_method_and_a_scored_model_until_told_which(
+    project: Path, call: Call, capsys: Captured
+) -> None:
+    for number, method in enumerate(("caan", "external:caan", "external:clip")):
+        result = result_of(spec_of(method, number))
+        write_spec(project / "runs" / "trials" / result.key, result.spec)
+        write_result(project / "runs" / "trials" / result.key, result)
+    assert call("forget", "caan", "-y") == 2
+    said = "caan is a method and a model of `harness score`; give external:caan or method:caan"
+    assert said in capsys.readouterr().err
+    for name, label in (("clip", "external:clip"), ("external:caan", "external:caan"), ("method:caan", "caan")):
+        assert call("forget", name, "-n", "--json") == 0
+        (one,) = json.loads(capsys.readouterr().out)["trials"]
+        assert one["label"].startswith(f"{label}/")
+    assert call("forget", "external:caan", "-y") == call("forget", "caan", "-y") == 0, "one of them is left"
 
 
 def test_reproduce_says_first_which_trial_it_runs(two: dict[int, str], call: Call, capsys: Captured) -> None:

@@ -8,6 +8,8 @@ import shutil
 import signal
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,11 @@ from filelock import FileLock
 from finished_projects import Finish
 from fresh_process import Fresh
 from tiny_project import Call, in_a_new_process
+
+from harness.campaign import driver
+from harness.errors import ResourceError
+from harness.executors.executor import InProcess
+from harness.trial.results import Assignment
 
 Captured = pytest.CaptureFixture[str]
 METHODS = "chance,vsepp,nan"
@@ -226,3 +233,31 @@ def test_sigterm_in_the_middle_of_a_wait_for_ray_ends_with_143(
     assert "state saved; the same command continues" in capsys.readouterr().err
     assert call("status", "--methods", "slow", "--json") == 0
     assert json.loads(capsys.readouterr().out)["counts"]["interrupted"] == 1
+
+
+def test_every_executor_is_closed_once(project: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run, a run, one with nothing to do, and one that is refused before it begins."""
+    closed: list[Counter[str]] = []
+
+    class Counted(InProcess):
+        def __init__(self) -> None:
+            super().__init__()
+            self.number = len(closed)
+            closed.append(Counter())
+
+        def check(self, assignments: Sequence[Assignment]) -> None:
+            if refused:
+                raise ResourceError("no such device")
+
+        def close(self) -> None:
+            closed[self.number]["closed"] += 1
+
+    refused = False
+    monkeypatch.setattr(driver, "choose_executor", lambda *_: Counted())
+    words = ("run", "--methods", "chance", "-q")
+    assert [call(*words, "-n"), call(*words), call(*words), call("search", "--methods", "chance", "-n", "-q")] == [
+        0
+    ] * 4
+    refused = True
+    assert call(*words, "--seeds", "7") == 2
+    assert closed == [{"closed": 1}] * len(closed) and len(closed) >= 5

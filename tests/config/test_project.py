@@ -26,7 +26,13 @@ def keys_of(table: dict[str, object]) -> set[str]:
 def test_the_template_loads_back_into_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HARNESS_DATA", raising=False)
     (tmp_path / "harness.toml").write_text(template())
-    assert load(tmp_path / "harness.toml") == built_in().model_copy(update={"root": tmp_path.resolve()})
+    loaded = load(tmp_path / "harness.toml")
+    assert loaded.of_sources([]) == built_in().model_copy(update={"root": tmp_path.resolve()}).of_sources([])
+    registry = discover(loaded)
+    for dataset in registry.datasets:
+        ours, theirs = (one.for_dataset(dataset) for one in (loaded, built_in()))
+        for card in registry.methods.values():
+            assert settings_for(card, ours) == settings_for(card, theirs)
 
 
 def test_every_key_is_there_in_its_section_and_says_what_it_means() -> None:
@@ -118,3 +124,44 @@ def test_what_a_file_sets_for_every_dataset_wins_over_the_built_in_sizes_of_one(
     config = load(file).for_dataset("scenes")
     assert (config.training.epochs, config.training.drop_words) == (9, 0.0)
     assert config.settings["*"] == {"dim": 1024, "width": 16}
+
+
+def dims(tmp_path: Path, text: str, *overrides: str, dataset: str = "scenes") -> dict[str, object]:
+    """`dim` of some methods on a dataset, whose built-in table has 128 for every method."""
+    file = tmp_path / "harness.toml"
+    file.write_text(text)
+    config = load(file, overrides)
+    methods = discover(config).methods
+    return {
+        name: settings_for(methods[name], config.for_dataset(dataset))["dim"] for name in ("scan_t2i", "caan", "vsepp")
+    }
+
+
+def test_a_glob_of_a_file_wins_over_the_built_in_one_of_a_dataset(tmp_path: Path) -> None:
+    for glob in ("scan_*", "s*", "*_t2i", "[s]can*"):
+        text = f'[settings."{glob}"]\ndim = 64\n'
+        assert dims(tmp_path, text) == {"scan_t2i": 64, "caan": 128, "vsepp": 128}
+        assert dims(tmp_path, text, dataset="coco-objects") == {"scan_t2i": 64, "caan": 256, "vsepp": 256}
+        assert dims(tmp_path, text, dataset="f30k")["scan_t2i"] == 64
+    assert dims(tmp_path, '[per_dataset.scenes.settings."scan_*"]\ndim = 32\n')["scan_t2i"] == 32
+    assert dims(tmp_path, "", "settings.scan_*.dim=16") == {"scan_t2i": 16, "caan": 128, "vsepp": 128}
+    assert dims(tmp_path, '[settings."?*"]\ndim = 64\n')["vsepp"] == 64
+
+
+def test_globs_of_one_table_count_in_their_order_also_where_a_built_in_table_has_one_of_them(tmp_path: Path) -> None:
+    for table in ("settings", "per_dataset.scenes.settings", "per_dataset.f30k.settings"):
+        dataset = "f30k" if "f30k" in table else "scenes"
+        narrow, wide = f'[{table}."scan_*"]\ndim = 32\n', f'[{table}."*"]\ndim = 64\n'
+        assert dims(tmp_path, narrow + wide, dataset=dataset) == {"scan_t2i": 64, "caan": 64, "vsepp": 64}
+        assert dims(tmp_path, wide + narrow, dataset=dataset) == {"scan_t2i": 32, "caan": 64, "vsepp": 64}
+
+
+def test_of_globs_the_command_line_is_the_strongest_and_an_exact_name_wins_over_every_glob(tmp_path: Path) -> None:
+    text = '[settings."scan_*"]\ndim = 64\n[per_dataset.scenes.settings."*"]\ndim = 32\n[settings.caan]\ndim = 48\n'
+    assert dims(tmp_path, text) == {"scan_t2i": 32, "caan": 48, "vsepp": 32}
+    assert dims(tmp_path, text, "settings.s*.dim=8") == {"scan_t2i": 8, "caan": 48, "vsepp": 32}
+    assert dims(tmp_path, text, "settings.*.dim=8") == {"scan_t2i": 8, "caan": 48, "vsepp": 8}
+    assert dims(tmp_path, text, "per_dataset.scenes.settings.s*.dim=8")["scan_t2i"] == 8
+    assert dims(tmp_path, text, "settings.*.dim=8", "settings.caan.dim=4")["caan"] == 4
+    of_dataset = text + "[per_dataset.scenes.settings.caan]\ndim = 24\n"
+    assert dims(tmp_path, of_dataset) == {"scan_t2i": 32, "caan": 24, "vsepp": 32}

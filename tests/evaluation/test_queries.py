@@ -9,12 +9,12 @@ import scipy.stats
 from harness.config.cards import ProtocolCard
 from harness.evaluation.measures import mean_measures
 from harness.evaluation.protocols import folds, rank_folds
-from harness.evaluation.queries import hardest, lists, profile, queries
+from harness.evaluation.queries import hardest, hits_of, lists, profile, queries
 from harness.evaluation.ranks import DIRECTIONS as WAYS
 from harness.evaluation.ranks import Direction
 from harness.evaluation.records import TrialRankings, TrialRanks, of_ranks, of_shortlists
 from harness.evaluation.shortlists import shortlists
-from harness.evaluation.statistics import SEED, hits_of, intervals, resampled
+from harness.evaluation.statistics import SEED, intervals, resampled
 
 IDS, CAPTIONS = [f"picture {n}" for n in range(40)], [f"a caption, number {n}" for n in range(150)]
 

@@ -8,22 +8,21 @@ import scipy.stats
 
 from harness.config.cards import ProtocolCard
 from harness.errors import DataError
+from harness.evaluation import statistics
 from harness.evaluation.measures import mean_measures
 from harness.evaluation.protocols import folds, rank_folds
+from harness.evaluation.queries import Hits, hits_of, recalls, shares
 from harness.evaluation.records import TrialRanks, of_ranks
 from harness.evaluation.statistics import (
     Error,
-    Hits,
     Spread,
     common_degrees,
+    differ_significantly,
     differences,
-    hits_of,
     holm,
     intervals,
     is_tested,
-    recalls,
     run_noise,
-    shares,
     tail,
     training_errors,
 )
@@ -309,3 +308,38 @@ def test_holm_is_the_textbooks() -> None:
     assert holm(np.array([0.9, 0.8])) == pytest.approx([1.0, 1.0])
     assert holm(np.array([0.01, np.nan, 0.03])) == pytest.approx([0.02, np.nan, 0.03], nan_ok=True)
     assert np.isnan(holm(np.array([np.nan, np.nan]))).all()
+
+
+def drawn_table(rng: np.random.Generator, ends: tuple[float, float], most_seeds: int) -> list[list[Hits]]:
+    """Nine rows whose skills lie evenly between two ends, of one to `most_seeds` seeds."""
+    ease = rng.normal(size=150)
+    seeds = rng.integers(1, most_seeds + 1, 9)
+    return [
+        [drawn(rng, ease, skill + 0.02 * luck) for luck in rng.normal(size=n)]
+        for n, skill in zip(seeds, np.linspace(*ends, 9), strict=True)
+    ]
+
+
+# How far the rows lie apart; below 99 swaps most pairs are decided without any.
+TABLES = [((0.0, 0.05), 3), ((0.0, 0.6), 3), ((-1.0, 1.0), 4), ((-4.0, 4.0), 6), ((-4.0, 4.0), 3)]
+
+
+@pytest.mark.parametrize(("ends", "most_seeds"), TABLES)
+@pytest.mark.parametrize("resamples", [40, 99, 400, 2000])
+def test_one_pair_of_a_table_differs_significantly_where_all_pairs_together_say_so(
+    ends: tuple[float, float], most_seeds: int, resamples: int
+) -> None:
+    rows = drawn_table(np.random.default_rng(resamples), ends, most_seeds)
+    for pair in differences(rows, resamples):
+        for places in ((pair.first, pair.second), (pair.second, pair.first)):
+            assert differ_significantly(rows, *places, resamples) == pair.is_significant, pair
+
+
+def test_a_pair_of_a_large_table_is_decided_without_the_swaps_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(20)
+    ease = rng.normal(size=100)
+    rows = [[drawn(rng, ease, 0.01 * skill + 0.01 * luck) for luck in rng.normal(size=3)] for skill in range(40)]
+    monkeypatch.setattr(statistics, "_swapped", lambda *_: pytest.fail("swaps were drawn"))
+    assert not differ_significantly(rows, 0, 39)
+    far = [[drawn(rng, ease, skill) for _ in range(5)] for skill in np.linspace(-2, 2, 12)]
+    assert differ_significantly(far, 0, 11, resamples=1000)

@@ -19,7 +19,7 @@ from PIL import Image
 from tiny_project import Call
 
 from harness.board.drawing import cover, is_within, measured
-from harness.cli.explain import explain_json
+from harness.cli.boards import explain_json
 from harness.cli.main import main
 from harness.config.project import load
 from harness.config.registry import discover

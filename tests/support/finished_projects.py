@@ -14,7 +14,7 @@ import pytest
 from dataset_files import write_files
 
 from harness.cli.main import main
-from harness.tracking.logged import remember
+from harness.tracking.logged import write_memory
 
 Words = Sequence[str]
 Finish = Callable[..., Path]
@@ -63,4 +63,4 @@ def settle(results: Path, source: Path) -> None:
             connection.execute(
                 f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (source.as_uri(), results.as_uri())
             )
-    remember(results, f"sqlite:///{store}")
+    write_memory(results, f"sqlite:///{store}")

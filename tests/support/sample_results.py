@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from harness.config.sections import Training
+from harness.evaluation.queries import hits_of, recalls
 from harness.evaluation.records import RANKS, read_ranks
-from harness.evaluation.statistics import hits_of, recalls
 from harness.files import npz, write_atomic
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import TRACEBACK, write_epochs, write_result, write_spec
@@ -89,6 +89,10 @@ def log_ranked(
     """Log a result whose measures are those of its ranks."""
     spec = spec_of(method, seed, **changes)
     arrays = ranks_of(spec.model_copy(update={"seed": seed + 10 * len(method)}), images=60, worst=worst)
+    log_ranks(tracker, root, spec, arrays, epochs)
+
+
+def log_ranks(tracker: Tracker, root: Path, spec: TrialSpec, arrays: dict[str, Any], epochs: int = 3) -> None:
     ranks = read_ranks(npz(**arrays))
     assert ranks
     values = recalls(hits_of(ranks)).ravel()

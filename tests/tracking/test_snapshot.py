@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sample_results import log_ranked
 
 from harness.tracking import result_store, snapshot
+from harness.tracking.logged import settle
 from harness.tracking.result_store import ResultStore
 from harness.tracking.store import sqlite_file
 from harness.tracking.tracker import Tracker
@@ -16,7 +19,8 @@ from harness.tracking.tracker import Tracker
 
 @pytest.fixture
 def tracker(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
-    monkeypatch.setattr(snapshot, "STEADY_SECONDS", 0)
+    for name in ("STEADY_SECONDS", "FINE_SECONDS"):
+        monkeypatch.setattr(snapshot, name, 0)
     tracker = Tracker(store, tmp_path / "artifacts")
     log_ranked(tracker, tmp_path, "good", 0, 4)
     return tracker
@@ -62,9 +66,36 @@ def marks(tracker: Tracker) -> list[list[int]]:
 
 
 def test_a_store_that_was_written_a_moment_ago_is_not_copied(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system whose clock is coarse."""
     monkeypatch.setattr(snapshot, "STEADY_SECONDS", 3600)
+    monkeypatch.setattr(snapshot, "is_fine", lambda _: False)
     ResultStore(tracker.uri).runs()
     assert not copy_of(tracker).exists(), "one more write might leave size and time as they are"
+
+
+def test_a_store_just_written_is_copied_where_the_clock_of_its_files_is_fine(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(store, tmp_path / "artifacts")
+    log_ranked(tracker, tmp_path, "good", 0, 4)
+    settle(store)  # as a command does at its end
+    runs = ResultStore(store).runs()
+    monkeypatch.setattr(result_store, "Connection", never)
+    assert ResultStore(store).runs() == runs
+
+
+@pytest.mark.parametrize(("time", "fine"), [(1_700_000_000_123_456_789, True), (1_700_000_000_120_000_000, False)])
+def test_times_of_ten_milliseconds_and_more_are_of_a_coarse_clock(time: int, fine: bool) -> None:
+    assert snapshot.is_fine([[1, 1, time, 1_700_000_000_123_456_789]]) is fine
+
+
+def test_a_write_while_a_store_is_read_leaves_no_copy(tracker: Tracker) -> None:
+    def read() -> Iterator[Any]:
+        yield from ()
+        sqlite_file(tracker.uri).touch()
+
+    snapshot.read_runs(tracker.uri, read)
+    assert not copy_of(tracker).exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 1}', b'{"runs": [[1]]}', b"\xff"])
@@ -75,6 +106,19 @@ def test_a_damaged_copy_is_made_again(tracker: Tracker, content: bytes) -> None:
     assert ResultStore(tracker.uri).runs() == runs and copy_of(tracker).read_bytes() == whole
 
 
-def test_a_results_folder_that_cannot_be_written_does_without(tracker: Tracker) -> None:
+def test_a_results_folder_that_cannot_be_written_does_without(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(snapshot, "write_own", full)
+    assert len(ResultStore(tracker.uri).runs()) == 1 and not copy_of(tracker).exists()
+
+
+def test_what_stands_in_the_place_of_the_copy_is_renamed(tracker: Tracker) -> None:
     copy_of(tracker).parent.write_text("a file in place of the cache")
-    assert len(ResultStore(tracker.uri).runs()) == 1
+    assert len(ResultStore(tracker.uri).runs()) == 1 and copy_of(tracker).is_file()
+    copy_of(tracker).unlink()
+    copy_of(tracker).mkdir()
+    assert len(ResultStore(tracker.uri).runs()) == 1 and copy_of(tracker).is_file()

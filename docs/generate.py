@@ -1,4 +1,9 @@
-"""Reference pages generated from the code. `make docs` runs this module, which writes them into docs/reference."""
+"""Reference pages generated from the code: `make docs` writes them into docs/reference.
+
+    python -P docs/generate.py docs/reference
+
+-P keeps docs/ off the import path, where its folder methods/ would hide the package of that name.
+"""
 
 from __future__ import annotations
 

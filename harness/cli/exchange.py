@@ -1,0 +1,185 @@
+"""The commands that take results in, out and away: score, export, forget."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.boundary import warn
+from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from harness.campaign.removal import Removal
+
+FORMATS = ("trec", "csv", "parquet")
+
+
+@click.command(short_help="Rank a file of scores computed elsewhere and list it as external.")
+@takes((PROTOCOL,), CONFIG, OUTPUT)
+@click.argument("file", type=FILE)
+@click.option(
+    "--dataset", required=True, metavar="NAME", help="Say of which dataset's images and captions the scores are."
+)
+@click.option("--name", required=True, metavar="MODEL", help="Call the model so on the leaderboard.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="S",
+    help="Say of which seed the file is; files of several seeds make one row.",
+)
+@click.option(
+    "--note", default="", metavar="TEXT", help="Say what else a reader must know; another note makes another row."
+)
+def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: str) -> int:
+    """Rank scores computed elsewhere, an .npy file of images by captions, and list them as external.
+
+    Higher is better. They are ranked as the scores of our own trials are, under the dataset's protocol.
+
+    \b
+    Examples:
+      harness score clip.npy --dataset f30k --name "CLIP ViT-B/32" --note zero-shot
+    """
+    from harness.board import publishing
+    from harness.board.standings import boards_of
+    from harness.campaign import external_scores
+    from harness.campaign.current import current
+    from harness.cli import board_page, campaign_page
+    from harness.cli.board_page import place_of, score_json, score_page
+
+    config, registry, out = flags.open()
+    request = external_scores.score_request(config, registry, file, dataset, flags.protocol, name, seed, note)
+    store, scores = external_scores.rank_file(config, request)
+    for warning in scores.warnings:
+        warn(f"harness: warning: {warning}")
+    boards, now = {(request.spec.dataset, request.spec.protocol)}, current(config, registry)
+    published = publishing.publish(store, registry, now, config.reports, boards)
+    place = place_of(boards_of(store.runs(), registry.methods, now), request.spec.key)
+    out.note(*board_page.tables(published.boards))
+    data = {**score_json(scores, place), "reports": [str(file) for file in published.files]}
+    out.answer(data, *score_page(scores, place), *campaign_page.files_page(published))
+    return 0
+
+
+@click.command(short_help="Write rankings and ranks of every query as TREC files, csv or parquet.")
+@takes((PROTOCOL,), CONFIG, OUTPUT)
+@click.argument("names", nargs=-1, metavar="[ROW_OR_RUN ...]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    required=True,
+    help="Write TREC run files, or tables as csv or parquet.",
+)
+@click.option("--dataset", default="", metavar="NAME", help="Export only runs on this dataset.")
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=FILE,
+    default=Path("export"),
+    show_default=True,
+    metavar="FOLDER",
+    help="Write the files into this folder.",
+)
+def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: Path) -> int:
+    """Write rankings and ranks of every query, of rows of the boards or of runs by their ids.
+
+    Without names: of all ranked rows.
+
+    \b
+    Examples:
+      harness export --format parquet
+      harness export caan --format trec --dataset f30k -o for-trec
+    """
+    from harness.board import export
+    from harness.board.standings import boards_of
+    from harness.campaign.current import current
+    from harness.cli.board_page import export_json, export_page
+    from harness.tracking.result_store import open_store
+    from harness.tracking.store import default_uri
+
+    config, registry, out = flags.open()
+    store = open_store(default_uri(config))
+    runs = export.within(store.runs(), dataset, flags.protocol)
+    chosen = export.chosen(runs, boards_of(runs, registry.methods, current(config, registry)), names)
+    written = export.written(chosen, store, form, folder)
+    out.answer(export_json(written), *export_page(written))
+    return 0
+
+
+@click.command(short_help="Remove the results of a method or of one trial.")
+@takes(CONFIG, OUTPUT)
+@click.argument("names", nargs=-1, metavar="NAME...")
+@click.option(
+    "--cache", is_flag=True, help="Remove the results folder's cache too, which is made again when it is needed."
+)
+@click.option("-y", "--yes", is_flag=True, help="Remove without asking.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
+def forget(flags: Flags, names: Sequence[str], cache: bool, yes: bool, dry_run: bool) -> int:
+    """Remove results: the folders of trials and their runs in the tracking store, after asking.
+
+    A NAME is a method, a model of `harness score`, a trial such as caan/scenes/s0, or the start of a trial's key. Where
+    a method and a model share a name, method:NAME is the one and external:NAME the other.
+    What is removed is run again by the next command that asks for it. MLflow keeps a deleted run until `mlflow gc`.
+
+    \b
+    Examples:
+      harness forget caan -n
+      harness forget caan/scenes/s0
+    """
+    from harness.campaign import removal
+
+    config, _, out = flags.open()
+    if not names and not cache:
+        raise UsageError("give a method, a trial or the start of a key to forget, or --cache")
+    trials = removal.removals(config, names) if names else []
+    out.note(*removal_page(trials, cache))
+    data: dict[str, Any] = {"removed": not dry_run, "trials": [removal_json(one) for one in trials], "cache": cache}
+    if dry_run:
+        out.answer(data)
+        return 0
+    if not yes:
+        agree("Remove all of this?")
+    if trials:
+        removal.remove(config, trials, lambda _: None)
+    if cache:
+        shutil.rmtree(config.cache, ignore_errors=True)
+    out.answer(data, "removed; `harness report` writes the boards without it")
+    return 0
+
+
+def agree(question: str) -> None:
+    """Ask; UsageError where the answer is no, or where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is no terminal to answer at; say yes with --yes")
+    if not click.confirm(question, err=True):
+        raise UsageError("nothing was removed")
+
+
+def removal_page(trials: Sequence[Removal], cache: bool) -> Iterator[RenderableType]:
+    from harness.cli.output import table
+
+    if trials:
+        grid = table("trial", "state", "rsum", "folders", "in store", "key", right=("rsum", "folders"))
+        for one in trials:
+            rsum = "–" if one.rsum is None else f"{one.rsum:.1f}"
+            stored = "yes" if one.in_store else "–"
+            grid.add_row(one.spec.label, one.state, rsum, str(len(one.folders)), stored, one.spec.key)
+        yield grid
+    if cache:
+        yield "and the cache, which is worked out again"
+
+
+def removal_json(one: Removal) -> dict[str, Any]:
+    identity = {"key": one.spec.key, "label": one.spec.label, "state": one.state, "rsum": one.rsum}
+    return {**identity, "folders": [str(folder) for folder in one.folders], "in_store": one.in_store}

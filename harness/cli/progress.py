@@ -1,0 +1,132 @@
+"""The commands that look at a campaign begun before: resume, status."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from harness.addresses import words_without_secrets
+from harness.cli.boundary import invocation, invoke, warn
+from harness.cli.campaigns import confirm, confirmation_plan, run, search
+from harness.cli.flags import CONFIG, OUTPUT, RETRY, SELECTION, Flags, flags_of, takes
+from harness.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from harness.campaign.plan import Plan
+    from harness.config.project import Config
+    from harness.config.registry import Registry
+
+
+@click.command(short_help="Continue what was interrupted, by its last command.")
+@takes((RETRY,), CONFIG, OUTPUT)
+@click.argument("campaign", required=False, default="")
+def resume(flags: Flags, campaign: str) -> int:
+    """Continue a campaign, the last one where none is named, by repeating its last command."""
+    from harness.campaign.last_command import command_words
+
+    config, _, out = flags.open()
+    words = command_words(config.results, campaign, flags.overrides)
+    out.note(f"harness {shlex.join(words_without_secrets(words))}")
+    more = ["--retry", ",".join(sorted(flags.retry))] if flags.retry else []
+    more += ["--json"] if flags.as_json else []
+    return invoke(click.get_current_context().find_root().command, replace(invocation(), words=words), more)
+
+
+@click.command(short_help="Show how far the trials of a campaign are.")
+@takes(SELECTION, CONFIG, OUTPUT)
+@click.argument("campaign", required=False, default="")
+@click.option("--watch", is_flag=True, help="Stay, and look again every two seconds while a run is at work.")
+def status(flags: Flags, campaign: str, watch: bool) -> int:
+    """Show the progress of a search campaign, or of the trials of `harness run`; starts nothing.
+
+    \b
+    Examples:
+      harness status --watch
+      harness status spring
+    """
+    from harness.campaign.status import is_busy
+
+    config, registry, out = flags.open()
+    if watch and flags.as_json:
+        raise UsageError("--watch and --json: give one of them")
+
+    def look() -> tuple[bool, Any, list[RenderableType]]:
+        busy = is_busy(config.results)
+        return busy, *progress(flags, config, registry, campaign, busy)
+
+    if watch:
+        out.watch(lambda: look()[::2])
+    else:
+        _, data, page = look()
+        out.answer(data, *page)
+    return 0
+
+
+def progress(
+    flags: Flags, config: Config, registry: Registry, campaign: str, busy: bool
+) -> tuple[Any, list[RenderableType]]:
+    """The state of a campaign as JSON and as a page: the one named, else that of the last command given here."""
+    from harness.campaign.plan import selected
+    from harness.cli import search_page
+    from harness.search.confirmation import campaigns
+    from harness.search.status import study_statuses
+
+    last = None if flags.selects else last_command(config, campaign)
+    if last and last.name == "search":
+        campaign = last.campaign
+    studies = study_statuses(config, campaign) if campaign else []
+    if studies:
+        page = search_page.status_page(campaign, studies, busy, flags.command)
+        return search_page.status_json(campaign, studies, busy), [*page]
+    if campaign and not last:
+        raise UsageError(unknown("search campaign", campaign, campaigns(config)))
+    return trials_page(last.plan() if last else selected(config, registry, flags.selection), busy)
+
+
+def trials_page(plan: Plan, busy: bool) -> tuple[Any, list[RenderableType]]:
+    from harness.campaign import healing
+    from harness.campaign.status import statuses
+    from harness.cli import campaign_page
+
+    none: tuple[frozenset[str], str] = (frozenset(), "")
+    gone, trouble = none if busy else healing.missing(plan.results, plan.uri)  # a driver that is at work has looked
+    if trouble:
+        warn(f"harness: warning: {trouble}")
+    trials = list(statuses(plan.trials, plan.uri, busy, gone))
+    return campaign_page.status_json(plan, trials), [*campaign_page.status_page(plan, trials)]
+
+
+class GivenCommand(NamedTuple):
+    """A command that was given before, with its flags."""
+
+    name: str
+    flags: Flags
+    campaign: str
+
+    def plan(self) -> Plan:
+        """The trials of `run` or `confirm`, and how far each is by now."""
+        from harness.campaign.plan import selected
+
+        config, registry, _ = self.flags.open()
+        if self.name == "confirm":
+            return confirmation_plan(self.flags, config, registry, self.campaign)
+        return selected(config, registry, self.flags.selection)
+
+
+def last_command(config: Config, campaign: str) -> GivenCommand | None:
+    """The last command of a campaign, of all where none is named; None where none was given in this folder."""
+    from harness.campaign.last_command import command_words
+
+    try:
+        name, *words = command_words(config.results, campaign)
+        command = {"run": run, "search": search, "confirm": confirm}[name]
+        values = command.make_context(name, words).params
+    except (UsageError, click.ClickException, ValueError, KeyError):
+        return None
+    flags = replace(flags_of(values), verify_data=False)
+    return GivenCommand(name, flags, values.get("campaign") or campaign or flags.campaign_name or config.campaign.name)
