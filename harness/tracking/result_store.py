@@ -97,10 +97,9 @@ class ResultStore:
     def digests(self) -> dict[str, set[str]]:
         """The digests of the results of all runs that have ended, by the keys of their trials."""
         digests: dict[str, set[str]] = {}
-        with self._connection.errors():
-            for entity in self._connection.runs("tags.`harness.kind` = 'trial'"):
-                if entity.info.status in ENDED and (digest := entity.data.tags.get("harness.result")):
-                    digests.setdefault(entity.data.tags["harness.key"], set()).add(digest)
+        for entity in self._runs():  # which keeps a copy: a report that comes next does not read the store again
+            if entity.info.status in ENDED and (digest := entity.data.tags.get("harness.result")):
+                digests.setdefault(entity.data.tags["harness.key"], set()).add(digest)
         return digests
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
