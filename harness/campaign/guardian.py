@@ -20,6 +20,7 @@ ENDED = (
     "the process of the command ended ({how}), as it does where Ray loses its own processes; finished trials and "
     "epochs are kept, the same command continues"
 )
+SILENT = "Ray did not answer in time, as where one of its workers is killed while it starts; run the same command again"
 _report: list[int] = []  # where a child writes its exit code
 
 
@@ -72,5 +73,7 @@ def wait_for(child: int, report: int, complain: Complain, interrupted: str) -> i
         return complain(interrupted, 128 + received[0])
     if status == ResourceError.exit_code:
         return status  # it has said why itself: the heartbeat, where a call of Ray's did not return
+    if status == -signal.SIGALRM:
+        return complain(f"error: {SILENT}", ResourceError.exit_code)
     how = f"signal {-status}" if status < 0 else f"exit code {status}"
     return complain(f"error: {ENDED.format(how=how)}", ResourceError.exit_code)

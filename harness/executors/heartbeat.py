@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from harness.errors import ResourceError
 
 Door = tuple[str, int]  # host and port
+ALARM_SECONDS = 3.0  # after which a thread that was to end the process cannot
 BEAT_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
 HANG_SECONDS = 45.0  # that the driver may take to notice: a call of Ray's may not return any more
@@ -63,9 +65,27 @@ def deadline(seconds: float, reason: str) -> Iterator[None]:
     timer.daemon = True
     timer.start()
     try:
-        yield
+        with alarm(seconds + ALARM_SECONDS):
+            yield
     finally:
         timer.cancel()
+
+
+@contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """Have the kernel end the process after so many seconds, by SIGALRM; the process that waits for it says so.
+
+    Ray holds Python's lock while it waits for workers at its start: where one of them was killed no thread of this
+    process runs any more. Nothing is done where somebody else handles that signal.
+    """
+    if signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextmanager
@@ -77,7 +97,8 @@ def watched_start(seconds: float, processes: Callable[[], set[int]]) -> Iterator
     started = threading.Event()
     threading.Thread(target=_watch_start, args=(started, seconds, processes), name="start", daemon=True).start()
     try:
-        yield
+        with alarm(seconds + ALARM_SECONDS):
+            yield
     finally:
         started.set()
 

@@ -22,7 +22,7 @@ from harness.executors.placement import Node
 from harness.trial.private_folders import PLACES, private_folder, processes_in, remove_left_behind, remove_private
 
 PING_SECONDS = 5
-START_SECONDS, STOP_SECONDS = 90.0, 45.0  # after which a call of Ray's is given up; it takes five, and one
+START_SECONDS, STOP_SECONDS = 80.0, 45.0  # after which a call of Ray's is given up; it takes five, and one
 OWN_PATIENCE, CLUSTER_PATIENCE = 2.0, 30.0  # a network may be away for a moment, and a head node be restarted
 OBJECT_STORE_BYTES = 80 * 2**20  # reports are small; Ray takes no less than 75 MiB
 LONGEST_PLACE = 20  # characters: Ray's socket paths end at 107 bytes, and are 87 longer

@@ -142,6 +142,13 @@ def kills(project: Path, folder: Path, words: tuple[str, ...], seed: int, count:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("moment", [2.2, 2.6, 3.0])
+def test_a_worker_that_is_killed_while_ray_starts(project: Path, moment: float) -> None:
+    killed_once(project, RUN, "worker", moment)
+
+
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("words", [RUN, SEARCH], ids=["run", "search"])
 def test_twenty_kills_of_any_process_end_as_if_nothing_had_been(
