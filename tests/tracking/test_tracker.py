@@ -466,7 +466,9 @@ def test_a_real_server_takes_and_shows_the_same_runs(tmp_path: Path) -> None:
 def when_up(uri: str) -> Tracker:
     for _ in range(30):
         try:
-            return Tracker(uri)
+            tracker = Tracker(uri)
+            tracker.open_campaign("main", [])
+            return tracker
         except StoreError:
             time.sleep(1)
     raise AssertionError("the server did not start")
