@@ -90,15 +90,16 @@ def rank_split(
             f"{len(split.images)} x {len(split.captions)} scores are too many to hold, as the positives of "
             f"{', '.join(one.name for one in sets)} need them; take these out of the dataset's card"
         )
-    with scoring(method), products_in(precision, device):
+    with scoring(method):
         encoded = encode_split(method, split, device)
         start = time.perf_counter()
         way = way_of(method, encoded.images, encoded.captions, device, precision)
-        ranks, shortlists = shrinking(
-            # both passes again: their scores are the same to the bit only in tiles of one size
-            lambda vectors: rank_streamed(partial(score_rows, way, encoded, split.pairs, vectors), folds),
-            way.vectors,
-        )
+        with products_in(precision, device):
+            ranks, shortlists = shrinking(
+                # both passes again: their scores are the same to the bit only in tiles of one size
+                lambda vectors: rank_streamed(partial(score_rows, way, encoded, split.pairs, vectors), folds),
+                way.vectors,
+            )
         pairs = len(split.images) * len(split.captions)
     cost = {**encoded.cost, "score_pairs_per_second": pairs / (time.perf_counter() - start)}
     return RankedSplit(SplitRanks(ranks, shortlists, []), cost)
