@@ -12,7 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from harness.addresses import shown
 from harness.config.paths import FolderPath, InnerPath, TargetPath, check_inner, check_target
-from harness.config.sections import Scalar, Tunable
+from harness.config.sections import Amount, OpenAmount, Scalar, Tunable
 from harness.config.toml import Model, read_toml, validate
 from harness.errors import UsageError, unknown
 
@@ -60,8 +60,8 @@ class Reported(Table):
 class ResourceRequest(Table):
     """CPUs and GPUs for a trial of a method, where harness.toml and flags leave them open."""
 
-    cpus: float = Field(1.0, gt=0, description="CPU cores, and torch threads")
-    gpus: float = Field(-1.0, ge=-1, description="-1: one where there is a GPU, else none")
+    cpus: Amount = Field(1.0, description="CPU cores, and torch threads")
+    gpus: OpenAmount = Field(-1.0, description="-1: one where there is a GPU, else none")
 
 
 class MethodCard(Table):
@@ -92,8 +92,8 @@ class MethodCard(Table):
 class SplitSize(Table):
     """How many images and captions a split must have."""
 
-    images: int = Field(description="number of images")
-    captions: int = Field(description="number of captions")
+    images: int = Field(ge=0, description="number of images")
+    captions: int = Field(ge=0, description="number of captions")
 
 
 class DataFile(Table):
@@ -235,8 +235,8 @@ class DatasetCard(Table):
     folder: FolderPath = Field("", description="below the data root; empty for generated data")
     licence: str = Field(description="of the data")
     origin: str = Field(description="where to get it, shown when files are absent")
-    feature_width: int = Field(description="F, numbers per region")
-    max_regions: int = Field(description="most regions of an image")
+    feature_width: int = Field(ge=1, description="F, numbers per region")
+    max_regions: int = Field(ge=1, description="most regions of an image")
     splits: dict[str, SplitSize] = Field(description="train, val and test with their sizes")
     protocols: tuple[ProtocolCard, ...] = Field(min_length=1, description="the first one is the default")
     positives: tuple[Positives, ...] = Field((), description="named sets beside the dataset's own pairs")

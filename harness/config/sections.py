@@ -6,8 +6,9 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
 
+OWN_RESOURCES = ("CPU", "GPU", "memory", "object_store_memory")  # of Ray, beside the custom ones
 CONTEXT_MB = 700.0  # that a process holds on a GPU beside its tensors: CUDA, its libraries and their kernels
 
 
@@ -28,7 +29,18 @@ SettingTables = dict[str, dict[str, Scalar]]  # by method or glob
 Count = Annotated[int, Field(le=10**9)]
 Hundreds = Annotated[int, Field(le=100)]
 Thousands = Annotated[int, Field(le=100_000)]
-Amount = Annotated[float, Field(le=10_000)]
+LEAST_AMOUNT = 1e-4  # Ray counts its resources in ten-thousandths
+
+
+def amount_of_ray(value: float) -> float:
+    """So much of one of Ray's resources; ValueError for what it cannot count. -1 leaves it to somebody else."""
+    if value not in (-1, 0) and value < LEAST_AMOUNT:
+        raise ValueError(f"give at least {LEAST_AMOUNT}, as Ray counts no finer, or -1")
+    return value
+
+
+Amount = Annotated[float, Field(ge=LEAST_AMOUNT, le=10_000)]
+OpenAmount = Annotated[float, AfterValidator(amount_of_ray), Field(le=10_000)]
 Seconds = Annotated[float, Field(le=10**9)]
 
 
@@ -97,21 +109,29 @@ class Resources(Section):
     """The device, CPUs and GPUs of one trial."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:0")
-    cpus_per_trial: Amount = Field(
+    cpus_per_trial: OpenAmount = Field(
         -1.0, description="also its torch threads; -1: what the method's card asks for, else 1"
     )
-    gpus_per_trial: Amount = Field(
-        -1.0, ge=-1, description="a share is allowed; -1: what the card asks for, else one where there is a GPU"
+    gpus_per_trial: OpenAmount = Field(
+        -1.0, description="a share is allowed; -1: what the card asks for, else one where there is a GPU"
     )
     max_concurrent: Count = Field(0, ge=0, description="trials at a time; 0: as many as fit")
-    custom: dict[str, float] = Field({}, description="of Ray's custom resources, such as {a100 = 1}")
+    custom: dict[str, Amount] = Field({}, description="of Ray's custom resources, such as {a100 = 1}")
 
     @field_validator("cpus_per_trial")
     @classmethod
     def _some_or_the_cards(cls, value: float) -> float:
-        if value <= 0 and value != -1:
+        if value == 0:
             raise ValueError("give more than 0, or -1 for what the method's card asks for")
         return value
+
+    @field_validator("custom")
+    @classmethod
+    def _not_of_rays_own(cls, custom: dict[str, float]) -> dict[str, float]:
+        for name in custom:
+            if not name.strip() or name in OWN_RESOURCES or "bundle" in name:
+                raise ValueError(f"{name!r} cannot be a custom resource: Ray has its own of that name")
+        return custom
 
 
 class Failures(Section):

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial is told its device; this default is changing in Ray
     "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # then Ray ends this process with 1; the heartbeat is faster
 }
+AUTOSCALER = b"/monitor.py"  # in the command line of the process of Ray that would add nodes
 LASTING = ("raylet", "gcs_server")  # processes of Ray that live as long as it does
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray's way to say: of this machine alone, listen on loopback
 
@@ -89,6 +90,8 @@ class RaySession:
             self._heartbeat.stop()
             self._heartbeat = None
         if self._is_owned:
+            if self._folder:
+                end_autoscaler(self._folder)
             with deadline(STOP_SECONDS, "Ray has not ended"):
                 library().shutdown()
         self.is_started = self._is_owned = False
@@ -161,6 +164,14 @@ def library() -> Any:
     import ray
 
     return ray
+
+
+def end_autoscaler(folder: Path) -> None:
+    """Kill the process that would add nodes to a Ray of one's own: `ray.shutdown` gives it a second to end by itself."""
+    for pid in processes_in(folder, ("python",)):
+        with suppress(OSError):
+            if AUTOSCALER in Path("/proc", str(pid), "cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
 
 
 def has_loopback() -> bool:

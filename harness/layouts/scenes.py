@@ -18,12 +18,14 @@ from PIL import Image
 from harness.data.cache import cached, save_cached
 from harness.data.content import Content, Place, Preview, pairs_of, whole
 from harness.data.regions import Floats, Ragged, offsets
+from harness.errors import ConfigError, unknown
 from harness.layouts import scene_captions, scene_pictures
 from harness.layouts.scene_captions import Caption, Scene
 from harness.layouts.scene_pictures import FILLS, PALETTE, SHAPES, SIDE, SIZES, Thing
 
 VERSION = 4  # of the generator; a change of anything it makes is a new one
 SPLITS = ("train", "val", "test")
+MOST_IMAGES = 100_000  # per split; more are a slip in a card
 FAMILY = 4
 LEAST_THINGS, MOST_THINGS = 3, 7
 Generator = np.random.Generator
@@ -48,6 +50,11 @@ class Scenes:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.seed = whole(place, "seed", 0)
+        for split, size in place.card.splits.items():
+            if split not in SPLITS:
+                raise ConfigError(f"{place.card.path}: {unknown('split', split, SPLITS)} of generated scenes")
+            if size.images > MOST_IMAGES:
+                raise ConfigError(f"{place.card.path}: {split}: {size.images} scenes; give {MOST_IMAGES} at most")
 
     @staticmethod
     def files(place: Place) -> list[str]:

@@ -103,6 +103,26 @@ def test_a_number_that_is_not_finite_is_refused_by_its_key(key: str, value: str)
         load(ROOT / "harness.toml", [f"{key}={value}"])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            "custom.a100=0",
+            "custom.a100=-1",
+            "custom.a100=1e-300",
+            "custom.a100=nan",
+            "custom.CPU=1",
+            "custom.memory=1",
+        ),
+        *("custom.bundle_1=1", "cpus_per_trial=0", "cpus_per_trial=-0.5", "cpus_per_trial=1e-308"),
+        *("gpus_per_trial=-2", "gpus_per_trial=1e-308", "gpus_per_trial=1e9"),
+    ],
+)
+def test_an_amount_that_ray_cannot_count_is_refused_by_its_key(words: str) -> None:
+    with pytest.raises(ConfigError, match=rf"resources\.{words.split('.')[0].split('=')[0]}"):
+        load(ROOT / "harness.toml", [f"resources.{words}"])
+
+
 def test_a_list_for_a_setting_is_refused_in_one_line() -> None:
     with pytest.raises(ConfigError) as caught:
         validate(Config, {"settings": {"bssan": {"margin": [1]}}}, "harness.toml")

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.config.cards import DatasetCard, read_card
+from harness.config.cards import DatasetCard, SplitSize, read_card
 from harness.data.dataset import Dataset
+from harness.errors import ConfigError
 from harness.layouts import scene_captions, scene_pictures, scenes
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.layouts.scene_pictures import PALETTE, Thing
@@ -208,6 +209,21 @@ def test_the_card_says_what_is_generated_and_a_second_opening_generates_nothing(
     monkeypatch.delattr("harness.layouts.scenes.generate")
     again = open_dataset(read_card(DatasetCard, CARD), Path(), dataset._place.cache)
     assert again.split("test").captions == split.captions
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        ({"train": SplitSize(images=4, captions=16), "dev": SplitSize(images=4, captions=16)}, "unknown split 'dev'"),
+        ({"train": SplitSize(images=10**9, captions=16)}, "train: 1000000000 scenes"),
+    ],
+)
+def test_a_card_of_scenes_that_cannot_be_generated_is_refused(
+    tmp_path: Path, splits: dict[str, SplitSize], said: str
+) -> None:
+    card = read_card(DatasetCard, CARD).model_copy(update={"splits": splits})
+    with pytest.raises(ConfigError, match=said):
+        open_dataset(card, Path(), tmp_path)
 
 
 def test_what_is_kept_is_what_is_generated(dataset: Dataset) -> None:
