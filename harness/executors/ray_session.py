@@ -167,7 +167,7 @@ def library() -> Any:
 
 
 def end_autoscaler(folder: Path) -> None:
-    """Kill the process that would add nodes to a Ray of one's own: `ray.shutdown` gives it a second to end by itself."""
+    """Kill the process that would add nodes to a Ray of one's own: `ray.shutdown` waits a second for it to end."""
     for pid in processes_in(folder, ("python",)):
         with suppress(OSError):
             if AUTOSCALER in Path("/proc", str(pid), "cmdline").read_bytes():

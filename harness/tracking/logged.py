@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
+from filecmp import cmp
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -74,9 +75,13 @@ def write_mark(folder: Path, uri: str, run_id: str, result: str, campaign: str, 
 
 
 def has_artifacts(mark: Mark, folder: Path) -> bool:
-    """Whether the artifacts on this machine are those that were put there."""
+    """Whether the artifacts on this machine are those that were put there; a copy of a project may have new times."""
+    artifacts = folder / mark.artifacts
     try:
-        return all(state_of(folder / mark.artifacts / name) == state for name, state in mark.files.items())
+        return all(
+            state_of(artifacts / name) == tuple(state) or cmp(artifacts / name, folder / name, shallow=False)
+            for name, state in mark.files.items()
+        )
     except OSError:
         return False
 

@@ -20,6 +20,7 @@ from mlflow.entities import Run
 from tiny_project import Call, in_a_new_process
 
 from harness.tracking.connection import EXPERIMENT
+from harness.tracking.logged import examine
 
 RUN = ("run", "--here", "--methods", "vsepp,chance", "--seeds", "0,1")
 Captured = pytest.CaptureFixture[str]
@@ -349,6 +350,19 @@ def test_a_project_that_was_moved_goes_on(
     assert len(keys(moved)) == 6 and len(artifacts(moved)) > len(artifacts(finished)) == 0
     assert call(*RUN[:-1], "0,1") == 0
     assert not set(boards(moved)) ^ set(pages)
+
+
+def test_a_copy_with_new_times_lacks_nothing(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    copy = tmp_path_factory.mktemp("elsewhere") / "copy"
+    shutil.copytree(finished, copy, copy_function=shutil.copy)
+    assert {file.stat().st_mtime_ns for file in artifacts(copy)}.isdisjoint(
+        file.stat().st_mtime_ns for file in artifacts(finished)
+    )
+    uri = f"sqlite:///{copy / 'runs' / 'mlflow.db'}"
+    assert examine(copy / "runs", uri) == frozenset()
+    damaged = next(file for file in artifacts(copy) if file.name == "ranks.npz")
+    damaged.write_bytes(damaged.read_bytes() + b" ")
+    assert len(examine(copy / "runs", uri)) == 1
 
 
 def test_a_copy_of_a_project_leaves_the_first_alone(
