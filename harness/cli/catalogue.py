@@ -86,7 +86,8 @@ def card_page(card: MethodCard | DatasetCard, config: Config) -> Iterator[Render
 def method_page(card: MethodCard, config: Config) -> Iterator[RenderableType]:
     yield from head(card.name, card.title, card.summary)
     about = {"scoring": card.scoring, "fidelity": card.fidelity, "paper": paper_of(card), "class": card.class_}
-    yield facts({**about, "card": str(card.path)})
+    batch = {"depends on its batch": card.batch_dependent} if card.batch_dependent else {}
+    yield facts({**about, **batch, "card": str(card.path)})
     yield from part("Choices", bullets(card.choices))
     yield from part("Settings", settings_table(card, settings_here(card, config)))
     if card.reported:

@@ -80,6 +80,9 @@ class MethodCard(Table):
         description="whether the code follows the paper, fills gaps in it, or follows none"
     )
     trainable: bool = Field(True, description="false where there is nothing to train")
+    batch_dependent: str = Field(
+        "", description="why a pair's score in training depends on its batch, such as batch norms; empty: it does not"
+    )
     resources: ResourceRequest = Field(ResourceRequest(), description="what a trial asks of a node")
     paper: Paper | None = Field(None, description="where the method comes from; required unless fidelity is baseline")
     choices: tuple[str, ...] = Field(description="what the paper leaves open, and what was chosen here")
