@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-RUN_ARGS ?= --methods bssan,caan,scan_t2i,vsepp,chance --seeds 0
+RUN_ARGS ?= --seeds 0
 TEST_ARGS ?=
 TEST_WORKERS ?= 3
 GPU_PYTHON ?= $(BIN)/python

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from harness.cli.main import LONGEST, SECTIONS, cli
 from harness.config.cards import DatasetCard, MethodCard
-from harness.config.project import DEFAULTS, Config
+from harness.config.project import DEFAULTS, Config, built_in
 from harness.config.sections import Tunable
 from harness.config.template import is_section, meaning
 from harness.config.toml import literal
@@ -47,7 +47,7 @@ def configuration() -> Lines:
     yield "`-s section.key=value` overrides a key for one run."
     for name, field in Config.model_fields.items():
         if is_section(field):
-            yield from table(f"[{name}]", field.annotation)
+            yield from table(f"[{name}]", field.annotation, values=getattr(built_in(), name))
         elif inner := model_in(field.annotation):
             yield from table(f"[{name}.NAME]", inner)
         elif not field.exclude:
@@ -104,12 +104,13 @@ def heading(title: str, level: int = 2) -> list[str]:
     return ["", f"{'#' * level} {title}", ""]
 
 
-def table(title: str, model: Any, level: int = 2) -> Lines:
+def table(title: str, model: Any, level: int = 2, values: BaseModel | None = None) -> Lines:
     yield from [*heading(title, level), (model.__doc__ or "").strip(), ""]
     yield from columns("key", "value", "default", "meaning")
     for name, field in model.model_fields.items():
         if not field.exclude:
-            yield row(f"`{field.alias or name}`", kind(field.annotation), default(field), meaning(field))
+            value = f"`{literal(getattr(values, name))}`" if values else default(field)
+            yield row(f"`{field.alias or name}`", kind(field.annotation), value, meaning(field))
 
 
 def columns(*titles: str) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from harness.config.project import DEFAULTS, FILE, Config
+from harness.config.project import DEFAULTS, FILE, Config, built_in
 from harness.config.sections import Section
 from harness.config.toml import literal
 from harness.errors import UsageError
@@ -32,25 +32,28 @@ def write_template(folder: Path, force: bool = False) -> Path:
 
 def template() -> str:
     """A harness.toml with every key; it loads back into the defaults."""
-    sections = [_section(name, field) for name, field in Config.model_fields.items() if is_section(field)]
-    return "\n".join([HEAD, *sections, DEFAULTS.read_text(encoding="utf-8")])
+    config = built_in()
+    names = [name for name, field in Config.model_fields.items() if is_section(field)]
+    sections = [_section(name, getattr(config, name)) for name in names]
+    _, _, tables = DEFAULTS.read_text(encoding="utf-8").partition("\n\n")  # its [campaign] is among the sections
+    return "\n".join([HEAD, *sections, tables])
 
 
 def is_section(field: FieldInfo) -> bool:
     return isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 
 
-def _section(name: str, field: FieldInfo) -> str:
-    model: Any = field.annotation
-    lines = [f"# {(model.__doc__ or '').strip()}", f"[{name}]"]
-    lines += [line for key, inner in model.model_fields.items() for line in _key(key, inner)]
+def _section(name: str, section: Section) -> str:
+    lines = [f"# {(type(section).__doc__ or '').strip()}", f"[{name}]"]
+    for key, field in type(section).model_fields.items():
+        lines += _key(key, field, getattr(section, key))
     return "\n".join([*lines, ""])
 
 
-def _key(key: str, field: FieldInfo) -> list[str]:
+def _key(key: str, field: FieldInfo, default: object) -> list[str]:
     """A key with its default and a comment, beside it where there is room, else above."""
-    setting, comment = f"{key} = {literal(field.default)}", meaning(field)
-    setting = f"# {setting}" if isinstance(field.default, dict) else setting  # or no table of this name could follow
+    setting, comment = f"{key} = {literal(default)}", meaning(field)
+    setting = f"# {setting}" if isinstance(default, dict) else setting  # or no table of this name could follow
     line = f"{setting:<{COMMENT_AT - 1}} # {comment}" if comment else setting
     return [line] if len(line) <= WIDTH else [f"# {comment}", setting]
 
