@@ -17,7 +17,17 @@ from harness.config.sections import Scalar, Search, Tunable
 from harness.search.space import applies, ends, ordered
 from harness.search.studies import Ended, Grid, Outcome, Proposal, StudyDesign, check_sampler
 from harness.search.study_file import another_writer, check_kind, cut_torn_line, damage, store_errors
-from harness.search.study_records import BEST_SHARE, IDENTITY, NOTES, OUTCOMES, TOTAL, StudyRecord, is_enough, record_of
+from harness.search.study_records import (
+    BEST_SHARE,
+    IDENTITY,
+    JUDGED,
+    NOTES,
+    OUTCOMES,
+    TOTAL,
+    StudyRecord,
+    is_enough,
+    record_of,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -44,6 +54,7 @@ class _Running:
     trial: optuna.Trial
     values: dict[str, Scalar]
     epochs: set[int]
+    judged: int = 0  # the last epoch after which the pruner let it go on
 
 
 def open_storage(file: Path) -> Storage:
@@ -161,23 +172,34 @@ class Study:
     def report(self, number: int, epoch: int, value: float | None) -> bool:
         """Take a trial's value after so many finished epochs; False where it should stop now.
 
-        An epoch that is known changes nothing, and a value that is missing or not finite is passed over. That a trial
-        should stop is remembered. Nothing is pruned after its last epoch, nor with several objectives.
+        An epoch keeps its first value and is judged once, also where a driver died between the two; a value that is
+        missing or not finite is passed over. That a trial should stop is remembered. Nothing is pruned after its last
+        epoch, nor with several objectives.
         """
         running = self._trial(number)
         if PRUNED_AT in running.trial.user_attrs:
             return False
-        if value is None or not math.isfinite(value) or epoch in running.epochs or self._several:
+        if value is None or not math.isfinite(value) or self._several:
             return True
         with store_errors(self._file):
-            running.trial.report(value, epoch)
-            running.epochs.add(epoch)
-            self._study.pruner = self._pruner
-            if epoch >= self.design.epochs or not running.trial.should_prune():
-                return True
-            # Halving judges a trial once at each rung: asked again after a restart, it would let this one go on.
+            if epoch not in running.epochs:
+                running.trial.report(value, epoch)
+                running.epochs.add(epoch)
+            return epoch <= running.judged or epoch >= self.design.epochs or self._goes_on(running, epoch)
+
+    def _goes_on(self, running: _Running, epoch: int) -> bool:
+        """Have the pruner judge a trial, and write down what it says.
+
+        Halving judges a trial once at each rung: asked again after a restart, it would let it go on.
+        """
+        self._study.pruner = self._pruner
+        if running.trial.should_prune():
             running.trial.set_user_attr(PRUNED_AT, epoch)
             return False
+        running.judged = epoch
+        if self.design.search.pruner != "none":
+            running.trial.set_user_attr(JUDGED, epoch)
+        return True
 
     def tell(self, number: int, state: Outcome, objective: Sequence[float | None] | None = None) -> Outcome:
         """End a trial, and say how it was taken: "complete" without a finite value for each objective is "failed"."""
@@ -222,7 +244,8 @@ class Study:
         # Optuna hands out a handle of a new trial alone; one of an old trial takes the id that its storage gives.
         study = self._journal.get_study_id_from_name(self.name)
         handle = optuna.Trial(self._study, self._journal.get_trial_id_from_study_id_trial_number(study, trial.number))
-        return _Running(handle, self._drawn(handle), set(trial.intermediate_values))
+        judged = trial.user_attrs.get(JUDGED, 0)
+        return _Running(handle, self._drawn(handle), set(trial.intermediate_values), judged)
 
     def _prepare(self, number: int) -> None:
         """Give the study the sampler of one trial, and no pruner: beside hyperband it would see one bracket alone."""

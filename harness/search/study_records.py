@@ -12,6 +12,7 @@ from harness.search.studies import Ended, Outcome
 OUTCOMES: dict[str, Outcome] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}  # Optuna's and ours
 IDENTITY = "identity"  # user attribute of a study: what it was begun with
 TOTAL = "trials"  # user attribute of a study: its budget, for whoever only looks
+JUDGED = "judged"  # user attribute of a trial: the last epoch after which a pruner let it go on
 NOTES = "notes"  # user attribute of a trial: all that was noted, in one write
 # Importances compare the best fifth of complete trials with all. Of 20 random trials each, where one setting alone
 # decided, that named it in 20 studies of 20; optuna's own tenth did in 13, and with 10 trials neither is worth much.
@@ -83,7 +84,8 @@ def record_of(name: str, attributes: Mapping[str, Any], trials: Sequence[Any]) -
 
 def ended_of(trial: Any) -> Ended:
     notes = {**trial.user_attrs, **trial.user_attrs.get(NOTES, {})}
-    notes.pop(NOTES, None)
+    for name in (NOTES, JUDGED):
+        notes.pop(name, None)
     return Ended(trial.number, OUTCOMES[trial.state.name], dict(trial.params), tuple(trial.values or ()), notes)
 
 

@@ -548,7 +548,8 @@ def test_a_tracking_server_that_goes_away_stops_no_trial_and_has_every_result_on
     with meanwhile(go_away):
         assert call(*words) == (0 if back else 6)
     out = capsys.readouterr().out
-    assert out.count("warning: the tracking store") == 1
+    warnings = out.count("warning: the tracking store")
+    assert warnings == 1 or (back and warnings == 0), "MLflow repeats a request for seconds: it may come through"
     ended = [(trial.folder / RESULT).read_bytes() for trial in trials]
     if not back:
         server.start()

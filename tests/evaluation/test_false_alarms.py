@@ -1,4 +1,4 @@
-"""False alarms of the statistics at their bars: 5 % within 1.5 %, less where a row has two seeds. Minutes."""
+"""False alarms of the statistics at their bars: 5 % within 1.5 %, less where a row has two or three seeds. Minutes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from false_alarms import BAR, FAMILIES, PAIRS, Case, significance
 
 ROUNDS = 2000
+FEWEST = 0.025  # of three seeds beside many that spread otherwise: 3.0 % of rounds, below the bar on the safe side
 
 
 @pytest.mark.soak
@@ -16,8 +17,8 @@ def test_two_equally_good_methods_differ_in_one_round_of_twenty(
     seeds: tuple[int, ...], luck: tuple[float, ...]
 ) -> None:
     alarms = float(np.mean(significance(Case(seeds, luck), ROUNDS) < 0.05))
-    equal_or_large_first = seeds[0] == seeds[1] or luck[0] >= luck[1]
-    least = 0.05 - BAR if min(seeds) > 2 and equal_or_large_first else 0.0
+    few_and_unequal = min(seeds) < 4 and seeds[0] != seeds[1] and luck[0] != luck[1]
+    least = 0.0 if min(seeds) == 2 else FEWEST if few_and_unequal else 0.05 - BAR
     assert least <= alarms <= 0.05 + BAR
 
 

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -354,6 +355,34 @@ def test_that_a_trial_should_stop_is_remembered_also_by_the_next_driver(make: Ma
         assert not one.report(number, 3, None)
     again.tell(number, "pruned")
     assert again.ended()[-1] == (number, "pruned", again.ended()[-1].values, (0.0,), {"pruned_at": 1})
+
+
+@pytest.mark.parametrize("pruner", ["median", "halving", "hyperband"])
+def test_a_trial_whose_driver_died_between_its_value_and_its_judgement_is_judged_by_the_next_one(
+    make: Maker, tmp_path: Path, pruner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(_: optuna.Trial) -> bool:
+        raise Killed
+
+    def twice(number: int, epoch: int, value: float) -> bool:
+        with monkeypatch.context() as patch, suppress(Killed):
+            patch.setattr(optuna.Trial, "should_prune", killed)
+            other().report(number, epoch, value)
+        return other().report(number, epoch, value)
+
+    search = {"pruner": pruner, "sampler": "random", "name": f"judged by {pruner}"}
+    study = make(**search, on=open_storage(tmp_path / "one.journal"))
+    whole = judged(lambda: study)
+
+    def other() -> Study:
+        return make(**search, on=open_storage(tmp_path / "other.journal"))
+
+    broken = judged(lambda: SimpleNamespace(ask=other().ask, report=twice, tell=other().tell))  # type: ignore[arg-type]
+    assert whole == broken
+    assert {answers[-1] for answers in whole} == {True, False}
 
 
 def test_an_epoch_that_is_known_keeps_its_value(make: Maker) -> None:
@@ -736,4 +765,5 @@ def test_asking_and_telling_write_no_more_when_there_are_more_trials(make: Maker
         complete(study, 1.0, [1.0])
         counts.append(file.read_bytes().count(b"\n") - before)
     assert len(set(counts)) == 1
-    assert counts[-1] == 5, "a new trial, its two values, a report, its end"
+    writes = 5 if pruner == "none" else 6
+    assert counts[-1] == writes, "a new trial, its two values, a report, that it goes on, its end"
