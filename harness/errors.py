@@ -95,6 +95,10 @@ class NonFiniteError(TrialError):
     failure = "nonfinite"
 
 
+class CollapsedError(TrialError):
+    failure = "collapsed"
+
+
 class StoreError(HarnessError):
     exit_code = 6
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from harness.blocks.encoders import TextEncoder
 from harness.config.cards import SELECTION, MethodCard, ProtocolCard
@@ -19,7 +20,7 @@ from harness.config.sections import Scalar
 from harness.config.sources import source_hash
 from harness.data.dataset import Dataset
 from harness.data.text_encoder import load_model
-from harness.errors import ConfigError, DataError, TrialError, first_line
+from harness.errors import CollapsedError, ConfigError, DataError, TrialError, first_line
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
 from harness.evaluation.outcome import outcome
@@ -31,10 +32,11 @@ from harness.layouts.opening import open_dataset
 from harness.method import Inputs, Method, Words
 from harness.trial import folder as record
 from harness.trial.checkpoint import fits, load_checkpoint, save_checkpoint
+from harness.trial.collapse import CURE, at_chance, chance, costs_as_equal_scores, scores_alike
 from harness.trial.device import cap_memory, choose_device, forget_peak, peak_mb
 from harness.trial.environment import environment
 from harness.trial.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
-from harness.trial.training import Trainer
+from harness.trial.training import EpochCost, Trainer
 
 Steps = Generator[EpochReport, bool | None, TrialResult]
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no room, or no more allowed
@@ -71,6 +73,7 @@ class Trial:
         self.protocol = None if self.spec.protocol == SELECTION else card.protocol(self.spec.protocol)
         self.method = self._new_method()
         self.reports: list[EpochReport] = []
+        self.collapse = ""  # why training has collapsed
         self.best: dict[str, Any] = {"epoch": 0, "rsum": -math.inf, "method": None}
         self.positives, self.note = positives.present(card, self.spec.protocol, assignment.data, self.spec.limit)
 
@@ -80,6 +83,10 @@ class Trial:
         go = yield self._phase("start", val, self.note)
         while go is not False and trainer is not None and not self._finished(trainer):
             go = yield self._epoch(trainer)
+            if self.collapse and self.protocol is None:
+                return self._result(State.PRUNED, message=self.collapse)  # which tells a search of its settings
+            if self.collapse:
+                raise CollapsedError(f"training has collapsed: {self.collapse}; {CURE}")
         if go is False:
             return self._result(State.PRUNED)
         if self.protocol is None:
@@ -136,7 +143,8 @@ class Trial:
         """Train, validate, keep the best, checkpoint: in this order, so that a checkpoint never lacks its report."""
         start = time.perf_counter()
         cost = trainer.run_epoch()
-        val = self._validate()
+        scores = self._scores()
+        val = self._measures(scores)
         if val["rsum"] > self.best["rsum"]:
             weights = {name: value.clone() for name, value in self.method.state_dict().items()}
             self.best = {"epoch": trainer.epoch, "rsum": val["rsum"], "method": weights}
@@ -155,15 +163,29 @@ class Trial:
         record.write_epochs(self.folder, self.reports)
         state = {"key": self.spec.key, "trainer": trainer.state(), "best": self.best}
         save_checkpoint(self.folder / record.CHECKPOINT, state)
+        self.collapse = self._collapse(cost, scores, trainer.steps - self.spec.training.warmup_steps)
         return report
 
-    def _validate(self) -> dict[str, float]:
+    def _collapse(self, cost: EpochCost, scores: NDArray[np.float32], steps: int) -> str:
+        """Why the last epoch shows that training has collapsed; empty where it does not."""
+        epochs, first = len(self.reports), self.assignment.chance_epochs
+        reasons = [scores_alike(scores)]
+        if epochs > self.spec.training.all_negatives_epochs:
+            reasons.append(costs_as_equal_scores(cost, self.spec.settings.get("margin")))
+        if first and epochs >= first:
+            reasons.append(at_chance(self.best["rsum"], epochs, steps, chance(self.dataset.split("val"))))
+        return next(filter(None, reasons), "")
+
+    def _scores(self) -> NDArray[np.float32]:
+        """On val, (N, M)."""
         split = self.dataset.split("val")
-        scores = score_split(self.method, split, self.device, self.spec.training.score_precision).scores
-        return measures(rank(scores, split.pairs))
+        return score_split(self.method, split, self.device, self.spec.training.score_precision).scores
+
+    def _measures(self, scores: NDArray[np.float32]) -> dict[str, float]:
+        return measures(rank(scores, self.dataset.split("val").pairs))
 
     def _selected(self) -> TrialResult:
-        val = self.reports[self.best["epoch"] - 1].val if self.best["epoch"] else self._validate()
+        val = self.reports[self.best["epoch"] - 1].val if self.best["epoch"] else self._measures(self._scores())
         return self._result(State.DONE, val)
 
     def _test(self, protocol: ProtocolCard) -> TrialResult:
@@ -185,12 +207,14 @@ class Trial:
         measures: dict[str, float] | None = None,
         gallery: dict[str, int] | None = None,
         scoring: dict[str, float] | None = None,
+        message: str = "",
     ) -> TrialResult:
         self.dataset.check_unchanged()
         best = self.best["epoch"]
         return TrialResult(
             spec=self.spec,
             state=state,
+            message=message,
             measures=measures or {},
             val=self.reports[best - 1].val if best else {},
             best_epoch=best,

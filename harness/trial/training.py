@@ -28,6 +28,8 @@ class EpochCost(NamedTuple):
     seconds: float
     pairs: int
     waited: float  # seconds that steps waited for their batch
+    lowest: float  # loss of a step, per pair
+    highest: float  # likewise
 
 
 class Losses:
@@ -35,13 +37,14 @@ class Losses:
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
+        self.lowest, self.highest = math.inf, -math.inf  # of a step, per pair
         self._sum, self._steps = 0.0, 0
-        self._coming: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
+        self._coming: deque[tuple[Tensor, int, torch.cuda.Event | None]] = deque()
 
-    def add(self, loss: Tensor) -> None:
+    def add(self, loss: Tensor, pairs: int) -> None:
         """Take the loss of the next step; NonFiniteError where one of the steps before it was not finite."""
         event = torch.cuda.Event() if loss.is_cuda else None
-        self._coming.append((loss.to("cpu", non_blocking=True), event))
+        self._coming.append((loss.to("cpu", non_blocking=True), pairs, event))
         if event is not None:
             event.record()
         if len(self._coming) > LATE:
@@ -54,7 +57,7 @@ class Losses:
         return self._sum
 
     def _look(self) -> None:
-        loss, event = self._coming.popleft()
+        loss, pairs, event = self._coming.popleft()
         if event is not None:
             event.synchronize()
         self._steps += 1
@@ -64,6 +67,7 @@ class Losses:
                 "lower training.lr or raise warmup_steps"
             )
         self._sum += loss.item()
+        self.lowest, self.highest = min(self.lowest, loss.item() / pairs), max(self.highest, loss.item() / pairs)
 
 
 class Trainer:
@@ -94,12 +98,12 @@ class Trainer:
         batches = ReadAhead(self.batches.epoch(rng))
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # else recurrent layers take it by themselves
             for step, batch in enumerate(batches):
-                losses.add(self._step(batch, self.epoch * len(self.batches) + step))
+                losses.add(self._step(batch, self.epoch * len(self.batches) + step), len(batch.positives))
                 pairs += len(batch.positives)
         total = losses.total()
         self.epoch += 1
         lr, seconds = self.optimizer.param_groups[0]["lr"], time.perf_counter() - start
-        return EpochCost(total / pairs, lr, seconds, pairs, batches.waited)
+        return EpochCost(total / pairs, lr, seconds, pairs, batches.waited, losses.lowest, losses.highest)
 
     def _step(self, batch: Batch, step: int) -> Tensor:
         for group in self.optimizer.param_groups:
@@ -113,6 +117,11 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.training.clip)
         self.optimizer.step()
         return loss.detach()
+
+    @property
+    def steps(self) -> int:
+        """Of the epochs that have ended."""
+        return self.epoch * len(self.batches)
 
     def state(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}

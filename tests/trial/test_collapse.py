@@ -1,0 +1,195 @@
+"""A training that has collapsed ends in its first epochs and says what to try; a slow start does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.config.cards import SELECTION, MethodCard, read_card
+from harness.config.project import Config
+from harness.config.registry import discover, settings_for
+from harness.config.sections import Training
+from harness.config.sources import source_hash
+from harness.evaluation.measures import measures
+from harness.evaluation.ranks import rank
+from harness.layouts.opening import fingerprint, open_dataset
+from harness.trial.collapse import Chance, at_chance, chance, costs_as_equal_scores, scores_alike
+from harness.trial.folder import read_epochs
+from harness.trial.results import Assignment, Failure, State, TrialResult, TrialSpec
+from harness.trial.steps import steps
+from harness.trial.training import EpochCost
+
+Assign = Callable[..., Assignment]
+RIGGED = '''
+from dataclasses import dataclass
+
+import torch
+
+from harness.blocks.losses import hinge
+from methods.vsepp import VSEpp
+
+
+class Rigged(VSEpp):
+    """VSE++ that learns nothing, in a way that a setting names."""
+
+    @dataclass(frozen=True)
+    class Settings(VSEpp.Settings):
+        fault: str
+
+    def encode_images(self, regions, mask):
+        images = super().encode_images(regions, mask)
+        same = self.settings.fault == "alike"
+        return images._replace(vectors=0 * images.vectors + 0.25) if same else images
+
+    def loss(self, batch):
+        images = self.encode_images(batch.regions, batch.region_mask)
+        captions = self.encode_captions(batch.tokens, batch.token_mask)
+        share = {"flat": 1e-4, "alike": 1.0, "deaf": 0.0}[self.settings.fault]
+        scores = share * self.score(images, captions)
+        if self.settings.fault == "deaf":
+            return 3.0 * len(scores) + scores.sum()
+        return hinge(scores, batch, self.settings.margin)
+'''
+CARD = """
+name = "rigged"
+title = "Rigged"
+class = "rigged_for_collapse:Rigged"
+summary = "For tests."
+scoring = "embedding"
+fidelity = "baseline"
+choices = ["all of it"]
+[defaults]
+dim = 16
+word_dim = 8
+margin = 0.2
+fault = "flat"
+"""
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def assign(cache: Path, tmp_path: Path) -> Assign:
+    """A trial of the rigged method, or of another, on the first scenes."""
+    registry = discover(Config())
+    scenes = registry.datasets["scenes"]
+    (tmp_path / "rigged_for_collapse.py").write_text(RIGGED)
+    (tmp_path / "rigged.toml").write_text(CARD)
+    rigged = read_card(MethodCard, tmp_path / "rigged.toml")
+
+    def make(fault: str = "", method: str = "", protocol: str = "full", **training: object) -> Assignment:
+        card = registry.methods[method] if method else rigged
+        settings = settings_for(card, Config(settings={"*": {"dim": 16, "word_dim": 8, "width": 8}}))
+        spec = TrialSpec(
+            method=card.name,
+            dataset="scenes",
+            protocol=protocol,
+            seed=0,
+            settings={**settings, **({"fault": fault} if fault else {})},
+            training=Training(
+                **{"epochs": 4, "batch_size": 16, "schedule": "constant", "all_negatives_epochs": 0, **training}
+            ),
+            limit=300,
+            data_fingerprint=fingerprint(scenes, tmp_path, cache),
+            protocol_version=1,
+            source=source_hash(card),
+        )
+        places = {"data": tmp_path, "folder": tmp_path / spec.key, "cache": cache}
+        return Assignment(spec=spec, method_card=card, dataset_card=scenes, chance_epochs=3, **places)
+
+    return make
+
+
+def run(assignment: Assignment) -> TrialResult:
+    life = steps(assignment)
+    try:
+        next(life)
+        while True:
+            life.send(True)
+    except StopIteration as end:
+        result: TrialResult = end.value
+        return result
+
+
+@pytest.mark.parametrize(
+    ("fault", "epochs", "reason"),
+    [
+        ("flat", 1, "the loss of every step of the last epoch was 0.4 per pair"),
+        ("alike", 1, "all images of val have the same scores"),
+        ("deaf", 3, "at best after 3 epochs, where chance is"),
+    ],
+)
+def test_a_trial_that_learns_nothing_ends_in_its_first_epochs_and_says_what_to_try(
+    assign: Assign, fault: str, epochs: int, reason: str
+) -> None:
+    result = run(assignment := assign(fault))
+    assert (result.state, result.failure) == (State.FAILED, Failure.COLLAPSED)
+    assert reason in result.message and "training.all_negatives_epochs" in result.message
+    assert result.epochs == len(read_epochs(assignment.folder)) == epochs
+
+
+def test_a_search_takes_a_collapse_as_a_finding_on_its_settings(assign: Assign) -> None:
+    result = run(assign("flat", protocol=SELECTION))
+    assert (result.state, result.failure, result.epochs) == (State.PRUNED, None, 1)
+    assert "the hinge of equal scores" in result.message and result.val["rsum"] >= 0
+
+
+def test_chance_ends_no_trial_where_it_is_told_not_to(assign: Assign) -> None:
+    assignment = assign("deaf").model_copy(update={"chance_epochs": 0})
+    assert run(assignment).state is State.DONE
+
+
+def test_equal_scores_count_from_the_epochs_of_hardest_negatives_on(assign: Assign) -> None:
+    assert run(assign("flat", all_negatives_epochs=2)).epochs == 3
+
+
+def test_a_slow_start_is_no_collapse(assign: Assign) -> None:
+    slow = run(assign(method="vsepp", warmup_steps=150))
+    assert slow.state is State.DONE and slow.val["rsum"] < 20, "at chance, while the rate was still rising"
+    assert run(assign(method="vsepp", epochs=3, lr=5e-3, all_negatives_epochs=3)).state is State.DONE
+
+
+def test_chance_and_its_spread_are_those_of_random_scores(cache: Path, tmp_path: Path) -> None:
+    split = open_dataset(discover(Config()).datasets["scenes"], tmp_path, cache).split("val")
+    of, rng = chance(split), np.random.default_rng(0)
+    shape = (len(split.images), len(split.captions))
+    drawn = [measures(rank(rng.random(shape, np.float32), split.pairs))["rsum"] for _ in range(60)]
+    assert abs(np.mean(drawn) - of.rsum) < 4 * of.deviation / 60**0.5
+    assert np.std(drawn) < of.deviation and not at_chance(drawn[0], 3, 199, of)
+    assert all(at_chance(rsum, 3, 200, of) for rsum in drawn) and not at_chance(2 * max(drawn), 3, 200, of)
+
+
+def test_few_images_do_not_tell_a_method_from_chance() -> None:
+    assert not at_chance(0.0, 3, 200, Chance(rsum=200.0, deviation=30.0))
+
+
+def cost(lowest: float, highest: float) -> EpochCost:
+    return EpochCost(0.4, 1e-3, 1.0, 64, 0.0, lowest, highest)
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "margin", "is_collapse"),
+    [
+        *((0.4, 0.4, 0.2, True), (0.397, 0.403, 0.2, True), (0.39, 0.4, 0.2, False), (0.4, 0.41, 0.2, False)),
+        *((0.4, 0.4, 0.1, False), (0.4, 0.4, None, False), (0.0, 0.0, 0.0, False)),
+    ],
+)
+def test_every_step_must_cost_what_equal_scores_cost(
+    lowest: float, highest: float, margin: float | None, is_collapse: bool
+) -> None:
+    assert bool(costs_as_equal_scores(cost(lowest, highest), margin)) is is_collapse
+
+
+def test_scores_that_differ_in_both_directions_are_not_alike() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random((5, 9), np.float32)
+    assert not scores_alike(scores)
+    assert "all images" in scores_alike(np.repeat(scores[:1], 5, axis=0))
+    assert "all captions" in scores_alike(np.repeat(scores[:, :1], 9, axis=1))
+    assert scores_alike(np.zeros((5, 9), np.float32))
