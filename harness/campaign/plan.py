@@ -194,7 +194,7 @@ def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: Dat
         gpus=resources.gpus_per_trial if resources.gpus_per_trial >= 0 else card.gpus,
         custom=resources.custom,
         seconds=config.failures.trial_seconds,
-        chance_epochs=config.failures.chance_epochs,
+        random_epochs=config.failures.random_epochs,
         attempts=config.failures.attempts,
     )
 

@@ -140,8 +140,10 @@ class Failures(Section):
     attempts: Hundreds = Field(3, ge=1, description="of a trial that lost its process, node or the host's memory")
     wait_seconds: Seconds = Field(5.0, ge=0, description="before the second attempt; doubled before every further one")
     trial_seconds: Seconds = Field(0.0, ge=0, description="the longest that an attempt may take; 0 is no limit")
-    chance_epochs: Count = Field(
-        3, ge=0, description="after which a trial whose val rsum is still at chance has collapsed; 0 goes on"
+    random_epochs: Count = Field(
+        3,
+        ge=0,
+        description="after which val rsum of random orders ends a trial as collapsed; 0: never",
     )
     max_failures: Count = Field(0, ge=0, description="failed trials after which the campaign stops; 0 goes on")
 

@@ -10,24 +10,23 @@ from numpy.typing import NDArray
 from harness.config.cards import ProtocolCard
 from harness.data.split import Split
 from harness.evaluation.protocols import expected_at_random, folds
-from harness.trial.training import EpochCost
 
 NEAR = 0.01  # of what equal scores cost
 EQUAL = 1e-5  # of the largest score
-DEVIATIONS = 3.0  # above chance, within which a val rsum is at chance
-FIRST_STEPS = 200  # at the full learning rate, in which a sound method may still be at chance
-TELLING = 30.0  # rsum; where chance alone may reach more, val has too few images to tell
+DEVIATIONS = 3.0  # above that of a random order, within which a val rsum is no better
+FIRST_STEPS = 200  # at the full learning rate, in which a sound method may still be no better
+TELLING = 30.0  # rsum; where random orders may reach more, val has too few images to tell
 CURE = "train longer with all negatives (training.all_negatives_epochs), lower training.lr, or try another margin"
 
 
-class Chance(NamedTuple):
+class RandomOrder(NamedTuple):
     """The rsum of random orders of a whole split: its mean, and a bound of its standard deviation."""
 
     rsum: float
     deviation: float
 
 
-def chance(split: Split) -> Chance:
+def random_order(split: Split) -> RandomOrder:
     """Of nested hits, as those in the first 1, 5 and 10, the variance is below 5 p1 + 3 p5 + p10 per query.
 
     The deviations of both directions are added, as a pair with a high score is a hit in both.
@@ -38,15 +37,18 @@ def chance(split: Split) -> Chance:
     for direction, queries in (("i2t", len(split.images)), ("t2i", len(split.captions))):
         hits = [expected[f"{direction}_r{k}"] / 100 for k in (1, 5, 10)]
         deviation += 100 * (float(np.dot((5, 3, 1), hits)) / queries) ** 0.5
-    return Chance(expected["rsum"], deviation)
+    return RandomOrder(expected["rsum"], deviation)
 
 
-def costs_as_equal_scores(cost: EpochCost, margin: object) -> str:
-    """Why an epoch with the hardest negatives shows a collapse: every step cost the hinge of equal scores."""
+def costs_as_equal_scores(lowest: float, highest: float, margin: object) -> str:
+    """Why an epoch with the hardest negatives shows a collapse: every step cost the hinge of equal scores.
+
+    `lowest`, `highest`: the loss of a step, per pair.
+    """
     if not isinstance(margin, float) or margin <= 0:
         return ""
     equal = 2 * margin  # per pair: a margin in either direction
-    if max(abs(cost.lowest - equal), abs(cost.highest - equal)) > NEAR * equal:
+    if max(abs(lowest - equal), abs(highest - equal)) > NEAR * equal:
         return ""
     return f"the loss of every step of the last epoch was {equal:g} per pair, the hinge of equal scores"
 
@@ -60,11 +62,11 @@ def scores_alike(scores: NDArray[np.float32]) -> str:
     return ""
 
 
-def at_chance(rsum: float, epochs: int, steps: int, of: Chance) -> str:
+def no_better(rsum: float, epochs: int, steps: int, of: RandomOrder) -> str:
     """Why the best val rsum of so many epochs shows a collapse: random orders reach it. `steps`: at the full rate."""
     if steps < FIRST_STEPS:
         return ""
     most = of.rsum + DEVIATIONS * of.deviation
     if rsum > most or most > TELLING:
         return ""
-    return f"val rsum is {rsum:.1f} at best after {epochs} epochs, where chance is {of.rsum:.1f}"
+    return f"val rsum is {rsum:.1f} at best after {epochs} epochs, where a random order has {of.rsum:.1f}"

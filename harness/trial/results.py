@@ -141,7 +141,7 @@ class Assignment(TrialRecord):
     gpus: float = 0.0
     custom: dict[str, float] = Field(default_factory=dict, description="of Ray's custom resources")
     seconds: float = Field(0.0, description="the longest that an attempt may take; 0 is no limit")
-    chance_epochs: int = Field(0, description="after which a val rsum at chance ends it as collapsed; 0 is never")
+    random_epochs: int = Field(0, description="after which val rsum of random orders ends it; 0: never")
     attempts: int = Field(1, description="that it has where its process, its node or the host's memory is lost")
     search: Budget | None = Field(None, description="the search that found its settings, if any")
     label: str = Field("", description="its name for people, where not the spec's label")

@@ -32,7 +32,7 @@ from harness.layouts.opening import open_dataset
 from harness.method import Inputs, Method, Words
 from harness.trial import folder as record
 from harness.trial.checkpoint import fits, load_checkpoint, save_checkpoint
-from harness.trial.collapse import CURE, at_chance, chance, costs_as_equal_scores, scores_alike
+from harness.trial.collapse import CURE, costs_as_equal_scores, no_better, random_order, scores_alike
 from harness.trial.device import cap_memory, choose_device, forget_peak, peak_mb
 from harness.trial.environment import environment
 from harness.trial.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
@@ -168,12 +168,12 @@ class Trial:
 
     def _collapse(self, cost: EpochCost, scores: NDArray[np.float32], steps: int) -> str:
         """Why the last epoch shows that training has collapsed; empty where it does not."""
-        epochs, first = len(self.reports), self.assignment.chance_epochs
+        epochs, first = len(self.reports), self.assignment.random_epochs
         reasons = [scores_alike(scores)]
         if epochs > self.spec.training.all_negatives_epochs:
-            reasons.append(costs_as_equal_scores(cost, self.spec.settings.get("margin")))
+            reasons.append(costs_as_equal_scores(cost.lowest, cost.highest, self.spec.settings.get("margin")))
         if first and epochs >= first:
-            reasons.append(at_chance(self.best["rsum"], epochs, steps, chance(self.dataset.split("val"))))
+            reasons.append(no_better(self.best["rsum"], epochs, steps, random_order(self.dataset.split("val"))))
         return next(filter(None, reasons), "")
 
     def _scores(self) -> NDArray[np.float32]:

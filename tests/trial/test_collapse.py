@@ -16,11 +16,10 @@ from harness.config.sources import source_hash
 from harness.evaluation.measures import measures
 from harness.evaluation.ranks import rank
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.trial.collapse import Chance, at_chance, chance, costs_as_equal_scores, scores_alike
+from harness.trial.collapse import RandomOrder, costs_as_equal_scores, no_better, random_order, scores_alike
 from harness.trial.folder import read_epochs
 from harness.trial.results import Assignment, Failure, State, TrialResult, TrialSpec
 from harness.trial.steps import steps
-from harness.trial.training import EpochCost
 
 Assign = Callable[..., Assignment]
 RIGGED = '''
@@ -101,7 +100,7 @@ def assign(cache: Path, tmp_path: Path) -> Assign:
             source=source_hash(card),
         )
         places = {"data": tmp_path, "folder": tmp_path / spec.key, "cache": cache}
-        return Assignment(spec=spec, method_card=card, dataset_card=scenes, chance_epochs=3, **places)
+        return Assignment(spec=spec, method_card=card, dataset_card=scenes, random_epochs=3, **places)
 
     return make
 
@@ -122,7 +121,7 @@ def run(assignment: Assignment) -> TrialResult:
     [
         ("flat", 1, "the loss of every step of the last epoch was 0.4 per pair"),
         ("alike", 1, "all images of val have the same scores"),
-        ("deaf", 3, "at best after 3 epochs, where chance is"),
+        ("deaf", 3, "at best after 3 epochs, where a random order has"),
     ],
 )
 def test_a_trial_that_learns_nothing_ends_in_its_first_epochs_and_says_what_to_try(
@@ -140,8 +139,8 @@ def test_a_search_takes_a_collapse_as_a_finding_on_its_settings(assign: Assign) 
     assert "the hinge of equal scores" in result.message and result.val["rsum"] >= 0
 
 
-def test_chance_ends_no_trial_where_it_is_told_not_to(assign: Assign) -> None:
-    assignment = assign("deaf").model_copy(update={"chance_epochs": 0})
+def test_a_random_order_ends_no_trial_where_it_is_told_not_to(assign: Assign) -> None:
+    assignment = assign("deaf").model_copy(update={"random_epochs": 0})
     assert run(assignment).state is State.DONE
 
 
@@ -151,26 +150,22 @@ def test_equal_scores_count_from_the_epochs_of_hardest_negatives_on(assign: Assi
 
 def test_a_slow_start_is_no_collapse(assign: Assign) -> None:
     slow = run(assign(method="vsepp", warmup_steps=150))
-    assert slow.state is State.DONE and slow.val["rsum"] < 20, "at chance, while the rate was still rising"
+    assert slow.state is State.DONE and slow.val["rsum"] < 20, "no better than random, while the rate was still rising"
     assert run(assign(method="vsepp", epochs=3, lr=5e-3, all_negatives_epochs=3)).state is State.DONE
 
 
-def test_chance_and_its_spread_are_those_of_random_scores(cache: Path, tmp_path: Path) -> None:
+def test_the_random_order_and_its_spread_are_those_of_random_scores(cache: Path, tmp_path: Path) -> None:
     split = open_dataset(discover(Config()).datasets["scenes"], tmp_path, cache).split("val")
-    of, rng = chance(split), np.random.default_rng(0)
+    of, rng = random_order(split), np.random.default_rng(0)
     shape = (len(split.images), len(split.captions))
     drawn = [measures(rank(rng.random(shape, np.float32), split.pairs))["rsum"] for _ in range(60)]
     assert abs(np.mean(drawn) - of.rsum) < 4 * of.deviation / 60**0.5
-    assert np.std(drawn) < of.deviation and not at_chance(drawn[0], 3, 199, of)
-    assert all(at_chance(rsum, 3, 200, of) for rsum in drawn) and not at_chance(2 * max(drawn), 3, 200, of)
+    assert np.std(drawn) < of.deviation and not no_better(drawn[0], 3, 199, of)
+    assert all(no_better(rsum, 3, 200, of) for rsum in drawn) and not no_better(2 * max(drawn), 3, 200, of)
 
 
-def test_few_images_do_not_tell_a_method_from_chance() -> None:
-    assert not at_chance(0.0, 3, 200, Chance(rsum=200.0, deviation=30.0))
-
-
-def cost(lowest: float, highest: float) -> EpochCost:
-    return EpochCost(0.4, 1e-3, 1.0, 64, 0.0, lowest, highest)
+def test_few_images_do_not_tell_a_method_from_a_random_order() -> None:
+    assert not no_better(0.0, 3, 200, RandomOrder(rsum=200.0, deviation=30.0))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +178,7 @@ def cost(lowest: float, highest: float) -> EpochCost:
 def test_every_step_must_cost_what_equal_scores_cost(
     lowest: float, highest: float, margin: float | None, is_collapse: bool
 ) -> None:
-    assert bool(costs_as_equal_scores(cost(lowest, highest), margin)) is is_collapse
+    assert bool(costs_as_equal_scores(lowest, highest, margin)) is is_collapse
 
 
 def test_scores_that_differ_in_both_directions_are_not_alike() -> None:
