@@ -39,7 +39,7 @@ PACKAGES = {
     "cli": "config data evaluation trial tracking acquisition preparation board campaign search explain",
 }
 FRONT = {
-    "config": "cards project registry sections selection sources template toml",
+    "config": "cards papers project registry sections selection sources template toml",
     "blocks": "attention encoders families host losses pooling tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens",
     "layouts": "detection opening previews",

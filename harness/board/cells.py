@@ -87,7 +87,7 @@ def compared(board: Board, methods: Methods) -> dict[int, str]:
     """The numbers of papers that compare with ranked rows, by the rows' places, each with its verdict."""
     numbers: dict[int, list[str]] = {}
     for one in beside(board, methods):
-        if not one.reported.apart:
+        if one.is_papers and not one.reported.apart:
             text = f"{tenths(one.reported.rsum)} ({one.difference:+.1f}, {one.short_verdict})"
             numbers.setdefault(one.place, []).append(text)
     return {place: "; ".join(texts) for place, texts in numbers.items()}

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from math import isnan
 
 from harness.board.standings import Board, Standing
-from harness.config.cards import MethodCard, Reported
+from harness.config.cards import MethodCard
+from harness.config.papers import Reported
+from harness.config.registry import paper_recipe
 from harness.config.sections import Training
 from harness.evaluation.statistics import run_noise
 
 UNLIKE = "settings or data are not the paper's"
+OTHER_RECIPE = "our recipe, not the paper's (--recipe paper)"
 ROUNDING = 0.3  # six printed recalls, each rounded to a tenth
 
 
@@ -22,6 +25,7 @@ class Beside:
     rsum: float  # ours
     noise: float  # how far one more run may lie from our mean; nan for one seed
     unlike: tuple[str, ...] = ()  # what of our row is not the paper's: settings, epochs, sizes of the data
+    is_papers: bool = True  # whether our row was trained by the recipe of the paper
 
     @property
     def difference(self) -> float:
@@ -33,6 +37,8 @@ class Beside:
         """Whether our row reproduces the number, and what of the row is not the paper's."""
         if self.reported.apart:
             return f"not comparable: {self.reported.apart}"
+        if not self.is_papers:
+            return f"not compared: {OTHER_RECIPE}"
         return "; ".join([self.outcome, *([f"not the paper's: {', '.join(self.unlike)}"] if self.unlike else [])])
 
     @property
@@ -55,11 +61,15 @@ def beside(board: Board, methods: Mapping[str, MethodCard]) -> Iterator[Beside]:
         for reported in card.reported if card else ():
             if (reported.dataset, reported.protocol) == (board.dataset, board.protocol):
                 noise = run_noise(row.sd, row.n, mean_of=row.n) + ROUNDING
-                yield Beside(place, reported, row.means["rsum"], noise, unlike(board, row))
+                yield Beside(place, reported, row.means["rsum"], noise, unlike(board, row, card), row.is_papers)
 
 
-def unlike(board: Board, row: Standing) -> tuple[str, ...]:
-    """What a row does otherwise than a run at the size of papers."""
+def unlike(board: Board, row: Standing, card: MethodCard | None) -> tuple[str, ...]:
+    """What a row does otherwise than a run at the size of papers, or than that of its own paper."""
+    if row.is_papers:
+        recipe = paper_recipe(card, board.dataset) if card else None
+        on_test = ["its epoch was chosen on test"] if recipe and recipe.selected_on == "test" else []
+        return (*([recipe.differs] if recipe and recipe.differs else []), *on_test, *board.resized)
     epochs, usual = row.runs[0].spec.training.epochs, Training().epochs
     fewer = [f"only {epochs} epochs ({usual} by default)"] if epochs < usual and not row.is_untrained else []
     return (*row.unlike_paper, *fewer, *board.resized)

@@ -89,6 +89,11 @@ class Standing:
         return remark(self.runs[0].spec)
 
     @property
+    def is_papers(self) -> bool:
+        """Whether it was trained by the recipe of its paper."""
+        return self.runs[0].spec.trained_as == "paper"
+
+    @property
     def is_untrained(self) -> bool:
         return all(run.numbers.get("epochs") == 0 for run in self.runs)
 
@@ -215,7 +220,7 @@ def standing(
         search={name: float(getattr(searched, name)) for name in SPENT} if searched else {},
         campaign=searched.campaign if searched else "",
         fidelity=card.fidelity if card else "",
-        unlike_paper=tuple(unlike_paper(first, card)) if card and card.paper else (),
+        unlike_paper=tuple(unlike_paper(first, card)) if card and card.paper and not first.trained_as else (),
     )
 
 
@@ -238,11 +243,12 @@ def mean(values: Sequence[float | None]) -> float:
 
 def differences(run: Run, rivals: Sequence[Run]) -> str:
     """What a recipe has that others of its method have not; an external one is no other for its file."""
-    own, others = facts(run), [facts(rival) for rival in rivals]
+    alike = [rival for rival in rivals if rival.spec.trained_as == run.spec.trained_as]
+    own, others = facts(run), [facts(rival) for rival in alike]
     names = [*NAMES, *sorted({name for one in (own, *others) for name in one} - {*NAMES})]
     varying = [name for name in names if any(other.get(name) != own.get(name) for other in others)]
     parts = [f"{NAMES.get(name, name.removeprefix('settings.'))} {own.get(name, 'absent')}" for name in varying]
-    return ", ".join(parts)
+    return ", ".join([*(["the paper's recipe"] if run.spec.trained_as else []), *parts])
 
 
 def facts(run: Run) -> dict[str, str]:
@@ -275,6 +281,8 @@ def command(runs: Sequence[Run], card: MethodCard | None) -> str:
     words = ["harness", "run", "--methods", spec.method, "--datasets", spec.dataset]
     words += ["--protocol", spec.protocol, "--seeds", ",".join(map(str, seeds))]
     words += [] if spec.limit is None else ["--limit", str(spec.limit)]
+    if spec.trained_as:
+        return shlex.join([*words, "--recipe", spec.trained_as])
     for name, text in sorted(runs[0].choices.items()):
         if defaults.get(name) != text:
             words += ["-s", f"{name.replace('settings.', f'settings.{spec.method}.', 1)}={text}"]

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.config.cards import SELECTION, DatasetCard, MethodCard
+from harness.config.papers import PaperRecipe
 from harness.config.project import Config
-from harness.config.registry import Registry, settings_for, training_for
+from harness.config.registry import Registry, paper_recipe, paper_settings, settings_for, training_for
 from harness.config.selection import CONFIGURED, Selection
 from harness.config.sources import source_hash
 from harness.errors import StoreError, UsageError
@@ -155,6 +156,7 @@ def assignments(config: Config, registry: Registry, selection: Selection, inputs
     methods = [registry.method(name) for name in registry.select_methods(selection.methods)]
     for name in registry.select_datasets(selection.datasets):
         dataset, own = registry.dataset(name), config.for_dataset(name)
+        recipes = chosen_recipes(methods, name, selection)
         protocol, version = dataset.protocol_identity(selection.protocol)
         specs = [
             TrialSpec(
@@ -162,8 +164,7 @@ def assignments(config: Config, registry: Registry, selection: Selection, inputs
                 dataset=name,
                 protocol=protocol,
                 seed=0,
-                settings=settings_for(method, own),
-                training=training_for(method, own),
+                **(trained_as_paper(method, recipe) if recipe else trained_as_configured(method, own)),
                 limit=selection.limit,
                 data_fingerprint=inputs.dataset(name).fingerprint,
                 protocol_version=version,
@@ -171,10 +172,40 @@ def assignments(config: Config, registry: Registry, selection: Selection, inputs
                 training_version=TRAINING_VERSION,
                 evaluation_version=EVALUATION_VERSION,
             )
-            for method in methods
+            for method, recipe in recipes
         ]
-        for seed, (spec, method) in product(dict.fromkeys(selection.seeds), zip(specs, methods, strict=True)):
+        for seed, (spec, (method, _)) in product(dict.fromkeys(selection.seeds), zip(specs, recipes, strict=True)):
             yield assignment(own, spec.model_copy(update={"seed": seed}), method, dataset)
+
+
+def chosen_recipes(
+    methods: Sequence[MethodCard], dataset: str, selection: Selection
+) -> list[tuple[MethodCard, PaperRecipe | None]]:
+    """Methods with the recipe of their papers on a dataset; None where all are trained alike.
+
+    A glob takes those that have one. UsageError for a method that was named and has none, and where none is left.
+    """
+    if selection.recipe != "paper":
+        return [(method, None) for method in methods]
+    pairs = [(method, paper_recipe(method, dataset)) for method in methods]
+    for method, recipe in pairs:
+        if recipe is None and method.name in selection.methods:
+            known = ", ".join(sorted(one.dataset for one in method.recipes)) or "none"
+            raise UsageError(
+                f"{method.name} has no recipe of its paper for {dataset} (its card has: {known}); leave it out, run it "
+                f"without --recipe paper, or add a [[recipe]] to {method.path}"
+            )
+    if not any(recipe for _, recipe in pairs):
+        raise UsageError(f"none of these methods has a recipe of its paper for {dataset}; run without --recipe paper")
+    return [(method, recipe) for method, recipe in pairs if recipe]
+
+
+def trained_as_paper(card: MethodCard, recipe: PaperRecipe) -> dict[str, Any]:
+    return {"settings": paper_settings(card, recipe), "training": recipe.training, "trained_as": "paper"}
+
+
+def trained_as_configured(card: MethodCard, config: Config) -> dict[str, Any]:
+    return {"settings": settings_for(card, config), "training": training_for(card, config)}
 
 
 def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: DatasetCard) -> Assignment:

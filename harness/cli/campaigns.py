@@ -22,7 +22,7 @@ from harness.cli.flags import (
     Flags,
     takes,
 )
-from harness.errors import StoreError, TrialError
+from harness.errors import StoreError, TrialError, UsageError
 
 if TYPE_CHECKING:
     from harness.board.publishing import Published
@@ -52,9 +52,18 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
     from harness.campaign.plan import scratch_cache
 
     config, registry, out = flags.open()
+    check_recipe(flags, config)
     with scratch_cache(config, dry_run) as folder:
         plan = make_plan(config, registry, flags.selection, force=force, retry=flags.retry, folder=folder)
     return finish(flags, plan, config, registry, out, here, dry_run)
+
+
+def check_recipe(flags: Flags, config: Config) -> None:
+    """UsageError for values beside the recipe of a paper, which has all of them."""
+    given = sorted(flags.overridden("settings", "training", "per_dataset"))
+    if (flags.recipe or config.campaign.recipe) == "paper" and given:
+        keys = " and ".join(f"-s {key}" for key in given)
+        raise UsageError(f"--recipe paper takes settings and training from the cards: leave {keys} out")
 
 
 def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:

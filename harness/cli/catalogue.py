@@ -14,11 +14,12 @@ from rich.table import Table
 from harness.cli.output import Text, table
 from harness.config.cards import DatasetCard, MethodCard
 from harness.config.project import Config
-from harness.config.registry import Registry, settings_for
+from harness.config.registry import Registry, choices, paper_settings, settings_for, training_for
 from harness.config.sections import Scalar
 from harness.config.toml import override_value
 from harness.errors import UsageError, unknown
 
+CHOSEN_ON = {"val": "", "test": "its epoch was chosen on test"}
 COUNTS = ("version", "images", "captions", "folds")  # columns of numbers
 
 
@@ -90,6 +91,8 @@ def method_page(card: MethodCard, config: Config) -> Iterator[RenderableType]:
     yield facts({**about, **batch, "card": str(card.path)})
     yield from part("Choices", bullets(card.choices))
     yield from part("Settings", settings_table(card, settings_here(card, config)))
+    if card.recipes:
+        yield from part("The paper's recipe (--recipe paper), beside the common one", recipe_table(card, config))
     if card.reported:
         yield from part("Reported by the paper", reported_table(card))
 
@@ -171,6 +174,19 @@ def range_of(card: MethodCard, name: str) -> str:
     if tunable.choices:
         return ", ".join(override_value(choice) for choice in tunable.choices)
     return f"{tunable.low:g} to {tunable.high:g}{', log' * tunable.log}"
+
+
+def recipe_table(card: MethodCard, config: Config) -> Table:
+    """What the paper has otherwise than [training] and the settings of the card, for each of its datasets."""
+    grid = table("dataset", "setting", "paper", "common", "source")
+    for recipe in card.recipes:
+        own = config.for_dataset(recipe.dataset)
+        common = choices(settings_for(card, own), training_for(card, own))
+        paper = choices(paper_settings(card, recipe), recipe.training)
+        about = "; ".join(filter(None, (recipe.source, recipe.differs, CHOSEN_ON[recipe.selected_on])))
+        for name in [name for name in paper if paper[name] != common[name]]:
+            grid.add_row(recipe.dataset, name, paper[name], common[name], about)
+    return grid
 
 
 def reported_table(card: MethodCard) -> Table:

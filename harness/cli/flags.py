@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -47,6 +47,7 @@ class Flags:
     seeds: tuple[int, ...] | None = None
     protocol: str = ""
     limit: int | None = None
+    recipe: Literal["common", "paper"] | None = None
     device: str | None = None
     gpus_per_trial: float | None = None
     cpus_per_trial: float | None = None
@@ -64,7 +65,8 @@ class Flags:
 
     @property
     def selection(self) -> Selection:
-        return Selection(self.methods or (), self.datasets or (), self.protocol, self.seeds or (), self.limit)
+        names = self.methods or (), self.datasets or ()
+        return Selection(*names, self.protocol, self.seeds or (), self.limit, self.recipe or "")
 
     @property
     def selects(self) -> bool:
@@ -242,7 +244,12 @@ LIMIT = click.option(
     metavar="N",
     help="Use only the first N images of each split; such trials are marked and never ranked.",
 )
-SELECTION: tuple[Option, ...] = (METHODS, DATASETS, SEEDS, PROTOCOL, LIMIT)
+RECIPE = click.option(
+    "--recipe",
+    type=click.Choice(["common", "paper"]),
+    help="Train all methods by [training], or each as its paper did, as its card says.",
+)
+SELECTION: tuple[Option, ...] = (METHODS, DATASETS, SEEDS, PROTOCOL, LIMIT, RECIPE)
 SEARCHING: tuple[Option, ...] = (
     METHODS,
     DATASETS,

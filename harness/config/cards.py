@@ -7,54 +7,17 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from harness.addresses import shown
+from harness.config.papers import Paper, PaperRecipe, Reported, Table
 from harness.config.paths import FolderPath, InnerPath, TargetPath, check_inner, check_target
 from harness.config.sections import Amount, OpenAmount, Scalar, Tunable
 from harness.config.toml import Model, read_toml, validate
 from harness.errors import UsageError, unknown
 
 SELECTION = "val"  # in a protocol's place: the trial ends with its measures on val and never opens test
-
-
-class Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
-
-
-class Paper(Table):
-    """The paper of a method."""
-
-    title: str = Field(description="as printed")
-    authors: str = Field(description="separated by commas")
-    venue: str = Field(description="conference or journal")
-    year: int = Field(description="of publication")
-    doi: str = Field("", description="without https://doi.org/")
-    url: str = Field("", description="of the paper, where it has no doi")
-
-
-class Reported(Table):
-    """The paper's own numbers, with the table they stand in."""
-
-    dataset: str = Field(description="name of a dataset's card")
-    protocol: str = Field(description="name of one of its protocols")
-    i2t: tuple[float, float, float] = Field(description="R@1, R@5, R@10 of images as queries, in percent")
-    t2i: tuple[float, float, float] = Field(description="R@1, R@5, R@10 of captions as queries, in percent")
-    rsum: float = Field(description="the six added, as printed or as added")
-    ensemble: bool = Field(False, description="scores of several models averaged; not compared with a single one")
-    differs: str = Field("", description="why it does not compare with our runs: other features, another split")
-    source: str = Field(description="the table that the numbers stand in")
-    note: str = Field("", description="what else a reader should know")
-
-    @property
-    def apart(self) -> str:
-        """Why the numbers are not comparable with a run of the method alone; empty where they are."""
-        return self.differs or ("an ensemble of models" if self.ensemble else "")
-
-    @property
-    def remarks(self) -> str:
-        return "; ".join(filter(None, (self.source, self.apart, self.note)))
 
 
 class ResourceRequest(Table):
@@ -88,8 +51,22 @@ class MethodCard(Table):
     choices: tuple[str, ...] = Field(description="what the paper leaves open, and what was chosen here")
     defaults: dict[str, Scalar] = Field(description="every setting of the class with its default, which gives its type")
     tunable: dict[str, Tunable] = Field({}, description="the range that a setting may be searched in")
+    recipes: tuple[PaperRecipe, ...] = Field(
+        (), alias="recipe", description="how the paper trained it, one table per dataset"
+    )
     reported: tuple[Reported, ...] = Field((), description="the paper's own numbers")
     path: SkipJsonSchema[Path] = Field(exclude=True, description="the file this card was read from")
+
+    @field_validator("recipes")
+    @classmethod
+    def _one_per_dataset(cls, value: tuple[PaperRecipe, ...], info: ValidationInfo) -> tuple[PaperRecipe, ...]:
+        defaults, names = info.data.get("defaults", {}), [recipe.dataset for recipe in value]
+        for recipe in value:
+            if names.count(recipe.dataset) > 1:
+                raise ValueError(f"two recipes are of {recipe.dataset!r}; leave one of them out")
+            for key in recipe.settings.keys() - defaults.keys():
+                raise ValueError(f"the recipe of {recipe.dataset!r}: {unknown('setting', key, defaults)}")
+        return value
 
 
 class SplitSize(Table):

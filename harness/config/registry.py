@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.config.cards import DatasetCard, MethodCard, read_card
+from harness.config.papers import PaperRecipe
 from harness.config.project import Config
 from harness.config.sections import Scalar, Training
 from harness.config.sources import load_module, module_file, source_file
@@ -117,6 +118,18 @@ def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
 
 def training_for(card: MethodCard, config: Config) -> Training:
     return config.training if card.trainable else config.training.model_copy(update={"epochs": 0})
+
+
+def paper_recipe(card: MethodCard, dataset: str) -> PaperRecipe | None:
+    """How its paper trained a method on a dataset; None where its card does not say."""
+    return next((recipe for recipe in card.recipes if recipe.dataset == dataset), None)
+
+
+def paper_settings(card: MethodCard, recipe: PaperRecipe) -> dict[str, Scalar]:
+    """The card's defaults under the settings of a recipe; ConfigError for a value of another type."""
+    where = f"{card.path}: the recipe of {recipe.dataset}"
+    own = {key: _like_default(card, f"{where}: {key}", key, value) for key, value in recipe.settings.items()}
+    return {**card.defaults, **own}
 
 
 def _check_settings(config: Config, methods: Mapping[str, MethodCard]) -> None:

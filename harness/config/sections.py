@@ -48,6 +48,9 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+RecipeName = Literal["common", "paper"]
+
+
 class Campaign(Section):
     """What `harness run` runs when no flag says otherwise."""
 
@@ -61,6 +64,7 @@ class Campaign(Section):
     datasets: tuple[str, ...] = Field(("scenes",), description="names or globs")
     seeds: tuple[int, ...] = Field((0, 1, 2), max_length=10_000, description="one trial per method, dataset and seed")
     protocol: str = Field("", description="empty: the first protocol of the dataset's card")
+    recipe: RecipeName = Field("common", description="trained by [training], or each as its paper")
 
 
 class Paths(Section):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from harness.config.sections import Campaign
+    from harness.config.sections import Campaign, RecipeName
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Selection:
     protocol: str = ""  # empty in [campaign] too: the first of the dataset's card
     seeds: tuple[int, ...] = ()
     limit: int | None = None  # only the first images of each split; never ranked
+    recipe: RecipeName | Literal[""] = ""  # common or paper
 
     def completed(self, campaign: Campaign) -> Selection:
         return replace(
@@ -26,6 +27,7 @@ class Selection:
             datasets=self.datasets or campaign.datasets,
             protocol=self.protocol or campaign.protocol,
             seeds=self.seeds or campaign.seeds,
+            recipe=self.recipe or campaign.recipe,
         )
 
 

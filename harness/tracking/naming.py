@@ -14,7 +14,7 @@ from harness.trial.results import VERSIONS, TrialSpec
 
 T = TypeVar("T")  # a trial, as the caller has it
 DIGITS = 8  # of a hash that people read
-IDENTITY = ("method", "dataset", "protocol", "seed", "limit", "protocol_version", *VERSIONS)
+IDENTITY = ("method", "dataset", "protocol", "seed", "limit", "protocol_version", "trained_as", *VERSIONS)
 
 
 class Candidate(NamedTuple):

@@ -73,6 +73,7 @@ class TrialSpec(TrialRecord):
     source: str = Field(description="sha256 of the method's source")
     training_version: int = Field(0, description="of the trainer; 0 where nothing is trained, or before it was kept")
     evaluation_version: int = Field(0, description="of ranks and measures; 0 before it was kept")
+    trained_as: Literal["", "paper"] = Field("", description="paper: by the recipe of its paper")
 
     @property
     def key(self) -> str:
@@ -80,7 +81,7 @@ class TrialSpec(TrialRecord):
 
         What was added later changes no key while it is 0 or its default.
         """
-        unversioned = {name for name in VERSIONS if not getattr(self, name)}
+        unversioned = {name for name in (*VERSIONS, "trained_as") if not getattr(self, name)}
         as_before = {name for name in ADDED if getattr(self.training, name) == Training.model_fields[name].default}
         text = json.dumps(
             self.model_dump(mode="json", exclude={**dict.fromkeys(unversioned, True), "training": as_before}),

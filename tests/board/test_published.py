@@ -19,7 +19,8 @@ from harness.board.published import beside
 from harness.board.row_page import method_page
 from harness.board.standings import boards_of
 from harness.campaign.current import current, other_sizes
-from harness.config.cards import MethodCard, Reported, SplitSize
+from harness.config.cards import MethodCard, SplitSize
+from harness.config.papers import PaperRecipe, Reported
 from harness.config.project import Config
 from harness.config.registry import discover
 from harness.config.sections import Training
@@ -28,6 +29,7 @@ from harness.trial.results import Current
 
 ROOT = Path(__file__).parents[2]
 SUMS = (470.0, 474.0, 478.0)
+LABEL = "caan (the paper's recipe)"
 
 
 def card(rsum: float, **changes: object) -> MethodCard:
@@ -39,8 +41,8 @@ def card(rsum: float, **changes: object) -> MethodCard:
 
 
 def runs(seeds: int = 3, **changes: object) -> list[Run]:
-    """Runs at the size of the paper."""
-    size = {"settings": card(0.0).defaults, "training": Training(), **changes}
+    """Runs by the recipe of the paper."""
+    size = {"settings": card(0.0).defaults, "training": Training(), "trained_as": "paper", **changes}
     return [run_of(result_of(spec_of("caan", seed, **size), SUMS[seed])) for seed in range(seeds)]
 
 
@@ -78,8 +80,8 @@ def test_the_page_shows_it_in_a_table_of_its_own_and_never_ranks_it() -> None:
     methods = {"caan": card(600.0, note="quoted")}
     (one,) = assessed(runs(), methods, lambda _run, _name: None)
     ranked, _more, published = html_tables(board_page(one, methods))
-    assert [cells[1] for cells in ranked[1:]] == ["caan"]
-    assert published[1][:5] == ["caan", "474.0", "600.0", "-126.0", "below"]
+    assert [cells[1] for cells in ranked[1:]] == [LABEL]
+    assert published[1][:5] == [LABEL, "474.0", "600.0", "-126.0", "below"]
     assert published[1][-1] == "table 1; quoted"
 
 
@@ -97,17 +99,47 @@ def test_a_number_that_compares_is_a_column_beside_its_row_with_the_verdict() ->
     assert header(one.board, {}) == HEADER
 
 
-SMALL = {"settings": {**card(0.0).defaults, "dim": 256}, "training": Training(epochs=3)}
+SMALL = {"settings": {**card(0.0).defaults, "dim": 256}, "training": Training(epochs=3), "trained_as": ""}
 UNLIKE = ["dim 256 (1024)", "only 3 epochs (30 by default)", "train 500 images (29,000)"]
+OTHER = "not compared: our recipe, not the paper's (--recipe paper)"
 
 
-def test_a_row_that_is_not_of_the_papers_size_says_so_beside_the_verdict_in_every_form() -> None:
+def test_a_row_by_the_common_recipe_is_compared_with_no_number_and_says_so_in_every_form() -> None:
     methods = {"caan": card(455.8)}
     current = Current(resized=lambda _: ("train 500 images (29,000)",))
     (one,) = assessed(runs(**SMALL), methods, lambda _run, _name: None, current)
+    ranked, _more, published = html_tables(board_page(one, methods))
+    assert "published" not in ranked[0] and published[1][0] == "caan" and published[1][4] == OTHER
+    assert OTHER in {cell for line in Page(webpage(one, methods)).lines() for cell in line}
+    (row,) = (cells for table in html_tables(method_page(one, methods, 0)) for cells in table if "455.8" in cells)
+    assert row[3] == OTHER
+    (entry,) = json.loads(FORMS["json"](one, methods))["published"]
+    assert entry["verdict"] == OTHER and entry["unlike_paper"] == UNLIKE
+
+
+def test_both_recipes_of_a_method_stand_on_a_board_and_name_themselves() -> None:
+    (board,) = boards_of([*runs(), *runs(**SMALL)], {})
+    assert {row.differs for row in board.ranked} == {"", "the paper's recipe"}
+    commands = {row.differs: row.command for row in board.ranked}
+    assert commands["the paper's recipe"].endswith("--recipe paper") and "-s" in commands[""]
+
+
+@pytest.mark.parametrize(("chosen", "words"), [("val", []), ("test", ["its epoch was chosen on test"])])
+def test_what_a_recipe_does_not_repeat_stands_beside_the_verdict(chosen: str, words: list[str]) -> None:
+    recipe = PaperRecipe(dataset="scenes", source="table 2", selected_on=chosen, differs="no BERT")
+    methods = {"caan": card(455.8).model_copy(update={"recipes": (recipe,)})}
+    (board,) = boards_of(runs(), methods)
+    (one,) = beside(board, methods)
+    assert one.verdict == f"reproduced within noise; not the paper's: {', '.join(['no BERT', *words])}"
+
+
+def test_data_of_another_size_than_the_papers_is_said_beside_the_verdict_in_every_form() -> None:
+    methods = {"caan": card(455.8)}
+    current = Current(resized=lambda _: ("train 500 images (29,000)",))
+    (one,) = assessed(runs(), methods, lambda _run, _name: None, current)
     (number,) = beside(one.board, methods)
     assert number.outcome == "reproduced within noise"
-    long = f"reproduced within noise; not the paper's: {', '.join(UNLIKE)}"
+    long = f"reproduced within noise; not the paper's: {UNLIKE[-1]}"
     short = "455.8 (+18.2, reproduced within noise; settings or data are not the paper's)"
     ranked, _more, published = html_tables(board_page(one, methods))
     assert ranked[1][-1] == short and published[1][4] == long
@@ -119,7 +151,7 @@ def test_a_row_that_is_not_of_the_papers_size_says_so_beside_the_verdict_in_ever
     assert row[3] == long
     assert "settings or data are not the paper's" in FORMS["latex"](one, methods)
     (entry,) = json.loads(FORMS["json"](one, methods))["published"]
-    assert entry["verdict"] == long and entry["unlike_paper"] == UNLIKE
+    assert entry["verdict"] == long and entry["unlike_paper"] == UNLIKE[-1:]
 
 
 def test_a_dataset_of_a_projects_own_size_is_not_the_one_that_papers_report_on() -> None:
@@ -146,7 +178,7 @@ def test_a_row_without_a_number_has_an_empty_cell_and_the_order_of_rows_is_ours_
     ranked, *_ = html_tables(board_page(one, methods))
     assert [(cells[1], cells[-1]) for cells in ranked[1:]] == [
         ("vsepp", ""),
-        ("caan", "600.0 (-130.0, cannot be told from one seed)"),
+        (LABEL, "600.0 (-130.0, cannot be told from one seed)"),
     ]
 
 

@@ -16,7 +16,8 @@ from sample_results import folder_of, ranks_of, result_of, spec_of
 from harness.board.evidence import Assessed, assessed
 from harness.board.forms import as_json, attachments, board_page, files, webpage
 from harness.board.row_page import facts, file_stem, method_page
-from harness.config.cards import MethodCard, Reported
+from harness.config.cards import MethodCard
+from harness.config.papers import Reported
 from harness.config.project import Config
 from harness.config.registry import discover
 from harness.evaluation.records import RANKINGS, of_shortlists, ranking_arrays
@@ -83,7 +84,7 @@ def test_the_page_has_the_card_the_settings_the_runs_the_cost_and_the_published_
         (line,) = [line for line in lines if line[-1] == run.run_id]
         assert line[:2] == [str(run.spec.seed), f"{run.numbers['rsum']:.1f}"] and line[-2] == run.key
     assert ["peak memory, MiB", "812"] in lines and ["parameters", "1.20 M"] in lines
-    verdict = "below; not the paper's: margin 0.3 (0.2), only 3 epochs (30 by default)"
+    verdict = "not compared: our recipe, not the paper's (--recipe paper)"
     assert ["271.0", "280.0", "-9.0", verdict] in [line[:4] for line in lines]
     assert ranked.command in page and ranked.machines[0] in page
 

@@ -17,7 +17,7 @@ from harness.board.cells import pairs as differences
 from harness.board.evidence import Assessed, Evidence
 from harness.board.forms import files, sortable, webpage
 from harness.board.markup import readable
-from harness.config.cards import Reported
+from harness.config.papers import Reported
 from harness.config.project import Config
 from harness.config.registry import discover
 from harness.tracking.tracker import Tracker
