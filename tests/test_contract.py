@@ -18,7 +18,6 @@ import pytest
 import torch
 from contract import (
     HELD_BY_ALL,
-    batch,
     build,
     close,
     encoded,

@@ -132,7 +132,7 @@ def one_seed_gives_the_same_weights_and_another_does_not(card: MethodCard) -> No
 
 
 def every_parameter_gets_a_gradient(card: MethodCard, hardest: bool) -> None:
-    """By the second step: behind a layer that starts at zero, as in a residual branch, no gradient passes in the first."""
+    """By the second step: behind a layer that starts at zero no gradient passes in the first."""
     method = build(card).train()
     if not card.trainable:
         assert not list(method.parameters())
