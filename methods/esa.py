@@ -1,0 +1,96 @@
+"""ESA, external space attention aggregation (Zhu, Zhang, Wei, Huang, Zhao; TCSVT 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.blocks.encoders import WordEncoder
+from harness.blocks.families import EmbeddingMethod, one_vector
+from harness.blocks.pooling import masked_softmax
+from harness.blocks.residual_mlp import ResidualMLP
+from harness.method import Batch, Encoded, Inputs
+
+
+class ESA(EmbeddingMethod):
+    """Every dimension pools its set with weights of its own; trained on two partly hidden views of everything."""
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of the card."""
+
+        dim: int
+        word_dim: int
+        margin: float
+        hidden: float  # share of a set that a view does not see, in training
+        dropout: float  # of word states
+
+    def __init__(self, settings: Any, inputs: Inputs) -> None:
+        super().__init__(settings, inputs)
+        self.regions = ResidualMLP(inputs.feature_width, settings.dim)
+        self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.image_pooling = DimensionAttention(settings.dim)
+        self.caption_pooling = DimensionAttention(settings.dim)
+
+    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
+        """(B, R, F) -> (B, 1, D)."""
+        return one_vector(self.image_pooling(self.regions(regions, mask), mask))
+
+    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
+        """(B, T) -> (B, 1, D)."""
+        return one_vector(self.caption_pooling(self.dropout(self.words(tokens, mask)), mask))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The hinge of two views of each image and two of each caption, all 2B against all 2B."""
+        regions = self.regions(batch.regions, batch.region_mask)
+        words = self.dropout(self.words(batch.tokens, batch.token_mask))
+        images = self._views(self.image_pooling, regions, batch.region_mask)
+        captions = self._views(self.caption_pooling, words, batch.token_mask)
+        count = len(batch.positives)
+        scores = self.score(images, captions).view(2, count, 2, count)
+        return hinge_of_views(scores, batch, self.settings.margin)
+
+    def _views(self, pooling: DimensionAttention, vectors: Tensor, mask: Tensor) -> Encoded:
+        """Two views of each of B sets, (2B, 1, D), the first ones first; outside of training a view hides nothing."""
+        share = self.settings.hidden if self.training else 0.0
+        return one_vector(torch.cat([pooling(vectors, partly_hidden(mask, share)) for _ in range(2)]))
+
+
+class DimensionAttention(nn.Module):
+    """A = softmax over the set of a linear layer of its vectors, in each dimension; their sum with these weights."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, dim, bias=False)  # which the softmax would take away
+
+    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """(B, L, D), (B, L) -> (B, D)."""
+        weights = masked_softmax(self.linear(vectors), mask[..., None], dim=1)
+        pooled: Tensor = (weights * vectors).sum(1)
+        return pooled
+
+
+def partly_hidden(mask: Tensor, share: float) -> Tensor:
+    """(B, L): a mask without a share of its vectors, drawn at random; one of every set stays."""
+    drawn = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1.0)
+    return mask & ((drawn >= share) | (drawn == drawn.amax(1, keepdim=True)))
+
+
+def hinge_of_views(scores: Tensor, batch: Batch, margin: float) -> Tensor:
+    """The hinge of SEL: scores (2, B, 2, B) of the views of images and of captions.
+
+    A view of an image has the less similar of its caption's two views as positive, and the views of all captions that
+    do not match it as negatives; and the other way round.
+    """
+    matching = scores.diagonal(dim1=1, dim2=3)  # (view of the image, of the caption, B)
+    least_of_images, least_of_captions = matching.amin(1), matching.amin(0)
+    positives = batch.positives[None, :, None, :]
+    by_image = (margin + scores - least_of_images[:, :, None, None]).clamp_min(0).masked_fill(positives, 0.0)
+    by_caption = (margin + scores - least_of_captions).clamp_min(0).masked_fill(positives, 0.0)
+    if batch.hardest:
+        return by_image.amax((2, 3)).sum() + by_caption.amax((0, 1)).sum()
+    return by_image.sum() + by_caption.sum()
