@@ -176,7 +176,8 @@ def test_the_card_says_what_it_is(card: MethodCard) -> None:
     assert card.path.stem == card.name
 
 
-RECIPE = Training(  # the rounding of another CPU leads elsewhere: three epochs are enough for most, twelve for the slowest with room to spare
+# The rounding of another CPU leads elsewhere: three epochs are enough for most, twelve for the slowest.
+RECIPE = Training(
     epochs=12, batch_size=16, lr=5e-3, schedule="constant", all_negatives_epochs=12, drop_words=0.0, drop_regions=0.0
 )
 PICTURES = {"train": 160, "val": 60}
