@@ -24,7 +24,7 @@ def caption(_: Any, words: Tensor) -> Tensor:
     return mean / mean.norm()
 
 
-def clip(method: Any, images: Tensor, captions: Tensor, positives: Tensor) -> Tensor:
+def clip_loss(method: Any, images: Tensor, captions: Tensor, positives: Tensor) -> Tensor:
     """Unit vectors (B, D) of both sides, which match (B, B) -> the mean cross entropy of both directions."""
     scale, total = method.log_scale.exp(), torch.zeros((), dtype=images.dtype)
     for rows, columns, match in ((images, captions, positives), (captions, images, positives.T)):
@@ -35,7 +35,7 @@ def clip(method: Any, images: Tensor, captions: Tensor, positives: Tensor) -> Te
     return total / (2 * len(images))
 
 
-def siglip(method: Any, images: Tensor, captions: Tensor, positives: Tensor) -> Tensor:
+def siglip_loss(method: Any, images: Tensor, captions: Tensor, positives: Tensor) -> Tensor:
     """-(1/B) sum_ij log sigmoid(y_ij (scale · cos + bias))."""
     scale, total = method.log_scale.exp(), torch.zeros((), dtype=images.dtype)
     for i in range(len(images)):

@@ -7,10 +7,10 @@ from single_sets import batch, build, equal_with_gradients, textbook, vectors, v
 
 
 def test_vectors_and_gradients_are_those_of_single_images_and_captions() -> None:
-    vectors_equal_the_textbook("clip")
+    vectors_equal_the_textbook("clip_loss")
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip"])
+@pytest.mark.parametrize("name", ["clip_loss", "siglip_loss"])
 def test_the_loss_is_that_of_single_pairs(name: str) -> None:
     method, pairs = build(name), batch()
     of_paper = getattr(textbook("dual_encoder"), name)
@@ -20,7 +20,7 @@ def test_the_loss_is_that_of_single_pairs(name: str) -> None:
 
 
 def test_the_scale_of_clip_is_a_hundred_at_most() -> None:
-    method, pairs = build("clip"), batch()
+    method, pairs = build("clip_loss"), batch()
     losses = []
     for log_scale in (4.6052, 9.0):
         method.log_scale.data.fill_(log_scale)
