@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,45 +34,39 @@ class ESA(EmbeddingMethod):
         self.regions = ResidualMLP(inputs.feature_width, settings.dim)
         self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
         self.dropout = nn.Dropout(settings.dropout)
-        self.image_pooling = DimensionAttention(settings.dim)
-        self.caption_pooling = DimensionAttention(settings.dim)
+        self.image_weights = nn.Linear(settings.dim, settings.dim, bias=False)  # the softmax would take a bias away
+        self.caption_weights = nn.Linear(settings.dim, settings.dim, bias=False)
 
     def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
         """(B, R, F) -> (B, 1, D)."""
-        return one_vector(self.image_pooling(self.regions(regions, mask), mask))
+        return one_vector(pooled(self.image_weights, self.regions(regions, mask), [mask]))
 
     def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
         """(B, T) -> (B, 1, D)."""
-        return one_vector(self.caption_pooling(self.dropout(self.words(tokens, mask)), mask))
+        return one_vector(pooled(self.caption_weights, self.dropout(self.words(tokens, mask)), [mask]))
 
     def loss(self, batch: Batch) -> Tensor:
         """The hinge of two views of each image and two of each caption, all 2B against all 2B."""
         regions = self.regions(batch.regions, batch.region_mask)
         words = self.dropout(self.words(batch.tokens, batch.token_mask))
-        images = self._views(self.image_pooling, regions, batch.region_mask)
-        captions = self._views(self.caption_pooling, words, batch.token_mask)
+        images = one_vector(pooled(self.image_weights, regions, self._two_views(batch.region_mask)))
+        captions = one_vector(pooled(self.caption_weights, words, self._two_views(batch.token_mask)))
         count = len(batch.positives)
         scores = self.score(images, captions).view(2, count, 2, count)
         return hinge_of_views(scores, batch, self.settings.margin)
 
-    def _views(self, pooling: DimensionAttention, vectors: Tensor, mask: Tensor) -> Encoded:
-        """Two views of each of B sets, (2B, 1, D), the first ones first; outside of training a view hides nothing."""
-        share = self.settings.hidden if self.training else 0.0
-        return one_vector(torch.cat([pooling(vectors, partly_hidden(mask, share)) for _ in range(2)]))
+    def _two_views(self, mask: Tensor) -> list[Tensor]:
+        """What two views see of each set; outside of training a view hides nothing."""
+        return [partly_hidden(mask, self.settings.hidden if self.training else 0.0) for _ in range(2)]
 
 
-class DimensionAttention(nn.Module):
-    """A = softmax over the set of a linear layer of its vectors, in each dimension; their sum with these weights."""
+def pooled(weights: nn.Linear, vectors: Tensor, views: Sequence[Tensor]) -> Tensor:
+    """sum_k A_k · f_k of each view, A the softmax of a linear layer over the set in each dimension.
 
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(dim, dim, bias=False)  # which the softmax would take away
-
-    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """(B, L, D), (B, L) -> (B, D)."""
-        weights = masked_softmax(self.linear(vectors), mask[..., None], dim=1)
-        pooled: Tensor = (weights * vectors).sum(1)
-        return pooled
+    Vectors (B, L, D) with V masks (B, L) -> (V B, D), all sets of the first view first.
+    """
+    logits = weights(vectors)
+    return torch.cat([(masked_softmax(logits, mask[..., None], dim=1) * vectors).sum(1) for mask in views])
 
 
 def partly_hidden(mask: Tensor, share: float) -> Tensor:

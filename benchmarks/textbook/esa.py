@@ -15,12 +15,12 @@ def image(method: Any, regions: Tensor) -> Tensor:
     inner = (inner - of.norm.running_mean) / (of.norm.running_var + of.norm.eps).sqrt()
     inner = (inner * of.norm.weight + of.norm.bias).relu()
     fc = regions @ of.fc.linear.weight.T + of.fc.linear.bias
-    return pooled(method.image_pooling.linear, fc + inner @ of.outer.weight.T + of.outer.bias)
+    return pooled(method.image_weights, fc + inner @ of.outer.weight.T + of.outer.bias)
 
 
 def caption(method: Any, words: Tensor) -> Tensor:
     """States (T, D) of a caption's words -> its unit vector (D,)."""
-    return pooled(method.caption_pooling.linear, words)
+    return pooled(method.caption_weights, words)
 
 
 def pooled(linear: Any, vectors: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from harness.blocks.losses import hinge
 VARIANTS: tuple[dict[str, Any], ...] = (
     {},
     {"normalise_over": "regions"},
-    {"normalise_first": False, "state_norm": True},
+    {"normalise_first": True, "state_norm": False},
 )
 
 
