@@ -1,4 +1,4 @@
-"""ESA, external space attention aggregation (Zhu, Zhang, Wei, Huang, Zhao; TCSVT 2023)."""
+"""ESA, external space attention aggregation (Zhu, Zhang, Wei, Huang, Zhao; doi 10.1109/TCSVT.2023.3253548)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def partly_hidden(mask: Tensor, share: float) -> Tensor:
 
 
 def hinge_of_views(scores: Tensor, batch: Batch, margin: float) -> Tensor:
-    """The hinge of SEL: scores (2, B, 2, B) of the views of images and of captions.
+    """The self-expanding triplet loss (SEL): scores (2, B, 2, B) of the views of images and of captions.
 
     A view of an image has the less similar of its caption's two views as positive, and the views of all captions that
     do not match it as negatives; and the other way round.
