@@ -40,7 +40,7 @@ PACKAGES = {
 }
 FRONT = {
     "config": "cards papers project registry sections selection sources template toml",
-    "blocks": "attention encoders families host losses pooling tiles",
+    "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens",
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries ranking_files rankings ranks records score_files"

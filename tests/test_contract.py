@@ -18,12 +18,12 @@ import pytest
 import torch
 from contract import (
     HELD_BY_ALL,
-    batch,
     build,
     close,
     encoded,
     every_parameter_gets_a_gradient,
     padded,
+    pushes_no_true_match_apart,
     regions,
     rows,
     tiles_of_any_size_give_the_same_scores,
@@ -117,11 +117,9 @@ def test_every_parameter_gets_a_gradient(card: MethodCard, hardest: bool) -> Non
     every_parameter_gets_a_gradient(card, hardest)
 
 
-@torch.no_grad()
-def test_the_loss_treats_no_true_match_as_a_negative(card: MethodCard) -> None:
-    method, all_match = build(card), batch()._replace(positives=torch.ones(8, 8, dtype=torch.bool))
-    for hardest in (True, False):
-        assert method.loss(all_match._replace(hardest=hardest)) == 0
+@pytest.mark.parametrize("hardest", [True, False])
+def test_the_loss_treats_no_true_match_as_a_negative(card: MethodCard, hardest: bool) -> None:
+    pushes_no_true_match_apart(card, hardest)
 
 
 @torch.no_grad()
@@ -178,10 +176,9 @@ def test_the_card_says_what_it_is(card: MethodCard) -> None:
     assert card.path.stem == card.name
 
 
-RECIPE = (
-    Training(  # the rounding of another CPU leads elsewhere: three epochs are enough on most, six with room to spare
-        epochs=6, batch_size=16, lr=5e-3, schedule="constant", all_negatives_epochs=6, drop_words=0.0, drop_regions=0.0
-    )
+# The rounding of another CPU leads elsewhere: three epochs are enough for most, twelve for the slowest.
+RECIPE = Training(
+    epochs=12, batch_size=16, lr=5e-3, schedule="constant", all_negatives_epochs=12, drop_words=0.0, drop_regions=0.0
 )
 PICTURES = {"train": 160, "val": 60}
 

@@ -47,7 +47,7 @@ def test_version(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
         (("rum",), "No such command 'rum'. (Did you mean one of: 'resume', 'run'?)"),
         (("run", "--metods", "vsepp"), "No such option '--metods'. (Did you mean one of: '--methods'"),
         (("run", "--methods", "vsep"), "unknown method 'vsep'; did you mean vsepp"),
-        (("run", "--methods", "vsepp,scam_*"), "unknown method 'scam_*'; did you mean scan_"),
+        (("run", "--methods", "vsepp,scann_*"), "unknown method 'scann_*'; did you mean scan_"),
         (("run", "--datasets", "tinny"), "unknown dataset 'tinny'; did you mean tiny"),
         (("run", "--protocol", "al"), "unknown protocol 'al'; did you mean all"),
         (("run", "-s", "training.epoch=3"), "unknown key 'training.epoch'; did you mean training.epochs"),

@@ -280,8 +280,8 @@ def test_names_and_globs_keep_the_order_asked_for_without_repeats(registry: Regi
 
 
 def test_an_unknown_name_lists_its_nearest_neighbours(registry: Registry) -> None:
-    with pytest.raises(UsageError, match=r"unknown method 'mines'; did you mean mine or mine_too\?"):
-        registry.select_methods(["mines"])
+    with pytest.raises(UsageError, match=r"unknown method 'mined'; did you mean mine or mine_too\?"):
+        registry.select_methods(["mined"])
     with pytest.raises(UsageError, match=r"unknown dataset 'scene'; did you mean scenes\?"):
         registry.select_datasets(["scene"])
     with pytest.raises(UsageError, match=r"unknown method 'zzz\*'"):

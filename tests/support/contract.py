@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -131,17 +132,60 @@ def one_seed_gives_the_same_weights_and_another_does_not(card: MethodCard) -> No
 
 
 def every_parameter_gets_a_gradient(card: MethodCard, hardest: bool) -> None:
+    """By the second step: behind a layer that starts at zero no gradient passes in the first."""
     method = build(card).train()
     if not card.trainable:
         assert not list(method.parameters())
         return
-    loss = method.loss(batch(hardest))
-    assert loss.shape == () and loss.isfinite() and loss > 0
-    loss.backward()
+    silent = {name for name, _ in method.named_parameters()}
+    optimizer = torch.optim.SGD(method.parameters(), lr=1e-3)
+    for _ in range(2):
+        method.zero_grad()
+        loss = method.loss(batch(hardest))
+        assert loss.shape == () and loss.isfinite() and loss > 0
+        loss.backward()
+        silent -= set(with_gradients(method))
+        optimizer.step()
+    assert not silent, f"the gradients of {silent} are zero"
+
+
+def with_gradients(method: Method) -> list[str]:
+    """The parameters whose gradient is not zero; each has one, and it is finite."""
     for name, parameter in method.named_parameters():
         assert parameter.grad is not None, f"{name} has no gradient"
         assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
-        assert parameter.grad.any(), f"the gradient of {name} is zero"
+    return [name for name, parameter in method.named_parameters() if parameter.grad.any()]
+
+
+def pushes_no_true_match_apart(card: MethodCard, hardest: bool) -> None:
+    """Where all pairs of a batch match, its loss falls with no score: none of them is a negative."""
+    method, everything = build(card), torch.ones(8, 8, dtype=torch.bool)
+    scores = recorded_scores(method)
+    loss = method.loss(batch(hardest)._replace(positives=everything))
+    if not loss.requires_grad or not any(of.requires_grad for of in scores):
+        assert loss == 0
+        return
+    loss.backward()
+    gradients = [of.grad for of in scores if of.grad is not None]
+    assert not any((of > 0).any() for of in gradients)
+
+
+def recorded_scores(method: Method) -> list[Tensor]:
+    """All scores that the method computes from now on; a list that grows."""
+    scores: list[Tensor] = []
+
+    def recording(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(*sides: Any) -> Tensor:
+            scores.append(compute(*sides))
+            if scores[-1].requires_grad:
+                scores[-1].retain_grad()
+            return scores[-1]
+
+        return call
+
+    for name in ("score", "score_sides"):
+        setattr(method, name, recording(getattr(method, name)))
+    return scores
 
 
 @torch.no_grad()
