@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_serializer, field_validator, m
 from pydantic.json_schema import SkipJsonSchema
 
 from harness.addresses import shown
-from harness.config.papers import Paper, PaperRecipe, Reported, Table
+from harness.config.papers import Cost, Paper, PaperRecipe, Reported, Table
 from harness.config.paths import FolderPath, InnerPath, TargetPath, check_inner, check_target
 from harness.config.sections import Amount, OpenAmount, Scalar, Tunable
 from harness.config.toml import Model, read_toml, validate
@@ -36,6 +36,8 @@ class MethodCard(Table):
         alias="class", pattern=r"^[\w.]+:\w+$", description="module:Class; a module beside the card is taken from there"
     )
     summary: str = Field(description="one sentence")
+    formula: str = Field("", description="the score of a pair, in the letters of harness/method.py")
+    cost: Cost | None = Field(None, description="what it costs, measured")
     scoring: Literal["embedding", "fragment"] = Field(
         description="one vector per image and caption, or sets of vectors"
     )

@@ -47,6 +47,14 @@ class Reported(Table):
         return "; ".join(filter(None, (self.source, self.apart, self.note)))
 
 
+class Cost(Table):
+    """What a method costs at the settings of its card, by `benchmarks/costs.py`, which says of what data."""
+
+    parameters: int = Field(ge=0, description="numbers that are trained, word embeddings of 10,000 words among them")
+    mflops_per_pair: float = Field(ge=0, description="millions of operations of the products that score one pair")
+    bytes_per_image: int = Field(ge=0, description="of an encoded image in an index, in float32")
+
+
 class PaperRecipe(Table):
     """How a paper trained its method on one dataset; `--recipe paper` trains it so."""
 
