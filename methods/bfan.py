@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harness.blocks.attention import Context, as_context, as_queries, products, shares, stacked_weights
+from harness.blocks.attention import Context, as_context, as_queries, products, relevance, shares, stacked_weights
 from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.families import FragmentMethod
 from harness.blocks.focal import BothRoles, Focus, both_directions, focused, in_both_roles
@@ -52,7 +52,11 @@ class BFAN(FragmentMethod):
 
     def score_sides(self, images: BothRoles, captions: BothRoles) -> Tensor:
         """(n, m)."""
-        return both_directions(images, captions, (self.weights, self.weights))
+        return both_directions(images, captions, self.relevance, self.relevance)
+
+    def relevance(self, product: Tensor, of: Context) -> Tensor:
+        """Cosine of every query vector with what it attends to, (C, K, Q)."""
+        return relevance(self.weights, product, product, of)
 
     def weights(self, logits: Tensor, of: Context) -> Tensor:
         """Focal attention to the context, (C, L, K, Q), up to a positive factor a query vector."""

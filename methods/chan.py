@@ -60,7 +60,7 @@ class CHAN(FragmentMethod):
         largest = cosines(images, captions).max(1).values  # c_j = max_i s_ij, (n, T, m)
         if self.settings.pooling == "mean":
             return (largest * captions.mask).sum(1) / captions.mask.sum(0)
-        logits = largest / self.settings.pooling_temperature
+        logits: Tensor = largest / self.settings.pooling_temperature
         return logits.masked_fill(captions.mask == 0, -torch.inf).logsumexp(1)
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:

@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from harness.blocks.attention import Context, Queries, as_context, as_queries, pool, products, relevance
+from harness.blocks.attention import Context, Queries, as_context, as_queries, pool, products
 from harness.method import Encoded
 
 Focus = Literal["equal", "prob"]
-Weights = Callable[[Tensor, Context], Tensor]  # products (C, L, K, Q) and their contexts -> attention (C, L, K, Q)
+Relevance = Callable[[Tensor, Context], Tensor]  # products (C, L, K, Q) and their contexts -> (C, K, Q)
 
 
 class BothRoles(NamedTuple):
@@ -49,10 +49,10 @@ def threshold(weights: Tensor, context: Context, focus: Focus) -> Tensor:
     return (roots * weights).sum(1, keepdim=True) / roots.sum(1, keepdim=True)
 
 
-def both_directions(images: BothRoles, captions: BothRoles, weights: tuple[Weights, Weights]) -> Tensor:
+def both_directions(images: BothRoles, captions: BothRoles, of_words: Relevance, of_regions: Relevance) -> Tensor:
     """Scores (n, m): mean relevance of the words plus that of the regions, from one matrix of products."""
     product = products(images.context.vectors, captions.queries.vectors)  # (n, R, T, m)
     mirror = product.permute(3, 2, 1, 0).contiguous()  # (m, T, R, n)
-    of_words = relevance(weights[0], product, product, images.context)
-    of_regions = relevance(weights[1], mirror, mirror, captions.context)
-    return pool(of_words, captions.queries, "avg", 1.0) + pool(of_regions, images.queries, "avg", 1.0).T
+    by_words = pool(of_words(product, images.context), captions.queries, "avg", 1.0)
+    by_regions = pool(of_regions(mirror, captions.context), images.queries, "avg", 1.0)
+    return by_words + by_regions.T
