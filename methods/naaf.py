@@ -34,7 +34,7 @@ FEWEST = 200  # words of a batch from which its statistics count
 NEW = 0.7  # what a batch has of the new threshold
 
 
-class Words(NamedTuple):
+class Captions(NamedTuple):
     """What all tiles of a column share."""
 
     queries: Queries
@@ -77,14 +77,14 @@ class NAAF(FragmentMethod):
         """Regions are attended to."""
         return as_context(images)
 
-    def caption_side(self, captions: Encoded) -> Words:
+    def caption_side(self, captions: Encoded) -> Captions:
         """Words attend, and smooth one another."""
         queries = as_queries(captions)
         words = queries.vectors.transpose(0, 1)
         alike = masked_softmax(SMOOTHING * words @ words.transpose(1, 2), captions.mask[:, None], dim=2)
-        return Words(queries, alike)
+        return Captions(queries, alike)
 
-    def score_sides(self, images: Context, captions: Words) -> Tensor:
+    def score_sides(self, images: Context, captions: Captions) -> Tensor:
         """(n, m), in strips of images."""
         product = products(images.vectors, captions.queries.vectors)
         size = strip(product[0])
@@ -93,7 +93,7 @@ class NAAF(FragmentMethod):
             relevance = torch.cat([self.relevance(part, of, captions) for part, of in strips])
         return pool(relevance, captions.queries, "avg", 1.0)
 
-    def relevance(self, product: Tensor, of: Context, captions: Words) -> Tensor:
+    def relevance(self, product: Tensor, of: Context, captions: Captions) -> Tensor:
         """Negative part and both positive parts of every word, (C, K, Q)."""
         threshold = self.threshold if self.training else self.safe_threshold
         largest = product if of.mask is None else product.masked_fill(~of.mask, -torch.inf)
@@ -141,7 +141,7 @@ class NAAF(FragmentMethod):
         return shares(self.weights(products(of.vectors, by.vectors), of), of, by).permute(0, 3, 2, 1)
 
 
-def smoothed_negative(below: Tensor, captions: Words) -> Tensor:
+def smoothed_negative(below: Tensor, captions: Captions) -> Tensor:
     """m_j - t (C, K, Q) of words for which its mean over the words alike is below zero; 0 for others."""
     smoothed = (below.permute(2, 0, 1) @ captions.alike.to(below.dtype).transpose(1, 2)).permute(1, 2, 0)
     return torch.where(smoothed < 0, below, 0.0)
