@@ -1,4 +1,4 @@
-"""A set of vectors in one vector: each is weighed by how it goes with the mean of its set (BCAN, SGRAF, USER)."""
+"""A set of vectors in one vector: each is weighed by how it goes with the mean of its set (BCAN, SGRAF)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,10 @@ class GatedPooling(nn.Module):
 
     def forward(self, vectors: Tensor, mean: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D), (B, D), (B, L) -> (B, D)."""
-        by_vector, by_mean = self.hidden(vectors, mean, mask)
-        logits = self.weight(self._dropped(by_vector.tanh()) * self._dropped(by_mean.tanh()).unsqueeze(1))
+        by_vector, by_mean = self.vectors(vectors).tanh(), self.mean(mean).tanh()
+        logits = self.weight(self._dropped(by_vector) * self._dropped(by_mean).unsqueeze(1))
         weights = masked_softmax(logits, mask.unsqueeze(2), dim=1)
         return normalize((weights * vectors).sum(1), dim=1)
-
-    def hidden(self, vectors: Tensor, mean: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """W1 v (B, L, D) and W2 m (B, D); a subclass normalises them over the batch."""
-        return self.vectors(vectors), self.mean(mean)
 
     def _dropped(self, hidden: Tensor) -> Tensor:
         return dropout(hidden, self.share, self.training)

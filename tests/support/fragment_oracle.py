@@ -64,7 +64,7 @@ def agrees_with_its_textbook(name: str, method: Any, vectors: int) -> None:
         (matrix * weight).sum().backward()
         results[who] = matrix.detach(), {key: value.grad for key, value in method.named_parameters()}
     torch.testing.assert_close(results["ours"][0], results["textbook"][0], rtol=1e-9, atol=1e-12)
-    assert results["textbook"][0].std() > 0.01
+    assert results["textbook"][0].std() > 1e-3
     for key, gradient in results["textbook"][1].items():
         torch.testing.assert_close(
             results["ours"][1][key], gradient, rtol=1e-8, atol=1e-10, msg=lambda text, key=key: f"{key}: {text}"
