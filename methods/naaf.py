@@ -105,14 +105,15 @@ class NAAF(FragmentMethod):
 
     def matched(self, product: Tensor, of: Context, threshold: Tensor) -> Tensor:
         """Cosine with what is attended to among the regions above the threshold, (C, K, Q); 0 where there is none."""
-        above = product > threshold if of.mask is None else (product > threshold) & of.mask
+        with torch.no_grad():
+            above = torch.gt(product, threshold, out=torch.empty_like(product))  # ones and zeros
         weights = (self.settings.temperature * (product - threshold)).exp() * above
         return attended_cosine(weights, product, of.gram)
 
     def weights(self, product: Tensor, of: Context) -> Tensor:
         """SCAN's attention to the context, (C, L, K, Q), up to a positive factor a query vector; zeros for padding."""
         weights = stacked_weights(product, of, self.settings.temperature, self.settings.slope)
-        return weights if of.mask is None else weights * of.mask
+        return weights if of.mask is None else weights * of.mask.to(weights.dtype)
 
     def loss(self, batch: Batch) -> Tensor:
         """The bidirectional hinge over the batch, whose words then move the thresholds."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
@@ -195,8 +196,13 @@ class GraphStep(nn.Module):
         self.result = linear(width, width)  # Wr
 
     def forward(self, asking: Tensor, nodes: Tensor, real: Tensor) -> Tensor:
-        """Some of the nodes (C, Q, A, S), all nodes (C, Q, N, S), mask (Q, N) -> (C, Q, A, S)."""
-        edges = masked_softmax(self.query(asking) @ self.key(nodes).transpose(2, 3), real.unsqueeze(1), dim=3)
+        """Some of the nodes (C, Q, A, S), all nodes (C, Q, N, S), mask (Q, N) -> (C, Q, A, S).
+
+        (Wq n_i)^T Wk n_j = (Wk^T Wq n_i)^T n_j: one product with the nodes in the place of two.
+        """
+        key = self.key.weight
+        asked = functional.linear(asking, key.T @ self.query.weight, self.query.bias @ key)
+        edges = masked_softmax(asked @ nodes.transpose(2, 3), real.unsqueeze(1), dim=3)
         return torch.relu(self.result(edges @ nodes))
 
 

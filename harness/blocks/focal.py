@@ -33,10 +33,11 @@ def focused(weights: Tensor, context: Context, focus: Focus) -> Tensor:
     Vector i of a context stays where sum_k g_k (w_i - w_k) > 0: g_k is 1 (equal) or sqrt(w_k) (prob). All stay where
     none would, which is where all weights are equal. The choice passes no gradient.
     """
-    real = weights if context.mask is None else weights * context.mask
+    real = weights if context.mask is None else weights * context.mask.to(weights.dtype)
     with torch.no_grad():
-        relevant = real > threshold(real, context, focus)
-        relevant |= ~relevant.any(1, keepdim=True)
+        least = threshold(real, context, focus)
+        least = torch.where(real.amax(1, keepdim=True) > least, least, -1.0)
+        relevant = torch.gt(real, least, out=torch.empty_like(real))  # numbers: a CPU is slow at numbers times bools
     return real * relevant
 
 

@@ -10,6 +10,7 @@ from fragment_oracle import (
     one_region_and_one_word_train,
     padding_decides_nothing,
     small,
+    stays_close_under_autocast,
     step,
 )
 
@@ -48,3 +49,8 @@ def test_attention_of_words_sums_to_one() -> None:
         images, captions = encoded(method := small("bcan", form=form))
         weights = method.regions_of_words(images, captions)
         torch.testing.assert_close(weights.sum(3), captions.mask.double().expand_as(weights.sum(3)))
+
+
+@FORMS
+def test_under_autocast_scores_stay_close(form: str) -> None:
+    stays_close_under_autocast(small("bcan", form=form, temperature=6.0), tolerance=0.05)

@@ -11,6 +11,7 @@ from fragment_oracle import (
     one_region_and_one_word_train,
     padding_decides_nothing,
     small,
+    stays_close_under_autocast,
 )
 from textbook.chan import self_attention
 
@@ -43,3 +44,7 @@ def test_the_region_of_a_word_is_the_one_it_is_scored_by() -> None:
     weights = method.regions_of_words(images, captions)
     cosines = torch.einsum("nmtr,nrd,mtd->nm", weights.double(), images.vectors, captions.vectors)
     torch.testing.assert_close(cosines / captions.mask.sum(1), method.score(images, captions))
+
+
+def test_under_autocast_scores_stay_close() -> None:
+    stays_close_under_autocast(small("chan", heads=4, pooling="mean"), tolerance=0.02)

@@ -10,6 +10,7 @@ from fragment_oracle import (
     one_region_and_one_word_train,
     padding_decides_nothing,
     small,
+    stays_close_under_autocast,
 )
 
 import harness.blocks.attention
@@ -44,3 +45,8 @@ def test_scores_are_shares_of_one_and_attention_of_words_sums_to_one(name: str) 
     scores, weights = method.score(images, captions), method.regions_of_words(images, captions)
     assert ((scores > 0) & (scores < 1)).all()
     torch.testing.assert_close(weights.sum(3), captions.mask.double().expand_as(weights.sum(3)))
+
+
+@CARDS
+def test_under_autocast_scores_stay_close(name: str) -> None:
+    stays_close_under_autocast(small(name), tolerance=0.005)

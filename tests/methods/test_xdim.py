@@ -10,6 +10,7 @@ from fragment_oracle import (
     one_region_and_one_word_train,
     padding_decides_nothing,
     small,
+    stays_close_under_autocast,
 )
 
 import harness.blocks.attention
@@ -36,3 +37,7 @@ def test_attention_of_words_sums_to_one() -> None:
     images, captions = encoded(method := small("xdim"))
     weights = method.regions_of_words(images, captions)
     torch.testing.assert_close(weights.sum(3), captions.mask.double().expand_as(weights.sum(3)))
+
+
+def test_under_autocast_scores_stay_close() -> None:
+    stays_close_under_autocast(small("xdim"), tolerance=0.05)

@@ -91,3 +91,16 @@ def one_region_and_one_word_train(method: Any) -> None:
         loss.backward()
         assert loss.isfinite()
         assert all(parameter.grad.isfinite().all() for parameter in method.parameters() if parameter.grad is not None)
+
+
+def stays_close_under_autocast(method: Any, tolerance: float) -> None:
+    """Scores of half-precision products are summed in float32, and gradients are finite."""
+    sets = [Encoded(of.vectors.detach().float().requires_grad_(), of.mask) for of in encoded(method)]
+    method.float()
+    exact = in_tiles(method, *sets)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = in_tiles(method, *sets)
+    assert half.dtype is torch.float32
+    torch.testing.assert_close(half, exact, rtol=0, atol=tolerance)
+    half.sum().backward()
+    assert all(of.vectors.grad is not None and of.vectors.grad.isfinite().all() for of in sets)
