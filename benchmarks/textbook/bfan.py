@@ -8,17 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, leaky_relu
 
-from textbook.formula import Formula
+from textbook.formula import NOTHING, Formula
 
 
 def bfan(s: Any, _: Any) -> Formula:
-    """BFAN, one pair after another."""
-
-    def pair(v: Tensor, u: Tensor) -> Tensor:
-        return direction(v, u, s) + direction(u, v, s)
+    """BFAN: words attend to regions, and regions to words."""
 
     def score(v: Tensor, mask: Tensor, u: Tensor) -> Tensor:
-        return torch.stack([pair(of[real], u) for of, real in zip(v, mask, strict=True)])
+        words, real = u.expand(len(v), -1, -1), torch.ones(len(v), len(u), dtype=torch.bool, device=u.device)
+        return direction(v, mask, words, real, s) + direction(words, real, v, mask, s)
 
     return score
 
@@ -26,20 +24,19 @@ def bfan(s: Any, _: Any) -> Formula:
 bfan_equal = bfan_prob = bfan
 
 
-def direction(context: Tensor, queries: Tensor, s: Any) -> Tensor:
-    """Mean cosine of queries (K, D) and what they attend to in a context (L, D)."""
-    a = leaky_relu(context @ queries.T, s.slope)  # (L, K)
-    a = a / (a.norm(dim=1, keepdim=True) + 1e-8)  # over the queries
-    w = (s.temperature * a).softmax(0)
-    attended = torch.stack([focal(w[:, k], s.focus) for k in range(len(queries))]) @ context  # (K, D)
-    return cosine_similarity(queries, attended, dim=1).mean()
+def direction(context: Tensor, mask: Tensor, queries: Tensor, real: Tensor, s: Any) -> Tensor:
+    """Mean cosine of queries (n, K, D) and what they attend to in contexts (n, L, D), (n,)."""
+    a = leaky_relu(context @ queries.transpose(1, 2), s.slope) * real[:, None]  # (n, L, K)
+    a = a / (a.norm(dim=2, keepdim=True) + 1e-8)  # over the queries
+    w = focal((s.temperature * a).masked_fill(~mask[..., None], NOTHING).softmax(1), mask, s.focus)
+    cosines = cosine_similarity(queries, w.transpose(1, 2) @ context, dim=2)
+    return (cosines * real).sum(1) / real.sum(1)
 
 
-def focal(w: Tensor, focus: str) -> Tensor:
-    """Weights (L,) of one query: those with F_i > 0, to sum one; all where none is."""
-    g = torch.ones_like(w) if focus == "equal" else w.detach().sqrt()
-    f = torch.stack([sum(g[k] * (w[i] - w[k]) for k in range(len(w))) for i in range(len(w))])
-    kept = (f > 1e-13).to(w.dtype)  # rounding is no relevance
-    if not kept.any():
-        kept = torch.ones_like(w)
-    return w * kept / (w * kept).sum()
+def focal(w: Tensor, mask: Tensor, focus: str) -> Tensor:
+    """Weights (n, L, K): those with F_i = sum_k g_k (w_i - w_k) > 0, to sum one; all where none is."""
+    g = mask[..., None].to(w.dtype) if focus == "equal" else w.detach().sqrt()
+    f = (g[:, None] * (w[:, :, None] - w[:, None])).sum(2)
+    kept = (f > 1e-13) & mask[..., None]  # rounding is no relevance
+    kept = torch.where(kept.any(1, keepdim=True), kept, mask[..., None])
+    return w * kept / (w * kept).sum(1, keepdim=True)

@@ -9,18 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from textbook.formula import Formula
+from textbook.formula import NOTHING, Formula
 
 
 def chan(s: Any, _: Any) -> Formula:
-    """CHAN, one image after another."""
-
-    def pair(v: Tensor, u: Tensor) -> Tensor:
-        c = torch.stack([cosine_similarity(v, word[None], dim=1).max() for word in u])
-        return c.mean() if s.pooling == "mean" else (c / s.pooling_temperature).exp().sum().log()
+    """CHAN: c_j = max_i s_ij, pooled over the words."""
 
     def score(v: Tensor, mask: Tensor, u: Tensor) -> Tensor:
-        return torch.stack([pair(of[real], u) for of, real in zip(v, mask, strict=True)])
+        cosines = cosine_similarity(v[:, :, None], u[None, None], dim=3)  # (n, R, T)
+        c = cosines.masked_fill(~mask[..., None], NOTHING).max(1).values
+        return c.mean(1) if s.pooling == "mean" else (c / s.pooling_temperature).exp().sum(1).log()
 
     return score
 

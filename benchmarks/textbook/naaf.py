@@ -6,39 +6,32 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import leaky_relu
+from torch.nn.functional import cosine_similarity, leaky_relu
 
-from textbook.formula import Formula
+from textbook.formula import NOTHING, Formula
 
 
 def naaf(s: Any, method: Any) -> Formula:
-    """NAAF, one pair after another."""
+    """NAAF: a negative part and two positive ones of every word."""
     t = method.threshold if method.training else method.safe_threshold
 
-    def pair(v: Tensor, u: Tensor) -> Tensor:
-        cosines = v @ u.T  # (R, T)
-        m = cosines.max(0).values
-        a = leaky_relu(cosines, s.slope)
-        w = (s.temperature * a / (a.norm(dim=1, keepdim=True) + 1e-8)).softmax(0)
-        alike = (5.0 * u @ u.T).softmax(1)
-        words = []
-        for j, word in enumerate(u):
-            mismatched = m[j] < t if method.training else alike[j] @ (m - t) < 0
-            negative = m[j] - t if mismatched else torch.zeros_like(m[j])
-            words.append(negative + matched(v, word, t, s) + w[:, j] @ cosines[:, j])
-        return torch.stack(words).mean()
-
     def score(v: Tensor, mask: Tensor, u: Tensor) -> Tensor:
-        return torch.stack([pair(of[real], u) for of, real in zip(v, mask, strict=True)])
+        cosines, real = v @ u.T, mask[..., None]  # (n, R, T)
+        m = cosines.masked_fill(~real, NOTHING).max(1).values
+        mismatched = m < t if method.training else (m - t) @ (5.0 * u @ u.T).softmax(1).T < 0
+        negative = torch.where(mismatched, m - t, 0.0)
+        a = leaky_relu(cosines, s.slope) * real
+        a = a / (a.norm(dim=2, keepdim=True) + 1e-8)  # over the words
+        w = (s.temperature * a).masked_fill(~real, NOTHING).softmax(1)
+        return (negative + matched(v, real, u, t, s) + (w * cosines).sum(1)).mean(1)
 
     return score
 
 
-def matched(v: Tensor, word: Tensor, t: Tensor, s: Any) -> Tensor:
-    """The word times the unit vector attended to among the regions above the threshold; zero if there is none."""
-    above = v[v @ word > t]
-    if not len(above):
-        return word.sum() * 0
-    weights = (s.temperature * (above @ word - t)).exp()
-    attended = (weights / weights.sum()) @ above
-    return word @ (attended / attended.norm())
+def matched(v: Tensor, real: Tensor, u: Tensor, t: Tensor, s: Any) -> Tensor:
+    """Words times the unit vectors attended to among the regions above the threshold; zero where there is none."""
+    cosines = v @ u.T
+    weights = torch.where((cosines > t) & real, (s.temperature * (cosines - t)).exp(), 0.0)
+    some = weights.sum(1, keepdim=True) > 0
+    weights = weights / torch.where(some, weights.sum(1, keepdim=True), 1.0)
+    return cosine_similarity(u.expand(len(v), -1, -1), weights.transpose(1, 2) @ v, dim=2) * some[:, 0]

@@ -8,25 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
-from textbook.formula import Formula
+from textbook.formula import NOTHING, Formula
 
 
 def xdim(s: Any, method: Any) -> Formula:
-    """X-Dim, one pair after another."""
+    """X-Dim: the entries of z = l2(W (a * u)), summed."""
     w = dependency(method.dependencies)
 
-    def pair(v: Tensor, u: Tensor) -> Tensor:
-        a = leaky_relu((v @ torch.diag(w.sum(0)) @ u.T).tanh(), s.slope)  # (R, T)
-        a = a / (a.norm(dim=1, keepdim=True) + 1e-8)  # over the words
-        attended = (method.log_temperature.exp() * a).softmax(0).T @ v  # (T, D)
-        words = []
-        for word, c in zip(u, attended, strict=True):
-            z = w @ (c / c.norm() * word)
-            words.append((z / z.norm()).sum())
-        return torch.stack(words).mean()
-
     def score(v: Tensor, mask: Tensor, u: Tensor) -> Tensor:
-        return torch.stack([pair(of[real], u) for of, real in zip(v, mask, strict=True)])
+        a = leaky_relu((v @ torch.diag(w.sum(0)) @ u.T).tanh(), s.slope) * mask[..., None]  # (n, R, T)
+        a = a / (a.norm(dim=2, keepdim=True) + 1e-8)  # over the words
+        alpha = (method.log_temperature.exp() * a).masked_fill(~mask[..., None], NOTHING).softmax(1)
+        attended = alpha.transpose(1, 2) @ v  # (n, T, D)
+        z = (attended / attended.norm(dim=2, keepdim=True) * u) @ w.T
+        return (z / z.norm(dim=2, keepdim=True)).sum(2).mean(1)
 
     return score
 
