@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from textbook.formula import NOTHING, Formula
 
@@ -16,8 +15,7 @@ def chan(s: Any, _: Any) -> Formula:
     """CHAN: c_j = max_i s_ij, pooled over the words."""
 
     def score(v: Tensor, mask: Tensor, u: Tensor) -> Tensor:
-        cosines = cosine_similarity(v[:, :, None], u[None, None], dim=3)  # (n, R, T)
-        c = cosines.masked_fill(~mask[..., None], NOTHING).max(1).values
+        c = (v @ u.T).masked_fill(~mask[..., None], NOTHING).max(1).values
         return c.mean(1) if s.pooling == "mean" else (c / s.pooling_temperature).exp().sum(1).log()
 
     return score
