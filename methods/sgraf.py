@@ -1,0 +1,215 @@
+"""SGRAF: similarity graph reasoning (SGR), attention filtration (SAF) (Diao, Zhang, Ma, Lu; AAAI 2021; 2101.01368).
+
+Two models, trained apart, of the same nodes: similarity vectors sv(x, y) = l2(W (x - y)^2) of the whole image and
+caption, and of every word and what it attends to.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.functional import normalize
+from torch.utils.checkpoint import checkpoint
+
+from harness.blocks.attention import (
+    Context,
+    Queries,
+    as_context,
+    as_queries,
+    in_full,
+    products,
+    real_vectors,
+    shares,
+    stacked_weights,
+    strip,
+)
+from harness.blocks.encoders import RegionEncoder, WordEncoder
+from harness.blocks.families import FragmentMethod
+from harness.blocks.gated_pooling import GatedPooling
+from harness.blocks.pooling import masked_mean, masked_softmax
+from harness.method import Encoded, Inputs
+
+REGIONS = 36  # of an image, about
+
+
+class Images(NamedTuple):
+    """What all tiles of a row share."""
+
+    context: Context
+    whole: Tensor  # (n, D)
+
+    def split(self, size: int) -> list[Images]:
+        """Consecutive images, so many at a time."""
+        return list(map(Images, self.context.split(size), self.whole.split(size)))
+
+
+class Captions(NamedTuple):
+    """What all tiles of a column share."""
+
+    queries: Queries
+    vectors: Tensor  # (m, T, D)
+    whole: Tensor  # (m, D)
+    real: Tensor  # (m, 1 + T) of nodes
+
+
+class SGRAF(FragmentMethod):
+    """Nodes of similarity; a subclass makes one score of those of a pair."""
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of the card."""
+
+        dim: int
+        word_dim: int
+        width: int  # of a similarity vector
+        margin: float
+        temperature: float  # lambda
+        slope: float  # of the rectifier
+        dropout: float  # in the pooling of whole images and captions
+
+    def __init__(self, settings: Any, inputs: Inputs) -> None:
+        super().__init__(settings, inputs)
+        dim = settings.dim
+        self.regions = RegionEncoder(inputs.feature_width, dim)
+        self.words = WordEncoder(inputs, settings.word_dim, dim)
+        self.whole_image = GatedPooling(dim, settings.dropout)
+        self.whole_caption = GatedPooling(dim, settings.dropout)
+        self.local_similarity = linear(dim, settings.width)
+        self.global_similarity = linear(dim, settings.width)
+        self.last = linear(settings.width, 1)
+
+    @abstractmethod
+    def reason(self, nodes: Tensor, real: Tensor) -> Tensor:
+        """Nodes (C, Q, 1 + T, S), the global one first, mask (Q, 1 + T) -> one vector per pair, (C, Q, S)."""
+
+    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
+        """Unit regions (B, R, D)."""
+        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
+
+    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
+        """Unit words (B, T, D)."""
+        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
+
+    @property
+    def tile_growth(self) -> float:
+        """On a GPU the attended vectors of a tile, D numbers a word where the products have one a region, are whole."""
+        return max(1.0, float(self.settings.dim) / REGIONS)
+
+    def image_side(self, images: Encoded) -> Images:
+        """Regions are attended to."""
+        vectors = real_vectors(images)
+        whole = self.whole_image(vectors, masked_mean(vectors, images.mask), images.mask)
+        return Images(as_context(images), whole)
+
+    def caption_side(self, captions: Encoded) -> Captions:
+        """Words attend."""
+        vectors = real_vectors(captions)
+        whole = self.whole_caption(vectors, masked_mean(vectors, captions.mask), captions.mask)
+        real = torch.cat([captions.mask[:, :1], captions.mask], 1)
+        return Captions(as_queries(captions), in_full(vectors), whole, real)
+
+    def score_sides(self, images: Images, captions: Captions) -> Tensor:
+        """(n, m), in strips of images whose attended vectors are computed once more for gradients, and never held."""
+        product = products(images.context.vectors, captions.queries.vectors)
+        size = strip(captions.vectors)
+        with torch.autocast(product.device.type, enabled=False):
+            strips = zip(product.split(size), images.split(size), strict=True)
+            return torch.cat([self.held(part, of, captions) for part, of in strips])
+
+    def held(self, product: Tensor, of: Images, captions: Captions) -> Tensor:
+        """The scores of a strip, (C, Q); of all that they are computed from, the inputs alone are held."""
+        if not torch.is_grad_enabled():
+            return self.of_strip(product, of, captions)
+        scores: Tensor = checkpoint(self.of_strip, product, of, captions, use_reentrant=False, preserve_rng_state=False)
+        return scores
+
+    def of_strip(self, product: Tensor, of: Images, captions: Captions) -> Tensor:
+        """(C, Q)."""
+        reasoned = self.reason(self.nodes(product, of, captions), captions.real)
+        score: Tensor = self.last(reasoned).squeeze(2).sigmoid()
+        return score
+
+    def nodes(self, product: Tensor, of: Images, captions: Captions) -> Tensor:
+        """Similarity vectors of every pair, the global one first, (C, Q, 1 + T, S)."""
+        weights = self.weights(product, of.context).permute(0, 3, 2, 1)  # (C, Q, T, R)
+        attended = (weights.flatten(1, 2) @ in_full(of.context.vectors)).unflatten(1, weights.shape[1:3])
+        local = self.local_similarity((captions.vectors - normalize(attended, dim=3)).square())
+        whole = self.global_similarity((in_full(of.whole)[:, None] - in_full(captions.whole)).square())
+        return normalize(torch.cat([whole.unsqueeze(2), local], 2), dim=3)
+
+    def weights(self, product: Tensor, of: Context) -> Tensor:
+        """Attention to the regions, (C, L, K, Q), up to a positive factor a word."""
+        return stacked_weights(product, of, self.settings.temperature, self.settings.slope)
+
+    def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
+        """The attention of words, (n, m, T, R)."""
+        of, by = as_context(images), as_queries(captions)
+        return shares(self.weights(products(of.vectors, by.vectors), of), of, by).permute(0, 3, 2, 1)
+
+
+class SGR(SGRAF):
+    """Nodes exchange what they know, some steps long; the global one decides."""
+
+    @dataclass(frozen=True)
+    class Settings(SGRAF.Settings):
+        """Settings of the card."""
+
+        steps: int
+
+    def __init__(self, settings: Any, inputs: Inputs) -> None:
+        super().__init__(settings, inputs)
+        self.steps = nn.ModuleList(GraphStep(settings.width) for _ in range(settings.steps))
+
+    def reason(self, nodes: Tensor, real: Tensor) -> Tensor:
+        """The global node after the last step, which no other node needs."""
+        for step in self.steps[:-1]:
+            nodes = step(nodes, nodes, real)
+        reasoned: Tensor = self.steps[-1](nodes[:, :, :1], nodes, real)
+        return reasoned.squeeze(2)
+
+
+class SAF(SGRAF):
+    """Each node has a weight of its own; their weighted sum decides."""
+
+    def __init__(self, settings: Any, inputs: Inputs) -> None:
+        super().__init__(settings, inputs)
+        self.filter = linear(settings.width, 1)
+
+    def reason(self, nodes: Tensor, real: Tensor) -> Tensor:
+        """l2(sum a n) with a = sigmoid(linear n), in shares of one."""
+        weights = self.filter(nodes).sigmoid() * real.unsqueeze(2)
+        return normalize((weights / weights.sum(2, keepdim=True) * nodes).sum(2), dim=2)
+
+
+class GraphStep(nn.Module):
+    """n <- ReLU(Wr E n), E = softmax((Wq n) (Wk n)^T)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = linear(width, width)  # Wq
+        self.key = linear(width, width, bias=False)  # Wk; a softmax does not see its bias
+        self.result = linear(width, width)  # Wr
+
+    def forward(self, asking: Tensor, nodes: Tensor, real: Tensor) -> Tensor:
+        """Some of the nodes (C, Q, A, S), all nodes (C, Q, N, S), mask (Q, N) -> (C, Q, A, S).
+
+        (Wq n_i)^T Wk n_j = (Wk^T Wq n_i)^T n_j: one product with the nodes in the place of two.
+        """
+        key = self.key.weight
+        asked = functional.linear(asking, key.T @ self.query.weight, self.query.bias @ key)
+        edges = masked_softmax(asked @ nodes.transpose(2, 3), real.unsqueeze(1), dim=3)
+        return torch.relu(self.result(edges @ nodes))
+
+
+def linear(width: int, result: int, bias: bool = True) -> nn.Linear:
+    """A linear layer, Xavier-uniform with zero bias."""
+    layer = nn.Linear(width, result, bias=bias)
+    nn.init.xavier_uniform_(layer.weight)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
