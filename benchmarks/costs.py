@@ -56,7 +56,7 @@ def main() -> None:
         card = read_card(MethodCard, file)
         if not names or card.name in names:
             lines = [f"{name} = {value}" for name, value in cost(card).model_dump().items()]
-            print("\n".join([f"# {card.name}", "[cost]", *lines, ""]))  # noqa: T201
+            print("\n".join([f"# {card.name}", "[cost]", *lines, ""]))
 
 
 if __name__ == "__main__":

@@ -19,19 +19,25 @@ from pydantic.fields import FieldInfo
 
 from harness.cli.main import LONGEST, SECTIONS, cli
 from harness.config.cards import DatasetCard, MethodCard
+from harness.config.papers import Reported
 from harness.config.project import DEFAULTS, Config, built_in
+from harness.config.registry import Registry, discover
 from harness.config.sections import Tunable
 from harness.config.template import is_section, meaning
 from harness.config.toml import literal
 from harness.errors import EXIT_CODES
 from harness.files import write_atomic
 
+ROOT = Path(__file__).parents[1]
 WORDS = {str: "text", Path: "path", bool: "true or false", int: "whole number", float: "number"}
 Lines = Iterator[str]
 
 
 def pages() -> dict[str, str]:
-    lines = {"configuration.md": configuration(), "cards.md": cards(), "commands.md": commands()}
+    lines = {
+        **{"configuration.md": configuration(), "cards.md": cards(), "commands.md": commands()},
+        "methods.md": methods(discover(Config(root=ROOT))),
+    }
     return {name: "\n".join(page) + "\n" for name, page in lines.items()}
 
 
@@ -65,6 +71,60 @@ def cards() -> Lines:
         for name, field in card.model_fields.items():
             if inner := model_in(field.annotation):
                 yield from table(place(name, field.annotation), inner, level=3)
+
+
+def methods(registry: Registry) -> Lines:
+    yield from head("Methods", "methods/*.toml")
+    yield "The score of a pair in the letters of `harness/method.py`: regions v_i, words u_j, s_ij their cosine, unit vectors"
+    yield "but where a method says otherwise. `harness describe METHOD` lists what was known of it and what was chosen."
+    yield from ["", *columns("method", "paper", "score of a pair", "fidelity")]
+    for name, card in registry.methods.items():
+        paper = f"{card.paper.venue} {card.paper.year}" if card.paper else "–"
+        yield row(f"[{name}](../../methods/{name}.toml)", paper, f"`{card.formula}`", card.fidelity)
+    yield from costs(registry)
+    yield from batch_dependent(registry)
+    yield from numbers(registry)
+
+
+def costs(registry: Registry) -> Lines:
+    yield from heading("What they cost")
+    yield "At the settings of the card, which are the papers' sizes, of 36 regions of 2,048 numbers, captions of 12 words and"
+    yield "10,000 known words, as `python benchmarks/costs.py` measures it: parameters, operations of the matrix products that"
+    yield "score one pair, bytes of an encoded image in an index in float32."
+    yield from ["", *columns("method", "scoring", "parameters", "MFLOP per pair", "bytes per image")]
+    for name, card in registry.methods.items():
+        if cost := card.cost:
+            sizes = (f"{cost.parameters / 1e6:.1f} M", f"{cost.mflops_per_pair:.3g}", f"{cost.bytes_per_image:,}")
+            yield row(name, card.scoring, *sizes)
+
+
+def batch_dependent(registry: Registry) -> Lines:
+    yield from heading("Whose training depends on the batch")
+    yield "In evaluation a pair's score depends on that pair alone, for every method."
+    yield from ["", *columns("method", "in training")]
+    yield from (row(name, card.batch_dependent) for name, card in registry.methods.items() if card.batch_dependent)
+
+
+def numbers(registry: Registry) -> Lines:
+    yield from heading("Which papers' numbers compare")
+    yield "Numbers of one table compare with each other, one model each, on the released region features, and with our rows"
+    yield "by `--recipe paper`. Those of the last table compare with none of ours, for the reason beside them."
+    reported = [(card, one) for card in registry.methods.values() for one in card.reported]
+    for place in sorted({(one.dataset, one.protocol) for _, one in reported}):
+        yield from heading(", ".join(place), 3)
+        yield from columns("method", "i2t R@1/5/10", "t2i R@1/5/10", "rsum", "source")
+        alike = [(card, one) for card, one in reported if (one.dataset, one.protocol) == place and not one.apart]
+        for card, one in sorted(alike, key=lambda pair: -pair[1].rsum):
+            yield row(card.name, *recalls(one), "; ".join(filter(None, (one.source, one.note))))
+    yield from heading("Apart", 3)
+    yield from columns("method", "dataset", "protocol", "rsum", "why", "source")
+    for card, one in reported:
+        if one.apart:
+            yield row(card.name, one.dataset, one.protocol, f"{one.rsum:.1f}", one.apart, one.source)
+
+
+def recalls(one: Reported) -> tuple[str, str, str]:
+    return (*(" ".join(f"{value:.1f}" for value in values) for values in (one.i2t, one.t2i)), f"{one.rsum:.1f}")
 
 
 def commands() -> Lines:

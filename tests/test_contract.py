@@ -29,6 +29,7 @@ from contract import (
     tiles_of_any_size_give_the_same_scores,
     words,
 )
+from costs import cost
 from device_reads import DeviceReads
 
 from harness.config.cards import MethodCard, ProtocolCard, SplitSize
@@ -167,6 +168,13 @@ def test_reported_numbers_add_up_and_name_their_source(card: MethodCard) -> None
         assert reported.protocol in [protocol.name for protocol in dataset.protocols]
         for recalls in (reported.i2t, reported.t2i):
             assert list(recalls) == sorted(recalls) and 0 <= recalls[0] <= recalls[-1] <= 100
+
+
+def test_the_cost_on_the_card_is_what_is_measured(card: MethodCard) -> None:
+    if card.name == EXAMPLE:
+        assert card.cost is None
+        return
+    assert card.formula and card.cost == cost(card), "python benchmarks/costs.py prints it"
 
 
 def test_the_card_says_what_it_is(card: MethodCard) -> None:
