@@ -75,8 +75,8 @@ def cards() -> Lines:
 
 def methods(registry: Registry) -> Lines:
     yield from head("Methods", "methods/*.toml")
-    yield "The score of a pair in the letters of `harness/method.py`: regions v_i, words u_j, s_ij their cosine, unit vectors"
-    yield "but where a method says otherwise. `harness describe METHOD` lists what was known of it and what was chosen."
+    yield "The score of a pair in the letters of `harness/method.py`: regions v_i, words u_j, s_ij their cosine, unit"
+    yield "vectors but where a method says otherwise. `harness describe METHOD` lists what was known and what was chosen."
     yield from ["", *columns("method", "paper", "score of a pair", "fidelity")]
     for name, card in registry.methods.items():
         paper = f"{card.paper.venue} {card.paper.year}" if card.paper else "–"
@@ -88,9 +88,9 @@ def methods(registry: Registry) -> Lines:
 
 def costs(registry: Registry) -> Lines:
     yield from heading("What they cost")
-    yield "At the settings of the card, which are the papers' sizes, of 36 regions of 2,048 numbers, captions of 12 words and"
-    yield "10,000 known words, as `python benchmarks/costs.py` measures it: parameters, operations of the matrix products that"
-    yield "score one pair, bytes of an encoded image in an index in float32."
+    yield "At the settings of the card, which are the papers' sizes, of 36 regions of 2,048 numbers, captions of 12 words"
+    yield "and 10,000 known words, as `python benchmarks/costs.py` measures it: parameters, operations of the matrix"
+    yield "products that score one pair, bytes of an encoded image in an index in float32."
     yield from ["", *columns("method", "scoring", "parameters", "MFLOP per pair", "bytes per image")]
     for name, card in registry.methods.items():
         if cost := card.cost:
@@ -107,8 +107,8 @@ def batch_dependent(registry: Registry) -> Lines:
 
 def numbers(registry: Registry) -> Lines:
     yield from heading("Which papers' numbers compare")
-    yield "Numbers of one table compare with each other, one model each, on the released region features, and with our rows"
-    yield "by `--recipe paper`. Those of the last table compare with none of ours, for the reason beside them."
+    yield "Numbers of one table compare with each other, one model each, on the released region features, and with our"
+    yield "rows by `--recipe paper`. Those of the last table compare with none of ours, for the reason beside them."
     reported = [(card, one) for card in registry.methods.values() for one in card.reported]
     for place in sorted({(one.dataset, one.protocol) for _, one in reported}):
         yield from heading(", ".join(place), 3)
