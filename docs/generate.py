@@ -76,7 +76,7 @@ def cards() -> Lines:
 def methods(registry: Registry) -> Lines:
     yield from head("Methods", "methods/*.toml")
     yield "The score of a pair in the letters of `harness/method.py`: regions v_i, words u_j, s_ij their cosine, unit"
-    yield "vectors but where a method says otherwise. `harness describe METHOD` lists what was known and what was chosen."
+    yield "vectors but where a method says otherwise. `harness describe METHOD` lists what was chosen in it."
     yield from ["", *columns("method", "paper", "score of a pair", "fidelity")]
     for name, card in registry.methods.items():
         paper = f"{card.paper.venue} {card.paper.year}" if card.paper else "–"
@@ -88,7 +88,7 @@ def methods(registry: Registry) -> Lines:
 
 def costs(registry: Registry) -> Lines:
     yield from heading("What they cost")
-    yield "At the settings of the card, which are the papers' sizes, of 36 regions of 2,048 numbers, captions of 12 words"
+    yield "At the settings of the card, the papers' sizes, of 36 regions of 2,048 numbers, captions of 12 words"
     yield "and 10,000 known words, as `python benchmarks/costs.py` measures it: parameters, operations of the matrix"
     yield "products that score one pair, bytes of an encoded image in an index in float32."
     yield from ["", *columns("method", "scoring", "parameters", "MFLOP per pair", "bytes per image")]
