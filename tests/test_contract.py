@@ -34,7 +34,7 @@ from device_reads import DeviceReads
 
 from harness.config.cards import MethodCard, ProtocolCard, SplitSize
 from harness.config.project import Config
-from harness.config.registry import discover, load_class, settings_for
+from harness.config.registry import discover, load_class, paper_settings, settings_for
 from harness.config.sections import Scalar, Training, Tunable
 from harness.data.content import Place
 from harness.data.dataset import Dataset
@@ -168,6 +168,14 @@ def test_reported_numbers_add_up_and_name_their_source(card: MethodCard) -> None
         assert reported.protocol in [protocol.name for protocol in dataset.protocols]
         for recalls in (reported.i2t, reported.t2i):
             assert list(recalls) == sorted(recalls) and 0 <= recalls[0] <= recalls[-1] <= 100
+
+
+def test_recipes_are_of_known_datasets_and_build_the_method(card: MethodCard) -> None:
+    for recipe in card.recipes:
+        assert recipe.dataset in FOUND.datasets and recipe.source
+        settings = paper_settings(card, recipe)
+        assert set(settings) == set(card.defaults) and card.fidelity == "paper"
+        load_class(card).Settings(**settings)
 
 
 def test_the_cost_on_the_card_is_what_is_measured(card: MethodCard) -> None:
