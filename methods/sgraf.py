@@ -114,15 +114,15 @@ class SGRAF(FragmentMethod):
         return Captions(as_queries(captions), in_full(vectors), whole, real)
 
     def score_sides(self, images: Images, captions: Captions) -> Tensor:
-        """(n, m), in strips of images whose attended vectors are computed once more for gradients, and never held."""
+        """(n, m), in strips of images whose attended vectors are computed again for gradients."""
         product = products(images.context.vectors, captions.queries.vectors)
         size = strip(captions.vectors)
         with torch.autocast(product.device.type, enabled=False):
             strips = zip(product.split(size), images.split(size), strict=True)
-            return torch.cat([self.held(part, of, captions) for part, of in strips])
+            return torch.cat([self.checkpointed(part, of, captions) for part, of in strips])
 
-    def held(self, product: Tensor, of: Images, captions: Captions) -> Tensor:
-        """The scores of a strip, (C, Q); of all that they are computed from, the inputs alone are held."""
+    def checkpointed(self, product: Tensor, of: Images, captions: Captions) -> Tensor:
+        """The scores of a strip, (C, Q); only its inputs are kept in memory for gradients."""
         if not torch.is_grad_enabled():
             return self.of_strip(product, of, captions)
         scores: Tensor = checkpoint(self.of_strip, product, of, captions, use_reentrant=False, preserve_rng_state=False)

@@ -88,15 +88,15 @@ class XDim(FragmentMethod):
         return Captions(queries, queries.vectors * dependency.sum(0), dependency)
 
     def score_sides(self, images: Context, captions: Captions) -> Tensor:
-        """(n, m), in strips of images whose attended vectors are computed once more for gradients, and never held."""
+        """(n, m), in strips of images whose attended vectors are computed again for gradients."""
         logits = products(images.vectors, captions.mapped)  # v^T diag(colsum W) u, (n, R, T, m)
         size = strip(captions.mapped)
         with torch.autocast(logits.device.type, enabled=False):
             strips = zip(logits.split(size), images.split(size))  # noqa: B905
-            return torch.cat([self.held(logit, of, captions) for logit, of in strips])
+            return torch.cat([self.checkpointed(logit, of, captions) for logit, of in strips])
 
-    def held(self, logits: Tensor, of: Context, captions: Captions) -> Tensor:
-        """The scores of a strip, (C, Q); of all that they are computed from, the inputs alone are held."""
+    def checkpointed(self, logits: Tensor, of: Context, captions: Captions) -> Tensor:
+        """The scores of a strip, (C, Q); only its inputs are kept in memory for gradients."""
         if not torch.is_grad_enabled():
             return self.of_strip(logits, of, captions)
         scores: Tensor = checkpoint(self.of_strip, logits, of, captions, use_reentrant=False, preserve_rng_state=False)
