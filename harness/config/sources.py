@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -70,17 +71,29 @@ def package_hash() -> str:
 
 def imports(file: Path, module: str) -> Iterator[str]:
     """Names that a module's file imports, wherever in it; those of `from a import b` as a and as a.b."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except SyntaxError:
-        return  # loading the file says so
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    yield from imported(file.read_bytes(), package)
+
+
+@cache
+def imported(source: bytes, package: str) -> tuple[str, ...]:
+    """The names that a module of a package imports.
+
+    Kept, so that no trial parses beside the threads of its process: Python counts the depth of a parser for all
+    threads together, and ends one of two at work with a SystemError.
+    """
+    names: list[str] = []
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return ()  # loading the file says so
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and (package or not node.level):
             name = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            yield from (name, *(f"{name}.{alias.name}" for alias in node.names))
+            names += [name, *(f"{name}.{alias.name}" for alias in node.names)]
+    return tuple(names)
 
 
 def module_file(name: str) -> Path | None:

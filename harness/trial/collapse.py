@@ -14,6 +14,7 @@ from harness.evaluation.protocols import expected_at_random, folds
 NEAR = 0.01  # of what equal scores cost
 EQUAL = 1e-5  # of the largest score
 DEVIATIONS = 3.0  # above that of a random order, within which a val rsum is no better
+STUCK_STEPS, MANY_STEPS = 50, 1000
 FIRST_STEPS = 200  # at the full learning rate, in which a sound method may still be no better
 TELLING = 30.0  # rsum; where random orders may reach more, val has too few images to tell
 CURE = "train longer with all negatives (training.all_negatives_epochs), lower training.lr, or try another margin"
@@ -40,17 +41,30 @@ def random_order(split: Split) -> RandomOrder:
     return RandomOrder(expected["rsum"], deviation)
 
 
-def costs_as_equal_scores(lowest: float, highest: float, margin: object) -> str:
-    """Why an epoch with the hardest negatives shows a collapse: every step cost the hinge of equal scores.
+def costs_as_equal_scores(lowest: float, highest: float, margin: object) -> bool:
+    """Whether every step of an epoch with the hardest negatives cost the hinge of equal scores.
 
     `lowest`, `highest`: the loss of a step, per pair.
     """
     if not isinstance(margin, float) or margin <= 0:
-        return ""
+        return False
     equal = 2 * margin  # per pair: a margin in either direction
-    if max(abs(lowest - equal), abs(highest - equal)) > NEAR * equal:
+    return max(abs(lowest - equal), abs(highest - equal)) <= NEAR * equal
+
+
+def stuck(steps: int, rsum: float, of: RandomOrder) -> str:
+    """Why so many steps in a row at the hinge of equal scores show a collapse: val is random, or they are very many.
+
+    A training may leave such a plateau after hundreds of steps, and its val rsum mostly does so first.
+    """
+    if steps < STUCK_STEPS or (steps < MANY_STEPS and not is_random(rsum, of)):
         return ""
-    return f"the loss of every step of the last epoch was {equal:g} per pair, the hinge of equal scores"
+    return f"the loss of each of the last {steps} steps was the hinge of equal scores, twice the margin per pair"
+
+
+def is_random(rsum: float, of: RandomOrder) -> bool:
+    """Whether random orders reach an rsum; False where val has too few images to tell."""
+    return rsum <= of.rsum + DEVIATIONS * of.deviation <= TELLING
 
 
 def scores_alike(scores: NDArray[np.float32]) -> str:
@@ -64,9 +78,6 @@ def scores_alike(scores: NDArray[np.float32]) -> str:
 
 def no_better(rsum: float, epochs: int, steps: int, of: RandomOrder) -> str:
     """Why the best val rsum of so many epochs shows a collapse: random orders reach it. `steps`: at the full rate."""
-    if steps < FIRST_STEPS:
-        return ""
-    most = of.rsum + DEVIATIONS * of.deviation
-    if rsum > most or most > TELLING:
+    if steps < FIRST_STEPS or not is_random(rsum, of):
         return ""
     return f"val rsum is {rsum:.1f} at best after {epochs} epochs, where a random order has {of.rsum:.1f}"

@@ -32,7 +32,7 @@ from harness.layouts.opening import open_dataset
 from harness.method import Inputs, Method, Words
 from harness.trial import folder as record
 from harness.trial.checkpoint import fits, load_checkpoint, save_checkpoint
-from harness.trial.collapse import CURE, costs_as_equal_scores, no_better, random_order, scores_alike
+from harness.trial.collapse import CURE, costs_as_equal_scores, no_better, random_order, scores_alike, stuck
 from harness.trial.device import cap_memory, choose_device, forget_peak, peak_mb
 from harness.trial.environment import environment
 from harness.trial.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
@@ -74,6 +74,7 @@ class Trial:
         self.method = self._new_method()
         self.reports: list[EpochReport] = []
         self.collapse = ""  # why training has collapsed
+        self.flat_steps = 0  # in a row at the hinge of equal scores
         self.best: dict[str, Any] = {"epoch": 0, "rsum": -math.inf, "method": None}
         self.positives, self.note = positives.present(card, self.spec.protocol, assignment.data, self.spec.limit)
 
@@ -163,17 +164,18 @@ class Trial:
         record.write_epochs(self.folder, self.reports)
         state = {"key": self.spec.key, "trainer": trainer.state(), "best": self.best}
         save_checkpoint(self.folder / record.CHECKPOINT, state)
-        self.collapse = self._collapse(cost, scores, trainer.steps - self.spec.training.warmup_steps)
+        self.collapse = self._collapse(cost, scores, trainer)
         return report
 
-    def _collapse(self, cost: EpochCost, scores: NDArray[np.float32], steps: int) -> str:
+    def _collapse(self, cost: EpochCost, scores: NDArray[np.float32], trainer: Trainer) -> str:
         """Why the last epoch shows that training has collapsed; empty where it does not."""
-        epochs, first = len(self.reports), self.assignment.random_epochs
-        reasons = [scores_alike(scores)]
-        if epochs > self.spec.training.all_negatives_epochs:
-            reasons.append(costs_as_equal_scores(cost.lowest, cost.highest, self.spec.settings.get("margin")))
+        epochs, first, training = len(self.reports), self.assignment.random_epochs, self.spec.training
+        of, is_hardest = random_order(self.dataset.split("val")), epochs > training.all_negatives_epochs
+        is_flat = costs_as_equal_scores(cost.lowest, cost.highest, self.spec.settings.get("margin"))
+        self.flat_steps = self.flat_steps + trainer.steps // epochs if is_hardest and is_flat else 0
+        reasons = [scores_alike(scores), stuck(self.flat_steps, self.reports[-1].val["rsum"], of)]
         if first and epochs >= first:
-            reasons.append(no_better(self.best["rsum"], epochs, steps, random_order(self.dataset.split("val"))))
+            reasons.append(no_better(self.best["rsum"], epochs, trainer.steps - training.warmup_steps, of))
         return next(filter(None, reasons), "")
 
     def _scores(self) -> NDArray[np.float32]:

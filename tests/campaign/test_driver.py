@@ -135,7 +135,7 @@ def standing(plan: Plan) -> list[str]:
 
 
 def test_a_plan_lists_every_method_and_seed_once_the_first_seed_of_all_first(config: Config) -> None:
-    campaign = planned(config, methods=["chance", "v*", "vsepp"], seeds=[1, 0, 1])
+    campaign = planned(config, methods=["chance", "vsep*", "vsepp"], seeds=[1, 0, 1])
     assert [trial.spec.label for trial in campaign.trials] == [
         "chance/tiny/s1",
         "vsepp/tiny/s1",

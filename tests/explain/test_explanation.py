@@ -175,7 +175,7 @@ def test_the_trial_of_the_configuration_comes_first_then_its_first_seed_and_a_ke
     [
         (["--method", "vsepp"], "vsepp has no attention to show"),
         (["--method", "bssan"], "there is no trained trial of bssan on tiny, protocol all; run: harness run --methods"),
-        (["--method", "can"], "unknown method 'can'; did you mean caan"),
+        (["--method", "caann"], "unknown method 'caann'; did you mean caan"),
         (["--method", "caan", "--dataset", "tinny"], "unknown dataset 'tinny'; did you mean tiny?"),
         (["--method", "caan", "--image", "test-001b"], "no image 'test-001b'; ids like it: test-0001b"),
         (["--method", "caan", "--split", "vall"], "--split: unknown split 'vall'; did you mean val?"),

@@ -16,7 +16,7 @@ from harness.config.sources import source_hash
 from harness.evaluation.measures import measures
 from harness.evaluation.ranks import rank
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.trial.collapse import RandomOrder, costs_as_equal_scores, no_better, random_order, scores_alike
+from harness.trial.collapse import RandomOrder, costs_as_equal_scores, no_better, random_order, scores_alike, stuck
 from harness.trial.folder import read_epochs
 from harness.trial.results import Assignment, Failure, State, TrialResult, TrialSpec
 from harness.trial.steps import steps
@@ -119,7 +119,7 @@ def run(assignment: Assignment) -> TrialResult:
 @pytest.mark.parametrize(
     ("fault", "epochs", "reason"),
     [
-        ("flat", 1, "the loss of every step of the last epoch was 0.4 per pair"),
+        ("flat", 1, "the loss of each of the last 87 steps was the hinge of equal scores"),
         ("alike", 1, "all images of val have the same scores"),
         ("deaf", 3, "at best after 3 epochs, where a random order has"),
     ],
@@ -178,7 +178,16 @@ def test_few_images_do_not_tell_a_method_from_a_random_order() -> None:
 def test_every_step_must_cost_what_equal_scores_cost(
     lowest: float, highest: float, margin: float | None, is_collapse: bool
 ) -> None:
-    assert bool(costs_as_equal_scores(lowest, highest, margin)) is is_collapse
+    assert costs_as_equal_scores(lowest, highest, margin) is is_collapse
+
+
+@pytest.mark.parametrize(
+    ("steps", "rsum", "is_collapse"), [(49, 5.0, 0), (50, 5.0, 1), (999, 90.0, 0), (1000, 90.0, 1)]
+)
+def test_a_plateau_is_a_collapse_where_val_is_random_or_it_is_very_long(
+    steps: int, rsum: float, is_collapse: int
+) -> None:
+    assert bool(stuck(steps, rsum, RandomOrder(rsum=10.0, deviation=2.0))) == bool(is_collapse)
 
 
 def test_scores_that_differ_in_both_directions_are_not_alike() -> None:
