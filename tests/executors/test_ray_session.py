@@ -79,16 +79,11 @@ def test_nothing_of_the_working_folder_is_imported_by_workers(project: Path) -> 
     (project / "harness").mkdir()
     for name in ("random.py", "email.py", "harness/__init__.py", "ray.py", "torch.py"):
         (project / name).write_text(poison)
-    with command("run", "--methods", "vsepp", folder=project) as process:
+    with command("run", "--methods", "vsepp,signalled", folder=project) as process:
         out, err = process.communicate(timeout=LONG)
     assert process.returncode == 0, (out, err)
     assert "poisoned" not in out + err and "✓ vsepp/tiny/s0" in out
-
-
-def test_a_method_of_the_working_folder_comes_by_the_path_of_its_card(project: Path) -> None:
-    with command("run", "--methods", "signalled", folder=project) as process:
-        out, err = process.communicate(timeout=LONG)
-    assert process.returncode == 0, (out, err)
+    assert "✓ signalled/tiny/s0" in out, "a method of the working folder comes by the path of its card"
 
 
 @contextmanager
@@ -153,18 +148,12 @@ def test_the_hash_of_the_harness_knows_its_content_and_not_its_place(
 # --- the machine
 
 
-def test_a_local_ray_listens_on_loopback_alone_and_its_folder_is_the_users(project: Path) -> None:
-    with command(*LONG_RUN, folder=project) as process:
-        until_trained(project, process)
-        folder, rays = session_of(process)
-        assert folder.stat().st_mode & 0o777 == 0o700
-        everybody = psutil.Process(process.pid).children(recursive=True)
-        ports = [port for one in everybody for port in one.net_connections() if port.status == psutil.CONN_LISTEN]
-        assert len(ports) > 4 and {port.laddr.ip.removeprefix("::ffff:") for port in ports} == {"127.0.0.1"}
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=LONG)
-    assert process.returncode == 143, (out, err)
-    assert not folder.exists() and ended(rays)
+def assert_private(process: subprocess.Popen[str], folder: Path) -> None:
+    """A local Ray listens on loopback alone, and its folder is the user's."""
+    assert folder.stat().st_mode & 0o777 == 0o700
+    everybody = psutil.Process(process.pid).children(recursive=True)
+    ports = [port for one in everybody for port in one.net_connections() if port.status == psutil.CONN_LISTEN]
+    assert len(ports) > 4 and {port.laddr.ip.removeprefix("::ffff:") for port in ports} == {"127.0.0.1"}
 
 
 def test_an_interrupted_worker_without_the_results_folder_leaves_nothing_on_its_node(project: Path) -> None:
@@ -191,11 +180,14 @@ def test_an_interrupted_worker_without_the_results_folder_leaves_nothing_on_its_
         ),
     ],
 )
-def test_signals_end_a_run_alike_however_often_they_come(project: Path, name: str, group: bool) -> None:
+def test_signals_end_a_run_in_its_private_ray_alike_however_often_they_come(
+    project: Path, name: str, group: bool
+) -> None:
     number = signal.Signals[name]
     with command(*LONG_RUN, folder=project) as process:
         until_trained(project, process)
         folder, rays = session_of(process)
+        assert_private(process, folder)
         for _ in range(3):
             with suppress(ProcessLookupError):
                 (os.killpg if group else os.kill)(process.pid, number)
