@@ -92,7 +92,7 @@ class IMRAM(FragmentMethod):
 
     @property
     def tile_growth(self) -> float:
-        """On a GPU the memories of a tile are whole: 2 D numbers per query vector, whose products are one per region."""
+        """On a GPU the memories of a tile are whole: 2 D numbers per query vector, which has a product per region."""
         return max(1.0, 2.0 * self.settings.dim / REGIONS) if self.settings.rounds > 1 else 1.0
 
     def image_side(self, images: Encoded) -> Sides:
