@@ -87,7 +87,8 @@ class MSSAN(FragmentMethod):
         scores, margin = in_tiles(self, images, captions), self.margin()
         if self.training:
             self.move(scores, batch.positives)
-        return margin * hinge(scores / margin, batch, 1.0)
+        loss: Tensor = margin * hinge(scores / margin, batch, 1.0)
+        return loss
 
     def margin(self) -> Tensor:
         """m (1 + moving mean of the hardest negatives), within bounds."""
