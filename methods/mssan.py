@@ -87,13 +87,13 @@ class MSSAN(FragmentMethod):
         scores, margin = in_tiles(self, images, captions), self.margin()
         if self.training:
             self.move(scores, batch.positives)
-        loss: Tensor = margin * hinge(scores / margin, batch, 1.0)
-        return loss
+        return margin * hinge(scores / margin, batch, 1.0)
 
     def margin(self) -> Tensor:
         """m (1 + moving mean of the hardest negatives), within bounds."""
         s = self.settings
-        return (s.margin * (1 + self.hardest)).clamp(s.least_margin, s.most_margin)
+        adapted: Tensor = s.margin * (1 + self.hardest)
+        return adapted.clamp(s.least_margin, s.most_margin)
 
     @torch.no_grad()
     def move(self, scores: Tensor, positives: Tensor) -> None:
