@@ -28,7 +28,7 @@ from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.families import FragmentMethod
 from harness.method import Encoded, Inputs
 
-REGIONS = 36  # of an image, about
+REGIONS, WORDS = 36, 12  # of an image and of a caption, about
 
 
 class Attended(NamedTuple):
@@ -92,8 +92,10 @@ class IMRAM(FragmentMethod):
 
     @property
     def tile_growth(self) -> float:
-        """On a GPU the memories of a tile are whole: 2 D numbers per query vector, which has a product per region."""
-        return max(1.0, 2.0 * self.settings.dim / REGIONS) if self.settings.rounds > 1 else 1.0
+        """On a GPU the memories of a tile are whole: 2 D numbers per vector that attends, R or T products."""
+        if self.settings.rounds == 1:
+            return 1.0
+        return max(1.0, 2.0 * self.settings.dim / (WORDS if self.by_regions else REGIONS))
 
     def image_side(self, images: Encoded) -> Sides:
         """Regions are attended to, attend, or both."""

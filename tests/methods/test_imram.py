@@ -46,3 +46,8 @@ def test_with_one_round_the_image_version_is_scan() -> None:
 
 def test_under_autocast_scores_stay_close() -> None:
     stays_close_under_autocast(small("imram"), tolerance=0.1)
+
+
+@pytest.mark.parametrize(("changes", "growth"), [({"rounds": 1}, 1.0), ({"direction": "text"}, 2.0), ({}, 6.0)])
+def test_tiles_leave_room_for_the_memories_of_the_direction(changes: dict[str, object], growth: float) -> None:
+    assert small("imram", dim=36, **changes).tile_growth == growth
