@@ -95,7 +95,7 @@ class IMRAM(FragmentMethod):
         """On a GPU the memories of a tile are whole: 2 D numbers per vector that attends, R or T products."""
         if self.settings.rounds == 1:
             return 1.0
-        return max(1.0, 2.0 * self.settings.dim / (WORDS if self.by_regions else REGIONS))
+        return max(1.0, 2.0 * float(self.settings.dim) / (WORDS if self.by_regions else REGIONS))
 
     def image_side(self, images: Encoded) -> Sides:
         """Regions are attended to, attend, or both."""
