@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,21 +15,23 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_vision import images, models
 
-pytest.importorskip("transformers")
-
-from transformers import CLIPModel, ViTModel, YolosForObjectDetection
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.deformable_detr.image_processing_pil_deformable_detr import DeformableDetrImageProcessorPil
-from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
-from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-from transformers.models.yolos.image_processing_pil_yolos import YolosImageProcessorPil
-
 from harness.data.pictures import read_picture
 from harness.errors import ResourceError
 from harness.preparation.extractors import Detector, Extractor, PatchGrid, object_scores
 from harness.preparation.vision_models import ModelChoice, load
 
+transformers = pytest.importorskip("transformers")
+
 __all__ = ["images", "models"]
+PROCESSORS = {
+    **{"vit": "ViTImageProcessorPil", "clip": "CLIPImageProcessorPil", "yolos": "YolosImageProcessorPil"},
+    **{"detr": "DetrImageProcessorPil", "deformable_detr": "DeformableDetrImageProcessorPil"},
+}
+
+
+def processor_of(kind: str) -> Any:
+    """A class of the library, imported when a test wants it: whoever collects tests would wait seconds for all."""
+    return getattr(import_module(f"transformers.models.{kind}.image_processing_pil_{kind}"), PROCESSORS[kind])
 
 
 def model(folder: Path, **wanted: Any) -> Extractor:
@@ -64,7 +67,7 @@ def test_a_patch_and_its_box_are_of_one_place(
     colours = np.random.default_rng(0).integers(0, 256, (rows, columns, 3), dtype=np.uint8)
     picture = np.kron(colours, np.ones((height, width, 1), np.uint8))
     size = {"height": 2 * rows, "width": 2 * columns}
-    processor = ViTImageProcessorPil(size=size, resample=0, do_normalize=False)
+    processor = processor_of("vit")(size=size, resample=0, do_normalize=False)
     encoder = PatchGrid(Means(patch=2, others=others), processor, {}, pool)
     (seen,) = encoder.see([encoder.prepare(Image.fromarray(picture))])
     assert seen.regions.shape == ((pool or rows) * (pool or columns), 3)
@@ -98,25 +101,26 @@ def test_the_best_boxes_are_kept_and_one_always(most: int, threshold: float, kep
     logits = [[2.0, 0.0, 0.0], nothing_is_likely, [0.0, 4.0, 0.0], [0.0, 0.0, 4.0]]
     boxes = [[0.5, 0.5, 0.2, 0.4], [0.1, 0.1, 0.1, 0.1], [0.9, 0.2, 0.4, 0.2], [0.5, 0.5, 1.5, 1.5]]
     in_pixels = [[80, 30, 40, 40], [10, 5, 20, 10], [140, 10, 60, 20], [0, 0, 200, 100]]
-    detector = Detector(Boxes(logits, boxes), ViTImageProcessorPil(), {}, most, threshold)
+    detector = Detector(Boxes(logits, boxes), processor_of("vit")(), {}, most, threshold)
     for seen in detector.see([detector.prepare(Image.new("RGB", (200, 100)))] * 2):
         np.testing.assert_array_equal(seen.regions[:, 0], np.array(kept) + 2)  # states of two patches stand before
         np.testing.assert_allclose(seen.boxes, [in_pixels[box] for box in kept], atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("more", "processor"), [(1, DetrImageProcessorPil()), (0, DeformableDetrImageProcessorPil())], ids=["DETR", "focal"]
-)
-def test_scores_are_those_of_the_library(more: int, processor: Any) -> None:
+@pytest.mark.parametrize(("more", "processor"), [(1, "detr"), (0, "deformable_detr")], ids=["DETR", "focal"])
+def test_scores_are_those_of_the_library(more: int, processor: str) -> None:
     logits = torch.randn(3, 7, 4 + more)
     outputs = SimpleNamespace(logits=logits, pred_boxes=torch.rand(3, 7, 4))
-    library = processor.post_process_object_detection(outputs, threshold=-1.0)
+    library = processor_of(processor)().post_process_object_detection(outputs, threshold=-1.0)
     highest = torch.stack([one["scores"].max() for one in library])
     torch.testing.assert_close(object_scores(logits, 4).amax(1), highest)
 
 
 def test_states_of_patches_are_those_that_the_library_gives(models: Path, images: Path) -> None:
-    processor, encoder = ViTImageProcessorPil.from_pretrained(models / "vit"), ViTModel.from_pretrained(models / "vit")
+    processor, encoder = (
+        processor_of("vit").from_pretrained(models / "vit"),
+        transformers.ViTModel.from_pretrained(models / "vit"),
+    )
     picture = read_picture(images / "0.png")
     with torch.inference_mode():
         states = encoder(**processor(images=picture, return_tensors="pt")).last_hidden_state
@@ -128,9 +132,9 @@ def test_states_of_patches_are_those_that_the_library_gives(models: Path, images
 
 def test_of_a_model_of_pictures_and_words_its_vision_tower_is_taken(models: Path, images: Path) -> None:
     square = read_picture(images / "0.png").resize((32, 32))  # which CLIP's processor does not crop
-    processor = CLIPImageProcessorPil.from_pretrained(models / "clip")
+    processor = processor_of("clip").from_pretrained(models / "clip")
     with torch.inference_mode():
-        tower = CLIPModel.from_pretrained(models / "clip").vision_model
+        tower = transformers.CLIPModel.from_pretrained(models / "clip").vision_model
         states = tower(**processor(images=square, return_tensors="pt")).last_hidden_state
     clip = model(models / "clip")
     np.testing.assert_allclose(clip.see([clip.prepare(square)])[0].regions, states[0, 1:].numpy(), atol=1e-5)
@@ -140,10 +144,10 @@ def test_of_a_model_of_pictures_and_words_its_vision_tower_is_taken(models: Path
 
 
 def test_boxes_are_those_that_the_library_gives(models: Path, images: Path) -> None:
-    processor = YolosImageProcessorPil.from_pretrained(models / "yolos")
+    processor = processor_of("yolos").from_pretrained(models / "yolos")
     picture = read_picture(images / "2.png")
     with torch.inference_mode():
-        outputs = YolosForObjectDetection.from_pretrained(models / "yolos")(
+        outputs = transformers.YolosForObjectDetection.from_pretrained(models / "yolos")(
             processor(images=picture, return_tensors="pt")["pixel_values"]
         )
     (found,) = processor.post_process_object_detection(outputs, -1.0, target_sizes=[picture.size[::-1]])
@@ -170,6 +174,6 @@ def test_a_device_without_room_is_told_with_what_to_do() -> None:
         def forward(self, pixel_values: torch.Tensor) -> Any:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    encoder = PatchGrid(Full(16, 0), ViTImageProcessorPil(), {})
+    encoder = PatchGrid(Full(16, 0), processor_of("vit")(), {})
     with pytest.raises(ResourceError, match=r"no room for 3 pictures at a time; .* smaller --batch-size"):
         encoder.see([encoder.prepare(Image.new("RGB", (9, 9)))] * 3)
