@@ -68,8 +68,7 @@ def unlike(board: Board, row: Standing, card: MethodCard | None) -> tuple[str, .
     """What a row does otherwise than a run at the size of papers, or than that of its own paper."""
     if row.is_papers:
         recipe = paper_recipe(card, board.dataset) if card else None
-        on_test = ["its epoch was chosen on test"] if recipe and recipe.selected_on == "test" else []
-        return (*([recipe.differs] if recipe and recipe.differs else []), *on_test, *board.resized)
+        return (*(recipe.unlike if recipe else ()), *board.resized)
     epochs, usual = row.runs[0].spec.training.epochs, Training().epochs
     fewer = [f"only {epochs} epochs ({usual} by default)"] if epochs < usual and not row.is_untrained else []
     return (*row.unlike_paper, *fewer, *board.resized)

@@ -19,7 +19,6 @@ from harness.config.sections import Scalar
 from harness.config.toml import override_value
 from harness.errors import UsageError, unknown
 
-CHOSEN_ON = {"val": "", "test": "its epoch was chosen on test"}
 COUNTS = ("version", "images", "captions", "folds")  # columns of numbers
 
 
@@ -183,7 +182,7 @@ def recipe_table(card: MethodCard, config: Config) -> Table:
         own = config.for_dataset(recipe.dataset)
         common = choices(settings_for(card, own), training_for(card, own))
         paper = choices(paper_settings(card, recipe), recipe.training)
-        about = "; ".join(filter(None, (recipe.source, recipe.differs, CHOSEN_ON[recipe.selected_on])))
+        about = "; ".join((recipe.source, *recipe.unlike))
         for name in [name for name in paper if paper[name] != common[name]]:
             grid.add_row(recipe.dataset, name, paper[name], common[name], about)
     return grid

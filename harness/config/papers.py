@@ -66,3 +66,8 @@ class PaperRecipe(Table):
         "val", description="the split on which the paper chose its epoch; here it is val in any case"
     )
     differs: str = Field("", description="what of the paper's training this does not repeat, such as its text encoder")
+
+    @property
+    def unlike(self) -> tuple[str, ...]:
+        """What of the paper's training is done otherwise here."""
+        return tuple(filter(None, (self.differs, "its epoch was chosen on test" * (self.selected_on == "test"))))

@@ -7,6 +7,7 @@ import math
 import time
 import traceback
 from collections.abc import Generator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,15 @@ from harness.layouts.opening import open_dataset
 from harness.method import Inputs, Method, Words
 from harness.trial import folder as record
 from harness.trial.checkpoint import fits, load_checkpoint, save_checkpoint
-from harness.trial.collapse import CURE, costs_as_equal_scores, no_better, random_order, scores_alike, stuck
+from harness.trial.collapse import (
+    CURE,
+    RandomOrder,
+    costs_as_equal_scores,
+    no_better,
+    random_order,
+    scores_alike,
+    stuck,
+)
 from harness.trial.device import cap_memory, choose_device, forget_peak, peak_mb
 from harness.trial.environment import environment
 from harness.trial.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
@@ -170,13 +179,17 @@ class Trial:
     def _collapse(self, cost: EpochCost, scores: NDArray[np.float32], trainer: Trainer) -> str:
         """Why the last epoch shows that training has collapsed; empty where it does not."""
         epochs, first, training = len(self.reports), self.assignment.random_epochs, self.spec.training
-        of, is_hardest = random_order(self.dataset.split("val")), epochs > training.all_negatives_epochs
+        of, is_hardest = self._random_order, epochs > training.all_negatives_epochs
         is_flat = costs_as_equal_scores(cost.lowest, cost.highest, self.spec.settings.get("margin"))
-        self.flat_steps = self.flat_steps + trainer.steps // epochs if is_hardest and is_flat else 0
+        self.flat_steps = self.flat_steps + len(trainer.batches) if is_hardest and is_flat else 0
         reasons = [scores_alike(scores), stuck(self.flat_steps, self.reports[-1].val["rsum"], of)]
         if first and epochs >= first:
             reasons.append(no_better(self.best["rsum"], epochs, trainer.steps - training.warmup_steps, of))
         return next(filter(None, reasons), "")
+
+    @cached_property
+    def _random_order(self) -> RandomOrder:
+        return random_order(self.dataset.split("val"))
 
     def _scores(self) -> NDArray[np.float32]:
         """On val, (N, M)."""
