@@ -7,15 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from textbook.layers import residual_mlp
+
 
 def image(method: Any, regions: Tensor) -> Tensor:
     """Regions (R, F) of an image -> its unit vector (D,)."""
-    of = method.regions
-    inner = regions @ of.inner.weight.T
-    inner = (inner - of.norm.running_mean) / (of.norm.running_var + of.norm.eps).sqrt()
-    inner = (inner * of.norm.weight + of.norm.bias).relu()
-    fc = regions @ of.fc.linear.weight.T + of.fc.linear.bias
-    return caption(method, fc + inner @ of.outer.weight.T + of.outer.bias)
+    return caption(method, residual_mlp(method.regions, regions))
 
 
 def caption(_: Any, words: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
+from textbook.layers import standardised
+
 
 def image(method: Any, regions: Tensor) -> Tensor:
     """Regions (R, F) of an image -> its unit vector (D,)."""
@@ -24,9 +26,7 @@ def caption(method: Any, words: Tensor) -> Tensor:
 def encoded(method: Any, regions: Tensor) -> Tensor:
     """Regions (R, F) -> fragments (R, D)."""
     of = method.regions
-    inner = regions @ of.inner.weight.T
-    inner = (inner - of.norm.running_mean) / (of.norm.running_var + of.norm.eps).sqrt()
-    inner = (inner * of.norm.weight + of.norm.bias).relu()
+    inner = standardised(of.norm, regions @ of.inner.weight.T).relu()
     return inner @ of.outer.weight.T + of.outer.bias
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from textbook.layers import pooled_by_rank, residual_mlp
 
 
 def image(method: Any, regions: Tensor) -> Tensor:
@@ -25,56 +26,17 @@ def joined(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 def gaussian_of_image(method: Any, regions: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (D,) at unit length and log variance (D,)."""
-    mean = pooled(method.pooling["image_mean"], encoded(method.regions, regions))
-    return mean / mean.norm(), pooled(method.pooling["image_spread"], encoded(method.region_spread, regions))
+    mean = pooled_by_rank(method.pooling["image_mean"], residual_mlp(method.regions, regions))
+    return mean / mean.norm(), pooled_by_rank(
+        method.pooling["image_spread"], residual_mlp(method.region_spread, regions)
+    )
 
 
 def gaussian_of_caption(method: Any, words: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (D,) at unit length and log variance (D,)."""
-    mean = pooled(method.pooling["caption_mean"], words)
+    mean = pooled_by_rank(method.pooling["caption_mean"], words)
     spread = words @ method.word_spread.weight.T + method.word_spread.bias
-    return mean / mean.norm(), pooled(method.pooling["caption_spread"], spread)
-
-
-def encoded(of: Any, regions: Tensor) -> Tensor:
-    """fc + MLP of regions (R, F) -> (R, D)."""
-    inner = regions @ of.inner.weight.T
-    inner = (inner - of.norm.running_mean) / (of.norm.running_var + of.norm.eps).sqrt()
-    inner = (inner * of.norm.weight + of.norm.bias).relu()
-    fc = regions @ of.fc.linear.weight.T + of.fc.linear.bias
-    return fc + inner @ of.outer.weight.T + of.outer.bias
-
-
-def pooled(gpo: Any, vectors: Tensor) -> Tensor:
-    """sum_k theta_k · (the k-th largest of every dimension)."""
-    codes = [code(rank, gpo.dim).to(gpo.linear.weight) for rank in range(len(vectors))]
-    there, back = states(gpo.forwards, codes), states(gpo.backwards, codes[::-1])[::-1]
-    g = [gpo.linear.weight[0] @ (one + other) / 2 for one, other in zip(there, back, strict=True)]
-    theta = (torch.stack(g) / gpo.temperature).softmax(0)
-    columns = []
-    for column in vectors.T:
-        largest_first = sorted(column, key=lambda value: float(value.detach()), reverse=True)
-        columns.append(sum(weight * value for weight, value in zip(theta, largest_first, strict=True)))
-    return torch.stack(columns)
-
-
-def code(rank: int, dim: int) -> Tensor:
-    """sin(rank / 10000^(2i / dim)), cos of the same, sin of the next, ..."""
-    angles = [rank / 10_000 ** (2 * i / dim) for i in range(dim // 2)]
-    return torch.tensor([wave for angle in angles for wave in (math.sin(angle), math.cos(angle))], dtype=torch.float64)
-
-
-def states(gru: Any, inputs: list[Tensor]) -> list[Tensor]:
-    """A GRU's state after every input: r, z, n of its equations."""
-    h, after = inputs[0].new_zeros(gru.hidden_size), []
-    for x in inputs:
-        of_x = (gru.weight_ih_l0 @ x + gru.bias_ih_l0).chunk(3)
-        of_h = (gru.weight_hh_l0 @ h + gru.bias_hh_l0).chunk(3)
-        r, z = (of_x[0] + of_h[0]).sigmoid(), (of_x[1] + of_h[1]).sigmoid()
-        n = (of_x[2] + r * of_h[2]).tanh()
-        h = (1 - z) * n + z * h
-        after.append(h)
-    return after
+    return mean / mean.norm(), pooled_by_rank(method.pooling["caption_spread"], spread)
 
 
 def distance(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:

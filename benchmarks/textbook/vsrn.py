@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from textbook.layers import standardised, states
+
 
 def image(method: Any, regions: Tensor) -> Tensor:
     """Regions (R, F) of an image -> its unit vector (D,)."""
@@ -43,11 +45,6 @@ def normalised(v: Tensor, over: str) -> Tensor:
     return rows.T if over == "regions" else rows
 
 
-def standardised(norm: Any, x: Tensor) -> Tensor:
-    """A batch norm with its running statistics."""
-    return (x - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
-
-
 def surprise(method: Any, regions: Tensor, tokens: Tensor) -> Tensor:
     """-log p of a caption (T,) given an image (R, F)."""
     of = method.generator
@@ -58,16 +55,3 @@ def surprise(method: Any, regions: Tensor, tokens: Tensor) -> Tensor:
         total = total - (of.output.weight @ h + of.output.bias).softmax(0)[token].log()
         word = of.embedding.weight[token]
     return total
-
-
-def states(gru: Any, inputs: list[Tensor], h: Tensor | None = None) -> list[Tensor]:
-    """A GRU's state after every input: r, z, n of its equations."""
-    h, after = inputs[0].new_zeros(gru.hidden_size) if h is None else h, []
-    for x in inputs:
-        of_x = (gru.weight_ih_l0 @ x + gru.bias_ih_l0).chunk(3)
-        of_h = (gru.weight_hh_l0 @ h + gru.bias_hh_l0).chunk(3)
-        r, z = (of_x[0] + of_h[0]).sigmoid(), (of_x[1] + of_h[1]).sigmoid()
-        n = (of_x[2] + r * of_h[2]).tanh()
-        h = (1 - z) * n + z * h
-        after.append(h)
-    return after
