@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
+from fragment_oracle import (
+    agrees_with_its_textbook,
+    encoded,
+    padding_decides_nothing,
+    small,
+    stays_close_under_autocast,
+)
 from textbook.formula import formula, scores
 
-import methods
 from harness.blocks.attention import as_context, as_queries, attended_cosine, products, stacked_weights
 from harness.blocks.encoders import turned_round
 from harness.blocks.pooling import masked_mean
-from harness.blocks.tiles import in_tiles
-from harness.config.cards import MethodCard, read_card
-from harness.config.registry import load_class
-from harness.method import Encoded, Inputs
+from harness.method import Encoded
 
 CASES = [
     ("scan_t2i", {}),
@@ -32,45 +33,10 @@ CASES = [
 ]
 
 
-def build(name: str, changes: dict[str, object]):
-    card = read_card(MethodCard, Path(methods.__path__[0]) / f"{name}.toml")
-    small = {"dim": 12, "word_dim": 8, **({"width": 5} if "width" in card.defaults else {})}
-    torch.manual_seed(1)
-    kind = load_class(card)
-    method = kind(kind.Settings(**{**card.defaults, **small, **changes}), Inputs(feature_width=7, vocabulary_size=30))
-    for parameter in method.parameters():  # away from the special points where parts start, such as zero saliences
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    return method.double()
-
-
-def encoded(method) -> tuple[Encoded, Encoded]:
-    torch.manual_seed(2)
-    counts, lengths = torch.tensor([1, 5, 3, 4]), torch.tensor([6, 2, 4, 3, 1])
-    region_mask = torch.arange(5) < counts[:, None]
-    token_mask = torch.arange(6) < lengths[:, None]
-    images = method.encode_images(torch.randn(4, 5, 7, dtype=torch.float64), region_mask)
-    return images, method.encode_captions(torch.randint(4, 30, (5, 6)), token_mask)
-
-
 @pytest.mark.parametrize("vectors", [1, 6, 1000])
 @pytest.mark.parametrize(("name", "changes"), CASES)
 def test_scores_and_gradients_equal_the_formula(name: str, changes: dict[str, object], vectors: int) -> None:
-    method = build(name, changes)
-    weight = torch.randn(4, 5, dtype=torch.float64)
-    results = {}
-    for who, call in (
-        ("ours", lambda: in_tiles(method, *encoded(method), vectors)),
-        ("textbook", lambda: scores(formula(name, method), *encoded(method))),
-    ):
-        method.zero_grad()
-        matrix = call()
-        (matrix * weight).sum().backward()
-        results[who] = matrix.detach(), {key: value.grad for key, value in method.named_parameters()}
-    torch.testing.assert_close(results["ours"][0], results["textbook"][0], rtol=1e-9, atol=1e-12)
-    for key, gradient in results["textbook"][1].items():
-        torch.testing.assert_close(
-            results["ours"][1][key], gradient, rtol=1e-9, atol=1e-11, msg=lambda text, key=key: f"{key}: {text}"
-        )
+    agrees_with_its_textbook(name, small(name, **changes), vectors, relative=1e-9, absolute=1e-11)
 
 
 def test_a_caption_is_read_backwards_from_its_own_last_word() -> None:
@@ -79,7 +45,7 @@ def test_a_caption_is_read_backwards_from_its_own_last_word() -> None:
 
 
 def test_words_are_encoded_as_torch_encodes_packed_sequences() -> None:
-    method = build("scan_t2i", {})
+    method = small("scan_t2i")
     tokens = torch.randint(4, 30, (5, 6))
     mask = torch.arange(6) < torch.tensor([6, 2, 4, 3, 1])[:, None]
     words = method.words.layers
@@ -101,7 +67,7 @@ def test_a_masked_mean_ignores_padding() -> None:
 
 @pytest.mark.parametrize("temperature", [4.0, 12.0, 13.0, 40.0])
 def test_a_context_that_no_query_likes_still_has_its_cosine(temperature: float) -> None:
-    method = build("scan_t2i", {"temperature": temperature}).float()
+    method = small("scan_t2i", temperature=temperature).float()
     vectors = torch.nn.functional.normalize(torch.randn(1, 3, 12), dim=-1)
     against = torch.nn.functional.normalize(-vectors.sum(1, keepdim=True), dim=-1)  # every product is below zero
     sets = Encoded(vectors, torch.ones(1, 3, dtype=torch.bool)), Encoded(against, torch.ones(1, 1, dtype=torch.bool))
@@ -110,29 +76,12 @@ def test_a_context_that_no_query_likes_still_has_its_cosine(temperature: float) 
 
 @pytest.mark.parametrize("name", ["scan_t2i", "scan_i2t", "bssan", "caan"])
 def test_what_stands_in_the_padding_decides_nothing(name: str) -> None:
-    method = build(name, {})
-    clean = encoded(method)
-    noisy = [Encoded(of.vectors.detach() + 5.0 * ~of.mask.unsqueeze(2), of.mask) for of in clean]
-    for of in noisy:
-        of.vectors.requires_grad_()
-    scores = method.score(*noisy)
-    torch.testing.assert_close(scores, method.score(*clean))
-    scores.square().sum().backward()
-    assert all(of.vectors.grad is not None and not of.vectors.grad[~of.mask].any() for of in noisy)
+    padding_decides_nothing(small(name))
 
 
 @pytest.mark.parametrize("name", ["scan_t2i", "scan_i2t", "bssan", "caan"])
 def test_under_autocast_scores_are_summed_in_float32_and_stay_close(name: str) -> None:
-    method = build(name, {}).float()
-    sets = [Encoded(of.vectors.detach().float().requires_grad_(), of.mask) for of in encoded(method.double())]
-    method.float()
-    exact = in_tiles(method, *sets)
-    with torch.autocast("cpu", torch.bfloat16):
-        half = in_tiles(method, *sets)
-    assert half.dtype is torch.float32
-    torch.testing.assert_close(half, exact, rtol=0, atol=0.02)
-    half.sum().backward()
-    assert all(of.vectors.grad is not None and of.vectors.grad.isfinite().all() for of in sets)
+    stays_close_under_autocast(small(name), tolerance=0.02)
 
 
 def test_padding_passes_no_gradient_even_where_its_own_result_is_used() -> None:
@@ -153,7 +102,7 @@ def test_padding_passes_no_gradient_even_where_its_own_result_is_used() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["scan_t2i", "bssan"])
 def test_the_attention_that_is_shown_is_what_words_are_scored_by(name: str) -> None:
-    method = build(name, {"networks": "w2r"} if name == "bssan" else {})
+    method = small(name, **({"networks": "w2r"} if name == "bssan" else {}))
     images, captions = encoded(method)
     alpha = method.regions_of_words(images, captions)
     attended = torch.einsum("nmtr,nrd->nmtd", alpha, images.vectors * images.mask[..., None])
@@ -166,7 +115,7 @@ def test_the_attention_that_is_shown_is_what_words_are_scored_by(name: str) -> N
 
 @torch.no_grad()
 def test_regions_share_their_attention_out_over_words() -> None:
-    method = build("scan_i2t", {})
+    method = small("scan_i2t")
     images, captions = encoded(method)
     alpha = method.regions_of_words(images, captions)
     attended = torch.einsum("nmtr,mtd->nmrd", alpha, captions.vectors * captions.mask[..., None])
