@@ -42,13 +42,13 @@ class Network(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """How the kernel is cut: rows of contexts, columns of queries, depth of a step, warps and steps loaded ahead."""
+    """How the kernel is cut: vectors of a tile of contexts and of queries, depth of a step, warps, steps in memory."""
 
-    rows: int = 128
-    columns: int = 128
+    contexts: int = 128
+    queries: int = 128
     depth: int = 64
     warps: int = 8
-    stages: int = 3
+    stages: int = 4
 
 
 class Packed(NamedTuple):
@@ -60,14 +60,21 @@ class Packed(NamedTuple):
     rows: Tensor  # (tiles, size) int64, of the vectors among all of the batch, padding included; -1 left over
 
 
+class Terms(NamedTuple):
+    """A matrix as the kernel multiplies it, and what that rounds off; the same matrix where one term will do."""
+
+    high: Tensor
+    low: Tensor
+
+
 class PackedContexts(NamedTuple):
-    """Sets that are attended to, as the kernel reads them."""
+    """Sets that are attended to, as the kernel reads them: an even number of tiles, the last perhaps of no set."""
 
     sets: int
     tiles: Packed
-    vectors: Tensor  # (tiles, rows, terms of D)
-    mapped: Tensor  # the same of what gives the logits; `vectors` itself where those are the products
-    grams: Tensor  # (tiles, rows, rows), of the sets of a tile, zeros between them
+    vectors: Terms  # (tiles, size, D)
+    mapped: Terms | None  # the same of what gives the logits; None where those are the products
+    grams: Terms  # (tiles, size, size), of the sets of a tile, zeros between them
 
 
 class PackedQueries(NamedTuple):
@@ -75,8 +82,8 @@ class PackedQueries(NamedTuple):
 
     sets: int
     tiles: Packed
-    vectors: Tensor  # (tiles, columns, terms of D)
-    weights: Tensor  # (tiles, columns), of pooling; empty where it has none
+    vectors: Terms  # (tiles, size, D)
+    weights: Tensor  # (tiles, size), of pooling; empty where it has none
 
 
 class AttentionKernel:
@@ -87,55 +94,64 @@ class AttentionKernel:
 
     def contexts(self, sets: Encoded, mapped: Tensor | None = None) -> PackedContexts:
         """Sets (C, L, D), and what gives the logits (C, L, D) where that is not the sets themselves."""
-        tiles = packed(sets, self.shape.rows)
+        tiles = packed(sets, self.shape.contexts, multiple=2)
         vectors = gathered(sets.vectors, tiles)
-        left = self._terms(vectors, "left")
-        logits = left if mapped is None else self._terms(gathered(mapped, tiles), "left")
-        return PackedContexts(len(sets.mask), tiles, left, logits, block_grams(vectors, tiles))
+        logits = None if mapped is None else self._terms(gathered(mapped, tiles))
+        # the interpreter has no bfloat16
+        kind = torch.bfloat16 if vectors.device.type == "cuda" else torch.float32
+        grams = in_terms(block_grams(vectors, tiles), kind)
+        return PackedContexts(len(sets.mask), tiles, self._terms(vectors), logits, grams)
 
     def queries(self, sets: Encoded, weights: Tensor | None = None) -> PackedQueries:
         """Sets (Q, K, D), and weights (Q, K) to pool with."""
-        tiles = packed(sets, self.shape.columns)
+        tiles = packed(sets, self.shape.queries)
         vectors = gathered(sets.vectors, tiles)
         pooling = vectors.new_empty(0) if weights is None else gathered(weights.float().unsqueeze(2), tiles).squeeze(2)
-        return PackedQueries(len(sets.mask), tiles, self._terms(vectors, "right"), pooling)
+        return PackedQueries(len(sets.mask), tiles, self._terms(vectors), pooling)
 
     def scores(self, contexts: PackedContexts, queries: PackedQueries) -> Tensor:
         """Pooled cosines of every query set's vectors with what they attend to in every context set, (C, Q)."""
         network, shape, of, by = self.network, self.shape, contexts.tiles, queries.tiles
-        scores = torch.empty(contexts.sets, queries.sets, device=contexts.grams.device)
-        _score_tiles[(len(of.lengths) * len(by.lengths),)](
-            contexts.vectors,
-            contexts.mapped,
-            queries.vectors,
-            contexts.grams,
+        scores = torch.empty(contexts.sets, queries.sets, device=contexts.grams.high.device)
+        mapped = contexts.mapped is not None
+        columns = len(of.lengths) // (1 if mapped else 2)
+        _score_tiles[(columns * len(by.lengths),)](
+            *queries.vectors,
+            *contexts.vectors,
+            *(contexts.mapped or contexts.vectors),
+            *contexts.grams,
             queries.weights,
             *of[:3],
             *by[:3],
             scores,
-            len(of.lengths),
+            columns,
             len(by.lengths),
             queries.sets,
             network.temperature,
             network.slope or 0.0,
             network.pooling_temperature,
-            WIDTH=contexts.vectors.shape[2],
-            ROWS=shape.rows,
-            COLUMNS=shape.columns,
+            1,
+            WIDTH=contexts.vectors.high.shape[2],
+            CONTEXTS=shape.contexts,
+            QUERIES=shape.queries,
             DEPTH=shape.depth,
             COUNT=SETS,
             RECTIFIED=network.slope is not None,
-            MAPPED=contexts.mapped is not contexts.vectors,
+            MAPPED=mapped,
             POOLING=network.pooling,
-            INNER="tf32x3" if self.precision.endswith("x3") else "tf32",
+            LOW=self.precision.endswith("x3"),
+            EXACT=self.precision != "bf16",
             num_warps=shape.warps,
             num_stages=shape.stages,
         )
         return scores
 
-    def _terms(self, vectors: Tensor, side: Literal["left", "right"]) -> Tensor:
-        parts = terms(vectors, self.precision, side)
-        return torch.nn.functional.pad(parts, (0, -parts.shape[2] % self.shape.depth))
+    def _terms(self, vectors: Tensor) -> Terms:
+        vectors = torch.nn.functional.pad(vectors, (0, -vectors.shape[2] % self.shape.depth))
+        kind = torch.bfloat16 if self.precision.startswith("bf16") else torch.float32
+        if self.precision.endswith("x3"):
+            return in_terms(vectors, kind)
+        return Terms(*[vectors.to(kind).contiguous()] * 2)
 
 
 def attention_kernel(
@@ -147,19 +163,19 @@ def attention_kernel(
     # of an H100's three-term products those of bfloat16 were the faster ones; the interpreter has none
     exact: Precision = "bf16x3" if device.type == "cuda" else "tf32x3"
     inner: Precision = exact if precision == "fp32" else precision
-    return AttentionKernel(network, inner, fastest_shape(contexts, queries, inner))
+    return AttentionKernel(network, inner, fastest_shape(inner))
 
 
-def fastest_shape(contexts: int, queries: int, precision: Precision) -> Shape:
-    """What was fastest on an H100: two more terms leave registers for half a tile, cut on the side of shorter sets."""
-    depth = 64 if precision.startswith("bf16") else 32
-    if not precision.endswith("x3") or min(contexts, queries) > 64:
-        return Shape(128, 128, depth, 8)
-    return Shape(128, 64, depth, 8 if depth == 64 else 4) if queries <= contexts else Shape(64, 128, depth, 4)
+def fastest_shape(precision: Precision) -> Shape:
+    """What was fastest on an H100."""
+    return Shape(depth=64) if precision == "bf16" else Shape(depth=32)
 
 
-def packed(sets: Encoded, size: int) -> Packed:
-    """Sets of equal length side by side in tiles of `size` rows; ValueError for a set that is longer, or empty."""
+def packed(sets: Encoded, size: int, multiple: int = 1) -> Packed:
+    """Sets of equal length side by side in tiles of `size` rows; ValueError for a set that is longer, or empty.
+
+    With tiles of no set at the end where their number is to be a multiple of one.
+    """
     mask, device = sets.mask.cpu(), sets.mask.device
     lengths = torch.from_numpy(lengths_of(sets.mask))
     least, most = int(lengths.min()), int(lengths.max())
@@ -168,8 +184,15 @@ def packed(sets: Encoded, size: int) -> Packed:
     starts = lengths.cumsum(0) - lengths
     real = mask.flatten().nonzero().squeeze(1)  # where each real vector lies
     parts = [_tiles_of(length, lengths, starts, real, size) for length in lengths.unique().tolist()]
+    parts += [_no_tiles(-sum(len(part.numbers) for part in parts) % multiple, size)]
     places, numbers, of_each, rows = (torch.cat(part).to(device) for part in zip(*parts, strict=True))
     return Packed(places.int(), numbers.int(), of_each.int(), rows)
+
+
+def _no_tiles(number: int, size: int) -> Packed:
+    """Tiles of no set."""
+    places, rows = (torch.full((number, width), -1) for width in (SETS, size))
+    return Packed(places, torch.zeros(number, dtype=torch.int64), torch.ones(number, dtype=torch.int64), rows)
 
 
 def _tiles_of(length: int, lengths: Tensor, starts: Tensor, real: Tensor, size: int) -> Packed:
@@ -196,14 +219,11 @@ def block_grams(vectors: Tensor, tiles: Packed) -> Tensor:
     return (vectors @ vectors.transpose(1, 2)).masked_fill_(owner[:, :, None] != owner[:, None, :], 0)
 
 
-def terms(vectors: Tensor, precision: Precision, side: Literal["left", "right"]) -> Tensor:
-    """Vectors (..., D) as the kernel multiplies them: (..., D), or (..., 3 D) of their high and low parts."""
-    kind = torch.bfloat16 if precision.startswith("bf16") else torch.float32
-    if not precision.endswith("x3"):
-        return vectors.to(kind).contiguous()
-    high = vectors.to(kind) if kind is torch.bfloat16 else without_low_bits(vectors.float())
-    low = (vectors.float() - high.float()).to(kind)
-    return torch.cat([high, high, low] if side == "left" else [high, low, high], -1)
+def in_terms(numbers: Tensor, kind: torch.dtype) -> Terms:
+    """Numbers as the sum of two that products take exactly: bfloat16, or float32 without what TF32 lacks."""
+    numbers = numbers.float()
+    high = numbers.to(kind) if kind is torch.bfloat16 else without_low_bits(numbers)
+    return Terms(high.contiguous(), (numbers - high.float()).to(kind).contiguous())
 
 
 def without_low_bits(vectors: Tensor) -> Tensor:
@@ -212,66 +232,165 @@ def without_low_bits(vectors: Tensor) -> Tensor:
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _right(numbers, ones, INNER: tl.constexpr):  # type: ignore[no-untyped-def]  # Triton compiles annotations too
-    """Numbers times a matrix of zeros and ones: in two terms where precision asks for them, as the ones are exact."""
-    if INNER == "tf32":
-        return tl.dot(numbers, ones, input_precision="tf32")
-    high = (numbers.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
-    return tl.dot(numbers - high, ones, tl.dot(high, ones, input_precision="tf32"), input_precision="tf32")
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _left(ones, numbers, INNER: tl.constexpr):  # type: ignore[no-untyped-def]
-    if INNER == "tf32":
-        return tl.dot(ones, numbers, input_precision="tf32")
-    high = (numbers.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
-    return tl.dot(ones, numbers - high, tl.dot(ones, high, input_precision="tf32"), input_precision="tf32")
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _products(left, right, rows, columns, WIDTH: tl.constexpr, DEPTH: tl.constexpr):  # type: ignore[no-untyped-def]
-    """All inner products of two tiles."""
-    steps = tl.arange(0, DEPTH)
-    of = left + rows[:, None] * WIDTH + steps[None, :]
-    by = right + columns[None, :] * WIDTH + steps[:, None]
-    s = tl.zeros((rows.shape[0], columns.shape[0]), tl.float32)
-    for step in range(0, WIDTH, DEPTH):
-        s = tl.dot(tl.load(of + step), tl.load(by + step), s, input_precision="tf32")
-    return s
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _weights(logits, members, temperature, slope, RECTIFIED: tl.constexpr, INNER: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Attention of every query vector to the context, up to a positive factor."""
-    if RECTIFIED:
-        f = tl.where(logits > 0, logits, logits * slope)
-        warmth = temperature / (tl.sqrt(_right(f * f, members, INNER)) + 1e-8)
-        e = tl.exp(f * _right(warmth, tl.trans(members), INNER))
+def _split(numbers, kind: tl.constexpr):  # type: ignore[no-untyped-def]  # Triton compiles annotations too
+    """Float32 numbers rounded to a kind, and what that leaves of them."""
+    if kind == tl.bfloat16:
+        # two at a time: Triton's own conversion of one is many times slower than that of a pair
+        high, low = tl.inline_asm_elementwise(
+            """{
+            .reg .b32 a, b;
+            .reg .f32 c, d;
+            cvt.rn.bf16x2.f32 $0, $3, $2;
+            shl.b32 a, $0, 16;
+            and.b32 b, $0, 0xffff0000;
+            sub.f32 c, $2, a;
+            sub.f32 d, $3, b;
+            cvt.rn.bf16x2.f32 $1, d, c;
+            }""",
+            "=&r,=&r,r,r",
+            [numbers],
+            dtype=(tl.bfloat16, tl.bfloat16),
+            is_pure=True,
+            pack=2,
+        )
     else:
-        e = tl.exp(logits * temperature)
+        high = numbers.to(kind)
+        low = (numbers - high.to(tl.float32)).to(kind)
+    return high, low
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _two_to(powers, kind: tl.constexpr):  # type: ignore[no-untyped-def]
+    """2 to the power of float32 numbers; Triton's own also scales those whose power is not a normal number."""
+    if kind == tl.bfloat16:
+        numbers = tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=r,r", [powers], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        numbers = tl.exp2(powers)
+    return numbers
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _right(numbers, ones, EXACT: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Float32 numbers times zeros and ones, in two terms or in one."""
+    high, low = _split(numbers, ones.dtype)
+    sums = tl.dot(high, ones)
+    if EXACT:
+        sums = tl.dot(low, ones, sums)
+    return sums
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _left(ones, numbers, EXACT: tl.constexpr):  # type: ignore[no-untyped-def]
+    high, low = _split(numbers, ones.dtype)
+    sums = tl.dot(ones, high)
+    if EXACT:
+        sums = tl.dot(ones, low, sums)
+    return sums
+
+
+# fmt: off
+@triton.jit  # type: ignore[untyped-decorator]
+def _products(  # type: ignore[no-untyped-def]
+    query, query_low, first, first_low, second, second_low,
+    WIDTH: tl.constexpr, DEPTH: tl.constexpr, QUERIES: tl.constexpr, CONTEXTS: tl.constexpr, LOW: tl.constexpr,
+):
+    # fmt: on
+    """The inner products of a tile of queries with two of contexts, which share what is loaded of the queries."""
+    steps = tl.arange(0, DEPTH)
+    of = tl.arange(0, QUERIES)[:, None] * WIDTH + steps[None, :]
+    by = tl.arange(0, CONTEXTS)[None, :] * WIDTH + steps[:, None]
+    s = tl.zeros((QUERIES, CONTEXTS), tl.float32)
+    t = tl.zeros((QUERIES, CONTEXTS), tl.float32)
+    for step in range(0, WIDTH, DEPTH):
+        q, a, b = tl.load(query + of + step), tl.load(first + by + step), tl.load(second + by + step)
+        s = tl.dot(q, a, s, input_precision="tf32")
+        t = tl.dot(q, b, t, input_precision="tf32")
+        if LOW:
+            low = tl.load(query_low + of + step)
+            s = tl.dot(low, a, s, input_precision="tf32")
+            t = tl.dot(low, b, t, input_precision="tf32")
+            s = tl.dot(q, tl.load(first_low + by + step), s, input_precision="tf32")
+            t = tl.dot(q, tl.load(second_low + by + step), t, input_precision="tf32")
+    return s, t
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _weights(logits, members, temperature, slope, once, RECTIFIED: tl.constexpr, EXACT: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Attention of every query vector to the contexts, up to a positive factor."""
+    LOG2E: tl.constexpr = 1.4426950408889634
+    if RECTIFIED:
+        f = tl.maximum(logits, logits * slope)
+        square = tl.zeros((members.shape[1], logits.shape[1]), tl.float32)
+        for _ in range(once):  # in a region of its own Triton shares this product out among the warps
+            square = _left(tl.trans(members), f * f, EXACT)
+        norm = square * tl.rsqrt(tl.maximum(square, 1e-37))
+        e = _two_to(f * _left(members, temperature * LOG2E / (norm + 1e-8), True), members.dtype)
+    else:
+        e = _two_to(logits * (temperature * LOG2E), members.dtype)
     return e
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _cosines(e, s, g, owners, INNER: tl.constexpr):  # type: ignore[no-untyped-def]
+def _cosines(e, s, grams, grams_low, owners, EXACT: tl.constexpr):  # type: ignore[no-untyped-def]
     """Cosines of every query vector with what it attends to in every context set of a tile: e . s / sqrt(e^T G e)."""
-    spread = tl.dot(g, e, input_precision=INNER)
-    inner = _left(owners, e * s, INNER)
-    square = _left(owners, e * spread, INNER)
+    inner = _right(e * s, owners, EXACT)
+    high, low = _split(e, owners.dtype)
+    g = tl.load(grams)
+    spread = tl.dot(high, g)
+    if EXACT:
+        spread = tl.dot(low, g, spread)
+        spread = tl.dot(high, tl.load(grams_low), spread)
+    square = _right(e * spread, owners, EXACT)
     return inner * tl.rsqrt(tl.maximum(square, 1e-37))
 
 
 # fmt: off
-@triton.jit(do_not_specialize=["context_tiles", "query_tiles", "queries"])  # type: ignore[untyped-decorator]
-def _score_tiles(  # type: ignore[no-untyped-def]
-    left, mapped, right, grams, weights, context_places, context_numbers, context_lengths, query_places, query_numbers,
-    query_lengths, scores, context_tiles, query_tiles, queries, temperature, slope, pooling_temperature,
-    WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, COUNT: tl.constexpr,
-    RECTIFIED: tl.constexpr, MAPPED: tl.constexpr, POOLING: tl.constexpr, INNER: tl.constexpr,
+@triton.jit  # type: ignore[untyped-decorator]
+def _store_tile(  # type: ignore[no-untyped-def]
+    logits, s, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
+    query_numbers, query_lengths, scores, c, q, queries, temperature, slope, pooling_temperature, once,
+    QUERIES: tl.constexpr, CONTEXTS: tl.constexpr, COUNT: tl.constexpr, RECTIFIED: tl.constexpr,
+    POOLING: tl.constexpr, EXACT: tl.constexpr,
 ):
     # fmt: on
-    """One tile of contexts against one of queries."""
-    # programs that run together share tiles: BAND context tiles against one query tile after another
+    """The scores of the sets of a tile of queries with those of a tile of contexts, from their logits and products."""
+    half: tl.constexpr = grams.dtype.element_ty
+    rows, columns, sets = tl.arange(0, QUERIES), tl.arange(0, CONTEXTS), tl.arange(0, COUNT)
+    length = tl.load(query_lengths + q)
+    members = (rows[:, None] // length == sets[None, :]).to(half)
+    owners = (columns[:, None] // tl.load(context_lengths + c) == sets[None, :]).to(half)
+    block = c.to(tl.int64) * CONTEXTS * CONTEXTS + columns[:, None] * CONTEXTS + columns[None, :]
+    e = _weights(logits, members, temperature, slope, once, RECTIFIED, EXACT)
+    cosines = _cosines(e, s, grams + block, grams_low + block, owners, EXACT)
+    of_sets = tl.trans(members)
+    if POOLING == "lse":
+        summed = _left(of_sets, tl.exp(pooling_temperature * cosines), True)
+        pooled = tl.log(tl.maximum(summed, 1e-37)) / pooling_temperature
+    elif POOLING == "weighted":
+        pooled = _left(of_sets, cosines * tl.load(weights + q * QUERIES + rows)[:, None], True)
+    else:
+        pooled = _left(of_sets, cosines, True) / length
+
+    row = tl.load(context_places + c * COUNT + sets)
+    column = tl.load(query_places + q * COUNT + sets)
+    real = (sets < tl.load(query_numbers + q))[:, None] & (sets < tl.load(context_numbers + c))[None, :]
+    tl.store(scores + row[None, :].to(tl.int64) * queries + column[:, None], pooled, mask=real)
+
+
+# fmt: off
+@triton.jit(do_not_specialize=["context_tiles", "query_tiles", "queries", "once"])  # type: ignore[untyped-decorator]
+def _score_tiles(  # type: ignore[no-untyped-def]
+    query, query_low, vectors, vectors_low, mapped, mapped_low, grams, grams_low, weights, context_places,
+    context_numbers, context_lengths, query_places, query_numbers, query_lengths, scores, context_tiles, query_tiles,
+    queries, temperature, slope, pooling_temperature, once,
+    WIDTH: tl.constexpr, CONTEXTS: tl.constexpr, QUERIES: tl.constexpr, DEPTH: tl.constexpr, COUNT: tl.constexpr,
+    RECTIFIED: tl.constexpr, MAPPED: tl.constexpr, POOLING: tl.constexpr, LOW: tl.constexpr, EXACT: tl.constexpr,
+):
+    # fmt: on
+    """One tile of queries against two of contexts, or against one and what gives its logits."""
+    # programs that run together share tiles: BAND of contexts against one of queries after another
     BAND: tl.constexpr = 16
     program = tl.program_id(0)
     band = program // (BAND * query_tiles)
@@ -280,25 +399,22 @@ def _score_tiles(  # type: ignore[no-untyped-def]
     c = band * BAND + within % height
     q = within // height
 
-    rows, columns, sets = tl.arange(0, ROWS), tl.arange(0, COLUMNS), tl.arange(0, COUNT)
-    of, by = c.to(tl.int64) * ROWS * WIDTH, right + q.to(tl.int64) * COLUMNS * WIDTH
-    s = _products(left + of, by, rows, columns, WIDTH, DEPTH)
-    logits = s
+    by = q.to(tl.int64) * QUERIES * WIDTH
     if MAPPED:
-        logits = _products(mapped + of, by, rows, columns, WIDTH, DEPTH)
-    members = (columns[:, None] // tl.load(query_lengths + q) == sets[None, :]).to(tl.float32)
-    owners = (sets[:, None] == rows[None, :] // tl.load(context_lengths + c)).to(tl.float32)
-    g = tl.load(grams + c.to(tl.int64) * ROWS * ROWS + rows[:, None] * ROWS + rows[None, :])
-    cosines = _cosines(_weights(logits, members, temperature, slope, RECTIFIED, INNER), s, g, owners, INNER)
-    if POOLING == "lse":
-        summed = _right(tl.exp(pooling_temperature * cosines), members, INNER)
-        pooled = tl.log(tl.maximum(summed, 1e-37)) / pooling_temperature
-    elif POOLING == "weighted":
-        pooled = _right(cosines * tl.load(weights + q * COLUMNS + columns)[None, :], members, INNER)
+        at = c.to(tl.int64) * CONTEXTS * WIDTH
+        s, t = _products(query + by, query_low + by, vectors + at, vectors_low + at, mapped + at, mapped_low + at,
+                         WIDTH, DEPTH, QUERIES, CONTEXTS, LOW)  # fmt: skip
+        _store_tile(t, s, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
+                    query_numbers, query_lengths, scores, c, q, queries, temperature, slope, pooling_temperature, once,
+                    QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT)  # fmt: skip
     else:
-        pooled = _right(cosines, members, INNER) / tl.load(query_lengths + q)
-
-    row = tl.load(context_places + c * COUNT + sets)
-    column = tl.load(query_places + q * COUNT + sets)
-    real = (sets < tl.load(context_numbers + c))[:, None] & (sets < tl.load(query_numbers + q))[None, :]
-    tl.store(scores + row[:, None].to(tl.int64) * queries + column[None, :], pooled, mask=real)
+        at = c.to(tl.int64) * 2 * CONTEXTS * WIDTH
+        to = at + CONTEXTS * WIDTH
+        s, t = _products(query + by, query_low + by, vectors + at, vectors_low + at, vectors + to, vectors_low + to,
+                         WIDTH, DEPTH, QUERIES, CONTEXTS, LOW)  # fmt: skip
+        _store_tile(s, s, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
+                    query_numbers, query_lengths, scores, c * 2, q, queries, temperature, slope, pooling_temperature, once,
+                    QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT)  # fmt: skip
+        _store_tile(t, t, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
+                    query_numbers, query_lengths, scores, c * 2 + 1, q, queries, temperature, slope,
+                    pooling_temperature, once, QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT)  # fmt: skip

@@ -37,7 +37,7 @@ from harness.blocks.kernels import (  # noqa: E402
     without_low_bits,
 )
 
-CUT = Shape(rows=32, columns=32, depth=16, warps=4, stages=2)
+CUT = Shape(contexts=32, queries=32, depth=16, warps=4, stages=2)
 BOUND = {"tf32x3": 1e-5, "bf16x3": 2e-5, "tf32": 3e-3, "bf16": 2e-2}
 FOUND = discover(Config())
 
@@ -110,7 +110,7 @@ def test_each_precision_keeps_its_bound(precision: Precision) -> None:
     generator = torch.Generator().manual_seed(0)
     images, captions = drawn(generator, 4, 36, 128), drawn(generator, 6, 30, 128)
     for context, queries in ((images, captions), (captions, images)):
-        kernel = AttentionKernel(NETWORKS[0], precision, fastest_shape(36, 30, precision))
+        kernel = AttentionKernel(NETWORKS[0], precision, fastest_shape(precision))
         scores = kernel.scores(kernel.contexts(context), kernel.queries(queries))
         difference = (scores - expected(context, queries, NETWORKS[0], None, None)).abs().max()
         assert difference < BOUND[precision]
