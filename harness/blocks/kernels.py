@@ -17,6 +17,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from harness.blocks.host import lengths_of
 from harness.method import Encoded, ScorePrecision
@@ -72,9 +73,8 @@ class PackedContexts(NamedTuple):
 
     sets: int
     tiles: Packed
-    vectors: Terms  # (tiles, size, D)
-    mapped: Terms | None  # the same of what gives the logits; None where those are the products
-    grams: Terms  # (tiles, size, size), of the sets of a tile, zeros between them
+    vectors: Terms  # (tiles x size, D); of a mapped network a tile of vectors, then one of what gives its logits
+    grams: Terms  # (tiles x size, size), of the sets of a tile, zeros between them
 
 
 class PackedQueries(NamedTuple):
@@ -82,7 +82,7 @@ class PackedQueries(NamedTuple):
 
     sets: int
     tiles: Packed
-    vectors: Terms  # (tiles, size, D)
+    vectors: Terms  # (tiles x size, D)
     weights: Tensor  # (tiles, size), of pooling; empty where it has none
 
 
@@ -94,13 +94,13 @@ class AttentionKernel:
 
     def contexts(self, sets: Encoded, mapped: Tensor | None = None) -> PackedContexts:
         """Sets (C, L, D), and what gives the logits (C, L, D) where that is not the sets themselves."""
-        tiles = packed(sets, self.shape.contexts, multiple=2)
+        tiles = packed(sets, self.shape.contexts, multiple=2 if mapped is None else 1)
         vectors = gathered(sets.vectors, tiles)
-        logits = None if mapped is None else self._terms(gathered(mapped, tiles))
         # the interpreter has no bfloat16
-        kind = torch.bfloat16 if vectors.device.type == "cuda" else torch.float32
-        grams = in_terms(block_grams(vectors, tiles), kind)
-        return PackedContexts(len(sets.mask), tiles, self._terms(vectors), logits, grams)
+        grams = in_terms(block_grams(vectors, tiles).flatten(0, 1), torch.bfloat16 if vectors.is_cuda else torch.float32)
+        if mapped is not None:
+            vectors = torch.stack([vectors, gathered(mapped, tiles)], 1)
+        return PackedContexts(len(sets.mask), tiles, self._terms(vectors), grams)
 
     def queries(self, sets: Encoded, weights: Tensor | None = None) -> PackedQueries:
         """Sets (Q, K, D), and weights (Q, K) to pool with."""
@@ -112,32 +112,31 @@ class AttentionKernel:
     def scores(self, contexts: PackedContexts, queries: PackedQueries) -> Tensor:
         """Pooled cosines of every query set's vectors with what they attend to in every context set, (C, Q)."""
         network, shape, of, by = self.network, self.shape, contexts.tiles, queries.tiles
-        scores = torch.empty(contexts.sets, queries.sets, device=contexts.grams.high.device)
-        mapped = contexts.mapped is not None
-        columns = len(of.lengths) // (1 if mapped else 2)
-        _score_tiles[(columns * len(by.lengths),)](
-            *queries.vectors,
-            *contexts.vectors,
-            *(contexts.mapped or contexts.vectors),
-            *contexts.grams,
+        scores = torch.empty(contexts.sets, queries.sets, device=queries.weights.device)
+        left, right = queries.vectors.high.shape, contexts.vectors.high.shape
+        pairs = right[0] // (2 * shape.contexts)
+        _score_tiles[(pairs * len(by.lengths),)](
+            *blocks(queries.vectors, shape.queries, shape.depth),
+            *blocks(contexts.vectors, 2 * shape.contexts, shape.depth),
+            *blocks(contexts.grams, shape.contexts, shape.contexts),
             queries.weights,
             *of[:3],
             *by[:3],
             scores,
-            columns,
+            pairs,
             len(by.lengths),
             queries.sets,
             network.temperature,
             network.slope or 0.0,
             network.pooling_temperature,
             1,
-            WIDTH=contexts.vectors.high.shape[2],
+            WIDTH=left[1],
             CONTEXTS=shape.contexts,
             QUERIES=shape.queries,
             DEPTH=shape.depth,
             COUNT=SETS,
             RECTIFIED=network.slope is not None,
-            MAPPED=mapped,
+            MAPPED=len(of.lengths) == pairs,
             POOLING=network.pooling,
             LOW=self.precision.endswith("x3"),
             EXACT=self.precision != "bf16",
@@ -147,11 +146,18 @@ class AttentionKernel:
         return scores
 
     def _terms(self, vectors: Tensor) -> Terms:
-        vectors = torch.nn.functional.pad(vectors, (0, -vectors.shape[2] % self.shape.depth))
+        """Rows (n, D) of tiles, D a multiple of a step."""
+        rows = vectors.flatten(0, -2)
+        rows = torch.nn.functional.pad(rows, (0, -rows.shape[1] % self.shape.depth))
         kind = torch.bfloat16 if self.precision.startswith("bf16") else torch.float32
         if self.precision.endswith("x3"):
-            return in_terms(vectors, kind)
-        return Terms(*[vectors.to(kind).contiguous()] * 2)
+            return in_terms(rows, kind)
+        return Terms(*[rows.to(kind).contiguous()] * 2)
+
+
+def blocks(matrix: Terms, rows: int, columns: int) -> list[TensorDescriptor]:
+    """Both terms, to be loaded in blocks of so many rows and columns."""
+    return [TensorDescriptor.from_tensor(term, [rows, columns]) for term in matrix]
 
 
 def attention_kernel(
@@ -293,27 +299,19 @@ def _left(ones, numbers, EXACT: tl.constexpr):  # type: ignore[no-untyped-def]
 # fmt: off
 @triton.jit  # type: ignore[untyped-decorator]
 def _products(  # type: ignore[no-untyped-def]
-    query, query_low, first, first_low, second, second_low,
-    WIDTH: tl.constexpr, DEPTH: tl.constexpr, QUERIES: tl.constexpr, CONTEXTS: tl.constexpr, LOW: tl.constexpr,
+    queries, queries_low, contexts, contexts_low, query, context,
+    WIDTH: tl.constexpr, QUERIES: tl.constexpr, CONTEXTS: tl.constexpr, DEPTH: tl.constexpr, LOW: tl.constexpr,
 ):
     # fmt: on
-    """The inner products of a tile of queries with two of contexts, which share what is loaded of the queries."""
-    steps = tl.arange(0, DEPTH)
-    of = tl.arange(0, QUERIES)[:, None] * WIDTH + steps[None, :]
-    by = tl.arange(0, CONTEXTS)[None, :] * WIDTH + steps[:, None]
-    s = tl.zeros((QUERIES, CONTEXTS), tl.float32)
-    t = tl.zeros((QUERIES, CONTEXTS), tl.float32)
+    """The inner products of a tile of queries with two of contexts."""
+    s = tl.zeros((QUERIES, 2 * CONTEXTS), tl.float32)
     for step in range(0, WIDTH, DEPTH):
-        q, a, b = tl.load(query + of + step), tl.load(first + by + step), tl.load(second + by + step)
-        s = tl.dot(q, a, s, input_precision="tf32")
-        t = tl.dot(q, b, t, input_precision="tf32")
+        of, by = queries.load([query, step]), contexts.load([context, step])
+        s = tl.dot(of, by.T, s, input_precision="tf32")
         if LOW:
-            low = tl.load(query_low + of + step)
-            s = tl.dot(low, a, s, input_precision="tf32")
-            t = tl.dot(low, b, t, input_precision="tf32")
-            s = tl.dot(q, tl.load(first_low + by + step), s, input_precision="tf32")
-            t = tl.dot(q, tl.load(second_low + by + step), t, input_precision="tf32")
-    return s, t
+            s = tl.dot(queries_low.load([query, step]), by.T, s, input_precision="tf32")
+            s = tl.dot(of, contexts_low.load([context, step]).T, s, input_precision="tf32")
+    return tl.split(s.reshape(QUERIES, 2, CONTEXTS).permute(0, 2, 1))
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -326,22 +324,28 @@ def _weights(logits, members, temperature, slope, once, RECTIFIED: tl.constexpr,
         for _ in range(once):  # in a region of its own Triton shares this product out among the warps
             square = _left(tl.trans(members), f * f, EXACT)
         norm = square * tl.rsqrt(tl.maximum(square, 1e-37))
-        e = _two_to(f * _left(members, temperature * LOG2E / (norm + 1e-8), True), members.dtype)
+        warmth = temperature * LOG2E / (norm + 1e-8)
+        high, low = _split(warmth, members.dtype)
+        rest = warmth - high.to(tl.float32) - low.to(tl.float32)  # a third term: an error here grows with the logits
+        heat = tl.dot(members, high, tl.dot(members, low, tl.dot(members, rest.to(members.dtype))))
+        e = _two_to(f * heat, members.dtype)
     else:
         e = _two_to(logits * (temperature * LOG2E), members.dtype)
     return e
 
 
+# fmt: off
 @triton.jit  # type: ignore[untyped-decorator]
-def _cosines(e, s, grams, grams_low, owners, EXACT: tl.constexpr):  # type: ignore[no-untyped-def]
+def _cosines(e, s, grams, grams_low, context, owners, EXACT: tl.constexpr):  # type: ignore[no-untyped-def]
+    # fmt: on
     """Cosines of every query vector with what it attends to in every context set of a tile: e . s / sqrt(e^T G e)."""
     inner = _right(e * s, owners, EXACT)
     high, low = _split(e, owners.dtype)
-    g = tl.load(grams)
+    g = grams.load([context, 0])
     spread = tl.dot(high, g)
     if EXACT:
         spread = tl.dot(low, g, spread)
-        spread = tl.dot(high, tl.load(grams_low), spread)
+        spread = tl.dot(high, grams_low.load([context, 0]), spread)
     square = _right(e * spread, owners, EXACT)
     return inner * tl.rsqrt(tl.maximum(square, 1e-37))
 
@@ -350,20 +354,19 @@ def _cosines(e, s, grams, grams_low, owners, EXACT: tl.constexpr):  # type: igno
 @triton.jit  # type: ignore[untyped-decorator]
 def _store_tile(  # type: ignore[no-untyped-def]
     logits, s, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
-    query_numbers, query_lengths, scores, c, q, queries, temperature, slope, pooling_temperature, once,
+    query_numbers, query_lengths, scores, c, q, sets_of_queries, temperature, slope, pooling_temperature, once,
     QUERIES: tl.constexpr, CONTEXTS: tl.constexpr, COUNT: tl.constexpr, RECTIFIED: tl.constexpr,
     POOLING: tl.constexpr, EXACT: tl.constexpr,
 ):
     # fmt: on
     """The scores of the sets of a tile of queries with those of a tile of contexts, from their logits and products."""
-    half: tl.constexpr = grams.dtype.element_ty
+    half: tl.constexpr = grams.dtype
     rows, columns, sets = tl.arange(0, QUERIES), tl.arange(0, CONTEXTS), tl.arange(0, COUNT)
     length = tl.load(query_lengths + q)
     members = (rows[:, None] // length == sets[None, :]).to(half)
     owners = (columns[:, None] // tl.load(context_lengths + c) == sets[None, :]).to(half)
-    block = c.to(tl.int64) * CONTEXTS * CONTEXTS + columns[:, None] * CONTEXTS + columns[None, :]
     e = _weights(logits, members, temperature, slope, once, RECTIFIED, EXACT)
-    cosines = _cosines(e, s, grams + block, grams_low + block, owners, EXACT)
+    cosines = _cosines(e, s, grams, grams_low, c * CONTEXTS, owners, EXACT)
     of_sets = tl.trans(members)
     if POOLING == "lse":
         summed = _left(of_sets, tl.exp(pooling_temperature * cosines), True)
@@ -376,45 +379,47 @@ def _store_tile(  # type: ignore[no-untyped-def]
     row = tl.load(context_places + c * COUNT + sets)
     column = tl.load(query_places + q * COUNT + sets)
     real = (sets < tl.load(query_numbers + q))[:, None] & (sets < tl.load(context_numbers + c))[None, :]
-    tl.store(scores + row[None, :].to(tl.int64) * queries + column[:, None], pooled, mask=real)
+    tl.store(scores + row[None, :].to(tl.int64) * sets_of_queries + column[:, None], pooled, mask=real)
 
 
 # fmt: off
-@triton.jit(do_not_specialize=["context_tiles", "query_tiles", "queries", "once"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["pairs", "query_tiles", "sets_of_queries", "once"])  # type: ignore[untyped-decorator]
 def _score_tiles(  # type: ignore[no-untyped-def]
-    query, query_low, vectors, vectors_low, mapped, mapped_low, grams, grams_low, weights, context_places,
-    context_numbers, context_lengths, query_places, query_numbers, query_lengths, scores, context_tiles, query_tiles,
-    queries, temperature, slope, pooling_temperature, once,
+    queries, queries_low, contexts, contexts_low, grams, grams_low, weights, context_places, context_numbers,
+    context_lengths, query_places, query_numbers, query_lengths, scores, pairs, query_tiles, sets_of_queries,
+    temperature, slope, pooling_temperature, once,
     WIDTH: tl.constexpr, CONTEXTS: tl.constexpr, QUERIES: tl.constexpr, DEPTH: tl.constexpr, COUNT: tl.constexpr,
     RECTIFIED: tl.constexpr, MAPPED: tl.constexpr, POOLING: tl.constexpr, LOW: tl.constexpr, EXACT: tl.constexpr,
 ):
-    # fmt: on
     """One tile of queries against two of contexts, or against one and what gives its logits."""
-    # programs that run together share tiles: BAND of contexts against one of queries after another
+    # programs that run together share tiles: BAND pairs of contexts against one tile of queries after another
     BAND: tl.constexpr = 16
     program = tl.program_id(0)
     band = program // (BAND * query_tiles)
-    height = min(context_tiles - band * BAND, BAND)
+    height = min(pairs - band * BAND, BAND)
     within = program % (BAND * query_tiles)
-    c = band * BAND + within % height
+    pair = band * BAND + within % height
     q = within // height
 
-    by = q.to(tl.int64) * QUERIES * WIDTH
+    first, second = _products(
+        queries, queries_low, contexts, contexts_low, q * QUERIES, pair * 2 * CONTEXTS,
+        WIDTH, QUERIES, CONTEXTS, DEPTH, LOW,
+    )
     if MAPPED:
-        at = c.to(tl.int64) * CONTEXTS * WIDTH
-        s, t = _products(query + by, query_low + by, vectors + at, vectors_low + at, mapped + at, mapped_low + at,
-                         WIDTH, DEPTH, QUERIES, CONTEXTS, LOW)  # fmt: skip
-        _store_tile(t, s, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
-                    query_numbers, query_lengths, scores, c, q, queries, temperature, slope, pooling_temperature, once,
-                    QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT)  # fmt: skip
+        _store_tile(
+            second, first, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
+            query_numbers, query_lengths, scores, pair, q, sets_of_queries, temperature, slope, pooling_temperature,
+            once, QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT,
+        )
     else:
-        at = c.to(tl.int64) * 2 * CONTEXTS * WIDTH
-        to = at + CONTEXTS * WIDTH
-        s, t = _products(query + by, query_low + by, vectors + at, vectors_low + at, vectors + to, vectors_low + to,
-                         WIDTH, DEPTH, QUERIES, CONTEXTS, LOW)  # fmt: skip
-        _store_tile(s, s, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
-                    query_numbers, query_lengths, scores, c * 2, q, queries, temperature, slope, pooling_temperature, once,
-                    QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT)  # fmt: skip
-        _store_tile(t, t, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
-                    query_numbers, query_lengths, scores, c * 2 + 1, q, queries, temperature, slope,
-                    pooling_temperature, once, QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT)  # fmt: skip
+        _store_tile(
+            first, first, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
+            query_numbers, query_lengths, scores, pair * 2, q, sets_of_queries, temperature, slope,
+            pooling_temperature, once, QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT,
+        )
+        _store_tile(
+            second, second, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
+            query_numbers, query_lengths, scores, pair * 2 + 1, q, sets_of_queries, temperature, slope,
+            pooling_temperature, once, QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT,
+        )
+# fmt: on
