@@ -204,11 +204,11 @@ class Attention(nn.Module):
 
         temperature = self.log_temperature.detach().exp().item()
         if self.competition:
-            network = Network(temperature, 0.0, "weighted")
+            network = Network(temperature, 0.0, "weighted", mapped=True)
         else:
             largest = torch.linalg.matrix_norm(self.bilinear.detach(), 2).item()
-            network = Network(temperature, None, "weighted", largest=largest)
-        kernel = attention_kernel(network, contexts, queries, precision, device)
+            network = Network(temperature, None, "weighted", largest=largest, mapped=True)
+        kernel = attention_kernel(network, contexts, queries, len(self.salience), precision, device)
         return FusedAttention(self, kernel) if kernel else None
 
     def attention(self, attended: Attended, attending: Attending) -> Tensor:

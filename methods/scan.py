@@ -64,7 +64,7 @@ class SCAN(FragmentMethod):
 
         s = self.settings
         network = Network(s.temperature, s.slope, s.pooling, s.pooling_temperature)
-        return attention_kernel(network, contexts, queries, precision, device)
+        return attention_kernel(network, contexts, queries, s.dim, precision, device)
 
     def weights(self, logits: Tensor, of: Context) -> Tensor:
         """Attention to the context, (C, L, K, Q), up to a positive factor a query vector."""

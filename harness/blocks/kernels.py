@@ -22,14 +22,17 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from harness.blocks.host import lengths_of
 from harness.method import Encoded, ScorePrecision
 
-Precision = Literal["tf32x3", "bf16x3", "tf32", "bf16"]
+Precision = Literal["fp16+fp8", "bf16x3", "tf32x3", "fp16", "tf32", "bf16"]
+KINDS = {"fp16": torch.float16, "bf16": torch.bfloat16, "bf16x3": torch.bfloat16}  # of products; else float32
 SETS = 16  # of a tile, at most
 LONGEST = 128  # vectors of a set
+LOW_BITS, HIGH_BITS = 20, 8  # that scale both parts of a number of at most one into the range of eight bits
+WIDE = 1024  # D from which what eight bits round off averages out to a few millionths of a score
 WARMEST = 40.0  # the largest logit whose exp, and the square of that, are float32 without a largest subtracted
 
 
 class Network(NamedTuple):
-    """What becomes of the products of a tile.
+    """What becomes of the products of a tile of unit vectors.
 
     With a slope, logits are rectified and brought to unit length over the vectors of a query set, as in SCAN; without
     one they are taken as they are. `weighted` pools with weights that come with the queries.
@@ -40,6 +43,7 @@ class Network(NamedTuple):
     pooling: Literal["avg", "lse", "weighted"] = "avg"
     pooling_temperature: float = 1.0
     largest: float = 1.0  # logit before the temperature, at most: of unit vectors and of a unit length it is one
+    mapped: bool = False  # logits are products with other vectors than the contexts
 
 
 class Shape(NamedTuple):
@@ -94,20 +98,22 @@ class AttentionKernel:
 
     def contexts(self, sets: Encoded, mapped: Tensor | None = None) -> PackedContexts:
         """Sets (C, L, D), and what gives the logits (C, L, D) where that is not the sets themselves."""
-        tiles = packed(sets, self.shape.contexts, multiple=2 if mapped is None else 1)
+        tiles = packed(sets, self.shape.contexts, multiple=1 if self.network.mapped else 2)
         vectors = gathered(sets.vectors, tiles)
         # the interpreter has no bfloat16
-        grams = in_terms(block_grams(vectors, tiles).flatten(0, 1), torch.bfloat16 if vectors.is_cuda else torch.float32)
+        grams = in_terms(
+            block_grams(vectors, tiles).flatten(0, 1), torch.bfloat16 if vectors.is_cuda else torch.float32
+        )
         if mapped is not None:
             vectors = torch.stack([vectors, gathered(mapped, tiles)], 1)
-        return PackedContexts(len(sets.mask), tiles, self._terms(vectors), grams)
+        return PackedContexts(len(sets.mask), tiles, self._terms(vectors, "contexts"), grams)
 
     def queries(self, sets: Encoded, weights: Tensor | None = None) -> PackedQueries:
         """Sets (Q, K, D), and weights (Q, K) to pool with."""
         tiles = packed(sets, self.shape.queries)
         vectors = gathered(sets.vectors, tiles)
         pooling = vectors.new_empty(0) if weights is None else gathered(weights.float().unsqueeze(2), tiles).squeeze(2)
-        return PackedQueries(len(sets.mask), tiles, self._terms(vectors), pooling)
+        return PackedQueries(len(sets.mask), tiles, self._terms(vectors, "queries"), pooling)
 
     def scores(self, contexts: PackedContexts, queries: PackedQueries) -> Tensor:
         """Pooled cosines of every query set's vectors with what they attend to in every context set, (C, Q)."""
@@ -136,45 +142,61 @@ class AttentionKernel:
             DEPTH=shape.depth,
             COUNT=SETS,
             RECTIFIED=network.slope is not None,
-            MAPPED=len(of.lengths) == pairs,
+            MAPPED=network.mapped,
             POOLING=network.pooling,
-            LOW=self.precision.endswith("x3"),
+            THREE=self.precision.endswith("x3"),
+            EIGHTHS=LOW_BITS + HIGH_BITS if self.precision == "fp16+fp8" else 0,
             EXACT=self.precision != "bf16",
             num_warps=shape.warps,
             num_stages=shape.stages,
         )
         return scores
 
-    def _terms(self, vectors: Tensor) -> Terms:
+    def _terms(self, vectors: Tensor, side: Literal["queries", "contexts"]) -> Terms:
         """Rows (n, D) of tiles, D a multiple of a step."""
         rows = vectors.flatten(0, -2)
         rows = torch.nn.functional.pad(rows, (0, -rows.shape[1] % self.shape.depth))
-        kind = torch.bfloat16 if self.precision.startswith("bf16") else torch.float32
-        if self.precision.endswith("x3"):
-            return in_terms(rows, kind)
-        return Terms(*[rows.to(kind).contiguous()] * 2)
+        if self.precision == "fp16+fp8":
+            return with_eighths(rows, side)
+        kind = KINDS.get(self.precision, torch.float32)
+        return in_terms(rows, kind) if self.precision.endswith("x3") else Terms(*[rows.to(kind).contiguous()] * 2)
 
 
 def blocks(matrix: Terms, rows: int, columns: int) -> list[TensorDescriptor]:
-    """Both terms, to be loaded in blocks of so many rows and columns."""
-    return [TensorDescriptor.from_tensor(term, [rows, columns]) for term in matrix]
+    """Both terms, to be loaded in blocks of so many rows and columns; of eight bits twice as many columns."""
+    wide = matrix.low.shape[1] // matrix.high.shape[1] * columns
+    return [
+        TensorDescriptor.from_tensor(matrix.high, [rows, columns]),
+        TensorDescriptor.from_tensor(matrix.low, [rows, wide]),
+    ]
 
 
 def attention_kernel(
-    network: Network, contexts: int, queries: int, precision: ScorePrecision, device: torch.device
+    network: Network, contexts: int, queries: int, dim: int, precision: ScorePrecision, device: torch.device
 ) -> AttentionKernel | None:
-    """The kernel of a network for sets of at most so many vectors; None for what it cannot do."""
+    """The kernel of a network for sets of at most so many vectors of D = dim; None for what it cannot do."""
     if max(contexts, queries) > LONGEST or network.temperature * network.largest > WARMEST:
         return None
-    # of an H100's three-term products those of bfloat16 were the faster ones; the interpreter has none
-    exact: Precision = "bf16x3" if device.type == "cuda" else "tf32x3"
-    inner: Precision = exact if precision == "fp32" else precision
-    return AttentionKernel(network, inner, fastest_shape(inner))
+    kind = products_in(precision, dim, network.mapped, device)
+    return AttentionKernel(network, kind, fastest_shape(kind))
+
+
+def products_in(precision: ScorePrecision, dim: int, mapped: bool, device: torch.device) -> Precision:
+    """The fastest products on an H100 that are as exact as was asked for."""
+    if precision == "bf16":
+        return "bf16"
+    if device.type != "cuda":  # the interpreter
+        return "tf32x3" if precision == "fp32" else "tf32"
+    if mapped:  # vectors of any length may be beyond the range of half precision
+        return "bf16x3" if precision == "fp32" else "tf32"
+    if precision == "tf32":  # half precision has the digits of TF32, and a unit vector is within its range
+        return "fp16"
+    return "fp16+fp8" if dim >= WIDE else "bf16x3"
 
 
 def fastest_shape(precision: Precision) -> Shape:
     """What was fastest on an H100: steps as deep as two or more of them fit the fast memory."""
-    depth = 64 if precision.startswith("bf16") else 32
+    depth = 32 if precision.startswith("tf32") else 64
     return Shape(depth=depth, stages=2 if precision.endswith("x3") else 4)
 
 
@@ -231,6 +253,18 @@ def in_terms(numbers: Tensor, kind: torch.dtype) -> Terms:
     numbers = numbers.float()
     high = numbers.to(kind) if kind is torch.bfloat16 else without_low_bits(numbers)
     return Terms(high.contiguous(), (numbers - high.float()).to(kind).contiguous())
+
+
+def with_eighths(rows: Tensor, side: Literal["queries", "contexts"]) -> Terms:
+    """Rows (n, D) of unit vectors in half precision, and in eight bits (n, 2 D) for what that leaves out of a product.
+
+    (h + l) (h' + l') less l l' is h h', which half precision takes exactly, and [l, h] [h', l'], a thousandth of it.
+    """
+    rows = rows.float()
+    high = rows.half()
+    low = (rows - high.float()) * 2.0**LOW_BITS
+    parts = [low, rows * 2.0**HIGH_BITS] if side == "queries" else [rows * 2.0**HIGH_BITS, low]
+    return Terms(high.contiguous(), torch.cat(parts, 1).to(torch.float8_e4m3fn))
 
 
 def without_low_bits(vectors: Tensor) -> Tensor:
@@ -301,15 +335,19 @@ def _left(ones, numbers, EXACT: tl.constexpr):  # type: ignore[no-untyped-def]
 @triton.jit  # type: ignore[untyped-decorator]
 def _products(  # type: ignore[no-untyped-def]
     queries, queries_low, contexts, contexts_low, query, context,
-    WIDTH: tl.constexpr, QUERIES: tl.constexpr, CONTEXTS: tl.constexpr, DEPTH: tl.constexpr, LOW: tl.constexpr,
+    WIDTH: tl.constexpr, QUERIES: tl.constexpr, CONTEXTS: tl.constexpr, DEPTH: tl.constexpr, THREE: tl.constexpr, EIGHTHS: tl.constexpr,
 ):
     # fmt: on
     """The inner products of a tile of queries with two of contexts."""
     s = tl.zeros((QUERIES, 2 * CONTEXTS), tl.float32)
+    if EIGHTHS:  # first, while the sums are small: they lose bits that half precision would miss
+        for step in range(0, 2 * WIDTH, 2 * DEPTH):
+            s = tl.dot(queries_low.load([query, step]), contexts_low.load([context, step]).T, s)
+        s *= 2.0**-EIGHTHS
     for step in range(0, WIDTH, DEPTH):
         of, by = queries.load([query, step]), contexts.load([context, step])
         s = tl.dot(of, by.T, s, input_precision="tf32")
-        if LOW:
+        if THREE:
             s = tl.dot(queries_low.load([query, step]), by.T, s, input_precision="tf32")
             s = tl.dot(of, contexts_low.load([context, step]).T, s, input_precision="tf32")
     return tl.split(s.reshape(QUERIES, 2, CONTEXTS).permute(0, 2, 1))
@@ -393,7 +431,7 @@ def _score_tiles(  # type: ignore[no-untyped-def]
     context_lengths, query_places, query_numbers, query_lengths, scores, pairs, query_tiles, sets_of_queries,
     temperature, slope, pooling_temperature, once,
     WIDTH: tl.constexpr, CONTEXTS: tl.constexpr, QUERIES: tl.constexpr, DEPTH: tl.constexpr, COUNT: tl.constexpr,
-    RECTIFIED: tl.constexpr, MAPPED: tl.constexpr, POOLING: tl.constexpr, LOW: tl.constexpr, EXACT: tl.constexpr,
+    RECTIFIED: tl.constexpr, MAPPED: tl.constexpr, POOLING: tl.constexpr, THREE: tl.constexpr, EIGHTHS: tl.constexpr, EXACT: tl.constexpr,
 ):
     """One tile of queries against two of contexts, or against one and what gives its logits."""
     # programs that run together share tiles: BAND pairs of contexts against one tile of queries after another
@@ -407,7 +445,7 @@ def _score_tiles(  # type: ignore[no-untyped-def]
 
     first, second = _products(
         queries, queries_low, contexts, contexts_low, q * QUERIES, pair * 2 * CONTEXTS,
-        WIDTH, QUERIES, CONTEXTS, DEPTH, LOW,
+        WIDTH, QUERIES, CONTEXTS, DEPTH, THREE, EIGHTHS,
     )
     if MAPPED:
         _store_tile(

@@ -18,7 +18,7 @@ from harness.config.project import Config
 from harness.config.registry import discover, load_class, settings_for
 from harness.evaluation import scoring
 from harness.evaluation.scoring import runs_kernels, score_encoded
-from harness.method import Encoded, Inputs
+from harness.method import Encoded, Inputs, ScorePrecision
 
 DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 if DEVICE.type == "cpu":
@@ -26,7 +26,9 @@ if DEVICE.type == "cpu":
 pytest.importorskip("triton", reason="triton comes with torch's builds for CUDA, and with the test extra")
 
 from harness.blocks.kernels import (  # noqa: E402
+    HIGH_BITS,
     LONGEST,
+    LOW_BITS,
     AttentionKernel,
     Network,
     Precision,
@@ -34,12 +36,13 @@ from harness.blocks.kernels import (  # noqa: E402
     attention_kernel,
     fastest_shape,
     packed,
+    with_eighths,
     without_low_bits,
 )
 
 CUT = Shape(contexts=32, queries=32, depth=16, warps=4, stages=2)
 CLOSE = 1e-5 if DEVICE.type == "cpu" else 2e-5  # on a GPU inner sums are of bfloat16 in two terms
-BOUND = {"tf32x3": 1e-5, "bf16x3": 2e-5, "tf32": 3e-3, "bf16": 2e-2}
+BOUND = {"fp16+fp8": 1e-5, "bf16x3": 1e-5, "tf32x3": 1e-5, "fp16": 1e-3, "tf32": 3e-3, "bf16": 2e-2}
 FOUND = discover(Config())
 
 
@@ -77,8 +80,8 @@ def expected(
 NETWORKS = [  # SCAN's with both poolings, BSSAN's two
     Network(9.0, 0.1),
     Network(20.0, 0.0, "lse", 6.0),
-    Network(8.0, None, "weighted", largest=3.0),
-    Network(40.0, 0.0, "weighted"),
+    Network(8.0, None, "weighted", largest=3.0, mapped=True),
+    Network(40.0, 0.0, "weighted", mapped=True),
 ]
 
 
@@ -106,10 +109,11 @@ def test_the_kernel_scores_as_torch_does(seed: int) -> None:
 
 @pytest.mark.parametrize("precision", get_args(Precision))
 def test_each_precision_keeps_its_bound(precision: Precision) -> None:
-    if DEVICE.type == "cpu" and precision.startswith("bf16"):
-        pytest.skip("the interpreter multiplies the bits of bfloat16 as whole numbers")
+    if DEVICE.type == "cpu" and not precision.startswith("tf32"):
+        pytest.skip("the interpreter has neither bfloat16 nor numbers of eight bits")
+    dim = 1024 if DEVICE.type == "cuda" else 128
     generator = torch.Generator().manual_seed(0)
-    images, captions = drawn(generator, 4, 36, 128), drawn(generator, 6, 30, 128)
+    images, captions = drawn(generator, 4, 36, dim), drawn(generator, 6, 30, dim)
     for context, queries in ((images, captions), (captions, images)):
         kernel = AttentionKernel(NETWORKS[0], precision, fastest_shape(precision))
         scores = kernel.scores(kernel.contexts(context), kernel.queries(queries))
@@ -196,11 +200,40 @@ def test_a_bilinear_map_that_makes_logits_too_large_is_left_to_torch() -> None:
     assert method.fused(5, 5, "fp32", DEVICE) is not None
 
 
-def test_the_precision_that_is_asked_for_is_that_of_the_kernel() -> None:
-    cuda, cpu = torch.device("cuda", 0), torch.device("cpu")
-    asked = [attention_kernel(NETWORKS[0], 36, 30, precision, cuda) for precision in ("fp32", "tf32", "bf16")]
-    assert [kernel and kernel.precision for kernel in asked] == ["bf16x3", "tf32", "bf16"]
-    assert attention_kernel(NETWORKS[0], 36, 30, "fp32", cpu).precision == "tf32x3"  # type: ignore[union-attr]
+@pytest.mark.parametrize(
+    ("precision", "dim", "mapped", "expected"),
+    [
+        ("fp32", 1024, False, "fp16+fp8"),
+        ("fp32", 512, False, "bf16x3"),
+        ("fp32", 1024, True, "bf16x3"),
+        ("tf32", 512, False, "fp16"),
+        ("tf32", 512, True, "tf32"),
+        ("bf16", 512, True, "bf16"),
+    ],
+)
+def test_a_gpu_takes_the_fastest_products_that_are_exact_enough(
+    precision: ScorePrecision, dim: int, mapped: bool, expected: Precision
+) -> None:
+    network = NETWORKS[2 if mapped else 0]
+    kernel = attention_kernel(network, 36, 30, dim, precision, torch.device("cuda", 0))
+    assert kernel is not None
+    assert kernel.precision == expected
+
+
+def test_the_interpreter_takes_three_terms_of_tf32() -> None:
+    kernel = attention_kernel(NETWORKS[0], 36, 30, 1024, "fp32", torch.device("cpu"))
+    assert kernel is not None
+    assert kernel.precision == "tf32x3"
+
+
+def test_half_precision_and_eight_bits_give_a_product_within_a_few_millionths() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (normalize(torch.randn(300, 1024, generator=generator), dim=1) for _ in range(2))
+    of, by = with_eighths(a, "queries"), with_eighths(b, "contexts")
+    product = of.high.double() @ by.high.double().T
+    assert (product - a.double() @ b.double().T).abs().max() > 1e-5
+    product += (of.low.double() @ by.low.double().T) * 2.0 ** -(LOW_BITS + HIGH_BITS)
+    assert (product - a.double() @ b.double().T).abs().max() < 3e-6
 
 
 def test_sets_that_do_not_fit_a_tile_are_refused() -> None:
