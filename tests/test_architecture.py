@@ -43,7 +43,7 @@ FRONT = {
     "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens",
     "layouts": "detection opening previews",
-    "evaluation": "measures outcome positives protocols queries ranking_files rankings ranks records score_files"
+    "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
     " scoring statistics streaming",
     "trial": "checkpoint device environment external folder private_folders results steps",
     "executors": "executor ray_cluster",

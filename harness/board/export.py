@@ -9,8 +9,7 @@ from pathlib import Path
 from harness.board.comparison import missing, row_of
 from harness.board.standings import Board
 from harness.errors import DataError, StoreError, UsageError, unknown
-from harness.evaluation.ranking_files import files_of, write_tables
-from harness.evaluation.rankings import StoredRun
+from harness.evaluation.rankings import StoredRun, files_of, write_tables
 from harness.evaluation.records import TrialRankings, TrialRanks
 from harness.files import write_atomic
 from harness.tracking import artifacts

@@ -21,8 +21,7 @@ from harness.config.registry import discover
 from harness.data.split import Split
 from harness.evaluation.measures import mean_measures
 from harness.evaluation.protocols import folds, rank_folds
-from harness.evaluation.ranking_files import files_of
-from harness.evaluation.rankings import StoredRun, answers_of, falling, ids_of, judged
+from harness.evaluation.rankings import StoredRun, answers_of, falling, files_of, ids_of, judged
 from harness.evaluation.records import of_ranks, of_shortlists
 from harness.evaluation.shortlists import shortlists
 from harness.layouts.opening import open_dataset
