@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from harness.data.tokens import words
 from harness.errors import DataError
 from harness.evaluation.measures import hit_measures, list_measures
 from harness.evaluation.positive_files import Lists, read_captions, read_ids, read_lists
-from harness.evaluation.ranks import DirectedRanks, Floats, Ints, rank_direction
+from harness.evaluation.ranks import ON_HOST, Counting, DirectedRanks, Ints, rank_direction
 from harness.files import has_file, sha256
 
 DIGITS = 12  # of the sha256 that tells releases apart
@@ -90,10 +90,11 @@ def read_sets(cards: Iterable[Positives], data: Path, content: Content) -> list[
     return sets
 
 
-def rank_sets(scores: Floats, sets: Iterable[PositiveSet]) -> list[SetRanks]:
+def rank_sets(scores: Any, sets: Iterable[PositiveSet], by: Counting = ON_HOST) -> list[SetRanks]:
     """The ranks of all positives among the whole gallery; scores (N, M) of the whole split, finite."""
     return [
-        SetRanks(one, rank_direction(scores, one.i2t, "i2t"), rank_direction(scores, one.t2i, "t2i")) for one in sets
+        SetRanks(one, rank_direction(scores, one.i2t, "i2t", by), rank_direction(scores, one.t2i, "t2i", by))
+        for one in sets
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from harness.data.regions import Bools
 from harness.data.split import Split
 from harness.errors import DataError
 from harness.evaluation.measures import CUTOFFS, RECALL, Measure
-from harness.evaluation.ranks import DIRECTIONS, Floats, Ints, Ranks, check_finite, rank
+from harness.evaluation.ranks import DIRECTIONS, ON_HOST, Counting, Ints, Ranks, rank
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,17 @@ def folds(
     return [_fold(np.sort(run), pairs) for run in np.array_split(images, min(card.folds, len(images)))]
 
 
-def rank_folds(scores: Floats, parts: Sequence[Fold]) -> list[Ranks]:
+def rank_folds(scores: Any, parts: Sequence[Fold], by: Counting = ON_HOST) -> list[Ranks]:
     """The ranks of every fold, from the scores (N, M) of the whole split. Raises as `ranks.rank` does."""
-    check_finite(scores)
-    return [rank(block(scores, fold), fold.pairs) for fold in parts]
+    by.check_finite(scores)
+    return [rank(block(scores, fold), fold.pairs, by) for fold in parts]
 
 
-def block(scores: Floats, fold: Fold) -> Floats:
+def block(scores: Any, fold: Fold) -> Any:
     return columns(scores[_slice(fold.images)], fold)
 
 
-def columns(rows: Floats, fold: Fold) -> Floats:
+def columns(rows: Any, fold: Fold) -> Any:
     """Of some rows the fold's captions: a view where they lie together, as they do in every known release."""
     return rows[:, _slice(fold.captions)]
 

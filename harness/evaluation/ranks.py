@@ -85,7 +85,16 @@ def directed(ranks: Ranks) -> tuple[DirectedRanks, DirectedRanks]:
     )
 
 
-def rank(scores: Floats, pairs: Ints) -> Ranks:
+class Counting(NamedTuple):
+    """How scores are looked at, where they lie: NumPy's arrays on the host, torch's tensors on a device."""
+
+    check_finite: Callable[[Any], None]
+    scores_at: Callable[[Any, Ints, Ints], Floats]  # of images (P,) and captions (P,)
+    in_rows: Callable[[Any, Ints, Floats, Compare], Ints]
+    in_columns: Callable[[Any, Ints, Floats, Compare], Ints]
+
+
+def rank(scores: Any, pairs: Ints, by: Counting | None = None) -> Ranks:
     """Pessimistic ranks: a negative that ties with a positive comes before it.
 
     scores (N, M), images first, higher is better; pairs (P, 2) in any order, any number a query. The rank of a
@@ -93,26 +102,29 @@ def rank(scores: Floats, pairs: Ints) -> Ranks:
     or an equal one of an earlier pair).
     Raises NonFiniteError at the first NaN or inf, DataError where pairs do not fit the scores or leave a query out.
     """
-    check_pairs(pairs, scores.shape)
-    check_finite(scores)
+    by = by or ON_HOST
+    check_pairs(pairs, tuple(scores.shape))
+    by.check_finite(scores)
     images, captions = pairs[:, 0], pairs[:, 1]
-    positives = scores[images, captions]
-    i2t, i2t_tied = _direction(count_in_rows, scores, images, positives)
-    t2i, t2i_tied = _direction(count_in_columns, scores, captions, positives)
+    positives = by.scores_at(scores, images, captions)
+    i2t, i2t_tied = _direction(by.in_rows, scores, images, positives)
+    t2i, t2i_tied = _direction(by.in_columns, scores, captions, positives)
     return Ranks(pairs, i2t, t2i, i2t_tied, t2i_tied)
 
 
-def rank_direction(scores: Floats, pairs: Ints, direction: Direction) -> DirectedRanks:
+def rank_direction(scores: Any, pairs: Ints, direction: Direction, by: Counting | None = None) -> DirectedRanks:
     """Pessimistic ranks as `rank` gives them, in one direction; images and captions without a pair stay candidates.
 
     scores (N, M), finite (`check_finite` tells); pairs (P, 2) rows (image, caption), distinct. Raises DataError where
     pairs do not fit the scores.
     """
-    _check_inside(pairs, scores.shape)
-    _check_distinct(pairs, scores.shape)
+    by, shape = by or ON_HOST, tuple(scores.shape)
+    _check_inside(pairs, shape)
+    _check_distinct(pairs, shape)
     queries, _ = sides(pairs, direction)
-    count = count_in_rows if direction == "i2t" else count_in_columns
-    return DirectedRanks(queries, *_direction(count, scores, queries, scores[pairs[:, 0], pairs[:, 1]]))
+    positives = by.scores_at(scores, pairs[:, 0], pairs[:, 1])
+    count = by.in_rows if direction == "i2t" else by.in_columns
+    return DirectedRanks(queries, *_direction(count, scores, queries, positives))
 
 
 def best_ranks(ranks: DirectedRanks) -> NDArray[np.int32]:
@@ -164,7 +176,7 @@ def _check_distinct(pairs: Ints, shape: tuple[int, ...]) -> None:
 
 
 def _direction(
-    count: Callable[[Floats, Ints, Floats, Compare], Ints], scores: Floats, queries: Ints, positives: Floats
+    count: Callable[[Any, Ints, Floats, Compare], Ints], scores: Any, queries: Ints, positives: Floats
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Ranks (P,) of the pairs' positives and ties (queries,), with the queries in rows or in columns of the scores."""
     first = best_positive(queries, positives)
@@ -230,3 +242,10 @@ def blocks(scores: Floats) -> Iterator[tuple[int, Floats]]:
     rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(1, scores.shape[1] * scores.itemsize)))
     for start in range(0, len(scores), rows):
         yield start, scores[start : start + rows]
+
+
+def _scores_at(scores: Floats, images: Ints, captions: Ints) -> Floats:
+    return scores[images, captions]
+
+
+ON_HOST = Counting(check_finite, _scores_at, count_in_rows, count_in_columns)

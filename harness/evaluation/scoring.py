@@ -21,6 +21,7 @@ from harness.data.regions import Regions
 from harness.data.split import Split
 from harness.data.tokens import Tokens
 from harness.errors import DataError
+from harness.evaluation.device_ranks import rank_on_device
 from harness.evaluation.outcome import SplitRanks, rank_scores
 from harness.evaluation.positives import PositiveSet
 from harness.evaluation.protocols import Fold
@@ -61,12 +62,22 @@ class Way(NamedTuple):
 
 def score_split(method: Method, split: Split, device: torch.device, precision: ScorePrecision = "fp32") -> Scored:
     """Every image of a split against every caption; a method's mode is restored afterwards."""
+    scores, cost = _score_there(method, split, device, precision)
+    return Scored(scores.cpu().numpy(), cost)
+
+
+def _score_there(
+    method: Method, split: Split, device: torch.device, precision: ScorePrecision
+) -> tuple[Tensor, dict[str, float]]:
+    """Scores (N, M) that still lie on the device, and what they cost."""
     with scoring(method):
         sets = encode_split(method, split, device)
         start = time.perf_counter()
-        scores = score_encoded(method, sets.images, sets.captions, device, precision=precision).cpu().numpy()
+        scores = score_encoded(method, sets.images, sets.captions, device, precision=precision)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         seconds = time.perf_counter() - start
-    return Scored(scores, {**sets.cost, "score_pairs_per_second": scores.size / seconds})
+    return scores, {**sets.cost, "score_pairs_per_second": scores.numel() / seconds}
 
 
 def rank_split(
@@ -83,8 +94,8 @@ def rank_split(
     Scores beyond `matrix_bytes` are never held together; DataError where there are sets, which need all of them.
     """
     if 4 * len(split.images) * len(split.captions) <= matrix_bytes:
-        scores, cost = score_split(method, split, device, precision)
-        return RankedSplit(rank_scores(scores, folds, sets), cost)
+        scores, cost = _score_there(method, split, device, precision)
+        return RankedSplit(rank_there(scores, folds, sets), cost)
     if sets:
         raise DataError(
             f"{len(split.images)} x {len(split.captions)} scores are too many to hold, as the positives of "
@@ -103,6 +114,16 @@ def rank_split(
         pairs = len(split.images) * len(split.captions)
     cost = {**encoded.cost, "score_pairs_per_second": pairs / (time.perf_counter() - start)}
     return RankedSplit(SplitRanks(ranks, shortlists, []), cost)
+
+
+def rank_there(scores: Tensor, folds: Sequence[Fold], sets: Sequence[PositiveSet]) -> SplitRanks:
+    """Rank the scores (N, M) of a split where they lie, or on the host where a GPU lacks the memory."""
+    if scores.device.type == "cuda":
+        try:
+            return rank_on_device(scores, folds, sets)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+    return rank_scores(scores.cpu().numpy(), folds, sets)
 
 
 @contextmanager
