@@ -1,10 +1,10 @@
 """All that only a GPU can show, in one run of at most eight minutes on a machine of its own.
 
-    python benchmarks/gpu.py [--out reports/measurements] [--parts tests,trials,reads,speed,large,profile] [--rehearse]
+    python benchmarks/gpu.py [--out reports/measurements] [--parts tests,trials,reads,large,speed,profile] [--rehearse]
 
 The parts, each in a process of its own with a limit of its own, its results on disk before the next begins: the tests
-that need CUDA (of tests/blocks); four trials on the embedded `scenes`, on the GPU and on the CPU; reads from
-the device in training steps; the speed and memory of scores and steps; that of COCO's whole 5K test; profiles. The part
+that need CUDA (of tests/blocks and tests/evaluation); four trials on the embedded `scenes`, on the GPU and on the CPU;
+reads from the device in training steps; the speed and memory of COCO's whole 5K test; that of scores and steps; profiles. The part
 `tuning`, on request, times the kernel in several shapes. Times are medians after a warm-up,
 the device's work included. It needs torch with CUDA, numpy and the packages of `make gpu-wheels`, and neither MLflow,
 Optuna, Ray nor a network. --rehearse runs all of it on the CPU at toy size, into a folder given by --out.
@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -30,13 +31,13 @@ from harness.trial.environment import cpu_model  # noqa: E402
 
 MEASUREMENTS = ROOT / "reports" / "measurements"
 PARTS = {
-    "tests": 110,
-    "trials": 65,
+    "tests": 90,
+    "trials": 70,
     "reads": 25,
-    "speed": 155,
-    "large": 80,
+    "large": 130,
+    "speed": 120,
     "profile": 40,
-    "tuning": 200,
+    "tuning": 100,
 }  # seconds that each may take; all but the last together at most eight minutes
 MODULES = {
     "trials": "trials",
@@ -56,8 +57,8 @@ def main() -> int:
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, at toy size")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    device = "cpu" if args.rehearse else "cuda"
-    if device == "cuda" and not torch.cuda.is_available():
+    device = "cpu" if args.rehearse else "cuda:0"
+    if device != "cpu" and not torch.cuda.is_available():
         print("error: torch sees no CUDA device here; --rehearse runs everything on the CPU", file=sys.stderr)
         return 1
     if args.rehearse:
@@ -100,17 +101,20 @@ def ended(name: str, args: argparse.Namespace) -> str:
 
 def run_part(name: str, results: Results, device: str, rehearse: bool) -> None:
     if name == "tests":
-        run_tests(results)
+        run_tests(results, parallel=not rehearse)
     else:
         importlib.import_module(f"on_gpu.{MODULES[name]}").run(results, device, rehearse)
 
 
-def run_tests(results: Results) -> None:
+def run_tests(results: Results, parallel: bool) -> None:
     """The tests marked for CUDA, by pytest without the project's own fixtures, which need Ray."""
     start = time.perf_counter()
-    files = ["tests/blocks/test_cuda.py", "tests/blocks/test_kernels.py"]
+    files = ["tests/blocks/test_cuda.py", "tests/blocks/test_kernels.py", "tests/evaluation/test_device_ranks.py"]
+    options = {"xdist": ("-n", "8"), "pytest_timeout": ("--timeout", "60")}  # where they are installed
+    extra = [word for module, words in options.items() if parallel and find_spec(module) for word in words]
     paths = [f"-opythonpath={ROOT} {ROOT}/benchmarks {ROOT}/tests/support", "--import-mode=importlib", "--noconftest"]
     command = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=short", "-p", "no:cacheprovider", "-c", "/dev/null"]
+    command += ["--durations=8", "-Wignore", *extra]
     done = subprocess.run(
         [*command, f"--rootdir={ROOT}", *paths, *files], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -122,7 +126,7 @@ def run_tests(results: Results) -> None:
 
 
 def machine(device: str) -> dict[str, str]:
-    name = torch.cuda.get_device_name() if device == "cuda" else f"the CPU ({cpu_model()})"
+    name = torch.cuda.get_device_name() if device != "cpu" else f"the CPU ({cpu_model()})"
     return {"device": name, "torch": torch.__version__, "cuda": str(torch.version.cuda), "cpu": cpu_model()}
 
 

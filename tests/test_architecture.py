@@ -71,7 +71,7 @@ LIBRARIES = {
     "requests": "acquisition.download",
     "triton": "blocks.kernels",
     "transformers": "data.text_encoder preparation.vision_models",
-    "torch": "method blocks.* trial.steps trial.training trial.batches trial.checkpoint trial.device"
+    "torch": "method blocks.* evaluation.device_ranks trial.steps trial.training trial.batches trial.checkpoint trial.device"
     " trial.environment evaluation.scoring preparation.extractors preparation.vision_models explain.explanation",
 }
 HEAVY = ("transformers", "torch", "ray", "mlflow", "optuna", "matplotlib", "pandas", "pooch", "requests")

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-BUDGET = 1.5  # seconds that the repeats of one call may take
+BUDGET = 0.6  # seconds that the repeats of one call may take
 REHEARSED = 0.01  # the same on a CPU
-REPEATS = 15  # at most
+REPEATS = 9  # at most
 
 
 def measured(call: Callable[[], Any], device: str, repeats: int = REPEATS, warm: int = 2) -> dict[str, Any]:

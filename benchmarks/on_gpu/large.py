@@ -1,44 +1,79 @@
-"""Scores of COCO's whole 5K test, 5,000 images against 25,000 captions, from encoded sets; and their ranks."""
+"""Scores of many sets from encoded ones, as evaluation makes and ranks them: to COCO's 5,000 images, 25,000 captions."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from attention import REGIONS, Case
 from textbook.formula import formula, scores
+from torch import Tensor
 
-from harness.evaluation.ranks import rank
-from harness.method import Encoded
+from harness.blocks.tiles import Tile
+from harness.evaluation.outcome import rank_scores
+from harness.evaluation.protocols import Fold
+from harness.evaluation.scoring import rank_there, score_encoded
+from harness.method import Encoded, ScorePrecision
 from on_gpu.clock import measured
 from on_gpu.results import Results
-from on_gpu.speed import METHODS, add, called, identity, kernel_rows
+from on_gpu.speed import METHODS, add, called, identity
 
 BLOCK = 2**14  # rows and columns of a block of bare products, whose whole would not fit
 SHARE = 100  # the textbook scores one of so many captions
+FUSED = ("scan_t2i", "scan_i2t", "bssan")
 
 
 def run(results: Results, device: str, rehearse: bool) -> None:
-    """From the row that most is asked of to the dearest."""
-    (images, captions), dim = ((4, 12), 32) if rehearse else ((5000, 25_000), 1024)
-    cases = [Case(method, "score", images, captions, dim, device=device) for method in METHODS]
-    for case in cases:
-        _ = case.sets
-        kernel_rows(results, case)
-        if case.method == "scan_t2i":
+    """First what is asked of most, all of COCO's test; then every method on a twenty-fifth of it."""
+    whole, part, dim = ((4, 12), (3, 9), 32) if rehearse else ((5000, 25_000), (1000, 5000), 1024)
+    for method in FUSED:
+        case = Case(method, "score", *whole, dim, device=device)
+        evaluation_rows(results, case)
+        if method == "scan_t2i":
             floor_rows(results, case)
-        add(results, case, "score", "fp32", "torch", case.calls()["ours"], repeats=1, warm=1)
+            rank_rows(results, case)
+            add(results, case, "score", "fp32", "torch", case.calls()["ours"], repeats=1, warm=1)
+    for method in METHODS:
+        case = Case(method, "score", *part, dim, device=device)
+        floor_rows(results, case)
+        path = "kernel" if method in FUSED else "torch"
+        for precision in get_args(ScorePrecision):
+            add(results, case, "score", precision, path, partial(scored, case, precision), repeats=3, warm=1)
+        if path == "kernel":
+            add(results, case, "score", "fp32", "torch", case.calls()["ours"], repeats=1, warm=1)
         textbook_row(results, case)
-        for name in ("sets", "model"):
-            vars(case).pop(name, None)  # the next one needs the memory
-    rank_row(results, cases[0])
+
+
+def evaluation_rows(results: Results, case: Case) -> None:
+    """From encoded sets to ranks, in every precision that a trial may ask for."""
+    fold = fold_of(case)
+    for precision in get_args(ScorePrecision):
+        call = partial(ranked, case, precision, fold)
+        add(results, case, "to ranks", precision, "kernel", call, repeats=3, warm=1)
+
+
+def scored(case: Case, precision: ScorePrecision) -> Tensor:
+    images, captions = ([Tile(np.arange(len(of.mask)), of)] for of in case.sets)
+    return score_encoded(case.model, images, captions, torch.device(case.device), precision=precision)
+
+
+def ranked(case: Case, precision: ScorePrecision, fold: Fold) -> None:
+    rank_there(scored(case, precision), [fold], [])
+
+
+def fold_of(case: Case) -> Fold:
+    captions = np.arange(case.captions)
+    pairs = np.stack([captions * case.images // case.captions, captions], 1)
+    return Fold(np.arange(case.images), captions, captions, pairs)
 
 
 def floor_rows(results: Results, case: Case) -> None:
-    """The products of all regions with all words, once; bssan needs four, caan two and smaller ones besides."""
+    """The products of all regions with all words, as often as the method needs them; caan needs smaller ones besides."""
+    times = {"bssan": 4, "caan": 2}.get(case.method, 1)
     for precision, dtype in (("fp32", None), ("tf32", None), ("bf16", torch.bfloat16)):
-        call = partial(called, partial(blocked_products, case, dtype), precision, case.device)
+        call = partial(called, partial(blocked_products, case, dtype, times), precision, case.device)
         add(results, case, "score", precision, "floor", call, repeats=2, warm=1)
 
 
@@ -52,17 +87,20 @@ def textbook_row(results: Results, case: Case) -> None:
     results.add("speed", {**identity(case, "score", "fp32", "textbook"), **row})
 
 
-def rank_row(results: Results, case: Case) -> None:
-    """The copy of all scores to the host and the ranks of all pairs there."""
-    matrix = torch.rand(case.images, case.captions, device=case.device)
-    captions = np.arange(case.captions)
-    pairs = np.stack([captions * case.images // case.captions, captions], 1)
-    call = partial(measured, lambda: rank(matrix.cpu().numpy(), pairs), case.device, repeats=1, warm=1)
-    results.add("speed", {**identity(case, "ranks", "fp32", "torch"), "method": "any", **call()})
+def rank_rows(results: Results, case: Case) -> None:
+    """Ranks and the heads of all rankings where the scores lie; beside it those of the host, with the copy there."""
+    matrix, fold = torch.rand(case.images, case.captions, device=case.device), fold_of(case)
+    ways: dict[str, Any] = {
+        "torch": lambda: rank_there(matrix, [fold], []),
+        "textbook": lambda: rank_scores(matrix.cpu().numpy(), [fold]),
+    }
+    for path, call in ways.items():
+        row = {**identity(case, "ranks", "fp32", path), "method": "any"}
+        results.add("speed", {**row, **measured(call, case.device, repeats=1 if path == "textbook" else 3, warm=1)})
 
 
 @torch.no_grad()
-def blocked_products(case: Case, dtype: torch.dtype | None) -> None:
+def blocked_products(case: Case, dtype: torch.dtype | None, times: int) -> None:
     """All regions with all words, a block at a time."""
     images, captions = case.sets
     regions, words = images.vectors[..., : case.dim].flatten(0, 1), captions.vectors[captions.mask]
@@ -70,4 +108,5 @@ def blocked_products(case: Case, dtype: torch.dtype | None) -> None:
         regions, words = regions.to(dtype), words.to(dtype)
     for rows in regions.split(BLOCK // REGIONS * REGIONS):
         for columns in words.split(BLOCK):
-            rows @ columns.T
+            for _ in range(times):
+                rows @ columns.T

@@ -37,8 +37,9 @@ def profiled(call: Callable[[], Any], title: str, device: str) -> dict[str, Any]
     spent = sorted((one for one in spent if one[2] > 0), key=lambda one: -one[2])
     total = sum(one[2] for one in spent)
     launched = sum(event.count for event in seen.key_averages() if "LaunchKernel" in event.key)
+    operators = sum(event.count for event in seen.key_averages() if event.key.startswith("aten::"))
     kernels = [[name[:100], count, time * 1e3, f"{time / total:.0%}"] for name, count, time in spent[:SHOWN]]
-    note = f"{wall * 1e3:.3g} ms a call, {launched} launches." if wall else "The call failed."
+    note = f"{wall * 1e3:.3g} ms a call, {launched} launches, {operators} operators." if wall else "The call failed."
     return {"title": title, "busy": total / wall if wall else 0.0, "note": note, "kernels": kernels}
 
 

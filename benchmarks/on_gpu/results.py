@@ -13,7 +13,8 @@ JSON, PAGE = "speed-gpu.json", "speed-gpu.md"
 HEAD = """# Speed on a GPU
 
 Written by `make gpu` (`benchmarks/gpu.py`), which says how it measures, on {device}; torch {torch}, CUDA {cuda}.
-`score` is n images against m captions from encoded sets; `ranks` adds the copy to the host and the ranks of all pairs;
+`score` is n images against m captions from encoded sets; `to ranks` adds the ranks of all pairs and the heads of all
+rankings, which `ranks` is alone, on the device and, as its textbook, copied to the host and by NumPy;
 `step` is scores, hinge and gradients from encoded sets; `whole step` is one training step: encoders, loss, gradients,
 clipping and Adam. **Floor**: the matrix products alone. **Textbook**: the papers' formulas, one caption at a time
 against all images (`benchmarks/textbook/`). A time marked * is scaled up from fewer captions. Memory is the peak beyond
@@ -52,7 +53,7 @@ def page(parts: dict[str, Any]) -> str:
     kernels = [row for row in parts.get("speed", []) if row.get("difference") is not None]
     if kernels:
         text += "\n## Largest difference between the kernel's scores and the torch path's\n\n"
-        columns = ("method", "shape", "precision", "difference", "cut")
+        columns = ("method", "shape", "precision", "difference")
         text += table(columns, ([row.get(key, "") for key in columns] for row in kernels))
     sections = (
         ("Tests on the device", "tests", ("outcome", "seconds", "summary")),

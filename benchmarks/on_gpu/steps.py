@@ -41,7 +41,7 @@ class WholeStep:
         self.device, self.precision = device, precision
         if loss is None:
             self.model = built(method, dim, device)
-            fused = True if device == "cuda" else None
+            fused = True if device != "cpu" else None
             self.optimizer = torch.optim.Adam(self.model.parameters(), lr=RATE, fused=fused)
         self.loss = loss or self.model.loss
         self.batch = batch_of(batch, device)

@@ -1,12 +1,11 @@
 """Scores of one attention network in one Triton kernel: the products of a tile never reach the memory.
 
-The algebra is that of blocks.attention, which stays the reference. Sets are grouped by their exact length and packed
-into tiles of SIZE rows, several sets a tile and no padding inside of them, so that no mask is needed: the rows left
-over at a tile's end are zeros, which add nothing. Sums over the vectors of a set, along either axis of a tile, are
-products with a matrix of zeros and ones, and the Gram matrices of a tile's sets are the blocks of one matrix.
-
-Three-term precisions store a number as a high and a low part and multiply [h, h, l] by [h, l, h] along D: the kernel's
-loop is that of a plain product three times as long. Forward only, on CUDA or in Triton's interpreter.
+The algebra is that of blocks.attention, which stays the reference; sets are packed as blocks.packing says. A program
+multiplies a tile of queries, in rows, with two of contexts, in columns. What follows are products, too: sums over the
+vectors of a set, along either axis of a tile, with a matrix of zeros and ones; e^T G e with one matrix of the Gram
+matrices of a tile's sets. They are of bfloat16, whose left side may stay in registers, in two terms where one would
+lose more than the products did. Forward only, on Hopper and later, as matrices are loaded by descriptors, or in Triton's
+interpreter.
 """
 
 from __future__ import annotations
@@ -19,15 +18,25 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from harness.blocks.host import lengths_of
+from harness.blocks.packing import (
+    HIGH_BITS,
+    LOW_BITS,
+    SETS,
+    PackedContexts,
+    PackedQueries,
+    Precision,
+    Side,
+    Terms,
+    block_grams,
+    gathered,
+    in_precision,
+    in_terms,
+    packed,
+    products_in,
+)
 from harness.method import Encoded, ScorePrecision
 
-Precision = Literal["fp16+fp8", "bf16x3", "tf32x3", "fp16", "tf32", "bf16"]
-KINDS = {"fp16": torch.float16, "bf16": torch.bfloat16, "bf16x3": torch.bfloat16}  # of products; else float32
-SETS = 16  # of a tile, at most
 LONGEST = 128  # vectors of a set
-LOW_BITS, HIGH_BITS = 20, 8  # that scale both parts of a number of at most one into the range of eight bits
-WIDE = 1024  # D from which what eight bits round off averages out to a few millionths of a score
 WARMEST = 40.0  # the largest logit whose exp, and the square of that, are float32 without a largest subtracted
 
 
@@ -56,40 +65,6 @@ class Shape(NamedTuple):
     stages: int = 4
 
 
-class Packed(NamedTuple):
-    """Sets in tiles."""
-
-    places: Tensor  # (tiles, SETS) int32, of the sets in the batch
-    numbers: Tensor  # (tiles,) int32, of sets in a tile
-    lengths: Tensor  # (tiles,) int32, of each set of a tile
-    rows: Tensor  # (tiles, size) int64, of the vectors among all of the batch, padding included; -1 left over
-
-
-class Terms(NamedTuple):
-    """A matrix as the kernel multiplies it, and what that rounds off; the same matrix where one term will do."""
-
-    high: Tensor
-    low: Tensor
-
-
-class PackedContexts(NamedTuple):
-    """Sets that are attended to, as the kernel reads them: an even number of tiles, the last perhaps of no set."""
-
-    sets: int
-    tiles: Packed
-    vectors: Terms  # (tiles x size, D); of a mapped network a tile of vectors, then one of what gives its logits
-    grams: Terms  # (tiles x size, size), of the sets of a tile, zeros between them
-
-
-class PackedQueries(NamedTuple):
-    """Sets whose unit vectors attend, as the kernel reads them."""
-
-    sets: int
-    tiles: Packed
-    vectors: Terms  # (tiles x size, D)
-    weights: Tensor  # (tiles, size), of pooling; empty where it has none
-
-
 class AttentionKernel:
     """One attention network: packs sets once, and scores contexts against queries as often as asked."""
 
@@ -101,9 +76,8 @@ class AttentionKernel:
         tiles = packed(sets, self.shape.contexts, multiple=1 if self.network.mapped else 2)
         vectors = gathered(sets.vectors, tiles)
         # the interpreter has no bfloat16
-        grams = in_terms(
-            block_grams(vectors, tiles).flatten(0, 1), torch.bfloat16 if vectors.is_cuda else torch.float32
-        )
+        kind = torch.bfloat16 if vectors.is_cuda else torch.float32
+        grams = in_terms(block_grams(vectors, tiles).flatten(0, 1), kind)
         if mapped is not None:
             vectors = torch.stack([vectors, gathered(mapped, tiles)], 1)
         return PackedContexts(len(sets.mask), tiles, self._terms(vectors, "contexts"), grams)
@@ -114,6 +88,9 @@ class AttentionKernel:
         vectors = gathered(sets.vectors, tiles)
         pooling = vectors.new_empty(0) if weights is None else gathered(weights.float().unsqueeze(2), tiles).squeeze(2)
         return PackedQueries(len(sets.mask), tiles, self._terms(vectors, "queries"), pooling)
+
+    def _terms(self, vectors: Tensor, side: Side) -> Terms:
+        return in_precision(vectors, self.precision, self.shape.depth, side)
 
     def scores(self, contexts: PackedContexts, queries: PackedQueries) -> Tensor:
         """Pooled cosines of every query set's vectors with what they attend to in every context set, (C, Q)."""
@@ -152,15 +129,6 @@ class AttentionKernel:
         )
         return scores
 
-    def _terms(self, vectors: Tensor, side: Literal["queries", "contexts"]) -> Terms:
-        """Rows (n, D) of tiles, D a multiple of a step."""
-        rows = vectors.flatten(0, -2)
-        rows = torch.nn.functional.pad(rows, (0, -rows.shape[1] % self.shape.depth))
-        if self.precision == "fp16+fp8":
-            return with_eighths(rows, side)
-        kind = KINDS.get(self.precision, torch.float32)
-        return in_terms(rows, kind) if self.precision.endswith("x3") else Terms(*[rows.to(kind).contiguous()] * 2)
-
 
 def blocks(matrix: Terms, rows: int, columns: int) -> list[TensorDescriptor]:
     """Both terms, to be loaded in blocks of so many rows and columns; of eight bits twice as many columns."""
@@ -175,101 +143,16 @@ def attention_kernel(
     network: Network, contexts: int, queries: int, dim: int, precision: ScorePrecision, device: torch.device
 ) -> AttentionKernel | None:
     """The kernel of a network for sets of at most so many vectors of D = dim; None for what it cannot do."""
-    if max(contexts, queries) > LONGEST or network.temperature * network.largest > WARMEST:
+    if max(contexts, queries) > LONGEST or network.temperature * network.largest > WARMEST or (network.slope or 0) > 1:
         return None
     kind = products_in(precision, dim, network.mapped, device)
     return AttentionKernel(network, kind, fastest_shape(kind))
-
-
-def products_in(precision: ScorePrecision, dim: int, mapped: bool, device: torch.device) -> Precision:
-    """The fastest products on an H100 that are as exact as was asked for."""
-    if precision == "bf16":
-        return "bf16"
-    if device.type != "cuda":  # the interpreter
-        return "tf32x3" if precision == "fp32" else "tf32"
-    if mapped:  # vectors of any length may be beyond the range of half precision
-        return "bf16x3" if precision == "fp32" else "tf32"
-    if precision == "tf32":  # half precision has the digits of TF32, and a unit vector is within its range
-        return "fp16"
-    return "fp16+fp8" if dim >= WIDE else "bf16x3"
 
 
 def fastest_shape(precision: Precision) -> Shape:
     """What was fastest on an H100: steps as deep as two or more of them fit the fast memory."""
     depth = 32 if precision.startswith("tf32") else 64
     return Shape(depth=depth, stages=2 if precision.endswith("x3") else 4)
-
-
-def packed(sets: Encoded, size: int, multiple: int = 1) -> Packed:
-    """Sets of equal length side by side in tiles of `size` rows; ValueError for a set that is longer, or empty.
-
-    With tiles of no set at the end where their number is to be a multiple of one.
-    """
-    mask, device = sets.mask.cpu(), sets.mask.device
-    lengths = torch.from_numpy(lengths_of(sets.mask))
-    least, most = int(lengths.min()), int(lengths.max())
-    if least < 1 or most > size:
-        raise ValueError(f"the kernel takes sets of 1 to {size} vectors, not of {least} to {most}")
-    starts = lengths.cumsum(0) - lengths
-    real = mask.flatten().nonzero().squeeze(1)  # where each real vector lies
-    parts = [_tiles_of(length, lengths, starts, real, size) for length in lengths.unique().tolist()]
-    parts += [_no_tiles(-sum(len(part.numbers) for part in parts) % multiple, size)]
-    places, numbers, of_each, rows = (torch.cat(part).to(device) for part in zip(*parts, strict=True))
-    return Packed(places.int(), numbers.int(), of_each.int(), rows)
-
-
-def _no_tiles(number: int, size: int) -> Packed:
-    """Tiles of no set."""
-    places, rows = (torch.full((number, width), -1) for width in (SETS, size))
-    return Packed(places, torch.zeros(number, dtype=torch.int64), torch.ones(number, dtype=torch.int64), rows)
-
-
-def _tiles_of(length: int, lengths: Tensor, starts: Tensor, real: Tensor, size: int) -> Packed:
-    """The tiles of all sets of one length."""
-    own = (lengths == length).nonzero().squeeze(1)
-    each = min(SETS, size // length)
-    members = torch.nn.functional.pad(own, (0, -len(own) % each), value=-1).view(-1, each)
-    within = real[starts[members.clamp_min(0)].unsqueeze(2) + torch.arange(length)]
-    within = within.masked_fill(members.unsqueeze(2) < 0, -1).flatten(1)
-    rows = torch.nn.functional.pad(within, (0, size - each * length), value=-1)
-    places = torch.nn.functional.pad(members, (0, SETS - each), value=-1)
-    return Packed(places, (members >= 0).sum(1), torch.full((len(places),), length), rows)
-
-
-def gathered(vectors: Tensor, tiles: Packed) -> Tensor:
-    """Vectors (n, L, D) of sets as their tiles have them, (tiles, size, D); zeros in the rows left over."""
-    return vectors.flatten(0, 1)[tiles.rows.clamp_min(0)].masked_fill_((tiles.rows < 0).unsqueeze(2), 0)
-
-
-def block_grams(vectors: Tensor, tiles: Packed) -> Tensor:
-    """(tiles, size, size) of (tiles, size, D): inner products within each set of a tile, zeros between sets."""
-    vectors = vectors.float()
-    owner = torch.arange(vectors.shape[1], device=vectors.device) // tiles.lengths[:, None]
-    return (vectors @ vectors.transpose(1, 2)).masked_fill_(owner[:, :, None] != owner[:, None, :], 0)
-
-
-def in_terms(numbers: Tensor, kind: torch.dtype) -> Terms:
-    """Numbers as the sum of two that products take exactly: bfloat16, or float32 without what TF32 lacks."""
-    numbers = numbers.float()
-    high = numbers.to(kind) if kind is torch.bfloat16 else without_low_bits(numbers)
-    return Terms(high.contiguous(), (numbers - high.float()).to(kind).contiguous())
-
-
-def with_eighths(rows: Tensor, side: Literal["queries", "contexts"]) -> Terms:
-    """Rows (n, D) of unit vectors in half precision, and in eight bits (n, 2 D) for what that leaves out of a product.
-
-    (h + l) (h' + l') less l l' is h h', which half precision takes exactly, and [l, h] [h', l'], a thousandth of it.
-    """
-    rows = rows.float()
-    high = rows.half()
-    low = (rows - high.float()) * 2.0**LOW_BITS
-    parts = [low, rows * 2.0**HIGH_BITS] if side == "queries" else [rows * 2.0**HIGH_BITS, low]
-    return Terms(high.contiguous(), torch.cat(parts, 1).to(torch.float8_e4m3fn))
-
-
-def without_low_bits(vectors: Tensor) -> Tensor:
-    """Numbers that TF32 holds exactly: the 13 lowest bits of float32 cleared."""
-    return (vectors.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -335,7 +218,8 @@ def _left(ones, numbers, EXACT: tl.constexpr):  # type: ignore[no-untyped-def]
 @triton.jit  # type: ignore[untyped-decorator]
 def _products(  # type: ignore[no-untyped-def]
     queries, queries_low, contexts, contexts_low, query, context,
-    WIDTH: tl.constexpr, QUERIES: tl.constexpr, CONTEXTS: tl.constexpr, DEPTH: tl.constexpr, THREE: tl.constexpr, EIGHTHS: tl.constexpr,
+    WIDTH: tl.constexpr, QUERIES: tl.constexpr, CONTEXTS: tl.constexpr, DEPTH: tl.constexpr, THREE: tl.constexpr,
+    EIGHTHS: tl.constexpr,
 ):
     # fmt: on
     """The inner products of a tile of queries with two of contexts."""
@@ -431,7 +315,8 @@ def _score_tiles(  # type: ignore[no-untyped-def]
     context_lengths, query_places, query_numbers, query_lengths, scores, pairs, query_tiles, sets_of_queries,
     temperature, slope, pooling_temperature, once,
     WIDTH: tl.constexpr, CONTEXTS: tl.constexpr, QUERIES: tl.constexpr, DEPTH: tl.constexpr, COUNT: tl.constexpr,
-    RECTIFIED: tl.constexpr, MAPPED: tl.constexpr, POOLING: tl.constexpr, THREE: tl.constexpr, EIGHTHS: tl.constexpr, EXACT: tl.constexpr,
+    RECTIFIED: tl.constexpr, MAPPED: tl.constexpr, POOLING: tl.constexpr, THREE: tl.constexpr, EIGHTHS: tl.constexpr,
+    EXACT: tl.constexpr,
 ):
     """One tile of queries against two of contexts, or against one and what gives its logits."""
     # programs that run together share tiles: BAND pairs of contexts against one tile of queries after another
@@ -454,14 +339,11 @@ def _score_tiles(  # type: ignore[no-untyped-def]
             once, QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT,
         )
     else:
-        _store_tile(
-            first, first, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
-            query_numbers, query_lengths, scores, pair * 2, q, sets_of_queries, temperature, slope,
-            pooling_temperature, once, QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT,
-        )
-        _store_tile(
-            second, second, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
-            query_numbers, query_lengths, scores, pair * 2 + 1, q, sets_of_queries, temperature, slope,
-            pooling_temperature, once, QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT,
-        )
+        for of in tl.static_range(2):
+            s = first if of == 0 else second
+            _store_tile(
+                s, s, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
+                query_numbers, query_lengths, scores, pair * 2 + of, q, sets_of_queries, temperature, slope,
+                pooling_temperature, once, QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT,
+            )
 # fmt: on

@@ -26,15 +26,17 @@ if DEVICE.type == "cpu":
 pytest.importorskip("triton", reason="triton comes with torch's builds for CUDA, and with the test extra")
 
 from harness.blocks.kernels import (  # noqa: E402
-    HIGH_BITS,
     LONGEST,
-    LOW_BITS,
     AttentionKernel,
     Network,
-    Precision,
     Shape,
     attention_kernel,
     fastest_shape,
+)
+from harness.blocks.packing import (  # noqa: E402
+    HIGH_BITS,
+    LOW_BITS,
+    Precision,
     packed,
     with_eighths,
     without_low_bits,
