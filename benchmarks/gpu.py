@@ -4,9 +4,9 @@
 
 The parts, each in a process of its own with a limit of its own, its results on disk before the next begins: the tests
 that need CUDA (of tests/blocks and tests/evaluation); four trials on the embedded `scenes`, on the GPU and on the CPU;
-reads from the device in training steps; the speed and memory of COCO's whole 5K test; that of scores and steps; profiles. The part
-`tuning`, on request, times the kernel in several shapes. Times are medians after a warm-up,
-the device's work included. It needs torch with CUDA, numpy and the packages of `make gpu-wheels`, and neither MLflow,
+reads from the device in training steps; the speed and memory of COCO's whole 5K test; that of scores and steps;
+profiles. The part `tuning`, on request, times the kernel in several shapes. Times are medians after a warm-up, the
+device's work included. It needs torch with CUDA, numpy and the packages of `make gpu-wheels`, and neither MLflow,
 Optuna, Ray nor a network. --rehearse runs all of it on the CPU at toy size, into a folder given by --out.
 """
 

@@ -71,8 +71,8 @@ LIBRARIES = {
     "requests": "acquisition.download",
     "triton": "blocks.kernels",
     "transformers": "data.text_encoder preparation.vision_models",
-    "torch": "method blocks.* evaluation.device_ranks trial.steps trial.training trial.batches trial.checkpoint trial.device"
-    " trial.environment evaluation.scoring preparation.extractors preparation.vision_models explain.explanation",
+    "torch": "method blocks.* trial.steps trial.training trial.batches trial.checkpoint trial.device trial.environment"
+    " evaluation.device_ranks evaluation.scoring preparation.extractors preparation.vision_models explain.explanation",
 }
 HEAVY = ("transformers", "torch", "ray", "mlflow", "optuna", "matplotlib", "pandas", "pooch", "requests")
 FEW = 0.04  # the share of functions that may be longer than 30 lines

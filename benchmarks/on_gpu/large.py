@@ -1,9 +1,11 @@
-"""Scores of many sets from encoded ones, as evaluation makes and ranks them: to COCO's 5,000 images, 25,000 captions."""
+"""Scores and ranks of many encoded sets, as evaluation makes them: up to COCO's 5,000 images and 25,000 captions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, get_args
+from unittest import mock
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from textbook.formula import formula, scores
 from torch import Tensor
 
 from harness.blocks.tiles import Tile
+from harness.evaluation import scoring
 from harness.evaluation.outcome import rank_scores
 from harness.evaluation.protocols import Fold
 from harness.evaluation.scoring import rank_there, score_encoded
@@ -39,7 +42,7 @@ def run(results: Results, device: str, rehearse: bool) -> None:
         case = Case(method, "score", *part, dim, device=device)
         floor_rows(results, case)
         path = "kernel" if method in FUSED else "torch"
-        for precision in get_args(ScorePrecision):
+        for precision in precisions(case):
             add(results, case, "score", precision, path, partial(scored, case, precision), repeats=3, warm=1)
         if path == "kernel":
             add(results, case, "score", "fp32", "torch", case.calls()["ours"], repeats=1, warm=1)
@@ -49,14 +52,21 @@ def run(results: Results, device: str, rehearse: bool) -> None:
 def evaluation_rows(results: Results, case: Case) -> None:
     """From encoded sets to ranks, in every precision that a trial may ask for."""
     fold = fold_of(case)
-    for precision in get_args(ScorePrecision):
+    for precision in precisions(case):
         call = partial(ranked, case, precision, fold)
         add(results, case, "to ranks", precision, "kernel", call, repeats=3, warm=1)
 
 
+def precisions(case: Case) -> Sequence[ScorePrecision]:
+    """All that a trial may ask for; Triton's interpreter has no bfloat16."""
+    return get_args(ScorePrecision) if case.device != "cpu" else ("fp32", "tf32")
+
+
 def scored(case: Case, precision: ScorePrecision) -> Tensor:
+    """All scores as evaluation makes them of so many pairs that a kernel pays."""
     images, captions = ([Tile(np.arange(len(of.mask)), of)] for of in case.sets)
-    return score_encoded(case.model, images, captions, torch.device(case.device), precision=precision)
+    with mock.patch.object(scoring, "FUSED_PAIRS", 0):
+        return score_encoded(case.model, images, captions, torch.device(case.device), precision=precision)
 
 
 def ranked(case: Case, precision: ScorePrecision, fold: Fold) -> None:
@@ -70,7 +80,7 @@ def fold_of(case: Case) -> Fold:
 
 
 def floor_rows(results: Results, case: Case) -> None:
-    """The products of all regions with all words, as often as the method needs them; caan needs smaller ones besides."""
+    """All products of regions with words, as often as the method needs them; caan needs smaller ones besides."""
     times = {"bssan": 4, "caan": 2}.get(case.method, 1)
     for precision, dtype in (("fp32", None), ("tf32", None), ("bf16", torch.bfloat16)):
         call = partial(called, partial(blocked_products, case, dtype, times), precision, case.device)

@@ -4,8 +4,8 @@ The algebra is that of blocks.attention, which stays the reference; sets are pac
 multiplies a tile of queries, in rows, with two of contexts, in columns. What follows are products, too: sums over the
 vectors of a set, along either axis of a tile, with a matrix of zeros and ones; e^T G e with one matrix of the Gram
 matrices of a tile's sets. They are of bfloat16, whose left side may stay in registers, in two terms where one would
-lose more than the products did. Forward only, on Hopper and later, as matrices are loaded by descriptors, or in Triton's
-interpreter.
+lose more than the products did. Forward only, on Hopper and later, as matrices are loaded by descriptors, or in
+Triton's interpreter.
 """
 
 from __future__ import annotations
