@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from statistics import fmean, stdev
 
@@ -20,6 +20,7 @@ from harness.config.sections import Scalar
 from harness.config.toml import override_value
 from harness.evaluation.protocols import saturated_recalls
 from harness.tracking.runs import Run, grouped, latest, place, replaced
+from harness.trial.ensembles import ensemble_command, ensemble_remark, is_ensemble
 from harness.trial.external import command as score_command
 from harness.trial.external import is_external, remark
 from harness.trial.results import RECALLS, VERSIONS, Current, State, TrialSpec, shortfalls
@@ -35,7 +36,8 @@ NAMES = {
     **{"training_version": "version of the trainer", "evaluation_version": "version of the evaluation"},
 }
 SPENT = ("trials", "epochs", "seconds", "device_seconds")  # what a search has cost
-SECTIONS = ("ranked", "incomplete", "stale", "limited")
+CURRENT = ("ranked", "ensembles", "incomplete")  # sections whose rows are of what counts now
+SECTIONS = (*CURRENT, "stale", "limited")
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ class Standing:
 
     @property
     def remark(self) -> str:
-        """What tells a row of scores that came in files from the others; empty for ours."""
-        return remark(self.runs[0].spec)
+        """What tells a row of scores that came in files, and an ensemble, from the others; empty for our methods."""
+        return remark(self.runs[0].spec) or ensemble_remark(self.runs[0].spec)
 
     @property
     def is_papers(self) -> bool:
@@ -111,10 +113,11 @@ class Board:
     protocol: str
     version: int
     data: str  # fingerprint
-    gallery: Mapping[str, int]  # of the ranked rows
+    gallery: Mapping[str, int]  # of the rows that are ranked or ensembles
     val_images: int  # of the split val; 0 where that is not known
     resized: tuple[str, ...]  # splits and protocols that have another size than those that papers report on
     ranked: tuple[Standing, ...]
+    ensembles: tuple[Standing, ...]  # complete ones, never ranked among single models
     incomplete: tuple[Standing, ...]
     stale: tuple[Standing, ...]
     limited: tuple[Standing, ...]
@@ -136,6 +139,12 @@ class Board:
     def saturated(self) -> tuple[str, ...]:
         """The R@K that say nothing, because any scores reach 100 in so small a gallery."""
         return tuple(saturated_recalls(self.gallery)) if self.gallery else ()
+
+    @property
+    def of_ensembles(self) -> Board:
+        """The board of the ensembles alone, as if they were ranked."""
+        none: tuple[Standing, ...] = ()
+        return replace(self, ranked=self.ensembles, ensembles=none, incomplete=none, stale=none, limited=none)
 
     def is_unequal(self, row: Standing) -> bool:
         searched = [other.search for other in self.ranked if other.search]
@@ -160,7 +169,7 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
         judged[section].append((recipe, why))
     rows = {}
     for section in SECTIONS:
-        beside = SECTIONS[:2] if section in SECTIONS[:2] else (section,)
+        beside = CURRENT if section in CURRENT else (section,)
         rivals = [recipe for name in beside for recipe, _ in judged[name]]
         standings = [standing(recipe, why, rivals, methods) for recipe, why in judged[section]]
         rows[section] = tuple(sorted(standings, key=lambda row: row.place))
@@ -169,7 +178,7 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
         protocol=newest.spec.protocol,
         version=valid.protocol_version,
         data=valid.data_fingerprint,
-        gallery=newest.result.gallery if newest.result and rows["ranked"] else {},
+        gallery=newest.result.gallery if newest.result and (rows["ranked"] or rows["ensembles"]) else {},
         val_images=current.val_images(newest.spec.dataset),
         resized=current.resized(newest.spec.dataset),
         **rows,
@@ -276,6 +285,8 @@ def command(runs: Sequence[Run], card: MethodCard | None) -> str:
     spec, seeds = runs[0].spec, [run.spec.seed for run in runs]
     if is_external(spec.method):
         return "\n".join(score_command(run.spec, run.environment) for run in runs)
+    if is_ensemble(spec):
+        return ensemble_command(spec, seeds)
     plain = built_in().for_dataset(spec.dataset)
     defaults = choices(settings_for(card, plain) if card else {}, training_for(card, plain) if card else plain.training)
     words = ["harness", "run", "--methods", spec.method, "--datasets", spec.dataset]

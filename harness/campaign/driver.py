@@ -103,10 +103,16 @@ class PlannedTrials:
         self.total, self.before = len(plan.trials), len(plan.trials) - len(plan.todo)
         self.failed_before = len(plan.failed)
         self._plan = plan
+        self._open = {trial.spec.key for trial in plan.todo}  # those that have not ended
 
-    def assignments(self) -> Iterator[Assignment]:
-        """Yield what is to be run; `force` renames a trial's old folder when its turn has come."""
+    def assignments(self) -> Iterator[Assignment | None]:
+        """Yield what is to be run; `force` renames a trial's old folder when its turn has come.
+
+        An ensemble waits for its members.
+        """
         for trial in self._plan.todo:
+            while any(member.spec.key in self._open for member in trial.assignment.members):
+                yield None
             if self._plan.force and trial.folder.exists():
                 trial.folder.rename(backup_of(trial.folder))
             yield trial.assignment
@@ -116,7 +122,8 @@ class PlannedTrials:
         return True
 
     def ended(self, result: TrialResult) -> None:
-        """Nothing: the result lies in the trial's folder."""
+        """Note that it has ended: the result lies in the trial's folder."""
+        self._open.discard(result.key)
 
 
 def choose_executor(config: Config, here: bool = False) -> Executor:

@@ -26,6 +26,7 @@ from harness.files import DAMAGE, write_atomic
 from harness.layouts.opening import open_dataset
 from harness.method import Method
 from harness.trial import folder as record
+from harness.trial.averaging import average
 from harness.trial.checkpoint import fits, load_checkpoint, save_checkpoint
 from harness.trial.collapse import (
     CURE,
@@ -36,7 +37,7 @@ from harness.trial.collapse import (
     scores_alike,
     stuck,
 )
-from harness.trial.device import cap_memory, choose_device, forget_peak, peak_mb
+from harness.trial.device import peak_mb, prepare_device
 from harness.trial.environment import environment
 from harness.trial.models import build_method, check_fingerprint, check_source
 from harness.trial.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
@@ -52,7 +53,7 @@ def steps(assignment: Assignment) -> Steps:
     Raises on an interruption only: any other error becomes a FAILED result, its traceback in the folder.
     """
     try:
-        result = yield from Trial(assignment).run()
+        result = yield from average(assignment) if assignment.members else Trial(assignment).run()
     except Exception as error:  # noqa: BLE001  the one boundary where a trial becomes a result
         result = failed(assignment, error)
     record.write_result(assignment.folder, result)
@@ -65,10 +66,7 @@ class Trial:
         self.spec = assignment.spec
         self.folder = assignment.folder
         record.write_spec(self.folder, self.spec)
-        torch.set_num_threads(assignment.threads)
-        self.device = choose_device(assignment.device)
-        cap_memory(self.device, assignment.gpus)
-        forget_peak(self.device)
+        self.device = prepare_device(assignment.device, assignment.threads, assignment.gpus)
         self.environment = environment(self.device)  # now: the checkout may change while the trial runs
         card, method_card = assignment.dataset_card, assignment.method_card
         self.dataset = open_dataset(card, assignment.data, assignment.cache, self.spec.limit)
