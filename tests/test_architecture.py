@@ -51,7 +51,8 @@ FRONT = {
     "acquisition": "download pace",
     "preparation": "card convert extract findings validation vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
-    "campaign": "current driver ensembles external_scores guardian healing last_command plan removal reproduction status",
+    "campaign": "current driver ensembles external_scores guardian healing last_command plan removal reproduction"
+    " status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "explain": "examples_page explanation picture weights",
     "cli": "",
@@ -71,8 +72,8 @@ LIBRARIES = {
     "requests": "acquisition.download",
     "triton": "blocks.kernels",
     "transformers": "data.text_encoder preparation.vision_models",
-    "torch": "method blocks.* trial.steps trial.models trial.averaging trial.training trial.batches trial.checkpoint trial.device"
-    " trial.environment evaluation.scoring preparation.extractors preparation.vision_models explain.explanation",
+    "torch": "method blocks.* trial.steps trial.models trial.averaging trial.training trial.batches trial.checkpoint"
+    " trial.device trial.environment evaluation.scoring preparation.extractors preparation.vision_models explain.explanation",
 }
 HEAVY = ("transformers", "torch", "ray", "mlflow", "optuna", "matplotlib", "pandas", "pooch", "requests")
 FEW = 0.04  # the share of functions that may be longer than 30 lines

@@ -53,6 +53,7 @@ HEADER = (
     *map(title, RECALLS),
     *(VAL, "train pairs/s", "score pairs/s", "parameters", "notes"),
 )
+SINGLE = ("#", "group", VAL)  # columns of single models alone: ensembles are not ranked, and none is scored on val
 LEFT = ("method", "rsum", "group", "notes", SETTINGS, PUBLISHED)
 
 
@@ -80,7 +81,8 @@ def saturation(board: Board) -> str:
 def rows(board: Board, evidence: Evidence, methods: Methods) -> list[list[str]]:
     papers = compared(board, methods)
     more = [[papers.get(place, "")] if papers else [] for place in range(len(board.ranked))]
-    return [[*cells(board, evidence, place), *paper] for place, paper in enumerate(more)]
+    each = zip(board.ranked, more, strict=True)
+    return [[*cells(board, evidence, place, row), *paper] for place, (row, paper) in enumerate(each)]
 
 
 def compared(board: Board, methods: Methods) -> dict[int, str]:
@@ -93,10 +95,20 @@ def compared(board: Board, methods: Methods) -> dict[int, str]:
     return {place: "; ".join(texts) for place, texts in numbers.items()}
 
 
-def cells(board: Board, evidence: Evidence, place: int) -> list[str]:
-    row = board.ranked[place]
+def ensemble_header(board: Board) -> list[str]:
+    return headings(board, (name for name in HEADER if name not in SINGLE))
+
+
+def ensemble_rows(board: Board, evidence: Evidence) -> list[list[str]]:
+    """The ensembles of a board as cells under their own header."""
+    each = enumerate(board.ensembles)
+    lines = [zip(HEADER, cells(board, evidence.of_ensembles, place, row), strict=False) for place, row in each]
+    return [[text for name, text in line if name not in SINGLE] for line in lines]
+
+
+def cells(board: Board, evidence: Evidence, place: int, row: Standing) -> list[str]:
     return [
-        *(str(place + 1), named(row), str(row.n)),
+        *(str(place + 1), label(row) if row in board.ensembles else named(row), str(row.n)),
         rsum(row),
         " to ".join(map(tenths, evidence.intervals.get(place, ()))) or "–",
         evidence.groups.get(place, "–"),
@@ -161,8 +173,9 @@ def label(row: Standing) -> str:
 
 
 def named(row: Standing) -> str:
-    """The label of a row, which also says where its method was rebuilt without all of its paper."""
-    return f"{label(row)}, {row.fidelity}" if row.is_reconstruction else label(row)
+    """The label of a row, which also says that it is an ensemble, or rebuilt without all of its paper."""
+    kinds = ["ensemble"] * row.is_ensemble + [row.fidelity] * row.is_reconstruction
+    return ", ".join([label(row), *kinds])
 
 
 def notes(board: Board, row: Standing) -> list[str]:

@@ -91,6 +91,10 @@ class Standing:
         return remark(self.runs[0].spec) or ensemble_remark(self.runs[0].spec)
 
     @property
+    def is_ensemble(self) -> bool:
+        return is_ensemble(self.runs[0].spec)
+
+    @property
     def is_papers(self) -> bool:
         """Whether it was trained by the recipe of its paper."""
         return self.runs[0].spec.trained_as == "paper"
@@ -124,7 +128,8 @@ class Board:
 
     @property
     def machines(self) -> tuple[str, ...]:
-        return tuple(sorted({machine for row in self.ranked for machine in row.machines}))
+        rows = (*self.ranked, *self.ensembles)
+        return tuple(sorted({machine for row in rows for machine in row.machines}))
 
     @property
     def is_searched(self) -> bool:

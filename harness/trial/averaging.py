@@ -18,7 +18,7 @@ from harness.evaluation.scoring import MATRIX_BYTES, score_split
 from harness.layouts.opening import open_dataset
 from harness.trial import folder as record
 from harness.trial.device import peak_mb, prepare_device
-from harness.trial.ensembles import PEAK, added_costs
+from harness.trial.ensembles import MEMBER, PEAK, added_costs
 from harness.trial.environment import environment
 from harness.trial.models import build_method, check_fingerprint, check_source, load_best
 from harness.trial.results import Assignment, EpochReport, State, TrialResult
@@ -57,7 +57,7 @@ def average(assignment: Assignment) -> Generator[EpochReport, bool | None, Trial
         attempts=1 + record.attempts(folder),
         gallery=test.gallery,
         cost=cost | {PEAK: max(cost.get(PEAK, 0.0), peak_mb(device))},
-        environment=surroundings | test.releases,
+        environment=surroundings | test.releases | {f"{MEMBER}{one.spec.method}": one.key for one in results},
     )
 
 

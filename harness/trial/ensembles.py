@@ -28,6 +28,7 @@ RATES = (
 )
 SUMS = ("parameters", "seconds")
 PEAK = "peak_memory_mb"
+MEMBER = "member_"  # of the environment of an ensemble, before a method's name: the key of its trial
 
 
 def is_ensemble(spec: TrialSpec) -> bool:
