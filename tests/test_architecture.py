@@ -73,7 +73,8 @@ LIBRARIES = {
     "triton": "blocks.kernels",
     "transformers": "data.text_encoder preparation.vision_models",
     "torch": "method blocks.* trial.steps trial.models trial.averaging trial.training trial.batches trial.checkpoint"
-    " trial.device trial.environment evaluation.scoring preparation.extractors preparation.vision_models explain.explanation",
+    " trial.device trial.environment evaluation.scoring preparation.extractors preparation.vision_models"
+    " explain.explanation",
 }
 HEAVY = ("transformers", "torch", "ray", "mlflow", "optuna", "matplotlib", "pandas", "pooch", "requests")
 FEW = 0.04  # the share of functions that may be longer than 30 lines

@@ -9,7 +9,9 @@ from dataclasses import fields
 from typing import Any
 
 from harness.board.cells import (
+    HEADER,
     LEFT,
+    SINGLE,
     Methods,
     cells,
     ensemble_header,
@@ -132,11 +134,9 @@ def as_latex(one: Assessed, methods: Methods) -> str:
 def latex_ensemble(one: Assessed, place: int, names: Sequence[str], shown: Sequence[int]) -> list[str]:
     """An ensemble under the columns of the ranked rows, without a number among them."""
     board, evidence = one
-    texts = {
-        **dict(zip(names, cells(board, evidence.of_ensembles, place, board.ensembles[place]), strict=False)),
-        "#": "",
-    }
-    return [texts.get(names[column], "") for column in shown]
+    texts = cells(board, evidence.of_ensembles, place, board.ensembles[place])
+    own = {name: text for name, text in zip(HEADER, texts, strict=False) if name not in SINGLE}
+    return [own.get(names[column], "") for column in shown]
 
 
 def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:

@@ -56,7 +56,7 @@ def average(assignment: Assignment) -> Generator[EpochReport, bool | None, Trial
         measures=test.measures,
         attempts=1 + record.attempts(folder),
         gallery=test.gallery,
-        cost=cost | {PEAK: max(cost.get(PEAK, 0.0), peak_mb(device))},
+        cost={PEAK: peak_mb(device)} | cost,
         environment=surroundings | test.releases | {f"{MEMBER}{one.spec.method}": one.key for one in results},
     )
 
