@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
@@ -132,7 +133,9 @@ def pairs(board: Board, evidence: Evidence) -> list[list[str]]:
 
 
 def published(board: Board, methods: Methods, place: int | None = None) -> list[list[str]]:
-    """Ranked rows, or the one at a place, beside the numbers of their papers."""
+    """Ranked rows and then ensembles, or the ranked row at a place, beside the numbers of their papers."""
+    if place is None and board.ensembles:
+        return published(replace(board, ensembles=()), methods) + published(board.of_ensembles, methods)
     return [
         [
             *(label(board.ranked[one.place]), tenths(one.rsum), tenths(one.reported.rsum), f"{one.difference:+.1f}"),

@@ -112,10 +112,11 @@ def as_json(one: Assessed, methods: Methods) -> str:
     whole |= {"machines": board.machines, "rows": rows, "differences": apart, "least": evidence.least}
     whole["published"] = [
         {
-            **{"row": ranked[one.place], **one.reported.model_dump(), "difference": one.difference},
+            **{"row": label(part.ranked[one.place]), **one.reported.model_dump(), "difference": one.difference},
             **{"verdict": one.verdict, "unlike_paper": one.unlike},
         }
-        for one in beside(board, methods)
+        for part in (board, board.of_ensembles)
+        for one in beside(part, methods)
     ]
     return json_text(whole, indent=1, sort_keys=True) + "\n"
 

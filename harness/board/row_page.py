@@ -31,7 +31,7 @@ from harness.config.registry import choices, training_for
 from harness.evaluation.measures import title
 from harness.evaluation.queries import Hardest
 from harness.tracking.runs import Run
-from harness.trial.ensembles import MEMBER
+from harness.trial.ensembles import member_keys
 from harness.trial.external import is_external
 from harness.trial.results import RECALLS
 
@@ -104,9 +104,8 @@ def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFa
 
 def member_cells(run: Run) -> Iterator[list[str]]:
     """The trials that an ensemble averaged: seed, method, key."""
-    for name, key in sorted(run.environment.items()):
-        if name.startswith(MEMBER):
-            yield [str(run.spec.seed), name.removeprefix(MEMBER), key]
+    for method, key in member_keys(run.environment).items():
+        yield [str(run.spec.seed), method, key]
 
 
 def method_page(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> str:

@@ -20,7 +20,7 @@ from harness.config.sections import Scalar
 from harness.config.toml import override_value
 from harness.evaluation.protocols import saturated_recalls
 from harness.tracking.runs import Run, grouped, latest, place, replaced
-from harness.trial.ensembles import ensemble_command, ensemble_remark, is_ensemble
+from harness.trial.ensembles import ensemble_remark, is_ensemble, member_keys
 from harness.trial.external import command as score_command
 from harness.trial.external import is_external, remark
 from harness.trial.results import RECALLS, VERSIONS, Current, State, TrialSpec, shortfalls
@@ -173,10 +173,11 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
         section, why = judge(recipe, full, valid, old)
         judged[section].append((recipe, why))
     rows = {}
+    known = {run.key: run for run in runs}
     for section in SECTIONS:
         beside = CURRENT if section in CURRENT else (section,)
         rivals = [recipe for name in beside for recipe, _ in judged[name]]
-        standings = [standing(recipe, why, rivals, methods) for recipe, why in judged[section]]
+        standings = [standing(recipe, why, rivals, methods, known) for recipe, why in judged[section]]
         rows[section] = tuple(sorted(standings, key=lambda row: row.place))
     return Board(
         dataset=newest.spec.dataset,
@@ -212,8 +213,13 @@ def changed_since(board: Board, spec: TrialSpec) -> str:
 
 
 def standing(
-    recipe: Sequence[Run], why: str, rivals: Iterable[Sequence[Run]], methods: Mapping[str, MethodCard]
+    recipe: Sequence[Run],
+    why: str,
+    rivals: Iterable[Sequence[Run]],
+    methods: Mapping[str, MethodCard],
+    known: Mapping[str, Run],
 ) -> Standing:
+    """A row from the runs of a recipe; `rivals` are the recipes beside it, `known` all runs of the board by key."""
     card = methods.get(recipe[0].spec.method)
     first, done = recipe[0].spec, [run for run in recipe if run.is_done]
     sums = [run.numbers["rsum"] for run in done]
@@ -229,7 +235,7 @@ def standing(
         commits=tuple(sorted({run.environment.get("commit", "") for run in done} - {""})),
         dirty=any(run.environment.get("dirty") == "yes" for run in done),
         source=first.source,
-        command=command(done or recipe, card),
+        command=command(done or recipe, methods, known),
         reason=why,
         search={name: float(getattr(searched, name)) for name in SPENT} if searched else {},
         campaign=searched.campaign if searched else "",
@@ -285,21 +291,31 @@ def machine(environment: Mapping[str, str]) -> str:
     return f"{on}; cores: {cores}, torch threads a trial: {threads}, torch {torch}"
 
 
-def command(runs: Sequence[Run], card: MethodCard | None) -> str:
+def command(runs: Sequence[Run], methods: Mapping[str, MethodCard], known: Mapping[str, Run]) -> str:
     """The command that runs these seeds again; of an external recipe one per line, as each seed has its file."""
     spec, seeds = runs[0].spec, [run.spec.seed for run in runs]
     if is_external(spec.method):
         return "\n".join(score_command(run.spec, run.environment) for run in runs)
-    if is_ensemble(spec):
-        return ensemble_command(spec, seeds)
-    plain = built_in().for_dataset(spec.dataset)
-    defaults = choices(settings_for(card, plain) if card else {}, training_for(card, plain) if card else plain.training)
     words = ["harness", "run", "--methods", spec.method, "--datasets", spec.dataset]
     words += ["--protocol", spec.protocol, "--seeds", ",".join(map(str, seeds))]
     words += [] if spec.limit is None else ["--limit", str(spec.limit)]
     if spec.trained_as:
         return shlex.join([*words, "--recipe", spec.trained_as])
-    for name, text in sorted(runs[0].choices.items()):
+    if not is_ensemble(spec):
+        return shlex.join([*words, *overrides(runs[0], methods.get(spec.method))])
+    members = [known.get(key) for key in member_keys(runs[0].environment).values()]
+    own = [word for run in members if run for word in overrides(run, methods.get(run.spec.method))]
+    pairs = dict.fromkeys(zip(own[::2], own[1::2], strict=True))
+    text = shlex.join([*words, *(word for pair in pairs for word in pair)])
+    return text if members and all(members) else f"{text}  # with the settings of its members"
+
+
+def overrides(run: Run, card: MethodCard | None) -> list[str]:
+    """The settings and the recipe of a run that differ from the defaults, as words of a command."""
+    spec, plain = run.spec, built_in().for_dataset(run.spec.dataset)
+    defaults = choices(settings_for(card, plain) if card else {}, training_for(card, plain) if card else plain.training)
+    words = []
+    for name, text in sorted(run.choices.items()):
         if defaults.get(name) != text:
             words += ["-s", f"{name.replace('settings.', f'settings.{spec.method}.', 1)}={text}"]
-    return shlex.join(words)
+    return words

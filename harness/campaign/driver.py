@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from harness.addresses import words_without_secrets
 from harness.campaign.gpu_shares import GpuShares
-from harness.campaign.plan import Plan
+from harness.campaign.plan import Plan, Planned
 from harness.campaign.recorder import Recorder, View
 from harness.campaign.retries import Retries
 from harness.config.project import TRIALS, Config
@@ -110,12 +110,19 @@ class PlannedTrials:
 
         An ensemble waits for its members.
         """
-        for trial in self._plan.todo:
-            while any(member.spec.key in self._open for member in trial.assignment.members):
+        waiting = [*self._plan.todo]
+        while waiting:
+            ready = next((place for place, trial in enumerate(waiting) if self._is_ready(trial)), None)
+            if ready is None:
                 yield None
+                continue
+            trial = waiting.pop(ready)
             if self._plan.force and trial.folder.exists():
                 trial.folder.rename(backup_of(trial.folder))
             yield trial.assignment
+
+    def _is_ready(self, trial: Planned) -> bool:
+        return not any(member.spec.key in self._open for member in trial.assignment.members)
 
     def answer(self, report: EpochReport) -> bool:
         """Every trial goes on to its end."""

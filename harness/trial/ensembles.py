@@ -7,7 +7,6 @@ scores is an external model that says of how many files. Neither is a method: no
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.config.sections import Training
@@ -104,10 +103,7 @@ def ensemble_remark(spec: TrialSpec) -> str:
     return f"ensemble: mean of the scores of {len(spec.settings)} methods"
 
 
-def ensemble_command(spec: TrialSpec, seeds: Sequence[int]) -> str:
-    """The command that makes it of its members, which have settings of their own."""
-    words = ["harness", "run", "--methods", spec.method, "--datasets", spec.dataset]
-    words += ["--protocol", spec.protocol, "--seeds", ",".join(map(str, seeds))]
-    words += [] if spec.limit is None else ["--limit", str(spec.limit)]
-    words += ["--recipe", spec.trained_as] if spec.trained_as else []
-    return f"{shlex.join(words)}  # with the settings of its members, whose rows name them"
+def member_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """The keys of the trials that an ensemble averaged, by their methods."""
+    names = sorted(name for name in environment if name.startswith(MEMBER))
+    return {name.removeprefix(MEMBER): environment[name] for name in names}
