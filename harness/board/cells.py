@@ -109,7 +109,7 @@ def ensemble_rows(board: Board, evidence: Evidence) -> list[list[str]]:
 
 def cells(board: Board, evidence: Evidence, place: int, row: Standing) -> list[str]:
     return [
-        *(str(place + 1), label(row) if row in board.ensembles else named(row), str(row.n)),
+        *(str(place + 1), titled(row), str(row.n)),
         rsum(row),
         " to ".join(map(tenths, evidence.intervals.get(place, ()))) or "–",
         evidence.groups.get(place, "–"),
@@ -175,15 +175,20 @@ def label(row: Standing) -> str:
     return f"{row.method} ({row.differs})" if row.differs else row.method
 
 
+def titled(row: Standing) -> str:
+    """The label of a row, which also says where its method was rebuilt without all of its paper."""
+    return f"{label(row)}, {row.fidelity}" if row.is_reconstruction else label(row)
+
+
 def named(row: Standing) -> str:
-    """The label of a row, which also says that it is an ensemble, or rebuilt without all of its paper."""
-    kinds = ["ensemble"] * row.is_ensemble + [row.fidelity] * row.is_reconstruction
-    return ", ".join([label(row), *kinds])
+    """The title of a row outside of the section of ensembles, where it also says that it is one."""
+    return f"{titled(row)}, ensemble" if row.is_ensemble else titled(row)
 
 
 def notes(board: Board, row: Standing) -> list[str]:
     lines = ["n = 1"] if row.n == 1 else []
     lines += [row.remark] if row.remark else []
+    lines += [f"not the paper's: {', '.join(row.unlike_paper)}"] if row.is_ensemble and row.unlike_paper else []
     lines += precisions(row)
     lines += ["uncommitted changes"] if row.dirty else []
     lines += ["smaller search budget than others"] if board.is_unequal(row) else []

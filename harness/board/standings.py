@@ -17,6 +17,7 @@ from harness.config.cards import SELECTION, MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, settings_for, training_for
 from harness.config.sections import Scalar
+from harness.config.selection import JOIN
 from harness.config.toml import override_value
 from harness.evaluation.protocols import saturated_recalls
 from harness.tracking.runs import Run, grouped, latest, place, replaced
@@ -222,6 +223,7 @@ def standing(
     """A row from the runs of a recipe; `rivals` are the recipes beside it, `known` all runs of the board by key."""
     card = methods.get(recipe[0].spec.method)
     first, done = recipe[0].spec, [run for run in recipe if run.is_done]
+    members = members_of(done or recipe, known)
     sums = [run.numbers["rsum"] for run in done]
     searched = next((run.result.search for run in recipe if run.result and run.result.search), None)
     return Standing(
@@ -235,18 +237,38 @@ def standing(
         commits=tuple(sorted({run.environment.get("commit", "") for run in done} - {""})),
         dirty=any(run.environment.get("dirty") == "yes" for run in done),
         source=first.source,
-        command=command(done or recipe, methods, known),
+        command=command(done or recipe, methods, members),
         reason=why,
         search={name: float(getattr(searched, name)) for name in SPENT} if searched else {},
         campaign=searched.campaign if searched else "",
-        fidelity=card.fidelity if card else "",
-        unlike_paper=tuple(unlike_paper(first, card)) if card and card.paper and not first.trained_as else (),
+        fidelity=fidelity(first, methods),
+        unlike_paper=tuple(unlike_paper(first, card)) or unlike_papers(members, methods),
     )
 
 
-def unlike_paper(spec: TrialSpec, card: MethodCard) -> Iterator[str]:
-    """`dim 128 (1024)`: a setting, and the card's value."""
-    for name, value in sorted(card.defaults.items()):
+def members_of(runs: Sequence[Run], known: Mapping[str, Run]) -> list[Run | None]:
+    """The runs that the first run of an ensemble averaged, None for one that is gone."""
+    return [known.get(key) for key in member_keys(runs[0].environment).values()]
+
+
+def fidelity(spec: TrialSpec, methods: Mapping[str, MethodCard]) -> str:
+    """That of the method's card; an ensemble is a reconstruction where any of its members is."""
+    if not is_ensemble(spec):
+        return methods[spec.method].fidelity if spec.method in methods else ""
+    kinds = {methods[name].fidelity for name in spec.method.split(JOIN) if name in methods}
+    return "reconstruction" if "reconstruction" in kinds else ""
+
+
+def unlike_papers(members: Iterable[Run | None], methods: Mapping[str, MethodCard]) -> tuple[str, ...]:
+    """`caan dim 128 (1024)`: the settings of an ensemble's members that are not those of their papers."""
+    specs = [run.spec for run in members if run]
+    return tuple(f"{spec.method} {text}" for spec in specs for text in unlike_paper(spec, methods.get(spec.method)))
+
+
+def unlike_paper(spec: TrialSpec, card: MethodCard | None) -> Iterator[str]:
+    """`dim 128 (1024)`: a setting, and the card's value; nothing without a paper, or by its recipe."""
+    defaults = card.defaults if card and card.paper and not spec.trained_as else {}
+    for name, value in sorted(defaults.items()):
         if (own := spec.settings.get(name, value)) != value:
             yield f"{name} {shortly(own)} ({shortly(value)})"
 
@@ -291,7 +313,7 @@ def machine(environment: Mapping[str, str]) -> str:
     return f"{on}; cores: {cores}, torch threads a trial: {threads}, torch {torch}"
 
 
-def command(runs: Sequence[Run], methods: Mapping[str, MethodCard], known: Mapping[str, Run]) -> str:
+def command(runs: Sequence[Run], methods: Mapping[str, MethodCard], members: Sequence[Run | None]) -> str:
     """The command that runs these seeds again; of an external recipe one per line, as each seed has its file."""
     spec, seeds = runs[0].spec, [run.spec.seed for run in runs]
     if is_external(spec.method):
@@ -303,7 +325,6 @@ def command(runs: Sequence[Run], methods: Mapping[str, MethodCard], known: Mappi
         return shlex.join([*words, "--recipe", spec.trained_as])
     if not is_ensemble(spec):
         return shlex.join([*words, *overrides(runs[0], methods.get(spec.method))])
-    members = [known.get(key) for key in member_keys(runs[0].environment).values()]
     own = [word for run in members if run for word in overrides(run, methods.get(run.spec.method))]
     pairs = dict.fromkeys(zip(own[::2], own[1::2], strict=True))
     text = shlex.join([*words, *(word for pair in pairs for word in pair)])

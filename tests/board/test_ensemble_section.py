@@ -87,9 +87,8 @@ def test_an_ensemble_has_a_page_with_the_trials_that_were_averaged() -> None:
     spec = ensemble()
     environment = {f"{MEMBER}caan": "a" * 16, f"{MEMBER}vsepp": "b" * 16}
     one = one_of([*singles(), run_of(result_of(spec, 300.0, environment=environment))])
-    (page,) = (
-        text.decode() for name, text in attachments(one, METHODS) if "/caan_vsepp-" in name and name.endswith(".md")
-    )
+    files = {name: text.decode() for name, text in attachments(one, METHODS) if name.endswith(".md")}
+    (page,) = (text for name, text in files.items() if "/caan_vsepp-" in name)
     assert "Place 1 of 1 among the ensembles" in page
     assert [["seed", "member", "trial"], ["0", "caan", "a" * 16], ["0", "vsepp", "b" * 16]] in html_tables(page)
 
@@ -103,6 +102,17 @@ def test_the_command_of_an_ensemble_has_the_settings_of_its_members() -> None:
     assert row.command.count("settings.caan.dim=7") == row.command.count("settings.vsepp.dim=5") == 1
     assert row.command.count("training.drop_words=0.1") == 1
     assert only_board([whole]).ensembles[0].command.endswith("# with the settings of its members")
+
+
+def test_an_ensemble_says_what_of_its_members_is_not_their_papers() -> None:
+    members = [spec_of("bssan", settings={"dim": 7}), spec_of("vsepp", settings={"dim": 5})]
+    environment = {f"{MEMBER}{spec.method}": spec.key for spec in members}
+    runs = [run_of(result_of(spec)) for spec in members]
+    one = one_of([*runs, run_of(result_of(ensemble_spec(members), environment=environment))], METHODS)
+    unlike = ("bssan dim 7 (1024)", "vsepp dim 5 (1024)")
+    assert [row.unlike_paper for row in one.board.ensembles] == [unlike]
+    ((name, *_, last),) = ensemble_rows(*one)
+    assert name == "bssan+vsepp, reconstruction" and f"not the paper's: {', '.join(unlike)}" in last
 
 
 def test_one_without_a_member_or_of_few_images_is_marked_among_the_others() -> None:
