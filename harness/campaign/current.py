@@ -8,7 +8,7 @@ from functools import cache
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
 from harness.config.registry import Registry, built_in_dataset
-from harness.config.selection import JOIN, members_named
+from harness.config.selection import JOIN
 from harness.config.sources import source_hash
 from harness.errors import HarnessError
 from harness.layouts.opening import fingerprint
@@ -32,7 +32,7 @@ def current(config: Config, registry: Registry) -> Current:
 
     def source(method: str) -> str:
         if JOIN in method:
-            return joint_source(map(source, members_named(method)))
+            return joint_source(map(source, method.split(JOIN)))
         card = registry.methods.get(method)
         try:
             return source_hash(card) if card else ""

@@ -15,6 +15,7 @@ from sample_results import result_of, spec_of
 from harness.board.cells import ensemble_header, ensemble_rows, published
 from harness.board.forms import as_csv, as_json, as_latex, attachments, board_page, webpage
 from harness.board.standings import boards_of
+from harness.campaign.current import current
 from harness.cli.board_page import tables
 from harness.config.cards import MethodCard
 from harness.config.papers import Reported
@@ -123,6 +124,17 @@ def test_one_without_a_member_or_of_few_images_is_marked_among_the_others() -> N
         line for table in html_tables(page) for line in table
     ]
     assert f"| {BOTH} (limit 20), ensemble |" in page or f"| {BOTH}, ensemble | 1 |" in page
+
+
+def test_a_foreign_name_with_a_plus_breaks_no_form() -> None:
+    strange = spec_of("a++<b>|{{ c }}+", settings={})
+    one = one_of([*singles(), run_of(result_of(strange, 300.0))], METHODS)
+    assert [row.method for row in one.board.ensembles] == [strange.method]
+    assert "<b>" not in webpage(one, METHODS)
+    assert "<b>" not in board_page(one, METHODS).partition("## Reproduce")[0]
+    assert current(Config(), discover(Config())).source(strange.method) == ""
+    assert strange.method in as_csv(one, METHODS)
+    assert all(name.isascii() and "<" not in name for name, _ in attachments(one, METHODS))
 
 
 def test_an_ensemble_of_an_earlier_source_is_stale() -> None:

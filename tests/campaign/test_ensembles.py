@@ -155,6 +155,14 @@ def test_a_member_without_its_weights_is_named_and_not_trained_again(
     assert not (member.folder / CHECKPOINT).exists()
 
 
+def test_scores_that_are_too_many_to_hold_fail_the_ensemble_and_say_so(
+    singles: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(averaging, "MATRIX_BYTES", 100)
+    assert call(*RUN, NAME) == 4
+    assert "8 x 32 scores are too many to hold" in " ".join(capsys.readouterr().out.split())
+
+
 def test_an_ensemble_that_was_cut_off_is_made_by_the_next_run(
     singles: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
