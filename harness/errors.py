@@ -6,7 +6,8 @@ HarnessError                  2
 ├── ResourceError             2   no node, device or disk can meet the request, or Ray has ended in the middle
 ├── DataError                 3   data or protocol does not match its card; nothing was scored
 ├── TrialError                4   one trial failed, the others go on; carries its failure class
-│   └── NonFiniteError            NaN or inf in the loss or in the scores
+│   ├── NonFiniteError            NaN or inf in the loss or in the scores
+│   └── MemberError               a member of an ensemble has no scores
 └── StoreError                6   the tracking store or the results folder cannot be reached or written
 
 Beside these: 0 all well, 5 reports out of date, 70 a fault of harness, 141 a reader that is gone, and 128 with the
@@ -97,6 +98,10 @@ class NonFiniteError(TrialError):
 
 class CollapsedError(TrialError):
     failure = "collapsed"
+
+
+class MemberError(TrialError):
+    failure = "member"
 
 
 class StoreError(HarnessError):

@@ -45,13 +45,14 @@ FRONT = {
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
     " scoring statistics streaming",
-    "trial": "checkpoint device environment external folder private_folders results steps",
+    "trial": "device ensembles environment external folder models private_folders results steps",
     "executors": "executor ray_cluster",
     "tracking": "artifacts columns log logged naming result_store runs store tracker",
     "acquisition": "download pace",
     "preparation": "card convert extract findings validation vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
-    "campaign": "current driver external_scores guardian healing last_command plan removal reproduction status",
+    "campaign": "current driver ensembles external_scores guardian healing last_command plan removal reproduction"
+    " status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "explain": "examples_page explanation picture weights",
     "cli": "",
@@ -71,8 +72,9 @@ LIBRARIES = {
     "requests": "acquisition.download",
     "triton": "blocks.kernels",
     "transformers": "data.text_encoder preparation.vision_models",
-    "torch": "method blocks.* trial.steps trial.training trial.batches trial.checkpoint trial.device trial.environment"
-    " evaluation.device_ranks evaluation.scoring preparation.extractors preparation.vision_models explain.explanation",
+    "torch": "method blocks.* trial.steps trial.models trial.averaging trial.training trial.batches trial.checkpoint"
+    " trial.device trial.environment evaluation.device_ranks evaluation.scoring preparation.extractors"
+    " preparation.vision_models explain.explanation",
 }
 HEAVY = ("transformers", "torch", "ray", "mlflow", "optuna", "matplotlib", "pandas", "pooch", "requests")
 FEW = 0.04  # the share of functions that may be longer than 30 lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
@@ -53,6 +54,7 @@ HEADER = (
     *map(title, RECALLS),
     *(VAL, "train pairs/s", "score pairs/s", "parameters", "notes"),
 )
+SINGLE = ("#", "group", VAL)  # columns of single models alone: ensembles are not ranked, and none is scored on val
 LEFT = ("method", "rsum", "group", "notes", SETTINGS, PUBLISHED)
 
 
@@ -80,7 +82,8 @@ def saturation(board: Board) -> str:
 def rows(board: Board, evidence: Evidence, methods: Methods) -> list[list[str]]:
     papers = compared(board, methods)
     more = [[papers.get(place, "")] if papers else [] for place in range(len(board.ranked))]
-    return [[*cells(board, evidence, place), *paper] for place, paper in enumerate(more)]
+    each = zip(board.ranked, more, strict=True)
+    return [[*cells(board, evidence, place, row), *paper] for place, (row, paper) in enumerate(each)]
 
 
 def compared(board: Board, methods: Methods) -> dict[int, str]:
@@ -93,10 +96,20 @@ def compared(board: Board, methods: Methods) -> dict[int, str]:
     return {place: "; ".join(texts) for place, texts in numbers.items()}
 
 
-def cells(board: Board, evidence: Evidence, place: int) -> list[str]:
-    row = board.ranked[place]
+def ensemble_header(board: Board) -> list[str]:
+    return headings(board, (name for name in HEADER if name not in SINGLE))
+
+
+def ensemble_rows(board: Board, evidence: Evidence) -> list[list[str]]:
+    """The ensembles of a board as cells under their own header."""
+    each = enumerate(board.ensembles)
+    lines = [zip(HEADER, cells(board, evidence.of_ensembles, place, row), strict=False) for place, row in each]
+    return [[text for name, text in line if name not in SINGLE] for line in lines]
+
+
+def cells(board: Board, evidence: Evidence, place: int, row: Standing) -> list[str]:
     return [
-        *(str(place + 1), named(row), str(row.n)),
+        *(str(place + 1), titled(row), str(row.n)),
         rsum(row),
         " to ".join(map(tenths, evidence.intervals.get(place, ()))) or "–",
         evidence.groups.get(place, "–"),
@@ -120,7 +133,9 @@ def pairs(board: Board, evidence: Evidence) -> list[list[str]]:
 
 
 def published(board: Board, methods: Methods, place: int | None = None) -> list[list[str]]:
-    """Ranked rows, or the one at a place, beside the numbers of their papers."""
+    """Ranked rows and then ensembles, or the ranked row at a place, beside the numbers of their papers."""
+    if place is None and board.ensembles:
+        return published(replace(board, ensembles=()), methods) + published(board.of_ensembles, methods)
     return [
         [
             *(label(board.ranked[one.place]), tenths(one.rsum), tenths(one.reported.rsum), f"{one.difference:+.1f}"),
@@ -160,14 +175,20 @@ def label(row: Standing) -> str:
     return f"{row.method} ({row.differs})" if row.differs else row.method
 
 
-def named(row: Standing) -> str:
+def titled(row: Standing) -> str:
     """The label of a row, which also says where its method was rebuilt without all of its paper."""
     return f"{label(row)}, {row.fidelity}" if row.is_reconstruction else label(row)
+
+
+def named(row: Standing) -> str:
+    """The title of a row outside of the section of ensembles, where it also says that it is one."""
+    return f"{titled(row)}, ensemble" if row.is_ensemble else titled(row)
 
 
 def notes(board: Board, row: Standing) -> list[str]:
     lines = ["n = 1"] if row.n == 1 else []
     lines += [row.remark] if row.remark else []
+    lines += [f"not the paper's: {', '.join(row.unlike_paper)}"] if row.is_ensemble and row.unlike_paper else []
     lines += precisions(row)
     lines += ["uncommitted changes"] if row.dirty else []
     lines += ["smaller search budget than others"] if board.is_unequal(row) else []

@@ -88,7 +88,12 @@ def compared_rows(board: Board, sides: Sequence[Side], load: Load) -> Comparison
 
 
 def is_significant(board: Board, alone: Comparison, load: Load) -> bool:
-    """Whether two rows differ among all pairs of their board; other rows are read only where they decide that."""
+    """Whether two rows differ among all pairs of their board; other rows are read only where they decide that.
+
+    An ensemble is in no pair of the board: with one, the pair alone counts.
+    """
+    if {side.runs for side in alone.sides} & {row.run_ids for row in board.ensembles}:
+        return True
     several = sum(row.n > 1 for row in board.ranked)
     if alone.p * comb(several, 2) < LEVEL:  # at least what Holm's method asks for
         return True
@@ -132,8 +137,8 @@ def measures(row: Sequence[Hits]) -> tuple[float, ...]:
 
 
 def row_of(board: Board, name: str) -> Side | None:
-    """A ranked row by its method, or by its whole label where a method has several recipes."""
-    rows = [row for row in board.ranked if name in (row.method, label(row))]
+    """A ranked row or an ensemble by its method, or by its whole label where a method has several recipes."""
+    rows = [row for row in (*board.ranked, *board.ensembles) if name in (row.method, label(row))]
     exact = [row for row in rows if label(row) == name] or rows
     if len(exact) > 1:
         labels = ", ".join(repr(label(row)) for row in exact)
@@ -160,7 +165,8 @@ def check_same(runs: Sequence[Run]) -> None:
 
 def missing(boards: Sequence[Board], names: Sequence[str]) -> str:
     """Which name is not known, or that the two never meet."""
-    known = {text for board in boards for row in board.ranked for text in (row.method, label(row))}
+    rows = [row for board in boards for row in (*board.ranked, *board.ensembles)]
+    known = {text for row in rows for text in (row.method, label(row))}
     for name in names:
         if name not in known:
             named = f"or name a run: METHOD/DATASET/sSEED, or {SHORTEST} characters or more of its key or id"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import nan
 from typing import NamedTuple
 
@@ -47,6 +47,11 @@ class Evidence:
     lists: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # mAP@R and its like, where runs lack them
     hardest: Mapping[int, Hardest] = field(default_factory=dict)
     curves: Mapping[int, tuple[LearningCurve, ...]] = field(default_factory=dict)  # rows all of whose epochs are there
+    ensembles: Evidence | None = None  # of the board's ensembles, by their place among them; none is tested
+
+    @property
+    def of_ensembles(self) -> Evidence:
+        return self.ensembles or Evidence()
 
     @property
     def is_testable(self) -> bool:
@@ -63,6 +68,11 @@ class Assessed(NamedTuple):
     board: Board
     evidence: Evidence
 
+    @property
+    def of_ensembles(self) -> Assessed:
+        """The ensembles alone, as if they were ranked."""
+        return Assessed(self.board.of_ensembles, self.evidence.of_ensembles)
+
 
 class RowEvidence(NamedTuple):
     hits: Sequence[Hits]  # of each run
@@ -78,6 +88,15 @@ def assessed(
 
 
 def evidence(board: Board, read: Read) -> Evidence:
+    """The evidence of the ranked rows, and apart from them that of the ensembles, which have no groups."""
+    own = evidence_of(board, read)
+    if not board.ensembles:
+        return own
+    apart = replace(evidence_of(board.of_ensembles, read), groups={}, differences=(), leading=None)
+    return replace(own, ensembles=apart)
+
+
+def evidence_of(board: Board, read: Read) -> Evidence:
     runs = {place: own for place, row in enumerate(board.ranked) if (own := row_evidence(row, read))}
     rows = comparable({place: row.hits for place, row in runs.items()})
     lost = frozenset({*range(len(board.ranked))} - rows.keys())

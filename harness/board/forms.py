@@ -9,8 +9,13 @@ from dataclasses import fields
 from typing import Any
 
 from harness.board.cells import (
+    HEADER,
     LEFT,
+    SINGLE,
     Methods,
+    cells,
+    ensemble_header,
+    ensemble_rows,
     file_name,
     folder_name,
     header,
@@ -46,6 +51,7 @@ MEASURES = {
     **{"train pairs/s": "train_pairs_per_second", "score pairs/s": SPEED, "parameters": "parameters"},
 }  # columns, and what they are the means of
 ALWAYS = (*HEADLINE, "best_val_rsum", "epoch", "gallery.images", "gallery.captions", "gallery.folds")
+EVIDENT = ("ranked", "ensembles")  # sections whose rows have evidence
 NUMBERS = (*MEASURES, "n", "95 %")  # columns that are sorted with the largest first
 
 
@@ -106,10 +112,11 @@ def as_json(one: Assessed, methods: Methods) -> str:
     whole |= {"machines": board.machines, "rows": rows, "differences": apart, "least": evidence.least}
     whole["published"] = [
         {
-            **{"row": ranked[one.place], **one.reported.model_dump(), "difference": one.difference},
+            **{"row": label(part.ranked[one.place]), **one.reported.model_dump(), "difference": one.difference},
             **{"verdict": one.verdict, "unlike_paper": one.unlike},
         }
-        for one in beside(board, methods)
+        for part in (board, board.of_ensembles)
+        for one in beside(part, methods)
     ]
     return json_text(whole, indent=1, sort_keys=True) + "\n"
 
@@ -118,10 +125,19 @@ def as_latex(one: Assessed, methods: Methods) -> str:
     board, evidence = one
     names = header(board, methods)
     shown = [place for place, name in enumerate(names) if name not in ASIDE]
-    cells = [[row[place] for place in shown] for row in rows(board, evidence, methods)]
+    lines = [[row[place] for place in shown] for row in rows(board, evidence, methods)]
     heads = [names[place] for place in shown]
-    about = {"saturation": saturation(board), "columns": heads, "heads": headings(board, heads)}
-    return str(tex_escaped().render(board=board, evidence=evidence, rows=cells, **about))
+    apart = [latex_ensemble(one, place, names, shown) for place in range(len(board.ensembles))]
+    about = {"ensembles": apart, "saturation": saturation(board), "columns": heads, "heads": headings(board, heads)}
+    return str(tex_escaped().render(board=board, evidence=evidence, rows=lines, **about))
+
+
+def latex_ensemble(one: Assessed, place: int, names: Sequence[str], shown: Sequence[int]) -> list[str]:
+    """An ensemble under the columns of the ranked rows, without a number among them."""
+    board, evidence = one
+    texts = cells(board, evidence.of_ensembles, place, board.ensembles[place])
+    own = {name: text for name, text in zip(HEADER, texts, strict=False) if name not in SINGLE}
+    return [own.get(names[column], "") for column in shown]
 
 
 def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
@@ -134,9 +150,10 @@ def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
                 "row": label(row),
                 "fidelity": row.fidelity,
             }
-            if section == "ranked":
-                low, high = evidence.intervals.get(place, (None, None))
-                about |= {"low": low, "high": high, "group": evidence.groups.get(place)}
+            if section in EVIDENT:
+                own = evidence if section == "ranked" else evidence.of_ensembles
+                low, high = own.intervals.get(place, (None, None))
+                about |= {"low": low, "high": high, "group": own.groups.get(place)}
             yield about, row
 
 
@@ -165,8 +182,9 @@ def flat(run: Run) -> dict[str, Any]:
 
 
 def _measured(evidence: Evidence, about: Mapping[str, Any], row: Standing) -> dict[str, Any]:
-    if about["section"] != "ranked":
+    if about["section"] not in EVIDENT:
         return {"measures": all_measures(row, {})}
+    evidence = evidence if about["section"] == "ranked" else evidence.of_ensembles
     place = about["place"] - 1
     profile, curves = evidence.profiles.get(place), evidence.curves.get(place, ())
     return {
@@ -188,17 +206,29 @@ def board_page(one: Assessed, methods: Methods) -> str:
         **{"published": published(board, methods), "measures": more_measures(board, evidence.lists)},
         grid=grid(board),
         plots={f"{folder}/{plot.file}": plot for plot in plots(one) if plot.paint},
-        pages=[f"{folder}/{file_stem(board, place)}.md" for place in range(len(board.ranked))],
+        **{"pages": row_pages(board), "ensemble_pages": row_pages(board.of_ensembles)},
+        **{"ensemble_heads": ensemble_header(board), "ensembles": ensemble_rows(board, evidence)},
     )
     return str(made)
 
 
+def row_pages(board: Board) -> list[str]:
+    """The paths of the pages of ranked rows."""
+    return [f"{folder_name(board)}/{file_stem(board, place)}.md" for place in range(len(board.ranked))]
+
+
 def attachments(one: Assessed, methods: Methods) -> Iterator[tuple[str, bytes]]:
     """The files that the page shows and links to, by their paths from it."""
+    for name, data in drawn(one).items():
+        yield f"{folder_name(one.board)}/{name}", data
+    yield from row_files(one, methods)
+    yield from row_files(one.of_ensembles, methods)
+
+
+def row_files(one: Assessed, methods: Methods) -> Iterator[tuple[str, bytes]]:
+    """The pages of ranked rows with their learning curves."""
     board, evidence = one
     folder = folder_name(board)
-    for name, data in drawn(one).items():
-        yield f"{folder}/{name}", data
     for place in range(len(board.ranked)):
         stem = file_stem(board, place)
         yield f"{folder}/{stem}.md", method_page(one, methods, place).encode()
@@ -215,6 +245,9 @@ def webpage(one: Assessed, methods: Methods) -> str:
         **{"rows": sortable(one, methods), "pairs": pairs(board, evidence), "published": published(board, methods)},
         **{
             "facts": [facts(one, methods, place) for place in range(len(board.ranked))],
+            "ensemble_facts": [facts(one.of_ensembles, methods, place) for place in range(len(board.ensembles))],
+            "ensemble_heads": ensemble_header(board),
+            "ensembles": ensemble_rows(board, evidence),
             "seeds": headings(board, SEEDS),
         },
         **{"measures": more_measures(board, evidence.lists), "grid": grid(board)},
@@ -231,8 +264,8 @@ def sortable(one: Assessed, methods: Methods) -> list[list[tuple[str, float | No
         row = board.ranked[place]
         known: dict[str, float] = {column: row.means[name] for column, name in MEASURES.items()}
         known |= {"#": place + 1, "n": row.n} | dict(zip(["95 %"], evidence.intervals.get(place, ()), strict=False))
-        cells = zip(header(board, methods), texts, strict=True)
-        found.append([(text, None if text == "–" else known.get(name)) for name, text in cells])
+        named = zip(header(board, methods), texts, strict=True)
+        found.append([(text, None if text == "–" else known.get(name)) for name, text in named])
     return found
 
 

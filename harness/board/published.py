@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 
@@ -11,6 +11,7 @@ from harness.config.cards import MethodCard
 from harness.config.papers import Reported
 from harness.config.registry import paper_recipe
 from harness.config.sections import Training
+from harness.config.selection import JOIN
 from harness.evaluation.statistics import run_noise
 
 UNLIKE = "settings or data are not the paper's"
@@ -57,18 +58,38 @@ class Beside:
 def beside(board: Board, methods: Mapping[str, MethodCard]) -> Iterator[Beside]:
     """Every ranked row with every number that its card reports for this dataset and protocol."""
     for place, row in enumerate(board.ranked):
-        card = methods.get(row.method)
-        for reported in card.reported if card else ():
+        cards = cards_of(row, methods)
+        for reported in reports_of(row, cards):
             if (reported.dataset, reported.protocol) == (board.dataset, board.protocol):
                 noise = run_noise(row.sd, row.n, mean_of=row.n) + ROUNDING
-                yield Beside(place, reported, row.means["rsum"], noise, unlike(board, row, card), row.is_papers)
+                yield Beside(place, reported, row.means["rsum"], noise, unlike(board, row, cards), row.is_papers)
 
 
-def unlike(board: Board, row: Standing, card: MethodCard | None) -> tuple[str, ...]:
+def cards_of(row: Standing, methods: Mapping[str, MethodCard]) -> list[MethodCard]:
+    """The card of a row's method, of an ensemble those of its members; none where one of them has no card."""
+    names = row.method.split(JOIN) if row.is_ensemble else [row.method]
+    cards = [methods[name] for name in names if name in methods]
+    return cards if len(cards) == len(names) else []
+
+
+def reports_of(row: Standing, cards: Sequence[MethodCard]) -> Iterator[Reported]:
+    """What a card reports; of an ensemble the numbers that the cards of all members report as those of an ensemble."""
+    for reported in cards[0].reported if cards else ():
+        if not row.is_ensemble:
+            yield reported
+        elif reported.ensemble and all(numbers(reported) in map(numbers, card.reported) for card in cards):
+            yield reported.model_copy(update={"ensemble": False})  # which is no reason against this row
+
+
+def numbers(reported: Reported) -> tuple[object, ...]:
+    return reported.dataset, reported.protocol, reported.i2t, reported.t2i, reported.rsum, reported.ensemble
+
+
+def unlike(board: Board, row: Standing, cards: Sequence[MethodCard]) -> tuple[str, ...]:
     """What a row does otherwise than a run at the size of papers, or than that of its own paper."""
     if row.is_papers:
-        recipe = paper_recipe(card, board.dataset) if card else None
-        return (*(recipe.unlike if recipe else ()), *board.resized)
+        recipes = filter(None, (paper_recipe(card, board.dataset) for card in cards))
+        return (*dict.fromkeys(text for recipe in recipes for text in recipe.unlike), *board.resized)
     epochs, usual = row.runs[0].spec.training.epochs, Training().epochs
     fewer = [f"only {epochs} epochs ({usual} by default)"] if epochs < usual and not row.is_untrained else []
     return (*row.unlike_paper, *fewer, *board.resized)

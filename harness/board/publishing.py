@@ -101,7 +101,8 @@ def of_boards(result: Published, names: Iterable[str], folder: Path) -> Publishe
 
 def key_of(board: Board, store: ResultStore, registry: Registry, chosen: Sequence[str]) -> str:
     """A hash of all that decides a board's files; empty where its runs' files are elsewhere or just written."""
-    marks = store.marks([run_id for row in board.ranked for run_id in row.run_ids], ARTIFACTS)
+    rows = (*board.ranked, *board.ensembles)
+    marks = store.marks([run_id for row in rows for run_id in row.run_ids], ARTIFACTS)
     if marks is None:
         return ""
     names = {row.method for section in SECTIONS for row in getattr(board, section)}

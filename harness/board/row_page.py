@@ -31,6 +31,7 @@ from harness.config.registry import choices, training_for
 from harness.evaluation.measures import title
 from harness.evaluation.queries import Hardest
 from harness.tracking.runs import Run
+from harness.trial.ensembles import member_keys
 from harness.trial.external import is_external
 from harness.trial.results import RECALLS
 
@@ -72,7 +73,13 @@ class RowFacts:
     published: list[list[str]]
     hardest: Hardest | None
     curve: Plot | None
+    members: list[list[str]]  # of an ensemble: seed, method and key of each trial that was averaged
     lacks: list[str]  # what the store has lost of it, and what follows
+
+    @property
+    def anchor(self) -> str:
+        """What distinguishes its headings from those of all other rows of a page."""
+        return f"ensemble-{self.place}" if self.row.is_ensemble else str(self.place)
 
 
 def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFacts:
@@ -90,8 +97,15 @@ def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFa
         published=[cells[1:] for cells in published(board, methods, place)],
         hardest=evidence.hardest.get(place),
         curve=row_curve(one, place) if place in evidence.curves else None,
+        members=[cells for run in row.runs for cells in member_cells(run)],
         lacks=list(lacks(one, place)),
     )
+
+
+def member_cells(run: Run) -> Iterator[list[str]]:
+    """The trials that an ensemble averaged: seed, method, key."""
+    for method, key in member_keys(run.environment).items():
+        yield [str(run.spec.seed), method, key]
 
 
 def method_page(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> str:
@@ -130,7 +144,7 @@ def curve_name(stem: str) -> str:
 def row_choices(board: Board, row: Standing, card: MethodCard | None) -> list[Choice]:
     plain = built_in().for_dataset(board.dataset)
     defaults = choices(card.defaults if card else {}, training_for(card, plain) if card else plain.training)
-    kinds = ("settings.",) if is_external(row.method) else ("settings.", "training.")
+    kinds = ("settings.",) if is_external(row.method) or row.is_ensemble else ("settings.", "training.")
     return [
         Choice(name.removeprefix("settings."), text, defaults.get(name, ""))
         for name, text in sorted(row.runs[0].choices.items())

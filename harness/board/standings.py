@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from statistics import fmean, stdev
 
@@ -17,9 +17,11 @@ from harness.config.cards import SELECTION, MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, settings_for, training_for
 from harness.config.sections import Scalar
+from harness.config.selection import JOIN
 from harness.config.toml import override_value
 from harness.evaluation.protocols import saturated_recalls
 from harness.tracking.runs import Run, grouped, latest, place, replaced
+from harness.trial.ensembles import ensemble_remark, is_ensemble, member_keys
 from harness.trial.external import command as score_command
 from harness.trial.external import is_external, remark
 from harness.trial.results import RECALLS, VERSIONS, Current, State, TrialSpec, shortfalls
@@ -35,7 +37,8 @@ NAMES = {
     **{"training_version": "version of the trainer", "evaluation_version": "version of the evaluation"},
 }
 SPENT = ("trials", "epochs", "seconds", "device_seconds")  # what a search has cost
-SECTIONS = ("ranked", "incomplete", "stale", "limited")
+CURRENT = ("ranked", "ensembles", "incomplete")  # sections whose rows are of what counts now
+SECTIONS = (*CURRENT, "stale", "limited")
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,12 @@ class Standing:
 
     @property
     def remark(self) -> str:
-        """What tells a row of scores that came in files from the others; empty for ours."""
-        return remark(self.runs[0].spec)
+        """What tells a row of scores that came in files, and an ensemble, from the others; empty for our methods."""
+        return remark(self.runs[0].spec) or ensemble_remark(self.runs[0].spec)
+
+    @property
+    def is_ensemble(self) -> bool:
+        return is_ensemble(self.runs[0].spec)
 
     @property
     def is_papers(self) -> bool:
@@ -111,17 +118,19 @@ class Board:
     protocol: str
     version: int
     data: str  # fingerprint
-    gallery: Mapping[str, int]  # of the ranked rows
+    gallery: Mapping[str, int]  # of the rows that are ranked or ensembles
     val_images: int  # of the split val; 0 where that is not known
     resized: tuple[str, ...]  # splits and protocols that have another size than those that papers report on
     ranked: tuple[Standing, ...]
+    ensembles: tuple[Standing, ...]  # complete ones, never ranked among single models
     incomplete: tuple[Standing, ...]
     stale: tuple[Standing, ...]
     limited: tuple[Standing, ...]
 
     @property
     def machines(self) -> tuple[str, ...]:
-        return tuple(sorted({machine for row in self.ranked for machine in row.machines}))
+        rows = (*self.ranked, *self.ensembles)
+        return tuple(sorted({machine for row in rows for machine in row.machines}))
 
     @property
     def is_searched(self) -> bool:
@@ -136,6 +145,12 @@ class Board:
     def saturated(self) -> tuple[str, ...]:
         """The R@K that say nothing, because any scores reach 100 in so small a gallery."""
         return tuple(saturated_recalls(self.gallery)) if self.gallery else ()
+
+    @property
+    def of_ensembles(self) -> Board:
+        """The board of the ensembles alone, as if they were ranked."""
+        none: tuple[Standing, ...] = ()
+        return replace(self, ranked=self.ensembles, ensembles=none, incomplete=none, stale=none, limited=none)
 
     def is_unequal(self, row: Standing) -> bool:
         searched = [other.search for other in self.ranked if other.search]
@@ -159,17 +174,18 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
         section, why = judge(recipe, full, valid, old)
         judged[section].append((recipe, why))
     rows = {}
+    known = {run.key: run for run in runs}
     for section in SECTIONS:
-        beside = SECTIONS[:2] if section in SECTIONS[:2] else (section,)
+        beside = CURRENT if section in CURRENT else (section,)
         rivals = [recipe for name in beside for recipe, _ in judged[name]]
-        standings = [standing(recipe, why, rivals, methods) for recipe, why in judged[section]]
+        standings = [standing(recipe, why, rivals, methods, known) for recipe, why in judged[section]]
         rows[section] = tuple(sorted(standings, key=lambda row: row.place))
     return Board(
         dataset=newest.spec.dataset,
         protocol=newest.spec.protocol,
         version=valid.protocol_version,
         data=valid.data_fingerprint,
-        gallery=newest.result.gallery if newest.result and rows["ranked"] else {},
+        gallery=newest.result.gallery if newest.result and (rows["ranked"] or rows["ensembles"]) else {},
         val_images=current.val_images(newest.spec.dataset),
         resized=current.resized(newest.spec.dataset),
         **rows,
@@ -198,10 +214,16 @@ def changed_since(board: Board, spec: TrialSpec) -> str:
 
 
 def standing(
-    recipe: Sequence[Run], why: str, rivals: Iterable[Sequence[Run]], methods: Mapping[str, MethodCard]
+    recipe: Sequence[Run],
+    why: str,
+    rivals: Iterable[Sequence[Run]],
+    methods: Mapping[str, MethodCard],
+    known: Mapping[str, Run],
 ) -> Standing:
+    """A row from the runs of a recipe; `rivals` are the recipes beside it, `known` all runs of the board by key."""
     card = methods.get(recipe[0].spec.method)
     first, done = recipe[0].spec, [run for run in recipe if run.is_done]
+    members = members_of(done or recipe, known)
     sums = [run.numbers["rsum"] for run in done]
     searched = next((run.result.search for run in recipe if run.result and run.result.search), None)
     return Standing(
@@ -215,18 +237,38 @@ def standing(
         commits=tuple(sorted({run.environment.get("commit", "") for run in done} - {""})),
         dirty=any(run.environment.get("dirty") == "yes" for run in done),
         source=first.source,
-        command=command(done or recipe, card),
+        command=command(done or recipe, methods, members),
         reason=why,
         search={name: float(getattr(searched, name)) for name in SPENT} if searched else {},
         campaign=searched.campaign if searched else "",
-        fidelity=card.fidelity if card else "",
-        unlike_paper=tuple(unlike_paper(first, card)) if card and card.paper and not first.trained_as else (),
+        fidelity=fidelity(first, methods),
+        unlike_paper=tuple(unlike_paper(first, card)) or unlike_papers(members, methods),
     )
 
 
-def unlike_paper(spec: TrialSpec, card: MethodCard) -> Iterator[str]:
-    """`dim 128 (1024)`: a setting, and the card's value."""
-    for name, value in sorted(card.defaults.items()):
+def members_of(runs: Sequence[Run], known: Mapping[str, Run]) -> list[Run | None]:
+    """The runs that the first run of an ensemble averaged, None for one that is gone."""
+    return [known.get(key) for key in member_keys(runs[0].environment).values()]
+
+
+def fidelity(spec: TrialSpec, methods: Mapping[str, MethodCard]) -> str:
+    """That of the method's card; an ensemble is a reconstruction where any of its members is."""
+    if not is_ensemble(spec):
+        return methods[spec.method].fidelity if spec.method in methods else ""
+    kinds = {methods[name].fidelity for name in spec.method.split(JOIN) if name in methods}
+    return "reconstruction" if "reconstruction" in kinds else ""
+
+
+def unlike_papers(members: Iterable[Run | None], methods: Mapping[str, MethodCard]) -> tuple[str, ...]:
+    """`caan dim 128 (1024)`: the settings of an ensemble's members that are not those of their papers."""
+    specs = [run.spec for run in members if run]
+    return tuple(f"{spec.method} {text}" for spec in specs for text in unlike_paper(spec, methods.get(spec.method)))
+
+
+def unlike_paper(spec: TrialSpec, card: MethodCard | None) -> Iterator[str]:
+    """`dim 128 (1024)`: a setting, and the card's value; nothing without a paper, or by its recipe."""
+    defaults = card.defaults if card and card.paper and not spec.trained_as else {}
+    for name, value in sorted(defaults.items()):
         if (own := spec.settings.get(name, value)) != value:
             yield f"{name} {shortly(own)} ({shortly(value)})"
 
@@ -271,19 +313,30 @@ def machine(environment: Mapping[str, str]) -> str:
     return f"{on}; cores: {cores}, torch threads a trial: {threads}, torch {torch}"
 
 
-def command(runs: Sequence[Run], card: MethodCard | None) -> str:
+def command(runs: Sequence[Run], methods: Mapping[str, MethodCard], members: Sequence[Run | None]) -> str:
     """The command that runs these seeds again; of an external recipe one per line, as each seed has its file."""
     spec, seeds = runs[0].spec, [run.spec.seed for run in runs]
     if is_external(spec.method):
         return "\n".join(score_command(run.spec, run.environment) for run in runs)
-    plain = built_in().for_dataset(spec.dataset)
-    defaults = choices(settings_for(card, plain) if card else {}, training_for(card, plain) if card else plain.training)
     words = ["harness", "run", "--methods", spec.method, "--datasets", spec.dataset]
     words += ["--protocol", spec.protocol, "--seeds", ",".join(map(str, seeds))]
     words += [] if spec.limit is None else ["--limit", str(spec.limit)]
     if spec.trained_as:
         return shlex.join([*words, "--recipe", spec.trained_as])
-    for name, text in sorted(runs[0].choices.items()):
+    if not is_ensemble(spec):
+        return shlex.join([*words, *overrides(runs[0], methods.get(spec.method))])
+    own = [word for run in members if run for word in overrides(run, methods.get(run.spec.method))]
+    pairs = dict.fromkeys(zip(own[::2], own[1::2], strict=True))
+    text = shlex.join([*words, *(word for pair in pairs for word in pair)])
+    return text if members and all(members) else f"{text}  # with the settings of its members"
+
+
+def overrides(run: Run, card: MethodCard | None) -> list[str]:
+    """The settings and the recipe of a run that differ from the defaults, as words of a command."""
+    spec, plain = run.spec, built_in().for_dataset(run.spec.dataset)
+    defaults = choices(settings_for(card, plain) if card else {}, training_for(card, plain) if card else plain.training)
+    words = []
+    for name, text in sorted(run.choices.items()):
         if defaults.get(name) != text:
             words += ["-s", f"{name.replace('settings.', f'settings.{spec.method}.', 1)}={text}"]
-    return shlex.join(words)
+    return words

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.tracking.runs import Run
+from harness.trial.ensembles import is_ensemble
 from harness.trial.external import is_external
 from harness.trial.results import Current, State, TrialSpec
 
@@ -65,7 +66,7 @@ def judge(recipe: Sequence[Run], full: Sequence[Run], valid: Validity, old: Mapp
         is_old, what = has_earlier_source(recipe, full, valid.source(first.method)), "source of the method"
     if is_old:
         return "stale", f"an earlier {what}, {first.source[:SHORT]}"
-    return ("incomplete", missing) if missing else ("ranked", "")
+    return ("incomplete", missing) if missing else ("ensembles" if is_ensemble(first) else "ranked", "")
 
 
 def has_earlier_source(recipe: Sequence[Run], full: Sequence[Run], now: str) -> bool:

@@ -8,9 +8,11 @@ from functools import cache
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
 from harness.config.registry import Registry, built_in_dataset
+from harness.config.selection import JOIN
 from harness.config.sources import source_hash
 from harness.errors import HarnessError
 from harness.layouts.opening import fingerprint
+from harness.trial.ensembles import joint_source
 from harness.trial.results import Current
 
 
@@ -29,6 +31,8 @@ def current(config: Config, registry: Registry) -> Current:
         return next((one.identity for one in card.protocols if one.name == name), 0) if card else 0
 
     def source(method: str) -> str:
+        if JOIN in method:
+            return joint_source(map(source, method.split(JOIN)))
         card = registry.methods.get(method)
         try:
             return source_hash(card) if card else ""

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from harness.addresses import words_without_secrets
 from harness.campaign.gpu_shares import GpuShares
-from harness.campaign.plan import Plan
+from harness.campaign.plan import Plan, Planned
 from harness.campaign.recorder import Recorder, View
 from harness.campaign.retries import Retries
 from harness.config.project import TRIALS, Config
@@ -103,20 +103,34 @@ class PlannedTrials:
         self.total, self.before = len(plan.trials), len(plan.trials) - len(plan.todo)
         self.failed_before = len(plan.failed)
         self._plan = plan
+        self._open = {trial.spec.key for trial in plan.todo}  # those that have not ended
 
-    def assignments(self) -> Iterator[Assignment]:
-        """Yield what is to be run; `force` renames a trial's old folder when its turn has come."""
-        for trial in self._plan.todo:
+    def assignments(self) -> Iterator[Assignment | None]:
+        """Yield what is to be run; `force` renames a trial's old folder when its turn has come.
+
+        An ensemble waits for its members.
+        """
+        waiting = [*self._plan.todo]
+        while waiting:
+            ready = next((place for place, trial in enumerate(waiting) if self._is_ready(trial)), None)
+            if ready is None:
+                yield None
+                continue
+            trial = waiting.pop(ready)
             if self._plan.force and trial.folder.exists():
                 trial.folder.rename(backup_of(trial.folder))
             yield trial.assignment
+
+    def _is_ready(self, trial: Planned) -> bool:
+        return not any(member.spec.key in self._open for member in trial.assignment.members)
 
     def answer(self, report: EpochReport) -> bool:
         """Every trial goes on to its end."""
         return True
 
     def ended(self, result: TrialResult) -> None:
-        """Nothing: the result lies in the trial's folder."""
+        """Note that it has ended: the result lies in the trial's folder."""
+        self._open.discard(result.key)
 
 
 def choose_executor(config: Config, here: bool = False) -> Executor:

@@ -21,7 +21,7 @@ from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import Fold, expected_at_random, rank_folds, split_folds
 from harness.evaluation.ranks import Floats
 from harness.evaluation.records import Records
-from harness.evaluation.score_files import as_floats, hold_scores, open_scores
+from harness.evaluation.score_files import mean_scores, open_scores
 from harness.files import sha256
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.tracking.logged import write_memory
@@ -29,7 +29,8 @@ from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run, replaced
 from harness.tracking.store import default_uri
 from harness.tracking.tracker import Tracker
-from harness.trial.external import FILE, PREFIX, file_name, method_of, recipe_of, spec_of
+from harness.trial.ensembles import joint_source
+from harness.trial.external import PREFIX, file_names, method_of, recipe_of, spec_of
 from harness.trial.folder import read_result, write_result, write_spec
 from harness.trial.results import State, TrialResult, TrialSpec
 
@@ -41,7 +42,7 @@ LARGEST = 600.0  # that an rsum can be
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    file: Path
+    files: tuple[Path, ...]  # whose scores are averaged
     dataset: DatasetCard
     protocol: ProtocolCard
     spec: TrialSpec
@@ -57,11 +58,18 @@ class RankedScores(NamedTuple):
 
 
 def score_request(
-    config: Config, registry: Registry, file: Path, dataset: str, protocol: str, name: str, seed: int, note: str
+    config: Config,
+    registry: Registry,
+    files: Sequence[Path],
+    dataset: str,
+    protocol: str,
+    name: str,
+    seed: int,
+    note: str,
 ) -> ScoreRequest:
-    """UsageError for an unknown dataset or protocol, and for a name that is a method of ours or no name.
+    """UsageError for an unknown dataset or protocol, for a name that is a method of ours or no name, for a copy.
 
-    DataError where the file is no score matrix or the dataset's files are not the card's.
+    DataError where a file is no score matrix or the dataset's files are not the card's.
     """
     check_numbers([seed], None)
     check_protocol(protocol)
@@ -70,11 +78,20 @@ def score_request(
         raise UsageError(f"--name {name}: a method here has this name; choose one that tells the two apart")
     card = registry.dataset(dataset)
     under = card.protocol(protocol)
-    open_scores(file)
+    for file in files:
+        open_scores(file)
     cache = config.cache
-    about = (under.name, under.identity), seed, note, fingerprint(card, config.data, cache), sha256(file)
-    spec = spec_of(method, dataset, *about)
-    return ScoreRequest(file, card, under, spec, config.trials / spec.key, config.data, cache)
+    about = (under.name, under.identity), seed, note, fingerprint(card, config.data, cache), joint_hash(files)
+    spec = spec_of(method, dataset, *about, len(files))
+    return ScoreRequest(tuple(files), card, under, spec, config.trials / spec.key, config.data, cache)
+
+
+def joint_hash(files: Sequence[Path]) -> str:
+    """The sha256 of a file, of several one over theirs, whatever their order; UsageError where two are the same."""
+    hashes = [sha256(file) for file in files]
+    if copies := [file for place, file in enumerate(files) if hashes[place] in hashes[:place]]:
+        raise UsageError(f"{copies[0]}: an earlier file has the same scores; an ensemble is of different models")
+    return hashes[0] if len(hashes) == 1 else joint_source(sorted(hashes))
 
 
 def rank_file(config: Config, request: ScoreRequest) -> tuple[ResultStore, RankedScores]:
@@ -110,9 +127,7 @@ def evaluate(request: ScoreRequest) -> RankedScores:
 
     split = open_dataset(request.dataset, request.data, request.cache).split(request.protocol.split)
     folds = split_folds(request.protocol, split)
-    array = open_scores(request.file)
-    hold_scores(request.file, array, request.dataset, request.protocol, split)
-    scores = as_floats(request.file, array)
+    scores = mean_scores(request.files, request.dataset, request.protocol, split)
     sets, absent = open_sets(request.dataset, request.protocol.name, request.data, split)
     test = outcome(request.protocol, split, folds, rank_scores(scores, folds, sets))
     result = TrialResult(
@@ -120,7 +135,7 @@ def evaluate(request: ScoreRequest) -> RankedScores:
         state=State.DONE,
         measures=test.measures,
         gallery=test.gallery,
-        environment=environment(choose_device("cpu")) | test.releases | {FILE: file_name(request.file)},
+        environment=environment(choose_device("cpu")) | test.releases | file_names(request.files),
     )
     warnings = tuple(filter(None, (absent, reversal(scores, folds, test.measures["rsum"]))))
     return RankedScores(result, test.records, warnings)

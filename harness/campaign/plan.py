@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.campaign.ensembles import ensembles_of
 from harness.config.cards import SELECTION, DatasetCard, MethodCard
 from harness.config.papers import PaperRecipe
 from harness.config.project import Config
 from harness.config.registry import Registry, paper_recipe, paper_settings, settings_for, training_for
-from harness.config.selection import CONFIGURED, Selection
+from harness.config.selection import CONFIGURED, Selection, members_named
 from harness.config.sources import source_hash
 from harness.errors import StoreError, UsageError
 from harness.evaluation.positives import open_sets
@@ -69,13 +69,13 @@ class Plan:
 
     @property
     def todo(self) -> tuple[Planned, ...]:
-        """Trials to run: first those begun, then by seed, and of each seed those known to be short first."""
+        """Trials to run: those begun first, then by seed, of each seed the short ones first; ensembles last of all."""
         took = {(done.spec.method, done.spec.dataset): done.seconds for done in self.trials if done.state == "done"}
         seeds = {seed: place for place, seed in enumerate(dict.fromkeys(t.spec.seed for t in self.trials))}
 
-        def place(trial: Planned) -> tuple[bool, int, float]:
+        def place(trial: Planned) -> tuple[bool, bool, int, float]:
             seconds = took.get((trial.spec.method, trial.spec.dataset), 0.0)
-            return trial.state != "resume", seeds[trial.spec.seed], seconds
+            return bool(trial.assignment.members), trial.state != "resume", seeds[trial.spec.seed], seconds
 
         return tuple(sorted((trial for trial in self.trials if trial.state not in ENDED), key=place))
 
@@ -152,8 +152,12 @@ class PlanInputs:
 
 
 def assignments(config: Config, registry: Registry, selection: Selection, inputs: PlanInputs) -> Iterator[Assignment]:
-    """One trial per dataset, seed and method of a completed selection; under protocol `val` test is never opened."""
+    """One trial per dataset, seed and method of a completed selection, then one per dataset, seed and ensemble.
+
+    Under protocol `val` test is never opened.
+    """
     methods = [registry.method(name) for name in registry.select_methods(selection.methods)]
+    ensembles = registry.select_ensembles(selection.methods)
     for name in registry.select_datasets(selection.datasets):
         dataset, own = registry.dataset(name), config.for_dataset(name)
         recipes = chosen_recipes(methods, name, selection)
@@ -174,8 +178,11 @@ def assignments(config: Config, registry: Registry, selection: Selection, inputs
             )
             for method, recipe in recipes
         ]
-        for seed, (spec, (method, _)) in product(dict.fromkeys(selection.seeds), zip(specs, recipes, strict=True)):
-            yield assignment(own, spec.model_copy(update={"seed": seed}), method, dataset)
+        for seed in dict.fromkeys(selection.seeds):
+            seeded = [spec.model_copy(update={"seed": seed}) for spec in specs]
+            trials = [assignment(own, spec, card, dataset) for spec, (card, _) in zip(seeded, recipes, strict=True)]
+            yield from trials
+            yield from ensembles_of(ensembles, {trial.spec.method: trial for trial in trials})
 
 
 def chosen_recipes(
@@ -188,8 +195,9 @@ def chosen_recipes(
     if selection.recipe != "paper":
         return [(method, None) for method in methods]
     pairs = [(method, paper_recipe(method, dataset)) for method in methods]
+    named = {name for pattern in selection.methods for name in members_named(pattern)}
     for method, recipe in pairs:
-        if recipe is None and method.name in selection.methods:
+        if recipe is None and method.name in named:
             known = ", ".join(sorted(one.dataset for one in method.recipes)) or "none"
             raise UsageError(
                 f"{method.name} has no recipe of its paper for {dataset} (its card has: {known}); leave it out, run it "
@@ -236,13 +244,19 @@ def state_of(assignment: Assignment, force: bool = False, retry: frozenset[Failu
     if result is not None and result.key != assignment.spec.key:
         result = None  # of another trial: it says nothing of this one
     if result is not None and result.failure is not None:
-        if result.failure in retry:
+        if result.failure in retry or lacked_a_member(assignment, result, retry):
             return Planned(assignment, "retry")
         return Planned(assignment, "resume" if has_attempts_left(assignment, result) else "failed")
     if result is not None and result.state is State.DONE:
         return Planned(assignment, "done", result.cost.get("seconds", 0.0))
     has_begun = not force and (assignment.folder / CHECKPOINT).is_file()
     return Planned(assignment, "resume" if has_begun else "new")
+
+
+def lacked_a_member(assignment: Assignment, result: TrialResult, retry: frozenset[Failure]) -> bool:
+    """Whether an ensemble failed for want of a member, and every member is done by now or about to be run."""
+    members = (state_of(member, retry=retry).state for member in assignment.members)
+    return result.failure is Failure.MEMBER and "failed" not in members
 
 
 def has_attempts_left(assignment: Assignment, result: TrialResult) -> bool:

@@ -15,6 +15,8 @@ from harness.board.cells import (
     HEADER,
     LEFT,
     SETTINGS,
+    ensemble_header,
+    ensemble_rows,
     header,
     headings,
     label,
@@ -41,7 +43,25 @@ COLUMNS = ("R@1", "R@5", "R@10", "median rank", "mean rank", "tied")
 
 
 def tables(boards: Sequence[Assessed]) -> list[Table]:
-    return [terminal_table(*board) for board in boards]
+    return [table for one in boards for table in (terminal_table(*one), ensembles_table(*one)) if table]
+
+
+def ensembles_table(board: Board, evidence: Evidence) -> Table | None:
+    """The ensembles of a board for the terminal; None where it has none."""
+    if not board.ensembles:
+        return None
+    title = Text(f"{board.dataset}, protocol {board.protocol}: ensembles, never ranked", style="bold")
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=0)
+    heads = ensemble_header(board)
+    columns = [column for column, name in enumerate(heads) if name not in HIDDEN]
+    for head in (heads[column] for column in columns):
+        side: Any = "left" if head in LEFT else "right"
+        table.add_column(Text(head.replace(" ", "\n")), justify=side, no_wrap=head not in LEFT, overflow="fold")
+    cells = ensemble_rows(board, evidence)
+    for row in cells:
+        table.add_row(*(Text(row[column]) for column in columns))
+    table.caption = Text("\n".join(f"{row[0]}: {row[-1]}" for row in cells), style="not italic")
+    return table
 
 
 def terminal_table(board: Board, evidence: Evidence) -> Table:
@@ -149,6 +169,8 @@ def score_page(scores: RankedScores, place: BoardPlace) -> Iterator[RenderableTy
 
 def standing(place: BoardPlace, board: str) -> str:
     name = label(place.row)
+    if place.section == "ensembles":
+        return f"{name} is an ensemble on {board}, never ranked: rsum {rsum(place.row)}, n = {place.row.n}"
     if place.section != "ranked":
         return f"{name} is not ranked on {board}, it is {place.section}: {place.row.reason}"
     return f"{name} stands {place.place} of {place.rows} on {board}: rsum {rsum(place.row)}, n = {place.row.n}"

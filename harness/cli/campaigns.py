@@ -46,6 +46,7 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
     Examples:
       harness run
       harness run --methods 'scan_*,caan' --datasets f30k --seeds 0-2
+      harness run --methods scan_t2i+scan_i2t
       harness run -s training.epochs=3 -s settings.caan.dim=512 -n
     """
     from harness.campaign.plan import plan as make_plan

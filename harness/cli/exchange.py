@@ -24,7 +24,7 @@ FORMATS = ("trec", "csv", "parquet")
 
 @click.command(short_help="Rank a file of scores computed elsewhere and list it as external.")
 @takes((PROTOCOL,), CONFIG, OUTPUT)
-@click.argument("file", type=FILE)
+@click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--dataset", required=True, metavar="NAME", help="Say of which dataset's images and captions the scores are."
 )
@@ -40,14 +40,16 @@ FORMATS = ("trec", "csv", "parquet")
 @click.option(
     "--note", default="", metavar="TEXT", help="Say what else a reader must know; another note makes another row."
 )
-def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: str) -> int:
+def score(flags: Flags, files: Sequence[Path], dataset: str, name: str, seed: int, note: str) -> int:
     """Rank scores computed elsewhere, an .npy file of images by captions, and list them as external.
 
-    Higher is better. They are ranked as the scores of our own trials are, under the dataset's protocol.
+    Higher is better. They are ranked as the scores of our own trials are, under the dataset's protocol. The scores of
+    several files are averaged, with equal weight, and listed as an ensemble.
 
     \b
     Examples:
       harness score clip.npy --dataset f30k --name "CLIP ViT-B/32" --note zero-shot
+      harness score clip-l.npy clip-b.npy --dataset f30k --name "CLIP L + B"
     """
     from harness.board import publishing
     from harness.board.standings import boards_of
@@ -57,7 +59,7 @@ def score(flags: Flags, file: Path, dataset: str, name: str, seed: int, note: st
     from harness.cli.board_page import place_of, score_json, score_page
 
     config, registry, out = flags.open()
-    request = external_scores.score_request(config, registry, file, dataset, flags.protocol, name, seed, note)
+    request = external_scores.score_request(config, registry, files, dataset, flags.protocol, name, seed, note)
     store, scores = external_scores.rank_file(config, request)
     for warning in scores.warnings:
         warn(f"harness: warning: {warning}")

@@ -227,7 +227,9 @@ CONFIG: tuple[Option, ...] = (
     ),
 )
 METHODS = click.option(
-    "--methods", type=NameList(), help="Take these methods, by names or globs, instead of [campaign] methods."
+    "--methods",
+    type=NameList(),
+    help="Take these methods, by names or globs, instead of [campaign] methods; a+b is the ensemble of a and b.",
 )
 DATASETS = click.option(
     "--datasets", type=NameList(), help="Take these datasets, by names or globs, instead of [campaign] datasets."

@@ -13,6 +13,7 @@ from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.papers import PaperRecipe
 from harness.config.project import Config
 from harness.config.sections import Scalar, Training
+from harness.config.selection import JOIN, members_named
 from harness.config.sources import load_module, module_file, source_file
 from harness.config.toml import override_value
 from harness.errors import ConfigError, UsageError, unknown
@@ -40,8 +41,12 @@ class Registry:
         return _card("dataset", name, self.datasets)
 
     def select_methods(self, patterns: Sequence[str]) -> tuple[str, ...]:
-        """Method names for names and globs, in their order; UsageError where one matches nothing."""
-        return _select("method", patterns, self.methods)
+        """Method names for names, globs and members of ensembles, in their order; UsageError for an unknown one."""
+        return _select("method", [name for pattern in patterns for name in members_named(pattern)], self.methods)
+
+    def select_ensembles(self, patterns: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+        """The members of every ensemble that is named, each ensemble once."""
+        return tuple(dict.fromkeys(members_named(pattern) for pattern in patterns if JOIN in pattern))
 
     def select_datasets(self, patterns: Sequence[str]) -> tuple[str, ...]:
         return _select("dataset", patterns, self.datasets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,19 @@ def as_floats(file: Path, scores: Array) -> Floats:
         return np.ascontiguousarray(scores, dtype=np.float64)
     kind = np.float32 if scores.dtype.itemsize == 2 else scores.dtype.newbyteorder("=")
     return np.ascontiguousarray(scores, dtype=kind)
+
+
+def mean_scores(files: Sequence[Path], card: DatasetCard, protocol: ProtocolCard, split: Split) -> Floats:
+    """The mean of files of scores (N, M), one read at a time; of one file its scores. DataError names a wrong file."""
+    total: Floats | None = None
+    for file in files:
+        array = open_scores(file)
+        hold_scores(file, array, card, protocol, split)
+        scores = as_floats(file, array)
+        total = scores if total is None else total + scores
+    if total is None:
+        raise UsageError("give at least one .npy file of scores")
+    return total if len(files) == 1 else total / len(files)
 
 
 def hold_scores(file: Path, scores: Array, card: DatasetCard, protocol: ProtocolCard, split: Split) -> None:

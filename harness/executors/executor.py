@@ -59,8 +59,8 @@ class Worker:
         self._trial: Generator[EpochReport, bool | None, TrialResult] | None = None
 
     @staticmethod
-    def files_for(folder: Path) -> Files:
-        """The files of a trial's folder that travel to the worker: none, as it sees the folder."""
+    def files_for(assignment: Assignment) -> Files:
+        """The files that travel to the worker with a trial: none, as it sees the trial's folder."""
         return {}
 
     def arrive(self) -> dict[str, str]:

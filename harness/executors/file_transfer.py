@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from harness.executors.executor import Files, Reply, Worker
 from harness.files import write_atomic
-from harness.trial.folder import RESULT
+from harness.trial.folder import CHECKPOINT, RESULT
 from harness.trial.private_folders import private_cache, private_folder, remove_left_behind, remove_private
 from harness.trial.results import Assignment, EpochReport, TrialResult
+
+MEMBERS_FILES = (CHECKPOINT, RESULT)  # what an ensemble needs of a member
 
 
 class RemoteWorker(Worker):
@@ -20,9 +23,13 @@ class RemoteWorker(Worker):
     _sent: dict[str, int]  # name -> ns of the last change
 
     @staticmethod
-    def files_for(folder: Path) -> Files:
-        """The files of a trial's folder, none where it has not begun."""
-        return {name: (folder / name).read_bytes() for name in changes(folder)}
+    def files_for(assignment: Assignment) -> Files:
+        """The files of a trial's folder, none where it has not begun; of an ensemble those of its members, too."""
+        files = contents(assignment.folder)
+        for member in assignment.members:
+            own = contents(member.folder, MEMBERS_FILES)
+            files |= {f"{member.spec.key}/{name}": data for name, data in own.items()}
+        return files
 
     def begin(self, assignment: Assignment, files: Files) -> Reply:
         """Start a trial in a folder of this node with the files that travelled."""
@@ -30,10 +37,19 @@ class RemoteWorker(Worker):
         self._place = private_folder("node")
         self._folder = self._place / "trial"
         self._folder.mkdir()
-        unpack(files, self._folder)
+        unpack({name: data for name, data in files.items() if "/" not in name}, self._folder)
         self._sent = changes(self._folder)
-        local = assignment.model_copy(update={"folder": self._folder})
+        members = tuple(self._unpacked(member, files) for member in assignment.members)
+        local = assignment.model_copy(update={"folder": self._folder, "members": members})
         return super().begin(on_node(local, private_cache() or self._place / "cache"), files)
+
+    def _unpacked(self, member: Assignment, files: Files) -> Assignment:
+        """A member of an ensemble with its files in a folder of this node."""
+        assert self._place
+        folder = self._place / member.spec.key
+        folder.mkdir()
+        unpack({name: data for name, data in files.items() if name.startswith(f"{member.spec.key}/")}, folder)
+        return member.model_copy(update={"folder": folder})
 
     def _advance(self, go: bool | None) -> Reply:
         return self._reply(super()._advance(go).outcome)
@@ -53,6 +69,11 @@ def unpack(files: Files, folder: Path) -> None:
     """Write files into a trial's folder; the result last, because its presence means that all else is there."""
     for name in sorted(files, key=lambda name: name == RESULT):
         write_atomic(folder / Path(name).name, files[name])
+
+
+def contents(folder: Path, names: Collection[str] | None = None) -> Files:
+    """The files of a folder by name, of these names where some are given."""
+    return {name: (folder / name).read_bytes() for name in changes(folder) if names is None or name in names}
 
 
 def changes(folder: Path) -> dict[str, int]:

@@ -186,7 +186,7 @@ class Workers:
 
     def _begin(self, slot: Slot) -> None:
         """Hand a worker that has arrived its trial; only now, because waiting for resources costs the trial no time."""
-        files = self._kind.files_for(slot.assignment.folder)
+        files = self._kind.files_for(slot.assignment)
         begun = slot.worker.begin.remote(slot.assignment, files)
         self._awaited[begun] = slot._replace(began=time.monotonic())
 

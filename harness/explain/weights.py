@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.campaign.plan import Plan, selected
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.selection import Selection
-from harness.errors import DataError, UsageError
+from harness.errors import UsageError
 from harness.tracking.naming import Candidate, alone, trial_named
 from harness.tracking.runs import SHORTEST
 from harness.trial.folder import CHECKPOINT, RESULT, read_result
@@ -114,18 +114,12 @@ def why_not(one: Trained, plan: Plan) -> str:
 
 
 def best_weights(one: Trained, registry: Registry, dataset: Dataset) -> Method:
-    """The method of a trial with the weights of its best epoch, on the CPU; DataError where they are damaged."""
-    from harness.trial.checkpoint import fits, load_checkpoint
-    from harness.trial.device import choose_device
-    from harness.trial.steps import build_method
+    """The method of a trial with its best weights, on the CPU; DataError where they are gone or damaged."""
+    from harness.trial.models import build_method, load_best
 
-    state = load_checkpoint(one.folder / CHECKPOINT, choose_device("cpu"))
-    best = state.get("best") if state else None
-    weights: Any = best.get("method") if isinstance(best, dict) else None
-    method = build_method(registry.methods[one.spec.method], one.spec.settings, dataset, one.spec.seed)
-    if not fits(weights, method):
-        raise DataError(f"{one.folder / CHECKPOINT} is damaged; run {one.spec.label} again with --force")
-    method.load_state_dict(weights)
+    spec = one.spec
+    method = build_method(registry.methods[spec.method], spec.settings, dataset, spec.seed)
+    load_best(method, one.folder, spec.label)
     return method
 
 

@@ -49,6 +49,15 @@ def peak_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
+def prepare_device(name: str, threads: int, gpus: float) -> torch.device:
+    """The device of a trial, with its threads and its share of a GPU set, and its peak memory counted from now on."""
+    torch.set_num_threads(threads)
+    device = choose_device(name)
+    cap_memory(device, gpus)
+    forget_peak(device)
+    return device
+
+
 def choose_device(name: str) -> torch.device:
     """`auto` is the GPU that this process may see, else the CPU; a GPU comes with its number, which torch asks for."""
     if name == "auto":

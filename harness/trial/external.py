@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.config.sections import Training
@@ -15,6 +15,7 @@ LONGEST_NAME, LONGEST_NOTE = 80, 200
 SHORT = 12  # digits of a hash that people read
 FILE = "file"  # of the environment: the name of the file that was scored, which decides nothing
 NOTE = "note"
+FILES = "files"  # of the settings, of an ensemble: how many files were averaged
 
 
 def is_external(method: str) -> bool:
@@ -35,14 +36,22 @@ def one_line(flag: str, text: str, longest: int) -> str:
 
 
 def spec_of(
-    method: str, dataset: str, protocol: tuple[str, int], seed: int, note: str, fingerprint: str, source: str
+    method: str,
+    dataset: str,
+    protocol: tuple[str, int],
+    seed: int,
+    note: str,
+    fingerprint: str,
+    source: str,
+    files: int = 1,
 ) -> TrialSpec:
+    notes = {NOTE: one_line("--note", note, LONGEST_NOTE)} if note.strip() else {}
     return TrialSpec(
         method=method,
         dataset=dataset,
         protocol=protocol[0],
         seed=seed,
-        settings={NOTE: one_line("--note", note, LONGEST_NOTE)} if note.strip() else {},
+        settings=notes | ({FILES: files} if files > 1 else {}),
         training=Training(epochs=0),
         limit=None,
         data_fingerprint=fingerprint,
@@ -61,6 +70,16 @@ def file_name(file: Path) -> str:
     return "".join(mark if mark.isprintable() else "?" for mark in file.name)
 
 
+def file_names(files: Sequence[Path]) -> dict[str, str]:
+    """The names of files as an environment has them."""
+    names = (FILE, *(f"{FILE}_{number}" for number in range(2, len(files) + 1)))
+    return {name: file_name(file) for name, file in zip(names, files, strict=True)}
+
+
+def files_of(spec: TrialSpec) -> int:
+    return int(spec.settings.get(FILES, 1))
+
+
 def note_of(spec: TrialSpec) -> str:
     return str(spec.settings.get(NOTE, ""))
 
@@ -69,12 +88,14 @@ def remark(spec: TrialSpec) -> str:
     """The remark on a board; empty where the trial is of a method with a card."""
     if not is_external(spec.method):
         return ""
-    note = note_of(spec)
-    return "external: scores of a file" + (f", {note}" if note else "")
+    note, files = note_of(spec), files_of(spec)
+    what = "scores of a file" if files == 1 else f"ensemble, mean of the scores of {files} files"
+    return f"external: {what}" + (f", {note}" if note else "")
 
 
 def command(spec: TrialSpec, environment: Mapping[str, str]) -> str:
-    words = ["harness", "score", environment.get(FILE) or "FILE.npy", "--dataset", spec.dataset]
+    keys = [FILE, *(f"{FILE}_{number}" for number in range(2, files_of(spec) + 1))]
+    words = ["harness", "score", *(environment.get(key) or "FILE.npy" for key in keys), "--dataset", spec.dataset]
     words += ["--protocol", spec.protocol, "--name", spec.method.removeprefix(PREFIX), "--seed", str(spec.seed)]
     note = note_of(spec)
     words += ["--note", note] if note else []

@@ -42,6 +42,7 @@ class Failure(StrEnum):
     OOM_HOST = "oom_host"
     NONFINITE = "nonfinite"
     COLLAPSED = "collapsed"
+    MEMBER = "member"
     DATA = "data"
     TIMEOUT = "timeout"
     KILLED = "killed"
@@ -146,6 +147,7 @@ class Assignment(TrialRecord):
     attempts: int = Field(1, description="that it has where its process, its node or the host's memory is lost")
     search: Budget | None = Field(None, description="the search that found its settings, if any")
     label: str = Field("", description="its name for people, where not the spec's label")
+    members: tuple[Assignment, ...] = Field((), description="of an ensemble: the trials whose scores it averages")
 
     @property
     def name(self) -> str:

@@ -14,14 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.blocks.encoders import TextEncoder
-from harness.config.cards import SELECTION, MethodCard, ProtocolCard
-from harness.config.registry import load_class
-from harness.config.sections import Scalar
-from harness.config.sources import source_hash
-from harness.data.dataset import Dataset
-from harness.data.text_encoder import load_model
-from harness.errors import CollapsedError, ConfigError, DataError, TrialError, first_line
+from harness.config.cards import SELECTION, ProtocolCard
+from harness.errors import CollapsedError, DataError, TrialError, first_line
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
 from harness.evaluation.outcome import outcome
@@ -30,8 +24,9 @@ from harness.evaluation.ranks import rank
 from harness.evaluation.scoring import rank_split, score_split
 from harness.files import DAMAGE, write_atomic
 from harness.layouts.opening import open_dataset
-from harness.method import Inputs, Method, Words
+from harness.method import Method
 from harness.trial import folder as record
+from harness.trial.averaging import average
 from harness.trial.checkpoint import fits, load_checkpoint, save_checkpoint
 from harness.trial.collapse import (
     CURE,
@@ -42,8 +37,9 @@ from harness.trial.collapse import (
     scores_alike,
     stuck,
 )
-from harness.trial.device import cap_memory, choose_device, forget_peak, peak_mb
+from harness.trial.device import peak_mb, prepare_device
 from harness.trial.environment import environment
+from harness.trial.models import build_method, check_fingerprint, check_source
 from harness.trial.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
 from harness.trial.training import EpochCost, Trainer
 
@@ -57,7 +53,7 @@ def steps(assignment: Assignment) -> Steps:
     Raises on an interruption only: any other error becomes a FAILED result, its traceback in the folder.
     """
     try:
-        result = yield from Trial(assignment).run()
+        result = yield from average(assignment) if assignment.members else Trial(assignment).run()
     except Exception as error:  # noqa: BLE001  the one boundary where a trial becomes a result
         result = failed(assignment, error)
     record.write_result(assignment.folder, result)
@@ -70,10 +66,7 @@ class Trial:
         self.spec = assignment.spec
         self.folder = assignment.folder
         record.write_spec(self.folder, self.spec)
-        torch.set_num_threads(assignment.threads)
-        self.device = choose_device(assignment.device)
-        cap_memory(self.device, assignment.gpus)
-        forget_peak(self.device)
+        self.device = prepare_device(assignment.device, assignment.threads, assignment.gpus)
         self.environment = environment(self.device)  # now: the checkout may change while the trial runs
         card, method_card = assignment.dataset_card, assignment.method_card
         self.dataset = open_dataset(card, assignment.data, assignment.cache, self.spec.limit)
@@ -258,37 +251,6 @@ class Trial:
         """The report that a phase other than training begins."""
         epoch, epochs = len(self.reports), self.spec.training.epochs
         return EpochReport(key=self.spec.key, epoch=epoch, epochs=epochs, phase=phase, val=val or {}, note=note)
-
-
-def build_method(card: MethodCard, settings: dict[str, Scalar], dataset: Dataset, seed: int) -> Method:
-    kind, size = load_class(card), len(dataset.vocabulary)
-    words = known_words(dataset)
-    torch.manual_seed(seed)
-    return kind(kind.Settings(**settings), Inputs(dataset.card.feature_width, size, words))
-
-
-def known_words(dataset: Dataset) -> Words:
-    vectors, folder, ids = dataset.vectors, dataset.encoder, len(dataset.vocabulary)
-    if folder:
-        return Words(encoder=lambda: TextEncoder(load_model(folder, ids)))
-    return Words(torch.from_numpy(vectors.numbers), torch.from_numpy(vectors.known)) if vectors else Words()
-
-
-def check_fingerprint(dataset: Dataset, planned: str) -> None:
-    if dataset.fingerprint != planned:
-        problem = "changed since the trial was planned, or are others on this node; run the command again"
-        raise DataError(f"the files of {dataset.card.name} {problem}")
-
-
-def check_source(card: MethodCard, planned: str) -> None:
-    try:
-        source = source_hash(card)
-    except ConfigError as error:
-        problem = f"is not on this node; install its package there, or use a shared folder: {error}"
-        raise DataError(f"the source of {card.name} {problem}") from error
-    if source != planned:
-        problem = "changed since the trial was planned, or is another on this node; run the command again"
-        raise DataError(f"the source of {card.name} {problem}")
 
 
 def failed(assignment: Assignment, error: Exception) -> TrialResult:

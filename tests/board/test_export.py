@@ -139,7 +139,7 @@ def keys(project: Path) -> list[str]:
     config, found = load(), []
     for name, levels, protocol in (("many ties", 3, "all"), ("no ties", 10**6, "all"), ("no ties", 10**6, "halves")):
         np.save("scores.npy", np.random.default_rng(levels).integers(0, levels, shape()).astype(np.float32))
-        request = score_request(config, discover(config), Path("scores.npy"), "tiny", protocol, name, 0, "")
+        request = score_request(config, discover(config), [Path("scores.npy")], "tiny", protocol, name, 0, "")
         found.append(rank_file(config, request)[1].result.key)
     return found
 

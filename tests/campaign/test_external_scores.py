@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from textbook_recalls import textbook
 from tiny_project import SIZES, Call
 
 from harness.board.standings import Board, boards_of
@@ -64,18 +65,6 @@ def scored(call: Call, capsys: Captured, file: str, *more: str, name: str = "CLI
 
 def board() -> Board:
     (found,) = boards_of(ResultStore(f"sqlite:///{Path('runs/mlflow.db').absolute()}").runs(), {})
-    return found
-
-
-def textbook(scores: Array, split: Split) -> dict[str, float]:
-    """R@K by sorting, for scores without ties."""
-    found = {}
-    for way, table, own in (("i2t", scores, 0), ("t2i", scores.T, 1)):
-        order = np.argsort(-table, axis=1)
-        matches = [set(split.pairs[split.pairs[:, own] == query, 1 - own]) for query in range(len(table))]
-        for k in (1, 5, 10):
-            hits = [bool(right & set(row[:k])) for right, row in zip(matches, order, strict=True)]
-            found[f"{way}_r{k}"] = 100 * float(np.mean(hits))
     return found
 
 
@@ -264,6 +253,32 @@ def test_distances_are_warned_of_and_scores_are_not(split: Split, call: Call, ca
     for fine in (scores, scores_of(split, signal=0), np.zeros_like(scores)):
         assert call(*asked(saved(fine), name="fine")) == 0
         assert "warning" not in capsys.readouterr().err
+
+
+def test_several_files_are_averaged_into_an_ensemble_of_its_own_section(
+    split: Split, call: Call, capsys: Captured
+) -> None:
+    matrices = [scores_of(split, seed) for seed in range(2)]
+    files = [saved(matrices[0], "a.npy"), saved(matrices[1].astype(np.float64), "b.npy")]
+    data = scored(call, capsys, files[0], files[1])
+    expected = textbook(np.mean(matrices, axis=0, dtype=np.float64), split)
+    assert {name: data["measures"][name] for name in RECALLS} == pytest.approx(expected)
+    assert data["board"]["section"] == "ensembles" and not board().ranked
+    (row,) = board().ensembles
+    assert row.remark == "external: ensemble, mean of the scores of 2 files"
+    assert row.command.startswith("harness score a.npy b.npy --dataset tiny")
+    assert scored(call, capsys, files[1], files[0])["key"] == data["key"]
+    assert scored(call, capsys, files[0], name="alone")["board"]["section"] == "ranked"
+
+
+def test_files_of_other_sizes_and_copies_are_no_ensemble(split: Split, call: Call, capsys: Captured) -> None:
+    scores = scores_of(split)
+    files = [saved(scores, "a.npy"), saved(scores[:, 1:], "b.npy"), saved(scores, "c.npy")]
+    assert call(*asked(files[0], files[1])) == 3
+    assert "b.npy is 8 x " in capsys.readouterr().err
+    assert call(*asked(files[0], files[2])) == 2
+    assert "c.npy: an earlier file has the same scores" in capsys.readouterr().err
+    assert not Path("runs/trials").exists()
 
 
 def write(file: str, content: bytes) -> str:

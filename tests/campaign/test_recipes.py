@@ -123,3 +123,19 @@ def test_describe_shows_the_recipe_beside_the_common_one(cards: Path, call: Call
     assert call("describe", "papered") == 0
     out = capsys.readouterr().out
     assert "training.lr" in out and "0.02" in out and "its epoch was chosen on test" in out
+
+
+def test_members_of_an_ensemble_are_trained_as_their_papers_did(cards: Path, call: Call, capsys: Captured) -> None:
+    (cards / "cards" / "other.toml").write_text(CARD.format(name="other", dataset="tiny", margin=0.4))
+    assert run(call, "--methods", "papered+other", "--recipe", "paper") == 0
+    config = load(cards / "harness.toml")
+    selection = Selection(("papered+other",), ("tiny",), seeds=(0,), recipe="paper")
+    *members, ensemble = plan(config, discover(config), selection).trials
+    assert [(one.spec.settings["margin"], one.spec.training.lr, one.state) for one in members] == [
+        (0.4, 0.02, "done"),
+        (0.3, 0.02, "done"),
+    ]
+    assert (ensemble.spec.method, ensemble.spec.trained_as, ensemble.state) == ("other+papered", "paper", "done")
+    capsys.readouterr()
+    assert run(call, "--methods", "papered+vsepp", "--recipe", "paper") == 2
+    assert "vsepp has no recipe of its paper for tiny" in capsys.readouterr().err

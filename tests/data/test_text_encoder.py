@@ -33,7 +33,7 @@ from harness.layouts.opening import fingerprint, open_dataset
 from harness.method import Inputs, Method, Words
 from harness.trial.batches import hide_words
 from harness.trial.folder import CHECKPOINT, read_result
-from harness.trial.steps import build_method
+from harness.trial.models import build_method
 from harness.trial.training import Trainer
 
 transformers = pytest.importorskip("transformers")

@@ -25,7 +25,7 @@ from harness.files import sha256
 from harness.layouts.coco import Coco
 from harness.layouts.opening import open_dataset
 from harness.method import Inputs, Words
-from harness.trial.steps import build_method
+from harness.trial.models import build_method
 
 METHODS = Path(__file__).parents[2] / "methods"
 WORD2IDX = {"dog": 0, "cat": 1, "café": 2}

@@ -35,8 +35,9 @@ from harness.evaluation.ranks import directed, rank
 from harness.evaluation.records import RANKS
 from harness.evaluation.scoring import rank_split
 from harness.layouts.opening import fingerprint, open_dataset
+from harness.trial.models import build_method
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult, TrialSpec
-from harness.trial.steps import build_method, steps
+from harness.trial.steps import steps
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"

@@ -22,7 +22,7 @@ from harness.trial.results import Assignment, EpochReport, Failure, State
 def carried(assignment: Assignment, epochs: int = 99) -> Reply:
     """A trial on a node of its own, its files kept in the assignment's folder: to its end, or lost after an epoch."""
     worker = RemoteWorker()
-    reply = worker.begin(assignment, worker.files_for(assignment.folder))
+    reply = worker.begin(assignment, worker.files_for(assignment))
     while True:
         unpack(reply.files, assignment.folder)
         if not isinstance(reply.outcome, EpochReport) or (reply.outcome.epoch == epochs):
@@ -74,7 +74,7 @@ def test_a_trial_whose_node_is_lost_goes_on_elsewhere_from_its_last_epoch(trial:
     whole = trial.model_copy(update={"folder": tmp_path / "whole"})
     expected = carried(whole).outcome
     carried(trial, epochs=2)
-    first = RemoteWorker().begin(trial, RemoteWorker.files_for(trial.folder)).outcome
+    first = RemoteWorker().begin(trial, RemoteWorker.files_for(trial)).outcome
     assert isinstance(first, EpochReport) and (first.phase, first.epoch) == ("start", 2)
     assert carried(trial).outcome.measures == expected.measures  # type: ignore[union-attr]
     weights = [load_checkpoint(t.folder / CHECKPOINT, torch.device("cpu"))["trainer"]["method"] for t in (trial, whole)]
@@ -83,7 +83,7 @@ def test_a_trial_whose_node_is_lost_goes_on_elsewhere_from_its_last_epoch(trial:
 
 def test_only_what_has_changed_travels(trial: Assignment) -> None:
     worker = RemoteWorker()
-    first = worker.begin(trial, worker.files_for(trial.folder))
+    first = worker.begin(trial, worker.files_for(trial))
     second = worker.step(True)
     assert set(first.files) == {"spec.json"}
     assert set(second.files) == {"epochs.jsonl", CHECKPOINT}

@@ -28,8 +28,9 @@ from harness.trial.checkpoint import load_checkpoint, save_checkpoint
 from harness.trial.device import choose_device
 from harness.trial.environment import commit_of
 from harness.trial.folder import CHECKPOINT, EPOCHS, TRACEBACK, read_epochs, read_result, read_spec
+from harness.trial.models import build_method
 from harness.trial.results import Assignment, Failure, State, TrialResult, TrialSpec
-from harness.trial.steps import build_method, explain, steps
+from harness.trial.steps import explain, steps
 
 CARDS = Path(methods.__path__[0])
 TRAINING = Training(epochs=3, batch_size=32, schedule="constant")

@@ -1,0 +1,109 @@
+"""Ensembles: what identifies the mean of several score matrices, and what it costs. No torch.
+
+An ensemble of our own methods is a trial whose method is the names of its members with + between them; one of files of
+scores is an external model that says of how many files. Neither is a method: nothing is trained, and no card has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from harness.config.sections import Training
+from harness.config.selection import JOIN
+from harness.errors import DataError
+from harness.trial.external import FILES, is_external
+from harness.trial.results import TrialSpec
+
+SHARED = (  # what members must have in common, or their scores are not of the same pairs
+    *("dataset", "protocol", "seed", "limit", "data_fingerprint", "protocol_version"),
+    *("training_version", "evaluation_version", "trained_as"),
+)
+RATES = (
+    "train_pairs_per_second",
+    "encode_images_per_second",
+    "encode_captions_per_second",
+    "score_pairs_per_second",
+)
+SUMS = ("parameters", "seconds")
+PEAK = "peak_memory_mb"
+MEMBER = "member_"  # of the environment of an ensemble, before a method's name: the key of its trial
+
+
+def is_ensemble(spec: TrialSpec) -> bool:
+    return FILES in spec.settings if is_external(spec.method) else JOIN in spec.method
+
+
+def ensemble_spec(members: Sequence[TrialSpec]) -> TrialSpec:
+    """The spec of an ensemble; its settings are the recipes of its members, so that a change of any makes another.
+
+    DataError, which names the member, where one is of other data, another protocol or another seed.
+    """
+    first, *others = members = sorted(members, key=lambda spec: spec.method)
+    for other in others:
+        check_alike(first, other)
+    precisions = {spec.training.score_precision for spec in members}
+    precision = precisions.pop() if len(precisions) == 1 else Training().score_precision
+    return first.model_copy(
+        update={
+            "method": JOIN.join(spec.method for spec in members),
+            "settings": {spec.method: member_recipe(spec) for spec in members},
+            "training": Training(epochs=0, score_precision=precision),
+            "source": joint_source(spec.source for spec in members),
+        }
+    )
+
+
+def check_alike(first: TrialSpec, other: TrialSpec) -> None:
+    for name in SHARED:
+        mine, its = getattr(first, name), getattr(other, name)
+        if mine != its:
+            raise DataError(
+                f"{other.label} is no member of an ensemble with {first.label}: its {name.replace('_', ' ')} is {its}, "
+                f"not {mine}; average scores of the same data, protocol and seed"
+            )
+
+
+def member_recipe(spec: TrialSpec) -> str:
+    """The key of a member without its seed and its source, which the ensemble has itself."""
+    return spec.model_copy(update={"seed": 0, "source": ""}).key
+
+
+def joint_source(sources: Iterable[str]) -> str:
+    """One hash for the sources of all members, in the order of their names; empty where one is not known."""
+    known = [*sources]
+    return hashlib.sha256("\n".join(known).encode()).hexdigest() if all(known) else ""
+
+
+def added_costs(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What members cost together, one after another: times and parameters add up, the peak is the largest.
+
+    A rate is that of all members in turn; members that train nothing take no time for it. What one of them lacks is
+    left out, never a sum over the others.
+    """
+
+    def every(name: str) -> list[float]:
+        return [cost[name] for cost in costs] if all(name in cost for cost in costs) else []
+
+    rates = {name: in_turn(values) for name in RATES if (values := every(name))}
+    sums = {name: sum(values) for name in SUMS if (values := every(name))}
+    return {**rates, **sums, **({PEAK: max(values)} if (values := every(PEAK)) else {})}
+
+
+def in_turn(rates: Iterable[float]) -> float:
+    """The rate of several steps that follow one another; 0 where none was measured."""
+    seconds = sum(1 / rate for rate in rates if rate > 0)
+    return 1 / seconds if seconds else 0.0
+
+
+def ensemble_remark(spec: TrialSpec) -> str:
+    """The remark on a board; empty where the trial is no ensemble of our own methods."""
+    if is_external(spec.method) or not is_ensemble(spec):
+        return ""
+    return f"ensemble: mean of the scores of {len(spec.settings)} methods"
+
+
+def member_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """The keys of the trials that an ensemble averaged, by their methods."""
+    names = sorted(name for name in environment if name.startswith(MEMBER))
+    return {name.removeprefix(MEMBER): environment[name] for name in names}
