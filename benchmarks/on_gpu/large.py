@@ -37,7 +37,6 @@ def run(results: Results, device: str, rehearse: bool) -> None:
         if method == "scan_t2i":
             floor_rows(results, case)
             rank_rows(results, case)
-            add(results, case, "score", "fp32", "torch", case.calls()["ours"], repeats=1, warm=1)
     for method in METHODS:
         case = Case(method, "score", *part, dim, device=device)
         floor_rows(results, case)
@@ -53,8 +52,8 @@ def evaluation_rows(results: Results, case: Case) -> None:
     """From encoded sets to ranks, in every precision that a trial may ask for."""
     fold = fold_of(case)
     for precision in precisions(case):
-        call = partial(ranked, case, precision, fold)
-        add(results, case, "to ranks", precision, "kernel", call, repeats=3, warm=1)
+        for task, call in (("score", scored), ("to ranks", partial(ranked, fold))):
+            add(results, case, task, precision, "kernel", partial(call, case, precision), repeats=3, warm=1)
 
 
 def precisions(case: Case) -> Sequence[ScorePrecision]:
@@ -69,7 +68,7 @@ def scored(case: Case, precision: ScorePrecision) -> Tensor:
         return score_encoded(case.model, images, captions, torch.device(case.device), precision=precision)
 
 
-def ranked(case: Case, precision: ScorePrecision, fold: Fold) -> None:
+def ranked(fold: Fold, case: Case, precision: ScorePrecision) -> None:
     rank_there(scored(case, precision), [fold], [])
 
 
@@ -80,10 +79,10 @@ def fold_of(case: Case) -> Fold:
 
 
 def floor_rows(results: Results, case: Case) -> None:
-    """All products of regions with words, as often as the method needs them; caan needs smaller ones besides."""
-    times = {"bssan": 4, "caan": 2}.get(case.method, 1)
+    """All products of regions with words, as often as the method needs them; of caan its smaller ones, too."""
     for precision, dtype in (("fp32", None), ("tf32", None), ("bf16", torch.bfloat16)):
-        call = partial(called, partial(blocked_products, case, dtype, times), precision, case.device)
+        products = partial(blocked_products, case, dtype, 4 if case.method == "bssan" else 1)
+        call = partial(called, case.calls()["floor"] if case.method == "caan" else products, precision, case.device)
         add(results, case, "score", precision, "floor", call, repeats=2, warm=1)
 
 
