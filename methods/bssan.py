@@ -200,7 +200,7 @@ class Attention(nn.Module):
 
     def kernel(self, contexts: int, queries: int, precision: ScorePrecision, device: device) -> FusedAttention | None:
         """The network as one kernel; None for sets or a temperature beyond it."""
-        from harness.blocks.kernels import Network, attention_kernel
+        from harness.blocks.fused import Network, attention_kernel
 
         temperature = self.log_temperature.detach().exp().item()
         if self.competition:

@@ -60,7 +60,7 @@ class SCAN(FragmentMethod):
 
     def kernel(self, contexts: int, queries: int, precision: ScorePrecision, device: device) -> Any:
         """The kernel of the relevance; None for sets or a temperature beyond it."""
-        from harness.blocks.kernels import Network, attention_kernel
+        from harness.blocks.fused import Network, attention_kernel
 
         s = self.settings
         network = Network(s.temperature, s.slope, s.pooling, s.pooling_temperature)

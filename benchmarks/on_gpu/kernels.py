@@ -12,8 +12,8 @@ import torch
 from attention import REGIONS, Case
 from torch import Tensor
 
-from harness.blocks import kernels
-from harness.blocks.kernels import LONGEST, AttentionKernel, Network, Shape, fastest_shape
+from harness.blocks import fused
+from harness.blocks.fused import LONGEST, AttentionKernel, Network, Shape, fastest_shape
 from harness.blocks.packing import Precision
 from on_gpu.clock import measured
 from on_gpu.results import Results
@@ -48,7 +48,7 @@ def chosen(precision: Precision, shape: Shape | None) -> Iterator[None]:
     def kernel(network: Network, *_: object) -> AttentionKernel:
         return AttentionKernel(network, precision, shape or fastest_shape(precision))
 
-    with mock.patch.object(kernels, "attention_kernel", kernel):
+    with mock.patch.object(fused, "attention_kernel", kernel):
         yield
 
 

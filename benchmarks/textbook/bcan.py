@@ -71,9 +71,8 @@ def cosine(w: Tensor, context: Tensor, queries: Tensor) -> Tensor:
 
 
 def focal(w: Tensor, mask: Tensor, focus: str) -> Tensor:
-    """BFAN's filter of weights (n, L, K): those with F_i > 0, to sum one; all where none is."""
+    """BFAN's filter of weights (n, L, K): those with F_i above zero or just below, to sum one."""
     g = mask[..., None].to(w.dtype) if focus == "equal" else w.detach().sqrt()
     f = (g[:, None] * (w[:, :, None] - w[:, None])).sum(2)
-    kept = (f > 1e-13) & mask[..., None]  # rounding is no relevance
-    kept = torch.where(kept.any(1, keepdim=True), kept, mask[..., None])
+    kept = (f >= -(2.0**-16) * (g * w).sum(1, keepdim=True)) & mask[..., None]
     return w * kept / (w * kept).sum(1, keepdim=True)

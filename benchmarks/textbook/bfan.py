@@ -34,9 +34,8 @@ def direction(context: Tensor, mask: Tensor, queries: Tensor, real: Tensor, s: A
 
 
 def focal(w: Tensor, mask: Tensor, focus: str) -> Tensor:
-    """Weights (n, L, K): those with F_i = sum_k g_k (w_i - w_k) > 0, to sum one; all where none is."""
+    """Weights (n, L, K): those with F_i = sum_k g_k (w_i - w_k) above zero or just below, to sum one."""
     g = mask[..., None].to(w.dtype) if focus == "equal" else w.detach().sqrt()
     f = (g[:, None] * (w[:, :, None] - w[:, None])).sum(2)
-    kept = (f > 1e-13) & mask[..., None]  # rounding is no relevance
-    kept = torch.where(kept.any(1, keepdim=True), kept, mask[..., None])
+    kept = (f >= -(2.0**-16) * (g * w).sum(1, keepdim=True)) & mask[..., None]
     return w * kept / (w * kept).sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Focal attention (BFAN): weights at or below a threshold of their own are dropped, in both directions of a pair."""
+"""Focal attention (BFAN): weights below a threshold of their own are dropped, in both directions of a pair."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from harness.blocks.attention import Context, Queries, as_context, as_queries, p
 from harness.method import Encoded
 
 Focus = Literal["equal", "prob"]
+HAIR = 2.0**-16  # of a threshold; of weights that differ by less, rounding would decide
 Relevance = Callable[[Tensor, Context], Tensor]  # products (C, L, K, Q) and their contexts -> (C, K, Q)
 
 
@@ -30,14 +31,14 @@ def in_both_roles(sets: Encoded) -> BothRoles:
 def focused(weights: Tensor, context: Context, focus: Focus) -> Tensor:
     """Attention (C, L, K, Q) without what is not relevant to its query vector, up to a positive factor of that.
 
-    Vector i of a context stays where sum_k g_k (w_i - w_k) > 0: g_k is 1 (equal) or sqrt(w_k) (prob). All stay where
-    none would, which is where all weights are equal. The choice passes no gradient.
+    Vector i of a context stays where sum_k g_k (w_i - w_k) > 0: g_k is 1 (equal) or sqrt(w_k) (prob). One that is below
+    its threshold by less than a hair stays, too, so that equal weights stay all together, as those of the regions that
+    match a caption of one word. The choice passes no gradient.
     """
     real = weights if context.mask is None else weights * context.mask.to(weights.dtype)
     with torch.no_grad():
-        least = threshold(real, context, focus)
-        least = torch.where(real.amax(1, keepdim=True) > least, least, -1.0)
-        relevant = torch.gt(real, least, out=torch.empty_like(real))  # numbers: a CPU is slow at numbers times bools
+        least = threshold(real, context, focus) * (1 - HAIR)
+        relevant = torch.ge(real, least, out=torch.empty_like(real))  # numbers: a CPU is slow at numbers times bools
     return real * relevant
 
 

@@ -1,158 +1,19 @@
-"""Scores of one attention network in one Triton kernel: the products of a tile never reach the memory.
+"""The scores of tiles of packed sets, in Triton: the products of a tile never reach the memory.
 
-The algebra is that of blocks.attention, which stays the reference; sets are packed as blocks.packing says. A program
-multiplies a tile of queries, in rows, with two of contexts, in columns. What follows are products, too: sums over the
-vectors of a set, along either axis of a tile, with a matrix of zeros and ones; e^T G e with one matrix of the Gram
-matrices of a tile's sets. They are of bfloat16, whose left side may stay in registers, in two terms where one would
-lose more than the products did. Forward only, on Hopper and later, as matrices are loaded by descriptors, or in
-Triton's interpreter.
+A program multiplies a tile of queries, in rows, with two of contexts, in columns. What follows are products, too: sums
+over the vectors of a set, along either axis of a tile, with a matrix of zeros and ones; e^T G e with one matrix of the
+Gram matrices of a tile's sets. They are of bfloat16, whose left side may stay in registers, in two terms where one
+would lose more than the products did. Matrices are loaded by descriptors, which Hopper and later have.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
-
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-from triton.tools.tensor_descriptor import TensorDescriptor
 
-from harness.blocks.packing import (
-    HIGH_BITS,
-    LOW_BITS,
-    SETS,
-    PackedContexts,
-    PackedQueries,
-    Precision,
-    Side,
-    Terms,
-    block_grams,
-    gathered,
-    in_precision,
-    in_terms,
-    packed,
-    products_in,
-)
-from harness.method import Encoded, ScorePrecision
+from harness.blocks.focal import HAIR
 
-LONGEST = 128  # vectors of a set
-WARMEST = 40.0  # the largest logit whose exp, and the square of that, are float32 without a largest subtracted
-
-
-class Network(NamedTuple):
-    """What becomes of the products of a tile of unit vectors.
-
-    With a slope, logits are rectified and brought to unit length over the vectors of a query set, as in SCAN; without
-    one they are taken as they are. `weighted` pools with weights that come with the queries.
-    """
-
-    temperature: float
-    slope: float | None
-    pooling: Literal["avg", "lse", "weighted"] = "avg"
-    pooling_temperature: float = 1.0
-    largest: float = 1.0  # logit before the temperature, at most: of unit vectors and of a unit length it is one
-    mapped: bool = False  # logits are products with other vectors than the contexts
-
-
-class Shape(NamedTuple):
-    """How the kernel is cut: vectors of a tile of contexts and of queries, depth of a step, warps, steps in memory."""
-
-    contexts: int = 128
-    queries: int = 128
-    depth: int = 64
-    warps: int = 8
-    stages: int = 4
-
-
-class AttentionKernel:
-    """One attention network: packs sets once, and scores contexts against queries as often as asked."""
-
-    def __init__(self, network: Network, precision: Precision, shape: Shape) -> None:
-        self.network, self.precision, self.shape = network, precision, shape
-
-    def contexts(self, sets: Encoded, mapped: Tensor | None = None) -> PackedContexts:
-        """Sets (C, L, D), and what gives the logits (C, L, D) where that is not the sets themselves."""
-        tiles = packed(sets, self.shape.contexts, multiple=1 if self.network.mapped else 2)
-        vectors = gathered(sets.vectors, tiles)
-        # the interpreter has no bfloat16
-        kind = torch.bfloat16 if vectors.is_cuda else torch.float32
-        grams = in_terms(block_grams(vectors, tiles).flatten(0, 1), kind)
-        if mapped is not None:
-            vectors = torch.stack([vectors, gathered(mapped, tiles)], 1)
-        return PackedContexts(len(sets.mask), tiles, self._terms(vectors, "contexts"), grams)
-
-    def queries(self, sets: Encoded, weights: Tensor | None = None) -> PackedQueries:
-        """Sets (Q, K, D), and weights (Q, K) to pool with."""
-        tiles = packed(sets, self.shape.queries)
-        vectors = gathered(sets.vectors, tiles)
-        pooling = vectors.new_empty(0) if weights is None else gathered(weights.float().unsqueeze(2), tiles).squeeze(2)
-        return PackedQueries(len(sets.mask), tiles, self._terms(vectors, "queries"), pooling)
-
-    def _terms(self, vectors: Tensor, side: Side) -> Terms:
-        return in_precision(vectors, self.precision, self.shape.depth, side)
-
-    def scores(self, contexts: PackedContexts, queries: PackedQueries) -> Tensor:
-        """Pooled cosines of every query set's vectors with what they attend to in every context set, (C, Q)."""
-        network, shape, of, by = self.network, self.shape, contexts.tiles, queries.tiles
-        scores = torch.empty(contexts.sets, queries.sets, device=queries.weights.device)
-        left, right = queries.vectors.high.shape, contexts.vectors.high.shape
-        pairs = right[0] // (2 * shape.contexts)
-        _score_tiles[(pairs * len(by.lengths),)](
-            *blocks(queries.vectors, shape.queries, shape.depth),
-            *blocks(contexts.vectors, 2 * shape.contexts, shape.depth),
-            *blocks(contexts.grams, shape.contexts, shape.contexts),
-            queries.weights,
-            *of[:3],
-            *by[:3],
-            scores,
-            pairs,
-            len(by.lengths),
-            queries.sets,
-            network.temperature,
-            network.slope or 0.0,
-            network.pooling_temperature,
-            1,
-            WIDTH=left[1],
-            CONTEXTS=shape.contexts,
-            QUERIES=shape.queries,
-            DEPTH=shape.depth,
-            COUNT=SETS,
-            RECTIFIED=network.slope is not None,
-            MAPPED=network.mapped,
-            POOLING=network.pooling,
-            THREE=self.precision.endswith("x3"),
-            EIGHTHS=LOW_BITS + HIGH_BITS if self.precision == "fp16+fp8" else 0,
-            EXACT=self.precision != "bf16",
-            num_warps=shape.warps,
-            num_stages=shape.stages,
-        )
-        return scores
-
-
-def blocks(matrix: Terms, rows: int, columns: int) -> list[TensorDescriptor]:
-    """Both terms, to be loaded in blocks of so many rows and columns; of eight bits twice as many columns."""
-    wide = matrix.low.shape[1] // matrix.high.shape[1] * columns
-    return [
-        TensorDescriptor.from_tensor(matrix.high, [rows, columns]),
-        TensorDescriptor.from_tensor(matrix.low, [rows, wide]),
-    ]
-
-
-def attention_kernel(
-    network: Network, contexts: int, queries: int, dim: int, precision: ScorePrecision, device: torch.device
-) -> AttentionKernel | None:
-    """The kernel of a network for sets of at most so many vectors of D = dim; None for what it cannot do."""
-    if max(contexts, queries) > LONGEST or network.temperature * network.largest > WARMEST or (network.slope or 0) > 1:
-        return None
-    kind = products_in(precision, dim, network.mapped, device)
-    return AttentionKernel(network, kind, fastest_shape(kind))
-
-
-def fastest_shape(precision: Precision) -> Shape:
-    """What was fastest on an H100: steps as deep as two or more of them fit the fast memory."""
-    depth = 32 if precision.startswith("tf32") else 64
-    return Shape(depth=depth, stages=2 if precision.endswith("x3") else 4)
+_HAIR = tl.constexpr(HAIR)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -260,6 +121,17 @@ def _weights(logits, members, temperature, slope, once, RECTIFIED: tl.constexpr,
     return e
 
 
+@triton.jit  # type: ignore[untyped-decorator]
+def _focused(e, owners, context_length, FOCUS: tl.constexpr, EXACT: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Weights that are not below the threshold of blocks.focal by more than its hair."""
+    if FOCUS == "equal":
+        least = _right(e, owners, EXACT) / context_length
+    else:
+        roots = e * tl.rsqrt(e)
+        least = _right(roots * e, owners, EXACT) / tl.maximum(_right(roots, owners, EXACT), 1e-37)
+    return tl.where(e >= _right(least, tl.trans(owners), True) * (1 - _HAIR), e, 0.0)
+
+
 # fmt: off
 @triton.jit  # type: ignore[untyped-decorator]
 def _cosines(e, s, grams, grams_low, context, owners, EXACT: tl.constexpr):  # type: ignore[no-untyped-def]
@@ -282,7 +154,7 @@ def _store_tile(  # type: ignore[no-untyped-def]
     logits, s, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
     query_numbers, query_lengths, scores, c, q, sets_of_queries, temperature, slope, pooling_temperature, once,
     QUERIES: tl.constexpr, CONTEXTS: tl.constexpr, COUNT: tl.constexpr, RECTIFIED: tl.constexpr,
-    POOLING: tl.constexpr, EXACT: tl.constexpr,
+    POOLING: tl.constexpr, FOCUS: tl.constexpr, EXACT: tl.constexpr,
 ):
     # fmt: on
     """The scores of the sets of a tile of queries with those of a tile of contexts, from their logits and products."""
@@ -290,8 +162,11 @@ def _store_tile(  # type: ignore[no-untyped-def]
     rows, columns, sets = tl.arange(0, QUERIES), tl.arange(0, CONTEXTS), tl.arange(0, COUNT)
     length = tl.load(query_lengths + q)
     members = (rows[:, None] // length == sets[None, :]).to(half)
-    owners = (columns[:, None] // tl.load(context_lengths + c) == sets[None, :]).to(half)
+    context_length = tl.load(context_lengths + c)
+    owners = (columns[:, None] // context_length == sets[None, :]).to(half)
     e = _weights(logits, members, temperature, slope, once, RECTIFIED, EXACT)
+    if FOCUS != "":
+        e = _focused(e, owners, context_length, FOCUS, EXACT)
     cosines = _cosines(e, s, grams, grams_low, c * CONTEXTS, owners, EXACT)
     of_sets = tl.trans(members)
     if POOLING == "lse":
@@ -310,13 +185,13 @@ def _store_tile(  # type: ignore[no-untyped-def]
 
 # fmt: off
 @triton.jit(do_not_specialize=["pairs", "query_tiles", "sets_of_queries", "once"])  # type: ignore[untyped-decorator]
-def _score_tiles(  # type: ignore[no-untyped-def]
+def score_tiles(  # type: ignore[no-untyped-def]
     queries, queries_low, contexts, contexts_low, grams, grams_low, weights, context_places, context_numbers,
     context_lengths, query_places, query_numbers, query_lengths, scores, pairs, query_tiles, sets_of_queries,
     temperature, slope, pooling_temperature, once,
     WIDTH: tl.constexpr, CONTEXTS: tl.constexpr, QUERIES: tl.constexpr, DEPTH: tl.constexpr, COUNT: tl.constexpr,
-    RECTIFIED: tl.constexpr, MAPPED: tl.constexpr, POOLING: tl.constexpr, THREE: tl.constexpr, EIGHTHS: tl.constexpr,
-    EXACT: tl.constexpr,
+    RECTIFIED: tl.constexpr, MAPPED: tl.constexpr, POOLING: tl.constexpr, FOCUS: tl.constexpr, THREE: tl.constexpr,
+    EIGHTHS: tl.constexpr, EXACT: tl.constexpr,
 ):
     """One tile of queries against two of contexts, or against one and what gives its logits."""
     # programs that run together share tiles: BAND pairs of contexts against one tile of queries after another
@@ -336,7 +211,7 @@ def _score_tiles(  # type: ignore[no-untyped-def]
         _store_tile(
             second, first, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
             query_numbers, query_lengths, scores, pair, q, sets_of_queries, temperature, slope, pooling_temperature,
-            once, QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT,
+            once, QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, FOCUS, EXACT,
         )
     else:
         for of in tl.static_range(2):
@@ -344,6 +219,6 @@ def _score_tiles(  # type: ignore[no-untyped-def]
             _store_tile(
                 s, s, grams, grams_low, weights, context_places, context_numbers, context_lengths, query_places,
                 query_numbers, query_lengths, scores, pair * 2 + of, q, sets_of_queries, temperature, slope,
-                pooling_temperature, once, QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, EXACT,
+                pooling_temperature, once, QUERIES, CONTEXTS, COUNT, RECTIFIED, POOLING, FOCUS, EXACT,
             )
 # fmt: on

@@ -58,7 +58,7 @@ def count_in_rows(scores: Tensor, rows: Ints, thresholds: NDArray[Any], compare:
 
 def count_in_columns(scores: Tensor, columns: Ints, thresholds: NDArray[Any], compare: ranks.Compare) -> Ints:
     """The same of columns."""
-    return count_in_rows(scores.T, columns, thresholds, compare)
+    return count_in_rows(scores.T.contiguous(), columns, thresholds, compare)
 
 
 def shortlist(scores: Tensor, fold: Fold) -> Shortlist:

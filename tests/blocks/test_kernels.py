@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from harness.blocks.attention import as_context, as_queries, pool, products, relevance, softmax_weights, stacked_weights
+from harness.blocks.focal import focused
 from harness.blocks.tiles import Tile
 from harness.config.project import Config
 from harness.config.registry import discover, load_class, settings_for
@@ -25,7 +26,7 @@ if DEVICE.type == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 pytest.importorskip("triton", reason="triton comes with torch's builds for CUDA, and with the test extra")
 
-from harness.blocks.kernels import (  # noqa: E402
+from harness.blocks.fused import (  # noqa: E402
     LONGEST,
     AttentionKernel,
     Network,
@@ -70,7 +71,8 @@ def expected(
     def attention(part: Tensor, of: Any) -> Tensor:
         if how.slope is None:
             return softmax_weights(how.temperature * part, of)
-        return stacked_weights(part, of, how.temperature, how.slope)
+        weights = stacked_weights(part, of, how.temperature, how.slope)
+        return focused(weights, of, how.focus) if how.focus else weights
 
     cosines = relevance(attention, logits, product, left)
     if weights is not None:
@@ -79,11 +81,13 @@ def expected(
     return pool(cosines, right, how.pooling, how.pooling_temperature).float()
 
 
-NETWORKS = [  # SCAN's with both poolings, BSSAN's two
+NETWORKS = [  # SCAN's with both poolings, BSSAN's two, BFAN's two
     Network(9.0, 0.1),
     Network(20.0, 0.0, "lse", 6.0),
     Network(8.0, None, "weighted", largest=3.0, mapped=True),
     Network(40.0, 0.0, "weighted", mapped=True),
+    Network(9.0, 0.1, focus="equal"),
+    Network(9.0, 0.1, focus="prob"),
 ]
 
 
@@ -94,7 +98,7 @@ def test_the_kernel_scores_as_torch_does(seed: int) -> None:
     def number(low: int, high: int) -> int:
         return int(torch.randint(low, high + 1, (), generator=generator))
 
-    how = NETWORKS[seed % 4]
+    how = NETWORKS[seed % 6]
     dim = (5, 40, 70)[seed % 3] if DEVICE.type == "cpu" else 40  # each is compiled
     scattered = seed % 5 == 0
     context = drawn(generator, number(1, 5), number(1, 32), dim, scattered)
