@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, device
 from torch.nn.functional import normalize
 
 from harness.blocks.attention import Context, as_context, as_queries, products, relevance, shares, stacked_weights
 from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.families import FragmentMethod
 from harness.blocks.focal import BothRoles, Focus, both_directions, focused, in_both_roles
-from harness.method import Encoded, Inputs
+from harness.method import Encoded, Inputs, ScorePrecision, Scorer
 
 
 class BFAN(FragmentMethod):
@@ -53,6 +53,26 @@ class BFAN(FragmentMethod):
     def score_sides(self, images: BothRoles, captions: BothRoles) -> Tensor:
         """(n, m)."""
         return both_directions(images, captions, self.relevance, self.relevance)
+
+    def fused(self, images: int, captions: int, precision: ScorePrecision, device: device) -> Scorer | None:
+        """A kernel per direction."""
+        by_words = self.kernel(images, captions, precision, device)
+        by_regions = self.kernel(captions, images, precision, device)
+        if not by_words or not by_regions:
+            return None
+        return Scorer(
+            lambda sets: (by_words.contexts(sets), by_regions.queries(sets)),
+            lambda sets: (by_words.queries(sets), by_regions.contexts(sets)),
+            lambda of, by: by_words.scores(of[0], by[0]) + by_regions.scores(by[1], of[1]).T,
+        )
+
+    def kernel(self, contexts: int, queries: int, precision: ScorePrecision, device: device) -> Any:
+        """The kernel of one direction; None for sets or a temperature beyond it."""
+        from harness.blocks.fused import Network, attention_kernel
+
+        s = self.settings
+        network = Network(s.temperature, s.slope, focus=s.focus)
+        return attention_kernel(network, contexts, queries, s.dim, precision, device)
 
     def relevance(self, product: Tensor, of: Context) -> Tensor:
         """Cosine of every query vector with what it attends to, (C, K, Q)."""

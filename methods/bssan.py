@@ -221,7 +221,7 @@ class FusedAttention(NamedTuple):
     """A network whose scores one kernel computes."""
 
     network: Attention
-    of: Any  # harness.blocks.kernels.AttentionKernel
+    of: Any  # harness.blocks.fused.AttentionKernel
 
     def attended(self, sets: Encoded) -> Any:
         """Sets in the place of contexts."""

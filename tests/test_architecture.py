@@ -70,7 +70,7 @@ LIBRARIES = {
     "rich": "cli.*",
     "pooch": "acquisition.download",
     "requests": "acquisition.download",
-    "triton": "blocks.kernels",
+    "triton": "blocks.fused blocks.kernels",
     "transformers": "data.text_encoder preparation.vision_models",
     "torch": "method blocks.* trial.steps trial.models trial.averaging trial.training trial.batches trial.checkpoint"
     " trial.device trial.environment evaluation.device_ranks evaluation.scoring preparation.extractors"

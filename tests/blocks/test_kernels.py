@@ -135,6 +135,8 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("bssan", {"competition": False}),
     ("bssan", {"networks": "w2r"}),
     ("bssan", {"networks": "o2w"}),
+    ("bfan_equal", {}),
+    ("bfan_prob", {}),
 ]
 
 
@@ -188,7 +190,7 @@ def tiles_of(sets: Encoded) -> list[Tile]:
     ]
 
 
-@pytest.mark.parametrize("name", ["scan_t2i", "scan_i2t", "bssan"])
+@pytest.mark.parametrize("name", ["scan_t2i", "scan_i2t", "bssan", "bfan_equal"])
 def test_what_the_kernel_cannot_do_is_left_to_torch(name: str) -> None:
     method = built(name)
     assert method.fused(LONGEST, LONGEST, "fp32", DEVICE) is not None
