@@ -25,7 +25,7 @@ from on_gpu.speed import METHODS, add, called, identity
 
 BLOCK = 2**14  # rows and columns of a block of bare products, whose whole would not fit
 SHARE = 100  # the textbook scores one of so many captions
-FUSED = ("scan_t2i", "scan_i2t", "bssan")
+FUSED = ("scan_t2i", "scan_i2t", "bssan", "bfan_equal")
 
 
 def run(results: Results, device: str, rehearse: bool) -> None:
@@ -37,7 +37,7 @@ def run(results: Results, device: str, rehearse: bool) -> None:
         if method == "scan_t2i":
             floor_rows(results, case)
             rank_rows(results, case)
-    for method in METHODS:
+    for method in dict.fromkeys((*METHODS, *FUSED)):
         case = Case(method, "score", *part, dim, device=device)
         floor_rows(results, case)
         path = "kernel" if method in FUSED else "torch"
