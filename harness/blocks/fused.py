@@ -27,8 +27,8 @@ from harness.blocks.packing import (
     gathered,
     in_precision,
     in_terms,
+    kernel_precision,
     packed,
-    products_in,
 )
 from harness.method import Encoded, ScorePrecision
 
@@ -109,7 +109,7 @@ class AttentionKernel:
             network.temperature,
             network.slope or 0.0,
             network.pooling_temperature,
-            1,
+            1,  # as a number, so that a loop of one turn stays a loop
             WIDTH=left[1],
             CONTEXTS=shape.contexts,
             QUERIES=shape.queries,
@@ -143,7 +143,7 @@ def attention_kernel(
     """The kernel of a network for sets of at most so many vectors of D = dim; None for what it cannot do."""
     if max(contexts, queries) > LONGEST or network.temperature * network.largest > WARMEST or (network.slope or 0) > 1:
         return None
-    kind = products_in(precision, dim, network.mapped, device)
+    kind = kernel_precision(precision, dim, network.mapped, device)
     return AttentionKernel(network, kind, fastest_shape(kind))
 
 

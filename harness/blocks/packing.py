@@ -56,7 +56,7 @@ class PackedQueries(NamedTuple):
     weights: Tensor  # (tiles, size), of pooling; empty where it has none
 
 
-def products_in(precision: ScorePrecision, dim: int, mapped: bool, device: torch.device) -> Precision:
+def kernel_precision(precision: ScorePrecision, dim: int, mapped: bool, device: torch.device) -> Precision:
     """The fastest products on an H100 that are as exact as was asked for."""
     if precision == "bf16":
         return "bf16"
