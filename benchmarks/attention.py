@@ -49,10 +49,10 @@ HEAD = """# Speed
 
 Written by `python benchmarks/attention.py`, which says how it measures. **Floor**: the matrix products that the scores
 need, bare, over real words only; of SCAN, BSSAN and CAAN timed one by one, of the others counted and taken at the speed
-of that of all regions with all words. **Textbook**: the papers' formulas, one caption at a time against all images, attended
-vectors built (`benchmarks/textbook/`). `score` is n images against m captions, from encoded sets; `step` is scores,
-hinge and gradients of a batch. In products: the share of our time that matrix products take. Memory is the peak of one
-call.
+of that of all regions with all words. **Textbook**: the papers' formulas, one caption at a time against all images,
+attended vectors built (`benchmarks/textbook/`). `score` is n images against m captions, from encoded sets; `step` is
+scores, hinge and gradients of a batch. In products: the share of our time that matrix products take. Memory is the peak
+of one call.
 
 """
 PRODUCTS = ("mm", "bmm", "addmm", "baddbmm")
