@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from harness.blocks.attention import Context, as_context, as_queries, products, relevance, shares, stacked_weights
-from harness.blocks.encoders import RegionEncoder, WordEncoder
-from harness.blocks.families import FragmentMethod
+from harness.blocks.families import UnitFragments
 from harness.blocks.focal import BothRoles, Focus, both_directions, focused, in_both_roles
-from harness.method import Encoded, Inputs
+from harness.method import Encoded
 
 
-class BFAN(FragmentMethod):
+class BFAN(UnitFragments):
     """Words attend to regions and regions to words; each attends to nothing that is below a threshold of its own."""
 
     @dataclass(frozen=True)
@@ -28,19 +25,6 @@ class BFAN(FragmentMethod):
         temperature: float  # lambda
         slope: float  # of the rectifier
         focus: Focus
-
-    def __init__(self, settings: Any, inputs: Inputs) -> None:
-        super().__init__(settings, inputs)
-        self.regions = RegionEncoder(inputs.feature_width, settings.dim)
-        self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
     def image_side(self, images: Encoded) -> BothRoles:
         """Regions attend and are attended to."""

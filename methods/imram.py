@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from harness.blocks.attention import (
@@ -24,8 +24,7 @@ from harness.blocks.attention import (
     stacked_weights,
     strip,
 )
-from harness.blocks.encoders import RegionEncoder, WordEncoder
-from harness.blocks.families import FragmentMethod
+from harness.blocks.families import UnitFragments
 from harness.method import Encoded, Inputs
 
 REGIONS, WORDS = 36, 12  # of an image and of a caption, about
@@ -58,7 +57,7 @@ class Sides(NamedTuple):
     queries: Attending | None
 
 
-class IMRAM(FragmentMethod):
+class IMRAM(UnitFragments):
     """Fragments attend K times; in between, a gated memory takes in what they attended to."""
 
     @dataclass(frozen=True)
@@ -77,18 +76,8 @@ class IMRAM(FragmentMethod):
         super().__init__(settings, inputs)
         dim, several = settings.dim, settings.rounds > 1
         self.by_words, self.by_regions = settings.direction != "image", settings.direction != "text"
-        self.regions = RegionEncoder(inputs.feature_width, dim)
-        self.words = WordEncoder(inputs, settings.word_dim, dim)
         self.word_memory = Memory(dim) if several and self.by_words else None
         self.region_memory = Memory(dim) if several and self.by_regions else None
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
     @property
     def tile_growth(self) -> float:

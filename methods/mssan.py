@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from harness.blocks.attention import Context, products, real_vectors, relevance, shares, stacked_weights
-from harness.blocks.encoders import RegionEncoder, WordEncoder
-from harness.blocks.families import FragmentMethod
+from harness.blocks.families import UnitFragments
 from harness.blocks.focal import in_both_roles
 from harness.blocks.gated_pooling import GatedPooling
 from harness.blocks.levels import Levels, three_levels
@@ -27,7 +26,7 @@ from harness.method import Batch, Encoded, Inputs
 MOMENTUM = 0.9  # of the mean similarity of hardest negatives
 
 
-class MSSAN(FragmentMethod):
+class MSSAN(UnitFragments):
     """Similarity of global with global, local with local, and global with local, under a margin that adapts."""
 
     hardest: Tensor  # moving mean similarity of hardest negatives
@@ -47,19 +46,9 @@ class MSSAN(FragmentMethod):
 
     def __init__(self, settings: Any, inputs: Inputs) -> None:
         super().__init__(settings, inputs)
-        self.regions = RegionEncoder(inputs.feature_width, settings.dim)
-        self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
         self.image_fusion = Fusion(settings.dim)
         self.caption_fusion = Fusion(settings.dim)
         self.register_buffer("hardest", torch.tensor(0.0))
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
     def image_side(self, images: Encoded) -> Levels:
         """Regions and whole images."""

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from harness.blocks.attention import (
     Context,
@@ -21,8 +20,7 @@ from harness.blocks.attention import (
     stacked_weights,
     strip,
 )
-from harness.blocks.encoders import RegionEncoder, WordEncoder
-from harness.blocks.families import FragmentMethod
+from harness.blocks.families import UnitFragments
 from harness.blocks.losses import hinge
 from harness.blocks.pooling import masked_softmax
 from harness.blocks.tiles import in_tiles
@@ -41,7 +39,7 @@ class Captions(NamedTuple):
     alike: Tensor  # (Q, K, K), softmax_k(5 u_j . u_k); zeros for padding
 
 
-class NAAF(FragmentMethod):
+class NAAF(UnitFragments):
     """Words that no region matches count against a pair: a threshold that is learned from statistics says which."""
 
     threshold: Tensor  # t, of training
@@ -60,18 +58,8 @@ class NAAF(FragmentMethod):
 
     def __init__(self, settings: Any, inputs: Inputs) -> None:
         super().__init__(settings, inputs)
-        self.regions = RegionEncoder(inputs.feature_width, settings.dim)
-        self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
         self.register_buffer("threshold", torch.tensor(0.0))
         self.register_buffer("safe_threshold", torch.tensor(0.0))
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
     def image_side(self, images: Encoded) -> Context:
         """Regions are attended to."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, device
-from torch.nn.functional import normalize
 
 from harness.blocks.attention import (
     Context,
@@ -19,12 +18,11 @@ from harness.blocks.attention import (
     shares,
     stacked_weights,
 )
-from harness.blocks.encoders import RegionEncoder, WordEncoder
-from harness.blocks.families import FragmentMethod
-from harness.method import Encoded, Inputs, ScorePrecision, Scorer
+from harness.blocks.families import UnitFragments
+from harness.method import Encoded, ScorePrecision, Scorer
 
 
-class SCAN(FragmentMethod):
+class SCAN(UnitFragments):
     """Unit regions and words; each query vector is compared with the context vectors that it attends to."""
 
     @dataclass(frozen=True)
@@ -38,19 +36,6 @@ class SCAN(FragmentMethod):
         slope: float  # of the rectifier: 0 in the paper's text, 0.1 in its published code
         pooling: Literal["avg", "lse"]
         pooling_temperature: float  # lambda_2, of LSE
-
-    def __init__(self, settings: Any, inputs: Inputs) -> None:
-        super().__init__(settings, inputs)
-        self.regions = RegionEncoder(inputs.feature_width, settings.dim)
-        self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
     def relevance(self, context: Context, queries: Queries) -> Tensor:
         """Relevance of each query set to each context set, (C, Q)."""

@@ -28,8 +28,7 @@ from harness.blocks.attention import (
     stacked_weights,
     strip,
 )
-from harness.blocks.encoders import RegionEncoder, WordEncoder
-from harness.blocks.families import FragmentMethod
+from harness.blocks.families import UnitFragments
 from harness.blocks.gated_pooling import GatedPooling
 from harness.blocks.pooling import masked_mean, masked_softmax
 from harness.method import Encoded, Inputs
@@ -57,7 +56,7 @@ class Captions(NamedTuple):
     real: Tensor  # (m, 1 + T) of nodes
 
 
-class SGRAF(FragmentMethod):
+class SGRAF(UnitFragments):
     """Nodes of similarity; a subclass makes one score of those of a pair."""
 
     @dataclass(frozen=True)
@@ -75,8 +74,6 @@ class SGRAF(FragmentMethod):
     def __init__(self, settings: Any, inputs: Inputs) -> None:
         super().__init__(settings, inputs)
         dim = settings.dim
-        self.regions = RegionEncoder(inputs.feature_width, dim)
-        self.words = WordEncoder(inputs, settings.word_dim, dim)
         self.whole_image = GatedPooling(dim, settings.dropout)
         self.whole_caption = GatedPooling(dim, settings.dropout)
         self.local_similarity = linear(dim, settings.width)
@@ -86,14 +83,6 @@ class SGRAF(FragmentMethod):
     @abstractmethod
     def reason(self, nodes: Tensor, real: Tensor) -> Tensor:
         """Nodes (C, Q, 1 + T, S), the global one first, mask (Q, 1 + T) -> one vector per pair, (C, Q, S)."""
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
     @property
     def tile_growth(self) -> float:

@@ -27,8 +27,7 @@ from harness.blocks.attention import (
     stacked_weights,
     strip,
 )
-from harness.blocks.encoders import WordEncoder
-from harness.blocks.families import FragmentMethod
+from harness.blocks.families import UnitFragments
 from harness.blocks.residual_mlp import ResidualMLP
 from harness.method import Encoded, Inputs
 
@@ -43,8 +42,10 @@ class Captions(NamedTuple):
     dependency: Tensor  # W, (D, D)
 
 
-class XDim(FragmentMethod):
+class XDim(UnitFragments):
     """Words attend to regions; word and attended vector agree in dimensions that depend on each other."""
+
+    region_encoder = ResidualMLP
 
     @dataclass(frozen=True)
     class Settings:
@@ -60,18 +61,8 @@ class XDim(FragmentMethod):
 
     def __init__(self, settings: Any, inputs: Inputs) -> None:
         super().__init__(settings, inputs)
-        self.regions = ResidualMLP(inputs.feature_width, settings.dim)
-        self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
         self.dependencies = Dependencies(settings.dim, settings.deviations, settings.sharpness)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(settings.temperature)))  # theta
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
     @property
     def tile_growth(self) -> float:
