@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness.blocks.attention import EPS, gram, products, real_vectors, strip, unit
+from harness.blocks.attention import EPS, gram, products, real_vectors, unit
 from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.families import FragmentMethod
 from harness.blocks.pooling import masked_softmax
+from harness.blocks.strips import WORDS, growth, strip
 from harness.method import Encoded, Inputs
 
 
@@ -87,7 +88,7 @@ class CAAN(FragmentMethod):
     @property
     def tile_growth(self) -> float:
         """The inner layers have k numbers a region and a word of every pair."""
-        return max(1.0, float(self.settings.width) / 12)
+        return growth(self.settings.width, WORDS)
 
     def image_side(self, images: Encoded) -> Images:
         """Products of the images alone."""

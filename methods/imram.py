@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from torch.utils.checkpoint import checkpoint
 
 from harness.blocks.attention import (
     Context,
@@ -22,12 +22,10 @@ from harness.blocks.attention import (
     products,
     shares,
     stacked_weights,
-    strip,
 )
 from harness.blocks.families import UnitFragments
+from harness.blocks.strips import REGIONS, WORDS, growth, in_strips
 from harness.method import Encoded, Inputs
-
-REGIONS, WORDS = 36, 12  # of an image and of a caption, about
 
 
 class Attended(NamedTuple):
@@ -84,7 +82,7 @@ class IMRAM(UnitFragments):
         """On a GPU the memories of a tile are whole: 2 D numbers per vector that attends, R or T products."""
         if self.settings.rounds == 1:
             return 1.0
-        return max(1.0, 2.0 * float(self.settings.dim) / (WORDS if self.by_regions else REGIONS))
+        return growth(2 * self.settings.dim, WORDS if self.by_regions else REGIONS)
 
     def image_side(self, images: Encoded) -> Sides:
         """Regions are attended to, attend, or both."""
@@ -106,21 +104,11 @@ class IMRAM(UnitFragments):
         return torch.stack(scores).sum(0)
 
     def directed(self, of: Attended, by: Attending, memory: Memory | None) -> Tensor:
-        """Scores of one direction, (C, Q), in strips of contexts."""
+        """Scores of one direction, (C, Q), in strips of contexts whose memories are recomputed for gradients."""
         product = products(of.context.vectors, by.queries.vectors)
-        size = strip(by.queries.vectors if memory else product[0])
-        with torch.autocast(product.device.type, enabled=False):
-            strips = zip(product.split(size), of.split(size), strict=True)
-            return torch.cat([self.held(part, some, by, memory) for part, some in strips])
-
-    def held(self, product: Tensor, of: Attended, by: Attending, memory: Memory | None) -> Tensor:
-        """The scores of a strip; its memories are computed once more for gradients, and never held."""
-        if memory is None or not torch.is_grad_enabled():
-            return self.of_strip(product, of, by, memory)
-        scores: Tensor = checkpoint(
-            self.of_strip, product, of, by, memory, use_reentrant=False, preserve_rng_state=False
-        )
-        return scores
+        of_strip = partial(self.of_strip, by=by, memory=memory)
+        one = by.queries.vectors if memory else product[0]
+        return in_strips(of_strip, one, product, of, recompute=memory is not None)
 
     def of_strip(self, product: Tensor, of: Attended, by: Attending, memory: Memory | None) -> Tensor:
         """S = sum_k mean_j cos(q_j, what it attends to in round k), of the original q_j, (C, Q)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,11 +19,11 @@ from harness.blocks.attention import (
     products,
     shares,
     stacked_weights,
-    strip,
 )
 from harness.blocks.families import UnitFragments
 from harness.blocks.losses import hinge
 from harness.blocks.pooling import masked_softmax
+from harness.blocks.strips import in_strips
 from harness.blocks.tiles import in_tiles
 from harness.method import Batch, Encoded, Inputs
 
@@ -75,10 +76,7 @@ class NAAF(UnitFragments):
     def score_sides(self, images: Context, captions: Captions) -> Tensor:
         """(n, m), in strips of images."""
         product = products(images.vectors, captions.queries.vectors)
-        size = strip(product[0])
-        with torch.autocast(product.device.type, enabled=False):
-            strips = zip(product.split(size), images.split(size))  # noqa: B905
-            relevance = torch.cat([self.relevance(part, of, captions) for part, of in strips])
+        relevance = in_strips(partial(self.relevance, captions=captions), product[0], product, images)
         return pool(relevance, captions.queries, "avg", 1.0)
 
     def relevance(self, product: Tensor, of: Context, captions: Captions) -> Tensor:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import normalize
-from torch.utils.checkpoint import checkpoint
 
 from harness.blocks.attention import (
     Context,
@@ -26,14 +26,12 @@ from harness.blocks.attention import (
     real_vectors,
     shares,
     stacked_weights,
-    strip,
 )
 from harness.blocks.families import UnitFragments
 from harness.blocks.gated_pooling import GatedPooling
 from harness.blocks.pooling import masked_mean, masked_softmax
+from harness.blocks.strips import REGIONS, growth, in_strips
 from harness.method import Encoded, Inputs
-
-REGIONS = 36  # of an image, about
 
 
 class Images(NamedTuple):
@@ -87,7 +85,7 @@ class SGRAF(UnitFragments):
     @property
     def tile_growth(self) -> float:
         """On a GPU the attended vectors of a tile, D numbers a word where the products have one a region, are whole."""
-        return max(1.0, float(self.settings.dim) / REGIONS)
+        return growth(self.settings.dim, REGIONS)
 
     def image_side(self, images: Encoded) -> Images:
         """Regions are attended to."""
@@ -105,17 +103,8 @@ class SGRAF(UnitFragments):
     def score_sides(self, images: Images, captions: Captions) -> Tensor:
         """(n, m), in strips of images whose attended vectors are computed again for gradients."""
         product = products(images.context.vectors, captions.queries.vectors)
-        size = strip(captions.vectors)
-        with torch.autocast(product.device.type, enabled=False):
-            strips = zip(product.split(size), images.split(size), strict=True)
-            return torch.cat([self.checkpointed(part, of, captions) for part, of in strips])
-
-    def checkpointed(self, product: Tensor, of: Images, captions: Captions) -> Tensor:
-        """The scores of a strip, (C, Q); only its inputs are kept in memory for gradients."""
-        if not torch.is_grad_enabled():
-            return self.of_strip(product, of, captions)
-        scores: Tensor = checkpoint(self.of_strip, product, of, captions, use_reentrant=False, preserve_rng_state=False)
-        return scores
+        of_strip = partial(self.of_strip, captions=captions)
+        return in_strips(of_strip, captions.vectors, product, images, recompute=True)
 
     def of_strip(self, product: Tensor, of: Images, captions: Captions) -> Tensor:
         """(C, Q)."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torch.utils.checkpoint import checkpoint
 
 from harness.blocks.attention import (
     EPS,
@@ -25,13 +25,11 @@ from harness.blocks.attention import (
     products,
     shares,
     stacked_weights,
-    strip,
 )
 from harness.blocks.families import UnitFragments
 from harness.blocks.residual_mlp import ResidualMLP
+from harness.blocks.strips import REGIONS, growth, in_strips
 from harness.method import Encoded, Inputs
-
-REGIONS = 36  # of an image, about
 
 
 class Captions(NamedTuple):
@@ -67,7 +65,7 @@ class XDim(UnitFragments):
     @property
     def tile_growth(self) -> float:
         """On a GPU the attended vectors of a tile, D numbers a word where the products have one a region, are whole."""
-        return max(1.0, float(self.settings.dim) / REGIONS)
+        return growth(self.settings.dim, REGIONS)
 
     def image_side(self, images: Encoded) -> Context:
         """Regions are attended to."""
@@ -81,17 +79,7 @@ class XDim(UnitFragments):
     def score_sides(self, images: Context, captions: Captions) -> Tensor:
         """(n, m), in strips of images whose attended vectors are computed again for gradients."""
         logits = products(images.vectors, captions.mapped)  # v^T diag(colsum W) u, (n, R, T, m)
-        size = strip(captions.mapped)
-        with torch.autocast(logits.device.type, enabled=False):
-            strips = zip(logits.split(size), images.split(size))  # noqa: B905
-            return torch.cat([self.checkpointed(logit, of, captions) for logit, of in strips])
-
-    def checkpointed(self, logits: Tensor, of: Context, captions: Captions) -> Tensor:
-        """The scores of a strip, (C, Q); only its inputs are kept in memory for gradients."""
-        if not torch.is_grad_enabled():
-            return self.of_strip(logits, of, captions)
-        scores: Tensor = checkpoint(self.of_strip, logits, of, captions, use_reentrant=False, preserve_rng_state=False)
-        return scores
+        return in_strips(partial(self.of_strip, captions=captions), captions.mapped, logits, images, recompute=True)
 
     def of_strip(self, logits: Tensor, of: Context, captions: Captions) -> Tensor:
         """Mean over the words of sum(z) = 1^T W c / |W c| with c = a * u, (C, Q).

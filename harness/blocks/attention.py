@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from harness.blocks.host import lengths_of
+from harness.blocks.strips import in_strips
 from harness.method import Encoded
 
 EPS = 1e-8
-STRIP = 300_000  # numbers of a tile that a CPU processes at once, so that what follows from them stays in its cache
 BOUNDED = 12.0  # up to this temperature exp(t a), |a| <= 1, needs no largest logit subtracted
 
 
@@ -100,15 +100,11 @@ def relevance(
 
     `weights` makes attention (C, L, K, Q) of logits and their contexts; the products (C, L, K, Q) may be the logits.
     """
-    size = strip(product[0])
-    strips = zip(logits.split(size), product.split(size), context.split(size), strict=True)
-    with torch.autocast(product.device.type, enabled=False):
-        return torch.cat([attended_cosine(weights(logit, part), of, part.gram) for logit, of, part in strips])
 
+    def of_strip(logits: Tensor, product: Tensor, context: Context) -> Tensor:
+        return attended_cosine(weights(logits, context), product, context.gram)
 
-def strip(one: Tensor) -> int:
-    """How many tensors of this size a CPU should process at once, so that they stay in its cache."""
-    return max(1, STRIP // one.numel()) if one.device.type == "cpu" else 2**31
+    return in_strips(of_strip, product[0], logits, product, context)
 
 
 def stacked_weights(product: Tensor, context: Context, temperature: float | Tensor, slope: float) -> Tensor:
