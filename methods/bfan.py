@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from harness.blocks.attention import Context, as_context, as_queries, products, relevance, shares, stacked_weights
+from harness.blocks.attention import Context, attention_between, relevance, stacked_weights
 from harness.blocks.families import UnitFragments
 from harness.blocks.focal import BothRoles, Focus, both_directions, focused, in_both_roles
 from harness.method import Encoded
@@ -49,6 +49,4 @@ class BFAN(UnitFragments):
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The focal attention of words, (n, m, T, R)."""
-        of, by = as_context(images), as_queries(captions)
-        weights = self.weights(products(of.vectors, by.vectors), of)
-        return shares(weights, of, by).permute(0, 3, 2, 1)
+        return attention_between(self.weights, images, captions)

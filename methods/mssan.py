@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness.blocks.attention import Context, products, real_vectors, relevance, shares, stacked_weights
+from harness.blocks.attention import attention_between, real_vectors, stacked_relevance, stacked_weights
 from harness.blocks.families import UnitFragments
 from harness.blocks.focal import in_both_roles
 from harness.blocks.gated_pooling import GatedPooling
@@ -60,14 +60,10 @@ class MSSAN(UnitFragments):
 
     def score_sides(self, images: Levels, captions: Levels) -> Tensor:
         """(n, m)."""
-        of_words = partial(self.relevance, temperature=self.settings.temperature)
-        of_regions = partial(self.relevance, temperature=self.settings.region_temperature)
+        s = self.settings
+        of_words = stacked_relevance(s.temperature, s.slope)
+        of_regions = stacked_relevance(s.region_temperature, s.slope)
         return three_levels(images, captions, of_words, of_regions)
-
-    def relevance(self, product: Tensor, of: Context, temperature: float) -> Tensor:
-        """Cosine of every query vector with what it attends to, (C, K, Q)."""
-        weights = partial(stacked_weights, temperature=temperature, slope=self.settings.slope)
-        return relevance(weights, product, product, of)
 
     def loss(self, batch: Batch) -> Tensor:
         """The bidirectional hinge over the batch, whose hardest negatives then move the margin."""
@@ -96,9 +92,8 @@ class MSSAN(UnitFragments):
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The attention of words, (n, m, T, R)."""
-        of, by = in_both_roles(images).context, in_both_roles(captions).queries
-        weights = stacked_weights(products(of.vectors, by.vectors), of, self.settings.temperature, self.settings.slope)
-        return shares(weights, of, by).permute(0, 3, 2, 1)
+        weights = partial(stacked_weights, temperature=self.settings.temperature, slope=self.settings.slope)
+        return attention_between(weights, images, captions)
 
 
 class Fusion(nn.Module):

@@ -15,9 +15,9 @@ from harness.blocks.attention import (
     as_context,
     as_queries,
     attended_cosine,
+    attention_between,
     pool,
     products,
-    shares,
     stacked_weights,
 )
 from harness.blocks.families import UnitFragments
@@ -124,8 +124,7 @@ class NAAF(UnitFragments):
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The attention of words to all regions, (n, m, T, R)."""
-        of, by = as_context(images), as_queries(captions)
-        return shares(self.weights(products(of.vectors, by.vectors), of), of, by).permute(0, 3, 2, 1)
+        return attention_between(self.weights, images, captions)
 
 
 def smoothed_negative(below: Tensor, captions: Captions) -> Tensor:

@@ -12,10 +12,10 @@ from harness.blocks.attention import (
     Queries,
     as_context,
     as_queries,
+    attention_between,
     pool,
     products,
     relevance,
-    shares,
     stacked_weights,
 )
 from harness.blocks.families import UnitFragments
@@ -55,11 +55,6 @@ class SCAN(UnitFragments):
         """Attention to the context, (C, L, K, Q), up to a positive factor a query vector."""
         return stacked_weights(logits, of, self.settings.temperature, self.settings.slope)
 
-    def attention(self, context: Encoded, queries: Encoded) -> Tensor:
-        """Attention to the context, (C, L, K, Q), summing to one a query vector."""
-        of, by = as_context(context), as_queries(queries)
-        return shares(self.weights(products(of.vectors, by.vectors), of), of, by)
-
 
 class TextToImage(SCAN):
     """Words attend to regions: one relevance a word."""
@@ -83,7 +78,7 @@ class TextToImage(SCAN):
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The attention of words, (n, m, T, R)."""
-        return self.attention(images, captions).permute(0, 3, 2, 1)
+        return attention_between(self.weights, images, captions)
 
 
 class ImageToText(SCAN):
@@ -108,4 +103,4 @@ class ImageToText(SCAN):
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The attention of regions, (n, m, T, R)."""
-        return self.attention(captions, images).permute(3, 0, 1, 2)
+        return attention_between(self.weights, captions, images).permute(1, 0, 3, 2)

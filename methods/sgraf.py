@@ -21,10 +21,10 @@ from harness.blocks.attention import (
     Queries,
     as_context,
     as_queries,
+    attention_between,
     in_full,
     products,
     real_vectors,
-    shares,
     stacked_weights,
 )
 from harness.blocks.families import UnitFragments
@@ -126,8 +126,7 @@ class SGRAF(UnitFragments):
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The attention of words, (n, m, T, R)."""
-        of, by = as_context(images), as_queries(captions)
-        return shares(self.weights(products(of.vectors, by.vectors), of), of, by).permute(0, 3, 2, 1)
+        return attention_between(self.weights, images, captions)
 
 
 class SGR(SGRAF):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from harness.blocks.attention import Context, Queries, as_context, as_queries, pool, products
+from harness.blocks.attention import Context, Queries, Relevance, as_context, as_queries, pool, products
 from harness.method import Encoded
 
 Focus = Literal["equal", "prob"]
-Relevance = Callable[[Tensor, Context], Tensor]  # products (C, L, K, Q) and their contexts -> (C, K, Q)
 
 
 class BothRoles(NamedTuple):
