@@ -29,7 +29,6 @@ from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.families import FragmentMethod
 from harness.blocks.focal import BothRoles, Focus, both_directions, focused, in_both_roles
 from harness.blocks.gated_pooling import GatedPooling
-from harness.blocks.pooling import masked_mean
 from harness.blocks.strips import in_strips
 from harness.method import Encoded, Inputs
 
@@ -135,5 +134,5 @@ class BCAN(FragmentMethod):
     def _side(self, sets: Encoded, pooling: str) -> Side:
         vectors, whole = real_vectors(sets), None
         if self.settings.form == "abstract":
-            whole = getattr(self, pooling)(vectors, masked_mean(vectors, sets.mask), sets.mask)
+            whole = getattr(self, pooling)(vectors, sets.mask)
         return Side(in_both_roles(Encoded(normalize(vectors, dim=-1), sets.mask)), whole)

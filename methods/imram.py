@@ -17,6 +17,7 @@ from harness.blocks.attention import (
     as_context,
     as_queries,
     attended_cosine,
+    attended_vectors,
     in_full,
     pool,
     products,
@@ -173,8 +174,7 @@ def attending(sets: Encoded, memory: Memory | None) -> Attending:
 def refined(vectors: Tensor, mapped: Tensor, weights: Tensor, of: Attended) -> Tensor:
     """q := g q + (1 - g) o of q (K, Q, D) or (C, K, Q, D) and its attention (C, L, K, Q) -> (C, K, Q, D)."""
     assert of.mapped is not None
-    from_attended = (weights.flatten(2).transpose(1, 2) @ of.mapped).unflatten(1, weights.shape[2:])
-    gate, new = (mapped + from_attended).chunk(2, -1)
+    gate, new = (mapped + attended_vectors(weights, of.mapped)).chunk(2, -1)
     return torch.lerp(new.tanh(), vectors, gate.sigmoid())
 
 

@@ -106,7 +106,7 @@ class Fusion(nn.Module):
 
     def forward(self, vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(B, L, D), (B, L) -> g, and the mean of the locals that have it in them, (B, D) each."""
-        whole = self.pooling(vectors, masked_mean(vectors, mask), mask)
+        whole = self.pooling(vectors, mask)
         of_each = whole.unsqueeze(1).expand_as(vectors)
         gate = self.gate(torch.cat([vectors, of_each], 2)).sigmoid()
         return whole, masked_mean(normalize(vectors + gate * of_each, dim=2), mask)

@@ -29,7 +29,7 @@ from harness.blocks.attention import (
 )
 from harness.blocks.families import UnitFragments
 from harness.blocks.gated_pooling import GatedPooling
-from harness.blocks.pooling import masked_mean, masked_softmax
+from harness.blocks.pooling import masked_softmax
 from harness.blocks.strips import REGIONS, growth, in_strips
 from harness.method import Encoded, Inputs
 
@@ -90,13 +90,13 @@ class SGRAF(UnitFragments):
     def image_side(self, images: Encoded) -> Images:
         """Regions are attended to."""
         vectors = real_vectors(images)
-        whole = self.whole_image(vectors, masked_mean(vectors, images.mask), images.mask)
+        whole = self.whole_image(vectors, images.mask)
         return Images(as_context(images), whole)
 
     def caption_side(self, captions: Encoded) -> Captions:
         """Words attend."""
         vectors = real_vectors(captions)
-        whole = self.whole_caption(vectors, masked_mean(vectors, captions.mask), captions.mask)
+        whole = self.whole_caption(vectors, captions.mask)
         real = torch.cat([captions.mask[:, :1], captions.mask], 1)
         return Captions(as_queries(captions), in_full(vectors), whole, real)
 

@@ -20,6 +20,7 @@ from harness.blocks.attention import (
     Queries,
     as_context,
     as_queries,
+    attended_vectors,
     in_full,
     pool,
     products,
@@ -88,7 +89,7 @@ class XDim(UnitFragments):
         cancels.
         """
         weights = self.weights(logits, of)
-        attended = (weights.flatten(2).transpose(1, 2) @ in_full(of.vectors)).unflatten(1, weights.shape[2:])
+        attended = attended_vectors(weights, in_full(of.vectors))
         mixed = (attended * in_full(captions.queries.vectors)) @ captions.dependency.T  # (C, K, Q, D)
         scale = mixed.square().sum(3).clamp_min(EPS**2).rsqrt()
         return pool((weights * logits).sum(1) * scale, captions.queries, "avg", 1.0)

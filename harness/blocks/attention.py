@@ -155,6 +155,12 @@ def shares(weights: Tensor, context: Context, queries: Queries) -> Tensor:
     return real / real.sum(1, keepdim=True) * queries.mask
 
 
+def attended_vectors(weights: Tensor, vectors: Tensor) -> Tensor:
+    """sum_l a_l x_l itself, for scores that need it: (C, L, K, Q), (C, L, D) -> (C, K, Q, D)."""
+    summed: Tensor = (weights.flatten(2).transpose(1, 2) @ vectors).unflatten(1, weights.shape[2:])
+    return summed
+
+
 def attention_between(weights: Weights, contexts: Encoded, queries: Encoded) -> Tensor:
     """The shares that each query vector gives the vectors of each context, (C, Q, K, L), by weights of the products."""
     of, by = as_context(contexts), as_queries(queries)

@@ -1,11 +1,11 @@
-"""A set of vectors in one vector: each is weighed by how it goes with the mean of its set (BCAN, SGRAF)."""
+"""A set of vectors in one vector: each is weighed by how it goes with the mean of its set (BCAN, SGRAF, MSSAN)."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn.functional import dropout, normalize
 
-from harness.blocks.pooling import masked_softmax
+from harness.blocks.pooling import masked_mean, masked_softmax
 
 
 class GatedPooling(nn.Module):
@@ -23,8 +23,9 @@ class GatedPooling(nn.Module):
         for layer in (self.vectors, self.mean):
             nn.init.zeros_(layer.bias)
 
-    def forward(self, vectors: Tensor, mean: Tensor, mask: Tensor) -> Tensor:
-        """(B, L, D), (B, D), (B, L) -> (B, D)."""
+    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """(B, L, D), (B, L) -> (B, D)."""
+        mean = masked_mean(vectors, mask)
         by_vector, by_mean = self.vectors(vectors).tanh(), self.mean(mean).tanh()
         logits = self.weight(self._dropped(by_vector) * self._dropped(by_mean).unsqueeze(1))
         weights = masked_softmax(logits, mask.unsqueeze(2), dim=1)
