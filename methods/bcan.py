@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu, normalize
 
@@ -24,14 +23,13 @@ from harness.blocks.attention import (
     shares,
     softmax_weights,
     stacked_weights,
-    strip,
     unit,
 )
 from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.families import FragmentMethod
 from harness.blocks.focal import BothRoles, Focus, both_directions, focused, in_both_roles
-from harness.blocks.gated_pooling import GatedPooling
-from harness.blocks.pooling import masked_mean
+from harness.blocks.pooling import GatedPooling
+from harness.blocks.strips import in_strips
 from harness.method import Encoded, Inputs
 
 
@@ -98,12 +96,13 @@ class BCAN(FragmentMethod):
 
     def relevance(self, similarity: Tensor | None, product: Tensor, of: Context) -> Tensor:
         """Cosine of every query vector with what it attends to, (C, K, Q), in strips of contexts."""
-        size = strip(product[0])
-        rows = similarity.split(size) if similarity is not None else [None] * len(product)
-        with torch.autocast(product.device.type, enabled=False):
-            strips = zip(rows, product.split(size), of.split(size))  # noqa: B905
-            parts = [(self.weights(row, part, context), part, context.gram) for row, part, context in strips]
-            return torch.cat([attended_cosine(*part) for part in parts])
+        if similarity is None:
+            return in_strips(partial(self.of_strip, None), product[0], product, of)
+        return in_strips(self.of_strip, product[0], similarity, product, of)
+
+    def of_strip(self, similarity: Tensor | None, product: Tensor, of: Context) -> Tensor:
+        """(C, K, Q)."""
+        return attended_cosine(self.weights(similarity, product, of), product, of.gram)
 
     def weights(self, similarity: Tensor | None, product: Tensor, of: Context) -> Tensor:
         """Attention to the context, (C, L, K, Q), up to a positive factor a query vector."""
@@ -135,5 +134,5 @@ class BCAN(FragmentMethod):
     def _side(self, sets: Encoded, pooling: str) -> Side:
         vectors, whole = real_vectors(sets), None
         if self.settings.form == "abstract":
-            whole = getattr(self, pooling)(vectors, masked_mean(vectors, sets.mask), sets.mask)
+            whole = getattr(self, pooling)(vectors, sets.mask)
         return Side(in_both_roles(Encoded(normalize(vectors, dim=-1), sets.mask)), whole)

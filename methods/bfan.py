@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, device
-from torch.nn.functional import normalize
 
-from harness.blocks.attention import Context, as_context, as_queries, products, relevance, shares, stacked_weights
-from harness.blocks.encoders import RegionEncoder, WordEncoder
-from harness.blocks.families import FragmentMethod
+from harness.blocks.attention import Context, attention_between, relevance, stacked_weights
+from harness.blocks.families import UnitFragments
 from harness.blocks.focal import BothRoles, Focus, both_directions, focused, in_both_roles
-from harness.method import Encoded, Inputs, ScorePrecision, Scorer
+from harness.method import Encoded, ScorePrecision, Scorer
 
 
-class BFAN(FragmentMethod):
+class BFAN(UnitFragments):
     """Words attend to regions and regions to words; each attends to nothing that is below a threshold of its own."""
 
     @dataclass(frozen=True)
@@ -28,19 +26,6 @@ class BFAN(FragmentMethod):
         temperature: float  # lambda
         slope: float  # of the rectifier
         focus: Focus
-
-    def __init__(self, settings: Any, inputs: Inputs) -> None:
-        super().__init__(settings, inputs)
-        self.regions = RegionEncoder(inputs.feature_width, settings.dim)
-        self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
     def image_side(self, images: Encoded) -> BothRoles:
         """Regions attend and are attended to."""
@@ -85,6 +70,4 @@ class BFAN(FragmentMethod):
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The focal attention of words, (n, m, T, R)."""
-        of, by = as_context(images), as_queries(captions)
-        weights = self.weights(products(of.vectors, by.vectors), of)
-        return shares(weights, of, by).permute(0, 3, 2, 1)
+        return attention_between(self.weights, images, captions)

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness.blocks.attention import EPS, gram, products, real_vectors, strip, unit
+from harness.blocks.attention import EPS, attended_vectors, gram, products, real_vectors, unit
 from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.families import FragmentMethod
 from harness.blocks.pooling import masked_softmax
+from harness.blocks.strips import WORDS, growth, strip
 from harness.method import Encoded, Inputs
 
 
@@ -87,7 +88,7 @@ class CAAN(FragmentMethod):
     @property
     def tile_growth(self) -> float:
         """The inner layers have k numbers a region and a word of every pair."""
-        return max(1.0, float(self.settings.width) / 12)
+        return growth(self.settings.width, WORDS)
 
     def image_side(self, images: Encoded) -> Images:
         """Products of the images alone."""
@@ -144,14 +145,14 @@ class CAAN(FragmentMethod):
         """
         pairs = to_words.transpose(1, 2)  # (n, m, R, T)
         if self.settings.correlation == "semantic":
-            hidden = pairs @ through(to_words, images.correlated).add_(captions.attended)
+            hidden = pairs @ attended_vectors(to_words, images.correlated).add_(captions.attended)
         else:
             hidden = images.correlated[:, None] + pairs @ captions.attended
         return masked_softmax(self.region_weight(hidden.tanh_()).squeeze(-1), images.mask[:, None], dim=2)
 
     def word_weights(self, to_regions: Tensor, images: Images, captions: Captions) -> Tensor:
         """Steps 3 and 4: f_u, (n, m, T); Hu = Hvu^T Hvu is a small matrix a pair, as captions are short."""
-        hidden = through(to_regions, images.attended)
+        hidden = attended_vectors(to_regions, images.attended)
         if self.settings.correlation == "semantic":
             pairs = to_regions.transpose(1, 2)  # (n, m, R, T)
             alike = (pairs.transpose(2, 3) @ pairs).transpose(0, 1)  # (m, n, T, T)
@@ -175,9 +176,3 @@ class CAAN(FragmentMethod):
 
     def _scaled(self, vectors: Tensor) -> Tensor:
         return normalize(vectors, dim=-1) if self.settings.unit_fragments else vectors
-
-
-def through(attention: Tensor, regions: Tensor) -> Tensor:
-    """H^T X of every pair in one product an image: (n, R, m, T), (n, R, k) -> (n, m, T, k)."""
-    summed: Tensor = (attention.flatten(2).transpose(1, 2) @ regions).unflatten(1, attention.shape[2:])
-    return summed

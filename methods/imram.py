@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize
-from torch.utils.checkpoint import checkpoint
+from torch.nn.functional import linear
 
 from harness.blocks.attention import (
     Context,
@@ -17,18 +17,16 @@ from harness.blocks.attention import (
     as_context,
     as_queries,
     attended_cosine,
+    attended_vectors,
     in_full,
     pool,
     products,
     shares,
     stacked_weights,
-    strip,
 )
-from harness.blocks.encoders import RegionEncoder, WordEncoder
-from harness.blocks.families import FragmentMethod
+from harness.blocks.families import UnitFragments
+from harness.blocks.strips import REGIONS, WORDS, growth, in_strips
 from harness.method import Encoded, Inputs
-
-REGIONS, WORDS = 36, 12  # of an image and of a caption, about
 
 
 class Attended(NamedTuple):
@@ -58,7 +56,7 @@ class Sides(NamedTuple):
     queries: Attending | None
 
 
-class IMRAM(FragmentMethod):
+class IMRAM(UnitFragments):
     """Fragments attend K times; in between, a gated memory takes in what they attended to."""
 
     @dataclass(frozen=True)
@@ -77,25 +75,15 @@ class IMRAM(FragmentMethod):
         super().__init__(settings, inputs)
         dim, several = settings.dim, settings.rounds > 1
         self.by_words, self.by_regions = settings.direction != "image", settings.direction != "text"
-        self.regions = RegionEncoder(inputs.feature_width, dim)
-        self.words = WordEncoder(inputs, settings.word_dim, dim)
         self.word_memory = Memory(dim) if several and self.by_words else None
         self.region_memory = Memory(dim) if several and self.by_regions else None
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
     @property
     def tile_growth(self) -> float:
         """On a GPU the memories of a tile are whole: 2 D numbers per vector that attends, R or T products."""
         if self.settings.rounds == 1:
             return 1.0
-        return max(1.0, 2.0 * float(self.settings.dim) / (WORDS if self.by_regions else REGIONS))
+        return growth(2 * self.settings.dim, WORDS if self.by_regions else REGIONS)
 
     def image_side(self, images: Encoded) -> Sides:
         """Regions are attended to, attend, or both."""
@@ -117,21 +105,11 @@ class IMRAM(FragmentMethod):
         return torch.stack(scores).sum(0)
 
     def directed(self, of: Attended, by: Attending, memory: Memory | None) -> Tensor:
-        """Scores of one direction, (C, Q), in strips of contexts."""
+        """Scores of one direction, (C, Q), in strips of contexts whose memories are recomputed for gradients."""
         product = products(of.context.vectors, by.queries.vectors)
-        size = strip(by.queries.vectors if memory else product[0])
-        with torch.autocast(product.device.type, enabled=False):
-            strips = zip(product.split(size), of.split(size), strict=True)
-            return torch.cat([self.held(part, some, by, memory) for part, some in strips])
-
-    def held(self, product: Tensor, of: Attended, by: Attending, memory: Memory | None) -> Tensor:
-        """The scores of a strip; its memories are computed once more for gradients, and never held."""
-        if memory is None or not torch.is_grad_enabled():
-            return self.of_strip(product, of, by, memory)
-        scores: Tensor = checkpoint(
-            self.of_strip, product, of, by, memory, use_reentrant=False, preserve_rng_state=False
-        )
-        return scores
+        of_strip = partial(self.of_strip, by=by, memory=memory)
+        one = by.queries.vectors if memory else product[0]
+        return in_strips(of_strip, one, product, of, recompute=memory is not None)
 
     def of_strip(self, product: Tensor, of: Attended, by: Attending, memory: Memory | None) -> Tensor:
         """S = sum_k mean_j cos(q_j, what it attends to in round k), of the original q_j, (C, Q)."""
@@ -196,8 +174,7 @@ def attending(sets: Encoded, memory: Memory | None) -> Attending:
 def refined(vectors: Tensor, mapped: Tensor, weights: Tensor, of: Attended) -> Tensor:
     """q := g q + (1 - g) o of q (K, Q, D) or (C, K, Q, D) and its attention (C, L, K, Q) -> (C, K, Q, D)."""
     assert of.mapped is not None
-    from_attended = (weights.flatten(2).transpose(1, 2) @ of.mapped).unflatten(1, weights.shape[2:])
-    gate, new = (mapped + from_attended).chunk(2, -1)
+    gate, new = (mapped + attended_vectors(weights, of.mapped)).chunk(2, -1)
     return torch.lerp(new.tanh(), vectors, gate.sigmoid())
 
 

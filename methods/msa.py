@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness.blocks.attention import Context, products, real_vectors, relevance, shares, stacked_weights
+from harness.blocks.attention import attention_between, real_vectors, stacked_relevance, stacked_weights
 from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.families import FragmentMethod
 from harness.blocks.focal import in_both_roles
@@ -61,22 +61,15 @@ class MSA(FragmentMethod):
 
     def score_sides(self, images: Levels, captions: Levels) -> Tensor:
         """(n, m)."""
-        of_words = partial(self.relevance, temperature=self.settings.temperature)
-        of_regions = partial(self.relevance, temperature=self.settings.region_temperature)
+        s = self.settings
+        of_words = stacked_relevance(s.temperature, s.slope)
+        of_regions = stacked_relevance(s.region_temperature, s.slope)
         return three_levels(images, captions, of_words, of_regions)
-
-    def relevance(self, product: Tensor, of: Context, temperature: float) -> Tensor:
-        """Cosine of every query vector with what it attends to, (C, K, Q)."""
-        weights = partial(stacked_weights, temperature=temperature, slope=self.settings.slope)
-        return relevance(weights, product, product, of)
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The attention of words, (n, m, T, R)."""
-        of, by = unit_sets(images), unit_sets(captions)
-        context, queries = in_both_roles(of).context, in_both_roles(by).queries
-        product = products(context.vectors, queries.vectors)
-        weights = stacked_weights(product, context, self.settings.temperature, self.settings.slope)
-        return shares(weights, context, queries).permute(0, 3, 2, 1)
+        weights = partial(stacked_weights, temperature=self.settings.temperature, slope=self.settings.slope)
+        return attention_between(weights, unit_sets(images), unit_sets(captions))
 
 
 def levels(sets: Encoded, layer: nn.Linear) -> Levels:

@@ -13,21 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness.blocks.attention import Context, products, real_vectors, relevance, shares, stacked_weights
-from harness.blocks.encoders import RegionEncoder, WordEncoder
-from harness.blocks.families import FragmentMethod
+from harness.blocks.attention import attention_between, real_vectors, stacked_relevance, stacked_weights
+from harness.blocks.families import UnitFragments
 from harness.blocks.focal import in_both_roles
-from harness.blocks.gated_pooling import GatedPooling
 from harness.blocks.levels import Levels, three_levels
 from harness.blocks.losses import hinge
-from harness.blocks.pooling import masked_mean
+from harness.blocks.pooling import GatedPooling, masked_mean
 from harness.blocks.tiles import in_tiles
 from harness.method import Batch, Encoded, Inputs
 
 MOMENTUM = 0.9  # of the mean similarity of hardest negatives
 
 
-class MSSAN(FragmentMethod):
+class MSSAN(UnitFragments):
     """Similarity of global with global, local with local, and global with local, under a margin that adapts."""
 
     hardest: Tensor  # moving mean similarity of hardest negatives
@@ -47,19 +45,9 @@ class MSSAN(FragmentMethod):
 
     def __init__(self, settings: Any, inputs: Inputs) -> None:
         super().__init__(settings, inputs)
-        self.regions = RegionEncoder(inputs.feature_width, settings.dim)
-        self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
         self.image_fusion = Fusion(settings.dim)
         self.caption_fusion = Fusion(settings.dim)
         self.register_buffer("hardest", torch.tensor(0.0))
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
     def image_side(self, images: Encoded) -> Levels:
         """Regions and whole images."""
@@ -71,14 +59,10 @@ class MSSAN(FragmentMethod):
 
     def score_sides(self, images: Levels, captions: Levels) -> Tensor:
         """(n, m)."""
-        of_words = partial(self.relevance, temperature=self.settings.temperature)
-        of_regions = partial(self.relevance, temperature=self.settings.region_temperature)
+        s = self.settings
+        of_words = stacked_relevance(s.temperature, s.slope)
+        of_regions = stacked_relevance(s.region_temperature, s.slope)
         return three_levels(images, captions, of_words, of_regions)
-
-    def relevance(self, product: Tensor, of: Context, temperature: float) -> Tensor:
-        """Cosine of every query vector with what it attends to, (C, K, Q)."""
-        weights = partial(stacked_weights, temperature=temperature, slope=self.settings.slope)
-        return relevance(weights, product, product, of)
 
     def loss(self, batch: Batch) -> Tensor:
         """The bidirectional hinge over the batch, whose hardest negatives then move the margin."""
@@ -107,9 +91,8 @@ class MSSAN(FragmentMethod):
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The attention of words, (n, m, T, R)."""
-        of, by = in_both_roles(images).context, in_both_roles(captions).queries
-        weights = stacked_weights(products(of.vectors, by.vectors), of, self.settings.temperature, self.settings.slope)
-        return shares(weights, of, by).permute(0, 3, 2, 1)
+        weights = partial(stacked_weights, temperature=self.settings.temperature, slope=self.settings.slope)
+        return attention_between(weights, images, captions)
 
 
 class Fusion(nn.Module):
@@ -122,7 +105,7 @@ class Fusion(nn.Module):
 
     def forward(self, vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(B, L, D), (B, L) -> g, and the mean of the locals that have it in them, (B, D) each."""
-        whole = self.pooling(vectors, masked_mean(vectors, mask), mask)
+        whole = self.pooling(vectors, mask)
         of_each = whole.unsqueeze(1).expand_as(vectors)
         gate = self.gate(torch.cat([vectors, of_each], 2)).sigmoid()
         return whole, masked_mean(normalize(vectors + gate * of_each, dim=2), mask)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from harness.blocks.attention import (
     Context,
@@ -15,16 +15,15 @@ from harness.blocks.attention import (
     as_context,
     as_queries,
     attended_cosine,
+    attention_between,
     pool,
     products,
-    shares,
     stacked_weights,
-    strip,
 )
-from harness.blocks.encoders import RegionEncoder, WordEncoder
-from harness.blocks.families import FragmentMethod
+from harness.blocks.families import UnitFragments
 from harness.blocks.losses import hinge
 from harness.blocks.pooling import masked_softmax
+from harness.blocks.strips import in_strips
 from harness.blocks.tiles import in_tiles
 from harness.method import Batch, Encoded, Inputs
 
@@ -41,7 +40,7 @@ class Captions(NamedTuple):
     alike: Tensor  # (Q, K, K), softmax_k(5 u_j . u_k); zeros for padding
 
 
-class NAAF(FragmentMethod):
+class NAAF(UnitFragments):
     """Words that no region matches count against a pair: a threshold that is learned from statistics says which."""
 
     threshold: Tensor  # t, of training
@@ -60,18 +59,8 @@ class NAAF(FragmentMethod):
 
     def __init__(self, settings: Any, inputs: Inputs) -> None:
         super().__init__(settings, inputs)
-        self.regions = RegionEncoder(inputs.feature_width, settings.dim)
-        self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
         self.register_buffer("threshold", torch.tensor(0.0))
         self.register_buffer("safe_threshold", torch.tensor(0.0))
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
     def image_side(self, images: Encoded) -> Context:
         """Regions are attended to."""
@@ -87,10 +76,7 @@ class NAAF(FragmentMethod):
     def score_sides(self, images: Context, captions: Captions) -> Tensor:
         """(n, m), in strips of images."""
         product = products(images.vectors, captions.queries.vectors)
-        size = strip(product[0])
-        with torch.autocast(product.device.type, enabled=False):
-            strips = zip(product.split(size), images.split(size))  # noqa: B905
-            relevance = torch.cat([self.relevance(part, of, captions) for part, of in strips])
+        relevance = in_strips(partial(self.relevance, captions=captions), product[0], product, images)
         return pool(relevance, captions.queries, "avg", 1.0)
 
     def relevance(self, product: Tensor, of: Context, captions: Captions) -> Tensor:
@@ -138,8 +124,7 @@ class NAAF(FragmentMethod):
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The attention of words to all regions, (n, m, T, R)."""
-        of, by = as_context(images), as_queries(captions)
-        return shares(self.weights(products(of.vectors, by.vectors), of), of, by).permute(0, 3, 2, 1)
+        return attention_between(self.weights, images, captions)
 
 
 def smoothed_negative(below: Tensor, captions: Captions) -> Tensor:

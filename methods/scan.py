@@ -6,25 +6,23 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, device
-from torch.nn.functional import normalize
 
 from harness.blocks.attention import (
     Context,
     Queries,
     as_context,
     as_queries,
+    attention_between,
     pool,
     products,
     relevance,
-    shares,
     stacked_weights,
 )
-from harness.blocks.encoders import RegionEncoder, WordEncoder
-from harness.blocks.families import FragmentMethod
-from harness.method import Encoded, Inputs, ScorePrecision, Scorer
+from harness.blocks.families import UnitFragments
+from harness.method import Encoded, ScorePrecision, Scorer
 
 
-class SCAN(FragmentMethod):
+class SCAN(UnitFragments):
     """Unit regions and words; each query vector is compared with the context vectors that it attends to."""
 
     @dataclass(frozen=True)
@@ -38,19 +36,6 @@ class SCAN(FragmentMethod):
         slope: float  # of the rectifier: 0 in the paper's text, 0.1 in its published code
         pooling: Literal["avg", "lse"]
         pooling_temperature: float  # lambda_2, of LSE
-
-    def __init__(self, settings: Any, inputs: Inputs) -> None:
-        super().__init__(settings, inputs)
-        self.regions = RegionEncoder(inputs.feature_width, settings.dim)
-        self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
     def relevance(self, context: Context, queries: Queries) -> Tensor:
         """Relevance of each query set to each context set, (C, Q)."""
@@ -69,11 +54,6 @@ class SCAN(FragmentMethod):
     def weights(self, logits: Tensor, of: Context) -> Tensor:
         """Attention to the context, (C, L, K, Q), up to a positive factor a query vector."""
         return stacked_weights(logits, of, self.settings.temperature, self.settings.slope)
-
-    def attention(self, context: Encoded, queries: Encoded) -> Tensor:
-        """Attention to the context, (C, L, K, Q), summing to one a query vector."""
-        of, by = as_context(context), as_queries(queries)
-        return shares(self.weights(products(of.vectors, by.vectors), of), of, by)
 
 
 class TextToImage(SCAN):
@@ -98,7 +78,7 @@ class TextToImage(SCAN):
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The attention of words, (n, m, T, R)."""
-        return self.attention(images, captions).permute(0, 3, 2, 1)
+        return attention_between(self.weights, images, captions)
 
 
 class ImageToText(SCAN):
@@ -123,4 +103,4 @@ class ImageToText(SCAN):
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The attention of regions, (n, m, T, R)."""
-        return self.attention(captions, images).permute(3, 0, 1, 2)
+        return attention_between(self.weights, captions, images).permute(1, 0, 3, 2)

@@ -8,33 +8,29 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import normalize
-from torch.utils.checkpoint import checkpoint
 
 from harness.blocks.attention import (
     Context,
     Queries,
     as_context,
     as_queries,
+    attention_between,
     in_full,
     products,
     real_vectors,
-    shares,
     stacked_weights,
-    strip,
 )
-from harness.blocks.encoders import RegionEncoder, WordEncoder
-from harness.blocks.families import FragmentMethod
-from harness.blocks.gated_pooling import GatedPooling
-from harness.blocks.pooling import masked_mean, masked_softmax
+from harness.blocks.families import UnitFragments
+from harness.blocks.pooling import GatedPooling, masked_softmax
+from harness.blocks.strips import REGIONS, growth, in_strips
 from harness.method import Encoded, Inputs
-
-REGIONS = 36  # of an image, about
 
 
 class Images(NamedTuple):
@@ -57,7 +53,7 @@ class Captions(NamedTuple):
     real: Tensor  # (m, 1 + T) of nodes
 
 
-class SGRAF(FragmentMethod):
+class SGRAF(UnitFragments):
     """Nodes of similarity; a subclass makes one score of those of a pair."""
 
     @dataclass(frozen=True)
@@ -75,8 +71,6 @@ class SGRAF(FragmentMethod):
     def __init__(self, settings: Any, inputs: Inputs) -> None:
         super().__init__(settings, inputs)
         dim = settings.dim
-        self.regions = RegionEncoder(inputs.feature_width, dim)
-        self.words = WordEncoder(inputs, settings.word_dim, dim)
         self.whole_image = GatedPooling(dim, settings.dropout)
         self.whole_caption = GatedPooling(dim, settings.dropout)
         self.local_similarity = linear(dim, settings.width)
@@ -87,46 +81,29 @@ class SGRAF(FragmentMethod):
     def reason(self, nodes: Tensor, real: Tensor) -> Tensor:
         """Nodes (C, Q, 1 + T, S), the global one first, mask (Q, 1 + T) -> one vector per pair, (C, Q, S)."""
 
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
-
     @property
     def tile_growth(self) -> float:
         """On a GPU the attended vectors of a tile, D numbers a word where the products have one a region, are whole."""
-        return max(1.0, float(self.settings.dim) / REGIONS)
+        return growth(self.settings.dim, REGIONS)
 
     def image_side(self, images: Encoded) -> Images:
         """Regions are attended to."""
         vectors = real_vectors(images)
-        whole = self.whole_image(vectors, masked_mean(vectors, images.mask), images.mask)
+        whole = self.whole_image(vectors, images.mask)
         return Images(as_context(images), whole)
 
     def caption_side(self, captions: Encoded) -> Captions:
         """Words attend."""
         vectors = real_vectors(captions)
-        whole = self.whole_caption(vectors, masked_mean(vectors, captions.mask), captions.mask)
+        whole = self.whole_caption(vectors, captions.mask)
         real = torch.cat([captions.mask[:, :1], captions.mask], 1)
         return Captions(as_queries(captions), in_full(vectors), whole, real)
 
     def score_sides(self, images: Images, captions: Captions) -> Tensor:
         """(n, m), in strips of images whose attended vectors are computed again for gradients."""
         product = products(images.context.vectors, captions.queries.vectors)
-        size = strip(captions.vectors)
-        with torch.autocast(product.device.type, enabled=False):
-            strips = zip(product.split(size), images.split(size), strict=True)
-            return torch.cat([self.checkpointed(part, of, captions) for part, of in strips])
-
-    def checkpointed(self, product: Tensor, of: Images, captions: Captions) -> Tensor:
-        """The scores of a strip, (C, Q); only its inputs are kept in memory for gradients."""
-        if not torch.is_grad_enabled():
-            return self.of_strip(product, of, captions)
-        scores: Tensor = checkpoint(self.of_strip, product, of, captions, use_reentrant=False, preserve_rng_state=False)
-        return scores
+        of_strip = partial(self.of_strip, captions=captions)
+        return in_strips(of_strip, captions.vectors, product, images, recompute=True)
 
     def of_strip(self, product: Tensor, of: Images, captions: Captions) -> Tensor:
         """(C, Q)."""
@@ -148,8 +125,7 @@ class SGRAF(FragmentMethod):
 
     def regions_of_words(self, images: Encoded, captions: Encoded) -> Tensor:
         """The attention of words, (n, m, T, R)."""
-        of, by = as_context(images), as_queries(captions)
-        return shares(self.weights(products(of.vectors, by.vectors), of), of, by).permute(0, 3, 2, 1)
+        return attention_between(self.weights, images, captions)
 
 
 class SGR(SGRAF):

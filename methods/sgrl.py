@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from harness.blocks.attention import (
     Context,
@@ -24,8 +23,7 @@ from harness.blocks.attention import (
     shares,
     stacked_weights,
 )
-from harness.blocks.encoders import RegionEncoder, WordEncoder
-from harness.blocks.families import FragmentMethod
+from harness.blocks.families import UnitFragments
 from harness.blocks.pooling import masked_softmax
 from harness.method import Batch, Encoded, Inputs
 
@@ -39,7 +37,7 @@ class Graded(NamedTuple):
     shares: Tensor  # of each vector in the score, (K, Q); zero for padding
 
 
-class SGRL(FragmentMethod):
+class SGRL(UnitFragments):
     """Regions and words are graded within their own set before they attend to one another; rare words count more."""
 
     documents: Tensor  # training captions seen
@@ -60,20 +58,14 @@ class SGRL(FragmentMethod):
     def __init__(self, settings: Any, inputs: Inputs) -> None:
         super().__init__(settings, inputs)
         dim, width = settings.dim, settings.width
-        self.regions = RegionEncoder(inputs.feature_width, dim)
-        self.words = WordEncoder(inputs, settings.word_dim, dim)
         self.region_grades = SelfAttention(dim, width)
         self.word_grades = SelfAttention(dim, width)
         self.register_buffer("documents", torch.tensor(0))
         self.register_buffer("occurrences", torch.zeros(inputs.vocabulary_size, dtype=torch.long))
 
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
     def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
         """Unit words, and the idf of each behind them, (B, T, D + 1)."""
-        words = normalize(self.words(tokens, mask), dim=-1)
+        words, _ = super().encode_captions(tokens, mask)
         return Encoded(torch.cat([words, self.idf()[tokens].unsqueeze(2).to(words.dtype)], 2), mask)
 
     def idf(self) -> Tensor:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torch.utils.checkpoint import checkpoint
 
 from harness.blocks.attention import (
     EPS,
@@ -20,19 +20,17 @@ from harness.blocks.attention import (
     Queries,
     as_context,
     as_queries,
+    attended_vectors,
     in_full,
     pool,
     products,
     shares,
     stacked_weights,
-    strip,
 )
-from harness.blocks.encoders import WordEncoder
-from harness.blocks.families import FragmentMethod
+from harness.blocks.families import UnitFragments
 from harness.blocks.residual_mlp import ResidualMLP
+from harness.blocks.strips import REGIONS, growth, in_strips
 from harness.method import Encoded, Inputs
-
-REGIONS = 36  # of an image, about
 
 
 class Captions(NamedTuple):
@@ -43,8 +41,10 @@ class Captions(NamedTuple):
     dependency: Tensor  # W, (D, D)
 
 
-class XDim(FragmentMethod):
+class XDim(UnitFragments):
     """Words attend to regions; word and attended vector agree in dimensions that depend on each other."""
+
+    region_encoder = ResidualMLP
 
     @dataclass(frozen=True)
     class Settings:
@@ -60,23 +60,13 @@ class XDim(FragmentMethod):
 
     def __init__(self, settings: Any, inputs: Inputs) -> None:
         super().__init__(settings, inputs)
-        self.regions = ResidualMLP(inputs.feature_width, settings.dim)
-        self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
         self.dependencies = Dependencies(settings.dim, settings.deviations, settings.sharpness)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(settings.temperature)))  # theta
-
-    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
-        """Unit regions (B, R, D)."""
-        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
-
-    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
-        """Unit words (B, T, D)."""
-        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
     @property
     def tile_growth(self) -> float:
         """On a GPU the attended vectors of a tile, D numbers a word where the products have one a region, are whole."""
-        return max(1.0, float(self.settings.dim) / REGIONS)
+        return growth(self.settings.dim, REGIONS)
 
     def image_side(self, images: Encoded) -> Context:
         """Regions are attended to."""
@@ -90,17 +80,7 @@ class XDim(FragmentMethod):
     def score_sides(self, images: Context, captions: Captions) -> Tensor:
         """(n, m), in strips of images whose attended vectors are computed again for gradients."""
         logits = products(images.vectors, captions.mapped)  # v^T diag(colsum W) u, (n, R, T, m)
-        size = strip(captions.mapped)
-        with torch.autocast(logits.device.type, enabled=False):
-            strips = zip(logits.split(size), images.split(size))  # noqa: B905
-            return torch.cat([self.checkpointed(logit, of, captions) for logit, of in strips])
-
-    def checkpointed(self, logits: Tensor, of: Context, captions: Captions) -> Tensor:
-        """The scores of a strip, (C, Q); only its inputs are kept in memory for gradients."""
-        if not torch.is_grad_enabled():
-            return self.of_strip(logits, of, captions)
-        scores: Tensor = checkpoint(self.of_strip, logits, of, captions, use_reentrant=False, preserve_rng_state=False)
-        return scores
+        return in_strips(partial(self.of_strip, captions=captions), captions.mapped, logits, images, recompute=True)
 
     def of_strip(self, logits: Tensor, of: Context, captions: Captions) -> Tensor:
         """Mean over the words of sum(z) = 1^T W c / |W c| with c = a * u, (C, Q).
@@ -109,7 +89,7 @@ class XDim(FragmentMethod):
         cancels.
         """
         weights = self.weights(logits, of)
-        attended = (weights.flatten(2).transpose(1, 2) @ in_full(of.vectors)).unflatten(1, weights.shape[2:])
+        attended = attended_vectors(weights, in_full(of.vectors))
         mixed = (attended * in_full(captions.queries.vectors)) @ captions.dependency.T  # (C, K, Q, D)
         scale = mixed.square().sum(3).clamp_min(EPS**2).rsqrt()
         return pool((weights * logits).sum(1) * scale, captions.queries, "avg", 1.0)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, leaky_relu
 
+from textbook.attention import focal, gated_pooling
 from textbook.formula import NOTHING, Formula
 
 
@@ -18,21 +19,11 @@ def bcan(s: Any, method: Any) -> Formula:
         words, real = u.expand(len(v), -1, -1), torch.ones(len(v), len(u), dtype=torch.bool, device=u.device)
         g = v.new_full((len(v),), 0.9)  # any other number that is not the threshold would do: it cancels
         if s.form == "abstract":
-            g = (whole(method.whole_image, v, mask) * whole(method.whole_caption, words, real)).sum(1)
+            g = (gated_pooling(method.whole_image, v, mask) * gated_pooling(method.whole_caption, words, real)).sum(1)
         v = v / v.norm(dim=2, keepdim=True).clamp_min(1e-12)
         return direction(v, mask, words, real, g, s) + direction(words, real, v, mask, g, s)
 
     return score
-
-
-def whole(part: Any, x: Tensor, mask: Tensor) -> Tensor:
-    """One vector of every set (n, L, D)."""
-    mean = (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-    by_mean = (mean @ part.mean.weight.T + part.mean.bias).tanh()
-    hidden = (x @ part.vectors.weight.T + part.vectors.bias).tanh() * by_mean[:, None]
-    p = (hidden @ part.weight.weight.T).masked_fill(~mask[..., None], NOTHING).softmax(1)
-    pooled = (p * x).sum(1)
-    return pooled / pooled.norm(dim=1, keepdim=True)
 
 
 def direction(context: Tensor, mask: Tensor, queries: Tensor, real: Tensor, g: Tensor, s: Any) -> Tensor:
@@ -68,11 +59,3 @@ def abstract(a: Tensor, context: Tensor, mask: Tensor, queries: Tensor, shifted:
 def cosine(w: Tensor, context: Tensor, queries: Tensor) -> Tensor:
     """Of queries and what they attend to, (n, K)."""
     return cosine_similarity(queries, w.transpose(1, 2) @ context, dim=2)
-
-
-def focal(w: Tensor, mask: Tensor, focus: str) -> Tensor:
-    """BFAN's filter of weights (n, L, K): those with F_i above zero or just below, to sum one."""
-    g = mask[..., None].to(w.dtype) if focus == "equal" else w.detach().sqrt()
-    f = (g[:, None] * (w[:, :, None] - w[:, None])).sum(2)
-    kept = (f >= -(2.0**-16) * (g * w).sum(1, keepdim=True)) & mask[..., None]
-    return w * kept / (w * kept).sum(1, keepdim=True)

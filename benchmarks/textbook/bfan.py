@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, leaky_relu
 
+from textbook.attention import focal
 from textbook.formula import NOTHING, Formula
 
 
@@ -31,11 +32,3 @@ def direction(context: Tensor, mask: Tensor, queries: Tensor, real: Tensor, s: A
     w = focal((s.temperature * a).masked_fill(~mask[..., None], NOTHING).softmax(1), mask, s.focus)
     cosines = cosine_similarity(queries, w.transpose(1, 2) @ context, dim=2)
     return (cosines * real).sum(1) / real.sum(1)
-
-
-def focal(w: Tensor, mask: Tensor, focus: str) -> Tensor:
-    """Weights (n, L, K): those with F_i = sum_k g_k (w_i - w_k) above zero or just below, to sum one."""
-    g = mask[..., None].to(w.dtype) if focus == "equal" else w.detach().sqrt()
-    f = (g[:, None] * (w[:, :, None] - w[:, None])).sum(2)
-    kept = (f >= -(2.0**-16) * (g * w).sum(1, keepdim=True)) & mask[..., None]
-    return w * kept / (w * kept).sum(1, keepdim=True)

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, leaky_relu
+from torch.nn.functional import cosine_similarity
 
-from textbook.formula import NOTHING, Formula
+from textbook.attention import attended
+from textbook.formula import Formula
 
 
 def imram(s: Any, method: Any) -> Formula:
@@ -30,7 +31,7 @@ def rounds(q: Tensor, query_mask: Tensor, c: Tensor, mask: Tensor, s: Any, memor
     """Queries (n, K, D) attend to contexts (n, L, D) in all rounds -> (n,)."""
     original, total = q, torch.zeros_like(q[:, 0, 0])
     for k in range(s.rounds):
-        a = attended(q, query_mask, c, mask, s)
+        a = attended(q, query_mask, c, mask, s.temperature, s.slope)
         cosines = cosine_similarity(original, a, dim=2) * query_mask
         total = total + cosines.sum(1) / query_mask.sum(1)
         if k + 1 < s.rounds:
@@ -40,11 +41,3 @@ def rounds(q: Tensor, query_mask: Tensor, c: Tensor, mask: Tensor, s: Any, memor
             o = torch.tanh(both @ w[dim:].T + b[dim:])
             q = g * q + (1 - g) * o
     return total
-
-
-def attended(q: Tensor, query_mask: Tensor, c: Tensor, mask: Tensor, s: Any) -> Tensor:
-    """SCAN's attention of every query vector, (n, K, D)."""
-    a = leaky_relu(c @ q.transpose(1, 2), s.slope) * query_mask[:, None]  # (n, L, K)
-    a = a / (a.norm(dim=2, keepdim=True) + 1e-8)  # over the queries
-    alpha = (s.temperature * a).masked_fill(~mask[..., None], NOTHING).softmax(1)
-    return alpha.transpose(1, 2) @ c

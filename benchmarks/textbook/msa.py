@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, leaky_relu
+from torch.nn.functional import cosine_similarity
 
-from textbook.formula import NOTHING, Formula
+from textbook.attention import attended
+from textbook.formula import Formula
 
 
 def msa(s: Any, method: Any) -> Formula:
@@ -20,22 +21,14 @@ def msa(s: Any, method: Any) -> Formula:
         of_caption = u.mean(0) @ method.whole_caption.weight.T + method.whole_caption.bias
         v = v / v.norm(dim=2, keepdim=True).masked_fill(~mask[..., None], 1.0)
         words = (u / u.norm(dim=1, keepdim=True)).expand(len(v), -1, -1)
-        by_words = cosine_similarity(words, attended(words, real, v, mask, s.temperature, s), dim=2)
-        by_regions = cosine_similarity(v, attended(v, mask, words, real, s.region_temperature, s), dim=2)
+        by_words = cosine_similarity(words, attended(words, real, v, mask, s.temperature, s.slope), dim=2)
+        by_regions = cosine_similarity(v, attended(v, mask, words, real, s.region_temperature, s.slope), dim=2)
         local = mean(by_words, real) + mean(by_regions, mask)
         crossed = mean(cosine_similarity(v, of_caption.expand_as(v), dim=2), mask)
         crossed = crossed + mean(cosine_similarity(words, of_image[:, None], dim=2), real)
         return (cosine_similarity(of_image, of_caption.expand_as(of_image), dim=1) + local + crossed / 2) / 3
 
     return score
-
-
-def attended(q: Tensor, query_mask: Tensor, c: Tensor, mask: Tensor, temperature: float, s: Any) -> Tensor:
-    """SCAN's attention of every query vector, (n, K, D)."""
-    a = leaky_relu(c @ q.transpose(1, 2), s.slope) * query_mask[:, None]  # (n, L, K)
-    a = a / (a.norm(dim=2, keepdim=True) + 1e-8)  # over the queries
-    weights = (temperature * a).masked_fill(~mask[..., None], NOTHING).softmax(1)
-    return weights.transpose(1, 2) @ c
 
 
 def mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
+from textbook.attention import gated_pooling, linear
 from textbook.formula import NOTHING, Formula
 
 
@@ -43,8 +44,8 @@ def nodes_first(s: Any, method: Any, reason: Callable[[Tensor], Tensor]) -> Form
         a = a / (a.norm(dim=2, keepdim=True) + 1e-8)  # over the words
         attended = (s.temperature * a).masked_fill(~mask[..., None], NOTHING).softmax(1).transpose(1, 2) @ v
         local = similarity(method.local_similarity, u, attended / attended.norm(dim=2, keepdim=True))
-        caption = whole(method.whole_caption, u[None], torch.ones_like(u[None, :, 0], dtype=torch.bool))
-        of_all = similarity(method.global_similarity, whole(method.whole_image, v, mask), caption)
+        caption = gated_pooling(method.whole_caption, u[None], torch.ones_like(u[None, :, 0], dtype=torch.bool))
+        of_all = similarity(method.global_similarity, gated_pooling(method.whole_image, v, mask), caption)
         return linear(method.last, reason(torch.cat([of_all[:, None], local], 1)))[:, 0].sigmoid()
 
     return score
@@ -54,17 +55,3 @@ def similarity(layer: Any, x: Tensor, y: Tensor) -> Tensor:
     """Of two vectors, a vector."""
     vector = linear(layer, (x - y) ** 2)
     return vector / vector.norm(dim=-1, keepdim=True)
-
-
-def whole(part: Any, x: Tensor, mask: Tensor) -> Tensor:
-    """One vector of every set (n, L, D)."""
-    mean = (x * mask[..., None]).sum(1, keepdim=True) / mask.sum(1)[:, None, None]
-    hidden = linear(part.vectors, x).tanh() * linear(part.mean, mean).tanh()
-    p = (hidden @ part.weight.weight.T).masked_fill(~mask[..., None], NOTHING).softmax(1)
-    pooled = (p * x).sum(1)
-    return pooled / pooled.norm(dim=1, keepdim=True)
-
-
-def linear(layer: Any, x: Tensor) -> Tensor:
-    """A layer with bias."""
-    return x @ layer.weight.T + layer.bias

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, leaky_relu
+from torch.nn.functional import cosine_similarity
 
+from textbook.attention import attended
 from textbook.formula import NOTHING, Formula
 
 
@@ -19,8 +20,8 @@ def sgrl(s: Any, method: Any) -> Formula:
         words, real = u.expand(len(v), -1, -1), torch.ones_like(mask[:, :1]).expand(-1, len(u))
         alpha, beta = grades(method.region_grades, v, mask), grades(method.word_grades, words, real)
         x, y = (1 + alpha)[..., None] * v, (1 + beta)[..., None] * words
-        by_words = cosine_similarity(words, attended(y, real, x, mask, s.temperature, s), dim=2)
-        by_regions = cosine_similarity(v, attended(x, mask, y, real, s.region_temperature, s), dim=2)
+        by_words = cosine_similarity(words, attended(y, real, x, mask, s.temperature, s.slope), dim=2)
+        by_regions = cosine_similarity(v, attended(x, mask, y, real, s.region_temperature, s.slope), dim=2)
         return (idf / idf.sum() * by_words).sum(1) + (alpha * by_regions * mask).sum(1)
 
     return score
@@ -30,11 +31,3 @@ def grades(part: Any, x: Tensor, mask: Tensor) -> Tensor:
     """Self-attention within every set (n, L, D), (n, L)."""
     hidden = (x @ part.inner.weight.T + part.inner.bias).tanh() @ part.weight.weight[0]
     return hidden.masked_fill(~mask, NOTHING).softmax(1)
-
-
-def attended(q: Tensor, query_mask: Tensor, c: Tensor, mask: Tensor, temperature: float, s: Any) -> Tensor:
-    """SCAN's attention of every query vector, (n, K, D)."""
-    a = leaky_relu(c @ q.transpose(1, 2), s.slope) * query_mask[:, None]  # (n, L, K)
-    a = a / (a.norm(dim=2, keepdim=True) + 1e-8)  # over the queries
-    weights = (temperature * a).masked_fill(~mask[..., None], NOTHING).softmax(1)
-    return weights.transpose(1, 2) @ c

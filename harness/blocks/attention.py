@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -23,10 +24,10 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from harness.blocks.host import lengths_of
+from harness.blocks.strips import in_strips
 from harness.method import Encoded
 
 EPS = 1e-8
-STRIP = 300_000  # numbers of a tile that a CPU processes at once, so that what follows from them stays in its cache
 BOUNDED = 12.0  # up to this temperature exp(t a), |a| <= 1, needs no largest logit subtracted
 
 
@@ -48,6 +49,10 @@ class Queries(NamedTuple):
 
     vectors: Tensor  # (K, Q, D)
     mask: Tensor  # (K, Q), one where a vector is real
+
+
+Weights = Callable[[Tensor, Context], Tensor]  # logits (C, L, K, Q) and their contexts -> attention (C, L, K, Q)
+Relevance = Callable[[Tensor, Context], Tensor]  # products (C, L, K, Q) and their contexts -> (C, K, Q)
 
 
 def as_context(sets: Encoded) -> Context:
@@ -93,22 +98,16 @@ def attended_cosine(weights: Tensor, product: Tensor, context_gram: Tensor) -> T
     return cosines
 
 
-def relevance(
-    weights: Callable[[Tensor, Context], Tensor], logits: Tensor, product: Tensor, context: Context
-) -> Tensor:
+def relevance(weights: Weights, logits: Tensor, product: Tensor, context: Context) -> Tensor:
     """Cosine of every query vector with what it attends to, (C, K, Q), in strips of contexts that stay in a cache.
 
-    `weights` makes attention (C, L, K, Q) of logits and their contexts; the products (C, L, K, Q) may be the logits.
+    The products (C, L, K, Q) may be the logits.
     """
-    size = strip(product[0])
-    strips = zip(logits.split(size), product.split(size), context.split(size), strict=True)
-    with torch.autocast(product.device.type, enabled=False):
-        return torch.cat([attended_cosine(weights(logit, part), of, part.gram) for logit, of, part in strips])
 
+    def of_strip(logits: Tensor, product: Tensor, context: Context) -> Tensor:
+        return attended_cosine(weights(logits, context), product, context.gram)
 
-def strip(one: Tensor) -> int:
-    """How many tensors of this size a CPU should process at once, so that they stay in its cache."""
-    return max(1, STRIP // one.numel()) if one.device.type == "cpu" else 2**31
+    return in_strips(of_strip, product[0], logits, product, context)
 
 
 def stacked_weights(product: Tensor, context: Context, temperature: float | Tensor, slope: float) -> Tensor:
@@ -120,6 +119,16 @@ def stacked_weights(product: Tensor, context: Context, temperature: float | Tens
         product, temperature, slope, context.mask
     )
     return weights
+
+
+def stacked_relevance(temperature: float, slope: float) -> Relevance:
+    """The cosine of every query vector with what it attends to by SCAN's attention."""
+    weights = partial(stacked_weights, temperature=temperature, slope=slope)
+
+    def of_products(product: Tensor, context: Context) -> Tensor:
+        return relevance(weights, product, product, context)
+
+    return of_products
 
 
 def unit(vectors: Tensor, axis: int) -> Tensor:
@@ -144,6 +153,18 @@ def shares(weights: Tensor, context: Context, queries: Queries) -> Tensor:
     """Weights (C, L, K, Q) that sum to one over the real vectors of the context; zeros for padding."""
     real = weights if context.mask is None else weights * context.mask
     return real / real.sum(1, keepdim=True) * queries.mask
+
+
+def attended_vectors(weights: Tensor, vectors: Tensor) -> Tensor:
+    """sum_l a_l x_l itself, for scores that need it: (C, L, K, Q), (C, L, D) -> (C, K, Q, D)."""
+    summed: Tensor = (weights.flatten(2).transpose(1, 2) @ vectors).unflatten(1, weights.shape[2:])
+    return summed
+
+
+def attention_between(weights: Weights, contexts: Encoded, queries: Encoded) -> Tensor:
+    """The shares that each query vector gives the vectors of each context, (C, Q, K, L), by weights of the products."""
+    of, by = as_context(contexts), as_queries(queries)
+    return shares(weights(products(of.vectors, by.vectors), of), of, by).permute(0, 3, 2, 1)
 
 
 def pool(relevance: Tensor, queries: Queries, how: Literal["avg", "lse"], temperature: float) -> Tensor:

@@ -1,19 +1,20 @@
-"""The two base classes of methods: fragment scoring and embedding scoring."""
+"""Base classes of methods: fragment scoring, of unit regions and words too, and embedding scoring."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.host import with_lengths
 from harness.blocks.losses import hinge
 from harness.blocks.tiles import in_tiles
-from harness.method import Batch, Encoded, Method
+from harness.method import Batch, Encoded, Inputs, Method
 
 
 class FragmentMethod(Method):
@@ -35,6 +36,28 @@ class FragmentMethod(Method):
         images = self.encode_images(batch.regions, batch.region_mask)
         captions = self.encode_captions(batch.tokens, batch.token_mask)
         return hinge(in_tiles(self, images, captions), batch, self.settings.margin)
+
+
+class UnitFragments(FragmentMethod):
+    """A fragment method of unit regions and unit words, each encoded by one layer or network, as in SCAN.
+
+    Its settings have `dim` and `word_dim`.
+    """
+
+    region_encoder: ClassVar[type[nn.Module]] = RegionEncoder  # (feature width, dim): regions, mask -> (B, R, D)
+
+    def __init__(self, settings: Any, inputs: Inputs) -> None:
+        super().__init__(settings, inputs)
+        self.regions = self.region_encoder(inputs.feature_width, settings.dim)
+        self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
+
+    def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
+        """Unit regions (B, R, D)."""
+        return Encoded(normalize(self.regions(regions, mask), dim=-1), mask)
+
+    def encode_captions(self, tokens: Tensor, mask: Tensor) -> Encoded:
+        """Unit words (B, T, D)."""
+        return Encoded(normalize(self.words(tokens, mask), dim=-1), mask)
 
 
 class EmbeddingMethod(Method):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from harness.blocks.attention import Context, Queries, as_context, as_queries, pool, products
+from harness.blocks.attention import Context, Queries, Relevance, as_context, as_queries, pool, products
 from harness.method import Encoded
 
 Focus = Literal["equal", "prob"]
 HAIR = 2.0**-16  # of a threshold; of weights that differ by less, rounding would decide
-Relevance = Callable[[Tensor, Context], Tensor]  # products (C, L, K, Q) and their contexts -> (C, K, Q)
 
 
 class BothRoles(NamedTuple):

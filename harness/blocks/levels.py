@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from harness.blocks.attention import in_full
-from harness.blocks.focal import BothRoles, Relevance, both_directions
+from harness.blocks.attention import Relevance, in_full
+from harness.blocks.focal import BothRoles, both_directions
 
 
 class Levels(NamedTuple):

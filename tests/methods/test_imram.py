@@ -13,7 +13,7 @@ from fragment_oracle import (
     stays_close_under_autocast,
 )
 
-import harness.blocks.attention
+import harness.blocks.strips
 
 DIRECTIONS = pytest.mark.parametrize("direction", ["text", "image", "full"])
 
@@ -26,7 +26,7 @@ def test_scores_and_gradients_equal_the_formula(direction: str, rounds: int) -> 
 
 
 def test_a_strip_of_every_set_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness.blocks.attention, "STRIP", 1)
+    monkeypatch.setattr(harness.blocks.strips, "STRIP", 1)
     agrees_with_its_textbook("imram", small("imram", temperature=20.0), 1000)
 
 

@@ -13,7 +13,7 @@ from fragment_oracle import (
     stays_close_under_autocast,
 )
 
-import harness.blocks.attention
+import harness.blocks.strips
 
 CARDS = pytest.mark.parametrize("name", ["sgr", "saf"])
 
@@ -28,7 +28,7 @@ def test_scores_and_gradients_equal_the_formula(name: str, changes: dict[str, ob
 
 @CARDS
 def test_a_strip_of_every_image_gives_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness.blocks.attention, "STRIP", 1)
+    monkeypatch.setattr(harness.blocks.strips, "STRIP", 1)
     agrees_with_its_textbook(name, small(name), 1000)
 
 

@@ -13,7 +13,7 @@ from fragment_oracle import (
     stays_close_under_autocast,
 )
 
-import harness.blocks.attention
+import harness.blocks.strips
 
 
 @pytest.mark.parametrize("changes", [{}, {"deviations": 0.5, "sharpness": 2.0, "temperature": 5.0}])
@@ -23,7 +23,7 @@ def test_scores_and_gradients_equal_the_formula(changes: dict[str, object]) -> N
 
 
 def test_a_strip_of_every_image_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness.blocks.attention, "STRIP", 1)
+    monkeypatch.setattr(harness.blocks.strips, "STRIP", 1)
     agrees_with_its_textbook("xdim", small("xdim"), 1000)
 
 
