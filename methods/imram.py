@@ -175,7 +175,7 @@ def refined(vectors: Tensor, mapped: Tensor, weights: Tensor, of: Attended) -> T
     """q := g q + (1 - g) o of q (K, Q, D) or (C, K, Q, D) and its attention (C, L, K, Q) -> (C, K, Q, D)."""
     assert of.mapped is not None
     gate, new = (mapped + attended_vectors(weights, of.mapped)).chunk(2, -1)
-    return torch.lerp(new.tanh(), vectors, gate.sigmoid())
+    return torch.lerp(in_full(new).tanh(), in_full(vectors), in_full(gate).sigmoid())
 
 
 def products_of_each(context: Context, vectors: Tensor) -> Tensor:

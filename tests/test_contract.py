@@ -18,6 +18,7 @@ import pytest
 import torch
 from contract import (
     HELD_BY_ALL,
+    batch,
     build,
     close,
     encoded,
@@ -116,6 +117,22 @@ def test_tiles_of_any_size_give_the_same_scores(card: MethodCard, tile: int) -> 
 @pytest.mark.parametrize("hardest", [True, False])
 def test_every_parameter_gets_a_gradient(card: MethodCard, hardest: bool) -> None:
     every_parameter_gets_a_gradient(card, hardest)
+
+
+def test_a_step_in_bfloat16_has_its_loss_in_float32_close_to_the_exact_one(card: MethodCard) -> None:
+    if not card.trainable:
+        pytest.skip("nothing to train")
+    method = build(card)
+    exact = method.loss(batch()).item()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = method.loss(batch())
+        method.regions_of_words(*encoded(method))
+    loss.backward()
+    assert loss.dtype == torch.float32, (
+        "products under autocast are not: blocks.attention.in_full"
+    )
+    assert loss.item() == pytest.approx(exact, rel=0.1)
+    assert all(part.grad is None or part.grad.isfinite().all() for part in method.parameters())
 
 
 @pytest.mark.parametrize("hardest", [True, False])

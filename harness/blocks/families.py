@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from harness.blocks.attention import in_full
 from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.host import with_lengths
 from harness.blocks.losses import hinge
@@ -65,7 +66,7 @@ class EmbeddingMethod(Method):
 
     def score(self, images: Encoded, captions: Encoded) -> Tensor:
         """(n, 1, D), (m, 1, D) -> (n, m)."""
-        return images.vectors[:, 0] @ captions.vectors[:, 0].T
+        return in_full(images.vectors[:, 0] @ captions.vectors[:, 0].T)
 
     def loss(self, batch: Batch) -> Tensor:
         """The bidirectional hinge over the batch."""
