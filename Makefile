@@ -61,8 +61,8 @@ gpu-wheels: ## what `make gpu` needs beside torch and numpy on a machine without
 	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
 	  --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_17_x86_64 \
 	  --platform manylinux2014_x86_64 -c constraints.txt -d $(GPU_WHEELS) \
-	  annotated-types click filelock iniconfig jinja2 joblib markdown-it-py markupsafe mdurl nltk packaging pillow \
-	  pluggy pydantic pydantic-core pygments pytest regex rich tqdm typing-extensions typing-inspection
+	  annotated-types click filelock hypothesis iniconfig jinja2 joblib markdown-it-py markupsafe mdurl nltk packaging pillow \
+	  pluggy pydantic pydantic-core pygments pytest regex rich sortedcontainers tqdm typing-extensions typing-inspection
 
 report: $(VENV)/for-run ## write the leaderboards from the tracking store
 	$(BIN)/harness report
