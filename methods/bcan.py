@@ -17,7 +17,6 @@ from torch.nn.functional import leaky_relu, normalize
 from harness.blocks.attention import (
     Context,
     attended_cosine,
-    in_full,
     products,
     real_vectors,
     shares,
@@ -30,6 +29,7 @@ from harness.blocks.families import FragmentMethod
 from harness.blocks.focal import BothRoles, Focus, both_directions, focused, in_both_roles
 from harness.blocks.pooling import GatedPooling
 from harness.blocks.strips import in_strips
+from harness.blocks.tiles import in_full
 from harness.method import Encoded, Inputs
 
 

@@ -18,7 +18,6 @@ from harness.blocks.attention import (
     as_queries,
     attended_cosine,
     attended_vectors,
-    in_full,
     pool,
     products,
     shares,
@@ -26,6 +25,7 @@ from harness.blocks.attention import (
 )
 from harness.blocks.families import UnitFragments
 from harness.blocks.strips import REGIONS, WORDS, growth, in_strips
+from harness.blocks.tiles import in_full
 from harness.method import Encoded, Inputs
 
 

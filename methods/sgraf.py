@@ -22,7 +22,6 @@ from harness.blocks.attention import (
     as_context,
     as_queries,
     attention_between,
-    in_full,
     products,
     real_vectors,
     stacked_weights,
@@ -30,6 +29,7 @@ from harness.blocks.attention import (
 from harness.blocks.families import UnitFragments
 from harness.blocks.pooling import GatedPooling, masked_softmax
 from harness.blocks.strips import REGIONS, growth, in_strips
+from harness.blocks.tiles import in_full
 from harness.method import Encoded, Inputs
 
 

@@ -21,7 +21,6 @@ from harness.blocks.attention import (
     as_context,
     as_queries,
     attended_vectors,
-    in_full,
     pool,
     products,
     shares,
@@ -30,6 +29,7 @@ from harness.blocks.attention import (
 from harness.blocks.families import UnitFragments
 from harness.blocks.residual_mlp import ResidualMLP
 from harness.blocks.strips import REGIONS, growth, in_strips
+from harness.blocks.tiles import in_full
 from harness.method import Encoded, Inputs
 
 

@@ -128,9 +128,7 @@ def test_a_step_in_bfloat16_has_its_loss_in_float32_close_to_the_exact_one(card:
         loss = method.loss(batch())
         method.regions_of_words(*encoded(method))
     loss.backward()
-    assert loss.dtype == torch.float32, (
-        "products under autocast are not: blocks.attention.in_full"
-    )
+    assert loss.dtype == torch.float32, "products under autocast are not: blocks.tiles.in_full"
     assert loss.item() == pytest.approx(exact, rel=0.1)
     assert all(part.grad is None or part.grad.isfinite().all() for part in method.parameters())
 

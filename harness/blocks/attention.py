@@ -25,6 +25,7 @@ from torch.nn.functional import leaky_relu
 
 from harness.blocks.host import lengths_of
 from harness.blocks.strips import in_strips
+from harness.blocks.tiles import in_full
 from harness.method import Encoded
 
 EPS = 1e-8
@@ -82,11 +83,6 @@ def products(context: Tensor, queries: Tensor) -> Tensor:
     """All inner products (C, L, D) x (K, Q, D) -> (C, L, K, Q) in one matrix product."""
     product = context.flatten(0, 1) @ queries.flatten(0, 1).T
     return in_full(product).view(*context.shape[:2], *queries.shape[:2])
-
-
-def in_full(product: Tensor) -> Tensor:
-    """A product in float32, in which scores are summed; autocast may have made it half precision."""
-    return product.float() if product.dtype in (torch.bfloat16, torch.float16) else product
 
 
 def attended_cosine(weights: Tensor, product: Tensor, context_gram: Tensor) -> Tensor:

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness.blocks.attention import in_full
 from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.host import with_lengths
 from harness.blocks.losses import hinge
-from harness.blocks.tiles import in_tiles
+from harness.blocks.tiles import in_full, in_tiles
 from harness.method import Batch, Encoded, Inputs, Method
 
 

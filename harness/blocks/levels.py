@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from harness.blocks.attention import Relevance, in_full
+from harness.blocks.attention import Relevance
 from harness.blocks.focal import BothRoles, both_directions
+from harness.blocks.tiles import in_full
 
 
 class Levels(NamedTuple):

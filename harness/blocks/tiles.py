@@ -98,6 +98,11 @@ def in_tiles(method: Method, images: Encoded, captions: Encoded, vectors: int | 
     return in_order(in_order(scores, _back(rows)).T, _back(columns)).T
 
 
+def in_full(product: Tensor) -> Tensor:
+    """A product in float32, in which scores are summed; autocast may have made it half precision."""
+    return product.float() if product.dtype in (torch.bfloat16, torch.float16) else product
+
+
 def _row(method: Method, images: Any, captions: Sequence[Any]) -> Tensor:
     return torch.cat([method.score_sides(images, of) for of in captions], 1)
 
