@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
+from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, RESULT, Flags, takes
 from harness.errors import UsageError, unknown
 from harness.files import safe_name
 
@@ -120,7 +120,7 @@ def outdated(lines: Sequence[str], files: int, out: Output) -> int:
 
 @click.command(short_help="Test whether one row or run is better than another.")
 @takes(CONFIG, OUTPUT)
-@click.argument("names", nargs=2, metavar="A B")
+@click.argument("names", type=RESULT, nargs=2, metavar="A B")
 def compare(flags: Flags, names: Sequence[str]) -> int:
     """Test whether A is better than B, in a paired test: two rows of the boards, or two runs by their ids.
 
@@ -150,7 +150,7 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
 
 @click.command(short_help="Run a trial of the store again and compare the results.")
 @takes(CONFIG, OUTPUT)
-@click.argument("run")
+@click.argument("run", type=RESULT)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what has changed since the run; train nothing.")
 def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     """Run a trial of the store again from its spec, say what has changed, and whether the result is the same.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.boundary import warn
-from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, Flags, takes
+from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, RESULT, Flags, takes
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def score(flags: Flags, files: Sequence[Path], dataset: str, name: str, seed: in
 
 @click.command(short_help="Write rankings and ranks of every query as TREC files, csv or parquet.")
 @takes((PROTOCOL,), CONFIG, OUTPUT)
-@click.argument("names", nargs=-1, metavar="[ROW_OR_RUN ...]")
+@click.argument("names", type=RESULT, nargs=-1, metavar="[ROW_OR_RUN ...]")
 @click.option(
     "--format",
     "form",
@@ -121,7 +121,7 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
 
 @click.command(short_help="Remove the results of a method or of one trial.")
 @takes(CONFIG, OUTPUT)
-@click.argument("names", nargs=-1, metavar="NAME...")
+@click.argument("names", type=RESULT, nargs=-1, metavar="NAME...")
 @click.option(
     "--cache", is_flag=True, help="Remove the results folder's cache too, which is made again when it is needed."
 )

@@ -14,7 +14,7 @@ import click
 
 from harness.addresses import words_without_secrets
 from harness.cli.boundary import invocation
-from harness.config.selection import Selection
+from harness.config.selection import Selection, name_of_result
 from harness.errors import unknown
 
 if TYPE_CHECKING:
@@ -157,6 +157,13 @@ class NameList(click.ParamType[tuple[str, ...]]):
         return tuple(parts(value)) or self.fail("give at least one name, for example a,b or 'scan_*'", param, ctx)
 
 
+class ResultName(click.ParamType[str]):
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return name_of_result(str(value))
+
+
 class SeedList(click.ParamType[tuple[int, ...]]):
     name = "0,1,2|0-2"
 
@@ -200,6 +207,7 @@ class FailureClasses(click.ParamType["frozenset[Failure]"]):
 
 NUMBER = click.FloatRange(min=0)
 FILE = click.Path(path_type=Path)
+RESULT = ResultName()
 CONFIG: tuple[Option, ...] = (
     click.option(
         "-c",

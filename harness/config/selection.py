@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -51,6 +52,12 @@ def members_named(name: str) -> tuple[str, ...]:
     if repeated := [member for member in members if members.count(member) > 1]:
         raise UsageError(f"{name}: {repeated[0]} is named twice; the members of an ensemble are different methods")
     return tuple(sorted(members))
+
+
+def name_of_result(text: str) -> str:
+    """A name of results with the members of an ensemble as results have them: b+a/scenes/s0 is a+b/scenes/s0."""
+    ensemble = re.fullmatch(r"([a-z][a-z0-9_]*(?:\+[a-z][a-z0-9_]*)+)([ /].*)?", text)
+    return JOIN.join(sorted(ensemble[1].split(JOIN))) + (ensemble[2] or "") if ensemble else text
 
 
 CONFIGURED = Selection()  # all as [campaign] says

@@ -17,7 +17,7 @@ from harness.board.standings import Board, boards_of
 from harness.campaign.plan import Plan, plan
 from harness.config.project import load
 from harness.config.registry import discover
-from harness.config.selection import Selection
+from harness.config.selection import Selection, name_of_result
 from harness.errors import DataError
 from harness.evaluation.scoring import score_split
 from harness.executors.file_transfer import RemoteWorker, unpack
@@ -232,14 +232,30 @@ def test_an_ensemble_is_another_one_where_a_member_has_changed() -> None:
     assert seeds[0].key != seeds[1].key and seeds[0].recipe == seeds[1].recipe
 
 
-def test_other_commands_take_an_ensemble_by_its_name(ensembles: Path, call: Call, capsys: Captured) -> None:
-    assert call("compare", NAME, "vsepp", "--json") == 0
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("b+a", "a+b"),
+        ("b+a+c/scenes/s0", "a+b+c/scenes/s0"),
+        ("b+a (dim 64)", "a+b (dim 64)"),
+        ("external:x+a", "external:x+a"),
+        ("CLIP L + B", "CLIP L + B"),
+        ("vsepp/scenes/s0", "vsepp/scenes/s0"),
+    ],
+)
+def test_a_name_has_its_members_in_any_order_but_what_is_no_ensemble_of_ours_as_it_stands(text: str, name: str) -> None:
+    assert name_of_result(text) == name
+
+
+@pytest.mark.parametrize("name", [NAME, "vsepp+chance"])
+def test_other_commands_take_an_ensemble_by_its_name(ensembles: Path, call: Call, capsys: Captured, name: str) -> None:
+    assert call("compare", name, "vsepp", "--json") == 0
     (comparison,) = json.loads(capsys.readouterr().out)
     assert comparison["sides"][0]["name"] == f"{NAME} (n = 2)"
-    assert call("status", "--methods", NAME, "--seeds", "0", "--json") == 0
+    assert call("status", "--methods", name, "--seeds", "0", "--json") == 0
     assert [trial["state"] for trial in json.loads(capsys.readouterr().out)["trials"]] == ["done"] * 3
-    assert call("export", NAME, "--format", "csv", "--json") == 0
+    assert call("export", name, "--format", "csv", "--json") == 0
     assert json.loads(capsys.readouterr().out)["runs"] == 2
-    assert call("forget", f"{NAME}/tiny/s0", "-y") == 0
+    assert call("forget", f"{name}/tiny/s0", "-y") == 0
     states = {trial.spec.label: trial.state for trial in planned().trials}
     assert [label for label, state in states.items() if state == "new"] == [f"{NAME}/tiny/s0"]
