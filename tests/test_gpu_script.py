@@ -21,7 +21,7 @@ def test_the_gpu_script_rehearses_on_a_cpu(tmp_path: Path) -> None:
     assert all(row["seconds"] for row in parts["speed"])
     assert {row["task"] for row in parts["speed"]} == {"score", "ranks", "to ranks"}
     assert len(parts["reads"]) == 10
-    assert "| scan_t2i | score | 4 x 12" in (tmp_path / "speed-gpu.md").read_text()
+    assert "| bfan_equal | score | 4 x 12" in (tmp_path / "speed-gpu.md").read_text()
     assert not parts["problems"]
 
 

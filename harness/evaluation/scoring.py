@@ -171,7 +171,8 @@ def runs_kernels(device: torch.device) -> bool:
         able = torch.cuda.get_device_capability(device) >= (9, 0)
     else:
         able = os.environ.get("TRITON_INTERPRET") == "1"
-    return able and find_spec("triton") is not None
+    # descriptors came with Triton 3.4; the module is looked for where the first answer is yes, as that imports Triton
+    return able and find_spec("triton") is not None and find_spec("triton.tools.tensor_descriptor") is not None
 
 
 def encode_split(method: Method, split: Split, device: torch.device) -> Sets:
