@@ -220,9 +220,8 @@ def normal_board(rng: np.random.Generator, skills: Floats, sds: Floats, seeds: i
     return np.array([tail(means[a] - means[b], swaps, *training_errors(spreads[a], spreads[b])) for a, b in pairs])
 
 
-def mixed_line(about: tuple[Shape, int, int], rounds: int) -> str:
-    """One line of the table of many rows."""
-    shape, rows, seeds = about
+def false_and_found(shape: Shape, rows: int, seeds: int, rounds: int) -> Floats:
+    """(2, 3) the shares by Holm's method, by Benjamini and Hochberg's, and by Benjamini and Yekutieli's."""
     skills, rng = shape.skills(rows), np.random.default_rng([rows, seeds])
     unequal = np.array([skills[a] != skills[b] for a, b in combinations(range(rows), 2)])
     shares = np.zeros((rounds, 2, 3))
@@ -233,8 +232,15 @@ def mixed_line(about: tuple[Shape, int, int], rounds: int) -> str:
             differs = correct(p) < LEVEL
             share[0, method] = (differs & ~unequal).sum() / max(1, differs.sum())
             share[1, method] = (differs & unequal).sum() / max(1, unequal.sum())
-    false, found = shares.mean(axis=0)
-    last = percents(found) if unequal.any() else "– | – | –"
+    mean: Floats = shares.mean(axis=0)
+    return mean
+
+
+def mixed_line(about: tuple[Shape, int, int], rounds: int) -> str:
+    """One line of the table of many rows."""
+    shape, rows, seeds = about
+    false, found = false_and_found(*about, rounds)
+    last = percents(found) if np.ptp(shape.skills(rows)) else "– | – | –"
     return f"| {shape.name} | {rows} | {seeds} | {percents(false)} | {last} |\n"
 
 
