@@ -128,8 +128,8 @@ def differ_significantly(rows: Sequence[Row], first: int, second: int, resamples
     if own not in bounds or own in decided:
         return own in decided
     swapped = table.swapped(resamples)
-    p = {pair: bound if pair in decided else _difference(table, *pair, swapped).p for pair, bound in bounds.items()}
-    return own in _significant(p)
+    p = {pair: min(bounds[pair], _share(table, *pair, swapped)) for pair in bounds if pair not in decided}
+    return own in _significant(bounds | p)
 
 
 def _significant(p: Mapping[Places, float]) -> set[Places]:
@@ -312,14 +312,26 @@ def _table(rows: Sequence[Row], retrained: bool = True) -> _Table:
 
 def _difference(table: _Table, first: int, second: int, swapped: Floats) -> Difference:
     """One pair, not yet adjusted. What is drawn depends on the two rows and not on their order or on other rows."""
-    pair, luck = table.pair(first, second), swapped[:, first] - swapped[:, second]
-    training = sum((_drawn_error(error, len(luck)) for error in pair.errors), np.zeros(len(luck)))
-    luck, drift = sqrt(pair.left) * luck, sqrt(pair.left) * swapped[:, -1] * pair.between.mean()
-    p = sum(np.count_nonzero(np.abs(luck + sign * training) >= abs(pair.rsum) - 1e-9) for sign in (1, -1)) / 2
-    p = min((1 + p) / (1 + len(luck)), pair.bound)  # the bound where the swaps are too few to tell how rare
-    without = luck - drift  # of rows without a difference
+    pair = table.pair(first, second)
+    p = min(_share(table, first, second, swapped), pair.bound)  # the bound where swaps are too few to tell how rare
+    luck, training = _chance(pair, swapped[:, first] - swapped[:, second])
+    without = luck - sqrt(pair.left) * swapped[:, -1] * pair.between.mean()  # of rows without a difference
     least = np.quantile(np.abs([without + training, without - training]), 1 - LEVEL)
     return Difference(first, second, pair.rsum, float(p), nan, float(least))
+
+
+def _share(table: _Table, first: int, second: int, swapped: Floats) -> float:
+    """How often chance gives as large a difference, by the swaps alone."""
+    pair = table.pair(first, second)
+    luck, training = _chance(pair, swapped[:, first] - swapped[:, second])
+    count = sum(np.count_nonzero(np.abs(luck + sign * training) >= abs(pair.rsum) - 1e-9) for sign in (1, -1)) / 2
+    return (1 + count) / (1 + len(luck))
+
+
+def _chance(pair: _Pair, luck: Floats) -> tuple[Floats, Floats]:
+    """What chance gives a pair: by the swaps, and by errors of training in either direction."""
+    training = sum((_drawn_error(error, len(luck)) for error in pair.errors), np.zeros(len(luck)))
+    return sqrt(pair.left) * luck, training
 
 
 def _drawn_error(error: Error, resamples: int) -> Floats:

@@ -21,7 +21,6 @@ from harness.board.standings import boards_of
 from harness.evaluation import statistics
 from harness.evaluation.queries import Hits, hits_of
 from harness.evaluation.records import read_ranks
-from harness.evaluation.statistics import Difference
 from harness.files import npz
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run
@@ -106,12 +105,12 @@ def test_most_pairs_of_a_large_board_are_not_tested_for_one_of_them(monkeypatch:
     """Of 630 pairs, the bounds of all decide some; a pair that does not differ alone needs no other."""
     (runs, load), pairs = board_of(range(40, 76)), []
 
-    def tested(*pair: Any) -> Difference:
+    def tested(*pair: Any) -> float:
         pairs.append(pair)
         return one_pair(*pair)
 
-    one_pair = statistics._difference
-    monkeypatch.setattr(statistics, "_difference", tested)
+    one_pair = statistics._share
+    monkeypatch.setattr(statistics, "_share", tested)
     for other, is_significant, most in (("m01", False, 1), ("m20", True, 1), ("m08", True, 420)):
         pairs.clear()
         (found,) = comparisons(runs, boards_of(runs, {}), ["m00", other], load)

@@ -14,7 +14,7 @@ from simulated_runs import drawn
 
 from harness.evaluation import statistics
 from harness.evaluation.queries import Hits
-from harness.evaluation.statistics import Difference, differ_significantly, differences, false_discovery_rates
+from harness.evaluation.statistics import differ_significantly, differences, false_discovery_rates
 
 
 def test_false_discovery_rates_are_the_textbooks() -> None:
@@ -73,13 +73,13 @@ def test_a_pair_of_a_large_table_is_decided_without_swaps_or_with_those_of_few_p
     ease = rng.normal(size=100)
     skills = np.sort([*np.linspace(-2, 2, 39), 0])  # the 20th and the 21st row are equally good
     rows = [[drawn(rng, ease, skill + 0.02 * rng.normal()) for _ in range(5)] for skill in skills]
-    one_pair, pairs = statistics._difference, []
+    one_pair, pairs = statistics._share, []
 
-    def counted(*arguments: Any) -> Difference:
+    def counted(*arguments: Any) -> float:
         pairs.append(arguments)
         return one_pair(*arguments)
 
-    monkeypatch.setattr(statistics, "_difference", counted)
+    monkeypatch.setattr(statistics, "_share", counted)
     assert not differ_significantly(rows, 19, 20, resamples=1000)
     assert 0 < len(pairs) < 780 / 4, "the others are decided by their bounds"
     monkeypatch.setattr(statistics, "_swapped", lambda *_: pytest.fail("swaps were drawn"))
