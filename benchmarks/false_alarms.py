@@ -76,8 +76,8 @@ and {most:.0f}, drawn for each row and round.
 | rows of the board | rows | seeds | false, Holm | false, BH | false, BY | found, Holm | found, BH | found, BY |
 |---|---:|---:|---:|---:|---:|---:|---:|---:|
 {mixed}
-Where all rows of a large board or nearly all are equal, the far tail of p decides, which three seeds of unequal spread
-know least: more is false there than 5 %, by Holm's method as well.
+Where all rows of a large board or nearly all are equal, the far tail of p decides, which three seeds know least: more
+is false there than 5 %, by Holm's method as well.
 """
 
 
