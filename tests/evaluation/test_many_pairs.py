@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated_runs import drawn
 
+from harness.board.evidence import groups_of
 from harness.evaluation import statistics
 from harness.evaluation.queries import Hits
 from harness.evaluation.statistics import differ_significantly, differences, false_discovery_rates
@@ -97,5 +98,7 @@ def test_a_board_of_many_rows_shows_the_differences_that_are_clear() -> None:
     ]
     pairs = {(pair.first, pair.second): pair for pair in differences(rows)}
     assert pairs[0, 25].is_significant and not pairs[12, 13].is_significant
+    groups = groups_of([*pairs.values()])
+    assert 25 not in groups[0] and len(groups[0]) < 6 and len(groups[25]) < 13, "no group is the whole board"
     assert sum(pair.is_significant for pair in pairs.values()) > 325 / 2
     assert sum(pair.p * 325 < 0.05 for pair in pairs.values()) < 325 / 4, "what Bonferroni's method would show"
