@@ -55,7 +55,8 @@ class Comparison:
                 f"the {which} do not differ significantly; no difference below {least} rsum would have been significant"
             )
         if not self.is_significant:
-            return "the methods do not differ significantly among all pairs of the board (Holm), only as a pair alone"
+            among = "among all pairs of the board (Benjamini and Hochberg)"
+            return f"the methods do not differ significantly {among}, only as a pair alone"
         better, worse = self.sides if self.difference > 0 else self.sides[::-1]
         of = " as they were trained; other seeds may differ" if self.runs_only else ""
         return f"{better.name} is better than {worse.name}{of}"
@@ -95,7 +96,7 @@ def is_significant(board: Board, alone: Comparison, load: Load) -> bool:
     if {side.runs for side in alone.sides} & {row.run_ids for row in board.ensembles}:
         return True
     several = sum(row.n > 1 for row in board.ranked)
-    if alone.p * comb(several, 2) < LEVEL:  # at least what Holm's method asks for
+    if alone.p * comb(several, 2) < LEVEL:  # then it differs, whatever p the other pairs have
         return True
     hits = {place: [load(run) for run in row.run_ids] for place, row in enumerate(board.ranked)}
     rows = comparable({place: [one for one in row if one] for place, row in hits.items() if all(row)})

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import combinations, islice
-from math import ceil, inf, isnan, nan, sqrt
+from itertools import combinations
+from math import inf, isnan, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +44,7 @@ class Difference(NamedTuple):
     second: int
     rsum: float  # the first one's mean over seeds, less the second one's
     p: float  # of a difference as large in either direction, if neither were better
-    adjusted: float  # p by Holm's method for all tested pairs of the table
+    adjusted: float  # p by Benjamini and Hochberg's procedure for all tested pairs of the table
     least: float  # no smaller difference of these two would have been significant, whatever the other rows
 
     @property
@@ -113,43 +112,41 @@ def differences(rows: Sequence[Row], resamples: int = RESAMPLES, retrained: bool
         else Difference(first, second, table.pair(first, second).rsum, nan, nan, nan)
         for first, second in combinations(range(len(rows)), 2)
     ]
-    adjusted = holm(np.array([pair.p for pair in pairs]))
+    adjusted = false_discovery_rates(np.array([pair.p for pair in pairs]))
     return [pair._replace(adjusted=float(value)) for pair, value in zip(pairs, adjusted, strict=True)]
 
 
 def differ_significantly(rows: Sequence[Row], first: int, second: int, resamples: int = RESAMPLES) -> bool:
     """Whether `differences` finds two rows to differ significantly; of a large table in a small part of the time.
 
-    No swaps give a p below `least`, so a smaller one is the pair's bound, for which nothing is drawn. By Holm's method
-    a pair is not significant where too many have a p of `least` or more and it is among them, whatever these are.
+    No p is above its pair's bound, and no pair ceases to be significant where p of another one is smaller. So pairs
+    that are significant by the bounds of all are decided, and nothing is drawn for them.
     """
-    table, least = _table(rows), 1 / (1 + resamples)
-    pairs = table.pairs()
-    own = (first, second) if first < second else (second, first)
-    if own not in pairs:
-        return False
-    bound = cache(lambda pair: table.pair(*pair).bound)
-    if bound(own) < least:
-        return _is_significant(own, {pair: bound(pair) for pair in pairs})
-    common = [*islice((pair for pair in pairs if bound(pair) >= least), ceil(LEVEL / least))]
-    if len(common) * least >= LEVEL:
-        return False
+    table, own = _table(rows), (min(first, second), max(first, second))
+    bounds = {pair: min(1.0, table.pair(*pair).bound) for pair in table.pairs()}
+    decided = _significant(bounds)
+    if own not in bounds or own in decided:
+        return own in decided
     swapped = table.swapped(resamples)
-    p = {pair: _difference(table, *pair, swapped).p for pair in common}
-    return _is_significant(own, {pair: p.get(pair) or bound(pair) for pair in pairs})
+    p = {pair: min(bounds[pair], _share(table, *pair, swapped)) for pair in bounds if pair not in decided}
+    return own in _significant(bounds | p)
 
 
-def _is_significant(own: Places, p: Mapping[Places, float]) -> bool:
-    adjusted = holm(np.array([*p.values()]))
-    return bool(adjusted[[*p].index(own)] < LEVEL)
+def _significant(p: Mapping[Places, float]) -> set[Places]:
+    adjusted = false_discovery_rates(np.array([*p.values()]))
+    return {pair for pair, value in zip(p, adjusted, strict=True) if value < LEVEL}
 
 
-def holm(p: Floats) -> Floats:
-    """Adjusted p-values by Holm's step-down method; nan, which is a pair that is not tested, counts for nothing."""
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested])]
+def false_discovery_rates(p: Floats) -> Floats:
+    """p adjusted by Benjamini and Hochberg's procedure; nan, which is a pair that is not tested, counts for nothing.
+
+    Of the pairs below a level, no larger share than that level is expected to be of equally good methods.
+    """
+    from scipy.stats import false_discovery_control  # half a second, which commands without a board need not wait
+
+    is_pair_tested = ~np.isnan(p)
     adjusted = np.full_like(p, nan)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    adjusted[is_pair_tested] = false_discovery_control(p[is_pair_tested], method="bh")
     return adjusted
 
 
@@ -273,10 +270,8 @@ class _Table:
         return not self.retrained or bool(self.spreads[first] and self.spreads[second])
 
     def pairs(self) -> list[Places]:
-        """The pairs that are tested, those with the smallest differences first."""
-        sums = self.means.sum(axis=0).tolist()
-        pairs = (pair for pair in combinations(range(len(sums)), 2) if self.has_test(*pair))
-        return sorted(pairs, key=lambda pair: abs(sums[pair[0]] - sums[pair[1]]))
+        """The pairs that are tested."""
+        return [pair for pair in combinations(range(len(self.spreads)), 2) if self.has_test(*pair)]
 
     def pair(self, first: int, second: int) -> _Pair:
         both = [spread for place in (first, second) if (spread := self.spreads[place])]
@@ -317,14 +312,26 @@ def _table(rows: Sequence[Row], retrained: bool = True) -> _Table:
 
 def _difference(table: _Table, first: int, second: int, swapped: Floats) -> Difference:
     """One pair, not yet adjusted. What is drawn depends on the two rows and not on their order or on other rows."""
-    pair, luck = table.pair(first, second), swapped[:, first] - swapped[:, second]
-    training = sum((_drawn_error(error, len(luck)) for error in pair.errors), np.zeros(len(luck)))
-    luck, drift = sqrt(pair.left) * luck, sqrt(pair.left) * swapped[:, -1] * pair.between.mean()
-    p = sum(np.count_nonzero(np.abs(luck + sign * training) >= abs(pair.rsum) - 1e-9) for sign in (1, -1)) / 2
-    p = min((1 + p) / (1 + len(luck)), pair.bound)  # the bound where the swaps are too few to tell how rare
-    without = luck - drift  # of rows without a difference
+    pair = table.pair(first, second)
+    p = min(_share(table, first, second, swapped), pair.bound)  # the bound where swaps are too few to tell how rare
+    luck, training = _chance(pair, swapped[:, first] - swapped[:, second])
+    without = luck - sqrt(pair.left) * swapped[:, -1] * pair.between.mean()  # of rows without a difference
     least = np.quantile(np.abs([without + training, without - training]), 1 - LEVEL)
     return Difference(first, second, pair.rsum, float(p), nan, float(least))
+
+
+def _share(table: _Table, first: int, second: int, swapped: Floats) -> float:
+    """How often chance gives as large a difference, by the swaps alone."""
+    pair = table.pair(first, second)
+    luck, training = _chance(pair, swapped[:, first] - swapped[:, second])
+    count = sum(np.count_nonzero(np.abs(luck + sign * training) >= abs(pair.rsum) - 1e-9) for sign in (1, -1)) / 2
+    return (1 + count) / (1 + len(luck))
+
+
+def _chance(pair: _Pair, luck: Floats) -> tuple[Floats, Floats]:
+    """What chance gives a pair: by the swaps, and by errors of training in either direction."""
+    training = sum((_drawn_error(error, len(luck)) for error in pair.errors), np.zeros(len(luck)))
+    return sqrt(pair.left) * luck, training
 
 
 def _drawn_error(error: Error, resamples: int) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -15,12 +16,11 @@ from sample_results import log_ranked, ranks_of, result_of, spec_of, two_methods
 from tiny_project import Call
 
 from harness.board.comparison import comparisons
-from harness.board.evidence import assessed, hits
+from harness.board.evidence import Load, assessed, hits
 from harness.board.standings import boards_of
 from harness.evaluation import statistics
 from harness.evaluation.queries import Hits, hits_of
 from harness.evaluation.records import read_ranks
-from harness.evaluation.statistics import Difference
 from harness.files import npz
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run
@@ -86,27 +86,43 @@ def test_a_comparison_says_what_the_board_says(
         assert ("is better than" in found.verdict) == pair.is_significant
 
 
-def test_most_pairs_of_a_large_board_are_not_tested_for_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two rows that differ as a pair alone stand on a board of 630 pairs."""
-    runs, ranks, pairs = [], {}, []
-    for row, seed in product(range(36), range(3)):
+def board_of(worst: Sequence[int]) -> tuple[list[Run], Load]:
+    """Runs of rows of three seeds, and what loads their ranks."""
+    runs, ranks = [], {}
+    for row, seed in product(range(len(worst)), range(3)):
         spec, run_id = spec_of(f"m{row:02}", seed), f"{row} {seed}"
         runs.append(replace(logged(result_of(spec, 400 - row)), run_id=run_id))
-        ranks[run_id] = npz(**ranks_of(spec_of(seed=3 * row + seed), images=200, worst=40 + row))
+        ranks[run_id] = npz(**ranks_of(spec_of(seed=3 * row + seed), images=200, worst=worst[row]))
 
     def load(run: str) -> Hits | None:
         own = read_ranks(ranks[run])
         return hits_of(own) if own else None
 
-    def tested(*pair: Any) -> Difference:
+    return runs, load
+
+
+def test_most_pairs_of_a_large_board_are_not_tested_for_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 630 pairs, the bounds of all decide some; a pair that does not differ alone needs no other."""
+    (runs, load), pairs = board_of(range(40, 76)), []
+
+    def tested(*pair: Any) -> float:
         pairs.append(pair)
         return one_pair(*pair)
 
-    one_pair = statistics._difference
-    monkeypatch.setattr(statistics, "_difference", tested)
-    (found,) = comparisons(runs, boards_of(runs, {}), ["m00", "m08"], load)
+    one_pair = statistics._share
+    monkeypatch.setattr(statistics, "_share", tested)
+    for other, is_significant, most in (("m01", False, 1), ("m20", True, 1), ("m08", True, 420)):
+        pairs.clear()
+        (found,) = comparisons(runs, boards_of(runs, {}), ["m00", other], load)
+        assert found.is_significant == is_significant
+        assert 1 <= len(pairs) <= most
+
+
+def test_two_rows_that_differ_as_a_pair_alone_do_not_among_many_that_are_alike() -> None:
+    runs, load = board_of([40] * 8)
+    (found,) = comparisons(runs, boards_of(runs, {}), ["m00", "m07"], load)
     assert found.p < 0.05 and not found.is_significant
-    assert len(pairs) == 1
+    assert "only as a pair alone" in found.verdict
 
 
 def test_two_runs_are_compared_as_they_were_trained(tracker: Tracker, call: Call, capsys: Captured) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
+from simulated_runs import CAPTIONS, drawn, hits
 
 from harness.config.cards import ProtocolCard
 from harness.errors import DataError
-from harness.evaluation import statistics
 from harness.evaluation.measures import mean_measures
 from harness.evaluation.protocols import folds, rank_folds
 from harness.evaluation.queries import Hits, hits_of, recalls, shares
@@ -17,30 +17,13 @@ from harness.evaluation.statistics import (
     Error,
     Spread,
     common_degrees,
-    differ_significantly,
     differences,
-    holm,
     intervals,
     is_tested,
     run_noise,
     tail,
     training_errors,
 )
-
-CAPTIONS = 5
-
-
-def hits(images: np.ndarray, captions: np.ndarray, parts: int = 1) -> Hits:
-    """Of chances (N,) and (N, 5) or of what came, 0 or 1; found at one rank is found at all."""
-    answers = np.stack([np.stack([images, captions.sum(axis=1)], axis=1)] * 3, axis=2).astype(float)
-    queries = np.stack([np.ones(len(images)), np.full(len(images), captions.shape[1])], axis=1)
-    return Hits(np.repeat(np.arange(parts), len(images) // parts), queries, answers)
-
-
-def drawn(rng: np.random.Generator, ease: np.ndarray, skill: float) -> Hits:
-    """A run whose images are hard or easy together with their captions."""
-    chance = scipy.stats.norm.cdf(ease + skill)
-    return hits(rng.random(len(ease)) < chance, rng.random((len(ease), CAPTIONS)) < chance[:, None])
 
 
 def rsum(one: Hits) -> float:
@@ -181,7 +164,7 @@ def test_a_row_without_a_spread_of_its_own_is_never_tested_whatever_stands_besid
         assert pair.is_tested == ({pair.first, pair.second} == {3, 4})
         assert pair.is_tested or (np.isnan([pair.p, pair.adjusted, pair.least]).all() and not pair.is_significant)
     assert pairs[0].rsum == pytest.approx(rsum(good) - rsum(bad))
-    assert pairs[-1].adjusted == pairs[-1].p, "pairs that are not tested count for nothing in Holm's correction"
+    assert pairs[-1].adjusted == pairs[-1].p, "pairs that are not tested count for nothing in the correction"
     assert differences([[good], [bad]], resamples=500, retrained=False)[0].is_significant, "the runs alone are"
 
 
@@ -298,48 +281,3 @@ def test_one_more_run_lies_within_the_noise_of_the_others_in_19_cases_of_20(othe
     ]
     assert np.mean(beyond) == pytest.approx(0.05, abs=0.01 if others == 4 else 0.03)
     assert np.isnan(run_noise(3.0, 1))
-
-
-# --- many pairs
-
-
-def test_holm_is_the_textbooks() -> None:
-    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm(np.array([0.9, 0.8])) == pytest.approx([1.0, 1.0])
-    assert holm(np.array([0.01, np.nan, 0.03])) == pytest.approx([0.02, np.nan, 0.03], nan_ok=True)
-    assert np.isnan(holm(np.array([np.nan, np.nan]))).all()
-
-
-def drawn_table(rng: np.random.Generator, ends: tuple[float, float], most_seeds: int) -> list[list[Hits]]:
-    """Nine rows whose skills lie evenly between two ends, of one to `most_seeds` seeds."""
-    ease = rng.normal(size=150)
-    seeds = rng.integers(1, most_seeds + 1, 9)
-    return [
-        [drawn(rng, ease, skill + 0.02 * luck) for luck in rng.normal(size=n)]
-        for n, skill in zip(seeds, np.linspace(*ends, 9), strict=True)
-    ]
-
-
-# How far the rows lie apart; below 99 swaps most pairs are decided without any.
-TABLES = [((0.0, 0.05), 3), ((0.0, 0.6), 3), ((-1.0, 1.0), 4), ((-4.0, 4.0), 6), ((-4.0, 4.0), 3)]
-
-
-@pytest.mark.parametrize(("ends", "most_seeds"), TABLES)
-@pytest.mark.parametrize("resamples", [40, 99, 400, 2000])
-def test_one_pair_of_a_table_differs_significantly_where_all_pairs_together_say_so(
-    ends: tuple[float, float], most_seeds: int, resamples: int
-) -> None:
-    rows = drawn_table(np.random.default_rng(resamples), ends, most_seeds)
-    for pair in differences(rows, resamples):
-        for places in ((pair.first, pair.second), (pair.second, pair.first)):
-            assert differ_significantly(rows, *places, resamples) == pair.is_significant, pair
-
-
-def test_a_pair_of_a_large_table_is_decided_without_the_swaps_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(20)
-    ease = rng.normal(size=100)
-    rows = [[drawn(rng, ease, 0.01 * skill + 0.01 * luck) for luck in rng.normal(size=3)] for skill in range(40)]
-    monkeypatch.setattr(statistics, "_swapped", lambda *_: pytest.fail("swaps were drawn"))
-    assert not differ_significantly(rows, 0, 39)
-    far = [[drawn(rng, ease, skill) for _ in range(5)] for skill in np.linspace(-2, 2, 12)]
-    assert differ_significantly(far, 0, 11, resamples=1000)
