@@ -57,7 +57,7 @@ def count_in_rows(scores: Tensor, rows: Ints, thresholds: NDArray[Any], compare:
 
 
 def count_in_columns(scores: Tensor, columns: Ints, thresholds: NDArray[Any], compare: ranks.Compare) -> Ints:
-    """The same of columns."""
+    """How many scores of each given column compare true with its threshold, (P,)."""
     return count_in_rows(scores.T.contiguous(), columns, thresholds, compare)
 
 

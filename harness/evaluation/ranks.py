@@ -97,9 +97,9 @@ class Counting(NamedTuple):
 def rank(scores: Any, pairs: Ints, by: Counting | None = None) -> Ranks:
     """Pessimistic ranks: a negative that ties with a positive comes before it.
 
-    scores (N, M), images first, higher is better; pairs (P, 2) in any order, any number a query. The rank of a
-    positive is 1 + the negatives that score at least as high + the query's other positives before it (a higher score,
-    or an equal one of an earlier pair).
+    scores (N, M), images first, higher is better, an array of NumPy or what `by` looks at; pairs (P, 2) in any order,
+    any number per query. The rank of a positive is 1 + the negatives that score at least as high + the query's other
+    positives before it (a higher score, or an equal one of an earlier pair).
     Raises NonFiniteError at the first NaN or inf, DataError where pairs do not fit the scores or leave a query out.
     """
     by = by or ON_HOST
