@@ -102,9 +102,14 @@ def ensemble_header(board: Board) -> list[str]:
 
 def ensemble_rows(board: Board, evidence: Evidence) -> list[list[str]]:
     """The ensembles of a board as cells under their own header."""
+    return [[*line.values()] for line in ensemble_cells(board, evidence)]
+
+
+def ensemble_cells(board: Board, evidence: Evidence) -> list[dict[str, str]]:
+    """The cells of each ensemble by their column, without those of single models alone."""
     each = enumerate(board.ensembles)
     lines = [zip(HEADER, cells(board, evidence.of_ensembles, place, row), strict=False) for place, row in each]
-    return [[text for name, text in line if name not in SINGLE] for line in lines]
+    return [{name: text for name, text in line if name not in SINGLE} for line in lines]
 
 
 def cells(board: Board, evidence: Evidence, place: int, row: Standing) -> list[str]:

@@ -9,11 +9,9 @@ from dataclasses import fields
 from typing import Any
 
 from harness.board.cells import (
-    HEADER,
     LEFT,
-    SINGLE,
     Methods,
-    cells,
+    ensemble_cells,
     ensemble_header,
     ensemble_rows,
     file_name,
@@ -127,17 +125,9 @@ def as_latex(one: Assessed, methods: Methods) -> str:
     shown = [place for place, name in enumerate(names) if name not in ASIDE]
     lines = [[row[place] for place in shown] for row in rows(board, evidence, methods)]
     heads = [names[place] for place in shown]
-    apart = [latex_ensemble(one, place, names, shown) for place in range(len(board.ensembles))]
+    apart = [[own.get(names[place], "") for place in shown] for own in ensemble_cells(board, evidence)]
     about = {"ensembles": apart, "saturation": saturation(board), "columns": heads, "heads": headings(board, heads)}
     return str(tex_escaped().render(board=board, evidence=evidence, rows=lines, **about))
-
-
-def latex_ensemble(one: Assessed, place: int, names: Sequence[str], shown: Sequence[int]) -> list[str]:
-    """An ensemble under the columns of the ranked rows, without a number among them."""
-    board, evidence = one
-    texts = cells(board, evidence.of_ensembles, place, board.ensembles[place])
-    own = {name: text for name, text in zip(HEADER, texts, strict=False) if name not in SINGLE}
-    return [own.get(names[column], "") for column in shown]
 
 
 def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
