@@ -77,7 +77,10 @@ class Item:
 def items(card: DatasetCard, data: Path) -> list[Item]:
     """The downloads of a card, below the data root; UsageError where it has none."""
     if not card.downloads:
-        raise UsageError(f"the card of {card.name} has nothing to download; its files are from: {card.origin}")
+        raise UsageError(
+            f"the card of {card.name} has nothing to download; its files are from: {card.origin}; "
+            f"licence: {card.licence}"
+        )
     sizes = {file.path: file.bytes for file in card.files}
     return [Item(download, data / card.folder, data, sizes) for download in card.downloads]
 

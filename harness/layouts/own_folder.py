@@ -6,7 +6,10 @@ regions/          a region store, made by `harness data convert` or `harness dat
 images/           <image id>.jpg, .jpeg or .png; optional, only looked at
 
 Images stand in the order of split.json, an image's captions in the order of their lines. An image may have any number
-of captions; captions of images in no split are left out.
+of captions; captions of images in no split are left out. Options of the card:
+    split            the file of the splits, "split.json" if left out
+    regions          the region store's folder, "regions" if left out
+    train, val, …    what the file calls a split of the card, such as val = "dev"; else its own name
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.data.content import Content, Kind, Place, Preview, check_one_split
+from harness.data.content import Content, Kind, Place, Preview, check_one_split, option
 from harness.errors import DataError, Location
 from harness.files import parse_json, read_json, read_lines
 from harness.layouts.stored_regions import (
@@ -38,29 +41,38 @@ class OwnFolder:
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.split_file = option(place, "split", SPLIT)
+        self.names = {split: option(place, split, split) for split in place.card.splits}  # in that file
         self._regions_by_id = StoredRegions(place)
 
     @staticmethod
     def files(place: Place) -> list[str]:
-        return [CAPTIONS, SPLIT, *StoredRegions.files(place)]
+        return [CAPTIONS, option(place, "split", SPLIT), *StoredRegions.files(place)]
 
     def read(self, split: str) -> Content:
-        known = cached_split(self.place, split, [CAPTIONS, SPLIT], VERSION, self._parse)
-        source = Location(self.place.folder / SPLIT, f"[{split}]")
-        return self._regions_by_id.content(known, partial(_location, split, known), source)
+        known = cached_split(self.place, split, [CAPTIONS, self.split_file], [VERSION, self.names], self._parse)
+        source = self._source(split)
+        location = partial(_location, source._replace(file=self.split_file), known)
+        return self._regions_by_id.content(known, location, source)
 
     def preview(self, image: str) -> Preview:
         return self._regions_by_id.preview(image)
 
     def _parse(self) -> dict[str, CaptionedImages]:
-        path = self.place.folder / SPLIT
+        path = self.place.folder / self.split_file
         splits, captions = read_split(path), read_captions(self.place.folder / CAPTIONS)
-        for split in self.place.card.splits:
-            if not splits.get(split):
-                message = f"no images in a split {split!r}; it holds {', '.join(sorted(splits)) or 'none'}"
+        for name in self.names.values():
+            if not splits.get(name):
+                message = f"no images in a split {name!r}; it holds {', '.join(sorted(splits)) or 'none'}"
                 raise DataError(message, Location(path))
-        names = self.place.card.splits
-        return {name: CaptionedImages.of(_entries(path, name, splits[name], captions)) for name in names}
+        return {
+            split: CaptionedImages.of(_entries(self._source(split), splits[name], captions))
+            for split, name in self.names.items()
+        }
+
+    def _source(self, split: str) -> Location:
+        """Where the images of a split of the card stand."""
+        return Location(self.place.folder / self.split_file, f"[{self.names[split]}]")
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
@@ -103,19 +115,19 @@ def _caption(entry: Any, location: Location) -> tuple[str, str, str]:
     return id_, image, caption_of(entry["text"], "text", location)
 
 
-def _entries(path: Path, split: str, images: list[str], captions: Captions) -> list[CaptionedImage]:
+def _entries(source: Location, images: list[str], captions: Captions) -> list[CaptionedImage]:
     lacking = [image for image in images if image not in captions]
     if lacking:
         raise DataError(
             f"image {lacking[0]!r} has no caption in {CAPTIONS} ({len(lacking):,} such images); "
             "write some, or take it out of the split",
-            Location(path, f"[{split}], entry {images.index(lacking[0])}"),
+            source.within(f"entry {images.index(lacking[0])}"),
         )
     return [CaptionedImage(image, index, captions[image]) for index, image in enumerate(images)]
 
 
-def _location(split: str, known: CaptionedImages, kind: Kind, index: int) -> Location:
+def _location(source: Location, known: CaptionedImages, kind: Kind, index: int) -> Location:
     """The entry of an image in its split, from 0, or the line of a caption, from 1."""
     if kind == "image":
-        return Location(SPLIT, f"[{split}], entry {known.images_at[index]}")
+        return source.within(f"entry {known.images_at[index]}")
     return Location(CAPTIONS, f"line {known.captions_at[index]}")

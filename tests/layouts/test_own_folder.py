@@ -80,6 +80,18 @@ def test_images_and_captions_are_told_by_file_entry_and_line(root: Path) -> None
     assert str(split.location("image", 1)) == "split.json, [train], entry 1"
 
 
+def test_a_card_may_name_another_file_of_splits_and_what_it_calls_them(root: Path) -> None:
+    expected = opened(root).split("train")
+    write_files(root / "tiny", {"official.json": {"dev": SPLIT["train"], "test": SPLIT["test"]}})
+    split = opened(root, options={"split": "official.json", "train": "dev"}).split("train")
+    assert (split.captions, split.image_ids) == (expected.captions, expected.image_ids)
+    assert str(split.location("image", 1)) == "official.json, [dev], entry 1"
+    with pytest.raises(DataError, match=r"official\.json: no images in a split 'train'; it holds dev, test"):
+        opened(root, options={"split": "official.json"}).split("train")
+    with pytest.raises(DataError, match=r"absent\.json"):
+        opened(root, options={"split": "absent.json"})
+
+
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
 def test_windows_line_ends_and_marks_are_accepted(root: Path, start: bytes) -> None:
     expected = opened(root).split("train")
