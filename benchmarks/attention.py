@@ -173,7 +173,8 @@ class Case:
     def _factors(self) -> list[tuple[Tensor, Tensor]]:
         """All regions with all words, once an affinity and once a cosine; for CAAN the four with k columns besides."""
         images, captions = self.sets
-        regions, words = images.vectors[..., : self.dim].flatten(0, 1), captions.vectors[captions.mask].T
+        regions = images.vectors[..., : self.dim].flatten(0, 1)
+        words = captions.vectors[captions.mask][:, : self.dim].T
         if self.method != "caan":
             return [(regions, words)] * (4 if self.method == "bssan" else 1)
         width = self.model.settings.width
@@ -324,15 +325,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small shapes, nothing written")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    console, rows = Console(width=250, highlight=False), []
+    console = Console(width=250, highlight=False)
     for case in cases(args):
-        rows.append(measure(case, args.repeats))
-        console.print(line(rows[-1]))
-    if args.quick:
-        return
-    kept = MEASUREMENTS / "speed.json"
-    rows = merged(json.loads(kept.read_text()) if kept.is_file() else [], rows)
-    write_atomic(kept, json.dumps(rows, indent=1) + "\n")
+        row = measure(case, args.repeats)
+        console.print(line(row))
+        if not args.quick:
+            write(row)
+
+
+def write(row: dict[str, Any]) -> None:
+    """Put a row into the committed table."""
+    table = MEASUREMENTS / "speed.json"
+    rows = merged(json.loads(table.read_text()) if table.is_file() else [], [row])
+    write_atomic(table, json.dumps(rows, indent=1) + "\n")
     write_atomic(MEASUREMENTS / "speed.md", HEAD + "\n".join([*titles(), *map(line, rows)]) + "\n")
 
 
