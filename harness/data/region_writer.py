@@ -23,7 +23,7 @@ from harness.data.arrays import LARGEST
 from harness.data.content import is_unicode
 from harness.data.region_store import BOXES, FACTS, IDS, JOURNAL, OFFSETS, REGIONS, SIZES, STORE_FILES, StoreFacts
 from harness.data.regions import offsets
-from harness.errors import DataError, StoreError
+from harness.errors import DataError, ResourceError, StoreError, UsageError
 from harness.files import npy, write_atomic
 
 PART = ".part"
@@ -68,14 +68,14 @@ class RegionWriter:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             if (self.folder / FACTS).is_file():
-                raise StoreError(f"{self.folder} holds a finished store; --force replaces it, or take another folder")
+                raise UsageError(f"{self.folder} holds a finished store; --force replaces it, or take another folder")
             self._resume()
         except Timeout as error:
             raise _busy(self.folder) from error
         except OSError as error:
             self._close()
             raise self._unwritable(error) from error
-        except StoreError:
+        except (StoreError, UsageError):
             self._close()
             raise
         return self
@@ -152,7 +152,7 @@ class RegionWriter:
         where, last = f"image {image!r}", self._last
         if image in self.done:
             raise DataError(f"{where} stands twice; take one of the two out")
-        if not image.strip() == image.replace("\n", " ") or not image or not is_unicode(image):
+        if not is_image_id(image):
             raise DataError(f"{where}: that id is no line of a text file; give it another")
         if regions.ndim != 2 or not regions.size:
             raise DataError(f"{where} has regions of shape {regions.shape}; (regions, width) is needed, one at least")
@@ -169,13 +169,8 @@ class RegionWriter:
     def _as_stored(self, image: str, regions: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(regions, dtype=self.dtype)
-        if np.abs(regions).max() > LARGEST and np.isfinite(regions).all() and np.isfinite(rows).all():
-            raise DataError(
-                f"image {image!r} holds a number beyond {LARGEST:.0e}, whose square overflows; extract it again"
-            )
-        if not np.isfinite(rows).all():
-            beyond = f"a number beyond {self.dtype.name}; take float32"
-            raise DataError(f"image {image!r} holds {beyond if np.isfinite(regions).all() else 'NaN or inf'}")
+        if not largest(rows) <= LARGEST:
+            raise DataError(f"image {image!r} holds {_refused(regions, rows)}")
         return rows
 
     def _close(self) -> None:
@@ -210,9 +205,9 @@ class RegionWriter:
         first, *lines = _whole_lines(self.folder / JOURNAL) or [head]
         strange = [name for name in STORE_FILES if (self.folder / name).exists()]
         if strange and not (self.folder / JOURNAL).is_file():
-            raise StoreError(f"{self.folder} holds {strange[0]} and is no store; take another folder, it would be lost")
+            raise UsageError(f"{self.folder} holds {strange[0]} and is no store; take another folder, it would be lost")
         if first != head:
-            raise StoreError(
+            raise UsageError(
                 f"{self.folder} holds unfinished work on something else ({first.decode(errors='replace').strip()}); "
                 "--force begins again, or take another folder"
             )
@@ -283,8 +278,33 @@ class RegionWriter:
         return StoreError(f"{self.folder} cannot be written ({error}); {advice}")
 
 
+def largest(numbers: NDArray[Any]) -> float:
+    """The largest size of a number; NaN or inf where there is one."""
+    if numbers.dtype == np.float16:  # its bits are ordered as its sizes are, and NumPy compares whole numbers faster
+        bits = (numbers.view(np.uint16) & 0x7FFF).max().astype(np.uint16)
+        return float(bits.view(np.float16))
+    return float(np.maximum(numbers.max(), -numbers.min()))
+
+
+def _refused(regions: NDArray[Any], rows: NDArray[Any]) -> str:
+    """What is wrong with an image's regions, of which `rows` would be stored."""
+    if not np.isfinite(regions).all():
+        return "NaN or inf"
+    if not np.isfinite(rows).all():
+        return f"a number beyond {rows.dtype.name}; take float32"
+    return f"a number beyond {LARGEST:.0e}, whose square overflows; extract it again"
+
+
+def is_image_id(text: str) -> bool:
+    """Whether a text can be an image's id in a store: one line, not empty, without blanks at its ends."""
+    return bool(text) and text.strip() == text.replace("\n", " ") and is_unicode(text)
+
+
 def discard(folder: Path) -> None:
-    """Delete a store, finished or not, and nothing else; StoreError where that fails or somebody writes it."""
+    """Delete a store, finished or not, and nothing else.
+
+    StoreError where that fails, ResourceError where another process writes it.
+    """
     if not any((folder / name).is_file() for name in (FACTS, JOURNAL)):
         return
     lock = _lock(folder)
@@ -304,8 +324,8 @@ def _lock(folder: Path) -> FileLock:
     return FileLock(folder / f"writer.lock{PART}", blocking=False)
 
 
-def _busy(folder: Path) -> StoreError:
-    return StoreError(f"{folder}: another process writes this store; wait for it or stop it")
+def _busy(folder: Path) -> ResourceError:
+    return ResourceError(f"{folder}: another process writes this store; wait for it or stop it")
 
 
 def _line(content: Any) -> bytes:

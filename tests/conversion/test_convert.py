@@ -27,13 +27,13 @@ from hypothesis.extra import numpy as st_numpy
 from harness.cli.dataset_page import convert_json
 from harness.cli.datasets import data
 from harness.cli.main import cli, main
+from harness.conversion.array_folder import read_npz
+from harness.conversion.convert import convert
+from harness.conversion.source import ImageRegions
+from harness.conversion.tsv import parse
 from harness.data.region_store import RegionStore, open_store
 from harness.data.region_writer import RegionWriter, discard
 from harness.errors import DataError, StoreError, UsageError
-from harness.preparation.array_folder import read_npz
-from harness.preparation.convert import convert
-from harness.preparation.source import ImageRegions
-from harness.preparation.tsv import parse
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "butd_demo" / "train2014_obj36.tsv"
 WIDTH = 5
@@ -405,7 +405,7 @@ KILLED = """
 import os, signal, sys
 from contextlib import nullcontext
 from pathlib import Path
-from harness.preparation import convert
+from harness.conversion import convert
 from harness.data import region_writer
 
 def tell(at):

@@ -1,0 +1,201 @@
+"""Which form the sources of a region store have: TSV files, arrays of many images with their ids, folders of arrays."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from harness.conversion.array_folder import ArrayFolder, array_files
+from harness.conversion.image_ids import FILES, NAMES, SUFFIXES, find_image_ids, read_image_ids
+from harness.conversion.maps import Channels
+from harness.conversion.stacked_arrays import BESIDE, StackedArrays
+from harness.conversion.tsv import ButdTsv
+from harness.data.arrays import read_header
+from harness.data.content import first_twice
+from harness.data.region_store import FACTS
+from harness.errors import DataError, Location, UsageError
+from harness.files import has_file, unreadable
+
+RegionSource = ArrayFolder | ButdTsv | StackedArrays  # a place is a number of bytes: where an image stands in the files
+MAGIC = b"\x93NUMPY"  # the first bytes of an .npy file
+UNPICKLED = 'import numpy, pickle; x = pickle.load(open("{file}", "rb"))'
+TORCH = 'import numpy, torch; x = torch.load("{file}", weights_only=True)'
+HDF5 = 'import numpy, h5py; x = h5py.File("{file}")["NAME"]'
+FOREIGN = {  # how Python opens files of other kinds
+    **dict.fromkeys((".pt", ".pth", ".bin"), TORCH),
+    **dict.fromkeys((".pkl", ".pickle"), UNPICKLED),
+    **dict.fromkeys((".h5", ".hdf5"), HDF5),
+    ".npz": 'import numpy; x = numpy.load("{file}")["NAME"]',
+    ".safetensors": 'import numpy; from safetensors.numpy import load_file; x = load_file("{file}")["NAME"]',
+    ".parquet": 'import numpy, pandas; x = numpy.stack(pandas.read_parquet("{file}")["NAME"])',
+    ".mat": 'import numpy, scipy.io; x = scipy.io.loadmat("{file}")["NAME"]',
+}
+IDS_WANTED = "their ids, one a line in the order of the rows"
+
+
+class ArrayOptions(NamedTuple):
+    """What the command line says of arrays."""
+
+    ids: tuple[Path, ...] = ()  # a list for each array of many images
+    channels: Channels | None = None
+
+
+AS_FOUND = ArrayOptions()
+
+
+def open_source(paths: Sequence[Path], options: ArrayOptions = AS_FOUND) -> RegionSource:
+    """The images of some files or folders; UsageError where these are not there or of several kinds."""
+    are_folders = _check_given(paths)
+    try:
+        arrays = _arrays_in(paths, options) if are_folders else _array_files(paths)
+        if arrays:
+            return StackedArrays(_with_ids(arrays, options.ids), options.channels)
+        if options.ids:
+            raise UsageError("--ids is for an .npy of many images; images of a TSV, or of a file each, have their ids")
+        if are_folders:
+            return ArrayFolder(paths, options.channels)
+        if options.channels:
+            raise UsageError("--channels is for arrays; a TSV has no maps")
+        return ButdTsv(paths)
+    except OSError as error:
+        raise DataError(f"a source cannot be read ({error}); see to the file and its rights") from error
+
+
+def _check_given(paths: Sequence[Path]) -> bool:
+    """Whether the sources are folders; UsageError where one is neither file nor folder, or stands there twice."""
+    for path in paths:
+        if not path.is_file() and not path.is_dir():
+            raise UsageError(f"{path} is no file and no folder; give TSV files, an .npy, or a folder of .npy or .npz")
+    kinds = {path.is_dir() for path in paths}
+    if len(kinds) > 1:
+        raise UsageError("files and folders together make no store; give files, or folders of .npy or .npz files")
+    second = first_twice([str(path.resolve()) for path in paths])
+    if second is not None:
+        raise UsageError(f"{paths[second].resolve()} is given twice; once is enough")
+    return kinds == {True}
+
+
+def _array_files(paths: Sequence[Path]) -> list[Path]:
+    """The files, if they are arrays; UsageError where only some are, DataError where one is of another kind."""
+    for path in paths:
+        if path.suffix.lower() in FOREIGN:
+            raise DataError(how_to_save(path), Location(path))
+    arrays = [path for path in paths if is_array(path)]
+    if arrays and len(arrays) < len(paths):
+        raise UsageError("arrays and TSV files together make no store; give files of one kind")
+    for path in arrays:
+        if has_file(path.with_name(FACTS)):
+            raise UsageError(f"{path.parent} is a region store already; a card takes it as it is")
+    return arrays
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file is an .npy, by its name or by its first bytes."""
+    if path.suffix.lower() == ".npy":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def how_to_save(path: Path) -> str:
+    """What to do with a file that is not read."""
+    load = FOREIGN[path.suffix.lower()].format(file=path.name)
+    save = shlex.quote(f'{load}; numpy.save("{path.stem}.npy", x)')
+    pickled = " is a pickle, which is never loaded here; where you trust it," if "pickle" in load else " is not read;"
+    return f"a {path.suffix} file{pickled} save the array of all images as .npy: python -c {save}"
+
+
+def _arrays_in(folders: Sequence[Path], options: ArrayOptions) -> list[Path]:
+    """The array of many images of each folder; none where the folders have a file for each image."""
+    arrays = [_array_in(folder, bool(options.ids)) for folder in folders]
+    stacked = [array for array in arrays if array]
+    if stacked and len(stacked) < len(arrays):
+        other = folders[arrays.index(None)]
+        raise UsageError(f"{stacked[0]} is an array of many images, {other} has a file for each; make two stores")
+    return stacked
+
+
+def _array_in(folder: Path, has_ids: bool) -> Path | None:
+    """The one array of a folder, of many images; None where the folder has a file for each image.
+
+    DataError where neither is certain: a list of ids lies there, and names no file, or one array lies there alone.
+    """
+    files = array_files(folder, [])
+    lists = [path for path in sorted(folder.iterdir()) if path.name in FILES]
+    arrays = [path for path in files if path.name not in {*FILES, *BESIDE}]
+    if len(arrays) == 1 or (lists and not arrays):
+        return _only_array(folder, arrays or files, has_ids)
+    if not lists or any(_names(path, arrays) for path in lists):
+        if has_ids:
+            raise UsageError(f"{folder} holds {len(arrays):,} arrays; name the one whose images' ids --ids has")
+        return None
+    some = ", ".join(path.name for path in arrays[:3])
+    raise DataError(
+        f"holds {len(arrays):,} arrays ({some} first) and {lists[0].name}, which names none of them. If one array is "
+        f"of many images, name it: harness data convert {shlex.quote(str(arrays[0]))} …; if each is of one image, take "
+        f"{lists[0].name} out",
+        Location(folder),
+    )
+
+
+def _only_array(folder: Path, arrays: Sequence[Path], has_ids: bool) -> Path | None:
+    array = arrays[0]
+    ids = find_image_ids(array, is_alone=True)
+    if array.suffix.lower() == ".npz":
+        _check_one_image(folder, array, ids)
+        return None
+    if ids and not has_ids and _names(ids, [array]) and read_header(array).shape[:1] != (1,):
+        return None
+    if ids or has_ids:
+        return array
+    raise DataError(
+        f"holds one array, {array.name} of shape {read_header(array).shape}, and no list of ids. If it is of many "
+        f"images, put {IDS_WANTED}, into {FILES[0]} beside it; if it is one image, put {array.stem!r} into {FILES[0]}",
+        Location(folder),
+    )
+
+
+def _check_one_image(folder: Path, array: Path, ids: Path | None) -> None:
+    if ids and _names(ids, [array]):
+        return
+    raise DataError(
+        f"holds one .npz alone. If it is of many images: {how_to_save(array)}, and put {IDS_WANTED}, into {FILES[0]} "
+        f"beside it. If it is one image, put {array.stem!r} into {FILES[0]}",
+        Location(folder),
+    )
+
+
+def _names(ids: Path, arrays: Sequence[Path]) -> bool:
+    """Whether a list of ids names one of the files, as a list of a folder's images does."""
+    names = {name for image in read_image_ids(ids).ids for name in (image, PurePath(image).stem)}
+    return any(path.stem in names for path in arrays)
+
+
+def _with_ids(arrays: Sequence[Path], given: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Each array with the file of its ids; UsageError where --ids are not as many, DataError where one has none."""
+    if given and len(given) != len(arrays):
+        raise UsageError(f"--ids is given {len(given)} times for {len(arrays)} arrays; give it once for each, in order")
+    if given:
+        return list(zip(arrays, given, strict=True))
+    folders = Counter(path.parent.resolve() for path in arrays)
+    return [(path, _ids_of(path, folders[path.parent.resolve()] == 1)) for path in arrays]
+
+
+def _ids_of(array: Path, is_alone: bool) -> Path:
+    ids = find_image_ids(array, is_alone)
+    if ids is None:
+        names = [*[FILES[0]] * is_alone, f"{array.stem}_{FILES[0]}"]
+        held = read_header(array)
+        raise DataError(
+            f"holds {held.dtype} of shape {held.shape}, and no list of its images' ids is beside it: put {IDS_WANTED}, "
+            f"into {' or '.join(names)} there, or name it with --ids. Lists are looked for by the names "
+            f"{', '.join(NAMES)} with {', '.join(SUFFIXES)}",
+            Location(array),
+        )
+    return ids
