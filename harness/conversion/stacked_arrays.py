@@ -114,7 +114,8 @@ class StackedArrays:
                 boxed = ", with its share of the picture as box" * ([*stack.arrays] == ["sizes"])
                 what = f"maps of {stack.width:,} channels, {rows} x {columns} cells, each a region{boxed}"
             else:
-                what = f"{stack.regions:,} regions of {stack.width:,} numbers an image"
+                count = "one region" if stack.regions == 1 else f"{stack.regions:,} regions"
+                what = f"{count} of {stack.width:,} numbers an image"
             files = ", ".join([stack.ids.path.name, *(file.name for file in stack.files.values())])
             yield f"{stack.path.name}: {what}; with {files}"
 
