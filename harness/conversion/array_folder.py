@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.conversion.foreign_files import how_to_save, is_foreign
 from harness.conversion.maps import MAP_FORM, REGIONS_FORM, Channels, as_regions, cells, channels_of, grid_of
 from harness.conversion.source import ImageRegions, LaidFiles, Size, from_corners
 from harness.data.arrays import BROKEN, Header, open_array, parse_header, read_header
@@ -99,7 +100,9 @@ def array_files(folder: Path, left_out: list[Path]) -> list[Path]:
     paths = [path for path in files if is_array(path)]
     left_out += [path for path in files if not is_array(path)]
     if not paths:
-        message = "has no .npy or .npz in it; give the folder that holds one for every image"
+        foreign = next((path for path in files if is_foreign(path)), None)
+        hint = f"; {how_to_save(foreign, 'the array of each image')}" if foreign else ""
+        message = f"has no .npy or .npz in it; give the folder that holds one for every image{hint}"
         raise DataError(message, Location(folder))
     return paths
 
@@ -136,7 +139,8 @@ def type_of(path: Path) -> np.dtype[Any]:
 
 def read_npy(path: Path, channels: Channels | None = None) -> ImageRegions:
     """An image of one array, of which no boxes are known; DataError where it cannot be understood."""
-    if len(read_header(path).shape) == 1:
+    header = read_header(path)
+    if len(header.shape) == 1 and header.dtype.kind == "f":
         message = "is of one dimension; save its regions as (regions, width), and one region x as x[None]"
         raise DataError(message, Location(path))
     array = open_array(path, REGIONS_FORM, MAP_FORM, any_order=True)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from harness.conversion.array_folder import ArrayFolder, array_files
+from harness.conversion.foreign_files import how_to_save, is_foreign
 from harness.conversion.image_ids import FILES, NAMES, SUFFIXES, find_image_ids, read_image_ids
 from harness.conversion.maps import Channels
 from harness.conversion.stacked_arrays import BESIDE, StackedArrays
@@ -21,18 +22,8 @@ from harness.files import has_file, unreadable
 
 RegionSource = ArrayFolder | ButdTsv | StackedArrays  # a place is a number of bytes: where an image stands in the files
 MAGIC = b"\x93NUMPY"  # the first bytes of an .npy file
-UNPICKLED = 'import numpy, pickle; x = pickle.load(open("{file}", "rb"))'
-TORCH = 'import numpy, torch; x = torch.load("{file}", weights_only=True)'
-HDF5 = 'import numpy, h5py; x = h5py.File("{file}")["NAME"]'
-FOREIGN = {  # how Python opens files of other kinds
-    **dict.fromkeys((".pt", ".pth", ".bin"), TORCH),
-    **dict.fromkeys((".pkl", ".pickle"), UNPICKLED),
-    **dict.fromkeys((".h5", ".hdf5"), HDF5),
-    ".npz": 'import numpy; x = numpy.load("{file}")["NAME"]',
-    ".safetensors": 'import numpy; from safetensors.numpy import load_file; x = load_file("{file}")["NAME"]',
-    ".parquet": 'import numpy, pandas; x = numpy.stack(pandas.read_parquet("{file}")["NAME"])',
-    ".mat": 'import numpy, scipy.io; x = scipy.io.loadmat("{file}")["NAME"]',
-}
+OWN_LISTS = tuple(f"{mark}{name}" for mark in "_." for name in FILES)
+OWN_BESIDE = tuple(f"_{name}" for name in BESIDE)
 IDS_WANTED = "their ids, one a line in the order of the rows"
 
 
@@ -81,7 +72,7 @@ def _check_given(paths: Sequence[Path]) -> bool:
 def _array_files(paths: Sequence[Path]) -> list[Path]:
     """The files, if they are arrays; UsageError where only some are, DataError where one is of another kind."""
     for path in paths:
-        if path.suffix.lower() in FOREIGN:
+        if is_foreign(path):
             raise DataError(how_to_save(path), Location(path))
     arrays = [path for path in paths if is_array(path)]
     if arrays and len(arrays) < len(paths):
@@ -103,14 +94,6 @@ def is_array(path: Path) -> bool:
         raise unreadable(path, error) from error
 
 
-def how_to_save(path: Path) -> str:
-    """What to do with a file that is not read."""
-    load = FOREIGN[path.suffix.lower()].format(file=path.name)
-    save = shlex.quote(f'{load}; numpy.save("{path.stem}.npy", x)')
-    pickled = " is a pickle, which is never loaded here; where you trust it," if "pickle" in load else " is not read;"
-    return f"a {path.suffix} file{pickled} save the array of all images as .npy: python -c {save}"
-
-
 def _arrays_in(folders: Sequence[Path], options: ArrayOptions) -> list[Path]:
     """The array of many images of each folder; none where the folders have a file for each image."""
     arrays = [_array_in(folder, bool(options.ids)) for folder in folders]
@@ -126,26 +109,34 @@ def _array_in(folder: Path, has_ids: bool) -> Path | None:
 
     DataError where neither is certain: a list of ids lies there, and names no file, or one array lies there alone.
     """
-    files = array_files(folder, [])
-    lists = [path for path in sorted(folder.iterdir()) if path.name in FILES]
-    arrays = [path for path in files if path.name not in {*FILES, *BESIDE}]
+    others: list[Path] = []
+    files = array_files(folder, others)
+    there = {*files}
+    lists = [path for path in (*files, *others) if _belongs(path, FILES, OWN_LISTS, there)]
+    arrays = [path for path in files if path not in lists and not _belongs(path, BESIDE, OWN_BESIDE, there)]
     if len(arrays) == 1 or (lists and not arrays):
-        return _only_array(folder, arrays or files, has_ids)
+        return _only_array(folder, (arrays or files)[0], has_ids)
     if not lists or any(_names(path, arrays) for path in lists):
         if has_ids:
             raise UsageError(f"{folder} holds {len(arrays):,} arrays; name the one whose images' ids --ids has")
         return None
-    some = ", ".join(path.name for path in arrays[:3])
+    some = ", ".join(path.name for path in arrays[:2])
     raise DataError(
         f"holds {len(arrays):,} arrays ({some} first) and {lists[0].name}, which names none of them. If one array is "
-        f"of many images, name it: harness data convert {shlex.quote(str(arrays[0]))} …; if each is of one image, take "
-        f"{lists[0].name} out",
+        f"of many images, name it: harness data convert {shlex.quote(str(arrays[0]))} --to FOLDER; if each is of one "
+        f"image, take {lists[0].name} out",
         Location(folder),
     )
 
 
-def _only_array(folder: Path, arrays: Sequence[Path], has_ids: bool) -> Path | None:
-    array = arrays[0]
+def _belongs(path: Path, names: Sequence[str], own: tuple[str, ...], arrays: set[Path]) -> bool:
+    """Whether a file has one of the names, or that of one of the arrays with one of the endings."""
+    if path.name in names or not path.name.endswith(own):
+        return path.name in names
+    return any(path.with_name(path.name.removesuffix(end) + ".npy") in arrays for end in own if path.name.endswith(end))
+
+
+def _only_array(folder: Path, array: Path, has_ids: bool) -> Path | None:
     ids = find_image_ids(array, is_alone=True)
     if array.suffix.lower() == ".npz":
         _check_one_image(folder, array, ids)

@@ -118,3 +118,11 @@ def check_range(path: Path, array: NDArray[Any]) -> str:
             what = large if np.isfinite(largest[row]) else "NaN or inf"
             raise DataError(f"holds {what}; extract or get it again", Location(path, f"row {start + row}"))
     return "yes"
+
+
+def largest(numbers: NDArray[Any]) -> float:
+    """The largest size of a number; NaN or inf where there is one."""
+    if numbers.dtype == np.float16:  # its bits are ordered as its sizes are, and NumPy compares whole numbers faster
+        bits = (numbers.view(np.uint16) & 0x7FFF).max().astype(np.uint16)
+        return float(bits.view(np.float16))
+    return float(np.maximum(numbers.max(), -numbers.min()))

@@ -13,14 +13,15 @@ from collections.abc import KeysView
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from harness.data.arrays import LARGEST
+from harness.data.arrays import LARGEST, largest
 from harness.data.content import is_unicode
+from harness.data.region_journal import JournalLine, as_line, whole_lines
 from harness.data.region_store import BOXES, FACTS, IDS, JOURNAL, OFFSETS, REGIONS, SIZES, STORE_FILES, StoreFacts
 from harness.data.regions import offsets
 from harness.errors import DataError, ResourceError, StoreError, UsageError
@@ -30,14 +31,6 @@ PART = ".part"
 HEAD = 128  # bytes kept free for the header of an .npy file
 COMMIT_SECONDS = 5.0  # of work that a killed writer may lose
 Dtype = Literal["float32", "float16"]
-
-
-class JournalLine(NamedTuple):
-    id: str
-    regions: int
-    width: int
-    size: tuple[int, int] | None  # width and height in pixels
-    at: int  # where it stands in its source, as whoever writes counts
 
 
 class RegionWriter:
@@ -52,6 +45,7 @@ class RegionWriter:
         self._waiting: list[JournalLine] = []  # not yet
         self._files: dict[str, BinaryIO] = {}
         self._committed = time.monotonic()
+        self._is_new = False  # whether the folder was made for it
         self._lock = _lock(folder)
 
     @property
@@ -65,6 +59,7 @@ class RegionWriter:
 
     def __enter__(self) -> RegionWriter:
         try:
+            self._is_new = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             if (self.folder / FACTS).is_file():
@@ -90,6 +85,8 @@ class RegionWriter:
             if not isinstance(error, StoreError):
                 raise self._unwritable(failure) from failure
         finally:
+            if not self._entries:
+                self._withdraw()
             self._close()
 
     def add(
@@ -173,6 +170,12 @@ class RegionWriter:
             raise DataError(f"image {image!r} holds {_refused(regions, rows)}")
         return rows
 
+    def _withdraw(self) -> None:
+        """Leave nothing in the folder, as no image came into it."""
+        for path in (self.folder / JOURNAL, *(self.folder / (name + PART) for name in (REGIONS, BOXES))):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
     def _close(self) -> None:
         for file in self._files.values():
             with suppress(OSError):  # what the journal tells is on the disk, and the rest is cut off
@@ -180,6 +183,9 @@ class RegionWriter:
         if self._lock.is_locked:
             Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()
+        if self._is_new:
+            with suppress(OSError):  # it holds something, as a rule
+                self.folder.rmdir()
 
     def _append(self, name: str, rows: NDArray[Any]) -> None:
         if name not in self._files:
@@ -193,7 +199,7 @@ class RegionWriter:
             file.flush()
             os.fsync(file.fileno())
         with (self.folder / JOURNAL).open("ab") as journal:
-            journal.write(b"".join(map(_line, self._waiting)))
+            journal.write(b"".join(map(as_line, self._waiting)))
             journal.flush()
             os.fsync(journal.fileno())
         self._entries += self._waiting
@@ -201,16 +207,18 @@ class RegionWriter:
         self._committed = time.monotonic()
 
     def _resume(self) -> None:
-        head = _line({"origin": self.origin, "dtype": self.dtype.name})
-        first, *lines = _whole_lines(self.folder / JOURNAL) or [head]
+        head = as_line({"origin": self.origin, "dtype": self.dtype.name})
+        first, *lines = whole_lines(self.folder / JOURNAL) or [head]
         strange = [name for name in STORE_FILES if (self.folder / name).exists()]
         if strange and not (self.folder / JOURNAL).is_file():
             raise UsageError(f"{self.folder} holds {strange[0]} and is no store; take another folder, it would be lost")
-        if first != head:
+        if first != head and lines:  # of an image at least
             raise UsageError(
                 f"{self.folder} holds unfinished work on something else ({first.decode(errors='replace').strip()}); "
                 "--force begins again, or take another folder"
             )
+        if first != head:
+            self._withdraw()
         for name in (REGIONS, BOXES):  # whoever was killed while naming them left them named
             if (self.folder / name).is_file():
                 (self.folder / name).replace(self.folder / (name + PART))
@@ -218,7 +226,7 @@ class RegionWriter:
         self._entries = self._in_files(list(images.values()))
         self.places = {entry.id: entry.at for entry in self._entries}
         self._reopen()
-        write_atomic(self.folder / JOURNAL, head + b"".join(map(_line, self._entries)))
+        write_atomic(self.folder / JOURNAL, head + b"".join(map(as_line, self._entries)))
 
     def _in_files(self, entries: list[JournalLine]) -> list[JournalLine]:
         room = {name: self._size(name) for name in (REGIONS, BOXES)}
@@ -278,14 +286,6 @@ class RegionWriter:
         return StoreError(f"{self.folder} cannot be written ({error}); {advice}")
 
 
-def largest(numbers: NDArray[Any]) -> float:
-    """The largest size of a number; NaN or inf where there is one."""
-    if numbers.dtype == np.float16:  # its bits are ordered as its sizes are, and NumPy compares whole numbers faster
-        bits = (numbers.view(np.uint16) & 0x7FFF).max().astype(np.uint16)
-        return float(bits.view(np.float16))
-    return float(np.maximum(numbers.max(), -numbers.min()))
-
-
 def _refused(regions: NDArray[Any], rows: NDArray[Any]) -> str:
     """What is wrong with an image's regions, of which `rows` would be stored."""
     if not np.isfinite(regions).all():
@@ -326,13 +326,3 @@ def _lock(folder: Path) -> FileLock:
 
 def _busy(folder: Path) -> ResourceError:
     return ResourceError(f"{folder}: another process writes this store; wait for it or stop it")
-
-
-def _line(content: Any) -> bytes:
-    return json.dumps(content, sort_keys=True).encode() + b"\n"
-
-
-def _whole_lines(path: Path) -> list[bytes]:
-    """The lines of a journal but a last one that was cut; none where there is no journal."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-    return [line for line in lines if line.endswith(b"\n")]

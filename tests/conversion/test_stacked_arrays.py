@@ -568,6 +568,7 @@ def test_a_folder_of_arrays_and_a_list_is_one_of_images_only_where_the_list_name
         convert([folder], tmp_path / "store")
     convert([folder / "mean.npy"], tmp_path / "mean")
     assert opened(tmp_path / "mean").ids == tuple(names())
+    np.save(folder / "grid.npy", numbers(2, WIDTH))
     for ids in (["grid", "mean", "more"], ["mean.jpg"]):
         write_ids(folder / "ids.txt", ids)
         made = convert([folder], tmp_path / f"of {len(ids)}")
@@ -604,6 +605,22 @@ def refused(tmp_path: Path) -> dict[str, tuple[list[Path], ArrayOptions, str]]:
         "channels of a TSV": ([tsv], ArrayOptions(channels="first"), "--channels is for arrays"),
         "the array of a store": ([tmp_path / "made" / "regions.npy"], ArrayOptions(), "made is a region store already"),
     }
+
+
+def test_a_folder_of_several_arrays_with_their_lists_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        stacked(tmp_path / "in" / name, numbers(IMAGES, WIDTH), names(), name)
+    with pytest.raises(DataError, match=r"in: holds 2 arrays .* name it: harness data convert .*train\.npy --to"):
+        convert([tmp_path / "in"], tmp_path / "store")
+    stacked(tmp_path / "alone", None, names(), "train", train_boxes=corners(IMAGES, REGIONS))
+    assert convert([tmp_path / "alone"], tmp_path / "store").facts.boxes
+
+
+def test_a_folder_of_files_that_are_not_read_says_how_to_save_them(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.pt").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"in: has no \.npy or \.npz .*a \.pt file is not read; save the array of each"):
+        convert([tmp_path / "in"], tmp_path / "store")
 
 
 @pytest.mark.parametrize("kind", [
@@ -660,6 +677,15 @@ def test_what_stands_before_a_wrong_row_stays_and_the_work_goes_on_there(tmp_pat
     assert convert([path], tmp_path / "store").before == 4
     convert([path], tmp_path / "at once")
     assert contents(tmp_path / "store") == contents(tmp_path / "at once")
+
+
+def test_where_not_one_image_could_be_written_nothing_is_left(tmp_path: Path) -> None:
+    path = stacked(tmp_path / "in", np.full((IMAGES, REGIONS, WIDTH), np.inf, np.float32))
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "store", tmp_path / "empty"):
+        with pytest.raises(DataError, match="row 0: image 'photo 0' holds NaN or inf"):
+            convert([path], folder)
+    assert not (tmp_path / "store").exists() and not [*(tmp_path / "empty").iterdir()]
 
 
 def test_unfinished_work_does_not_go_on_with_other_numbers_or_other_ids(tmp_path: Path) -> None:
