@@ -104,10 +104,13 @@ def convert(
 
     \b
     SOURCE is one of
-      x.npy                    (images, regions, width), (images, width) or maps (images, channels, height, width),
-                               with the images' ids beside it: ids.txt or x_ids.txt, one a line; several in their order
-      a folder                 with one such array and ids.txt, or with an IMAGE_ID.npy or .npz for each image
-      trainval.tsv.0 …         bottom-up-attention TSV, parts of one release in their order
+      x.npy             an array (images, regions, width), (images, width) or
+                        maps (images, channels, height, width), with ids.txt
+                        or x_ids.txt beside it: an image's id a line
+      a folder          with such an array and ids.txt, or with a file
+                        IMAGE_ID.npy or IMAGE_ID.npz for each image
+      x.tsv.0 x.tsv.1   bottom-up-attention TSV
+    Parts of one release are given in their order.
 
     \b
     Examples:

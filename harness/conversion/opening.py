@@ -76,7 +76,11 @@ def _array_files(paths: Sequence[Path]) -> list[Path]:
             raise DataError(how_to_save(path), Location(path))
     arrays = [path for path in paths if is_array(path)]
     if arrays and len(arrays) < len(paths):
-        raise UsageError("arrays and TSV files together make no store; give files of one kind")
+        other = next(path for path in paths if path not in arrays)
+        raise UsageError(
+            f"{other} is no .npy, and beside {arrays[0]} only such are sources; where it lists the images' ids, give "
+            f"it with --ids {shlex.quote(str(other))}"
+        )
     for path in arrays:
         if has_file(path.with_name(FACTS)):
             raise UsageError(f"{path.parent} is a region store already; a card takes it as it is")

@@ -58,6 +58,8 @@ class RegionWriter:
         return self._last.at if self._last else 0
 
     def __enter__(self) -> RegionWriter:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(f"{self.folder} is a file; name a folder, which need not be there")
         try:
             self._is_new = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -592,7 +592,7 @@ def refused(tmp_path: Path) -> dict[str, tuple[list[Path], ArrayOptions, str]]:
         np.save(each / f"{name}.npy", numbers(REGIONS, WIDTH))
     convert([path], tmp_path / "made")
     return {
-        "an array and a TSV": ([path, tsv], ArrayOptions(), "arrays and TSV files together"),
+        "an array and a TSV": ([path, tsv], ArrayOptions(), r"a\.tsv is no \.npy, .* ids, give it with --ids"),
         "an array and a folder": ([path, each], ArrayOptions(), "files and folders together"),
         "folders of both forms": (
             [path.parent, each],

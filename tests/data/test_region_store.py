@@ -191,6 +191,8 @@ def test_other_work_a_finished_store_and_a_second_writer_are_refused(tmp_path: P
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
+        write(tmp_path / "file" / "store")
+    with pytest.raises(UsageError, match="file is a file; name a folder"):
         write(tmp_path / "file")
 
 
