@@ -12,19 +12,22 @@ OPENED = {
     **dict.fromkeys((".pt", ".pth", ".bin"), TORCH),
     **dict.fromkeys((".pkl", ".pickle"), PICKLE),
     **dict.fromkeys((".h5", ".hdf5"), HDF5),
-    ".npz": 'import numpy; x = numpy.load("{file}")["NAME"]',
     ".safetensors": 'import numpy; from safetensors.numpy import load_file; x = load_file("{file}")["NAME"]',
     ".parquet": 'import numpy, pandas; x = numpy.stack(pandas.read_parquet("{file}")["NAME"])',
     ".mat": 'import numpy, scipy.io; x = scipy.io.loadmat("{file}")["NAME"]',
 }
+NPZ = ".npz"  # a zip of .npy files
 
 
 def is_foreign(path: Path) -> bool:
-    return path.suffix.lower() in OPENED
+    return path.suffix.lower() in (*OPENED, NPZ)
 
 
 def how_to_save(path: Path, what: str = "the array of all images") -> str:
     """Why such a file is not read, and the command that makes an .npy of it."""
+    if path.suffix.lower() == NPZ:
+        unpack = shlex.join(["python", "-m", "zipfile", "-e", path.name, path.stem])
+        return f"an .npz of many images is unpacked first: {unpack}; then convert the folder {path.stem}"
     load = OPENED[path.suffix.lower()].format(file=path.name)
     save = shlex.quote(f'{load}; numpy.save("{path.stem}.npy", x)')
     why = "is a pickle, which is never loaded; where you trust it," if "pickle" in load else "is not read;"

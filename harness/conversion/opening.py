@@ -5,14 +5,15 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
-from harness.conversion.array_folder import ArrayFolder, array_files
+from harness.conversion.array_folder import ArrayFolder
+from harness.conversion.folder_form import array_in
 from harness.conversion.foreign_files import how_to_save, is_foreign
-from harness.conversion.image_ids import FILES, NAMES, SUFFIXES, find_image_ids, read_image_ids
+from harness.conversion.image_ids import FILES, NAMES, SUFFIXES, WANTED, find_image_ids
 from harness.conversion.maps import Channels
-from harness.conversion.stacked_arrays import BESIDE, StackedArrays
+from harness.conversion.stacked_arrays import StackedArrays
 from harness.conversion.tsv import ButdTsv
 from harness.data.arrays import read_header
 from harness.data.content import first_twice
@@ -22,9 +23,6 @@ from harness.files import has_file, unreadable
 
 RegionSource = ArrayFolder | ButdTsv | StackedArrays  # a place is a number of bytes: where an image stands in the files
 MAGIC = b"\x93NUMPY"  # the first bytes of an .npy file
-OWN_LISTS = tuple(f"{mark}{name}" for mark in "_." for name in FILES)
-OWN_BESIDE = tuple(f"_{name}" for name in BESIDE)
-IDS_WANTED = "their ids, one a line in the order of the rows"
 
 
 class ArrayOptions(NamedTuple):
@@ -100,76 +98,12 @@ def is_array(path: Path) -> bool:
 
 def _arrays_in(folders: Sequence[Path], options: ArrayOptions) -> list[Path]:
     """The array of many images of each folder; none where the folders have a file for each image."""
-    arrays = [_array_in(folder, bool(options.ids)) for folder in folders]
+    arrays = [array_in(folder, bool(options.ids)) for folder in folders]
     stacked = [array for array in arrays if array]
     if stacked and len(stacked) < len(arrays):
         other = folders[arrays.index(None)]
         raise UsageError(f"{stacked[0]} is an array of many images, {other} has a file for each; make two stores")
     return stacked
-
-
-def _array_in(folder: Path, has_ids: bool) -> Path | None:
-    """The one array of a folder, of many images; None where the folder has a file for each image.
-
-    DataError where neither is certain: a list of ids lies there, and names no file, or one array lies there alone.
-    """
-    others: list[Path] = []
-    files = array_files(folder, others)
-    there = {*files}
-    lists = [path for path in (*files, *others) if _belongs(path, FILES, OWN_LISTS, there)]
-    arrays = [path for path in files if path not in lists and not _belongs(path, BESIDE, OWN_BESIDE, there)]
-    if len(arrays) == 1 or (lists and not arrays):
-        return _only_array(folder, (arrays or files)[0], has_ids)
-    if not lists or any(_names(path, arrays) for path in lists):
-        if has_ids:
-            raise UsageError(f"{folder} holds {len(arrays):,} arrays; name the one whose images' ids --ids has")
-        return None
-    some = ", ".join(path.name for path in arrays[:2])
-    raise DataError(
-        f"holds {len(arrays):,} arrays ({some} first) and {lists[0].name}, which names none of them. If one array is "
-        f"of many images, name it: harness data convert {shlex.quote(str(arrays[0]))} --to FOLDER; if each is of one "
-        f"image, take {lists[0].name} out",
-        Location(folder),
-    )
-
-
-def _belongs(path: Path, names: Sequence[str], own: tuple[str, ...], arrays: set[Path]) -> bool:
-    """Whether a file has one of the names, or that of one of the arrays with one of the endings."""
-    if path.name in names or not path.name.endswith(own):
-        return path.name in names
-    return any(path.with_name(path.name.removesuffix(end) + ".npy") in arrays for end in own if path.name.endswith(end))
-
-
-def _only_array(folder: Path, array: Path, has_ids: bool) -> Path | None:
-    ids = find_image_ids(array, is_alone=True)
-    if array.suffix.lower() == ".npz":
-        _check_one_image(folder, array, ids)
-        return None
-    if ids and not has_ids and _names(ids, [array]) and read_header(array).shape[:1] != (1,):
-        return None
-    if ids or has_ids:
-        return array
-    raise DataError(
-        f"holds one array, {array.name} of shape {read_header(array).shape}, and no list of ids. If it is of many "
-        f"images, put {IDS_WANTED}, into {FILES[0]} beside it; if it is one image, put {array.stem!r} into {FILES[0]}",
-        Location(folder),
-    )
-
-
-def _check_one_image(folder: Path, array: Path, ids: Path | None) -> None:
-    if ids and _names(ids, [array]):
-        return
-    raise DataError(
-        f"holds one .npz alone. If it is of many images: {how_to_save(array)}, and put {IDS_WANTED}, into {FILES[0]} "
-        f"beside it. If it is one image, put {array.stem!r} into {FILES[0]}",
-        Location(folder),
-    )
-
-
-def _names(ids: Path, arrays: Sequence[Path]) -> bool:
-    """Whether a list of ids names one of the files, as a list of a folder's images does."""
-    names = {name for image in read_image_ids(ids).ids for name in (image, PurePath(image).stem)}
-    return any(path.stem in names for path in arrays)
 
 
 def _with_ids(arrays: Sequence[Path], given: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -188,7 +122,7 @@ def _ids_of(array: Path, is_alone: bool) -> Path:
         names = [*[FILES[0]] * is_alone, f"{array.stem}_{FILES[0]}"]
         held = read_header(array)
         raise DataError(
-            f"holds {held.dtype} of shape {held.shape}, and no list of its images' ids is beside it: put {IDS_WANTED}, "
+            f"holds {held.dtype} of shape {held.shape}, and no list of its images' ids is beside it: put {WANTED}, "
             f"into {' or '.join(names)} there, or name it with --ids. Lists are looked for by the names "
             f"{', '.join(NAMES)} with {', '.join(SUFFIXES)}",
             Location(array),

@@ -516,7 +516,7 @@ def test_an_array_without_ids_says_where_they_are_looked_for(tmp_path: Path) -> 
         convert([path, other], tmp_path / "store")
 
 
-FILES = ["x.pt", "x.pth", "x.pkl", "x.pickle", "x.h5", "x.hdf5", "x.npz", "x.safetensors", "x.mat", "x.parquet"]
+FILES = ["x.pt", "x.pth", "x.pkl", "x.pickle", "x.h5", "x.hdf5", "x.safetensors", "x.mat", "x.parquet"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -549,7 +549,9 @@ def test_a_folder_of_one_array_without_ids_is_never_taken_for_one_image(tmp_path
         convert([folder], tmp_path / "store")
     np.savez(folder / "grid.npz", x=numbers(IMAGES, WIDTH))
     (folder / "grid.npy").unlink()
-    with pytest.raises(DataError, match=r"in: holds one \.npz alone\. If it is of many images: .*numpy\.load"):
+    with pytest.raises(
+        DataError, match=r"in: holds one \.npz alone\. If it is of many images: .*python -m zipfile -e grid\.npz grid;"
+    ):
         convert([folder], tmp_path / "store")
     write_ids(folder / "ids.txt", ["grid"])
     assert convert([folder], tmp_path / "npz").facts.images == 1
@@ -562,9 +564,7 @@ def test_a_folder_of_one_array_without_ids_is_never_taken_for_one_image(tmp_path
 def test_a_folder_of_arrays_and_a_list_is_one_of_images_only_where_the_list_names_them(tmp_path: Path) -> None:
     folder = stacked(tmp_path / "in").parent
     np.save(folder / "mean.npy", numbers(IMAGES, WIDTH))
-    with pytest.raises(
-        DataError, match=r"in: holds 2 arrays \(grid\.npy, mean\.npy first\) and ids\.txt, which names none"
-    ):
+    with pytest.raises(DataError, match=r"in: holds 2 arrays, and ids\.txt, which names none of them"):
         convert([folder], tmp_path / "store")
     convert([folder / "mean.npy"], tmp_path / "mean")
     assert opened(tmp_path / "mean").ids == tuple(names())
@@ -610,10 +610,50 @@ def refused(tmp_path: Path) -> dict[str, tuple[list[Path], ArrayOptions, str]]:
 def test_a_folder_of_several_arrays_with_their_lists_is_refused_with_what_to_give(tmp_path: Path) -> None:
     for name in ("train", "val"):
         stacked(tmp_path / "in" / name, numbers(IMAGES, WIDTH), names(), name)
-    with pytest.raises(DataError, match=r"in: holds 2 arrays .* name it: harness data convert .*train\.npy --to"):
+    with pytest.raises(
+        DataError, match=r"in: holds 2 arrays.* name it, with train_ids\.txt .* convert .*train\.npy --to"
+    ):
         convert([tmp_path / "in"], tmp_path / "store")
     stacked(tmp_path / "alone", None, names(), "train", train_boxes=corners(IMAGES, REGIONS))
     assert convert([tmp_path / "alone"], tmp_path / "store").facts.boxes
+
+
+@pytest.mark.parametrize("shape", [(1200, WIDTH), (1200, REGIONS, 4 * WIDTH)])
+def test_a_few_arrays_of_very_many_rows_are_not_taken_for_an_image_each(tmp_path: Path, shape: Any) -> None:
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "val.npy", numbers(*shape))
+    np.save(tmp_path / "in" / "test.npy", numbers(3, *shape[1:]))
+    with pytest.raises(DataError, match=r"in: holds 2 arrays, and val\.npy has 1,200 rows\. If .* with val_ids\.txt"):
+        convert([tmp_path / "in"], tmp_path / "store")
+    write_ids(tmp_path / "in" / "ids.txt", ["val", "test"])
+    if len(shape) == 2:
+        assert convert([tmp_path / "in"], tmp_path / "store").facts.images == 2
+
+
+def test_maps_of_many_channels_are_an_image_each(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        np.save(tmp_path / "in" / f"{name}.npy", numbers(1200, 2, 3))
+    assert convert([tmp_path / "in"], tmp_path / "store").facts.width == 1200
+
+
+def test_an_array_whose_name_is_among_its_ids_is_of_many_images(tmp_path: Path) -> None:
+    folder = stacked(tmp_path / "in", None, ["grid", *names(5)]).parent
+    assert convert([folder], tmp_path / "store").facts.images == IMAGES
+
+
+@pytest.mark.parametrize("keyed", [True, False], ids=["an array an image", "features and ids"])
+def test_an_npz_of_many_images_is_refused_with_a_command_that_makes_it_a_source(
+    tmp_path: Path, capsys: Captured, keyed: bool
+) -> None:
+    array, path = numbers(IMAGES, REGIONS, WIDTH), tmp_path / "x.npz"
+    content = dict(zip(names(), array, strict=True)) if keyed else {"features": array, "ids": np.array(names())}
+    np.savez(path, **content)
+    assert harness(path, "--to", tmp_path / "store") == 3
+    assert "python -m zipfile -e x.npz x; then convert the folder x" in capsys.readouterr().err
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", path, tmp_path / "x"], check=True)
+    convert([tmp_path / "x"], tmp_path / "store")
+    assert opened(tmp_path / "store").ids == tuple(names())
 
 
 def test_a_folder_of_files_that_are_not_read_says_how_to_save_them(tmp_path: Path) -> None:
