@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from harness.conversion.convert import convert
 from harness.executors.placement import this_machine
 from harness.files import write_atomic
-from harness.preparation.convert import convert
 
 MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"
 REGIONS, WIDTH, SIZE = 36, 2048, (640, 480)

@@ -31,12 +31,13 @@ PACKAGES = {
     "executors": "config trial",
     "tracking": "config evaluation trial",
     "acquisition": "config",
+    "conversion": "data",
     "preparation": "config data layouts evaluation",
     "board": "config evaluation trial tracking",
     "campaign": "config layouts evaluation trial executors tracking",
     "search": "config trial tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
-    "cli": "config data evaluation trial tracking acquisition preparation board campaign search explain",
+    "cli": "config data evaluation trial tracking acquisition conversion preparation board campaign search explain",
 }
 FRONT = {
     "config": "cards papers project registry sections selection sources template toml",
@@ -49,7 +50,8 @@ FRONT = {
     "executors": "executor ray_cluster",
     "tracking": "artifacts columns log logged naming result_store runs store tracker",
     "acquisition": "download pace",
-    "preparation": "card convert extract findings validation vision_models",
+    "conversion": "convert opening",
+    "preparation": "card extract findings validation vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
     "campaign": "current driver ensembles external_scores guardian healing last_command plan removal reproduction"
     " status",

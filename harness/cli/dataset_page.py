@@ -114,6 +114,7 @@ def card_page(request: CardRequest, measured: MeasuredCard, following: str) -> l
 
 def convert_page(store: WrittenStore) -> Iterator[str]:
     yield from store_page(store, "made of the same files")
+    yield from store.remarks
     if store.skipped:
         yield f"{store.skipped:,} images stood in the sources once more, alike or cut, and were left out"
     if store.left_out:
@@ -126,6 +127,7 @@ def convert_json(store: WrittenStore) -> dict[str, Any]:
         **store_json(store, "boxes", "sizes"),
         "skipped": store.skipped,
         "left_out": len(store.left_out),
+        "remarks": list(store.remarks),
         "seconds": round(store.seconds, 3),
     }
 

@@ -72,31 +72,59 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool, least_rate: float) -> 
     "--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Write the region store into this folder."
 )
 @click.option(
+    "--ids",
+    type=FILE,
+    multiple=True,
+    metavar="FILE",
+    help="Read the ids of an array's images here, not beside it; once for each array.",
+)
+@click.option(
+    "--channels",
+    type=click.Choice(["first", "last"]),
+    help="Say where the channels of a map, or the numbers of a region, stand: (C, h, w) or (h, w, C).",
+)
+@click.option(
     "--dtype",
-    type=click.Choice(["float32", "float16"]),
-    default="float32",
+    type=click.Choice(["keep", "float32", "float16"]),
+    default="keep",
     show_default=True,
-    help="Store numbers in this form.",
+    help="Store numbers in this form; keep is that of the source, float32 where it has several or float64.",
 )
 @click.option("--force", is_flag=True, help="Start again, and replace the store or the unfinished work that is there.")
 def convert(
-    flags: Flags, sources: Sequence[Path], folder: Path, dtype: Literal["float32", "float16"], force: bool
+    flags: Flags,
+    sources: Sequence[Path],
+    folder: Path,
+    ids: tuple[Path, ...],
+    channels: Literal["first", "last"] | None,
+    dtype: Literal["keep", "float32", "float16"],
+    force: bool,
 ) -> int:
     """Make a region store of features in other forms; what was interrupted goes on.
 
-    SOURCE: bottom-up-attention TSV files, parts of one release in their order, or folders of IMAGE_ID.npy or .npz.
+    \b
+    SOURCE is one of
+      x.npy             an array (images, regions, width), (images, width) or
+                        maps (images, channels, height, width), with ids.txt
+                        or x_ids.txt beside it: an image's id a line
+      a folder          with such an array and ids.txt, or with a file
+                        IMAGE_ID.npy or IMAGE_ID.npz for each image
+      x.tsv.0 x.tsv.1   bottom-up-attention TSV
+    Parts of one release are given in their order.
 
     \b
     Examples:
+      harness data convert grid.npy --to data/mine/regions
       harness data convert trainval.tsv.0 trainval.tsv.1 --to data/coco/regions
     """
     from harness.cli.dataset_page import convert_json, convert_page
+    from harness.conversion.convert import convert as converted
+    from harness.conversion.opening import ArrayOptions
     from harness.interruption import signals_raise
-    from harness.preparation import convert
 
     out, watch = flags.out(), partial(bar, "converting", visible=not (flags.quiet or flags.as_json))
     with signals_raise():
-        store = convert.convert(sources, folder, dtype, force, watch)
+        store = converted(sources, folder, dtype, force, watch, ArrayOptions(ids, channels))
     out.answer(convert_json(store), *convert_page(store))
     return 0
 

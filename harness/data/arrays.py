@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ HEADERS = {
     (2, 0): np.lib.format.read_array_header_2_0,
     (3, 0): np.lib.format.read_array_header_2_0,  # differs in the encoding of names of fields, which no plain array has
 }
+KINDS = {"f": "floats", "iu": "whole numbers", "USiu": "texts or whole numbers"}  # NumPy's letters in words
 LARGEST = 1e15  # of a number: the squared length of a region stays a float32
 
 
@@ -35,28 +37,48 @@ class Header(NamedTuple):
         return self.start + math.prod(self.shape) * self.dtype.itemsize
 
 
-def open_array(path: Path, axes: tuple[str, ...]) -> NDArray[Any]:
-    """An .npy file of floats with these axes, memory-mapped; DataError where it is another thing or cut short."""
+def open_array(path: Path, *forms: tuple[str, ...], kinds: str = "f", any_order: bool = False) -> NDArray[Any]:
+    """An .npy file of numbers with the axes of one of these forms, memory-mapped.
+
+    DataError where it is another thing, cut short, or of another kind of number than `kinds` (NumPy's letters); in
+    Fortran order too, unless `any_order`.
+    """
+    header = checked_header(path, *forms, kinds=kinds, any_order=any_order)
+    order: Literal["F", "C"] = "F" if header.fortran else "C"
+    return np.memmap(path, dtype=header.dtype, mode="r", offset=header.start, shape=header.shape, order=order)
+
+
+def checked_header(path: Path, *forms: tuple[str, ...], kinds: str = "f", any_order: bool = False) -> Header:
+    """The header of a file that `open_array` would open; DataError where it would not."""
     header = read_header(path)
     size = path.stat().st_size
-    if problem := _problem(header, size, axes):
+    if problem := _problem(header, forms, kinds) or _damage(header, size, any_order):
         raise DataError(problem, Location(path))
-    return np.memmap(path, dtype=header.dtype, mode="r", offset=header.start, shape=header.shape)
+    return header
 
 
-def _problem(header: Header, size: int, axes: tuple[str, ...]) -> str:
-    """Why a file of so many bytes is no array of floats with these axes; empty where it is one."""
+def _problem(header: Header, forms: Sequence[tuple[str, ...]], kinds: str) -> str:
+    """Why a file is no array of such numbers with the axes of one of these forms; empty where it is one."""
     held = f"{header.dtype} of shape {header.shape}"
     if header.dtype.hasobject:
         return "holds pickled objects, which are never loaded; save it as a plain float32 array"
-    if len(header.shape) != len(axes) or header.dtype.kind != "f":
-        return f"holds {held}; floats of shape ({', '.join(axes)}) are needed"
-    if header.fortran:
+    if header.dtype.kind == "V":
+        return f"holds {held}, no numbers that NumPy knows; of a bfloat16 tensor save tensor.float().numpy()"
+    if len(header.shape) not in map(len, forms) or header.dtype.kind not in kinds:
+        numbers = KINDS.get(kinds, "numbers")
+        shapes = " or ".join(f"({', '.join(axes)}{',' * (len(axes) == 1)})" for axes in forms)
+        return f"holds {held}; {numbers} of shape {shapes} are needed"
+    return ""
+
+
+def _damage(header: Header, size: int, any_order: bool) -> str:
+    """What is wrong with the numbers of a file of so many bytes; empty where nothing is."""
+    if header.fortran and not any_order:
         return "in Fortran order, an image's numbers far apart; save numpy.ascontiguousarray of it"
     if min(header.shape, default=0) < 0:
         return f"its header says the shape {header.shape}, which no array has; get it again"
     if header.size != size:
-        bytes_ = f"{header.size:,} bytes, but it has {size:,}"
+        held, bytes_ = f"{header.dtype} of shape {header.shape}", f"{header.size:,} bytes, but it has {size:,}"
         return f"its header promises {held}, {bytes_}; it was cut short or damaged: get it again"
     if not math.prod(header.shape):
         return f"holds no numbers, its shape is {header.shape}; get it again"
@@ -96,3 +118,11 @@ def check_range(path: Path, array: NDArray[Any]) -> str:
             what = large if np.isfinite(largest[row]) else "NaN or inf"
             raise DataError(f"holds {what}; extract or get it again", Location(path, f"row {start + row}"))
     return "yes"
+
+
+def largest(numbers: NDArray[Any]) -> float:
+    """The largest size of a number; NaN or inf where there is one."""
+    if numbers.dtype == np.float16:  # its bits are ordered as its sizes are, and NumPy compares whole numbers faster
+        bits = (numbers.view(np.uint16) & 0x7FFF).max().astype(np.uint16)
+        return float(bits.view(np.float16))
+    return float(np.maximum(numbers.max(), -numbers.min()))

@@ -71,6 +71,7 @@ class WrittenStore(NamedTuple):
     seconds: float
     skipped: int = 0  # images that stood in the sources once more
     left_out: tuple[Path, ...] = ()  # of folders: what is no array of regions
+    remarks: tuple[str, ...] = ()  # on how the sources were understood
 
     @property
     def bytes(self) -> int:

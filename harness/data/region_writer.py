@@ -13,31 +13,24 @@ from collections.abc import KeysView
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from harness.data.arrays import LARGEST
+from harness.data.arrays import LARGEST, largest
 from harness.data.content import is_unicode
+from harness.data.region_journal import JournalLine, as_line, whole_lines
 from harness.data.region_store import BOXES, FACTS, IDS, JOURNAL, OFFSETS, REGIONS, SIZES, STORE_FILES, StoreFacts
 from harness.data.regions import offsets
-from harness.errors import DataError, StoreError
+from harness.errors import DataError, ResourceError, StoreError, UsageError
 from harness.files import npy, write_atomic
 
 PART = ".part"
 HEAD = 128  # bytes kept free for the header of an .npy file
 COMMIT_SECONDS = 5.0  # of work that a killed writer may lose
 Dtype = Literal["float32", "float16"]
-
-
-class JournalLine(NamedTuple):
-    id: str
-    regions: int
-    width: int
-    size: tuple[int, int] | None  # width and height in pixels
-    at: int  # where it stands in its source, as whoever writes counts
 
 
 class RegionWriter:
@@ -52,6 +45,7 @@ class RegionWriter:
         self._waiting: list[JournalLine] = []  # not yet
         self._files: dict[str, BinaryIO] = {}
         self._committed = time.monotonic()
+        self._is_new = False  # whether the folder was made for it
         self._lock = _lock(folder)
 
     @property
@@ -64,18 +58,21 @@ class RegionWriter:
         return self._last.at if self._last else 0
 
     def __enter__(self) -> RegionWriter:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(f"{self.folder} is a file; name a folder, which need not be there")
         try:
+            self._is_new = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             if (self.folder / FACTS).is_file():
-                raise StoreError(f"{self.folder} holds a finished store; --force replaces it, or take another folder")
+                raise UsageError(f"{self.folder} holds a finished store; --force replaces it, or take another folder")
             self._resume()
         except Timeout as error:
             raise _busy(self.folder) from error
         except OSError as error:
             self._close()
             raise self._unwritable(error) from error
-        except StoreError:
+        except (StoreError, UsageError):
             self._close()
             raise
         return self
@@ -90,6 +87,8 @@ class RegionWriter:
             if not isinstance(error, StoreError):
                 raise self._unwritable(failure) from failure
         finally:
+            if not self._entries:
+                self._withdraw()
             self._close()
 
     def add(
@@ -152,7 +151,7 @@ class RegionWriter:
         where, last = f"image {image!r}", self._last
         if image in self.done:
             raise DataError(f"{where} stands twice; take one of the two out")
-        if not image.strip() == image.replace("\n", " ") or not image or not is_unicode(image):
+        if not is_image_id(image):
             raise DataError(f"{where}: that id is no line of a text file; give it another")
         if regions.ndim != 2 or not regions.size:
             raise DataError(f"{where} has regions of shape {regions.shape}; (regions, width) is needed, one at least")
@@ -169,14 +168,15 @@ class RegionWriter:
     def _as_stored(self, image: str, regions: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(regions, dtype=self.dtype)
-        if np.abs(regions).max() > LARGEST and np.isfinite(regions).all() and np.isfinite(rows).all():
-            raise DataError(
-                f"image {image!r} holds a number beyond {LARGEST:.0e}, whose square overflows; extract it again"
-            )
-        if not np.isfinite(rows).all():
-            beyond = f"a number beyond {self.dtype.name}; take float32"
-            raise DataError(f"image {image!r} holds {beyond if np.isfinite(regions).all() else 'NaN or inf'}")
+        if not largest(rows) <= LARGEST:
+            raise DataError(f"image {image!r} holds {_refused(regions, rows)}")
         return rows
+
+    def _withdraw(self) -> None:
+        """Leave nothing in the folder, as no image came into it."""
+        for path in (self.folder / JOURNAL, *(self.folder / (name + PART) for name in (REGIONS, BOXES))):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def _close(self) -> None:
         for file in self._files.values():
@@ -185,6 +185,9 @@ class RegionWriter:
         if self._lock.is_locked:
             Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()
+        if self._is_new:
+            with suppress(OSError):  # it holds something, as a rule
+                self.folder.rmdir()
 
     def _append(self, name: str, rows: NDArray[Any]) -> None:
         if name not in self._files:
@@ -198,7 +201,7 @@ class RegionWriter:
             file.flush()
             os.fsync(file.fileno())
         with (self.folder / JOURNAL).open("ab") as journal:
-            journal.write(b"".join(map(_line, self._waiting)))
+            journal.write(b"".join(map(as_line, self._waiting)))
             journal.flush()
             os.fsync(journal.fileno())
         self._entries += self._waiting
@@ -206,16 +209,18 @@ class RegionWriter:
         self._committed = time.monotonic()
 
     def _resume(self) -> None:
-        head = _line({"origin": self.origin, "dtype": self.dtype.name})
-        first, *lines = _whole_lines(self.folder / JOURNAL) or [head]
+        head = as_line({"origin": self.origin, "dtype": self.dtype.name})
+        first, *lines = whole_lines(self.folder / JOURNAL) or [head]
         strange = [name for name in STORE_FILES if (self.folder / name).exists()]
         if strange and not (self.folder / JOURNAL).is_file():
-            raise StoreError(f"{self.folder} holds {strange[0]} and is no store; take another folder, it would be lost")
-        if first != head:
-            raise StoreError(
+            raise UsageError(f"{self.folder} holds {strange[0]} and is no store; take another folder, it would be lost")
+        if first != head and lines:  # of an image at least
+            raise UsageError(
                 f"{self.folder} holds unfinished work on something else ({first.decode(errors='replace').strip()}); "
                 "--force begins again, or take another folder"
             )
+        if first != head:
+            self._withdraw()
         for name in (REGIONS, BOXES):  # whoever was killed while naming them left them named
             if (self.folder / name).is_file():
                 (self.folder / name).replace(self.folder / (name + PART))
@@ -223,7 +228,7 @@ class RegionWriter:
         self._entries = self._in_files(list(images.values()))
         self.places = {entry.id: entry.at for entry in self._entries}
         self._reopen()
-        write_atomic(self.folder / JOURNAL, head + b"".join(map(_line, self._entries)))
+        write_atomic(self.folder / JOURNAL, head + b"".join(map(as_line, self._entries)))
 
     def _in_files(self, entries: list[JournalLine]) -> list[JournalLine]:
         room = {name: self._size(name) for name in (REGIONS, BOXES)}
@@ -283,8 +288,25 @@ class RegionWriter:
         return StoreError(f"{self.folder} cannot be written ({error}); {advice}")
 
 
+def _refused(regions: NDArray[Any], rows: NDArray[Any]) -> str:
+    """What is wrong with an image's regions, of which `rows` would be stored."""
+    if not np.isfinite(regions).all():
+        return "NaN or inf"
+    if not np.isfinite(rows).all():
+        return f"a number beyond {rows.dtype.name}; take float32"
+    return f"a number beyond {LARGEST:.0e}, whose square overflows; extract it again"
+
+
+def is_image_id(text: str) -> bool:
+    """Whether a text can be an image's id in a store: one line, not empty, without blanks at its ends."""
+    return bool(text) and text.strip() == text.replace("\n", " ") and is_unicode(text)
+
+
 def discard(folder: Path) -> None:
-    """Delete a store, finished or not, and nothing else; StoreError where that fails or somebody writes it."""
+    """Delete a store, finished or not, and nothing else.
+
+    StoreError where that fails, ResourceError where another process writes it.
+    """
     if not any((folder / name).is_file() for name in (FACTS, JOURNAL)):
         return
     lock = _lock(folder)
@@ -304,15 +326,5 @@ def _lock(folder: Path) -> FileLock:
     return FileLock(folder / f"writer.lock{PART}", blocking=False)
 
 
-def _busy(folder: Path) -> StoreError:
-    return StoreError(f"{folder}: another process writes this store; wait for it or stop it")
-
-
-def _line(content: Any) -> bytes:
-    return json.dumps(content, sort_keys=True).encode() + b"\n"
-
-
-def _whole_lines(path: Path) -> list[bytes]:
-    """The lines of a journal but a last one that was cut; none where there is no journal."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-    return [line for line in lines if line.endswith(b"\n")]
+def _busy(folder: Path) -> ResourceError:
+    return ResourceError(f"{folder}: another process writes this store; wait for it or stop it")

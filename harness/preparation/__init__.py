@@ -1,1 +1,1 @@
-"""A dataset before its first trial: convert, extract, write its card, validate it."""
+"""A dataset before its first trial: extract regions, write its card, validate it."""

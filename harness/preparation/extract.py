@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from harness.data.pictures import read_picture
 from harness.data.region_store import IDS, StoreFacts, Watch, WrittenStore, read_facts, read_ids, unwatched
 from harness.data.region_writer import Dtype, RegionWriter, discard
-from harness.errors import DataError, Location, StoreError
+from harness.errors import DataError, Location, UsageError
 
 if TYPE_CHECKING:
     from harness.preparation.extractors import Extractor, Pixels
@@ -35,8 +35,9 @@ def extract(
 ) -> WrittenStore:
     """A region store of pictures by id, in their order; those that an earlier call has written are not seen again.
 
-    DataError for the first picture that cannot be read, StoreError where the folder cannot be written or holds work of
-    another model or on other pictures. What is written stays; the same call goes on behind it, `force` begins again.
+    DataError for the first picture that cannot be read, StoreError where the folder cannot be written, UsageError where
+    it holds work of another model or on other pictures. What is written stays; the same call goes on behind it, `force`
+    begins again.
     """
     began = time.monotonic()
     if force:
@@ -68,7 +69,7 @@ def finished(files: Mapping[str, Path], extractor: Extractor, folder: Path, dtyp
 def check_goes_on(files: Mapping[str, Path], writer: RegionWriter) -> None:
     gone = sorted(set(writer.done) - set(files))
     if gone:
-        raise StoreError(
+        raise UsageError(
             f"{writer.folder} holds unfinished work on {len(gone):,} pictures that are not here, {gone[0]!r} first; "
             "put them back, or begin again with --force"
         )

@@ -19,7 +19,7 @@ from harness.data import region_writer
 from harness.data.region_store import open_store, store_files
 from harness.data.region_writer import RegionWriter, discard
 from harness.data.regions import PaddedArray, Ragged
-from harness.errors import DataError, StoreError
+from harness.errors import DataError, ResourceError, StoreError, UsageError
 
 WIDTH = 5
 
@@ -170,16 +170,19 @@ def test_other_work_a_finished_store_and_a_second_writer_are_refused(tmp_path: P
     folder = tmp_path / "store"
     with RegionWriter(folder, "float32", {"of": "this"}) as writer:
         writer.add("a", image(1))
-        with pytest.raises(StoreError, match="another process writes"), RegionWriter(folder, "float32", {"of": "this"}):
+        with (
+            pytest.raises(ResourceError, match="another process writes"),
+            RegionWriter(folder, "float32", {"of": "this"}),
+        ):
             pass
     with (
-        pytest.raises(StoreError, match=r"unfinished work on something else .*this"),
+        pytest.raises(UsageError, match=r"unfinished work on something else .*this"),
         RegionWriter(folder, "float32", {}),
     ):
         pass
     discard(folder)
     write(folder)
-    with pytest.raises(StoreError, match="holds a finished store"):
+    with pytest.raises(UsageError, match="holds a finished store"):
         write(folder)
     discard(folder)
     assert not list(folder.iterdir())
@@ -188,6 +191,8 @@ def test_other_work_a_finished_store_and_a_second_writer_are_refused(tmp_path: P
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
+        write(tmp_path / "file" / "store")
+    with pytest.raises(UsageError, match="file is a file; name a folder"):
         write(tmp_path / "file")
 
 

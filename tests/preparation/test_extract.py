@@ -26,7 +26,7 @@ from harness.cli.datasets import data
 from harness.cli.main import cli
 from harness.data.pictures import find_pictures
 from harness.data.region_store import RegionStore, open_store
-from harness.errors import ConfigError, DataError, StoreError
+from harness.errors import ConfigError, DataError, UsageError
 from harness.preparation.extract import extract
 from harness.preparation.extractors import Extractor
 from harness.preparation.vision_models import ModelChoice, load
@@ -217,12 +217,12 @@ def test_work_on_other_pictures_or_of_another_model_does_not_go_on(models: Path,
     vit, pictures = model(models / "vit"), files(images)
     with pytest.raises(KeyboardInterrupt):
         extract(pictures, vit, tmp_path / "store", batch_size=2, watch=interrupted)
-    with pytest.raises(StoreError, match="unfinished work on 1 pictures that are not here, '0' first"):
+    with pytest.raises(UsageError, match="unfinished work on 1 pictures that are not here, '0' first"):
         extract(dict(list(pictures.items())[1:]), vit, tmp_path / "store")
-    with pytest.raises(StoreError, match="unfinished work on something else"):
+    with pytest.raises(UsageError, match="unfinished work on something else"):
         extract(pictures, model(models / "vit", pool=2), tmp_path / "store")
     assert extract(pictures, vit, tmp_path / "store").before == 2
-    with pytest.raises(StoreError, match="holds a finished store; --force replaces it"):
+    with pytest.raises(UsageError, match="holds a finished store; --force replaces it"):
         extract(dict(list(pictures.items())[1:]), vit, tmp_path / "store")
     made = extract(pictures, model(models / "vit", pool=2), tmp_path / "store", force=True)
     assert (made.before, made.facts.regions) == (0, 9 * 4)

@@ -21,9 +21,10 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.conversion.source import ImageRegions, LaidFiles, from_corners
+from harness.data.region_writer import Dtype
 from harness.errors import DataError, Location
 from harness.files import lfs_hint, unreadable
-from harness.preparation.source import ImageRegions, LaidFiles, from_corners
 
 LONGEST = 1 << 26  # bytes of a line: ten times an image of 100 regions
 LONGEST_ID = 1000  # bytes
@@ -95,6 +96,18 @@ class ButdTsv:
     @property
     def extent(self) -> dict[str, Any]:
         return {"bytes": self.files.sizes}
+
+    @property
+    def dtype(self) -> Dtype:
+        return "float32"
+
+    @property
+    def types(self) -> set[str]:
+        return {self.dtype}
+
+    @property
+    def remarks(self) -> Iterator[str]:
+        yield from ()
 
     def images(self, places: Mapping[str, int], at: int) -> Iterator[ImageRegions]:
         """Line by line; an image that stands there once more is skipped if both lines are alike, else a DataError.

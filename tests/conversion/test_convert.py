@@ -27,13 +27,13 @@ from hypothesis.extra import numpy as st_numpy
 from harness.cli.dataset_page import convert_json
 from harness.cli.datasets import data
 from harness.cli.main import cli, main
+from harness.conversion.array_folder import read_npz
+from harness.conversion.convert import convert
+from harness.conversion.source import ImageRegions
+from harness.conversion.tsv import parse
 from harness.data.region_store import RegionStore, open_store
 from harness.data.region_writer import RegionWriter, discard
-from harness.errors import DataError, StoreError, UsageError
-from harness.preparation.array_folder import read_npz
-from harness.preparation.convert import convert
-from harness.preparation.source import ImageRegions
-from harness.preparation.tsv import parse
+from harness.errors import DataError, ResourceError, StoreError, UsageError
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "butd_demo" / "train2014_obj36.tsv"
 WIDTH = 5
@@ -405,7 +405,7 @@ KILLED = """
 import os, signal, sys
 from contextlib import nullcontext
 from pathlib import Path
-from harness.preparation import convert
+from harness.conversion import convert
 from harness.data import region_writer
 
 def tell(at):
@@ -491,9 +491,9 @@ def test_unfinished_work_goes_on_only_on_what_it_was_begun_with(tmp_path: Path) 
     path.write_bytes(good[len(row(image(0))) + 1 :])
     with pytest.raises(DataError, match="no longer the image"):
         convert([path], tmp_path / "store")
-    with pytest.raises(StoreError, match="unfinished work on something else"):
+    with pytest.raises(UsageError, match="unfinished work on something else"):
         convert([tsv(tmp_path / "b.tsv")], tmp_path / "store")
-    with pytest.raises(StoreError, match="unfinished work on something else"):
+    with pytest.raises(UsageError, match="unfinished work on something else"):
         convert([tsv(path)], tmp_path / "store", "float16")
     assert convert([path], tmp_path / "store", "float16", force=True).before == 0
     assert opened(tmp_path / "store").facts.dtype == "float16"
@@ -506,11 +506,11 @@ def test_a_finished_store_is_not_made_again_and_another_is_not_lost_unasked(tmp_
     again = convert([path], store)
     assert (again.before, contents(store)) == (6, before)
     for sources, dtype in (([path], "float16"), ([tsv(tmp_path / "b.tsv")], "float32")):
-        with pytest.raises(StoreError, match="holds a finished store; --force"):
+        with pytest.raises(UsageError, match="holds a finished store; --force"):
             convert(sources, store, dtype)
     with path.open("ab") as file:
         file.write(row(image(7)))
-    with pytest.raises(StoreError, match="holds a finished store"):
+    with pytest.raises(UsageError, match="holds a finished store"):
         convert([path], store)
     assert contents(store) == before
     assert convert([path], store, force=True).facts.images == 7
@@ -520,7 +520,7 @@ def test_a_folder_of_the_users_own_files_is_left_alone(tmp_path: Path) -> None:
     np.save(tmp_path / "boxes.npy", np.ones(3))
     before = (tmp_path / "boxes.npy").read_bytes()
     for force in (False, True):
-        with pytest.raises(StoreError, match=r"holds boxes\.npy and is no store"):
+        with pytest.raises(UsageError, match=r"holds boxes\.npy and is no store"):
             convert([tsv(tmp_path / "a.tsv")], tmp_path, force=force)
     assert (tmp_path / "boxes.npy").read_bytes() == before
 
@@ -528,7 +528,7 @@ def test_a_folder_of_the_users_own_files_is_left_alone(tmp_path: Path) -> None:
 def test_force_takes_no_store_from_under_its_writer(tmp_path: Path) -> None:
     with RegionWriter(tmp_path / "store", "float32", {}) as writer:
         writer.add("a", image(1).regions)
-        with pytest.raises(StoreError, match="another process writes"):
+        with pytest.raises(ResourceError, match="another process writes"):
             discard(tmp_path / "store")
         assert writer.finish().images == 1
 
@@ -598,15 +598,18 @@ def test_npz_files_have_boxes_and_sizes_and_may_have_regions_as_columns(
 
 def test_regions_alone_in_npz_and_several_folders_are_one_store(tmp_path: Path) -> None:
     folders = [
-        arrays(tmp_path / "z", **{"1": {"feat": image(1).regions}}),
-        arrays(tmp_path / "a", **{"0": image(0).regions}),
+        arrays(tmp_path / "z", **{"1": {"feat": image(1).regions}, "2": image(2).regions}),
+        arrays(tmp_path / "a", **{"0": image(0).regions, "3": image(3).regions}),
     ]
     convert(folders, tmp_path / "store")
-    assert opened(tmp_path / "store").ids == ("1", "0")
+    assert opened(tmp_path / "store").ids == ("1", "2", "0", "3")
 
 
 NO_ARRAYS: dict[str, tuple[Any, str]] = {
-    "three dimensions": (np.zeros((2, 2, 5), np.float32), r"1\.npy: holds float32 of shape \(2, 2, 5\)"),
+    "one dimension": (np.zeros(5, np.float32), r"1\.npy: is of one dimension; .* one region x as x\[None\]"),
+    "four dimensions": (np.zeros((1, 2, 2, 5), np.float32), r"1\.npy: holds float32 of shape \(1, 2, 2, 5\)"),
+    "a map": (np.zeros((2, 2, 5), np.float32), r"1\.npy: a map is of shape \(2, 2, 5\), .* say --channels last"),
+    "a map of npz": ({"x": np.zeros((2, 2, 5))}, r"1\.npz: a map is of shape \(2, 2, 5\), .* say --channels last"),
     "objects": (np.array([{}], dtype=object), r"1\.npy: holds pickled objects, which are never loaded"),
     "NaN": (np.full((1, 5), np.nan, np.float32), r"1\.npy: image '1' holds NaN"),
     "another width": (np.zeros((1, 4), np.float32), r"1\.npy: image '1' has 4 numbers a region"),
@@ -643,7 +646,7 @@ def test_what_stands_before_a_wrong_array_stays_and_the_work_goes_on_there(tmp_p
 
 @pytest.mark.parametrize("cut", [0, 10, 200, 400])
 def test_a_damaged_npz_is_told(tmp_path: Path, cut: int) -> None:
-    folder = arrays(tmp_path / "in", **{"0": boxed(0)})
+    folder = arrays(tmp_path / "in", **{"0": boxed(0), "1": boxed(1)})
     os.truncate(folder / "0.npz", cut)
     with pytest.raises(DataError, match=r"0\.npz: damaged"):
         convert([folder], tmp_path / "store")
@@ -685,7 +688,7 @@ def test_one_image_in_two_folders_below_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_name_that_is_no_utf_8_is_told(tmp_path: Path, capsys: Captured) -> None:
-    folder = arrays(tmp_path / "in", a=image(0).regions)
+    folder = arrays(tmp_path / "in", a=image(0).regions, b=image(1).regions)
     (folder / "a.npy").rename(folder / os.fsdecode(b"\xff.npy"))
     assert harness(folder, "--to", tmp_path / "store") == 3
     assert "udcff.npy': that name is no UTF-8" in capsys.readouterr().err
@@ -702,8 +705,7 @@ def test_an_array_that_is_no_file_is_refused(tmp_path: Path, make: Any, suffix: 
 
 @pytest.mark.parametrize("compressed", [True, False])
 def test_an_npz_that_unpacks_to_gigabytes_is_refused_before_it_is_read(tmp_path: Path, compressed: bool) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
+    folder = arrays(tmp_path / "in", b=image(1).regions)
     with zipfile.ZipFile(folder / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as file:
         shape = (1 << 17, 1024) if compressed else (1 << 40, 1024)
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
@@ -720,7 +722,7 @@ def test_an_npz_that_unpacks_to_gigabytes_is_refused_before_it_is_read(tmp_path:
 
 def test_an_npz_that_is_encrypted_or_packed_in_an_unknown_way_is_told(tmp_path: Path) -> None:
     for place, value in ((6, 1), (8, 99)):  # of a local header: its flags, its method
-        folder = arrays(tmp_path / f"in{place}", a={"x": image(0).regions})
+        folder = arrays(tmp_path / f"in{place}", a={"x": image(0).regions}, b=image(1).regions)
         content = bytearray((folder / "a.npz").read_bytes())
         central = content.index(b"PK\1\2")
         content[place], content[central + place + 2] = value, value
@@ -760,10 +762,10 @@ def test_sources_that_make_no_store_are_refused(tmp_path: Path, kind: str) -> No
 
 
 def test_a_store_is_not_written_among_its_source(tmp_path: Path) -> None:
-    folder = arrays(tmp_path / "in", a=image(1).regions)
+    folder = arrays(tmp_path / "in", a=image(1).regions, b=image(2).regions)
     with pytest.raises(UsageError, match="in is a source; give --to another folder"):
         convert([folder], tmp_path / "x" / ".." / "in", force=True)
-    assert [path.name for path in folder.iterdir()] == ["a.npy"]
+    assert [path.name for path in folder.iterdir()] == ["a.npy", "b.npy"]
 
 
 def test_folders_that_hold_no_image_or_one_twice_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""Make a region store of features in other forms: as a stream, in constant memory, resumed where it stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.conversion.opening import AS_FOUND, ArrayOptions, RegionSource, open_source
+from harness.conversion.tsv import ButdTsv
+from harness.data.arrays import open_array
+from harness.data.region_store import (
+    BOXES,
+    IDS,
+    OFFSETS,
+    REGIONS,
+    StoreFacts,
+    Watch,
+    WrittenStore,
+    read_facts,
+    read_ids,
+    read_offsets,
+    unwatched,
+)
+from harness.data.region_writer import Dtype, RegionWriter, discard
+from harness.errors import DataError, UsageError
+
+
+def convert(
+    sources: Sequence[Path],
+    folder: Path,
+    dtype: Dtype | Literal["keep"] = "keep",
+    force: bool = False,
+    watch: Watch = unwatched,
+    options: ArrayOptions = AS_FOUND,
+) -> WrittenStore:
+    """A region store of features in another form; what an earlier call has written is not read again.
+
+    UsageError where sources are not there or of several kinds or the folder holds something else, DataError with file
+    and line where a source is wrong, StoreError where the folder cannot be written. `force` begins again.
+    """
+    began = time.monotonic()
+    source = open_source(sources, options)
+    if folder.resolve() in {path.resolve() for path in sources}:
+        raise UsageError(f"{folder} is a source; give --to another folder")
+    stored = source.dtype if dtype == "keep" else dtype
+    if force:
+        discard(folder)
+    elif facts := _finished(source, folder, stored):
+        return WrittenStore(folder, facts, facts.images, time.monotonic() - began, left_out=tuple(source.left_out))
+    with RegionWriter(folder, stored, source.origin) as writer:
+        before = len(writer.done)
+        if before:
+            _check_goes_on(source, writer)
+        _write(source, writer, watch)
+        facts = writer.finish(**source.extent)
+    remarks = (*source.remarks, *_remarks(source, facts, dtype))
+    seconds = time.monotonic() - began
+    return WrittenStore(folder, facts, before, seconds, source.skipped, tuple(source.left_out), remarks)
+
+
+def _finished(source: RegionSource, folder: Path, dtype: Dtype) -> StoreFacts | None:
+    """The store of a folder, if it is whole and made of this very source."""
+    with suppress(DataError):
+        facts = read_facts(folder)
+        is_same = (facts.origin, facts.dtype) == ({**source.origin, **source.extent}, dtype)
+        if is_same and _holds_first(source, folder, facts):
+            return facts
+    return None
+
+
+def _holds_first(source: RegionSource, folder: Path, facts: StoreFacts) -> bool:
+    """Whether a store has the first image of a source as it is now: another model's array may have the same size."""
+    first = next(source.images({}, 0))
+    ids = read_ids(folder / IDS, facts)
+    if first.image not in ids:
+        return False
+    begin, end = read_offsets(folder / OFFSETS, facts)[ids.index(first.image) :][:2]
+    stored = open_array(folder / REGIONS, ("regions", "width"))[begin:end]
+    boxes = open_array(folder / BOXES, ("regions", "corners"))[begin:end] if facts.boxes else None
+    return _equal(boxes, first.boxes) and _equal(stored, first.regions)
+
+
+def _equal(stored: NDArray[Any] | None, array: NDArray[Any] | None) -> bool:
+    if stored is None or array is None:
+        return stored is array
+    return np.array_equal(stored, array.astype(stored.dtype))
+
+
+def _remarks(source: RegionSource, facts: StoreFacts, dtype: str) -> Iterator[str]:
+    """What whoever has the numbers may want to know of how they are stored."""
+    others = sorted(source.types - {facts.dtype})
+    if dtype == "keep" and others:
+        yield f"stored as {facts.dtype}; in the sources are {', '.join(sorted(source.types))}"
+    if dtype == "keep" and facts.dtype == "float32":
+        yield "--dtype float16 --force makes it half as large"
+    each = facts.regions / facts.images
+    if each > facts.width and not isinstance(source, ButdTsv):
+        yield (
+            f"an image has more regions ({each:,.0f}) than a region has numbers ({facts.width:,}); where the numbers "
+            "of a region stand first in the array, say --channels first"
+        )
+
+
+def _check_goes_on(source: RegionSource, writer: RegionWriter) -> None:
+    with suppress(DataError):
+        last = source.again(next(reversed(writer.places)), writer.at)
+        if writer.ends_with(last.image, last.regions):
+            return
+    raise DataError(
+        f"no longer the image with which {writer.folder} ends so far: the source has changed; give the files that the "
+        "work began with, or --force to begin again",
+        source.location(writer.at),
+    )
+
+
+def _write(source: RegionSource, writer: RegionWriter, watch: Watch) -> None:
+    """All images that are not written yet; a DataError tells where the image stands."""
+    with watch(source.files.total, writer.at) as tell:
+        for item in source.images(writer.places, writer.at):
+            try:
+                writer.add(*item)
+            except DataError as error:
+                raise DataError(error.message, source.location(item.at)) from None
+            tell(item.at)
+        tell(source.files.total)
