@@ -4,6 +4,8 @@
 
 Of 36 regions of 2,048 numbers, captions of 12 words, and 10,000 known words. Operations are those of matrix products,
 two per multiplication, in scoring 8 images against 8 captions whose sides are ready. Prints the [cost] of each card.
+A method on a frozen dual encoder has one image embedding of 512 numbers instead of regions, and a tower that is not
+counted.
 """
 
 from __future__ import annotations
@@ -13,16 +15,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import methods
 from harness.blocks.host import with_lengths
+from harness.blocks.text_tower import TextTower
 from harness.config.cards import MethodCard, read_card
 from harness.config.papers import Cost
 from harness.config.registry import load_class
-from harness.method import Inputs
+from harness.method import Inputs, Words
 
 REGIONS, FEATURES, WORDS, VOCABULARY, SETS = 36, 2048, 12, 10_000, 8
+EMBEDDING = 512  # numbers of CLIP's ViT-B/32
+
+
+class StandIn(TextTower):
+    """A tower that costs nothing."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.model = nn.Module()
+        self.model.logit_scale = torch.zeros(())
+
+    def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return torch.randn(len(tokens), EMBEDDING)
 
 
 @torch.no_grad()
@@ -30,9 +47,11 @@ def cost(card: MethodCard) -> Cost:
     """The cost of a method, as its card has it."""
     kind = load_class(card)
     torch.manual_seed(0)
-    method = kind(kind.Settings(**card.defaults), Inputs(FEATURES, VOCABULARY)).eval()
-    region_mask, token_mask = (full_mask(length) for length in (REGIONS, WORDS))
-    images = method.encode_images(torch.randn(SETS, REGIONS, FEATURES), region_mask)
+    regions, features = (1, EMBEDDING) if card.text_tower else (REGIONS, FEATURES)
+    words = Words(encoder=StandIn) if card.text_tower else Words()
+    method = kind(kind.Settings(**card.defaults), Inputs(features, VOCABULARY, words)).eval()
+    region_mask, token_mask = (full_mask(length) for length in (regions, WORDS))
+    images = method.encode_images(torch.randn(SETS, regions, features), region_mask)
     captions = method.encode_captions(torch.randint(4, VOCABULARY, (SETS, WORDS)), token_mask)
     image_side, caption_side = method.image_side(images), method.caption_side(captions)
     with FlopCounterMode(display=False) as counter:

@@ -100,7 +100,8 @@ def costs(registry: Registry) -> Lines:
     yield from heading("What they cost")
     yield "At the settings of the card, the papers' sizes, of 36 regions of 2,048 numbers, captions of 12 words"
     yield "and 10,000 known words, as `python benchmarks/costs.py` measures it: parameters, operations of the matrix"
-    yield "products that score one pair, bytes of an encoded image in an index in float32."
+    yield "products that score one pair, bytes of an encoded image in an index in float32. What stands on a frozen dual"
+    yield "encoder is measured on embeddings of 512 numbers, without the encoder."
     yield from ["", *columns("method", "scoring", "parameters", "MFLOP per pair", "bytes per image")]
     for name, card in registry.methods.items():
         if cost := card.cost:

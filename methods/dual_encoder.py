@@ -1,4 +1,4 @@
-"""Two encoders and a contrastive loss: that of CLIP (arXiv 2103.00020) and that of SigLIP (arXiv 2303.15343)."""
+"""Two encoders that are trained here, and a contrastive loss: CLIP's or SigLIP's."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, softplus
 
+from harness.blocks.contrastive import LARGEST_LOG_SCALE, sigmoid_loss, softmax_loss
 from harness.blocks.encoders import WordEncoder
 from harness.blocks.families import EmbeddingMethod, one_vector
 from harness.blocks.pooling import masked_mean
 from harness.blocks.residual_mlp import ResidualMLP
 from harness.method import Batch, Encoded, Inputs
-
-LARGEST = math.log(100.0)  # of CLIP's log scale
 
 
 class DualEncoder(EmbeddingMethod):
@@ -55,11 +53,7 @@ class CLIP(DualEncoder):
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean over the batch and both directions; other true matches are in no denominator."""
-        logits = self.log_scale.clamp(max=LARGEST).exp() * self.cosines(batch)
-        own = torch.arange(len(logits), device=logits.device)
-        others = batch.positives & (own[:, None] != own)
-        logits = logits.masked_fill(others, -torch.inf)
-        return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
+        return softmax_loss(self.log_scale.clamp(max=LARGEST_LOG_SCALE).exp() * self.cosines(batch), batch.positives)
 
 
 class SigLIP(DualEncoder):
@@ -77,5 +71,4 @@ class SigLIP(DualEncoder):
 
     def loss(self, batch: Batch) -> Tensor:
         """-(1/B) sum of log sigmoid(y (scale · cosine + bias)), y = 1 for true matches, else -1."""
-        logits = self.log_scale.exp() * self.cosines(batch) + self.bias
-        return softplus(torch.where(batch.positives, -logits, logits)).sum() / len(logits)
+        return sigmoid_loss(self.log_scale.exp() * self.cosines(batch) + self.bias, batch.positives)

@@ -41,7 +41,8 @@ PACKAGES = {
 }
 FRONT = {
     "config": "cards papers project registry sections selection sources template toml",
-    "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
+    "blocks": "attention contrastive encoders families host losses pooling pooling_operator residual_mlp text_tower"
+    " tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens",
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
@@ -53,8 +54,8 @@ FRONT = {
     "conversion": "convert opening",
     "preparation": "card extract findings validation vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
-    "campaign": "current driver ensembles external_scores guardian healing last_command plan removal reproduction"
-    " status",
+    "campaign": "choice current driver ensembles external_scores guardian healing last_command plan removal"
+    " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "explain": "examples_page explanation picture weights",
     "cli": "",

@@ -23,6 +23,7 @@ from contract import (
     close,
     encoded,
     every_parameter_gets_a_gradient,
+    inputs_of,
     padded,
     pushes_no_true_match_apart,
     regions,
@@ -33,6 +34,7 @@ from contract import (
 from costs import cost
 from device_reads import DeviceReads
 
+from harness.blocks.text_tower import FrozenTower
 from harness.config.cards import MethodCard, ProtocolCard, SplitSize
 from harness.config.project import Config
 from harness.config.registry import discover, load_class, paper_settings, settings_for
@@ -45,7 +47,6 @@ from harness.evaluation.ranks import rank
 from harness.evaluation.scoring import score_split
 from harness.layouts.opening import open_dataset
 from harness.layouts.scenes import Scenes
-from harness.method import Inputs
 from harness.trial.training import Trainer
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guide" / "adding-a-method.md"
@@ -203,7 +204,8 @@ def test_the_cost_on_the_card_is_what_is_measured(card: MethodCard) -> None:
 def test_the_card_says_what_it_is(card: MethodCard) -> None:
     assert card.title and card.choices and all(card.choices)
     assert card.summary.endswith(".") and "\n" not in card.summary
-    assert card.fidelity == "baseline" or card.paper, "a method of a paper cites it"
+    assert card.fidelity in ("baseline", "zero-shot") or card.paper, "a method of a paper cites it"
+    assert card.fidelity != "zero-shot" or (card.text_tower and not card.trainable)
     assert card.path.stem == card.name
 
 
@@ -218,7 +220,7 @@ def small_trainer(card: MethodCard, dataset: Dataset, training: Training) -> Tra
     kind, train = load_class(card), dataset.split("train")
     settings = settings_for(card, Config(settings={"*": {"dim": 32, "word_dim": 32, "width": 8}}))
     torch.manual_seed(0)
-    method = kind(kind.Settings(**settings), Inputs(train.images.width, len(dataset.vocabulary)))
+    method = kind(kind.Settings(**settings), inputs_of(card, train.images.width, len(dataset.vocabulary)))
     return Trainer(method, train, training, seed=0, device=torch.device("cpu"))
 
 
@@ -234,9 +236,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return open_dataset(scenes.model_copy(update={"splits": sizes}), folder, folder)
 
 
-def test_a_training_step_reads_nothing_from_the_device(card: MethodCard, pictures: Dataset) -> None:
+def test_a_training_step_reads_nothing_from_the_device(
+    card: MethodCard, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not card.trainable:
         pytest.skip("nothing to train")
+    monkeypatch.setattr(FrozenTower, "KEPT", 0)  # as on a GPU, where it keeps nothing
     trainer = small_trainer(card, pictures, Training(batch_size=16, clip=2.0))
     batch = next(trainer.batches.epoch(np.random.default_rng(0)))
     with DeviceReads() as reads:

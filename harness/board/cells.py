@@ -181,8 +181,8 @@ def label(row: Standing) -> str:
 
 
 def titled(row: Standing) -> str:
-    """The label of a row, which also says where its method was rebuilt without all of its paper."""
-    return f"{label(row)}, {row.fidelity}" if row.is_reconstruction else label(row)
+    """The label of a row, which also says where its method was rebuilt without all of its paper, or never trained."""
+    return f"{label(row)}, {row.mark}" if row.mark else label(row)
 
 
 def named(row: Standing) -> str:

@@ -63,8 +63,9 @@ class Standing:
     unlike_paper: tuple[str, ...]  # settings with another value than the card has from its paper
 
     @property
-    def is_reconstruction(self) -> bool:
-        return self.fidelity == "reconstruction"
+    def mark(self) -> str:
+        """What stands beside the name of a row that would be misread without; empty for most."""
+        return self.fidelity if self.fidelity in ("reconstruction", "zero-shot") else ""
 
     @property
     def done(self) -> tuple[Run, ...]:

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from harness.campaign.choice import chosen_recipes, left_out, suited, trained_as_configured, trained_as_paper
 from harness.campaign.ensembles import ensembles_of
 from harness.config.cards import SELECTION, DatasetCard, MethodCard
-from harness.config.papers import PaperRecipe
 from harness.config.project import Config
-from harness.config.registry import Registry, paper_recipe, paper_settings, settings_for, training_for
-from harness.config.selection import CONFIGURED, Selection, members_named
+from harness.config.registry import Registry
+from harness.config.selection import CONFIGURED, Selection
 from harness.config.sources import source_hash
 from harness.errors import StoreError, UsageError
 from harness.evaluation.positives import open_sets
@@ -66,6 +66,7 @@ class Plan:
     trials: tuple[Planned, ...]
     force: bool = False
     retry: frozenset[Failure] = frozenset()
+    notes: tuple[str, ...] = ()  # what whoever asked for it should know
 
     @property
     def todo(self) -> tuple[Planned, ...]:
@@ -117,6 +118,8 @@ def plan(
     if campaign.todo:
         check_room(config.results)
         check_data([trial.assignment for trial in campaign.todo], inputs)
+        notes = doubtful_pairs([trial.assignment for trial in campaign.todo], inputs)
+        campaign = replace(campaign, notes=(*campaign.notes, *notes))
     return campaign
 
 
@@ -138,7 +141,8 @@ def plan_of(
     check_numbers(selection.seeds, selection.limit)
     check_protocol(selection.protocol)
     trials = (state_of(trial, force, retry) for trial in assignments(config, registry, selection, inputs))
-    return Plan(config.campaign.name, config.results, default_uri(config), tuple(trials), force, retry)
+    notes = tuple(left_out(registry, selection, inputs.has_text_tower))
+    return Plan(config.campaign.name, config.results, default_uri(config), tuple(trials), force, retry, notes)
 
 
 class PlanInputs:
@@ -148,6 +152,7 @@ class PlanInputs:
         """folder: where generated data are kept, that of the results folder where not given."""
         place = folder or config.cache
         self.dataset = cache(lambda name: open_dataset(registry.dataset(name), config.data, place, limit))
+        self.has_text_tower = cache(lambda name: self.dataset(name).has_text_tower)
         self.source = cache(lambda name: source_hash(registry.method(name)))
 
 
@@ -160,7 +165,8 @@ def assignments(config: Config, registry: Registry, selection: Selection, inputs
     ensembles = registry.select_ensembles(selection.methods)
     for name in registry.select_datasets(selection.datasets):
         dataset, own = registry.dataset(name), config.for_dataset(name)
-        recipes = chosen_recipes(methods, name, selection)
+        fitting = suited(methods, dataset, inputs.has_text_tower(name), selection)
+        recipes = chosen_recipes(fitting, name, selection)
         protocol, version = dataset.protocol_identity(selection.protocol)
         specs = [
             TrialSpec(
@@ -183,37 +189,6 @@ def assignments(config: Config, registry: Registry, selection: Selection, inputs
             trials = [assignment(own, spec, card, dataset) for spec, (card, _) in zip(seeded, recipes, strict=True)]
             yield from trials
             yield from ensembles_of(ensembles, {trial.spec.method: trial for trial in trials})
-
-
-def chosen_recipes(
-    methods: Sequence[MethodCard], dataset: str, selection: Selection
-) -> list[tuple[MethodCard, PaperRecipe | None]]:
-    """Methods with the recipe of their papers on a dataset; None where all are trained alike.
-
-    A glob takes those that have one. UsageError for a method that was named and has none, and where none is left.
-    """
-    if selection.recipe != "paper":
-        return [(method, None) for method in methods]
-    pairs = [(method, paper_recipe(method, dataset)) for method in methods]
-    named = {name for pattern in selection.methods for name in members_named(pattern)}
-    for method, recipe in pairs:
-        if recipe is None and method.name in named:
-            known = ", ".join(sorted(one.dataset for one in method.recipes)) or "none"
-            raise UsageError(
-                f"{method.name} has no recipe of its paper for {dataset} (its card has: {known}); leave it out, run it "
-                f"without --recipe paper, or add a [[recipe]] to {method.path}"
-            )
-    if not any(recipe for _, recipe in pairs):
-        raise UsageError(f"none of these methods has a recipe of its paper for {dataset}; run without --recipe paper")
-    return [(method, recipe) for method, recipe in pairs if recipe]
-
-
-def trained_as_paper(card: MethodCard, recipe: PaperRecipe) -> dict[str, Any]:
-    return {"settings": paper_settings(card, recipe), "training": recipe.training, "trained_as": "paper"}
-
-
-def trained_as_configured(card: MethodCard, config: Config) -> dict[str, Any]:
-    return {"settings": settings_for(card, config), "training": training_for(card, config)}
 
 
 def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: DatasetCard) -> Assignment:
@@ -327,11 +302,18 @@ def check_room(results: Path) -> None:
 def check_data(trials: Sequence[Assignment], inputs: PlanInputs) -> None:
     """Open every split that is about to be used and compare it with its card and protocol: DataError with both numbers.
 
-    Trials of one dataset use the same splits; of trials under `val` these are train and val.
+    Trials of one dataset use the same splits; of trials under `val` these are train and val. ConfigError for a text
+    encoder that this Python cannot load, and for a prompt that is none.
     """
+    for trial in trials:
+        dataset = inputs.dataset(trial.spec.dataset)
+        dataset.for_settings(trial.spec.settings)
+        if trial.method_card.text_tower and not trial.method_card.trainable:
+            dataset.check_widths()
     for trial in {trial.spec.dataset: trial for trial in trials}.values():
         card, limit = trial.dataset_card, trial.spec.limit
         dataset = inputs.dataset(card.name)
+        dataset.check_encoder()
         if trial.spec.protocol == SELECTION:
             for name in ("train", "val"):
                 dataset.split(name)
@@ -341,3 +323,16 @@ def check_data(trials: Sequence[Assignment], inputs: PlanInputs) -> None:
         scored = splits.get(protocol.split) or dataset.split(protocol.split)
         split_folds(protocol, scored, limited=limit is not None)
         open_sets(card, protocol.name, trial.data, scored, limit)
+
+
+def doubtful_pairs(trials: Sequence[Assignment], inputs: PlanInputs) -> Iterator[str]:
+    """A line for each dataset whose image embeddings are not of the model that embeds its captions, as far as it shows.
+
+    No error: one model may lie in two files, in halves and in floats.
+    """
+    for name in dict.fromkeys(trial.spec.dataset for trial in trials if trial.method_card.text_tower):
+        if inputs.dataset(name).is_of_two_models:
+            yield (
+                f"{name}: its image embeddings were made with other weights than its [text] encoder has; where that is "
+                "another model, their cosines mean nothing"
+            )

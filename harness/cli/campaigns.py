@@ -88,14 +88,14 @@ def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Ou
         check_resources(config, here, [trial.assignment for trial in plan.trials])
     if dry_run:
         out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
-        out.note(flags.source)
+        out.note(*plan.notes, flags.source)
         return 0
     files = campaign_page.files_of(plan, config.reports)
     if plan.idle and not healed and all(file.is_file() for file in files):
         failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
         out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
         return TrialError.exit_code if plan.failed else 0
-    out.note(campaign_page.plan_line(plan, place), flags.source, *data_warnings(plan, config))
+    out.note(campaign_page.plan_line(plan, place), flags.source, *plan.notes, *data_warnings(plan, config))
     return carry_out(plan, partial(execute, plan, choose_executor(config, in_process)), config, registry, out)
 
 
@@ -152,6 +152,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
 
     Example: harness search --methods vsepp,caan --trials 20 --campaign spring
     """
+    from harness.campaign.choice import left_out
     from harness.campaign.driver import choose_executor, run_all
     from harness.campaign.plan import PlanInputs, scratch_cache
     from harness.cli import search_page
@@ -164,6 +165,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
         inputs = PlanInputs(config, registry, flags.selection.limit, folder)
         plans = search_plans(config, registry, flags.selection, inputs)
         check_startable(config, plans, inputs)
+        out.note(*left_out(registry, flags.selection.completed(config.campaign), inputs.has_text_tower))
     if dry_run:
         with closing(executor):
             executor.check([plan.base for plan in plans])

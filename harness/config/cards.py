@@ -41,10 +41,14 @@ class MethodCard(Table):
     scoring: Literal["embedding", "fragment"] = Field(
         description="one vector per image and caption, or sets of vectors"
     )
-    fidelity: Literal["paper", "reconstruction", "baseline"] = Field(
-        description="whether the code follows the paper, fills gaps in it, or follows none"
+    fidelity: Literal["paper", "reconstruction", "baseline", "zero-shot"] = Field(
+        description="whether it follows the paper, fills gaps in it, follows none, or is a pretrained model as it is"
     )
     trainable: bool = Field(True, description="false where there is nothing to train")
+    text_tower: bool = Field(
+        False,
+        description="true where it needs a dual encoder, such as CLIP, as [text] encoder; it is frozen",
+    )
     batch_dependent: str = Field(
         "", description="why a pair's score in training depends on its batch, such as batch norms; empty: it does not"
     )
@@ -193,7 +197,7 @@ class TextSettings(Table):
         "", description="text file of word vectors to start from, in the dataset's folder or below the data root"
     )
     encoder: InnerPath = Field(
-        "", description="folder of a Hugging Face text encoder, likewise; its tokenizer then cuts the captions"
+        "", description="folder of a Hugging Face text or dual encoder, likewise; its tokenizer then cuts the captions"
     )
 
     @model_validator(mode="after")

@@ -122,7 +122,9 @@ def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
 
 
 def training_for(card: MethodCard, config: Config) -> Training:
-    return config.training if card.trainable else config.training.model_copy(update={"epochs": 0})
+    """Without epochs where there is nothing to train; a frozen text tower reads each caption whole, and so once."""
+    changes = {} if card.trainable else {"epochs": 0}
+    return config.training.model_copy(update={**changes, **({"drop_words": 0.0} if card.text_tower else {})})
 
 
 def paper_recipe(card: MethodCard, dataset: str) -> PaperRecipe | None:

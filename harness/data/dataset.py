@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +20,22 @@ from harness.data import tokens as tokenizer
 from harness.data.cache import cached, checked_sha256, require, save_cached, text_array, text_of
 from harness.data.content import Content, Place, Reader
 from harness.data.galleries import read_galleries
+from harness.data.region_store import FACTS, read_facts
 from harness.data.split import Split, check_split, too_few
-from harness.data.text_encoder import PretrainedTokenizer, encoder_files, how_to_get, tokenizers_version
+from harness.data.text_encoder import (
+    PLAIN,
+    WEIGHTS,
+    PretrainedTokenizer,
+    check_importable,
+    embedding_width,
+    encoder_files,
+    how_to_get,
+    is_dual,
+    tokenizers_version,
+)
 from harness.data.tokens import Tokenizer, Tokens, Vocabulary
 from harness.data.word_vectors import WordVectors, read_vectors
-from harness.errors import DataError, Location, unknown
+from harness.errors import ConfigError, DataError, Location, unknown
 from harness.files import has_file, has_folder
 
 # Keys of [text] that many trials are older than: where they are empty, they change no key.
@@ -41,6 +55,23 @@ class Dataset:
         self._whole: dict[str, Content] = {}
         self._splits: dict[str, Split] = {}
         self._vocabulary: Tokenizer | None = None
+        self._prompt = PLAIN
+
+    def for_settings(self, settings: Mapping[str, Any]) -> Dataset:
+        """The dataset as a method with these settings reads it: each caption within its `prompt`, where it has one.
+
+        ConfigError for a prompt without a place for the caption, and for one that no encoder's tokenizer reads.
+        """
+        prompt = settings.get("prompt", PLAIN)
+        if prompt == self._prompt:
+            return self
+        if not isinstance(prompt, str) or prompt.count(PLAIN) != 1:
+            raise ConfigError(f"prompt {prompt!r}: the caption stands in the place of {PLAIN}, once; write it in")
+        if not self.encoder:
+            raise ConfigError(f"prompt {prompt!r}: {self.card.name} has no [text] encoder to read it; leave it out")
+        other = copy.copy(self)
+        other._prompt, other._splits, other._vocabulary = prompt, {}, None
+        return other
 
     def check_unchanged(self) -> None:
         """DataError where the files are no longer those of the fingerprint: what was read may be of either."""
@@ -55,13 +86,41 @@ class Dataset:
     def vocabulary(self) -> Tokenizer:
         """Words of the card's vocabulary splits (whole, even under a limit), a published file's, or an encoder's."""
         if self._vocabulary is None:
-            self._vocabulary = PretrainedTokenizer(self.encoder) if self.encoder else self._read_vocabulary()
+            own = PretrainedTokenizer(self.encoder, self._prompt) if self.encoder else None
+            self._vocabulary = own or self._read_vocabulary()
         return self._vocabulary
 
     @property
     def encoder(self) -> Path | None:
         name = self.card.text.encoder
         return _home(self._place, self._root, name).folder / name if name else None
+
+    @property
+    def has_text_tower(self) -> bool:
+        """Whether its text encoder is that of a dual encoder."""
+        return self.encoder is not None and is_dual(self.encoder)
+
+    def check_encoder(self) -> None:
+        """ConfigError where this Python cannot load the text encoder."""
+        if self.encoder is not None:
+            check_importable(self.encoder)
+
+    def check_widths(self) -> None:
+        """DataError where regions are not as wide as the embeddings of its text tower, whose config says."""
+        width = embedding_width(self.encoder) if self.encoder is not None else 0
+        if width and width != self.card.feature_width:
+            raise DataError(
+                f"{self.card.name}: regions have {self.card.feature_width} numbers, embeddings of its [text] encoder "
+                f"{self.card.text.encoder} {width}; extract image embeddings with that very model, one per image"
+            )
+
+    @property
+    def is_of_two_models(self) -> bool:
+        """Whether its store says that other weights than the text encoder's made its regions."""
+        stores = {(self._place.folder / name).parent for name in self._reader.files(self._place)}
+        made = [read_facts(store).origin.get("weights_sha256") for store in stores if has_file(store / FACTS)]
+        own = [sha for name, sha in _text_files(self._place, self._root).items() if name.endswith(WEIGHTS)]
+        return any(one and len(own) == 1 and one != own[0] for one in made)
 
     @property
     def vectors(self) -> WordVectors | None:
@@ -139,7 +198,8 @@ class Dataset:
 
     def _word_file(self, name: str) -> Path:
         by = f"tokenizers{tokenizers_version()}" if self.card.text.encoder else f"nltk{version('nltk')}"
-        return self._place.cache / "words" / f"{self.fingerprint[:16]}-{by}-{name}"
+        prompt = "" if self._prompt == PLAIN else f"-{hashlib.sha256(self._prompt.encode()).hexdigest()[:8]}"
+        return self._place.cache / "words" / f"{self.fingerprint[:16]}-{by}{prompt}-{name}"
 
 
 def place_of(card: DatasetCard, data: Path, cache: Path) -> Place:

@@ -1,5 +1,7 @@
 """A pretrained text encoder of Hugging Face in a local folder: its files, its tokenizer, its weights.
 
+It is a model of words alone, such as BERT, or the text tower of a dual encoder, such as CLIP.
+
 Nothing is downloaded, no code of the folder is run, and weights are read from safetensors alone.
 """
 
@@ -10,14 +12,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from traceback import walk_tb
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from harness.data.regions import Bools
 from harness.data.tokens import Part, SpecialIds, plain
 from harness.errors import ConfigError, DataError, Location, first_line
-from harness.files import check_regular, listing
+from harness.files import check_regular, listing, read_json
 
 VERSION = 2  # of what is made of the files and captions; part of the fingerprint
 CONFIG = "config.json"
@@ -27,6 +30,10 @@ VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")  # one o
 AT_ONCE = 10_000  # captions
 NO_LIMIT = 10**6  # tokens; a tokenizer that names more names none
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
+PLAIN = "{}"  # the prompt that adds nothing to a caption
+SIDES = ("text_config", "vision_config")  # what a dual encoder's config has
+OF_PICTURES = ("vision", "visual")  # how the parts of a dual encoder begin that words do not pass through
+FILLED = ("siglip", "siglip2")  # kinds whose processor fills every caption up, whatever their tokenizer says
 
 
 def encoder_files(folder: Path) -> list[str]:
@@ -73,15 +80,16 @@ def _check_weights(path: Path) -> None:
 
 
 class PretrainedTokenizer:
-    """A `tokens.Tokenizer` of a folder; cuts captions to the tokenizer's limit or the encoder's positions."""
+    """A `tokens.Tokenizer` of a folder; cuts captions to the tokenizer's limit or the encoder's positions.
 
-    def __init__(self, folder: Path) -> None:
-        library = transformers()
-        with _reading(folder):
-            config = library.AutoConfig.from_pretrained(folder, **LOCAL)
-            self._tokenizer = library.AutoTokenizer.from_pretrained(folder, config=config, **LOCAL)
+    `prompt`: what is read for each caption, which stands in the place of {}.
+    """
+
+    def __init__(self, folder: Path, prompt: str = PLAIN) -> None:
+        self._before, _, self._behind = prompt.partition(PLAIN)
+        config, self._tokenizer = _config_and_tokenizer(folder)
         self.special_ids = special_ids_of(self._tokenizer, folder)
-        positions = getattr(config, "max_position_embeddings", None) or 0
+        positions = _positions(config)
         self._limit = int(min(self._tokenizer.model_max_length, positions if positions > 0 else NO_LIMIT))
         if self._tokenizer.model_max_length > NO_LIMIT:  # RoBERTa and its like count positions from behind the pad id
             self._limit -= self.special_ids.pad + 1
@@ -103,14 +111,32 @@ class PretrainedTokenizer:
 
     def _ids(self, captions: Sequence[str], **how: Any) -> list[list[int]]:
         wanted = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-        ids: list[list[int]] = self._tokenizer([*map(plain, captions)], **wanted, **how)["input_ids"]
+        texts = [f"{self._before}{plain(caption)}{self._behind}" for caption in captions]
+        ids: list[list[int]] = self._tokenizer(texts, **wanted, **how)["input_ids"]
         return ids
 
 
+def _config_and_tokenizer(folder: Path) -> tuple[Any, Any]:
+    library = transformers()
+    with _reading(folder):
+        config = library.AutoConfig.from_pretrained(folder, **LOCAL)
+        return config, library.AutoTokenizer.from_pretrained(folder, config=config, **LOCAL)
+
+
+def _positions(config: Any) -> int:
+    """The most tokens of a caption, by a model's own config; 0 where it does not say."""
+    return getattr(getattr(config, SIDES[0], config), "max_position_embeddings", None) or 0
+
+
 def special_ids_of(tokenizer: Any, folder: Path) -> SpecialIds:
-    """The ids of a tokenizer that are no words; DataError where it lacks one that a batch needs."""
+    """The ids of a tokenizer that are no words; DataError where it lacks one that a batch needs.
+
+    CLIP has no token for a hidden word: its unknown one is the end of a caption.
+    """
     pad, unknown, mask = tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.mask_token_id
     hidden = unknown if mask is None else mask
+    if hidden is not None and hidden in (pad, tokenizer.eos_token_id):
+        hidden = -1
     if pad is None or hidden is None:
         lacks = "token to pad with" if pad is None else "token for a hidden word (mask or unk)"
         message = f"its tokenizer has no {lacks}; take another encoder, or add it to its config"
@@ -121,25 +147,89 @@ def special_ids_of(tokenizer: Any, folder: Path) -> SpecialIds:
 
 def load_model(folder: Path, ids: int) -> Any:
     """The encoder of a folder with its weights, in float32; DataError where it takes fewer ids than a tokenizer has."""
+    model, missing = _read_model(folder)
+    model = model.get_encoder() if model.config.is_encoder_decoder else model
+    if model.main_input_name != "input_ids" or not hasattr(model.config, "hidden_size"):
+        raise DataError(f"{type(model).__name__} is no text encoder; take one like BERT", Location(folder))
+    _check_whole(folder, missing, ("pooler.",))
+    _check_ids(folder, model, ids)
+    if hasattr(model, "pooler"):  # which sees one token alone, and no state passes through it
+        model.pooler = None
+    return model
+
+
+class LoadedTower(NamedTuple):
+    """The text tower of a dual encoder, and how captions stand before it."""
+
+    model: Any  # without its other tower; get_text_features gives states and embeddings
+    pad: int  # id
+    length: int  # tokens that captions are filled up to; 0: no more than the longest of a batch
+    has_mask: bool  # whether it is told which tokens are padding
+    pads_left: bool
+
+
+def load_tower(folder: Path, ids: int) -> LoadedTower:
+    """The text tower of a folder with its weights, in float32; DataError as of `load_model`."""
+    model, missing = _read_model(folder)
+    if not hasattr(model, "get_text_features"):
+        raise DataError(f"{type(model).__name__} embeds no captions; take one like CLIP or SigLIP", Location(folder))
+    _check_whole(folder, missing, OF_PICTURES)
+    for name in [name for name, _ in model.named_children() if name.startswith(OF_PICTURES)]:
+        delattr(model, name)
+    _check_ids(folder, model.text_model, ids)
+    config, tokenizer = _config_and_tokenizer(folder)
+    has_mask = "attention_mask" in tokenizer.model_input_names
+    # without a mask, padding is a part of the caption, which was filled up when the model was trained
+    length = _positions(config) if config.model_type in FILLED or not has_mask else 0
+    return LoadedTower(model, tokenizer.pad_token_id, length, has_mask, tokenizer.padding_side == "left")
+
+
+def is_dual(folder: Path) -> bool:
+    """Whether a folder's model has a side of words and one of pictures, by its config alone."""
+    config = read_json(folder / CONFIG)
+    return isinstance(config, dict) and all(side in config for side in SIDES)
+
+
+def embedding_width(folder: Path) -> int:
+    """The numbers of an embedding of a dual encoder, by its config; 0 where that does not say."""
+    with _reading(folder):
+        config = transformers().AutoConfig.from_pretrained(folder, **LOCAL)
+    widths = getattr(config, "projection_dim", 0), getattr(getattr(config, SIDES[0], config), "projection_size", 0)
+    return next((width for width in widths if isinstance(width, int) and width), 0)
+
+
+def check_importable(folder: Path) -> None:
+    """ConfigError where this Python lacks what the classes of a folder's model need, whatever its files are."""
+    library = transformers()
+    with _reading(folder):
+        config, _ = _config_and_tokenizer(folder)
+        if type(config) in library.MODEL_MAPPING:
+            _ = library.MODEL_MAPPING[type(config)]
+
+
+def _read_model(folder: Path) -> tuple[Any, set[str]]:
+    """A folder's model, in float32, and the names of weights that it lacks."""
     library = transformers()
     library.logging.disable_progress_bar()
     with _reading(folder), silent(library):
         model, report = library.AutoModel.from_pretrained(
             folder, use_safetensors=True, dtype="float32", output_loading_info=True, **LOCAL
         )
-    model = model.get_encoder() if model.config.is_encoder_decoder else model
-    if model.main_input_name != "input_ids" or not hasattr(model.config, "hidden_size"):
-        raise DataError(f"{type(model).__name__} is no text encoder; take one like BERT", Location(folder))
-    absent = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    return model, set(report["missing_keys"])
+
+
+def _check_whole(folder: Path, missing: set[str], spared: tuple[str, ...]) -> None:
+    """DataError for missing weights, but for those of parts that are not used."""
+    absent = sorted(name for name in missing if not name.startswith(spared))
     if absent:
         message = f"its weights lack {len(absent)}, {absent[0]!r} first; {how_to_get(folder)}"
         raise DataError(message, Location(folder))
+
+
+def _check_ids(folder: Path, model: Any, ids: int) -> None:
     known = model.get_input_embeddings().num_embeddings
     if ids > known:
         raise DataError(f"its tokenizer has {ids} ids, its model {known}; take both from one model", Location(folder))
-    if hasattr(model, "pooler"):  # which sees one token alone, and no state passes through it
-        model.pooler = None
-    return model
 
 
 def transformers() -> Any:
@@ -177,15 +267,27 @@ def silent(library: Any) -> Iterator[None]:
 
 @contextmanager
 def _reading(folder: Path) -> Iterator[None]:
-    """Raise a DataError for what the libraries raise of a folder's files."""
+    """Raise a DataError for what the libraries raise of a folder's files, a ConfigError for what this Python lacks."""
     try:
         yield
+    except ImportError as error:
+        raise ConfigError(f"{folder} cannot be loaded in this Python: {_why_not_imported(error)}") from error
     except Exception as error:
         # the readers of tokenizers and of safetensors, which are not written in Python, raise plain exceptions
         foreign = type(error) is Exception or type(error).__module__.startswith("safetensors")
-        if not (
-            foreign or isinstance(error, OSError | ValueError | LookupError | TypeError | RuntimeError | ImportError)
-        ):
+        if not (foreign or isinstance(error, OSError | ValueError | LookupError | TypeError | RuntimeError)):
             raise
         message = f"cannot be read ({first_line(error)}); {how_to_get(folder)}"
         raise DataError(message, Location(folder)) from error
+
+
+def _why_not_imported(error: ImportError) -> str:
+    """What an import has failed of at last, and what to do."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    frames = (frame for one in chain for frame, _ in walk_tb(one.__traceback__))
+    if any(frame.f_globals.get("__name__", "").partition(".")[0] == "torchvision" for frame in frames):
+        cure = "pip uninstall torchvision, which is not needed here, or install the build that belongs to this torch"
+        return f"its torchvision does not work ({first_line(chain[-1])}); {cure}"
+    return f"{first_line(chain[-1])}; pip install what is missing, 'itm-harness[text]' first"

@@ -45,7 +45,7 @@ class SpecialIds(NamedTuple):
 
     pad: int
     unknown: int  # -1: it has none
-    hidden: int  # what a hidden word becomes in a training batch
+    hidden: int  # what a hidden word becomes in a training batch; -1: no word is hidden
     specials: tuple[int, ...]  # pad, begin, end and the like; nobody's word
 
     @property

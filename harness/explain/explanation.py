@@ -70,7 +70,7 @@ def explanation(config: Config, registry: Registry, choice: TrialChoice, pair: P
     card, cache = registry.dataset(choice.dataset), config.cache
     check_attends(registry, choice.method)
     trial = trained(config, registry, choice)
-    dataset = open_dataset(card, config.data, cache)
+    dataset = open_dataset(card, config.data, cache).for_settings(trial.spec.settings)
     ranked = "val" if trial.spec.protocol == SELECTION else card.protocol(trial.spec.protocol).split
     if pair.split and pair.split not in card.splits:
         raise UsageError(f"--split: {unknown('split', pair.split, card.splits)}")

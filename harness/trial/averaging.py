@@ -43,7 +43,7 @@ def average(assignment: Assignment) -> Generator[EpochReport, bool | None, Trial
     total: Floats | None = None
     for member in assignment.members:
         yield EpochReport(key=spec.key, epoch=0, epochs=0, phase="test")
-        scores = member_scores(member, dataset, split, device)
+        scores = member_scores(member, dataset, split.name, device)
         total = scores if total is None else np.add(total, scores, out=total)
     assert total is not None
     test = ranked(assignment, split, np.divide(total, len(results), out=total))
@@ -73,14 +73,15 @@ def member_result(member: Assignment) -> TrialResult:
     return result
 
 
-def member_scores(member: Assignment, dataset: Dataset, split: Split, device: torch.device) -> Floats:
-    """Scores (N, M) of a member with the weights of its best epoch; of one that is not trained, with its first."""
+def member_scores(member: Assignment, dataset: Dataset, name: str, device: torch.device) -> Floats:
+    """Scores (N, M) of a member on a split with the weights of its best epoch, or its first where it is not trained."""
     spec = member.spec
     check_source(member.method_card, spec.source)
-    method = build_method(member.method_card, spec.settings, dataset, spec.seed)
+    own = dataset.for_settings(spec.settings)
+    method = build_method(member.method_card, spec.settings, own, spec.seed)
     if spec.training.epochs:
         load_best(method, member.folder, member.name)
-    return score_split(method.to(device), split, device, spec.training.score_precision).scores
+    return score_split(method.to(device), own.split(name), device, spec.training.score_precision).scores
 
 
 def check_room(split: Split) -> None:

@@ -162,6 +162,8 @@ def hide_regions(places: Ints, mask: Bools, share: float, rng: np.random.Generat
 
 
 def hide_words(tokens: Ints, special_ids: SpecialIds, share: float, rng: np.random.Generator) -> Ints:
-    """A random subset of the words turned into the hidden one; specials stay."""
+    """A random subset of the words turned into the hidden one, where the tokenizer has one; specials stay."""
+    if special_ids.hidden < 0:
+        return tokens
     hidden = (rng.random(tokens.shape) < share) & ~np.isin(tokens, special_ids.no_words)
     return np.where(hidden, special_ids.hidden, tokens)

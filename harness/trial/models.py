@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from harness.blocks.encoders import TextEncoder
+from harness.blocks.text_tower import TextTower
 from harness.config.cards import MethodCard
 from harness.config.registry import load_class
 from harness.config.sections import Scalar
 from harness.config.sources import source_hash
 from harness.data.dataset import Dataset
-from harness.data.text_encoder import load_model
+from harness.data.text_encoder import load_model, load_tower
 from harness.errors import ConfigError, DataError
 from harness.method import Inputs, Method, Words
 from harness.trial.checkpoint import fits, load_checkpoint
@@ -29,6 +30,8 @@ def build_method(card: MethodCard, settings: dict[str, Scalar], dataset: Dataset
 
 def known_words(dataset: Dataset) -> Words:
     vectors, folder, ids = dataset.vectors, dataset.encoder, len(dataset.vocabulary)
+    if folder and dataset.has_text_tower:
+        return Words(encoder=lambda: TextTower(*load_tower(folder, ids)))
     if folder:
         return Words(encoder=lambda: TextEncoder(load_model(folder, ids)))
     return Words(torch.from_numpy(vectors.numbers), torch.from_numpy(vectors.known)) if vectors else Words()

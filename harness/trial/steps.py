@@ -69,7 +69,8 @@ class Trial:
         self.device = prepare_device(assignment.device, assignment.threads, assignment.gpus)
         self.environment = environment(self.device)  # now: the checkout may change while the trial runs
         card, method_card = assignment.dataset_card, assignment.method_card
-        self.dataset = open_dataset(card, assignment.data, assignment.cache, self.spec.limit)
+        dataset = open_dataset(card, assignment.data, assignment.cache, self.spec.limit)
+        self.dataset = dataset.for_settings(self.spec.settings)
         check_fingerprint(self.dataset, self.spec.data_fingerprint)
         check_source(method_card, self.spec.source)
         self.protocol = None if self.spec.protocol == SELECTION else card.protocol(self.spec.protocol)
