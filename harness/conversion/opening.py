@@ -16,7 +16,7 @@ from harness.conversion.maps import Channels
 from harness.conversion.stacked_arrays import StackedArrays
 from harness.conversion.tsv import ButdTsv
 from harness.data.arrays import read_header
-from harness.data.content import first_twice
+from harness.data.content import first_twice, is_unicode
 from harness.data.region_store import FACTS
 from harness.errors import DataError, Location, UsageError
 from harness.files import has_file, unreadable
@@ -38,6 +38,7 @@ AS_FOUND = ArrayOptions()
 def open_source(paths: Sequence[Path], options: ArrayOptions = AS_FOUND) -> RegionSource:
     """The images of some files or folders; UsageError where these are not there or of several kinds."""
     are_folders = _check_given(paths)
+    _check_names([*paths, *options.ids])
     try:
         arrays = _arrays_in(paths, options) if are_folders else _array_files(paths)
         if arrays:
@@ -65,6 +66,13 @@ def _check_given(paths: Sequence[Path]) -> bool:
     if second is not None:
         raise UsageError(f"{paths[second].resolve()} is given twice; once is enough")
     return kinds == {True}
+
+
+def _check_names(paths: Sequence[Path]) -> None:
+    """DataError where a name could not be written into store.json."""
+    for path in paths:
+        if not is_unicode(path.resolve().name):
+            raise DataError("that name is no UTF-8; rename it", Location(ascii(str(path))))
 
 
 def _array_files(paths: Sequence[Path]) -> list[Path]:
@@ -110,6 +118,9 @@ def _with_ids(arrays: Sequence[Path], given: Sequence[Path]) -> list[tuple[Path,
     """Each array with the file of its ids; UsageError where --ids are not as many, DataError where one has none."""
     if given and len(given) != len(arrays):
         raise UsageError(f"--ids is given {len(given)} times for {len(arrays)} arrays; give it once for each, in order")
+    absent = next((path for path in given if not path.is_file()), None)
+    if absent:
+        raise UsageError(f"--ids {absent} is no file; give the list of ids, one a line in the order of the rows")
     if given:
         return list(zip(arrays, given, strict=True))
     folders = Counter(path.parent.resolve() for path in arrays)

@@ -602,6 +602,7 @@ def refused(tmp_path: Path) -> dict[str, tuple[list[Path], ArrayOptions, str]]:
         "ids of a TSV": ([tsv], ArrayOptions((ids,)), "--ids is for an .npy of many images"),
         "ids of a folder of images": ([each], ArrayOptions((ids,)), "each holds 2 arrays; name the one whose"),
         "a list less": ([path, stacked(tmp_path / "b")], ArrayOptions((ids,)), "--ids is given 1 times for 2 arrays"),
+        "a list that is not there": ([path], ArrayOptions((tmp_path / "no",)), "--ids .*no is no file"),
         "channels of a TSV": ([tsv], ArrayOptions(channels="first"), "--channels is for arrays"),
         "the array of a store": ([tmp_path / "made" / "regions.npy"], ArrayOptions(), "made is a region store already"),
     }
@@ -665,13 +666,25 @@ def test_a_folder_of_files_that_are_not_read_says_how_to_save_them(tmp_path: Pat
 
 @pytest.mark.parametrize("kind", [
     "an array and a TSV", "an array and a folder", "folders of both forms", "ids of a TSV", "ids of a folder of images",
-    "a list less", "channels of a TSV", "the array of a store",
+    "a list less", "a list that is not there", "channels of a TSV", "the array of a store",
 ])  # fmt: skip
 def test_what_cannot_be_asked_for_is_refused_as_usage(tmp_path: Path, kind: str) -> None:
     sources, options, message = refused(tmp_path)[kind]
     with pytest.raises(UsageError, match=message):
         convert(sources, tmp_path / "store", options=options)
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("what", ["array", "list", "TSV", "folder"])
+def test_a_source_whose_name_is_no_utf_8_is_told(tmp_path: Path, capsys: Captured, what: str) -> None:
+    path, odd = stacked(tmp_path / "in"), tmp_path / os.fsdecode(b"\xff")
+    place = {"array": path, "list": path.with_name("ids.txt"), "TSV": tmp_path / "a.tsv", "folder": path.parent}[what]
+    (tmp_path / "a.tsv").write_text("some words")
+    place.rename(odd.with_suffix(place.suffix))
+    odd = odd.with_suffix(place.suffix)
+    words = (path, "--ids", odd) if what == "list" else (odd,)
+    assert harness(*words, "--to", tmp_path / "store") == 3
+    assert "udcff" in capsys.readouterr().err and not (tmp_path / "store").exists()
 
 
 # --- going on, and stores that are there
