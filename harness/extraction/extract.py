@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +15,12 @@ from harness.data.pictures import read_picture
 from harness.data.region_store import IDS, StoreFacts, Watch, WrittenStore, read_facts, read_ids, unwatched
 from harness.data.region_writer import Dtype, RegionWriter, discard
 from harness.errors import DataError, Location, StoreError
+from harness.processors import cpus_here
 
 if TYPE_CHECKING:
-    from harness.preparation.extractors import Extractor, Pixels
+    from harness.extraction.extractors import Extractor, Pixels
 
-READERS = min(8, os.cpu_count() or 1)  # threads that read pictures
-AHEAD = 2  # batches that are read while one is seen
+READERS = min(8, cpus_here())  # threads that read pictures
 
 
 def extract(
@@ -33,7 +32,10 @@ def extract(
     force: bool = False,
     watch: Watch = unwatched,
 ) -> WrittenStore:
-    """A region store of pictures by id, in their order; those that an earlier call has written are not seen again.
+    """A region store of pictures by id, in their order; those that an earlier call has written are not written again.
+
+    Batches are the same however often the work was interrupted: a model's numbers may differ in their last bits with
+    what they were computed beside. So a batch that was written in part is seen again, and its rest is added.
 
     DataError for the first picture that cannot be read, StoreError where the folder cannot be written or holds work of
     another model or on other pictures. What is written stays; the same call goes on behind it, `force` begins again.
@@ -46,11 +48,11 @@ def extract(
     with RegionWriter(folder, dtype, extractor.origin) as writer:
         check_goes_on(files, writer)
         before = len(writer.done)
-        left = [image for image in files if image not in writer.done]
-        with watch(len(files), before) as tell:
-            for images, pictures in read_ahead(files, left, batch_size, extractor):
+        with watch(len(files), before) as tell, computing(extractor):
+            for images, pictures in read_ahead(files, unfinished(files, writer, batch_size), extractor):
                 for image, picture, seen in zip(images, pictures, extractor.see(pictures), strict=True):
-                    writer.add(image, seen.regions, seen.boxes, picture.size)
+                    if image not in writer.done:
+                        writer.add(image, seen.regions, seen.boxes, picture.size)
                 tell(len(writer.done))
         return WrittenStore(folder, writer.finish(), before, time.monotonic() - began)
 
@@ -74,17 +76,39 @@ def check_goes_on(files: Mapping[str, Path], writer: RegionWriter) -> None:
         )
 
 
+@contextmanager
+def computing(extractor: Extractor) -> Iterator[None]:
+    """Let a model on a CPU have as many threads as this process may use: more of them wait for one another."""
+    if extractor.ahead:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, cpus_here()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def unfinished(files: Mapping[str, Path], writer: RegionWriter, batch_size: int) -> list[Sequence[str]]:
+    """Batches of images, always of the same ones, but those that are written in full."""
+    images = list(files)
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    return [batch for batch in batches if not writer.done >= set(batch)]
+
+
 def read_ahead(
-    files: Mapping[str, Path], images: Sequence[str], batch_size: int, extractor: Extractor
+    files: Mapping[str, Path], batches: Iterable[Sequence[str]], extractor: Extractor
 ) -> Iterator[tuple[Sequence[str], list[Pixels]]]:
-    """Batches of images, each with its pictures as the extractor takes them; the next are read in threads meanwhile."""
-    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    """Batches of images, each with its pictures as the extractor takes them; others are read in threads meanwhile."""
     waiting: deque[tuple[Sequence[str], list[Future[Pixels]]]] = deque()
     with ThreadPoolExecutor(READERS) as readers:
         try:
             for batch in batches:
-                waiting.append((batch, [readers.submit(prepared, files[image], extractor) for image in batch]))
-                if len(waiting) > AHEAD:
+                waiting.append((batch, [readers.submit(prepared, image, files[image], extractor) for image in batch]))
+                if len(waiting) > extractor.ahead:
                     yield results(waiting.popleft())
             while waiting:
                 yield results(waiting.popleft())
@@ -96,11 +120,11 @@ def results(batch: tuple[Sequence[str], list[Future[Pixels]]]) -> tuple[Sequence
     return batch[0], [picture.result() for picture in batch[1]]
 
 
-def prepared(file: Path, extractor: Extractor) -> Pixels:
+def prepared(image: str, file: Path, extractor: Extractor) -> Pixels:
     """A picture as the extractor takes it; DataError where its file is none, or of a shape that no model takes."""
     picture = read_picture(file)
     try:
-        return extractor.prepare(picture)
+        return extractor.prepare(picture, image)
     except (ValueError, ZeroDivisionError) as error:
         shape = "{} x {} pixels".format(*picture.size)
         message = f"cannot be resized for the model ({shape}; {error}); take it out"
