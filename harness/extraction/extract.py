@@ -1,15 +1,20 @@
-"""Make a region store of pictures: read ahead, encoded in batches, written one by one, resumed where it stopped."""
+"""Make a region store of pictures: seen in batches, written one by one, resumed where it stopped.
+
+On a CPU each core reads and sees batches of its own: a model that shares its batch among threads waits at every layer
+for the slowest of them, and on a machine that does other things too takes several times the CPU. On a GPU pictures are
+read ahead in threads while the model sees the batch before.
+"""
 
 from __future__ import annotations
 
 import json
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from harness.data.pictures import read_picture
 from harness.data.region_store import IDS, StoreFacts, Watch, WrittenStore, read_facts, read_ids, unwatched
@@ -18,9 +23,12 @@ from harness.errors import DataError, Location, StoreError
 from harness.processors import cpus_here
 
 if TYPE_CHECKING:
-    from harness.extraction.extractors import Extractor, Pixels
+    from harness.extraction.extractors import Extractor, Pixels, Seen
 
-READERS = min(8, cpus_here())  # threads that read pictures
+WORKERS = 8  # threads at most, each with a batch of pictures in memory
+S = TypeVar("S")
+T = TypeVar("T")
+AHEAD = 2  # batches that are read while a GPU sees one
 
 
 def extract(
@@ -48,9 +56,10 @@ def extract(
     with RegionWriter(folder, dtype, extractor.origin) as writer:
         check_goes_on(files, writer)
         before = len(writer.done)
-        with watch(len(files), before) as tell, computing(extractor):
-            for images, pictures in read_ahead(files, unfinished(files, writer, batch_size), extractor):
-                for image, picture, seen in zip(images, pictures, extractor.see(pictures), strict=True):
+        seen_on = seen_on_cores if extractor.on_cores else seen_on_a_gpu
+        with watch(len(files), before) as tell:
+            for batch in seen_on(files, unfinished(files, writer, batch_size), extractor):
+                for image, picture, seen in zip(*batch, strict=True):
                     if image not in writer.done:
                         writer.add(image, seen.regions, seen.boxes, picture.size)
                 tell(len(writer.done))
@@ -76,22 +85,6 @@ def check_goes_on(files: Mapping[str, Path], writer: RegionWriter) -> None:
         )
 
 
-@contextmanager
-def computing(extractor: Extractor) -> Iterator[None]:
-    """Let a model on a CPU have as many threads as this process may use: more of them wait for one another."""
-    if extractor.ahead:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, cpus_here()))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def unfinished(files: Mapping[str, Path], writer: RegionWriter, batch_size: int) -> list[Sequence[str]]:
     """Batches of images, always of the same ones, but those that are written in full."""
     images = list(files)
@@ -99,25 +92,53 @@ def unfinished(files: Mapping[str, Path], writer: RegionWriter, batch_size: int)
     return [batch for batch in batches if not writer.done >= set(batch)]
 
 
-def read_ahead(
-    files: Mapping[str, Path], batches: Iterable[Sequence[str]], extractor: Extractor
-) -> Iterator[tuple[Sequence[str], list[Pixels]]]:
-    """Batches of images, each with its pictures as the extractor takes them; others are read in threads meanwhile."""
-    waiting: deque[tuple[Sequence[str], list[Future[Pixels]]]] = deque()
-    with ThreadPoolExecutor(READERS) as readers:
-        try:
-            for batch in batches:
-                waiting.append((batch, [readers.submit(prepared, image, files[image], extractor) for image in batch]))
-                if len(waiting) > extractor.ahead:
-                    yield results(waiting.popleft())
-            while waiting:
-                yield results(waiting.popleft())
-        finally:
-            readers.shutdown(cancel_futures=True)
+class Batch(NamedTuple):
+    images: Sequence[str]
+    pictures: list[Pixels]
+    seen: list[Seen]
 
 
-def results(batch: tuple[Sequence[str], list[Future[Pixels]]]) -> tuple[Sequence[str], list[Pixels]]:
-    return batch[0], [picture.result() for picture in batch[1]]
+def seen_on_cores(files: Mapping[str, Path], batches: Sequence[Sequence[str]], extractor: Extractor) -> Iterator[Batch]:
+    """Batches in their order, read and seen by threads that share nothing; torch has what cores they leave."""
+    import torch
+
+    def work(images: Sequence[str]) -> Batch:
+        pictures = [prepared(image, files[image], extractor) for image in images]
+        return Batch(images, pictures, extractor.see(pictures))
+
+    cores, before = cpus_here(), torch.get_num_threads()
+    workers = min(WORKERS, cores)
+    torch.set_num_threads(min(before, cores // workers))
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            yield from in_order(pool, work, batches, workers)
+    finally:
+        torch.set_num_threads(before)
+
+
+def seen_on_a_gpu(files: Mapping[str, Path], batches: Sequence[Sequence[str]], extractor: Extractor) -> Iterator[Batch]:
+    """Batches in their order, the next ones read in threads while one is seen."""
+    with ThreadPoolExecutor(min(WORKERS, cpus_here())) as pool:
+        flat = [image for images in batches for image in images]
+        size = max(map(len, batches), default=1)
+        pictures = in_order(pool, lambda image: prepared(image, files[image], extractor), flat, AHEAD * size)
+        for images in batches:
+            own = [next(pictures) for _ in images]
+            yield Batch(images, own, extractor.see(own))
+
+
+def in_order(pool: ThreadPoolExecutor, work: Callable[[S], T], items: Iterable[S], ahead: int) -> Iterator[T]:
+    """What work makes of items, in their order; at most so many more than one are begun before it is taken."""
+    waiting: deque[Future[T]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def prepared(image: str, file: Path, extractor: Extractor) -> Pixels:

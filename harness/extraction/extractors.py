@@ -42,9 +42,9 @@ class Extractor(ABC):
         self.origin = origin
 
     @property
-    def ahead(self) -> int:
-        """Batches to read while one is seen: on a CPU none, where readers would take its cores from the model."""
-        return 0 if self.device.type == "cpu" else 2
+    def on_cores(self) -> bool:
+        """Whether the model computes on the cores that read pictures."""
+        return self.device.type == "cpu"
 
     @abstractmethod
     def prepare(self, picture: Image.Image, image: str = "") -> Pixels:
@@ -55,7 +55,7 @@ class Extractor(ABC):
         """What the model makes of pictures."""
 
     def see(self, pictures: Sequence[Pixels]) -> list[Seen]:
-        """What the model makes of pictures; ResourceError where the device has no room for all of them at once."""
+        """What the model makes of pictures, in any thread; ResourceError where the device has no room for them."""
         try:
             # the GPU's short cut for float32 convolutions keeps ten bits of a number
             with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):

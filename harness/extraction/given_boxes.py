@@ -16,7 +16,7 @@ from harness.extraction.corners import Corners
 from harness.extraction.extractors import Extractor, Pixels, Seen, as_boxes, batch_of, check_vectors, map_size, numbers
 from harness.extraction.placed_boxes import PlacedBoxes
 
-CROPS = 64  # that a model sees at a time, so that a batch of pictures with many boxes has room
+CROPS = 32  # that a model sees at a time, so that a batch of pictures with many boxes has room
 
 
 class Crops(Extractor):

@@ -179,7 +179,7 @@ from harness.extraction.extract import extract
 from harness.data.pictures import find_pictures
 
 class Colours:
-    ahead = 0
+    on_cores = True
     origin = {"model": "a mean colour", "class": "Colours"}
     def prepare(self, picture, image):
         return SimpleNamespace(size=picture.size, colour=np.asarray(picture, dtype=np.float32).mean((0, 1)))
