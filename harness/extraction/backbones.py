@@ -28,6 +28,7 @@ class Backbone(ABC):
         self.device = device
         self.size = size  # height and width of what it takes
         self.covered = (1.0, 1.0)  # shares of the height and width that the cells of its map lie on
+        self.crops = False  # whether a picture as its makers show it is but the middle of it
 
     @abstractmethod
     def squeezed(self, picture: Image.Image, corners: Corners | None = None) -> Tensor:

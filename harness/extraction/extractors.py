@@ -99,7 +99,10 @@ class Pooled(Extractor):
 
     def __init__(self, backbone: Backbone) -> None:
         self._backbone = backbone
-        super().__init__(backbone.device, {"kind": "embedding", "input": list(backbone.size), **backbone.facts})
+        super().__init__(
+            backbone.device,
+            {"kind": "embedding", "input": list(backbone.size), "crop": backbone.crops, **backbone.facts},
+        )
 
     def prepare(self, picture: Image.Image, image: str = "") -> Pixels:
         view = self._backbone.own_view(picture)

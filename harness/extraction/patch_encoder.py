@@ -26,6 +26,7 @@ class PatchEncoder(Backbone):
         self._processor = processor
         self._vectors_of = vectors_of
         super().__init__(facts, next(model.parameters()).device, input_size(processor))
+        self.crops = crops(processor)
 
     def squeezed(self, picture: Image.Image, corners: Corners | None = None) -> Tensor:
         """Resized here and not by the processor, whose own way may crop."""
@@ -36,7 +37,7 @@ class PatchEncoder(Backbone):
 
     def own_view(self, picture: Image.Image) -> OwnView:
         """As the processor does it, its crop included; squeezed where that would keep proportions without a crop."""
-        if not crops(self._processor) and "shortest_edge" in dict(self._processor.size or {}):
+        if not self.crops and "shortest_edge" in dict(self._processor.size or {}):
             return super().own_view(picture)
         return OwnView(self._processed(picture), shown(self._processor, picture.size))
 

@@ -16,7 +16,7 @@ from PIL import Image
 from tiny_vision import images, models
 
 from harness.data.pictures import read_picture
-from harness.errors import ResourceError
+from harness.errors import ResourceError, UsageError
 from harness.extraction.extractors import CellGrid, Detector, Extractor, object_scores
 from harness.extraction.patch_encoder import PatchEncoder
 from harness.extraction.vision_models import ModelChoice, load
@@ -142,6 +142,50 @@ def test_of_a_model_of_pictures_and_words_its_vision_tower_is_taken(models: Path
     wide = clip.prepare(Image.new("RGB", (90, 30)))
     assert wide.inputs["picture"].shape == (3, 32, 32)
     np.testing.assert_allclose(clip.see([wide])[0].boxes[-1], [67.5, 22.5, 22.5, 7.5])  # nothing is cut off
+
+
+def pooled(folder: Path, picture: Image.Image) -> tuple[Extractor, Any]:
+    extractor = model(folder, pooled=True)
+    (seen,) = extractor.see([extractor.prepare(picture)])
+    return extractor, seen
+
+
+def test_the_vector_of_a_model_of_pictures_and_words_is_its_image_embedding(models: Path, images: Path) -> None:
+    picture = read_picture(images / "2.png")  # wider than high: CLIP's processor crops it
+    processor = processor_of("clip").from_pretrained(models / "clip")
+    with torch.inference_mode():
+        clip = transformers.CLIPModel.from_pretrained(models / "clip")
+        features = clip.get_image_features(**processor(images=picture, return_tensors="pt"))
+    extractor, seen = pooled(models / "clip", picture)
+    np.testing.assert_allclose(seen.regions, features.pooler_output.numpy(), atol=1e-6)
+    np.testing.assert_allclose(seen.boxes, [[20, 0, 50, 50]])  # what the crop leaves of 90 x 50
+    assert (extractor.origin["kind"], extractor.origin["vector"]) == ("embedding", "image features")
+    assert extractor.origin["crop"] is True
+
+
+def test_the_vector_of_a_vit_is_its_pooled_output_or_its_class_token(
+    models: Path, images: Path, tmp_path: Path
+) -> None:
+    picture = read_picture(images / "0.png")
+    processor = processor_of("vit").from_pretrained(models / "vit")
+    vit = transformers.ViTModel.from_pretrained(models / "vit")
+    with torch.inference_mode():
+        outputs = vit(**processor(images=picture, return_tensors="pt"))
+    extractor, seen = pooled(models / "vit", picture)
+    np.testing.assert_allclose(seen.regions, outputs.pooler_output.numpy(), atol=1e-6)
+    np.testing.assert_allclose(seen.boxes, [[0, 0, 64, 48]])
+    assert (extractor.origin["vector"], extractor.origin["crop"]) == ("pooler output", False)
+    vit.pooler = None  # as checkpoints of classifiers are: the library would make a random one
+    vit.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    extractor, seen = pooled(tmp_path, picture)
+    np.testing.assert_allclose(seen.regions, outputs.last_hidden_state[:, 0].numpy(), atol=1e-6)
+    assert extractor.origin["vector"] == "class token"
+
+
+def test_a_detector_gives_no_vector_of_a_picture(models: Path) -> None:
+    with pytest.raises(UsageError, match=r"--pooled: .*yolos is an object detector, whose regions are boxes"):
+        model(models / "yolos", pooled=True)
 
 
 def test_boxes_are_those_that_the_library_gives(models: Path, images: Path) -> None:
