@@ -92,19 +92,21 @@ def unfinished(files: Mapping[str, Path], writer: RegionWriter, batch_size: int)
     return [batch for batch in batches if not writer.done >= set(batch)]
 
 
-class Batch(NamedTuple):
+class SeenBatch(NamedTuple):
     images: Sequence[str]
     pictures: list[Pixels]
     seen: list[Seen]
 
 
-def seen_on_cores(files: Mapping[str, Path], batches: Sequence[Sequence[str]], extractor: Extractor) -> Iterator[Batch]:
+def seen_on_cores(
+    files: Mapping[str, Path], batches: Sequence[Sequence[str]], extractor: Extractor
+) -> Iterator[SeenBatch]:
     """Batches in their order, read and seen by threads that share nothing; torch has what cores they leave."""
     import torch
 
-    def work(images: Sequence[str]) -> Batch:
+    def work(images: Sequence[str]) -> SeenBatch:
         pictures = [prepared(image, files[image], extractor) for image in images]
-        return Batch(images, pictures, extractor.see(pictures))
+        return SeenBatch(images, pictures, extractor.see(pictures))
 
     cores, before = cpus_here(), torch.get_num_threads()
     workers = min(WORKERS, cores)
@@ -116,7 +118,9 @@ def seen_on_cores(files: Mapping[str, Path], batches: Sequence[Sequence[str]], e
         torch.set_num_threads(before)
 
 
-def seen_on_a_gpu(files: Mapping[str, Path], batches: Sequence[Sequence[str]], extractor: Extractor) -> Iterator[Batch]:
+def seen_on_a_gpu(
+    files: Mapping[str, Path], batches: Sequence[Sequence[str]], extractor: Extractor
+) -> Iterator[SeenBatch]:
     """Batches in their order, the next ones read in threads while one is seen."""
     with ThreadPoolExecutor(min(WORKERS, cpus_here())) as pool:
         flat = [image for images in batches for image in images]
@@ -124,7 +128,7 @@ def seen_on_a_gpu(files: Mapping[str, Path], batches: Sequence[Sequence[str]], e
         pictures = in_order(pool, lambda image: prepared(image, files[image], extractor), flat, AHEAD * size)
         for images in batches:
             own = [next(pictures) for _ in images]
-            yield Batch(images, own, extractor.see(own))
+            yield SeenBatch(images, own, extractor.see(own))
 
 
 def in_order(pool: ThreadPoolExecutor, work: Callable[[S], T], items: Iterable[S], ahead: int) -> Iterator[T]:

@@ -75,7 +75,7 @@ class CellGrid(Extractor):
     """
 
     def __init__(self, backbone: Backbone, pool: int | None = None) -> None:
-        self._backbone = backbone
+        self.backbone = backbone
         cells = map_size(backbone)
         if pool is not None and pool > min(cells):
             rows, columns = cells
@@ -87,10 +87,10 @@ class CellGrid(Extractor):
 
     def prepare(self, picture: Image.Image, image: str = "") -> Pixels:
         boxes = self._shares * np.tile(np.array(picture.size, dtype=np.float32), 2)
-        return Pixels({"picture": self._backbone.squeezed(picture)}, picture.size, boxes)
+        return Pixels({"picture": self.backbone.squeezed(picture)}, picture.size, boxes)
 
     def regions_of(self, pictures: Sequence[Pixels]) -> list[Seen]:
-        cells = self._backbone.cells(batch_of(pictures, "picture").to(self.device))
+        cells = self.backbone.cells(batch_of(pictures, "picture").to(self.device))
         return seen_together(numbers(pooled(cells, self._pool)), pictures)
 
 
@@ -98,18 +98,18 @@ class Pooled(Extractor):
     """The only region of a picture is all that its model shows of it, its numbers the model's own vector of it."""
 
     def __init__(self, backbone: Backbone) -> None:
-        self._backbone = backbone
+        self.backbone = backbone
         super().__init__(
             backbone.device,
             {"kind": "embedding", "input": list(backbone.size), "crop": backbone.crops, **backbone.facts},
         )
 
     def prepare(self, picture: Image.Image, image: str = "") -> Pixels:
-        view = self._backbone.own_view(picture)
+        view = self.backbone.own_view(picture)
         return Pixels({"picture": view.inputs}, picture.size, as_boxes([view.corners]))
 
     def regions_of(self, pictures: Sequence[Pixels]) -> list[Seen]:
-        vectors = self._backbone.vectors(batch_of(pictures, "picture").to(self.device))
+        vectors = self.backbone.vectors(batch_of(pictures, "picture").to(self.device))
         return seen_together(numbers(vectors)[:, None], pictures)
 
 

@@ -23,18 +23,18 @@ class Crops(Extractor):
     """A region is a box cut out of its picture and resized, without its proportions; its numbers the model's vector."""
 
     def __init__(self, backbone: Backbone, placed: PlacedBoxes) -> None:
-        self._backbone, self._corners = backbone, placed.corners
+        self.backbone, self._corners = backbone, placed.corners
         check_vectors(backbone)
         super().__init__(backbone.device, origin_of("crop", backbone, placed))
 
     def prepare(self, picture: Image.Image, image: str = "") -> Pixels:
         corners = self._corners[image]
-        crops = np.stack([self._backbone.squeezed(picture, box).numpy() for box in corners])
+        crops = np.stack([self.backbone.squeezed(picture, box).numpy() for box in corners])
         return Pixels({"crops": torch.from_numpy(crops)}, picture.size, as_boxes(corners))
 
     def regions_of(self, pictures: Sequence[Pixels]) -> list[Seen]:
         crops = torch.cat([picture.inputs["crops"] for picture in pictures])
-        parts = [numbers(self._backbone.vectors(part.to(self.device))) for part in crops.split(CROPS)]
+        parts = [numbers(self.backbone.vectors(part.to(self.device))) for part in crops.split(CROPS)]
         ends = np.cumsum([len(picture.boxes) for picture in pictures])[:-1]
         rows = np.split(np.concatenate(parts), ends)
         return [Seen(own, picture.boxes) for own, picture in zip(rows, pictures, strict=True)]
@@ -44,19 +44,19 @@ class MapMeans(Extractor):
     """A region is a box, its numbers the mean of its picture's map over it: each cell counts by what the box covers."""
 
     def __init__(self, backbone: Backbone, placed: PlacedBoxes) -> None:
-        self._backbone, self._corners = backbone, placed.corners
+        self.backbone, self._corners = backbone, placed.corners
         self._cells = map_size(backbone)
         own = origin_of("map", backbone, placed)
         super().__init__(backbone.device, {"patches": list(self._cells), **own})
 
     def prepare(self, picture: Image.Image, image: str = "") -> Pixels:
         corners = self._corners[image]
-        covered = cell_weights(corners, picture.size, self._cells, self._backbone.covered)
-        inputs = {"picture": self._backbone.squeezed(picture), "weights": torch.from_numpy(covered)}
+        covered = cell_weights(corners, picture.size, self._cells, self.backbone.covered)
+        inputs = {"picture": self.backbone.squeezed(picture), "weights": torch.from_numpy(covered)}
         return Pixels(inputs, picture.size, as_boxes(corners))
 
     def regions_of(self, pictures: Sequence[Pixels]) -> list[Seen]:
-        maps = self._backbone.cells(batch_of(pictures, "picture").to(self.device)).flatten(2)
+        maps = self.backbone.cells(batch_of(pictures, "picture").to(self.device)).flatten(2)
         weights = (picture.inputs["weights"].to(self.device) for picture in pictures)
         rows = [numbers(own @ cells.T) for own, cells in zip(weights, maps, strict=True)]
         return [Seen(own, picture.boxes) for own, picture in zip(rows, pictures, strict=True)]

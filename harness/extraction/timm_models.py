@@ -51,7 +51,7 @@ class TimmBackbone(Backbone):
         model = model.eval().to(device)
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn((1, 3, *how.size), generator=generator).to(device)
-        self._model: Any = fold_norms(model, noise, features).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: Any = fold_norms(model, noise, features).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def squeezed(self, picture: Image.Image, corners: Corners | None = None) -> Tensor:
         height, width = self.size
@@ -59,15 +59,15 @@ class TimmBackbone(Backbone):
 
     def _features(self, inputs: Tensor) -> Tensor:
         numbers = inputs.permute(0, 3, 1, 2).float()  # channels last in memory
-        return features(self._model, numbers.sub_(self._mean).div_(self._std))
+        return features(self.model, numbers.sub_(self._mean).div_(self._std))
 
     def cells(self, inputs: Tensor) -> Tensor:
-        return as_map(self._features(inputs), self._model)
+        return as_map(self._features(inputs), self.model)
 
     def vectors(self, inputs: Tensor) -> Tensor:
-        vectors: Tensor = self._model.forward_head(self._features(inputs), pre_logits=True)
+        vectors: Tensor = self.model.forward_head(self._features(inputs), pre_logits=True)
         if vectors.ndim != 2:
-            raise DataError(f"a {type(self._model).__name__} of timm gives no vector of a picture; leave --pooled out")
+            raise DataError(f"a {type(self.model).__name__} of timm gives no vector of a picture; leave --pooled out")
         return vectors
 
 
