@@ -47,6 +47,7 @@ bench: $(VENV)/for-test ## speed and memory against the textbook algorithm
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/opening.py
 	$(BIN)/python benchmarks/converting.py
+	$(BIN)/python benchmarks/extracting.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/side_by_side.py
 	$(BIN)/python benchmarks/search_simulation.py

@@ -9,6 +9,8 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 # Read once, by numpy and torch: where several processes test, more threads than cores wait for one another.
@@ -19,6 +21,7 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from harness.config.sections import Cluster
+from harness.data.torchvision import import_torchvision
 from harness.executors.placement import Node
 from harness.executors.ray_cluster import RayExecutor
 
@@ -29,6 +32,10 @@ for ignored, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGH
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on any machine
 settings.load_profile("untimed")
+
+# What PyPI alone gives beside a CPU build of torch is made importable before a test imports transformers.
+if find_spec("torchvision") and version("torch").endswith("+cpu") and not version("torchvision").endswith("+cpu"):
+    import_torchvision()
 
 # Fixtures of several tests.
 pytest_plugins = ("tiny_project", "finished_projects", "fresh_process", "broken_files", "looking")

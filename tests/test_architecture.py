@@ -33,17 +33,19 @@ PACKAGES = {
     "acquisition": "config",
     "conversion": "data",
     "preparation": "config data layouts evaluation",
+    "extraction": "data",
     "board": "config evaluation trial tracking",
     "campaign": "config layouts evaluation trial executors tracking",
     "search": "config trial tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
-    "cli": "config data evaluation trial tracking acquisition conversion preparation board campaign search explain",
+    "cli": "config data evaluation trial tracking acquisition conversion preparation extraction board campaign search explain",
 }
 FRONT = {
     "config": "cards papers project registry sections selection sources template toml",
     "blocks": "attention contrastive encoders families host losses pooling pooling_operator residual_mlp text_tower"
     " tiles",
-    "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens",
+    "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens"
+    " torchvision",
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
     " scoring statistics streaming",
@@ -52,7 +54,8 @@ FRONT = {
     "tracking": "artifacts columns log logged naming result_store runs store tracker",
     "acquisition": "download pace",
     "conversion": "convert opening",
-    "preparation": "card extract findings validation vision_models",
+    "preparation": "card findings validation",
+    "extraction": "extract placed_boxes vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
     "campaign": "choice current driver ensembles external_scores guardian healing last_command plan removal"
     " reproduction status",
@@ -60,7 +63,7 @@ FRONT = {
     "explain": "examples_page explanation picture weights",
     "cli": "",
 }
-GROUND = {"addresses", "errors", "files", "foreign_text", "interruption"}
+GROUND = {"addresses", "errors", "files", "foreign_text", "interruption", "processors"}
 TOP = {*GROUND, "method", "__main__"}  # the modules of harness/ itself
 MOST = 15  # modules of a package
 LIBRARIES = {
@@ -74,12 +77,27 @@ LIBRARIES = {
     "pooch": "acquisition.download",
     "requests": "acquisition.download",
     "triton": "blocks.fused blocks.kernels",
-    "transformers": "data.text_encoder preparation.vision_models",
+    "transformers": "data.text_encoder extraction.hugging_face",
+    "timm": "extraction.timm_models",
     "torch": "method blocks.* trial.steps trial.models trial.averaging trial.training trial.batches trial.checkpoint"
-    " trial.device trial.environment evaluation.device_ranks evaluation.scoring preparation.extractors"
-    " preparation.vision_models explain.explanation",
+    " trial.device trial.environment evaluation.device_ranks evaluation.scoring data.torchvision"
+    " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
+    " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models extraction.weights"
+    " explain.explanation",
 }
-HEAVY = ("transformers", "torch", "ray", "mlflow", "optuna", "matplotlib", "pandas", "pooch", "requests")
+HEAVY = (
+    "transformers",
+    "timm",
+    "torchvision",
+    "torch",
+    "ray",
+    "mlflow",
+    "optuna",
+    "matplotlib",
+    "pandas",
+    "pooch",
+    "requests",
+)
 FEW = 0.04  # the share of functions that may be longer than 30 lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
@@ -12,9 +13,11 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from harness.acquisition.download import Item
-from harness.cli.output import Text, table
+from harness.cli.output import Text, count, table
 from harness.config.cards import DatasetCard
+from harness.data.pictures import PictureFiles, PictureHead
 from harness.data.region_store import WrittenStore
+from harness.extraction.placed_boxes import PlacedBoxes
 from harness.preparation.card import CardRequest, MeasuredCard
 from harness.preparation.findings import EXAMPLES, Finding, Report, Severity
 
@@ -132,13 +135,38 @@ def convert_json(store: WrittenStore) -> dict[str, Any]:
     }
 
 
+def left_out(folder: Path, pictures: PictureFiles) -> Iterator[str]:
+    if pictures.others:
+        yield f"left out of {folder}, as they are no pictures: {pictures.others:,} files"
+
+
+def pictures_page(heads: Mapping[str, PictureHead], placed: PlacedBoxes | None) -> Iterator[str]:
+    """What was done to pictures and to given boxes, where something was."""
+    if animated := animations(heads):
+        yield f"of {count(len(animated), 'animated picture')} the first frame is taken, {animated[0]!a} first"
+    if placed is None:
+        return
+    if placed.cut:
+        yield f"cut at the edge of their pictures: {placed.cut:,} of {placed.total:,} boxes"
+    if placed.boxless:
+        yield f"one region, as no box is given: {count(placed.boxless, 'picture')}"
+    if placed.unused:
+        yield f"boxes left out, as their pictures are not here: those of {count(placed.unused, 'image')}"
+
+
+def animations(heads: Mapping[str, PictureHead]) -> list[str]:
+    return [image for image, head in heads.items() if head.frames > 1]
+
+
 def extract_page(store: WrittenStore) -> Iterator[str]:
     origin = store.facts.origin
     yield from store_page(store, "of the same model and pictures", f", by {origin['class']} {origin['model']}")
 
 
-def extract_json(store: WrittenStore) -> dict[str, Any]:
-    return {**store_json(store, "origin"), "seconds": store.seconds}
+def extract_json(store: WrittenStore, heads: Mapping[str, PictureHead], placed: PlacedBoxes | None) -> dict[str, Any]:
+    boxes = placed and {"given": placed.total, "cut": placed.cut, "boxless": placed.boxless, "unused": placed.unused}
+    more = {"boxes": boxes, "animated": len(animations(heads))}
+    return {**store_json(store, "origin"), **more, "seconds": store.seconds}
 
 
 def store_page(store: WrittenStore, same: str, by: str = "") -> Iterator[str]:

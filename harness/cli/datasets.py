@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 
-from harness.cli.flags import CONFIG, FILE, OUTPUT, DeviceName, Flags, NameList, takes
+from harness.cli.flags import CONFIG, FILE, OUTPUT, DeviceName, Flags, NameList, parts, takes
+from harness.cli.output import bar, counter, passing_bar
 from harness.errors import DataError, UsageError
 from harness.foreign_text import line
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn
+COUNT = click.IntRange(min=1)
 
-SLOW = 600  # seconds over which the time left is estimated: a batch may take minutes
+
+class Rgb(click.ParamType[tuple[float, ...]]):
+    """A number for each of red, green and blue from 0 to 255, or one for all; 0 is none where they divide."""
+
+    name = "X|R,G,B"
+
+    def __init__(self, divides: bool = False) -> None:
+        self._divides = divides
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        try:
+            numbers = tuple(map(float, parts(value)))
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor three", param, ctx)
+        if len(numbers) not in (1, 3) or not all(0 <= number <= 255 for number in numbers):
+            self.fail(f"{value!r} is neither a number nor three from 0 to 255", param, ctx)
+        if max(numbers) <= 1 and (max(numbers) > 0 or self._divides):
+            self.fail(f"{value!r} is of pixels from 0 to 1; give 255 times that", param, ctx)
+        if self._divides and min(numbers) <= 0:
+            self.fail(f"{value!r} divides by 0", param, ctx)
+        return numbers * (3 // len(numbers))
 
 
 @click.group(short_help="Download the files of datasets, or convert and extract features.")
@@ -129,55 +147,67 @@ def convert(
     return 0
 
 
-@data.command(short_help="Extract a region store from pictures with a vision model.")
-@takes(OUTPUT)
-@click.argument("images", type=FILE)
-@click.option(
+TO = click.option(
     "--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Write the region store into this folder."
 )
-@click.option(
-    "--model",
-    required=True,
-    metavar="FOLDER|NAME",
-    help="Use this model of Hugging Face: a detector, a ViT, CLIP or DINO.",
+FORCE = click.option(
+    "--force", is_flag=True, help="Start again, and replace the store or the unfinished work that is there."
 )
-@click.option("--download", is_flag=True, help="Get the model from huggingface.co where it is not here.")
-@click.option(
-    "--boxes",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Keep the N best boxes of a detector per picture; 36 unless given.",
+MODEL = (
+    click.option(
+        "--model",
+        required=True,
+        metavar="FOLDER|NAME|timm:NAME",
+        help="Use this model of Hugging Face (a detector, a ViT, CLIP or DINO), or of timm.",
+    ),
+    click.option("--download", is_flag=True, help="Get a model of Hugging Face where it is not here."),
+    click.option("--weights", type=FILE, metavar="FILE", help="Take the weights of timm:NAME from this file."),
+    click.option("--keys-in-order", is_flag=True, help="Take weights whose keys have other names by their places."),
+    click.option("--mean", type=Rgb(), help="Subtract this of pixels from 0 to 255, not what timm says."),
+    click.option("--std", type=Rgb(divides=True), help="Divide by this then, not by what timm says."),
 )
-@click.option(
-    "--threshold", type=click.FloatRange(0, 1), metavar="X", help="Leave out boxes whose score by a detector is lower."
+REGIONS = (
+    click.option("--pool", type=COUNT, metavar="N", help="Average the map or patches of an encoder to N x N regions."),
+    click.option("--pooled", is_flag=True, help="Make each picture one region: the model's own vector of it."),
+    click.option(
+        "--boxes-from", type=FILE, metavar="FILE", help="Take boxes of a COCO json, VOC folder or json of lists."
+    ),
+    click.option(
+        "--boxes", type=COUNT, metavar="N", help="Keep N boxes a picture: the best found (36), or first given."
+    ),
+    click.option(
+        "--boxes-by", type=click.Choice(["crop", "map"]), help="Cut given boxes out (crop), or average the map."
+    ),
+    click.option("--whole", is_flag=True, help="Put the whole picture before its given boxes."),
+    click.option(
+        "--boxless", type=click.Choice(["refuse", "whole"]), help="Refuse pictures without a box, or take all."
+    ),
+    click.option(
+        "--threshold", type=click.FloatRange(0, 1), metavar="X", help="Leave out a detector's boxes below it."
+    ),
 )
-@click.option("--pool", type=click.IntRange(min=1), metavar="N", help="Average the patches of an encoder to N x N.")
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "float16"]),
-    default="float32",
-    show_default=True,
-    help="Store numbers in this form.",
+RUNNING = (
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "float16"]),
+        default="float32",
+        show_default=True,
+        help="Store numbers in this form.",
+    ),
+    click.option(
+        "--batch-size", type=COUNT, default=16, show_default=True, metavar="N", help="See N pictures at a time."
+    ),
+    click.option(
+        "--device", type=DeviceName(), default="auto", show_default=True, help="Run the model on this device."
+    ),
+    FORCE,
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=16,
-    show_default=True,
-    metavar="N",
-    help="Give the model N pictures at a time.",
-)
-@click.option("--device", type=DeviceName(), default="auto", show_default=True, help="Run the model on this device.")
-@click.option("--force", is_flag=True, help="Start again, and replace the store or the unfinished work that is there.")
-def extract(
-    flags: Flags,
-    images: Path,
-    folder: Path,
-    dtype: Literal["float32", "float16"],
-    batch_size: int,
-    force: bool,
-    **settings: Any,
-) -> int:
+
+
+@data.command(short_help="Extract a region store from pictures with a vision model.")
+@takes((TO,), MODEL, REGIONS, RUNNING, OUTPUT)
+@click.argument("images", type=FILE)
+def extract(flags: Flags, images: Path, folder: Path, **settings: Any) -> int:
     """Make a region store of pictures through a vision model; what was interrupted goes on.
 
     IMAGES: a folder of .jpg, .png or .webp files; an image's id is its file's name without the suffix.
@@ -185,20 +215,30 @@ def extract(
     \b
     Examples:
       harness data extract pictures --to data/mine/regions --model facebook/dinov2-base --download
+      harness data extract pictures --to data/mine/regions --model timm:resnet50 --weights resnet50.safetensors
+      harness data extract pictures --to data/mine/regions --model models/clip --boxes-from boxes.json --whole
     """
-    from harness.cli.dataset_page import extract_json, extract_page
-    from harness.data.pictures import find_pictures
+    from harness.cli import dataset_page
+    from harness.data.pictures import find_pictures, read_heads
+    from harness.extraction import extract, vision_models
     from harness.interruption import signals_raise
-    from harness.preparation import extract, vision_models
     from harness.trial.device import choose_device
 
-    out, watch = flags.out(), partial(counter, visible=not (flags.quiet or flags.as_json))
+    out, visible = flags.out(), not (flags.quiet or flags.as_json)
+    dtype, batch_size, force = (settings.pop(name) for name in ("dtype", "batch_size", "force"))
+    request = vision_models.request_of(**settings)
     pictures = find_pictures(images)
-    out.note(*[f"left out of {images}, as they are no pictures: {pictures.others:,} files"] * bool(pictures.others))
+    out.note(*dataset_page.left_out(images, pictures))
     with signals_raise():
-        extractor = vision_models.load(vision_models.ModelChoice(**settings), choose_device(flags.device or "auto"))
-        store = extract.extract(pictures.files, extractor, folder, dtype, batch_size, force, watch)
-    out.answer(extract_json(store), *extract_page(store))
+        with passing_bar("looking at pictures", len(pictures.files), visible) as tell:
+            heads = read_heads(pictures.files, request.boxes_from is not None, tell)
+        placed = request.place(heads)
+        out.note(*dataset_page.pictures_page(heads, placed))
+        extractor = vision_models.load(request.model, choose_device(flags.device or "auto"), placed)
+        store = extract.extract(
+            pictures.files, extractor, folder, dtype, batch_size, force, partial(counter, visible=visible)
+        )
+    out.answer(dataset_page.extract_json(store, heads, placed), *dataset_page.extract_page(store))
     return 0
 
 
@@ -210,55 +250,6 @@ def agree(question: str, yes: bool) -> None:
         raise UsageError(f"{question} There is no terminal to answer at; say yes with --yes")
     if not click.confirm(line(question), err=True):
         raise UsageError("nothing was loaded")
-
-
-def progress_bar(visible: bool, *columns: ProgressColumn, **options: Any) -> Progress:
-    """A bar on stderr, hidden where that is no terminal."""
-    from rich.progress import Progress
-
-    from harness.cli.output import Console
-
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not (visible and console.is_terminal), **options)
-
-
-@contextmanager
-def bar(what: str, total: int, done: int, visible: bool) -> Iterator[Callable[[int], None]]:
-    """A bar of bytes with their rate; call what it yields with the bytes that are done."""
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    numbers = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with progress_bar(visible, TextColumn("{task.description}", markup=False), BarColumn(), *numbers) as progress:
-        task = progress.add_task(line(what), total=total, completed=done)
-        yield lambda done: progress.update(task, completed=done)
-
-
-@contextmanager
-def counter(total: int, done: int, visible: bool) -> Iterator[Callable[[int], None]]:
-    """A bar of pictures with their rate; call what it yields with the pictures that are done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
-    began = time.monotonic()
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    with progress_bar(visible, *columns, speed_estimate_period=SLOW) as progress:
-        task = progress.add_task("", total=total, completed=done, rate="")
-
-        def tell(now: int) -> None:
-            rate = (now - done) / max(time.monotonic() - began, 1e-9)
-            progress.update(task, completed=now, rate=f"{rate:,.1f} pictures/s")
-
-        yield tell
-
-
-@contextmanager
-def passing_bar(what: str, total: int, visible: bool) -> Iterator[Callable[[int], None]]:
-    """A bar that is gone afterwards; call what it yields with the steps done since."""
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with progress_bar(visible, *columns, transient=True) as progress:
-        task = progress.add_task(line(what), total=total)
-        yield lambda steps: progress.advance(task, steps)
 
 
 @click.group(

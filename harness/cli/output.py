@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 import rich.console
@@ -21,10 +21,14 @@ from rich.live import Live
 from rich.table import Table
 
 from harness.cli.boundary import has_characters
-from harness.foreign_text import json_text, lines
+from harness.foreign_text import json_text, line, lines
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 WATCH_SECONDS = 2.0  # between two looks
 PIPE_WIDTH = 160  # columns of a table where there is no terminal to measure
+SLOW = 600  # seconds over which the time left is estimated: a batch may take minutes
 
 
 class Console(rich.console.Console):
@@ -116,3 +120,50 @@ def near(file: Path) -> str:
     """A path relative to the working folder, where it lies below."""
     here = Path.cwd()
     return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)
+
+
+def progress_bar(visible: bool, *columns: ProgressColumn, **options: Any) -> Progress:
+    """A bar on stderr, hidden where that is no terminal."""
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, disable=not (visible and console.is_terminal), **options)
+
+
+@contextmanager
+def bar(what: str, total: int, done: int, visible: bool) -> Iterator[Callable[[int], None]]:
+    """A bar of bytes with their rate; call what it yields with the bytes that are done."""
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    numbers = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with progress_bar(visible, TextColumn("{task.description}", markup=False), BarColumn(), *numbers) as progress:
+        task = progress.add_task(line(what), total=total, completed=done)
+        yield lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
+def counter(total: int, done: int, visible: bool) -> Iterator[Callable[[int], None]]:
+    """A bar of pictures with their rate; call what it yields with the pictures that are done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    began = time.monotonic()
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with progress_bar(visible, *columns, speed_estimate_period=SLOW) as progress:
+        task = progress.add_task("", total=total, completed=done, rate="")
+
+        def tell(now: int) -> None:
+            rate = (now - done) / max(time.monotonic() - began, 1e-9)
+            progress.update(task, completed=now, rate=f"{rate:,.1f} pictures/s")
+
+        yield tell
+
+
+@contextmanager
+def passing_bar(what: str, total: int, visible: bool) -> Iterator[Callable[[int], None]]:
+    """A bar that is gone afterwards; call what it yields with the steps done since."""
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with progress_bar(visible, *columns, transient=True) as progress:
+        task = progress.add_task(line(what), total=total)
+        yield lambda steps: progress.advance(task, steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +18,22 @@ MOST_PIXELS = 80_000_000  # below that of which Pillow warns
 FORMATS = ("JPEG", "PNG", "WEBP")
 
 
+TURN = 0x0112  # the tag of EXIF that says how a picture is turned
+TURNS = range(1, 9)
+BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
 class PictureFiles(NamedTuple):
     files: dict[str, Path]  # by id, in the order of the ids
     others: int  # files of other kinds, which were left out
+
+
+class PictureHead(NamedTuple):
+    """What a file says before its pixels are read."""
+
+    size: tuple[int, int]  # width and height as the file holds them, before it is turned
+    frames: int  # of an animation, else 1
+    orientation: int = 1  # of EXIF
 
 
 def find_pictures(folder: Path) -> PictureFiles:
@@ -65,14 +79,43 @@ def _checked(path: Path) -> str:
 
 
 def read_picture(file: Path) -> Image.Image:
-    """A JPEG, PNG or WebP file in RGB, turned as its EXIF says, transparency white; DataError where it is none."""
+    """A JPEG, PNG or WebP file in RGB, turned as its EXIF says, transparency white; DataError where it is none.
+
+    Of an animation it is the first frame; CMYK becomes RGB without a colour profile, 16 bits their upper eight.
+    """
     check_regular(file)
     try:
         with Image.open(file, formats=FORMATS) as picture:
             check_pixels(file, picture.size)
             return as_rgb(ImageOps.exif_transpose(picture))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"no readable picture ({error}); get it again or take it out", Location(file)) from error
+    except BROKEN as error:
+        raise _no_picture(file, error) from error
+
+
+def read_head(file: Path, turned: bool = False) -> PictureHead:
+    """What a picture is before its pixels are read, and if asked how it is turned; DataError where it is none."""
+    check_regular(file)
+    try:
+        with Image.open(file, formats=FORMATS) as picture:
+            check_pixels(file, picture.size)
+            frames = getattr(picture, "n_frames", 1) if picture.format in ("PNG", "WEBP") else 1
+            orientation = picture.getexif().get(TURN, 1) if turned else 1
+            return PictureHead(picture.size, frames, orientation if orientation in TURNS else 1)
+    except BROKEN as error:
+        raise _no_picture(file, error) from error
+
+
+def read_heads(files: Mapping[str, Path], turned: bool, tell: Callable[[int], object]) -> dict[str, PictureHead]:
+    """What all pictures are, by id; `tell` is called with 1 for each. DataError for the first file that is none."""
+    heads = {}
+    for image, file in files.items():
+        heads[image] = read_head(file, turned)
+        tell(1)
+    return heads
+
+
+def _no_picture(file: Path, error: Exception) -> DataError:
+    return DataError(f"no readable picture ({error}); get it again or take it out", Location(file))
 
 
 def check_pixels(file: Path, size: tuple[int, int]) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from harness.data.regions import Bools
 from harness.data.tokens import Part, SpecialIds, plain
+from harness.data.torchvision import import_torchvision
 from harness.errors import ConfigError, DataError, Location, first_line
 from harness.files import check_regular, listing, read_json
 
@@ -234,6 +235,7 @@ def _check_ids(folder: Path, model: Any, ids: int) -> None:
 
 def transformers() -> Any:
     """The library, imported late; ConfigError where it is not installed."""
+    import_torchvision()  # which it uses where it is installed
     try:
         import transformers as library
     except ModuleNotFoundError as error:

@@ -9,13 +9,11 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import ResourceError
+from harness.processors import cpus_here
 from harness.trial.results import Assignment
-
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 class Places(NamedTuple):
@@ -98,13 +96,6 @@ class Node(NamedTuple):
 def this_machine() -> Node:
     """This machine as a node."""
     return Node("this machine", cpus_here(), gpus_here())
-
-
-def cpus_here() -> int:
-    """The CPUs that this process may use: its affinity, and in a container the container's quota, rounded up."""
-    allowed = len(os.sched_getaffinity(0))
-    quota, period = CPU_QUOTA.read_text().split() if CPU_QUOTA.is_file() else ("max", "1")
-    return allowed if quota == "max" else min(allowed, math.ceil(int(quota) / int(period)))
 
 
 @cache

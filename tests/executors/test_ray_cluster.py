@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_trials import counting, toy_assignment
 
+from harness import processors
 from harness.config.sections import Cluster, Resources
 from harness.errors import ResourceError
 from harness.executors import placement
@@ -249,9 +250,9 @@ def test_a_container_gives_no_more_cpus_than_its_quota(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, expected: int
 ) -> None:
     (tmp_path / "cpu.max").write_text(quota + "\n")
-    monkeypatch.setattr(placement, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(processors, "CPU_QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2})
-    assert placement.cpus_here() == expected
+    assert processors.cpus_here() == expected
 
 
 @pytest.mark.parametrize(

@@ -6,20 +6,20 @@ No code of a model's folder is run, and weights are read from safetensors alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
+from torch import Tensor
 
 from harness.data.text_encoder import LOCAL, how_to_convert, silent
-from harness.errors import ConfigError, DataError, Location, ResourceError, UsageError, first_line
+from harness.data.torchvision import import_torchvision
+from harness.errors import ConfigError, DataError, Location, first_line
+from harness.extraction.extractors import Detector
+from harness.extraction.patch_encoder import PatchEncoder, Vectors
 from harness.files import has_file, lfs_hint, sha256
-from harness.preparation.extractors import Detector, Extractor, PatchGrid
 
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -28,84 +28,93 @@ FILES = [CONFIG, *PROCESSORS, WEIGHTS, f"{WEIGHTS}.index.json", SHARDS]
 UNUSED = {"pooler", "mask_token"}  # parts that no hidden state passes through; a checkpoint may lack them
 DECIDING = {"image_processor_type", "do_resize", "size", "crop_size", "resample", "do_pad", "pad_size"}
 DECIDING |= {"do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"}
-BOXES = 36  # of a picture, as the field has them
-TRIED = (96, 64)  # width and height of the picture that shows whether a model works
 
 
-@dataclass(frozen=True)
-class ModelChoice:
-    """A model and its settings; None leaves one to the kind of the model."""
+class Files(NamedTuple):
+    """What a folder's files make: the model in float32, its image processor, and weights that it lacks."""
 
-    model: str  # a folder, or a name on huggingface.co
-    download: bool = False
-    boxes: int | None = None  # of a detector
-    threshold: float | None = None  # of a detector
-    pool: int | None = None  # of an encoder
+    model: Any
+    processor: Any
+    missing: set[str]
+    finds: bool  # objects, with their boxes
 
 
-def load(choice: ModelChoice, device: torch.device) -> Extractor:
-    """The model, tried on a picture; its own config decides whether it is a detector or an encoder of patches.
+def load_detector(files: Files, facts: dict[str, Any], device: torch.device, most: int, threshold: float) -> Detector:
+    return Detector(files.model.to(device), files.processor, facts, most, threshold)
 
-    DataError where it is absent, damaged or gives no regions, UsageError for a flag of the other kind, ConfigError
-    where a library is absent, ResourceError where the device cannot hold it.
-    """
-    folder = local_folder(choice.model, choice.download)
-    weights = weight_files(folder)
-    with reading(choice.model):
-        library = transformers()
-        finds, model, processor, missing = read_files(library, folder)
-    check_whole(choice.model, missing)
-    origin = {
-        "model": folder.resolve().name if Path(choice.model).is_dir() else choice.model,
-        "class": type(model).__name__,
-        "weights_sha256": sha256_of(weights),
-        "processor": {name: value for name, value in processor.to_dict().items() if name in DECIDING},
-        "transformers": library.__version__,
+
+def load_encoder(files: Files, facts: dict[str, Any], device: torch.device, pooled: bool) -> PatchEncoder:
+    """An encoder of patches; `pooled` asks for its vector of a whole picture as well."""
+    vector = vector_of(files) if pooled else None
+    more = {"vector": vector[0]} if vector else {}
+    return PatchEncoder(files.model.to(device), files.processor, {**facts, **more}, vector and vector[1])
+
+
+def vector_of(files: Files) -> tuple[str, Vectors]:
+    """What a model calls its vector of a whole picture, and how it comes of inputs; DataError where it has none."""
+    model = files.model
+    if hasattr(model, "get_image_features"):
+        return "image features", lambda inputs: one_each(model.get_image_features(pixel_values=inputs))
+    if getattr(model, "pooler", None) is not None and not any("pooler" in name.split(".") for name in files.missing):
+        return "pooler output", lambda inputs: one_each(model(pixel_values=inputs))
+    if any(name.rpartition(".")[2] == "cls_token" for name, _ in model.named_parameters()):
+        return "class token", lambda inputs: model(pixel_values=inputs).last_hidden_state[:, 0]
+    name = type(model).__name__
+    raise DataError(f"{name} has no vector of a whole picture: leave --pooled out, or take another model")
+
+
+def one_each(outputs: Any) -> Tensor:
+    """The vectors (B, D) among what a model of transformers gives; DataError where there is not one per picture."""
+    vectors = getattr(outputs, "pooler_output", outputs)
+    if not isinstance(vectors, Tensor) or vectors.ndim != 2:
+        raise DataError("the model gives no vector per picture: leave --pooled out, or take another model")
+    return vectors
+
+
+def facts_of(model: str, folder: Path, files: Files) -> dict[str, Any]:
+    """All that decides the numbers of a model but its settings."""
+    return {
+        "model": folder.resolve().name if Path(model).is_dir() else model,
+        "class": type(files.model).__name__,
+        "weights_sha256": sha256_of(weight_files(folder)),
+        "processor": {name: value for name, value in files.processor.to_dict().items() if name in DECIDING},
+        "transformers": transformers().__version__,
     }
-    with fitting(choice.model, device):
-        extractor = extractor_for(choice, finds)(model.to(device), processor, origin)
-        extractor.see([extractor.prepare(Image.new("RGB", TRIED))])
-    return extractor
 
 
-def read_files(library: Any, folder: Path) -> tuple[bool, Any, Any, set[str]]:
-    """Whether a folder's model finds objects, the model in float32, its image processor, and weights that it lacks.
+def read_files(model: str, folder: Path, whole_model: bool) -> Files:
+    """A model and its image processor; of one of pictures and words the tower of pictures alone, unless whole.
 
     The processor is always the one for Pillow, so that its numbers do not depend on what else is installed.
     """
-    library.logging.disable_progress_bar()
-    with silent(library):
-        config = library.AutoConfig.from_pretrained(folder, **LOCAL)
-        finds = type(config) in library.MODEL_FOR_OBJECT_DETECTION_MAPPING
-        processor = library.AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
-        auto = library.AutoModelForObjectDetection if finds else library.AutoModel
-        tower = getattr(config, "vision_config", config)
-        model, report = auto.from_pretrained(
-            folder, config=tower, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **LOCAL
-        )
-    return finds, model, processor, set(report["missing_keys"])
+    weight_files(folder)
+    with reading(model):
+        library = transformers()
+        library.logging.disable_progress_bar()
+        with silent(library):
+            files = _read_files(library, folder, whole_model)
+    check_whole(model, files.missing)
+    return files
+
+
+def _read_files(library: Any, folder: Path, whole_model: bool) -> Files:
+    config = library.AutoConfig.from_pretrained(folder, **LOCAL)
+    finds = type(config) in library.MODEL_FOR_OBJECT_DETECTION_MAPPING
+    processor = library.AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
+    auto = library.AutoModelForObjectDetection if finds else library.AutoModel
+    tower = config if whole_model else getattr(config, "vision_config", config)
+    model, report = auto.from_pretrained(
+        folder, config=tower, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **LOCAL
+    )
+    return Files(model, processor, set(report["missing_keys"]), finds)
 
 
 def transformers() -> Any:
     """The library, imported late."""
+    import_torchvision()  # which it uses where it is installed
     import transformers as library
 
     return library
-
-
-def extractor_for(choice: ModelChoice, finds: bool) -> Callable[[Any, Any, dict[str, Any]], Extractor]:
-    if finds:
-        refuse(choice, "is an object detector, whose regions are boxes", pool=choice.pool)
-        most, threshold = choice.boxes or BOXES, choice.threshold or 0.0
-        return partial(Detector, most=most, threshold=threshold)
-    refuse(choice, "is no object detector: its regions are patches", boxes=choice.boxes, threshold=choice.threshold)
-    return partial(PatchGrid, pool=choice.pool)
-
-
-def refuse(choice: ModelChoice, why: str, **flags: float | None) -> None:
-    for name, value in flags.items():
-        if value is not None:
-            raise UsageError(f"--{name} {value}: {choice.model} {why}; leave that flag out")
 
 
 def local_folder(model: str, download: bool) -> Path:
@@ -174,16 +183,3 @@ def reading(model: str) -> Iterator[None]:
     except ImportError as error:
         what = f"{model} needs a library that is not here ({first_line(error)})"
         raise ConfigError(f"{what}: pip install 'itm-harness[vision]'") from error
-
-
-@contextmanager
-def fitting(model: str, device: torch.device) -> Iterator[None]:
-    """Raise a ResourceError where a device has no room for a model, DataError where it refuses its first picture."""
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ResourceError(f"--device {device}: this process sees {torch.cuda.device_count()} CUDA devices")
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ResourceError(f"--device {device} has no room for {model}; free it or take another") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-        raise DataError(f"{model} does not take what its own image processor makes ({first_line(error)})") from error

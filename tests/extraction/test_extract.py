@@ -27,9 +27,9 @@ from harness.cli.main import cli
 from harness.data.pictures import find_pictures
 from harness.data.region_store import RegionStore, open_store
 from harness.errors import ConfigError, DataError, UsageError
-from harness.preparation.extract import extract
-from harness.preparation.extractors import Extractor
-from harness.preparation.vision_models import ModelChoice, load
+from harness.extraction.extract import extract
+from harness.extraction.extractors import Extractor
+from harness.extraction.vision_models import ModelChoice, load
 
 __all__ = ["images", "models"]
 
@@ -175,12 +175,13 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 from harness.data import region_writer
-from harness.preparation.extract import extract
+from harness.extraction.extract import extract
 from harness.data.pictures import find_pictures
 
 class Colours:
+    on_cores = True
     origin = {"model": "a mean colour", "class": "Colours"}
-    def prepare(self, picture):
+    def prepare(self, picture, image):
         return SimpleNamespace(size=picture.size, colour=np.asarray(picture, dtype=np.float32).mean((0, 1)))
     def see(self, pictures):
         return [SimpleNamespace(regions=one.colour[None], boxes=np.zeros((1, 4), np.float32)) for one in pictures]
@@ -261,7 +262,7 @@ class Hub(BaseHTTPRequestHandler):
 LOADING = """
 import sys
 from harness.errors import DataError
-from harness.preparation.vision_models import local_folder
+from harness.extraction.hugging_face import local_folder
 for step in sys.argv[1:]:
     name, _, download = step.partition("+")
     try:

@@ -16,9 +16,10 @@ from PIL import Image
 from tiny_vision import images, models
 
 from harness.data.pictures import read_picture
-from harness.errors import ResourceError
-from harness.preparation.extractors import Detector, Extractor, PatchGrid, object_scores
-from harness.preparation.vision_models import ModelChoice, load
+from harness.errors import ResourceError, UsageError
+from harness.extraction.extractors import CellGrid, Detector, Extractor, object_scores
+from harness.extraction.patch_encoder import PatchEncoder
+from harness.extraction.vision_models import ModelChoice, load
 
 transformers = pytest.importorskip("transformers")
 
@@ -68,7 +69,7 @@ def test_a_patch_and_its_box_are_of_one_place(
     picture = np.kron(colours, np.ones((height, width, 1), np.uint8))
     size = {"height": 2 * rows, "width": 2 * columns}
     processor = processor_of("vit")(size=size, resample=0, do_normalize=False)
-    encoder = PatchGrid(Means(patch=2, others=others), processor, {}, pool)
+    encoder = CellGrid(PatchEncoder(Means(patch=2, others=others), processor, {}), pool)
     (seen,) = encoder.see([encoder.prepare(Image.fromarray(picture))])
     assert seen.regions.shape == ((pool or rows) * (pool or columns), 3)
     for region, box in zip(seen.regions, seen.boxes, strict=True):
@@ -139,8 +140,52 @@ def test_of_a_model_of_pictures_and_words_its_vision_tower_is_taken(models: Path
     clip = model(models / "clip")
     np.testing.assert_allclose(clip.see([clip.prepare(square)])[0].regions, states[0, 1:].numpy(), atol=1e-5)
     wide = clip.prepare(Image.new("RGB", (90, 30)))
-    assert wide.inputs["pixel_values"].shape == (3, 32, 32)
+    assert wide.inputs["picture"].shape == (3, 32, 32)
     np.testing.assert_allclose(clip.see([wide])[0].boxes[-1], [67.5, 22.5, 22.5, 7.5])  # nothing is cut off
+
+
+def pooled(folder: Path, picture: Image.Image) -> tuple[Extractor, Any]:
+    extractor = model(folder, pooled=True)
+    (seen,) = extractor.see([extractor.prepare(picture)])
+    return extractor, seen
+
+
+def test_the_vector_of_a_model_of_pictures_and_words_is_its_image_embedding(models: Path, images: Path) -> None:
+    picture = read_picture(images / "2.png")  # wider than high: CLIP's processor crops it
+    processor = processor_of("clip").from_pretrained(models / "clip")
+    with torch.inference_mode():
+        clip = transformers.CLIPModel.from_pretrained(models / "clip")
+        features = clip.get_image_features(**processor(images=picture, return_tensors="pt"))
+    extractor, seen = pooled(models / "clip", picture)
+    np.testing.assert_allclose(seen.regions, features.pooler_output.numpy(), atol=1e-6)
+    np.testing.assert_allclose(seen.boxes, [[20, 0, 50, 50]])  # what the crop leaves of 90 x 50
+    assert (extractor.origin["kind"], extractor.origin["vector"]) == ("embedding", "image features")
+    assert extractor.origin["crop"] is True
+
+
+def test_the_vector_of_a_vit_is_its_pooled_output_or_its_class_token(
+    models: Path, images: Path, tmp_path: Path
+) -> None:
+    picture = read_picture(images / "0.png")
+    processor = processor_of("vit").from_pretrained(models / "vit")
+    vit = transformers.ViTModel.from_pretrained(models / "vit")
+    with torch.inference_mode():
+        outputs = vit(**processor(images=picture, return_tensors="pt"))
+    extractor, seen = pooled(models / "vit", picture)
+    np.testing.assert_allclose(seen.regions, outputs.pooler_output.numpy(), atol=1e-6)
+    np.testing.assert_allclose(seen.boxes, [[0, 0, 64, 48]])
+    assert (extractor.origin["vector"], extractor.origin["crop"]) == ("pooler output", False)
+    vit.pooler = None  # as checkpoints of classifiers are: the library would make a random one
+    vit.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    extractor, seen = pooled(tmp_path, picture)
+    np.testing.assert_allclose(seen.regions, outputs.last_hidden_state[:, 0].numpy(), atol=1e-6)
+    assert extractor.origin["vector"] == "class token"
+
+
+def test_a_detector_gives_no_vector_of_a_picture(models: Path) -> None:
+    with pytest.raises(UsageError, match=r"--pooled: .*yolos is an object detector, whose regions are boxes"):
+        model(models / "yolos", pooled=True)
 
 
 def test_boxes_are_those_that_the_library_gives(models: Path, images: Path) -> None:
@@ -172,8 +217,10 @@ def test_what_a_picture_gets_does_not_depend_on_those_beside_it(models: Path, im
 def test_a_device_without_room_is_told_with_what_to_do() -> None:
     class Full(Means):
         def forward(self, pixel_values: torch.Tensor) -> Any:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            if len(pixel_values) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(pixel_values)
 
-    encoder = PatchGrid(Full(16, 0), processor_of("vit")(), {})
+    encoder = CellGrid(PatchEncoder(Full(16, 0), processor_of("vit")(), {}))
     with pytest.raises(ResourceError, match=r"no room for 3 pictures at a time; .* smaller --batch-size"):
         encoder.see([encoder.prepare(Image.new("RGB", (9, 9)))] * 3)

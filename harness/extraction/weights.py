@@ -1,0 +1,107 @@
+"""Weights of a local file: safetensors, or a state dict that is loaded as tensors alone; checked key by key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.errors import DataError, Location, UsageError, first_line
+from harness.files import check_regular, lfs_hint
+
+SAFE = ".safetensors"
+WRAPPERS = ("state_dict", "model")  # under which a checkpoint of a training may keep its weights
+PREFIXES = ("module.", "timm_model.")  # of data parallel training, and of transformers
+Weights = Mapping[str, Tensor]
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, in its order; DataError where it holds anything else, or is damaged."""
+    check_regular(file)
+    if hint := lfs_hint(file):
+        raise DataError(hint, Location(file))
+    content = _read(file)
+    for name in WRAPPERS:
+        content = content[name] if isinstance(content, Mapping) and isinstance(content.get(name), Mapping) else content
+    if not isinstance(content, Mapping) or not content:
+        raise DataError(f"holds a {type(content).__name__}, no tensors by name; take a state dict", Location(file))
+    odd = next((name for name, value in content.items() if not isinstance(value, Tensor)), None)
+    if odd is not None:
+        kind = type(content[odd]).__name__
+        raise DataError(f"its entry {odd!r} is a {kind}, no tensor; take a state dict", Location(file))
+    return _without_prefix(dict(content))
+
+
+def _read(file: Path) -> Any:
+    try:
+        if file.suffix == SAFE:
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises what the reader of pickles does, safetensors a class of its own
+        message = f"cannot be read as weights ({first_line(error)}); safetensors or a state dict of tensors is needed"
+        raise DataError(message, Location(file)) from error
+
+
+def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return weights
+
+
+def fitted(weights: Weights, model: Weights, unused: Sequence[str], file: Path, in_order: bool) -> dict[str, Tensor]:
+    """The weights of a file under the names of a model's state; DataError names a missing or surplus key, or a shape.
+
+    Keys that begin with one of `unused`, such as those of a classifier, may be missing and are left out. `in_order`
+    takes keys of other names by their places, where kinds and shapes of all are those of the model.
+    """
+    if in_order:
+        weights = _renamed(weights, model, unused, file)
+    needed = {name for name in model if not name.startswith(tuple(unused))}
+    missing = [name for name in model if name in needed and name not in weights]
+    surplus = [name for name in weights if name not in model]
+    if missing or surplus:
+        what = (f"{len(names)} {kind}, {names[0]} first" for kind, names in _named(missing, surplus) if names)
+        message = f"its keys are not those of the model: {'; '.join(what)}; {_advice(weights, model, unused, file)}"
+        raise DataError(message, Location(file))
+    for name in needed:
+        if weights[name].shape != model[name].shape:
+            shapes = f"{tuple(weights[name].shape)}, the model's {tuple(model[name].shape)}"
+            raise DataError(f"the shape of {name} is {shapes}; take weights of this very model", Location(file))
+    return {name: weights[name] for name in model if name in needed}
+
+
+def _named(missing: list[str], surplus: list[str]) -> list[tuple[str, list[str]]]:
+    return [("missing", missing), ("surplus", surplus)]
+
+
+def _advice(weights: Weights, model: Weights, unused: Sequence[str], file: Path) -> str:
+    if file.suffix != SAFE and _is_alike(weights, model, unused):
+        return (
+            f"the order, kinds and shapes of all {len(weights)} are those of the model: where you know that both are "
+            "one network, --keys-in-order takes them by their places"
+        )
+    return "take weights of this very model"
+
+
+def _renamed(weights: Weights, model: Weights, unused: Sequence[str], file: Path) -> Weights:
+    if file.suffix == SAFE:
+        raise UsageError(f"--keys-in-order: {file.name} is of safetensors, which keeps no order; leave that flag out")
+    if not _is_alike(weights, model, unused):
+        message = "order, kinds and shapes of its keys are not those of the model; --keys-in-order needs that they are"
+        raise DataError(message, Location(file))
+    return dict(zip(model, weights.values(), strict=True))
+
+
+def _is_alike(weights: Weights, model: Weights, unused: Sequence[str]) -> bool:
+    """Whether two states have tensors of one order: as many, each of one kind (the last part of a name) and shape."""
+    return len(weights) == len(model) and all(
+        own.rpartition(".")[2] == other.rpartition(".")[2]
+        and (model[own].shape == weights[other].shape or own.startswith(tuple(unused)))
+        for own, other in zip(model, weights, strict=True)
+    )
