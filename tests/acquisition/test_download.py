@@ -337,9 +337,7 @@ def test_at_a_terminal_the_command_asks(site: Site, answer: str, code: int, requ
 
 
 def test_a_card_without_downloads_tells_where_its_files_are(tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"f30k has nothing to download; its files are from: .*SCAN.*; licence: "
-    ):
+    with pytest.raises(UsageError, match=r"f30k has nothing to download; its files are from: .*SCAN.*; licence: "):
         command("fetch", "f30k", "--yes")
     with pytest.raises(UsageError, match=r"unknown dataset 'coco-val217'; did you mean coco-val2017"):
         command("fetch", "coco-val217")
