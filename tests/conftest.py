@@ -31,7 +31,7 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 # Fixtures of several tests.
-pytest_plugins = ("tiny_project", "finished_projects", "fresh_process", "broken_files", "looking")
+pytest_plugins = ("tiny_project", "photo_project", "finished_projects", "fresh_process", "broken_files", "looking")
 STARTS_RAY = ("test_ray_session.py", "test_ray_deaths.py", "test_ray_cluster.py", "test_driver.py", "test_survival.py")
 
 
