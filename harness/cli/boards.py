@@ -256,7 +256,7 @@ def explain(
     several = explaining.explanations(config, registry, choices, explaining.Pair(image, caption, split, words))
     file = file or explain_file(registry.dataset(name), config.reports, method, image, out)
     draw(several, file)
-    out.note(*(f"left out: {one}: {reason.splitlines()[0]}" for one, reason in several.left_out.items()))
+    out.note(*(f"left out: {', '.join(names)}: {reason}" for reason, names in several.left_out.items()))
     out.note(*dict.fromkeys(note for one in several.ones for note in explaining.notes(one)))
     out.answer(explained_json(several, file, bool(method)), explained_page(several, file))
     return 0

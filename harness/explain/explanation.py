@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,10 +17,10 @@ from harness.data.content import Preview
 from harness.data.regions import Ragged
 from harness.data.split import Split
 from harness.data.tokens import Part, Tokens
-from harness.errors import UsageError, unknown
+from harness.errors import UsageError, first_line, unknown
 from harness.evaluation.ranks import DIRECTIONS
 from harness.evaluation.records import RANKS, read_ranks
-from harness.explain.weights import Trained, TrialChoice, best_weights, trained
+from harness.explain.weights import Trained, TrialChoice, UntrainedError, best_weights, trained
 from harness.layouts.opening import open_dataset
 from harness.layouts.previews import Previews
 
@@ -71,20 +72,28 @@ class Explanation:
 
 class Explanations(NamedTuple):
     ones: tuple[Explanation, ...]  # of one pair and the same words, by one method each
-    left_out: Mapping[str, str]  # methods that have none, each with the reason
+    left_out: Mapping[str, Sequence[str]]  # methods that have none, by the reason
 
 
 def explanations(config: Config, registry: Registry, choices: Sequence[TrialChoice], pair: Pair) -> Explanations:
     """One explanation by each method that has attention and weights; UsageError where none of them has."""
-    ones, left_out = [], {}
+    ones, errors, left_out = [], dict[str, None](), defaultdict[str, list[str]](list)
     for choice in choices:
         try:
             ones.append(explanation(config, registry, choice, pair))
         except UsageError as error:
-            left_out[choice.method] = str(error)
+            errors[str(error)] = None
+            left_out[reason_of(error, attends(registry, choice.method))].append(choice.method)
     if not ones:
-        raise UsageError("\n".join(dict.fromkeys(left_out.values())))
+        raise UsageError("\n".join(errors))
     return Explanations(tuple(ones), left_out)
+
+
+def reason_of(error: UsageError, attends: bool) -> str:
+    """Why a method is left out among others, in few words."""
+    if not attends:
+        return "no attention to show"
+    return "no trained trial that can be used" if isinstance(error, UntrainedError) else first_line(error)
 
 
 def explanation(config: Config, registry: Registry, choice: TrialChoice, pair: Pair) -> Explanation:
@@ -118,11 +127,15 @@ def explanation(config: Config, registry: Registry, choice: TrialChoice, pair: P
     )
 
 
-def check_attends(registry: Registry, method: str) -> None:
-    """UsageError for a method that is unknown or has no attention to show."""
+def attends(registry: Registry, method: str) -> bool:
     from harness.method import Method
 
-    if load_class(registry.method(method)).regions_of_words is Method.regions_of_words:
+    return load_class(registry.method(method)).regions_of_words is not Method.regions_of_words
+
+
+def check_attends(registry: Registry, method: str) -> None:
+    """UsageError for a method that is unknown or has no attention to show."""
+    if not attends(registry, method):
         others = ", ".join(name for name, card in registry.methods.items() if card.scoring == "fragment")
         reason = f"it scores without looking from words to regions; try {others}"
         raise UsageError(f"{method} has no attention to show: {reason}")

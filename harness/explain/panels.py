@@ -6,14 +6,14 @@ that tile the picture are cells of a grid: they are filled by their weights, wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import ceil, hypot, sqrt
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.board.drawing import Extent, Point, measured, shortened, unoccupied
+from harness.board.drawing import Extent, Point, is_within, measured, shortened, unoccupied
 from harness.explain.explanation import Explanation, Word
 
 PANEL, TALLEST = 132.0, 1.5  # points of a panel's width; its greatest height, in its width
@@ -104,14 +104,34 @@ def note(word: Word | None, layout: Panels) -> str:
 
 
 def tags(one: Explanation, word: Word | None, layout: Panels) -> Iterator[WeightTag]:
-    """The strongest weights with the names of their regions, or the first names, where there is room for each."""
-    taken: list[Extent] = []
-    for region, text in tag_texts(one, word, layout):
+    """The strongest weights with the names of their regions, or the first names, where there is room for each.
+
+    None covers another. If it can be, none covers a marked region but its own and those around it, nor any marked
+    region that is too small to hold a tag.
+    """
+    texts, taken = dict(tag_texts(one, word, layout)), list[Extent]()
+    thin = [layout.boxes[region] for region in texts if not holds(layout.boxes[region], tag_size(texts[region]))]
+    for region, text in texts.items():
         text = shortened(text, layout.size[0] - 2 * (INSET + BACKING), TAG, bold=True)
-        size = measured(text, TAG, bold=True) + 2 * BACKING, TAG + 2 * BACKING
-        if extent := unoccupied(places(layout.boxes[region], size, layout.size), taken, (0, 0, *layout.size)):
+        box, size, frame = layout.boxes[region], tag_size(text), (0, 0, *layout.size)
+        others = [layout.boxes[other] for other in texts if not is_within(box, layout.boxes[other])]
+        near, far = close(box, size), anywhere(box, size, layout.size)
+        plain = list[Extent]()
+        tries = ((near, others + thin), (near, thin), (far, thin), (near, plain), (far, plain))
+        extents = (unoccupied(spots, taken + avoided, frame) for spots, avoided in tries)
+        if extent := next(filter(None, extents), None):
             taken.append(extent)
             yield WeightTag(text, extent)
+
+
+def tag_size(text: str) -> Point:
+    return measured(text, TAG, bold=True) + 2 * BACKING, TAG + 2 * BACKING
+
+
+def holds(box: Extent, size: Point) -> bool:
+    """Whether a tag of a size fits into a region."""
+    left, top, right, bottom = box
+    return right - left >= size[0] + 2 * INSET and bottom - top >= size[1] + 2 * INSET
 
 
 def tag_texts(one: Explanation, word: Word | None, layout: Panels) -> Iterator[tuple[int, str]]:
@@ -127,27 +147,23 @@ def tag_texts(one: Explanation, word: Word | None, layout: Panels) -> Iterator[t
             yield region, f"{word.weights[region]:.2f} {one.look.labels[region] if one.look.labels else ''}".rstrip()
 
 
-def places(box: Extent, size: Point, panel: Point) -> list[Extent]:
+def close(box: Extent, size: Point) -> list[Extent]:
     """Where the tag of a region may stand, the best place first.
 
-    In a corner of the region where it fits into it, else beside it, so that it covers none of it; at last anywhere,
-    the nearest place first.
+    In a corner of the region where it fits into it, else beside it, so that it covers none of it.
     """
     (left, top, right, bottom), (wide, tall) = box, size
     columns, rows = (left + INSET, right - INSET - wide), (top + INSET, bottom - INSET - tall)
-    fits = right - left >= wide + 2 * INSET and bottom - top >= tall + 2 * INSET
-    inside = [(x, y) for y in rows for x in columns] if fits else []
+    inside = [(x, y) for y in rows for x in columns] if holds(box, size) else []
     beside = [(right + 1, top), (left - 1 - wide, top), (left, bottom + 1), (left, top - 1 - tall)]
     beside += [(right + 1, bottom - tall), (left - 1 - wide, bottom - tall), (right - wide, bottom + 1)]
-    spots = inside + beside + [*anywhere(box, size, panel)]
-    return [(x, y, x + wide, y + tall) for x, y in spots]
+    return [(x, y, x + wide, y + tall) for x, y in inside + beside]
 
 
-def anywhere(box: Extent, size: Point, panel: Point) -> Sequence[Point]:
-    """Corners of a tag all over a panel, those that are nearest to a region first."""
-    spare = [max(0.0, whole - own) for whole, own in zip(panel, size, strict=True)]
+def anywhere(box: Extent, size: Point, panel: Point) -> list[Extent]:
+    """Places of a tag all over a panel, those that are nearest to a region first."""
+    (wide, tall), spare = size, [max(0.0, whole - own) for whole, own in zip(panel, size, strict=True)]
     steps = [np.linspace(0, room, 1 + ceil(2 * room / own)).tolist() for room, own in zip(spare, size, strict=True)]
     middle = [(box[side] + box[side + 2] - size[side]) / 2 for side in (0, 1)]
-    return sorted(
-        ((x, y) for x in steps[0] for y in steps[1]), key=lambda spot: hypot(spot[0] - middle[0], spot[1] - middle[1])
-    )
+    spots = [(x, y, x + wide, y + tall) for x in steps[0] for y in steps[1]]
+    return sorted(spots, key=lambda spot: hypot(spot[0] - middle[0], spot[1] - middle[1]))

@@ -9,7 +9,7 @@ from harness.errors import StoreError
 from harness.files import write_atomic
 
 FOLDER = "private"  # below that of the reports
-REASON = "pictures and captions of a dataset may be licensed for research only: publish a page if its licence allows it"
+REASON = "pictures and captions may be licensed for research only; publish a page only where the licence allows it"
 IGNORE = f"# Git ignores all files here: {REASON}.\n*\n"
 
 

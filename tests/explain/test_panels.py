@@ -60,6 +60,17 @@ def test_boxes_that_share_a_corner_have_all_their_digits_each_in_a_corner_of_its
         assert is_within(tag.extent, box)
 
 
+def test_digits_stand_beside_a_small_region_and_on_no_other_that_has_some() -> None:
+    small, things = (30, 40, 6, 6), [(36, 40, 40, 30), (60, 0, 40, 20)]
+    one = explained([small, *things], [(0.4, 0.35, 0.25)])
+    layout = panels(one)
+    found = list(tags(one, one.words[0], layout))
+    assert [tag.text for tag in found] == ["0.40", "0.35", "0.25"]
+    for place, tag in enumerate(found):
+        assert not any(cover(tag.extent, box) for other, box in enumerate(layout.boxes) if other != place)
+    assert not cover(found[0].extent, layout.boxes[0]) and is_within(found[1].extent, layout.boxes[1])
+
+
 def test_digits_of_a_drawn_panel_lie_on_their_ground_within_it() -> None:
     boxes = [(0, 0, 100, 80), (0, 0, 96, 20), (3, 0, 90, 9), (60, 0, 40, 12)]
     one = explained(boxes, [(0.1, 0.5, 0.45, 0.4), (0.7, 0.1, 0.1, 0.1)])
