@@ -90,9 +90,9 @@ def report(flags: Flags, formats: str, check: bool) -> int:
 def report_pages(boards: Sequence[Board], registry: Registry, written: Iterable[str]) -> set[str]:
     """The names of all pages that a project has now, in forms that were not asked for, too."""
     from harness.board.forms import pages
-    from harness.explain.examples_page import page_name
+    from harness.explain.examples_page import page_names
 
-    return pages(boards) | {page_name(board, registry) for board in boards} | {*written}
+    return pages(boards) | page_names(boards, registry) | {*written}
 
 
 def examples(

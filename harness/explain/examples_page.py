@@ -61,8 +61,18 @@ def pages(
 
 def page_name(board: Board, registry: Registry) -> str:
     """The path of a board's page from the folder of reports: in the private one unless its dataset is generated."""
-    name, card = file_name(board.dataset, f"{board.protocol}-examples", "html"), registry.datasets.get(board.dataset)
-    return f"{PRIVATE}/{name}" if card is None or is_private(card) else name
+    card = registry.datasets.get(board.dataset)
+    return f"{PRIVATE}/{own_name(board)}" if card is None or is_private(card) else own_name(board)
+
+
+def page_names(boards: Sequence[Board], registry: Registry) -> set[str]:
+    """The paths of all pages that boards may have; one whose dataset has no card any more may have an older page."""
+    older = {own_name(board) for board in boards if board.dataset not in registry.datasets}
+    return {page_name(board, registry) for board in boards} | older
+
+
+def own_name(board: Board) -> str:
+    return file_name(board.dataset, f"{board.protocol}-examples", "html")
 
 
 def page_of(board: Board, registry: Registry, config: Config, read: Read) -> bytes:

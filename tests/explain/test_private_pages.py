@@ -122,3 +122,11 @@ def test_sizes_that_are_wrong_are_named(
     assert "no examples" in capsys.readouterr().out
     assert call("validate", "--dataset", "photos") == 0
     assert "original-sizes" in capsys.readouterr().out
+
+
+def test_a_page_whose_dataset_has_no_card_any_more_stays(project: Path, call: Call) -> None:
+    assert call(*RUN, "--methods", "scan_t2i") == 0 and call("report", "--format", "examples") == 0
+    (project / "cards" / "tiny").rename(project / "tiny")
+    config = project / "harness.toml"
+    config.write_text(config.read_text().replace('datasets = ["tiny"]', 'datasets = ["scenes"]'))
+    assert call("report") == 0 and (project / "reports" / "tiny-all-examples.html").exists()
