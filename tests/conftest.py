@@ -38,7 +38,7 @@ if find_spec("torchvision") and version("torch").endswith("+cpu") and not versio
     import_torchvision()
 
 # Fixtures of several tests.
-pytest_plugins = ("tiny_project", "finished_projects", "fresh_process", "broken_files", "looking")
+pytest_plugins = ("tiny_project", "photo_project", "finished_projects", "fresh_process", "broken_files", "looking")
 STARTS_RAY = ("test_ray_session.py", "test_ray_deaths.py", "test_ray_cluster.py", "test_driver.py", "test_survival.py")
 
 

@@ -60,7 +60,7 @@ FRONT = {
     "campaign": "choice current driver ensembles external_scores guardian healing last_command plan removal"
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
-    "explain": "examples_page explanation picture weights",
+    "explain": "attention_page examples_page explanation picture private_pages weights",
     "cli": "",
 }
 GROUND = {"addresses", "errors", "files", "foreign_text", "interruption", "processors"}

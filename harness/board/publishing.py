@@ -169,9 +169,12 @@ def _is(file: Path, data: bytes) -> bool:
 
 
 def page_of(name: str) -> str:
-    """The page that a file is or belongs to: what lies in a folder is linked from the page of markdown beside it."""
+    """The page that a file is or belongs to: what lies in a folder is linked from the page of markdown beside it.
+
+    A web page needs none beside it: it is a page wherever it lies.
+    """
     top, inside, _ = name.partition("/")
-    return f"{top}.md" if inside else name
+    return f"{top}.md" if inside and not name.endswith(".html") else name
 
 
 def orphans(files: Collection[str], folder: Path, pages: Collection[str] | None = None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import isnan, nan
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -35,6 +36,7 @@ from harness.campaign.external_scores import RankedScores
 from harness.campaign.reproduction import Case, Repetition
 from harness.cli.output import Text, count, near, table
 from harness.evaluation.ranks import DIRECTIONS
+from harness.explain.explanation import Explanation, Explanations, notes
 from harness.trial.external import recipe_of
 from harness.trial.results import HEADLINE, RECALLS
 
@@ -218,3 +220,33 @@ def reproduction_json(repetition: Repetition) -> dict[str, Any]:
     measures = {"then": dict(then.measures), "now": dict(now.measures)}
     folder = str(repetition.case.assignment.folder)
     return {**drift_json(repetition.case), **measures, "verdict": repetition.verdict, "folder": folder}
+
+
+def explained_page(several: Explanations, file: Path) -> str:
+    specs = [(one.trial.spec, one.score) for one in several.ones]
+    trials = (f"{spec.label}, trial {spec.key}, score {score:.3f}" for spec, score in specs)
+    return f"{near(file)} written: {'; '.join(trials)}"
+
+
+def explained_json(several: Explanations, file: Path, is_alone: bool) -> dict[str, Any]:
+    """The explanation of one method that was named, or those of several, as JSON."""
+    ones = [explain_json(one, file) for one in several.ones]
+    return ones[0] if is_alone else {"methods": ones, "left_out": dict(several.left_out), "file": str(file)}
+
+
+def explain_json(one: Explanation, file: Path) -> dict[str, Any]:
+    spec = one.trial.spec
+    best = one.trial.result.best_epoch
+    return {
+        **{"method": spec.method, "dataset": spec.dataset, "protocol": spec.protocol, "split": one.split},
+        **{"trial": spec.key, "best_epoch": best, "image": one.image, "caption": one.caption},
+        "seed": spec.seed,
+        "licence": one.card.licence,
+        "score": one.score,
+        "rank": one.rank._asdict() if one.rank else None,
+        "boxes": one.boxes or None,
+        "labels": one.look.labels or None,
+        "words": [{"word": word.text, "known": word.is_known, "weights": word.weights} for word in one.words],
+        "notes": notes(one),
+        "file": str(file),
+    }

@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, RESULT, Flags, takes
+from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, RESULT, Flags, NameList, takes
 from harness.errors import UsageError, unknown
 from harness.files import safe_name
 
 if TYPE_CHECKING:
     from harness.board.standings import Board
     from harness.cli.output import Output
+    from harness.config.cards import DatasetCard
     from harness.config.project import Config
     from harness.config.registry import Registry
-    from harness.explain.explanation import Explanation
+    from harness.explain.explanation import Explanations
     from harness.tracking.result_store import ResultStore
 
 EXAMPLES = "examples"  # a form that needs the dataset beside the store
-PICTURES = (".svg", ".png")
+PAGE = ".html"
+PICTURES = (".svg", ".png", PAGE)
 OUTDATED, DIFFERENT = 5, 4
 
 
@@ -54,6 +56,8 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     from harness.campaign import healing
     from harness.campaign.current import current
     from harness.cli import campaign_page
+    from harness.cli.output import near
+    from harness.explain.private_pages import FOLDER, REASON, private_folder
     from harness.search.publishing import publish_searches, search_files
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
@@ -70,23 +74,25 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     if check:
         files = forms.files(assessed(runs, registry.methods, store.artifact, now), registry.methods, chosen)
         files |= search_files(config) | pages
-        lines = publishing.outdated(files, config.reports, report_pages(boards, files))
+        lines = publishing.outdated(files, config.reports, report_pages(boards, registry, files))
         return outdated([*lines], len(files), out)
     published = publishing.refresh(boards, store, registry, config, chosen)
     published += publish_searches(config)
+    if any(name.startswith(f"{FOLDER}/") for name in pages):
+        out.note(f"{near(private_folder(config.reports))} is ignored by git: {REASON}")
     published += publishing.written(pages, config.reports)
     written = [str(file.relative_to(config.reports)) for file in published.files]
-    published += publishing.cleared(config.reports, report_pages(boards, written))
+    published += publishing.cleared(config.reports, report_pages(boards, registry, written))
     out.answer(campaign_page.published_json(published), *campaign_page.published_page(published))
     return 0
 
 
-def report_pages(boards: Sequence[Board], written: Iterable[str]) -> set[str]:
+def report_pages(boards: Sequence[Board], registry: Registry, written: Iterable[str]) -> set[str]:
     """The names of all pages that a project has now, in forms that were not asked for, too."""
     from harness.board.forms import pages
-    from harness.explain.examples_page import page_name
+    from harness.explain.examples_page import page_names
 
-    return pages(boards) | {page_name(board) for board in boards} | {*written}
+    return pages(boards) | page_names(boards, registry) | {*written}
 
 
 def examples(
@@ -180,9 +186,19 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
 
 @click.command(short_help="Draw which regions the words of a caption attend to.")
 @takes((PROTOCOL,), CONFIG, OUTPUT)
-@click.option("--method", required=True, metavar="NAME", help="Take this method, which must have attention.")
+@click.option("--method", metavar="NAME", help="Take this method, which must have attention.")
+@click.option(
+    "--methods", type=NameList(), help="Show these methods, by names or globs, side by side on a page instead."
+)
 @click.option("--image", required=True, metavar="ID", help="Take the image with this id in its dataset.")
 @click.option("--caption", metavar="TEXT", help="Explain this text instead of the image's own first caption.")
+@click.option(
+    "--words",
+    default="",
+    metavar="WORDS",
+    help="Show these words or phrases of the caption, with commas between, instead of all; a phrase is the mean of "
+    "its words.",
+)
 @click.option("--dataset", metavar="NAME", help="Take this dataset instead of the first of [campaign] datasets.")
 @click.option(
     "--split",
@@ -204,13 +220,14 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     help="Take the trial of this key, start of a key, or name METHOD/DATASET/sSEED.",
 )
 @click.option(
-    "-o", "--output", "file", type=FILE, metavar="FILE", help="Write the picture into this .svg or .png file."
+    "-o", "--output", "file", type=FILE, metavar="FILE", help="Write the picture into this .svg, .png or .html file."
 )
 def explain(
     flags: Flags,
-    method: str,
+    method: str | None,
     image: str,
     caption: str | None,
+    words: str,
     dataset: str | None,
     split: str,
     seed: int | None,
@@ -219,55 +236,65 @@ def explain(
 ) -> int:
     """Draw which regions of an image the words of a caption attend to, with the weights of a trained method.
 
+    Pictures of a dataset that is not generated are written to private/ in the folder of reports, which git ignores.
+
     \b
     Examples:
       harness explain --method caan --image test-0055b
       harness explain --method caan --image test-0055b --caption "a blue triangle" -o triangle.png
+      harness explain --methods caan,bssan --image test-0055b --words triangle
     """
+    from harness.cli.board_page import explained_json, explained_page
     from harness.explain import explanation as explaining
     from harness.explain.weights import TrialChoice
 
-    file = file or Path(safe_name(f"explain-{method}-{image}") + ".svg")
-    if file.suffix.lower() not in PICTURES:
-        raise UsageError(f"-o {file}: write an {' or a '.join(PICTURES)} file")
+    check_explain(method, flags.methods, key, file)
     config, registry, out = flags.open()
     name = dataset or registry.select_datasets(config.campaign.datasets)[0]
-    choice = TrialChoice(method, name, flags.protocol, seed, key)
-    explained = explaining.explanation(config, registry, choice, explaining.Pair(image, caption, split))
-    draw(explained, file)
-    out.note(*explaining.notes(explained))
-    spec = explained.trial.spec
-    page = f"{file} written: {spec.label}, trial {spec.key}, score {explained.score:.3f}"
-    out.answer(explain_json(explained, file), page)
+    methods = (method,) if method else registry.select_methods(flags.methods or ())
+    choices = [TrialChoice(one, name, flags.protocol, seed, key) for one in methods]
+    several = explaining.explanations(config, registry, choices, explaining.Pair(image, caption, split, words))
+    file = file or explain_file(registry.dataset(name), config.reports, method, image, out)
+    draw(several, file)
+    out.note(*(f"left out: {', '.join(names)}: {reason}" for reason, names in several.left_out.items()))
+    out.note(*dict.fromkeys(note for one in several.ones for note in explaining.notes(one)))
+    out.answer(explained_json(several, file, bool(method)), explained_page(several, file))
     return 0
 
 
-def draw(explained: Explanation, file: Path) -> None:
-    """Write the picture; UsageError where it cannot be written."""
+def check_explain(method: str | None, methods: Sequence[str] | None, key: str, file: Path | None) -> None:
+    """UsageError for flags of explain that do not go together."""
+    if bool(method) == bool(methods):
+        raise UsageError("give --method for one method, or --methods for several side by side")
+    if methods and key:
+        raise UsageError("--run names the trial of one method; give --method instead of --methods")
+    if file and file.suffix.lower() not in (PICTURES if method else (PAGE,)):
+        forms = "an .svg, a .png or an .html file" if method else "an .html file, as several methods stand on a page"
+        raise UsageError(f"-o {file}: write {forms}")
+
+
+def explain_file(card: DatasetCard, reports: Path, method: str | None, image: str, out: Output) -> Path:
+    """Where a picture is written if no file is named; in the private folder where it shows what others made."""
+    from harness.cli.output import near
+    from harness.explain.private_pages import REASON, is_private, private_folder
+
+    name = safe_name(f"explain-{method}-{image}") + ".svg" if method else safe_name(f"explain-{image}") + PAGE
+    if not is_private(card):
+        return Path(name)
+    folder = private_folder(reports)
+    out.note(f"{near(folder)} is ignored by git: {REASON}")
+    return folder / name
+
+
+def draw(several: Explanations, file: Path) -> None:
+    """Write the picture or page; UsageError where it cannot be written."""
+    from harness.explain.attention_page import webpage
     from harness.explain.picture import png, svg
     from harness.files import write_atomic
 
-    picture = png(explained) if file.suffix.lower() == ".png" else svg(explained)
+    suffix, first = file.suffix.lower(), several.ones[0]
+    picture = webpage(several) if suffix == PAGE else png(first) if suffix == ".png" else svg(first)
     try:
         write_atomic(file, picture)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error}; name another with -o") from error
-
-
-def explain_json(one: Explanation, file: Path) -> dict[str, Any]:
-    from harness.explain.explanation import notes
-
-    spec = one.trial.spec
-    best = one.trial.result.best_epoch
-    return {
-        **{"method": spec.method, "dataset": spec.dataset, "protocol": spec.protocol, "split": one.split},
-        **{"trial": spec.key, "best_epoch": best, "image": one.image, "caption": one.caption},
-        "seed": spec.seed,
-        "score": one.score,
-        "rank": one.rank._asdict() if one.rank else None,
-        "boxes": one.boxes or None,
-        "labels": one.look.labels or None,
-        "words": [{"word": word.text, "known": word.is_known, "weights": word.weights} for word in one.words],
-        "notes": notes(one),
-        "file": str(file),
-    }

@@ -63,6 +63,12 @@ class Preview(NamedTuple):
     picture: Image.Image | None = None
     boxes: tuple[tuple[float, ...], ...] = ()  # of every region x, y, width, height in pixels
     labels: tuple[str, ...] = ()  # of every region
+    original: tuple[int, int] | None = None  # width and height before its file was squeezed to another shape
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Width and height of the right proportion, whatever pixels its boxes are counted in."""
+        return self.original or (self.picture.size if self.picture is not None else self.size)
 
 
 class Place(NamedTuple):

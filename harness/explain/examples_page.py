@@ -9,12 +9,15 @@ from harness.board.cells import file_name
 from harness.board.drawing import shortened
 from harness.board.markup import markup
 from harness.board.standings import Board
+from harness.config.cards import DatasetCard
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.data.content import Preview
 from harness.errors import DataError
 from harness.evaluation.ranks import DIRECTIONS
 from harness.explain.examples import FIRST, GROUPS, Examples, examples_of
+from harness.explain.private_pages import FOLDER as PRIVATE
+from harness.explain.private_pages import REASON, is_private
 from harness.layouts.opening import fingerprint
 from harness.layouts.previews import Previews, thumbnail
 from harness.tracking.artifacts import Read
@@ -49,15 +52,26 @@ def pages(
     files: dict[str, bytes] = {}
     notes = []
     for board in (board for board in boards if board.ranked):
-        name = page_name(board)
         try:
-            files[name] = page_of(board, registry, config, read)
+            files[page_name(board, registry)] = page_of(board, registry, config, read)
         except DataError as error:
             notes.append(f"{board.dataset}, protocol {board.protocol}: no examples: {error}")
     return files, tuple(notes)
 
 
-def page_name(board: Board) -> str:
+def page_name(board: Board, registry: Registry) -> str:
+    """The path of a board's page from the folder of reports: in the private one unless its dataset is generated."""
+    card = registry.datasets.get(board.dataset)
+    return f"{PRIVATE}/{own_name(board)}" if card is None or is_private(card) else own_name(board)
+
+
+def page_names(boards: Sequence[Board], registry: Registry) -> set[str]:
+    """The paths of all pages that boards may have; one whose dataset has no card any more may have an older page."""
+    older = {own_name(board) for board in boards if board.dataset not in registry.datasets}
+    return {page_name(board, registry) for board in boards} | older
+
+
+def own_name(board: Board) -> str:
     return file_name(board.dataset, f"{board.protocol}-examples", "html")
 
 
@@ -71,15 +85,24 @@ def page_of(board: Board, registry: Registry, config: Config, read: Read) -> byt
     examples = examples_of(board, registry.methods, read)
     if examples is None:
         raise DataError("the tracking store has no rankings of its rows; run them again with --force")
-    return webpage(examples, Previews(card, config.data, config.cache)).encode()
+    return webpage(examples, card, Previews(card, config.data, config.cache)).encode()
 
 
-def webpage(one: Examples, pictures: Previews) -> str:
+def webpage(one: Examples, card: DatasetCard, pictures: Previews) -> str:
     ids, captions = one.runs[0].images, one.runs[0].captions
     pairs = one.runs[0].pairs.tolist()[::-1]  # so that the first of several stays
     looks = {number: page_image(pictures.of(ids[number])) for number in images_of(one)}
     page = markup("examples.html.j2").render(
-        **{"one": one, "board": one.board, "runs": one.runs, "ids": ids, "signs": SIGNS},
+        **{
+            "card": card,
+            "private": is_private(card),
+            "reason": REASON,
+            "one": one,
+            "board": one.board,
+            "runs": one.runs,
+            "ids": ids,
+            "signs": SIGNS,
+        },
         **{"captions": captions, "looks": looks, "groups": GROUPS, "first": FIRST, "points": points},
         titles={image: captions[caption] for image, caption in pairs},
         owners={caption: ids[image] for image, caption in pairs},
@@ -100,12 +123,20 @@ def points(score: float) -> str:
 
 def page_image(look: Preview) -> PageImage | None:
     """An image for the page; None where nothing is known of it but its id."""
-    if look.picture is not None:
-        return PageImage(*look.picture.size, thumbnail(look.picture, SIDE), (), (), 0.0)
-    if look.size is None:
+    shape = look.shape
+    if shape is None:
         return None
-    size = max(look.size) / 10
-    return PageImage(*look.size, "", look.boxes, tags(look, size), size)
+    if look.picture is not None:
+        return PageImage(*shape, thumbnail(look.picture, SIDE, shape), (), (), 0.0)
+    look, size = reshaped(look, shape), max(shape) / 10
+    return PageImage(*shape, "", look.boxes, tags(look, size), size)
+
+
+def reshaped(look: Preview, shape: tuple[int, int]) -> Preview:
+    """Boxes in the pixels of another shape of their picture."""
+    across, down = (new / old for new, old in zip(shape, look.size or shape, strict=True))
+    boxes = tuple((x * across, y * down, w * across, h * down) for x, y, w, h in look.boxes)
+    return look._replace(size=shape, boxes=boxes)
 
 
 def tags(look: Preview, size: float) -> tuple[Tag, ...]:

@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from harness.config.cards import SELECTION
+from harness.config.cards import SELECTION, DatasetCard
 from harness.config.project import Config
 from harness.config.registry import Registry, load_class
 from harness.data.content import Preview
 from harness.data.regions import Ragged
 from harness.data.split import Split
 from harness.data.tokens import Part, Tokens
-from harness.errors import UsageError, unknown
+from harness.errors import UsageError, first_line, unknown
 from harness.evaluation.ranks import DIRECTIONS
 from harness.evaluation.records import RANKS, read_ranks
-from harness.explain.weights import Trained, TrialChoice, best_weights, trained
+from harness.explain.weights import Trained, TrialChoice, UntrainedError, best_weights, trained
 from harness.layouts.opening import open_dataset
 from harness.layouts.previews import Previews
 
 if TYPE_CHECKING:
     from harness.method import Method
 
+SUM = 0.01  # by which weights that were rounded may miss a sum of one
+
 
 class Pair(NamedTuple):
     image: str  # its id
     caption: str | None = None  # the image's own first one
     split: str = ""  # empty: the protocol's
+    words: str = ""  # those to show, with commas between; empty: all
 
 
 class Word(NamedTuple):
-    text: str
+    text: str  # or a phrase of words, whose weights are their mean
     is_known: bool  # to the vocabulary; all others are one word to the method
     weights: tuple[float, ...]  # of every region, at least zero
 
@@ -51,6 +55,7 @@ class Rank(NamedTuple):
 @dataclass(frozen=True)
 class Explanation:
     trial: Trained
+    card: DatasetCard
     split: str
     image: str
     caption: str
@@ -63,6 +68,32 @@ class Explanation:
     @property
     def regions(self) -> int:
         return len(self.words[0].weights)
+
+
+class Explanations(NamedTuple):
+    ones: tuple[Explanation, ...]  # of one pair and the same words, by one method each
+    left_out: Mapping[str, Sequence[str]]  # methods that have none, by the reason
+
+
+def explanations(config: Config, registry: Registry, choices: Sequence[TrialChoice], pair: Pair) -> Explanations:
+    """One explanation by each method that has attention and weights; UsageError where none of them has."""
+    ones, errors, left_out = [], dict[str, None](), defaultdict[str, list[str]](list)
+    for choice in choices:
+        try:
+            ones.append(explanation(config, registry, choice, pair))
+        except UsageError as error:
+            errors[str(error)] = None
+            left_out[reason_of(error, attends(registry, choice.method))].append(choice.method)
+    if not ones:
+        raise UsageError("\n".join(errors))
+    return Explanations(tuple(ones), left_out)
+
+
+def reason_of(error: UsageError, attends: bool) -> str:
+    """Why a method is left out among others, in few words."""
+    if not attends:
+        return "no attention to show"
+    return "no trained trial that can be used" if isinstance(error, UntrainedError) else first_line(error)
 
 
 def explanation(config: Config, registry: Registry, choice: TrialChoice, pair: Pair) -> Explanation:
@@ -81,12 +112,14 @@ def explanation(config: Config, registry: Registry, choice: TrialChoice, pair: P
     check_words(parts)
     tokens = Tokens.encode([caption], dataset.vocabulary)
     score, weights = attended(best_weights(trial, registry, dataset), split.images[row], tokens)
+    words = [Word(*part, of) for part, of in zip(parts, weights, strict=True)]
     return Explanation(
         trial=trial,
+        card=card,
         split=split.name,
         image=pair.image,
         caption=caption,
-        words=tuple(Word(*part, of) for part, of in zip(parts, weights, strict=True)),
+        words=chosen(words, pair.words) if pair.words else tuple(words),
         boxes=boxes_of(split, row),
         look=Previews(card, config.data, cache).of(pair.image),
         score=score,
@@ -94,11 +127,15 @@ def explanation(config: Config, registry: Registry, choice: TrialChoice, pair: P
     )
 
 
-def check_attends(registry: Registry, method: str) -> None:
-    """UsageError for a method that is unknown or has no attention to show."""
+def attends(registry: Registry, method: str) -> bool:
     from harness.method import Method
 
-    if load_class(registry.method(method)).regions_of_words is Method.regions_of_words:
+    return load_class(registry.method(method)).regions_of_words is not Method.regions_of_words
+
+
+def check_attends(registry: Registry, method: str) -> None:
+    """UsageError for a method that is unknown or has no attention to show."""
+    if not attends(registry, method):
         others = ", ".join(name for name, card in registry.methods.items() if card.scoring == "fragment")
         reason = f"it scores without looking from words to regions; try {others}"
         raise UsageError(f"{method} has no attention to show: {reason}")
@@ -109,6 +146,27 @@ def check_words(parts: Sequence[Part]) -> None:
     if not any(part.is_known for part in parts):
         reason = f"{', '.join(repr(part.text) for part in parts)} not in the vocabulary" if parts else "it is empty"
         raise UsageError(f"--caption: no word to explain: {reason}; use words of the dataset's training captions")
+
+
+def chosen(words: Sequence[Word], text: str) -> tuple[Word, ...]:
+    """The words or phrases that a text names with commas between, wherever they stand in a caption.
+
+    UsageError where one does not.
+    """
+    found: list[Word] = []
+    for phrase in (part.lower().split() for part in text.split(",")):
+        spans = [words[start : start + len(phrase)] for start in range(len(words)) if phrase]
+        spans = [span for span in spans if [word.text.lower() for word in span] == phrase]
+        if not spans:
+            known = ", ".join(dict.fromkeys(word.text for word in words))
+            raise UsageError(f"--words: {' '.join(phrase)!r} is not in the caption, whose words are: {known}")
+        found += map(united, spans)
+    return tuple(found)
+
+
+def united(span: Sequence[Word]) -> Word:
+    weights = np.mean([word.weights for word in span], axis=0).tolist()
+    return Word(" ".join(word.text for word in span), all(word.is_known for word in span), tuple(weights))
 
 
 def spoken(caption: str) -> str:
@@ -168,8 +226,11 @@ def rank_of(trial: Trained, split: Split, row: int, caption: str) -> Rank | None
 
 
 def notes(one: Explanation) -> list[str]:
+    """What a reader of the weights should know, a sentence each."""
     unheard = [word.text for word in one.words if not word.is_known]
     lines = [f"not in the vocabulary, all one word to the method: {', '.join(unheard)}"] if unheard else []
     lines += [] if one.boxes else ["the dataset has no boxes: regions are shown by number, not by place"]
+    if any(abs(sum(word.weights) - 1) > SUM for word in one.words):
+        lines.append("the weights of a word do not add up to one: compare them within the word alone")
     limit = one.trial.spec.limit
     return lines + ([f"trained with --limit {limit}"] if limit is not None else [])

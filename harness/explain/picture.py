@@ -1,47 +1,44 @@
 """An explanation as a picture in SVG or PNG: one small picture per word, its regions lit by their weights.
 
-A weight is never a hue: it is how much of the faded picture shows, how strong the outline is, and digits if strongest.
+A weight is never told by a hue: it is how much of the faded picture shows and how strong an outline is, with digits at
+the strongest; in a grid it is how strongly a cell is coloured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import ceil, sqrt
+from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 from harness.board import drawing
-from harness.board.drawing import BLUE, POINTS, Extent, Point, add_box, canvas, measured, shortened, unoccupied, wrapped
+from harness.board.drawing import BLUE, POINTS, VERMILLION, Extent, add_box, canvas, shortened, wrapped
 from harness.explain.explanation import Explanation, Word, notes
+from harness.explain.panels import BACKING, PANEL, TAG, Panels, note, panels, strengths, strongest, tags
+from harness.explain.panels import heading as panel_heading
 
 if TYPE_CHECKING:
     from harness.board.drawing import Axes, Figure
 
-PANEL, GAP, MARGIN = 132.0, 12.0, 16.0  # of a small picture, between two, around all; points
-HEAD, FOOT = 18.0, 18.0  # above a panel, for its word; above the lines below all panels
+GAP, MARGIN = 12.0, 16.0  # between two small pictures, around all; points
+HEAD, BELOW, FOOT = 18.0, 12.0, 18.0  # above a panel, for its word; below it, for its note; above the last lines
 COLUMNS, FEWEST = 5, 3  # of panels; the width of a picture is that of three at least
-TALLEST = 1.5  # of a panel, in its width
 LINE = 1.45  # of text, in its size
-CAPTION, WORD, PLAIN, SMALL, TAG = 14.0, 10.5, 9.5, 9.0, 8.0  # sizes of text
-TAGS, WORTH = 3, 0.5  # weights in digits per word, and from which share of the word's strongest weight on
+CAPTION, WORD, PLAIN, SMALL = 14.0, 10.5, 9.5, 9.0  # sizes of text
+UNBROKEN = r"\S{1,20}\s*"  # what a line of text is broken between: words, and parts of very long ones
 FAINT, EVEN = 0.1, 0.7  # opacity of an outline without weight, and where no word is meant
 THIN, THICK, HALO = 0.6, 1.8, 1.6  # outlines without and with full weight, and the white around them; points
+LINES = {"edgecolor": "white", "lw": 0.8, "alpha": 0.8}  # between the cells of a grid where no word is meant
 FADED = 0.74  # of white over the picture where nothing is lit
 TINT = 0.55  # of a region with full weight where there is no picture
+VEIL, HEAT = 0.55, 0.8  # of white over the grey picture below a grid, and of colour over a cell with full weight
 DARK, PAPER = "#1c2127", "#f5f6f8"  # digits on the picture, and its ground where there is none
 PIXELS, SPARING = 8 / 3, 1.5  # of a picture per point, in PNG and in SVG; 4 / 3 is what a screen has
 
-Shares = Sequence[float] | None  # of the caption's largest weight, by region; None lights nothing
-
-
-class WeightTag(NamedTuple):
-    """Text on a panel, in points from its upper left corner."""
-
-    text: str
-    extent: Extent
+Shares = Sequence[float] | None  # of full strength, by region; None lights nothing
 
 
 class TextLine(NamedTuple):
@@ -67,134 +64,117 @@ def title(one: Explanation) -> str:
 @contextmanager
 def painted(one: Explanation, pixels: float) -> Iterator[Figure]:
     """The figure with a panel per word, the first one with all regions as they are, and text above and below."""
-    size, boxes = regions(one)
-    scale = min(PANEL / size[0], TALLEST * PANEL / size[1])
-    boxes = [(x * scale, y * scale, (x + w) * scale, (y + h) * scale) for x, y, w, h in boxes]
-    wide, tall = size[0] * scale, size[1] * scale
+    layout = panels(one)
+    wide, tall = layout.size
     columns = min(COLUMNS, len(one.words) + 1)
     rows = ceil((len(one.words) + 1) / columns)
+    below = BELOW if note(one.words[0], layout) else 0.0
     text_width = max(columns, FEWEST) * (PANEL + GAP) - GAP
-    above, below = heading(one, text_width), footing(one, text_width)
-    top = MARGIN + height_of(above) + GAP
-    foot = top + rows * (HEAD + tall + GAP) + FOOT - GAP
-    width, height = text_width + 2 * MARGIN, foot + height_of(below) + MARGIN
+    first, last = heading(one, text_width), footing(one, layout, text_width)
+    top = MARGIN + height_of(first) + GAP
+    foot = top + rows * (HEAD + tall + below + GAP) + FOOT - GAP
+    width, height = text_width + 2 * MARGIN, foot + height_of(last) + MARGIN
     with canvas(width / POINTS, height / POINTS, layout=None) as figure:
-        write(figure, above, MARGIN)
+        write(figure, first, MARGIN)
         for place, word in enumerate((None, *one.words)):
             x = MARGIN + place % columns * (PANEL + GAP)
-            y = top + HEAD + place // columns * (HEAD + tall + GAP)
+            y = top + HEAD + place // columns * (HEAD + tall + below + GAP)
             axes = figure.add_axes((x / width, 1 - (y + tall) / height, wide / width, tall / height))
-            panel(axes, one, word, boxes, (wide, tall))
-            ground(axes, one, boxes, strengths(one, word) if word else None, pixels)
-        write(figure, below, foot)
+            panel(axes, one, word, layout)
+            ground(axes, one, layout, strengths(one, word, layout) if word else None, pixels)
+        write(figure, last, foot)
         yield figure
 
 
-def regions(one: Explanation) -> tuple[Point, list[Extent]]:
-    """The size of the picture and x, y, width, height of its regions; cells in rows where the data has no boxes."""
-    if one.boxes:
-        far = [max(box[side] + box[side + 2] for box in one.boxes) for side in (0, 1)]
-        size = one.look.size or (far[0], far[1])
-        return (float(size[0]), float(size[1])), [(x, y, w, h) for x, y, w, h in one.boxes]
-    across = ceil(sqrt(one.regions))
-    cells = [(place % across + 0.06, place // across + 0.06, 0.88, 0.88) for place in range(one.regions)]
-    return (float(across), float(ceil(one.regions / across))), cells
-
-
-def panel(axes: Axes, one: Explanation, word: Word | None, boxes: Sequence[Extent], size: Point) -> None:
-    shares = strengths(one, word)
+def panel(axes: Axes, one: Explanation, word: Word | None, layout: Panels) -> None:
     known = word is None or word.is_known
-    text = f"{len(boxes)} regions" if word is None else word.text + " (unknown)" * (not word.is_known)
+    text = panel_heading(layout) if word is None else word.text + " (unknown)" * (not word.is_known)
     weight, style = "normal" if word is None else "bold", "normal" if known else "italic"
     head = shortened(text, PANEL, WORD, bold=word is not None)
     axes.text(0, -6, head, size=WORD, weight=weight, style=style, va="baseline")
+    if below := note(word, layout):
+        axes.text(0, layout.size[1] + BELOW - 1.5, below, size=SMALL, va="baseline")
     axes.set_axis_off()
-    for region in sorted(range(len(boxes)), key=lambda region: shares[region]):
-        opacity = FAINT + (1 - FAINT) * shares[region] if word else EVEN
+    outlines(axes, layout, strengths(one, word, layout) if word else None)
+    for tag in tags(one, word, layout):
+        left, top, _, bottom = tag.extent
+        add_box(axes, tag.extent, facecolor="white", lw=0, alpha=0.8, zorder=3)
+        place = left + BACKING, (top + bottom) / 2
+        axes.text(*place, tag.text, size=TAG, weight="bold", color=DARK, va="center_baseline", zorder=4)
+    axes.set_xlim(0, layout.size[0])
+    axes.set_ylim(layout.size[1], 0)
+
+
+def outlines(axes: Axes, layout: Panels, shares: Shares) -> None:
+    """The outlines of all regions, the strongest on top; of cells of a grid thin lines, where they are not filled."""
+    known = shares or [EVEN] * len(layout.boxes)
+    for region in layout.placed if layout.is_grid and shares is None else ():
+        add_box(axes, layout.boxes[region], fill=False, **LINES)
+    outlined = layout.whole if layout.is_grid else range(len(layout.boxes))
+    for region in sorted(outlined, key=lambda region: known[region]):
+        opacity = FAINT + (1 - FAINT) * known[region] if shares else EVEN
+        stroke = THIN + (THICK - THIN) * known[region]
         for colour, extra in (("white", HALO), (BLUE, 0.0)):
-            stroke = THIN + (THICK - THIN) * (shares[region] if word else EVEN) + extra
-            add_box(axes, boxes[region], fill=False, edgecolor=colour, lw=stroke, alpha=opacity)
-    for tag in tags(one, word, boxes, size):
-        backing = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
-        axes.text(*tag.extent[:2], tag.text, size=TAG, weight="bold", color=DARK, va="top", bbox=backing)
-    axes.set_xlim(0, size[0])
-    axes.set_ylim(size[1], 0)
+            box = framed(layout.boxes[region], THICK) if region in layout.whole else layout.boxes[region]
+            add_box(axes, box, fill=False, edgecolor=colour, lw=stroke + extra, alpha=opacity)
 
 
-def strengths(one: Explanation, word: Word | None) -> list[float]:
-    """The weight of every region in shares of the caption's largest; nothing without a word."""
-    most = max(max(each.weights) for each in one.words) or 1.0
-    return [weight / most for weight in word.weights] if word else [0.0] * one.regions
+def framed(box: Extent, inset: float) -> Extent:
+    """A box within another one, so that an outline at the edge of a picture is seen whole."""
+    return box[0] + inset, box[1] + inset, box[2] - inset, box[3] - inset
 
 
-def ground(axes: Axes, one: Explanation, boxes: Sequence[Extent], shares: Shares, pixels: float) -> None:
-    (_, wide), (tall, _) = axes.get_xlim(), axes.get_ylim()
-    if one.look.picture is not None:
-        image = lit(one.look.picture, boxes, shares, pixels, (wide, tall))
+def ground(axes: Axes, one: Explanation, layout: Panels, shares: Shares, pixels: float) -> None:
+    """The picture, lit where regions have weight; regions alone where there is none, or where it has no boxes."""
+    wide, tall = layout.size
+    if one.look.picture is not None and (shares is None or one.boxes):
+        light = heated if layout.is_grid else lit
+        image = light(one.look.picture, layout, shares, pixels)
         axes.imshow(image, extent=(0, wide, tall, 0), interpolation="none", aspect="auto")
         return
     add_box(axes, (0, 0, wide, tall), facecolor=PAPER, lw=0, zorder=0)
-    for box, share in zip(boxes, shares or (), strict=False):
-        add_box(axes, box, facecolor=BLUE, lw=0, alpha=TINT * share, zorder=0)
+    for region in layout.placed if shares else ():
+        add_box(axes, layout.boxes[region], facecolor=BLUE, lw=0, alpha=TINT * (shares or ())[region], zorder=0)
 
 
-def lit(picture: Image.Image, boxes: Sequence[Extent], shares: Shares, pixels: float, size: Point) -> Any:
+def lit(picture: Image.Image, layout: Panels, shares: Shares, pixels: float) -> Any:
     """The pixels of a picture, (height, width, 3), faded but where a region has weight; all clear without weights."""
-    wide, tall = (max(1, round(pixels * side)) for side in size)
-    clear = np.asarray(picture.convert("RGB").resize((wide, tall), Image.Resampling.BICUBIC), dtype=float)
-    hidden = np.ones((tall, wide, 1))
-    for box, share in zip(boxes, shares or (), strict=False):
-        left, top, right, bottom = (max(0, round(pixels * side)) for side in box)
-        hidden[top:bottom, left:right] *= 1 - share
+    clear = clear_pixels(picture, layout, pixels)
+    hidden = np.ones((*clear.shape[:2], 1))
+    for region in layout.placed if shares else ():
+        hidden[pixels_of(layout.boxes[region], pixels)] *= 1 - (shares or ())[region]
     faded = clear if shares is None else 255 - (255 - clear) * (1 - FADED * hidden)
     return faded.round().astype(np.uint8)
 
 
-def tags(one: Explanation, word: Word | None, boxes: Sequence[Extent], size: Point) -> Iterator[WeightTag]:
-    """The strongest weights with the names of their regions, or the first names, each where it covers no other."""
-    taken: list[Extent] = []
-    for region, text in tag_texts(one, word):
-        text = shortened(text, size[0] - 4, TAG, bold=True)
-        options = list(around(boxes[region], measured(text, TAG, bold=True), size))
-        extent = unoccupied(options, taken, (0, 0, *size))
-        if extent or not taken:
-            taken.append(extent or options[0])
-            yield WeightTag(text, taken[-1])
+def heated(picture: Image.Image, layout: Panels, shares: Shares, pixels: float) -> Any:
+    """The pixels of a picture in grey, each cell of its grid in colour as strong as its weight; clear without them."""
+    clear = clear_pixels(picture, layout, pixels)
+    if shares is None:
+        return clear.astype(np.uint8)
+    heat = np.zeros((*clear.shape[:2], 1))
+    for region in layout.placed:
+        heat[pixels_of(layout.boxes[region], pixels)] = HEAT * shares[region]
+    grey = 255 - (255 - clear.mean(axis=2, keepdims=True)) * (1 - VEIL)
+    return (grey * (1 - heat) + np.array(ImageColor.getrgb(VERMILLION)) * heat).round().astype(np.uint8)
 
 
-def tag_texts(one: Explanation, word: Word | None) -> Iterator[tuple[int, str]]:
-    """The regions that have a tag, with its text; where a picture shows what they are, no names without weights."""
-    if word is None:
-        yield from enumerate(one.look.labels[:TAGS] if one.look.picture is None else ())
-        return
-    order = sorted(range(one.regions), key=lambda region: -word.weights[region])[:TAGS]
-    for region in order:
-        if 0 < word.weights[region] >= WORTH * word.weights[order[0]]:
-            yield region, f"{word.weights[region]:.2f} {one.look.labels[region] if one.look.labels else ''}".rstrip()
+def clear_pixels(picture: Image.Image, layout: Panels, pixels: float) -> Any:
+    size = max(1, round(pixels * layout.size[0])), max(1, round(pixels * layout.size[1]))
+    return np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BICUBIC), dtype=float)
 
 
-def around(box: Extent, wide: float, size: Point) -> Iterator[Extent]:
-    """Where the tag of a region may stand: at its upper edge, else below or above, within it or beside it."""
-    tall = TAG * 1.2
-    left = beside(box, wide, size[0])
-    for down in (0, 1, -1, 2, -2, 3, -3):
-        top = min(max(box[1] + 1 + down * tall, 1), size[1] - tall - 1)
-        yield left, top, left + wide, top + tall
-
-
-def beside(box: Extent, wide: float, width: float) -> float:
-    """Where a tag begins: within its region, else right or left of it, so that it covers none of it."""
-    left, _, right, _ = box
-    low, high = 2.0, width - wide - 2
-    places = (left + 2 if wide + 4 < right - left else high + 1, right + 3, left - wide - 3)
-    return next((place for place in places if low <= place <= high), max(low, min(left, high)))
+def pixels_of(box: Extent, pixels: float) -> tuple[slice, slice]:
+    left, top, right, bottom = (max(0, round(pixels * side)) for side in box)
+    return slice(top, bottom), slice(left, right)
 
 
 def heading(one: Explanation, width: float) -> list[TextLine]:
     spec = one.trial.spec
     about = f"{spec.method}, seed {spec.seed}, {spec.dataset} {one.split}, image {one.image}: score {one.score:.3f}"
-    caption = [TextLine(text, CAPTION, is_bold=True) for text in wrapped(one.caption, width, CAPTION, bold=True)]
-    return caption + [TextLine(text, PLAIN) for text in wrapped(f"{about}{rank_text(one)}", width, PLAIN)]
+    caption = wrapped(one.caption, width, CAPTION, bold=True, parts=UNBROKEN)
+    facts = wrapped(f"{about}{rank_text(one)}", width, PLAIN, parts=UNBROKEN)
+    return [TextLine(text, CAPTION, is_bold=True) for text in caption] + [TextLine(text, PLAIN) for text in facts]
 
 
 def rank_text(one: Explanation) -> str:
@@ -205,12 +185,21 @@ def rank_text(one: Explanation) -> str:
     return f"; for the image this is {ranks[0]}, for the caption {ranks[1]}"
 
 
-def footing(one: Explanation, width: float) -> list[TextLine]:
-    most = max(max(word.weights) for word in one.words)
-    how = f"Strength is a region's weight for the word; full strength is {most:.2f}, the largest of this caption. "
-    how += "The weights of a word need not add up to one."
-    parts = (f"{part[0].upper()}{part[1:]}" for part in (how, *notes(one)))
-    return [TextLine(text, SMALL) for part in parts for text in wrapped(part, width, SMALL)]
+def footing(one: Explanation, layout: Panels, width: float) -> list[TextLine]:
+    parts = (f"{part[0].upper()}{part[1:]}" for part in (how_to_read(one, layout), *notes(one), source(one)))
+    return [TextLine(text, SMALL) for part in parts for text in wrapped(part, width, SMALL, parts=UNBROKEN)]
+
+
+def how_to_read(one: Explanation, layout: Panels) -> str:
+    most = f"{strongest(one, layout):.2f}, the largest of these words"
+    aside = "; the whole picture, a frame, has no part in it" if layout.whole else ""
+    what = "the colour of a cell is its" if layout.is_grid else "strength is a region's"
+    return f"{what} weight for the word; full strength is {most}{aside}."
+
+
+def source(one: Explanation) -> str:
+    """Whose pictures and captions these are."""
+    return f"{one.card.title}. Licence: {one.card.licence}. From: {one.card.origin}"
 
 
 def height_of(lines: Sequence[TextLine]) -> float:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from harness.method import Method
 
 
+class UntrainedError(UsageError):
+    """A method has no finished trial of a dataset and protocol, or none that can be used."""
+
+
 @dataclass(frozen=True)
 class TrialChoice:
     """Which trial is meant: an empty protocol is the dataset's first, no seed the first of the trials that can be used.
@@ -73,7 +77,7 @@ def trained(config: Config, registry: Registry, choice: TrialChoice) -> Trained:
     same = [one for one in trials if _subject(one.spec, choice.seed) == _subject(spec, choice.seed)]
     usable = [one for one in same if not why_not(one, plan)]
     if not usable:
-        raise UsageError(_absent(spec, same, plan))
+        raise UntrainedError(_absent(spec, same, plan))
     places = {trial.spec.key: place for place, trial in enumerate(plan.trials)}
     if configured := [one for one in usable if one.spec.key in places]:
         return min(configured, key=lambda one: places[one.spec.key])

@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
 
 from harness.config.cards import DatasetCard
-from harness.data.content import Place, Preview
+from harness.data.content import SHOWN, Place, Preview
 from harness.data.pictures import SUFFIXES, read_picture
-from harness.files import has_file
+from harness.errors import DataError, Location
+from harness.files import has_file, read_json
 from harness.layouts.opening import LAYOUTS
 
 FOLDER = "images"  # below the dataset's own
+ORIGINALS = "original_sizes.json"  # in the dataset's folder: {image id: [width, height]} before pictures were squeezed
+QUALITY = 60  # of WebP
+Sizes = dict[str, tuple[int, int]]
 DIGITS = 12  # of the file names in which COCO's pictures are released
 
 
@@ -27,10 +31,13 @@ class Pictured(Protocol):
 
 
 class Previews:
+    """DataError where the file of original sizes is wrong."""
+
     def __init__(self, card: DatasetCard, data: Path, cache: Path) -> None:
         place = Place(card, (data / card.folder).resolve(), cache)
         self._reader = LAYOUTS[card.layout](place)
         self._folder = place.folder / FOLDER
+        self._originals = original_sizes(place.folder / ORIGINALS) if card.folder else {}
 
     def of(self, image: str) -> Preview:
         """All that is known of an image; DataError where its file is no picture."""
@@ -38,7 +45,7 @@ class Previews:
         if known.picture is None and (file := self._file(image)):
             picture = read_picture(file)
             known = known._replace(picture=picture, size=known.size or picture.size)
-        return known
+        return known._replace(original=self._originals.get(image))
 
     def _file(self, image: str) -> Path | None:
         """`images/<id>` with a suffix of pictures, the id also filled up with zeros as COCO has it."""
@@ -49,9 +56,32 @@ class Previews:
         return next((file for file in files if has_file(file)), None)
 
 
-def thumbnail(picture: Image.Image, side: int) -> str:
-    """A picture of at most `side` pixels a side as a data URI; WebP, which takes a tenth of PNG."""
-    small, out = picture.copy(), io.BytesIO()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    small.save(out, "WEBP", quality=60, method=4)
+def original_sizes(file: Path) -> Sizes:
+    """Width and height that pictures had before they were squeezed, by image id; empty where there is no such file."""
+    if not has_file(file):
+        return {}
+    content = read_json(file)
+    if not isinstance(content, dict):
+        message = f"{{image id: [width, height], …}} is expected, found a {type(content).__name__}"
+        raise DataError(message, Location(file))
+    return {image: _size(size, Location(file, f"image {image!r}")) for image, size in content.items()}
+
+
+def _size(value: Any, location: Location) -> tuple[int, int]:
+    is_size = isinstance(value, list) and len(value) == 2 and all(type(side) is int and side > 0 for side in value)
+    if not is_size:
+        message = f"{str(value)[:SHOWN]} is no [width, height] in pixels; correct it, or take the entry out"
+        raise DataError(message, location)
+    return value[0], value[1]
+
+
+def thumbnail(picture: Image.Image, side: int, shape: tuple[int, int], quality: int = QUALITY) -> str:
+    """A picture in the proportion of `shape`, of at most `side` pixels a side, as a data URI.
+
+    WebP, which takes a tenth of PNG. A picture is not enlarged, but where its file was squeezed.
+    """
+    scale = min(side / max(shape), max(own / whole for own, whole in zip(picture.size, shape, strict=True)))
+    width, height = (max(1, round(scale * one)) for one in shape)
+    out = io.BytesIO()
+    picture.resize((width, height), Image.Resampling.LANCZOS).save(out, "WEBP", quality=quality, method=4)
     return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -13,7 +13,7 @@ from harness.data.content import Content
 from harness.data.regions import Bools, Floats
 from harness.data.tokens import plain
 from harness.errors import DataError, Location
-from harness.layouts.previews import FOLDER, Previews
+from harness.layouts.previews import FOLDER, ORIGINALS, Previews
 from harness.preparation.findings import EXAMPLES, Finding, Severity, findings_of
 from harness.preparation.region_scan import Copy, Doubles, Likeness, Scan, Twin
 
@@ -217,7 +217,12 @@ def could_be_corners(boxes: Floats, sizes: Floats | None) -> Bools:
 def of_pictures(
     card: DatasetCard, data: Path, cache: Path, contents: Mapping[str, Content], advance: Callable[[int], object]
 ) -> Iterator[Finding]:
-    looks = Previews(card, data, cache)
+    try:
+        looks = Previews(card, data, cache)
+    except DataError as error:
+        message = "the sizes that pictures had cannot be read, and nobody can be shown a picture"
+        yield from findings_of(Severity.WARNING, "original-sizes", message, [(Location(ORIGINALS), str(error))])
+        return
     for split, content in contents.items():
         broken: list[tuple[Location, str]] = []
         resized: list[tuple[Location, str]] = []

@@ -257,6 +257,7 @@ def test_nothing_foreign_acts_in_a_terminal_or_in_a_file(
                 check_json(said.out)
     folders = (Path("reports"), *(Path(f"export-{form}") for form in FORMATS))
     found = [*Path().glob("e.*"), *(file for folder in folders for file in folder.rglob("*") if file.is_file())]
+    found = [file for file in found if file.name != ".gitignore"]
     assert {file.suffix for file in found} == CHECKS.keys() | BINARY
     for file in found:
         if file.suffix not in BINARY:

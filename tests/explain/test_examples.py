@@ -22,7 +22,7 @@ from PIL import Image
 from tiny_project import Call
 
 from harness.board.standings import boards_of
-from harness.config.cards import DatasetCard
+from harness.config.cards import DatasetCard, read_card
 from harness.data.content import Place, Preview
 from harness.errors import DataError
 from harness.evaluation.protocols import folds
@@ -37,7 +37,7 @@ from harness.layouts.scenes import Scenes, picture
 
 IMAGES, EACH = 30, 2
 PAIRS = np.stack([np.repeat(np.arange(IMAGES), EACH), np.arange(IMAGES * EACH)], axis=1)
-SCENES = Path(__file__).parents[2] / "datasets" / "scenes" / "card.toml"
+SCENES_CARD = read_card(DatasetCard, Path(__file__).parents[2] / "datasets" / "scenes" / "card.toml")
 
 
 def scores_of(seed: int, skill: float) -> np.ndarray:
@@ -77,9 +77,7 @@ class Store:
 
 @pytest.fixture
 def looks(tmp_path: Path) -> Previews:
-    from harness.config.cards import read_card
-
-    return Previews(read_card(DatasetCard, SCENES), tmp_path, tmp_path)
+    return Previews(SCENES_CARD, tmp_path, tmp_path)
 
 
 groups = st.lists(st.integers(0, 2), min_size=1, max_size=200).map(np.array)
@@ -160,8 +158,8 @@ def test_the_page_asks_for_nothing_and_holds_every_picture_once(looks: Previews)
     store = Store({"caan": 3.0, "vsepp": 1.0})
     found = examples_of(store.board, {}, store.read)
     assert found
-    text = webpage(found, looks)
-    assert text == webpage(found, looks)
+    text = webpage(found, SCENES_CARD, looks)
+    assert text == webpage(found, SCENES_CARD, looks)
     page = Page(text)
     assert not any("script" in tag or tag == "link" for tag, *_ in page.elements)
     addresses = [a[name] or "" for _, a, _ in page.elements for name in ("src", "href") if name in a]
@@ -177,7 +175,7 @@ def test_the_page_marks_matches_by_more_than_colour_and_tells_ranks_and_scores(l
     store = Store({"caan": 3.0, "vsepp": 1.0})
     found = examples_of(store.board, {}, store.read)
     assert found
-    page = Page(webpage(found, looks))
+    page = Page(webpage(found, SCENES_CARD, looks))
     lines = [line for about in found.directions.values() for query in about.queries for line in query.answers]
     items = [" ".join("".join(text).split()) for tag, a, text in page.elements if a.get("class") in ("right", "wrong")]
     places = [one for line in lines for one in line.top]
@@ -194,7 +192,7 @@ def test_no_caption_or_id_breaks_the_page(looks: Previews) -> None:
     store = Store({"caan": 1.0}, [f"{HOSTILE[n % len(HOSTILE)]} {n}" for n in range(IMAGES)], captions)
     found = examples_of(store.board, {}, store.read)
     assert found
-    page = Page(webpage(found, looks))
+    page = Page(webpage(found, SCENES_CARD, looks))
     assert not any(tag == "script" or any(name.startswith("on") for name in a) for tag, a, _ in page.elements)
     said = set(page.texts("blockquote"))
     assert said == {" ".join(captions[query.number].split()) for query in found.directions["t2i"].queries}
@@ -232,10 +230,7 @@ def test_boxes_have_the_names_of_their_categories(tmp_path: Path) -> None:
 
 
 def test_the_pictures_of_scenes_are_those_that_its_regions_were_cut_from(tmp_path: Path) -> None:
-    from harness.config.cards import read_card
-
-    card = read_card(DatasetCard, SCENES)
-    reader = Scenes(Place(card, tmp_path, tmp_path))
+    reader = Scenes(Place(SCENES_CARD, tmp_path, tmp_path))
     look = reader.preview("val-0003c")
     assert look.picture is not None and look.picture.tobytes() == picture(0, "val", 14).tobytes()
     kept_boxes = reader.read("val").boxes
@@ -289,7 +284,7 @@ def test_a_browser_draws_the_pictures(tmp_path: Path, looks: Previews) -> None:
     found = examples_of(store.board, {}, store.read)
     assert found
     file, shot = tmp_path / "page.html", tmp_path / "page.png"
-    file.write_text(webpage(found, looks), encoding="utf-8")
+    file.write_text(webpage(found, SCENES_CARD, looks), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     flags += ["--window-size=1000,900", f"--screenshot={shot}"]
     subprocess.run(["chromium", *flags, file.as_uri()], check=True, capture_output=True)
