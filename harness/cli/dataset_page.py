@@ -141,13 +141,11 @@ def left_out(folder: Path, pictures: PictureFiles) -> Iterator[str]:
 
 
 def pictures_page(heads: Mapping[str, PictureHead], placed: PlacedBoxes | None) -> Iterator[str]:
-    """What was done to pictures and to given boxes, where something was."""
+    """What becomes of pictures and of given boxes that are not as others are."""
     if animated := animations(heads):
         yield f"of {count(len(animated), 'animated picture')} the first frame is taken, {animated[0]!a} first"
     if placed is None:
         return
-    if placed.cut:
-        yield f"cut at the edge of their pictures: {placed.cut:,} of {placed.total:,} boxes"
     if placed.boxless:
         yield f"one region, as no box is given: {count(placed.boxless, 'picture')}"
     if placed.unused:
@@ -158,9 +156,11 @@ def animations(heads: Mapping[str, PictureHead]) -> list[str]:
     return [image for image, head in heads.items() if head.frames > 1]
 
 
-def extract_page(store: WrittenStore) -> Iterator[str]:
+def extract_page(store: WrittenStore, placed: PlacedBoxes | None) -> Iterator[str]:
     origin = store.facts.origin
     yield from store_page(store, "of the same model and pictures", f", by {origin['class']} {origin['model']}")
+    if placed is not None and placed.cut:
+        yield f"cut at the edge of their pictures: {placed.cut:,} of {placed.total:,} boxes"
 
 
 def extract_json(store: WrittenStore, heads: Mapping[str, PictureHead], placed: PlacedBoxes | None) -> dict[str, Any]:

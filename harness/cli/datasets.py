@@ -238,7 +238,7 @@ def extract(flags: Flags, images: Path, folder: Path, **settings: Any) -> int:
         store = extract.extract(
             pictures.files, extractor, folder, dtype, batch_size, force, partial(counter, visible=visible)
         )
-    out.answer(dataset_page.extract_json(store, heads, placed), *dataset_page.extract_page(store))
+    out.answer(dataset_page.extract_json(store, heads, placed), *dataset_page.extract_page(store, placed))
     return 0
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from harness.data.text_encoder import LOCAL, how_to_convert, silent
 from harness.data.torchvision import import_torchvision
 from harness.errors import ConfigError, DataError, Location, first_line
-from harness.extraction.extractors import Detector
+from harness.extraction.extractors import TRIED, Detector
 from harness.extraction.patch_encoder import PatchEncoder, Vectors
 from harness.files import has_file, lfs_hint, sha256
 
@@ -55,12 +56,21 @@ def vector_of(files: Files) -> tuple[str, Vectors]:
     model = files.model
     if hasattr(model, "get_image_features"):
         return "image features", lambda inputs: one_each(model.get_image_features(pixel_values=inputs))
-    if getattr(model, "pooler", None) is not None and not any("pooler" in name.split(".") for name in files.missing):
+    if pools(files):
         return "pooler output", lambda inputs: one_each(model(pixel_values=inputs))
     if any(name.rpartition(".")[2] == "cls_token" for name, _ in model.named_parameters()):
         return "class token", lambda inputs: model(pixel_values=inputs).last_hidden_state[:, 0]
     name = type(model).__name__
     raise DataError(f"{name} has no vector of a whole picture: leave --pooled out, or take another model")
+
+
+def pools(files: Files) -> bool:
+    """Whether a model has a pooled output, and the weights for it, as it does with a black picture."""
+    if any("pooler" in name.split(".") for name in files.missing):
+        return False
+    black = files.processor(images=Image.new("RGB", TRIED), return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        return getattr(files.model.eval()(pixel_values=black), "pooler_output", None) is not None
 
 
 def one_each(outputs: Any) -> Tensor:

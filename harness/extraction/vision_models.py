@@ -90,15 +90,25 @@ def load(choice: ModelChoice, device: torch.device, placed: PlacedBoxes | None =
 
 
 def load_on(choice: ModelChoice, device: torch.device, placed: PlacedBoxes | None) -> Extractor:
-    source = timm_source(choice)
+    source = named_source(choice)
     if source is not None:
-        refuse(choice, "is no object detector: its regions are cells of a map", threshold=choice.threshold)
-        backbone: Backbone = load_timm(source, device, choice.keys_in_order, choice.mean, choice.std)
-        return regions_by(choice, backbone, placed)
+        return of_timm(choice, source, device, placed)
+    folder = hugging_face.local_folder(choice.model, choice.download)
+    if is_timm_folder(folder):
+        refuse(choice, "is a folder with weights", weights=choice.weights)
+        return of_timm(choice, folder_source(folder), device, placed)
+    return of_transformers(choice, folder, device, placed)
+
+
+def of_timm(choice: ModelChoice, source: TimmSource, device: torch.device, placed: PlacedBoxes | None) -> Extractor:
+    refuse(choice, "is no object detector: its regions are cells of a map", threshold=choice.threshold)
+    return regions_by(choice, load_timm(source, device, choice.keys_in_order, choice.mean, choice.std), placed)
+
+
+def of_transformers(choice: ModelChoice, folder: Path, device: torch.device, placed: PlacedBoxes | None) -> Extractor:
     only_timm = "is no model of timm, whose weights and numbers alone are said by flags"
     refuse(choice, only_timm, weights=choice.weights, mean=choice.mean, std=choice.std)
     refuse(choice, only_timm, **{"keys-in-order": choice.keys_in_order or None})
-    folder = hugging_face.local_folder(choice.model, choice.download)
     vectors = choice.needs_vectors(placed)
     files = hugging_face.read_files(choice.model, folder, vectors)
     facts = hugging_face.facts_of(choice.model, folder, files)
@@ -124,8 +134,8 @@ def regions_by(choice: ModelChoice, backbone: Backbone, placed: PlacedBoxes | No
     return CellGrid(backbone, choice.pool)
 
 
-def timm_source(choice: ModelChoice) -> TimmSource | None:
-    """What makes a choice's model of timm; None where it is one of transformers, UsageError where nothing is said."""
+def named_source(choice: ModelChoice) -> TimmSource | None:
+    """What makes a model that is named as timm's; None for a folder or a name of the hub, UsageError for a file."""
     if choice.model.startswith(TIMM):
         if choice.weights is None:
             name = choice.model.removeprefix(TIMM)
@@ -140,8 +150,6 @@ def timm_source(choice: ModelChoice) -> TimmSource | None:
             f"--model {path} is a file of weights, which does not say of which network: give that by a name of timm, "
             f"--model timm:NAME --weights {path}; features of your own are read by harness data convert"
         )
-    if path.is_dir() and is_timm_folder(path):
-        return folder_source(path)
     return None
 
 

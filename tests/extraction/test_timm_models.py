@@ -25,7 +25,7 @@ from harness.cli.datasets import data
 from harness.cli.main import cli
 from harness.data.pictures import read_picture
 from harness.data.region_store import open_store
-from harness.errors import DataError
+from harness.errors import ConfigError, DataError
 from harness.extraction.extractors import Extractor
 from harness.extraction.folding import fold_norms
 from harness.extraction.timm_models import as_map
@@ -234,6 +234,12 @@ def test_a_folder_of_the_hub_says_name_weights_and_numbers(weights: Path, images
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(DataError, match=r"has no model\.safetensors; get all files"):
         load(ModelChoice(str(tmp_path)), torch.device("cpu"))
+
+
+def test_an_absent_library_is_told(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ConfigError, match=r"timm cannot be imported .*pip install 'itm-harness\[vision\]'"):
+        extractor("test_resnet", weights / "test_resnet.pth")
 
 
 @pytest.mark.parametrize(
