@@ -40,8 +40,7 @@ PACKAGES = {
 }
 FRONT = {
     "config": "cards papers project registry sections selection sources template toml",
-    "blocks": "attention contrastive encoders families host losses pooling pooling_operator residual_mlp text_tower"
-    " tiles",
+    "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens",
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
@@ -74,7 +73,7 @@ LIBRARIES = {
     "triton": "blocks.fused blocks.kernels",
     "transformers": "data.text_encoder preparation.vision_models",
     "torch": "method blocks.* trial.steps trial.models trial.averaging trial.training trial.batches trial.checkpoint"
-    " trial.device trial.environment evaluation.device_ranks evaluation.scoring preparation.extractors"
+    " trial.device trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring preparation.extractors"
     " preparation.vision_models explain.explanation",
 }
 HEAVY = ("transformers", "torch", "ray", "mlflow", "optuna", "matplotlib", "pandas", "pooch", "requests")
