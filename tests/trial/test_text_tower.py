@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from device_reads import DeviceReads
@@ -18,6 +19,7 @@ from harness.data.text_encoder import PretrainedTokenizer, load_tower
 from harness.data.tokens import Tokens
 from harness.errors import DataError
 from harness.method import Inputs, Words
+from harness.trial.batches import hide_words
 from harness.trial.text_tower import FrozenTower, TextTower
 
 transformers = pytest.importorskip("transformers")
@@ -146,6 +148,14 @@ def test_a_gpu_embeds_a_batch_at_once_and_reads_nothing_of_its_own(
         embeddings = frozen(*batch)
     assert not reads.places or frozen.tower.has_mask
     torch.testing.assert_close(embeddings, expected, rtol=0, atol=1e-5)
+
+
+def test_no_word_is_hidden_where_the_unknown_word_would_end_the_caption(folders: Path) -> None:
+    hidden = {name: PretrainedTokenizer(folders / name).special_ids.hidden for name in ("clip", "siglip")}
+    assert hidden == {"clip": -1, "siglip": 2}
+    split = Tokens.encode(CAPTIONS, PretrainedTokenizer(folders / "clip"))
+    tokens, _ = split.gather(range(len(CAPTIONS)))
+    assert (hide_words(tokens, split.special_ids, 0.9, np.random.default_rng(0)) == tokens).all()
 
 
 def test_embeddings_of_another_width_than_regions_are_refused(folders: Path) -> None:
