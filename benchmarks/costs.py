@@ -20,11 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import methods
 from harness.blocks.host import with_lengths
-from harness.blocks.text_tower import TextTower
 from harness.config.cards import MethodCard, read_card
 from harness.config.papers import Cost
 from harness.config.registry import load_class
 from harness.method import Inputs, Words
+from harness.trial.text_tower import TextTower
 
 REGIONS, FEATURES, WORDS, VOCABULARY, SETS = 36, 2048, 12, 10_000, 8
 EMBEDDING = 512  # numbers of CLIP's ViT-B/32

@@ -42,8 +42,7 @@ PACKAGES = {
 }
 FRONT = {
     "config": "cards papers project registry sections selection sources template toml",
-    "blocks": "attention contrastive encoders families host losses pooling pooling_operator residual_mlp text_tower"
-    " tiles",
+    "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens"
     " torchvision",
     "layouts": "detection opening previews",
@@ -80,7 +79,7 @@ LIBRARIES = {
     "transformers": "data.text_encoder extraction.hugging_face",
     "timm": "extraction.timm_models",
     "torch": "method blocks.* trial.steps trial.models trial.averaging trial.training trial.batches trial.checkpoint"
-    " trial.device trial.environment evaluation.device_ranks evaluation.scoring data.torchvision"
+    " trial.device trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models extraction.weights"
     " explain.explanation",

@@ -34,7 +34,6 @@ from contract import (
 from costs import cost
 from device_reads import DeviceReads
 
-from harness.blocks.text_tower import FrozenTower
 from harness.config.cards import MethodCard, ProtocolCard, SplitSize
 from harness.config.project import Config
 from harness.config.registry import discover, load_class, paper_settings, settings_for
@@ -47,6 +46,7 @@ from harness.evaluation.ranks import rank
 from harness.evaluation.scoring import score_split
 from harness.layouts.opening import open_dataset
 from harness.layouts.scenes import Scenes
+from harness.trial.text_tower import FrozenTower
 from harness.trial.training import Trainer
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guide" / "adding-a-method.md"

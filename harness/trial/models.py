@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from harness.blocks.encoders import TextEncoder
-from harness.blocks.text_tower import TextTower
 from harness.config.cards import MethodCard
 from harness.config.registry import load_class
 from harness.config.sections import Scalar
@@ -19,6 +18,7 @@ from harness.errors import ConfigError, DataError
 from harness.method import Inputs, Method, Words
 from harness.trial.checkpoint import fits, load_checkpoint
 from harness.trial.folder import CHECKPOINT
+from harness.trial.text_tower import TextTower
 
 
 def build_method(card: MethodCard, settings: dict[str, Scalar], dataset: Dataset, seed: int) -> Method:

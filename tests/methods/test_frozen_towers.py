@@ -9,13 +9,13 @@ import pytest
 import torch
 from tiny_towers import inputs_with_a_tower
 
-from harness.blocks.contrastive import LARGEST_LOG_SCALE
 from harness.config.cards import MethodCard
 from harness.config.project import Config
 from harness.config.registry import discover, load_class, training_for
 from harness.config.sections import Scalar, Training
 from harness.errors import DataError
 from harness.method import Inputs, Method, Words
+from methods.dual_encoder import LARGEST_LOG_SCALE
 
 CARDS = discover(Config()).methods
 WIDTH = contract.INPUTS.feature_width
@@ -82,7 +82,7 @@ def test_scale_and_bias_begin_where_the_model_or_the_card_says() -> None:
         encoder.model.logit_bias = torch.nn.Parameter(torch.tensor(-3.0))  # as SigLIP has one
         return encoder
 
-    tower = built("zero_shot", inputs).tower.tower
+    tower = built("zero_shot", inputs).tower
     assert tower.scale > 1 and tower.bias is None
     for encoder, bias in ((inputs.words.encoder, -10.0), (with_a_bias, -3.0)):
         own = built("siglip_heads", inputs._replace(words=Words(encoder=encoder)))
@@ -96,7 +96,7 @@ def test_scale_and_bias_begin_where_the_model_or_the_card_says() -> None:
 
 
 def test_embeddings_of_another_width_are_refused_without_heads() -> None:
-    with pytest.raises(DataError, match="regions have 20 numbers, embeddings of the text encoder 12; take"):
+    with pytest.raises(DataError, match=r"regions have 20 numbers, embeddings of the \[text\] encoder 12; take"):
         built("zero_shot", inputs_with_a_tower(WIDTH, 50, width=12))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.blocks.text_tower import TextTower
 from harness.method import Inputs, Words
+from harness.trial.text_tower import TextTower
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 PICTURES = {**SMALL, "image_size": 16, "patch_size": 8}

@@ -1,4 +1,7 @@
-"""The text tower of a pretrained dual encoder such as CLIP or SigLIP: states of words, or one embedding per caption."""
+"""The text tower of a pretrained dual encoder such as CLIP or SigLIP: states of words, or one embedding per caption.
+
+What is embedded otherwise than before is another `text_encoder.VERSION`: keys of trials do not see this file.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from torch import Tensor, nn
 from harness.blocks.encoders import TextEncoder
 from harness.blocks.host import lengths_of
 from harness.errors import DataError
-from harness.method import Inputs
 
 OF_EMBEDDINGS = ("text_model.head.", "text_model.pooler.")  # parts of a text model that no state passes through
 
@@ -45,17 +47,15 @@ class TextTower(TextEncoder):
         embeddings: Tensor = self._output(tokens, mask).pooler_output
         return embeddings
 
-    @property
-    def scale(self) -> float:
-        """What the model multiplies cosines by; 0 where it has no such number."""
-        log_scale = getattr(self.model, "logit_scale", None)
-        return 0.0 if log_scale is None else math.exp(float(log_scale))
-
-    @property
-    def bias(self) -> float | None:
-        """What the model adds to scaled cosines; None where it adds nothing."""
-        bias = getattr(self.model, "logit_bias", None)
-        return None if bias is None else float(bias)
+    def frozen(self, width: int = 0) -> FrozenTower:
+        """Its embeddings, for a method that trains nothing of it; DataError where they lack the width that is given."""
+        tower = FrozenTower(self)
+        if width and width != tower.width:
+            raise DataError(
+                f"regions have {width} numbers, embeddings of the [text] encoder {tower.width}; take image embeddings "
+                "of the same model, one per image, or a method that trains heads"
+            )
+        return tower
 
     def _output(self, tokens: Tensor, mask: Tensor) -> Any:
         """What the model gives for tokens that stand and are padded as it was trained on."""
@@ -88,6 +88,20 @@ class FrozenTower(nn.Module):
         self.width: int = self._alone(torch.zeros(1, dtype=torch.int64)).shape[0]  # E
         self._known: dict[bytes, Tensor] = {}
 
+    @property
+    def scale(self) -> float:
+        """What the model multiplies cosines by; DataError where it has no such number."""
+        log_scale = getattr(self.tower.model, "logit_scale", None)
+        if log_scale is None:
+            raise DataError("the dataset's [text] encoder has no scale of its own; give settings.*.scale a number")
+        return math.exp(float(log_scale))
+
+    @property
+    def bias(self) -> float | None:
+        """What the model adds to scaled cosines; None where it adds nothing."""
+        bias = getattr(self.tower.model, "logit_bias", None)
+        return None if bias is None else float(bias)
+
     def train(self, mode: bool = True) -> FrozenTower:
         """Stay as in evaluation, without dropout."""
         super().train(False)
@@ -116,15 +130,6 @@ class FrozenTower(nn.Module):
     def _embeddings(self, tokens: Tensor, mask: Tensor) -> Tensor:
         with torch.autocast(tokens.device.type, enabled=False):
             return self.tower.embed(tokens, mask)
-
-
-def frozen_tower(inputs: Inputs) -> FrozenTower:
-    """The text tower that a dataset names as its text encoder; DataError where it names none, or no dual encoder."""
-    encoder = inputs.words.encoder() if inputs.words.encoder else None
-    if not isinstance(encoder, TextTower):
-        what = "is no dual encoder" if encoder else "is absent"
-        raise DataError(f"the dataset's [text] encoder {what}; name the folder of one, such as CLIP's or SigLIP's")
-    return FrozenTower(encoder)
 
 
 def freeze(model: nn.Module, is_frozen: Callable[[str], bool]) -> None:

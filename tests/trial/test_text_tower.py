@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from device_reads import DeviceReads
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from harness.blocks.encoders import WordEncoder
 from harness.blocks.host import with_lengths
-from harness.blocks.text_tower import FrozenTower, TextTower, frozen_tower
 from harness.data.text_encoder import PretrainedTokenizer, load_tower
 from harness.data.tokens import Tokens
 from harness.errors import DataError
 from harness.method import Inputs, Words
+from harness.trial.batches import hide_words
+from harness.trial.text_tower import FrozenTower, TextTower
 
 transformers = pytest.importorskip("transformers")
 CAPTIONS = [
@@ -149,7 +150,26 @@ def test_a_gpu_embeds_a_batch_at_once_and_reads_nothing_of_its_own(
     torch.testing.assert_close(embeddings, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("encoder", [None, lambda: torch.nn.Linear(1, 1)])
-def test_what_is_no_dual_encoder_is_refused(encoder: Callable[[], Any] | None) -> None:
-    with pytest.raises(DataError, match=r"\[text\] encoder is (absent|no dual encoder); name the folder of one"):
-        frozen_tower(Inputs(4, 9, Words(encoder=encoder)))
+def test_no_word_is_hidden_where_the_unknown_word_would_end_the_caption(folders: Path) -> None:
+    hidden = {name: PretrainedTokenizer(folders / name).special_ids.hidden for name in ("clip", "siglip")}
+    assert hidden == {"clip": -1, "siglip": 2}
+    split = Tokens.encode(CAPTIONS, PretrainedTokenizer(folders / "clip"))
+    tokens, _ = split.gather(range(len(CAPTIONS)))
+    assert (hide_words(tokens, split.special_ids, 0.9, np.random.default_rng(0)) == tokens).all()
+
+
+def test_embeddings_of_another_width_than_regions_are_refused(folders: Path) -> None:
+    assert tower_of(folders / "clip").frozen(WIDTH).width == WIDTH
+    with pytest.raises(DataError, match=r"regions have 20 numbers, embeddings of the \[text\] encoder 12; take"):
+        tower_of(folders / "clip").frozen(20)
+
+
+@each_tower
+def test_scale_and_bias_are_the_models_own(folders: Path, name: str) -> None:
+    model = transformers.AutoModel.from_pretrained(folders / name, local_files_only=True)
+    frozen = tower_of(folders / name).frozen()
+    assert frozen.scale == pytest.approx(model.logit_scale.exp().item())
+    assert frozen.bias == (pytest.approx(model.logit_bias.item()) if "siglip" in name else None)
+    del frozen.tower.model.logit_scale
+    with pytest.raises(DataError, match="no scale of its own; give settings"):
+        _ = frozen.scale
