@@ -185,6 +185,39 @@ def test_status_counts_every_state_and_starts_nothing(
     assert not (begun / "result.json").exists()
 
 
+def test_status_shows_the_driver_at_work_and_the_trials_of_its_command_from_wherever_that_was_given(
+    finished: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", "-c", "harness.toml", "--methods", "scan_t2i", "--seeds", "5,6"]
+    driver = {"words": words, "folder": str(finished), "pid": 77, "host": "here"}
+    (finished / "runs" / ".owner.json").write_text(json.dumps(driver))
+    (finished / "below").mkdir()
+    monkeypatch.chdir(finished / "below")
+    with FileLock(finished / "runs" / ".lock"):
+        assert call("status") == 0
+        page = capsys.readouterr().out
+        assert call("status", "--json") == 0
+        status = json.loads(capsys.readouterr().out)
+        assert call("status", "--methods", "vsepp") == 0
+        assert "at work: `harness run -c" in capsys.readouterr().out
+    assert "at work: `harness run -c harness.toml --methods scan_t2i --seeds 5,6`, process 77 on here" in page
+    assert [trial["label"] for trial in status["trials"]] == ["scan_t2i/tiny/s5", "scan_t2i/tiny/s6"]
+    assert status["driver"] == driver
+    assert call("status", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["driver"] is None, "what a killed driver left says nothing"
+
+
+@pytest.mark.parametrize("owner", ["", "{}", '{"words": ["resume"], "pid": 1, "host": "h"}', '{"words": 1}'])
+def test_status_of_a_driver_whose_command_says_nothing_is_that_of_the_last_command(
+    finished: Path, call: Call, capsys: Captured, owner: str
+) -> None:
+    (finished / "runs" / ".owner.json").write_text(owner)
+    with FileLock(finished / "runs" / ".lock"):
+        assert call("status") == 0
+    page = capsys.readouterr().out
+    assert "2 done" in page and "at work: " in page
+
+
 def test_a_second_driver_is_refused_with_2(finished: Path, call: Call, capsys: Captured) -> None:
     with FileLock(finished / "runs" / ".lock"):
         assert call("run", "--here", "--methods", "nan", "--retry", "failed") == 2
