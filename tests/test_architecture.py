@@ -51,8 +51,8 @@ FRONT = {
     "acquisition": "download pace",
     "preparation": "card convert extract findings validation vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
-    "campaign": "current driver ensembles external_scores guardian healing last_command plan removal reproduction"
-    " status",
+    "campaign": "current driver ensembles estimate external_scores guardian healing last_command plan removal"
+    " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "explain": "examples_page explanation picture weights",
     "cli": "",

@@ -71,6 +71,7 @@ def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Ou
     """Run the trials that a plan has left, publish its boards, print how it ended; the exit code."""
     from harness.campaign import healing
     from harness.campaign.driver import check_resources, choose_executor, execute
+    from harness.campaign.estimate import estimate
     from harness.cli import campaign_page
 
     healed = 0
@@ -84,10 +85,12 @@ def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Ou
     with closing(choose_executor(config, in_process)) as executor:
         place = executor.description
         executor.check([trial.assignment for trial in plan.todo])
+        room = executor.room
     if not plan.todo and flags.asks_for_resources:
         check_resources(config, here, [trial.assignment for trial in plan.trials])
     if dry_run:
-        out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
+        times = estimate(plan, registry.datasets, room)
+        out.answer(campaign_page.plan_json(plan, place, times), *campaign_page.plan_page(plan, place, times))
         out.note(flags.source)
         return 0
     files = campaign_page.files_of(plan, config.reports)

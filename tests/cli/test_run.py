@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -216,6 +217,35 @@ def test_status_of_a_driver_whose_command_says_nothing_is_that_of_the_last_comma
         assert call("status") == 0
     page = capsys.readouterr().out
     assert "2 done" in page and "at work: " in page
+
+
+def test_a_dry_run_says_how_long_by_earlier_trials_of_the_same_method(
+    finished: Path, call: Call, capsys: Captured
+) -> None:
+    def planned(*words: str) -> dict[str, Any]:
+        assert call("run", "-n", "--json", "--here", *words) == 0
+        plan: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return plan
+
+    folder = trial_folders(finished)["vsepp"]
+    reports = [json.loads(line) | {"seconds": 1800.0} for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    (folder / "epochs.jsonl").write_text("".join(f"{json.dumps(report)}\n" for report in reports))
+    same = planned("--methods", "vsepp", "--seeds", "0-2", "-s", "training.epochs=4")
+    assert [(one["seconds"], one["seconds_from"]) for one in same["trials"]] == [(7200.0, "same")] * 3
+    assert (same["seconds"], same["device_seconds"], same["unknown"]) == (21600.0, 21600.0, 0)
+    other = planned("--methods", "vsepp", "-s", "settings.vsepp.word_dim=9", "--seeds", "1")
+    assert [(one["seconds"], one["seconds_from"]) for one in other["trials"]] == [(3600.0, "settings")]
+    limited = planned("--methods", "vsepp", "--seeds", "1", "--limit", "8")
+    assert [(one["seconds"], one["seconds_from"]) for one in limited["trials"]] == [(1800.0, "dataset")]
+    some = planned("--methods", "vsepp,slow", "--seeds", "1")
+    assert (some["seconds"], some["device_seconds"], some["unknown"]) == (None, 3600.0, 1)
+    assert call("run", "-n", "--here", "--methods", "vsepp,slow,chance", "--seeds", "0,1") == 0
+    page = capsys.readouterr().out
+    assert "time: 1 device-hours; ? 2 trials unknown until the first epoch; by earlier trials of the same" in page
+    assert call("run", "-n", "--here", "--methods", "slow") == 0
+    assert "time: unknown until the first epoch" in capsys.readouterr().out
+    assert call("run", "-n", "--here", "--methods", "vsepp", "--seeds", "1,2") == 0
+    assert "time: about 2:00:00 in all, 2 device-hours; by earlier trials" in capsys.readouterr().out
 
 
 def test_a_second_driver_is_refused_with_2(finished: Path, call: Call, capsys: Captured) -> None:
