@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from fnmatch import filter as filter_names
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, RESULT, Flags, takes
+from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, RESULT, Flags, NameList, takes
 from harness.errors import UsageError, unknown
 from harness.files import safe_name
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from harness.config.registry import Registry
     from harness.explain.explanation import Explanation
     from harness.tracking.result_store import ResultStore
+    from harness.tracking.runs import Run
 
 EXAMPLES = "examples"  # a form that needs the dataset beside the store
 PICTURES = (".svg", ".png")
@@ -28,6 +30,7 @@ OUTDATED, DIFFERENT = 5, 4
 
 @click.command(short_help="Write leaderboards from the tracking store, in several forms.")
 @takes(CONFIG, OUTPUT)
+@click.option("--datasets", type=NameList(), help="Write only the boards of these datasets, by names or globs.")
 @click.option(
     "--format",
     "formats",
@@ -41,11 +44,13 @@ def report(flags: Flags, formats: str, check: bool) -> int:
 
     The form `examples` is a page of sampled queries, with what each method found first. Files that harness wrote for
     rows, boards or searches that are gone are removed; with --check they are named. A board is made again only where
-    something has changed that decides its files; --check makes every board.
+    something has changed that decides its files; --check makes every board. With --datasets only the boards of these
+    are looked at: all else that was written stays as it is.
 
     \b
     Examples:
       harness report --format md,html
+      harness report --datasets scenes,'f30k*'
       harness report --check
     """
     from harness.board import forms, publishing
@@ -64,21 +69,35 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     store, now = open_store(default_uri(config)), current(config, registry)
     if warning := healing.warning(config.results, default_uri(config)):
         click.echo(f"harness: warning: {warning}", err=True)
-    runs = store.runs()
+    runs, are_all = of_datasets(store.runs(), flags.datasets), flags.datasets is None
     boards = boards_of(runs, registry.methods, now)
     pages = examples(boards, store, config, registry, out) if EXAMPLES in names else {}
     if check:
-        files = forms.files(assessed(runs, registry.methods, store.artifact, now), registry.methods, chosen)
-        files |= search_files(config) | pages
-        lines = publishing.outdated(files, config.reports, report_pages(boards, files))
+        files = forms.files(assessed(runs, registry.methods, store.artifact, now), registry.methods, chosen) | pages
+        files |= search_files(config) if are_all else {}
+        lines = publishing.outdated(files, config.reports, report_pages(boards, files) if are_all else None)
         return outdated([*lines], len(files), out)
-    published = publishing.refresh(boards, store, registry, config, chosen)
-    published += publish_searches(config)
+    published = publishing.refresh(boards, store, registry, config, chosen, are_all)
     published += publishing.written(pages, config.reports)
-    written = [str(file.relative_to(config.reports)) for file in published.files]
-    published += publishing.cleared(config.reports, report_pages(boards, written))
+    if are_all:
+        published += publish_searches(config)
+        written = [str(file.relative_to(config.reports)) for file in published.files]
+        published += publishing.cleared(config.reports, report_pages(boards, written))
     out.answer(campaign_page.published_json(published), *campaign_page.published_page(published))
     return 0
+
+
+def of_datasets(runs: Sequence[Run], patterns: Sequence[str] | None) -> list[Run]:
+    """The runs of datasets, by names or globs, all where none is given; UsageError where the store has none of one."""
+    known = {run.spec.dataset for run in runs}
+    chosen = {name for pattern in patterns or ["*"] for name in matching(pattern, known)}
+    return [run for run in runs if run.spec.dataset in chosen]
+
+
+def matching(pattern: str, known: Collection[str]) -> list[str]:
+    if (names := filter_names(known, pattern)) or pattern == "*":
+        return names
+    raise UsageError(unknown("dataset with results", pattern, known))
 
 
 def report_pages(boards: Sequence[Board], written: Iterable[str]) -> set[str]:
