@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Train, evaluate and rank; the same command continues it.")
 @takes(SELECTION, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Say what would run, for how long, and what is done already; run nothing."
+)
 @click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
 @click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
 def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
@@ -219,7 +221,9 @@ def carry_out_search(
 @click.command(short_help="Train a search's winners with other seeds and score them on test.")
 @takes(CONFIRMING, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
 @click.argument("campaign")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Say what would run, for how long, and what is done already; run nothing."
+)
 @click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
 @click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
 def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool) -> int:
