@@ -38,10 +38,11 @@ PACKAGES = {
     "campaign": "config layouts evaluation trial executors tracking",
     "search": "config trial tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
-    "cli": "config data evaluation trial tracking acquisition conversion preparation extraction board campaign search explain",
+    "cli": "config data evaluation trial tracking acquisition conversion preparation extraction board campaign"
+    " search explain",
 }
 FRONT = {
-    "config": "cards papers project registry sections selection sources template toml",
+    "config": "cards choice papers project registry sections selection sources template toml",
     "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens"
     " torchvision",
@@ -56,7 +57,7 @@ FRONT = {
     "preparation": "card findings validation",
     "extraction": "extract placed_boxes vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
-    "campaign": "choice current driver ensembles external_scores guardian healing last_command plan removal"
+    "campaign": "current driver ensembles estimate external_scores guardian healing last_command plan removal"
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "explain": "attention_page examples_page explanation picture private_pages weights",

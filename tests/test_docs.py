@@ -150,3 +150,9 @@ def test_the_page_of_commands_has_every_command_with_its_options() -> None:
     for command in ("harness run", "harness data convert", "harness init", "harness explain"):
         assert f"\n## {command}" in page
     assert "| `-n, --dry-run` |" in page and "## harness data\n" not in page
+
+
+def test_the_torch_that_the_readme_installs_first_is_the_one_that_is_tested() -> None:
+    pinned = re.search(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    named = re.findall(r"pip install torch==(\S+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert pinned and named == [pinned[1]], "another one would be replaced, or refused"

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.board.evidence import Evidence
 from harness.board.published import beside
 from harness.board.standings import SPENT, Board, Standing
+from harness.board.validity import TRAINING, default_training
 from harness.config.cards import MethodCard
 from harness.errors import StoreError
 from harness.evaluation.measures import title
@@ -45,6 +46,7 @@ def search_name(campaign: str) -> str:
 
 
 VAL = "val rsum"
+OTHERWISE = "; a row that was trained otherwise says in what, behind its name"
 MARK = "*"  # at an R@K that says nothing
 SETTINGS = "settings from"  # a column where any are from a search, or not those of the paper
 DEFAULT = "default"  # settings that the card has
@@ -55,6 +57,7 @@ HEADER = (
     *(VAL, "train pairs/s", "score pairs/s", "parameters", "notes"),
 )
 SINGLE = ("#", "group", VAL)  # columns of single models alone: ensembles are not ranked, and none is scored on val
+STATED = ("epochs", "batch_size", "optimizer", "lr")  # of a board's recipe, by default or not
 LEFT = ("method", "rsum", "group", "notes", SETTINGS, PUBLISHED)
 
 
@@ -77,6 +80,19 @@ def saturation(board: Board) -> str:
     names = ", ".join(map(title, board.saturated))
     why = "fewer than K wrong answers are in this gallery"
     return f"{MARK} {why}: {names} is 100 whatever the scores, and rsum holds it."
+
+
+def recipe(board: Board) -> str:
+    """How the rows of a board were trained, with defaults in brackets where they are others; empty where none was."""
+    if not board.training:
+        return ""
+    own = {name.removeprefix(TRAINING): text for name, text in board.training.items()}
+    usual = {name.removeprefix(TRAINING): text for name, text in default_training(board.dataset).items()}
+    unusual = [name for name in own if name in usual and own[name] != usual[name]]
+    names = [*STATED, *(name for name in unusual if name not in STATED)]
+    texts = [f"{name} {own[name]}" + f" (default {usual.get(name)})" * (name in unusual) for name in names]
+    is_other = any(TRAINING in row.differs for row in board.ranked)
+    return ", ".join([*texts, "all else by default"]) + OTHERWISE * is_other
 
 
 def rows(board: Board, evidence: Evidence, methods: Methods) -> list[list[str]]:

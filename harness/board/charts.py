@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from math import isfinite
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from harness.board import drawing
-from harness.board.cells import label, rsum
+from harness.board.cells import rsum
 from harness.board.evidence import Assessed, LearningCurve
 from harness.board.standings import Board, Standing
+from harness.board.validity import TRAINING
 from harness.evaluation.queries import LONGEST
 from harness.evaluation.ranks import DIRECTIONS
 
 if TYPE_CHECKING:
     from harness.board.drawing import Axes, Figure, Point
 
-NAME = 110.0  # points of a name, at most
+NAME = 120.0  # points of a name, at most
 MOST = 8  # rows that are drawn as lines
 MARKED = (1, 2, 5, 10, 20, 50, 100)  # K with a mark
 FEW = 12  # epochs that all have a mark
@@ -37,7 +39,7 @@ def intervals(figure: Figure, one: Assessed) -> None:
     seeds = [(run.numbers["rsum"], place + 0.32) for place in places for run in board.ranked[place].runs]
     if len(seeds) > len(places):
         axes.plot(*zip(*seeds, strict=True), "o", color=drawing.BLUE, ms=2.6, mew=0, label="one seed")
-    axes.set_yticks(places, [short(row) for row in board.ranked], fontsize=drawing.SIZE)
+    axes.set_yticks(places, names_of(board), fontsize=drawing.SIZE)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(places) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
@@ -56,8 +58,39 @@ def column(axes: Axes, right: float, texts: Sequence[str]) -> None:
         axes.annotate(text, (1, place), (right, 0), xycoords=axes.get_yaxis_transform(), fontsize=8, **drawing.BESIDE)
 
 
-def short(row: Standing) -> str:
-    return drawing.shortened(label(row), NAME)
+def names_of(board: Board) -> list[str]:
+    """The labels of the ranked rows as they stand in plots: short, without what is common, no two alike."""
+    differs = [row.differs.replace(TRAINING, "") for row in board.ranked]
+    return distinct(
+        [f"{row.method} ({text})" if text else row.method for row, text in zip(board.ranked, differs, strict=True)]
+    )
+
+
+def distinct(names: Sequence[str], width: float = NAME) -> list[str]:
+    """Names on one line, cut where they are wider than so many points, and never two to the same text."""
+    whole = [drawing.plain(name) for name in names]
+    short = [drawing.shortened(name, width) for name in whole]
+    for alike in sorted({name for name in short if short.count(name) > 1}):
+        places = [place for place, name in enumerate(short) if name == alike]
+        start = common_start([whole[place] for place in places])
+        for place in places:
+            short[place] = without_middle(whole[place], start, width)
+    once = [short.count(name) == 1 for name in short]
+    numbered = (drawing.shortened(f"{place} {name}", width) for place, name in enumerate(short, start=1))
+    return [name if is_one else other for name, is_one, other in zip(short, once, numbered, strict=True)]
+
+
+def common_start(names: Sequence[str]) -> int:
+    """Where the first part begins in which names differ: parts stand in brackets, with commas between them."""
+    same = sum(1 for _ in takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False)))
+    common = names[0][:same]
+    return max(common.rfind(mark) + len(mark) for mark in (" (", ", ")) if "(" in common else common.rfind(" ") + 1
+
+
+def without_middle(name: str, start: int, width: float) -> str:
+    """A name with its beginning, as far as there is room, and with what is from `start` on."""
+    end = drawing.shortened(name[start:], 0.75 * width)
+    return drawing.shortened(name[:start], width - drawing.measured(end, drawing.SIZE)) + end
 
 
 def comparable(board: Board) -> dict[int, Standing]:
@@ -92,8 +125,9 @@ def tradeoff(figure: Figure, board: Board) -> None:
     axes.set_ylabel("rsum")
     if len(board.machines) > 1:
         figure.legend(loc="outside lower left", ncols=4)
-    names = [(short(row), str(place + 1)) for place, row in rows.items()]
-    drawing.label_points(axes, [point_of(row) for row in rows.values()], names, fronts)
+    names = names_of(board)
+    versions = [(names[place], str(place + 1)) for place in rows]
+    drawing.label_points(axes, [point_of(row) for row in rows.values()], versions, fronts)
 
 
 def compared(axes: Axes, points: Sequence[Point], path: Sequence[Point], machine: int) -> None:
@@ -173,8 +207,10 @@ def mean_curve(seeds: Sequence[LearningCurve]) -> list[Point]:
 
 
 def name_lines(axes: Axes, board: Board, places: Sequence[int], ends: Sequence[Point]) -> None:
-    names = [short(board.ranked[place]) for place in places]
-    drawing.label_ends(axes, ends, names, [drawing.look(place)["color"] for place in places])
+    names = names_of(board)
+    drawing.label_ends(
+        axes, ends, [names[place] for place in places], [drawing.look(place)["color"] for place in places]
+    )
 
 
 def leading(known: Mapping[int, object]) -> list[int]:

@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import pairwise
-from math import floor, log10
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import chain, islice, pairwise
+from math import ceil, cos, dist, floor, hypot, log10, pi, sin
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from unicodedata import east_asian_width
 
 from harness.foreign_text import line, visible
@@ -49,6 +49,9 @@ SIDES = (  # of a mark, for its name: points right and up, and which part of the
     *((8, 0, "left"), (-8, 0, "right"), ABOVE, (0, -11, "center")),
     *((4, 11, "left"), (4, -11, "left"), (-4, 11, "right"), (-4, -11, "right")),
 )
+TURNS = 24  # directions in which a name with a line to its mark is tried
+NEAR, FAR = (20.0, 32.0, 46.0), range(20, 420, 12)  # points of such a line
+BEAD = 3.0  # points of a piece of such a line, compared with what it must not touch
 AROUND = 5.0  # points of a mark on each side of its middle
 LETTERS = 5  # of a line to an em: thin ones are over a quarter of it
 LEADING = 12.0  # points between names in a column
@@ -57,6 +60,17 @@ CROWD = 3.0  # powers of ten from which an axis has ticks at those alone
 BESIDE: Any = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
 Point = tuple[float, float]
 Extent = tuple[float, float, float, float]  # low x, low y, high x, high y
+Side = tuple[float, float, str]  # of a mark: points right and up, and which part of the text is there
+
+
+class Label(NamedTuple):
+    """A text beside a mark, or further off with a line to it."""
+
+    text: str
+    side: Side
+    extent: Extent
+    end: Point | None = None  # of the line
+    pieces: tuple[Extent, ...] = ()  # of the line
 
 
 @contextmanager
@@ -148,22 +162,83 @@ def thousands(number: float) -> str:
 def label_points(
     axes: Axes, points: Sequence[Point], names: Sequence[Sequence[str]], paths: Sequence[Sequence[Point]] = ()
 ) -> None:
-    """Write beside each point the first of its names that covers no point, path or name; the last where none fits."""
+    """Write beside each point the first of its names that covers no point, path or name, or further off with a line.
+
+    A point around which nothing is free stays without a name.
+    """
     settle(axes)
-    spots = axes.transData.transform(points)
-    taken: list[Extent] = [(x - AROUND, y - AROUND, x + AROUND, y + AROUND) for x, y in spots]
-    for corners in (axes.transData.transform(path) for path in paths):
-        taken += [(min(a, c), min(b, d), max(a, c), max(b, d)) for (a, b), (c, d) in pairwise(corners)]
-    left, low, end, high = axes.bbox.extents
-    for point, spot, versions in zip(points, spots, names, strict=True):
-        options = {extent_of(text, spot, side): (text, side) for text in versions for side in SIDES}
-        extent = unoccupied(options, taken, (left, low, end, high)) or extent_of(versions[-1], spot, ABOVE)
-        text, (right, up, anchor) = options[extent]
-        taken.append(extent)
-        axes.annotate(text, point, (right, up), ha=anchor, **BESIDE)
+    spots = [(float(x), float(y)) for x, y in axes.transData.transform(points)]
+    marks = [(x - AROUND, y - AROUND, x + AROUND, y + AROUND) for x, y in spots]
+    front = [extent_between(a, b) for path in paths for a, b in pairwise(axes.transData.transform(path))]
+    texts, pieces, lines = list[Extent](), list[Extent](), list[tuple[Point, Point]]()
+    for point, spot, mark, versions in zip(points, spots, marks, names, strict=True):
+        others = [one for one in marks if not cover(one, mark)]  # a line may leave through marks that lie on its own
+        room = Room(axes.bbox.extents, mark, others, [*marks, *front, *texts, *pieces])
+        near = (one for one in labels_around(spot, versions, NEAR) if room.fits(one, [*others, *texts, *pieces]))
+        far = (one for one in labels_around(spot, versions[-1:], FAR) if room.fits(one, texts))
+        for label in islice(chain(near, far), 1):
+            right, up, anchor = label.side
+            axes.annotate(label.text, point, (right, up), ha=anchor, **BESIDE)
+            texts.append(label.extent)
+            pieces += label.pieces
+            lines += [(spot, label.end)] if label.end else []
+    add_leaders(axes, lines)
 
 
-def extent_of(text: str, spot: Point, side: tuple[float, float, str]) -> Extent:
+class Room(NamedTuple):
+    """Where the name of a mark may stand."""
+
+    frame: Extent
+    mark: Extent
+    others: Sequence[Extent]  # marks that do not lie on this one
+    taken: Sequence[Extent]
+
+    def fits(self, label: Label, barred: Sequence[Extent]) -> bool:
+        """Whether a label covers nothing, nobody takes it for another mark's, and its line touches nothing barred."""
+        least = AROUND if label.end else AROUND + gap(label.extent, self.mark)
+        return (
+            unoccupied([label.extent], self.taken, self.frame) is not None
+            and all(gap(label.extent, other) > least for other in self.others)
+            and not any(cover(piece, other) for piece in label.pieces for other in barred)
+        )
+
+
+def labels_around(spot: Point, versions: Sequence[str], reaches: Sequence[float]) -> Iterator[Label]:
+    """Where a mark's name may stand, the best place first: beside it, else with a line to it."""
+    for text in versions:
+        yield from (Label(text, side, extent_of(text, spot, side)) for side in SIDES)
+        yield from (led(text, spot, reach, turn) for reach in reaches for turn in range(TURNS))
+
+
+def led(text: str, spot: Point, reach: float, turn: int) -> Label:
+    """A text so many points from a mark, in one of the directions, with a line to it."""
+    across, up = cos(2 * pi * turn / TURNS), sin(2 * pi * turn / TURNS)
+    side = (reach * across, reach * up, "left" if across > 0.3 else "right" if across < -0.3 else "center")
+    left, low, right, high = extent = extent_of(text, spot, side)
+    end = min(max(spot[0], left), right), min(max(spot[1], low), high)
+    count = max(1, ceil(dist(spot, end) / BEAD))
+    steps = [tuple(a + (b - a) * n / count for a, b in zip(spot, end, strict=True)) for n in range(count + 1)]
+    return Label(text, side, extent, end, tuple(extent_between(a, b) for a, b in pairwise(steps)))
+
+
+def gap(one: Extent, two: Extent) -> float:
+    """The distance between two extents, 0 where they meet."""
+    return hypot(max(one[0] - two[2], two[0] - one[2], 0.0), max(one[1] - two[3], two[1] - one[3], 0.0))
+
+
+def add_leaders(axes: Axes, lines: Sequence[tuple[Point, Point]]) -> None:
+    """Add thin lines between places of the page, which change no limit of the axes."""
+    from matplotlib.collections import LineCollection
+
+    back = axes.transData.inverted()
+    axes.add_artist(LineCollection([back.transform(line) for line in lines], colors=INK, lw=0.8, alpha=0.8))
+
+
+def extent_between(one: Sequence[float], other: Sequence[float]) -> Extent:
+    return min(one[0], other[0]), min(one[1], other[1]), max(one[0], other[0]), max(one[1], other[1])
+
+
+def extent_of(text: str, spot: Point, side: Side) -> Extent:
     """The room that a text takes beside a spot, in points."""
     right, up, anchor = side
     width = measured(text, SIZE)

@@ -22,6 +22,7 @@ from harness.board.cells import (
     notes,
     pairs,
     published,
+    recipe,
     rows,
     saturation,
 )
@@ -98,7 +99,7 @@ def as_csv(one: Assessed, methods: Methods) -> str:
 
 def as_json(one: Assessed, methods: Methods) -> str:
     board, evidence = one
-    facts = ("dataset", "protocol", "version", "data", "gallery", "val_images", "saturated")
+    facts = ("dataset", "protocol", "version", "data", "gallery", "training", "val_images", "saturated")
     ranked = [label(row) for row in board.ranked]
     apart = [{**d._asdict(), "first": ranked[d.first], "second": ranked[d.second]} for d in evidence.differences]
     columns = dict.fromkeys(name for _, row in _placed(one) for run in row.runs for name in flat(run))
@@ -126,7 +127,8 @@ def as_latex(one: Assessed, methods: Methods) -> str:
     lines = [[row[place] for place in shown] for row in rows(board, evidence, methods)]
     heads = [names[place] for place in shown]
     apart = [[own.get(names[place], "") for place in shown] for own in ensemble_cells(board, evidence)]
-    about = {"ensembles": apart, "saturation": saturation(board), "columns": heads, "heads": headings(board, heads)}
+    about = {"ensembles": apart, "saturation": saturation(board), "recipe": recipe(board)}
+    about |= {"columns": heads, "heads": headings(board, heads)}
     return str(tex_escaped().render(board=board, evidence=evidence, rows=lines, **about))
 
 
@@ -191,7 +193,7 @@ def board_page(one: Assessed, methods: Methods) -> str:
     names = header(board, methods)
     made = template("board.md.j2").render(
         **{"board": board, "evidence": evidence, "methods": methods, "left": LEFT},
-        **{"header": names, "heads": headings(board, names), "saturation": saturation(board)},
+        **{"header": names, "heads": headings(board, names), "saturation": saturation(board), "recipe": recipe(board)},
         **{"rows": rows(board, evidence, methods), "pairs": pairs(board, evidence)},
         **{"published": published(board, methods), "measures": more_measures(board, evidence.lists)},
         grid=grid(board),
@@ -231,7 +233,7 @@ def webpage(one: Assessed, methods: Methods) -> str:
     names = header(board, methods)
     made = markup("board.html.j2").render(
         **{"board": board, "evidence": evidence, "header": names, "left": LEFT},
-        **{"heads": headings(board, names), "saturation": saturation(board)},
+        **{"heads": headings(board, names), "saturation": saturation(board), "recipe": recipe(board)},
         **{"rows": sortable(one, methods), "pairs": pairs(board, evidence), "published": published(board, methods)},
         **{
             "facts": [facts(one, methods, place) for place in range(len(board.ranked))],

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 WIDTH, TALL = 7.2, 3.2  # inches of a plot
 LINE, AROUND = 0.3, 0.9  # inches of a row of intervals, and of what is above and below all
+FEW, MORE, TALLEST = 8, 0.1, 6.0  # rows for which TALL is enough, inches of each further one, and of the tallest plot
 ORDER, COST = "How sure the order is", "What accuracy costs"
 DEPTH, TRAINING = "How far down matches stand", "How training went"
 INTERVALS = "On the right, the numbers of the rows that do not differ significantly from this one."
-TRADEOFF = "The line joins the rows that no other of the same machine beats in both; the other marks are hollow."
+TRADEOFF = (
+    "The line joins the rows that no other of the same machine beats in both; the other marks are hollow. A number is "
+    "the place of a row for whose name there is no room."
+)
 RECALL = "R@K for K = 1 to 100, the mean over seeds."
 LEARNING = "Val rsum after each epoch; the strong line is the mean over seeds, a thin one a seed."
 NO_SPEED = "No row has the throughput of one machine."
@@ -89,7 +93,8 @@ def tradeoff_plot(board: Board) -> Plot:
         return Plot("tradeoff.svg", COST, title, noted(NO_SPEED, missing))
     numbers = tuple(tradeoff_text(board, row) for row in rows.values())
     note = noted(TRADEOFF, missing)
-    return Plot("tradeoff.svg", COST, title, note, numbers, lambda figure: charts.tradeoff(figure, board))
+    height = min(TALL + MORE * max(0, len(rows) - FEW), TALLEST)
+    return Plot("tradeoff.svg", COST, title, note, numbers, lambda figure: charts.tradeoff(figure, board), height)
 
 
 def tradeoff_text(board: Board, row: Standing) -> str:

@@ -69,12 +69,21 @@ def publish(
 
 
 def refresh(
-    boards: Sequence[Board], store: ResultStore, registry: Registry, config: Config, chosen: Sequence[str]
+    boards: Sequence[Board],
+    store: ResultStore,
+    registry: Registry,
+    config: Config,
+    chosen: Sequence[str],
+    are_all: bool = True,
 ) -> Published:
-    """Write boards in the chosen forms; those of which nothing has changed since the last time are not made again."""
+    """Write boards in the chosen forms; those of which nothing has changed since the last time are not made again.
+
+    are_all: whether these are all boards of the store; else what is known of the others is kept.
+    """
     forms.check_names(boards, chosen)
     file, folder = config.cache / RECORD, config.reports
-    old, record = stored_record(file), dict[str, Digests]()
+    old = stored_record(file)
+    record = {} if are_all else dict(old)
     files, digests = dict[str, bytes](), Digests()
     for board in boards:
         key = key_of(board, store, registry, chosen)
@@ -147,8 +156,11 @@ def cleared(folder: Path, pages: Collection[str]) -> Published:
     return Published(removed=tuple(folder / name for name in remember_written({}, folder, pages)))
 
 
-def outdated(files: Mapping[str, bytes], folder: Path, pages: Collection[str]) -> Iterator[str]:
-    """How the files in a folder differ from what they should be; figures are named alone. `pages` are all there are."""
+def outdated(files: Mapping[str, bytes], folder: Path, pages: Collection[str] | None) -> Iterator[str]:
+    """How the files in a folder differ from what they should be; figures are named alone.
+
+    pages: all that there are; None where only those of `files` are to be looked at.
+    """
     for name in orphans(files, folder, pages):
         yield f"{folder / name} is an orphan: its row, board or search is gone; `harness report` removes it"
     for name, data in files.items():

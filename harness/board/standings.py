@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import nan
 from statistics import fmean, stdev
 
-from harness.board.validity import SHORT, Validity, judge
+from harness.board.validity import Validity, common_training, differences, judge
 from harness.config.cards import SELECTION, MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, settings_for, training_for
@@ -24,7 +24,7 @@ from harness.tracking.runs import Run, grouped, latest, place, replaced
 from harness.trial.ensembles import ensemble_remark, is_ensemble, member_keys
 from harness.trial.external import command as score_command
 from harness.trial.external import is_external, remark
-from harness.trial.results import RECALLS, VERSIONS, Current, State, TrialSpec, shortfalls
+from harness.trial.results import RECALLS, Current, State, TrialSpec, shortfalls
 
 MEANS = (
     *("rsum", *RECALLS, "i2t_tied", "t2i_tied"),
@@ -32,13 +32,12 @@ MEANS = (
 )
 UNKNOWN = Current()
 MACHINE = ("device", "cpu", "cores", "threads", "torch")
-NAMES = {
-    **{"data_fingerprint": "data", "source": "source", "limit": "limit", "protocol_version": "protocol version"},
-    **{"training_version": "version of the trainer", "evaluation_version": "version of the evaluation"},
-}
 SPENT = ("trials", "epochs", "seconds", "device_seconds")  # what a search has cost
-CURRENT = ("ranked", "ensembles", "incomplete")  # sections whose rows are of what counts now
-SECTIONS = (*CURRENT, "stale", "limited")
+RIVALS = {  # by section, the sections whose rows decide what a name must say; what is never ranked decides no rank's
+    **{"ranked": ("ranked",), "ensembles": ("ensembles",), "incomplete": ("ranked", "incomplete")},
+    **{"stale": ("stale",), "limited": ("limited",)},
+}
+SECTIONS = tuple(RIVALS)
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Standing:
 
     method: str
     recipe: str
-    differs: str  # from the method's other recipes in the same section
+    differs: str  # from the method's other recipes beside it, and from the training of the board
     runs: tuple[Run, ...]  # all that the store has of it, done or not
     means: Mapping[str, float]  # nan where a seed lacks it
     sd: float  # of rsum over seeds (n - 1); nan for fewer than two
@@ -120,6 +119,7 @@ class Board:
     version: int
     data: str  # fingerprint
     gallery: Mapping[str, int]  # of the rows that are ranked or ensembles
+    training: Mapping[str, str]  # that most of the ranked rows share, as `-s` takes it; empty where none is trained
     val_images: int  # of the split val; 0 where that is not known
     resized: tuple[str, ...]  # splits and protocols that have another size than those that papers report on
     ranked: tuple[Standing, ...]
@@ -176,10 +176,11 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
         judged[section].append((recipe, why))
     rows = {}
     known = {run.key: run for run in runs}
-    for section in SECTIONS:
-        beside = CURRENT if section in CURRENT else (section,)
+    training = common_training([recipe[0] for recipe, _ in judged["ranked"]])
+    for section, beside in RIVALS.items():
         rivals = [recipe for name in beside for recipe, _ in judged[name]]
-        standings = [standing(recipe, why, rivals, methods, known) for recipe, why in judged[section]]
+        usual = training if "ranked" in beside else {}
+        standings = [standing(recipe, why, rivals, methods, known, usual) for recipe, why in judged[section]]
         rows[section] = tuple(sorted(standings, key=lambda row: row.place))
     return Board(
         dataset=newest.spec.dataset,
@@ -187,6 +188,7 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
         version=valid.protocol_version,
         data=valid.data_fingerprint,
         gallery=newest.result.gallery if newest.result and (rows["ranked"] or rows["ensembles"]) else {},
+        training=training,
         val_images=current.val_images(newest.spec.dataset),
         resized=current.resized(newest.spec.dataset),
         **rows,
@@ -220,8 +222,12 @@ def standing(
     rivals: Iterable[Sequence[Run]],
     methods: Mapping[str, MethodCard],
     known: Mapping[str, Run],
+    training: Mapping[str, str],
 ) -> Standing:
-    """A row from the runs of a recipe; `rivals` are the recipes beside it, `known` all runs of the board by key."""
+    """A row from the runs of a recipe; `rivals` are the recipes beside it, `known` all runs of the board by key.
+
+    training: what most rows share, so that a name says where this one has another.
+    """
     card = methods.get(recipe[0].spec.method)
     first, done = recipe[0].spec, [run for run in recipe if run.is_done]
     members = members_of(done or recipe, known)
@@ -230,7 +236,7 @@ def standing(
     return Standing(
         method=first.method,
         recipe=recipe[0].recipe,
-        differs=differences(recipe[0], [rival[0] for rival in rivals if rival[0].spec.method == first.method]),
+        differs=differences(recipe[0], [rival[0] for rival in rivals], training),
         runs=tuple(recipe),
         means={name: mean([run.numbers.get(name) for run in done]) for name in MEANS},
         sd=stdev(sums) if len(sums) > 1 else nan,
@@ -282,29 +288,6 @@ def mean(values: Sequence[float | None]) -> float:
     """The mean; nan where one is missing, never a mean over the rest."""
     present = [value for value in values if value is not None]
     return fmean(present) if present and len(present) == len(values) else nan
-
-
-def differences(run: Run, rivals: Sequence[Run]) -> str:
-    """What a recipe has that others of its method have not; an external one is no other for its file."""
-    alike = [rival for rival in rivals if rival.spec.trained_as == run.spec.trained_as]
-    own, others = facts(run), [facts(rival) for rival in alike]
-    names = [*NAMES, *sorted({name for one in (own, *others) for name in one} - {*NAMES})]
-    varying = [name for name in names if any(other.get(name) != own.get(name) for other in others)]
-    parts = [f"{NAMES.get(name, name.removeprefix('settings.'))} {own.get(name, 'absent')}" for name in varying]
-    return ", ".join([*(["the paper's recipe"] if run.spec.trained_as else []), *parts])
-
-
-def facts(run: Run) -> dict[str, str]:
-    """What may differ between two recipes of a method, hashes in short."""
-    spec = run.spec
-    return {
-        "data_fingerprint": spec.data_fingerprint[:SHORT],
-        "protocol_version": str(spec.protocol_version),
-        **({} if is_external(spec.method) else {"source": spec.source[:SHORT]}),
-        **({} if spec.limit is None else {"limit": str(spec.limit)}),
-        **{name: str(getattr(spec, name)) for name in VERSIONS},
-        **run.choices,
-    }
 
 
 def machine(environment: Mapping[str, str]) -> str:

@@ -1,18 +1,29 @@
-"""Which results may stand side by side: those of the data, protocol, source and versions that count now."""
+"""Which results may stand side by side: those of the data, protocol, source and versions that count now.
+
+And in what their recipes differ: what most rows share is said once, a row says where it has something else.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.config.project import built_in
+from harness.config.registry import choices
 from harness.tracking.runs import Run
 from harness.trial.ensembles import is_ensemble
 from harness.trial.external import is_external
-from harness.trial.results import Current, State, TrialSpec
+from harness.trial.results import VERSIONS, Current, State, TrialSpec
 
 DATA = ("data_fingerprint", "protocol_version")
 IDENTITY = ("method", *DATA, "limit", "settings", "training")  # all that identifies a recipe but the method's source
 SHORT = 12  # digits of a hash that people read
+TRAINING = "training."  # begins the keys of the recipe of training
+NAMES = {
+    **{"data_fingerprint": "data", "source": "source", "limit": "limit", "protocol_version": "protocol version"},
+    **{"training_version": "version of the trainer", "evaluation_version": "version of the evaluation"},
+}
 
 
 @dataclass(frozen=True)
@@ -113,3 +124,56 @@ def reason(run: Run) -> str:
     if run.state is State.PRUNED:
         return f"pruned {after}"
     return f"{'running or cut off' if run.state is State.RUNNING else 'interrupted'} {after}"
+
+
+def common_training(runs: Sequence[Run]) -> dict[str, str]:
+    """The training that most runs share, as `-s` takes it; of equally many, the one nearest to the defaults."""
+    trainings = Counter(tuple(sorted(training_of(run).items())) for run in runs if is_configured(run.spec))
+    usual = default_training(runs[0].spec.dataset) if trainings else {}
+
+    def rank(training: tuple[tuple[str, str], ...]) -> tuple[int, int, tuple[tuple[str, str], ...]]:
+        return -trainings[training], sum(usual.get(name) != text for name, text in training), training
+
+    return dict(sorted(trainings, key=rank)[0]) if trainings else {}
+
+
+def default_training(dataset: str) -> dict[str, str]:
+    """The training that is built in for a dataset, as `-s` takes it."""
+    return choices({}, built_in().for_dataset(dataset).training)
+
+
+def training_of(run: Run) -> dict[str, str]:
+    return {name: text for name, text in run.choices.items() if name.startswith(TRAINING)}
+
+
+def is_configured(spec: TrialSpec) -> bool:
+    """Whether a trial was trained by [training]: not by its paper's recipe, not elsewhere, and at all."""
+    return spec.training.epochs > 0 and not (spec.trained_as or is_external(spec.method) or is_ensemble(spec))
+
+
+def differences(run: Run, others: Iterable[Run], training: Mapping[str, str]) -> str:
+    """What a recipe has that the other recipes of its method, or the training that most rows share, have not.
+
+    An external row is no other one for its file.
+    """
+    own = facts(run)
+    rivals = [other for other in others if other.spec.method == run.spec.method]
+    beside = [facts(rival) for rival in rivals if rival.spec.trained_as == run.spec.trained_as]
+    beside += [{**own, **training}] if is_configured(run.spec) else []
+    names = [*NAMES, *sorted({name for one in (own, *beside) for name in one} - {*NAMES})]
+    varying = [name for name in names if any(other.get(name) != own.get(name) for other in beside)]
+    parts = [f"{NAMES.get(name, name.removeprefix('settings.'))} {own.get(name, 'absent')}" for name in varying]
+    return ", ".join([*(["the paper's recipe"] if run.spec.trained_as else []), *parts])
+
+
+def facts(run: Run) -> dict[str, str]:
+    """What may differ between two recipes of a method, hashes in short."""
+    spec = run.spec
+    return {
+        "data_fingerprint": spec.data_fingerprint[:SHORT],
+        "protocol_version": str(spec.protocol_version),
+        **({} if is_external(spec.method) else {"source": spec.source[:SHORT]}),
+        **({} if spec.limit is None else {"limit": str(spec.limit)}),
+        **{name: str(getattr(spec, name)) for name in VERSIONS},
+        **run.choices,
+    }

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -254,23 +254,38 @@ def only_driver(results: Path) -> Iterator[None]:
     try:
         held = FileLock(results / LOCK).acquire(timeout=LOCK_SECONDS)
     except Timeout:
+        driver = driver_of(results)
+        where = f"{results}: {driver}" if driver else str(results)
         raise ResourceError(
-            f"another harness is running in {results}{owner_of(results)}; wait until it ends, or set [paths] results "
-            "to another folder"
+            f"another harness is running in {where}; wait until it ends, or set [paths] results to another folder"
         ) from None
-    command = shlex.join(["harness", *words_without_secrets(sys.argv[1:])])
+    words = words_without_secrets(sys.argv[1:])
     with held:
         with suppress(OSError):  # the lock is what counts, the name a courtesy
-            owner = {"command": command, "pid": os.getpid(), "host": socket.gethostname()}
-            write_own(results / OWNER, json.dumps(owner))
+            driver = Driver(words, str(Path.cwd()), os.getpid(), socket.gethostname())
+            write_own(results / OWNER, json.dumps(driver._asdict()))
         yield
 
 
-def owner_of(results: Path) -> str:
-    """Who holds the lock, in words; what a killed driver left behind is overwritten by whoever holds it next."""
-    return read_own(results / OWNER, _owner) or ""
+class Driver(NamedTuple):
+    """The command that holds a results folder."""
+
+    words: list[str]  # without its secrets
+    folder: str  # in which it was given
+    pid: int
+    host: str
+
+    def __str__(self) -> str:
+        """The driver in words."""
+        return f"`{shlex.join(['harness', *self.words])}`, process {self.pid} on {self.host}"
 
 
-def _owner(text: bytes) -> str:
-    owner = json.loads(text)
-    return f": `{owner['command']}`, process {owner['pid']} on {owner['host']}"
+def driver_of(results: Path) -> Driver | None:
+    """Who holds the lock; what a killed driver left behind is overwritten by whoever holds it next."""
+    return read_own(results / OWNER, _driver)
+
+
+def _driver(text: bytes) -> Driver:
+    entry = json.loads(text)
+    words = [str(word) for word in entry["words"]] if "words" in entry else shlex.split(entry["command"])[1:]
+    return Driver(words, str(entry.get("folder", ".")), int(entry["pid"]), str(entry["host"]))

@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from harness.campaign.choice import chosen_recipes, left_out, suited, trained_as_configured, trained_as_paper
 from harness.campaign.ensembles import ensembles_of
 from harness.config.cards import SELECTION, DatasetCard, MethodCard
+from harness.config.choice import chosen_recipes, left_out, suited, trained_as_configured, trained_as_paper
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.selection import CONFIGURED, Selection

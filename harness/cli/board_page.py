@@ -23,6 +23,7 @@ from harness.board.cells import (
     label,
     named,
     probability,
+    recipe,
     rows,
     rsum,
     saturation,
@@ -81,7 +82,8 @@ def terminal_table(board: Board, evidence: Evidence) -> Table:
         table.add_row(*(Text(row[column]) for column in columns))
     footnotes = [f"{row[0]}: {text}" for row in cells if (text := footnote(row))]
     machines = [f"machine {number}: {name}" for number, name in enumerate(board.machines, start=1)]
-    lines = [*footnotes, *filter(None, [saturation(board)]), *machines, *unranked(board)]
+    trained = f"recipe: {text}" if (text := recipe(board)) else ""
+    lines = [*footnotes, *filter(None, [saturation(board), trained]), *machines, *unranked(board)]
     table.caption = Text("\n".join(lines), style="not italic")
     return table
 

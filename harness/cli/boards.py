@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from fnmatch import filter as filter_names
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from harness.config.registry import Registry
     from harness.explain.explanation import Explanations
     from harness.tracking.result_store import ResultStore
+    from harness.tracking.runs import Run
 
 EXAMPLES = "examples"  # a form that needs the dataset beside the store
 PAGE = ".html"
@@ -30,6 +32,7 @@ OUTDATED, DIFFERENT = 5, 4
 
 @click.command(short_help="Write leaderboards from the tracking store, in several forms.")
 @takes(CONFIG, OUTPUT)
+@click.option("--datasets", type=NameList(), help="Write only the boards of these datasets, by names or globs.")
 @click.option(
     "--format",
     "formats",
@@ -43,11 +46,13 @@ def report(flags: Flags, formats: str, check: bool) -> int:
 
     The form `examples` is a page of sampled queries, with what each method found first. Files that harness wrote for
     rows, boards or searches that are gone are removed; with --check they are named. A board is made again only where
-    something has changed that decides its files; --check makes every board.
+    something has changed that decides its files; --check makes every board. With --datasets only the boards of these
+    are looked at: all else that was written stays as it is.
 
     \b
     Examples:
       harness report --format md,html
+      harness report --datasets scenes,'f30k*'
       harness report --check
     """
     from harness.board import forms, publishing
@@ -56,8 +61,6 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     from harness.campaign import healing
     from harness.campaign.current import current
     from harness.cli import campaign_page
-    from harness.cli.output import near
-    from harness.explain.private_pages import FOLDER, REASON, private_folder
     from harness.search.publishing import publish_searches, search_files
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
@@ -68,23 +71,36 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     store, now = open_store(default_uri(config)), current(config, registry)
     if warning := healing.warning(config.results, default_uri(config)):
         click.echo(f"harness: warning: {warning}", err=True)
-    runs = store.runs()
+    runs, are_all = of_datasets(store.runs(), flags.datasets), flags.datasets is None
     boards = boards_of(runs, registry.methods, now)
     pages = examples(boards, store, config, registry, out) if EXAMPLES in names else {}
     if check:
-        files = forms.files(assessed(runs, registry.methods, store.artifact, now), registry.methods, chosen)
-        files |= search_files(config) | pages
-        lines = publishing.outdated(files, config.reports, report_pages(boards, registry, files))
+        files = forms.files(assessed(runs, registry.methods, store.artifact, now), registry.methods, chosen) | pages
+        files |= search_files(config) if are_all else {}
+        known = report_pages(boards, registry, files) if are_all else None
+        lines = publishing.outdated(files, config.reports, known)
         return outdated([*lines], len(files), out)
-    published = publishing.refresh(boards, store, registry, config, chosen)
-    published += publish_searches(config)
-    if any(name.startswith(f"{FOLDER}/") for name in pages):
-        out.note(f"{near(private_folder(config.reports))} is ignored by git: {REASON}")
+    published = publishing.refresh(boards, store, registry, config, chosen, are_all)
     published += publishing.written(pages, config.reports)
-    written = [str(file.relative_to(config.reports)) for file in published.files]
-    published += publishing.cleared(config.reports, report_pages(boards, registry, written))
+    if are_all:
+        published += publish_searches(config)
+        written = [str(file.relative_to(config.reports)) for file in published.files]
+        published += publishing.cleared(config.reports, report_pages(boards, registry, written))
     out.answer(campaign_page.published_json(published), *campaign_page.published_page(published))
     return 0
+
+
+def of_datasets(runs: Sequence[Run], patterns: Sequence[str] | None) -> list[Run]:
+    """The runs of datasets, by names or globs, all where none is given; UsageError where the store has none of one."""
+    known = {run.spec.dataset for run in runs}
+    chosen = {name for pattern in patterns or ["*"] for name in matching(pattern, known)}
+    return [run for run in runs if run.spec.dataset in chosen]
+
+
+def matching(pattern: str, known: Collection[str]) -> list[str]:
+    if (names := filter_names(known, pattern)) or pattern == "*":
+        return names
+    raise UsageError(unknown("dataset with results", pattern, known))
 
 
 def report_pages(boards: Sequence[Board], registry: Registry, written: Iterable[str]) -> set[str]:
@@ -98,11 +114,15 @@ def report_pages(boards: Sequence[Board], registry: Registry, written: Iterable[
 def examples(
     boards: Sequence[Board], store: ResultStore, config: Config, registry: Registry, out: Output
 ) -> dict[str, bytes]:
-    """The pages of examples, by file name; prints which boards have none, and why."""
+    """The pages of examples, by file name; prints which boards have none, and why, and why git ignores some."""
+    from harness.cli.output import near
     from harness.explain.examples_page import pages
+    from harness.explain.private_pages import FOLDER, REASON, private_folder
 
     files, notes = pages(boards, registry, config, store.artifact)
     out.note(*notes)
+    if any(name.startswith(f"{FOLDER}/") for name in files):
+        out.note(f"{near(private_folder(config.reports))} is ignored by git: {REASON}")
     return files
 
 

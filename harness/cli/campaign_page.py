@@ -12,27 +12,55 @@ from rich.console import RenderableType
 
 from harness.board.publishing import Published
 from harness.campaign.driver import CampaignOutcome
-from harness.campaign.plan import Plan
+from harness.campaign.estimate import Basis, Estimate, TrialTime
+from harness.campaign.plan import Plan, Planned
 from harness.campaign.status import Status, counts
 from harness.cli.output import Text, count, near, table
+from harness.cli.view import clock
 from harness.tracking.store import without_password
 from harness.trial.folder import TRACEBACK, read_result
 from harness.trial.results import Assignment, Failure, State, TrialSpec
 
+BASES = {
+    Basis.SAME: "by earlier trials of the same settings",
+    Basis.SETTINGS: "~ by earlier trials of other settings",
+    Basis.DATASET: "~~ by earlier trials on other datasets, scaled by pairs",
+}
+ROUGHLY = {Basis.SAME: "", Basis.SETTINGS: "~", Basis.DATASET: "~~"}  # before a time, as in BASES
 STYLES = {
     **{"done": "green", "failed": "red", "resume": "yellow", "interrupted": "yellow", "running": "cyan"},
     **{"retry": "yellow", "pruned": "dim", "new": "", "waiting": "dim"},
 }
 
 
-def plan_page(plan: Plan, place: str) -> Iterator[RenderableType]:
-    grid = table("trial", "protocol", "epochs", "state", "key", right=("epochs",))
+def plan_page(plan: Plan, place: str, times: Estimate) -> Iterator[RenderableType]:
+    grid = table("trial", "protocol", "epochs", "state", "time", "key", right=("epochs", "time"))
     for trial in plan.trials:
         protocol = trial.spec.protocol + (f", first {trial.spec.limit} images" if trial.spec.limit else "")
         state = Text(trial.state, style=STYLES[trial.state])
-        grid.add_row(trial.spec.label, protocol, str(trial.spec.training.epochs), state, trial.spec.key)
+        epochs, time = str(trial.spec.training.epochs), time_text(times.times.get(trial.spec.key))
+        grid.add_row(trial.spec.label, protocol, epochs, state, time, trial.spec.key)
     yield grid
     yield f"\n{plan_line(plan, place)}"
+    if times.times:
+        yield estimate_line(times)
+
+
+def time_text(time: TrialTime | None) -> str:
+    if time is None:
+        return "–"
+    return "?" if time.basis is Basis.NONE else f"{ROUGHLY[time.basis]}{clock(time.seconds)}"
+
+
+def estimate_line(times: Estimate) -> str:
+    """How long all trials will take together, and what that is known from."""
+    if times.unknown and not times.device_seconds:
+        return "time: unknown until the first epoch: no earlier trial of these methods in the results folder has one"
+    total = f"about {clock(times.seconds)} in all" if times.seconds is not None else ""
+    parts = [", ".join(filter(None, [total, f"{times.device_seconds / 3600:.2g} device-hours"]))]
+    parts += [f"? {count(times.unknown, 'trial')} unknown until the first epoch"] if times.unknown else []
+    bases = {time.basis for time in times.known if time.seconds}
+    return "time: " + "; ".join([*parts, *(text for basis, text in BASES.items() if basis in bases)])
 
 
 def plan_line(plan: Plan, place: str) -> str:
@@ -46,14 +74,26 @@ def plan_line(plan: Plan, place: str) -> str:
     return f"{', '.join(parts)} · {place}"
 
 
-def plan_json(plan: Plan, place: str) -> dict[str, Any]:
+def plan_json(plan: Plan, place: str, times: Estimate) -> dict[str, Any]:
     return {
         "campaign": plan.name,
         "executor": place,
         "store": without_password(plan.uri),
         "counts": dict(Counter(trial.state for trial in plan.trials)),
-        "trials": [{**identity_json(trial.spec), "state": trial.state} for trial in plan.trials],
+        "seconds": times.seconds,
+        "device_seconds": times.device_seconds if times.known else None,
+        "unknown": times.unknown,
+        "trials": [
+            {**identity_json(trial.spec), "state": trial.state, **time_json(trial, times)} for trial in plan.trials
+        ],
     }
+
+
+def time_json(trial: Planned, times: Estimate) -> dict[str, Any]:
+    time = times.times.get(trial.spec.key)
+    if time is None or time.basis is Basis.NONE:
+        return {"seconds": None, "seconds_from": None}
+    return {"seconds": time.seconds, "seconds_from": time.basis.name.lower()}
 
 
 def identity_json(spec: TrialSpec) -> dict[str, Any]:

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Train, evaluate and rank; the same command continues it.")
 @takes(SELECTION, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Say what would run, for how long, and what is done already; run nothing."
+)
 @click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
 @click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
 def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
@@ -71,6 +73,7 @@ def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Ou
     """Run the trials that a plan has left, publish its boards, print how it ended; the exit code."""
     from harness.campaign import healing
     from harness.campaign.driver import check_resources, choose_executor, execute
+    from harness.campaign.estimate import estimate
     from harness.cli import campaign_page
 
     healed = 0
@@ -84,10 +87,12 @@ def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Ou
     with closing(choose_executor(config, in_process)) as executor:
         place = executor.description
         executor.check([trial.assignment for trial in plan.todo])
+        room = executor.room
     if not plan.todo and flags.asks_for_resources:
         check_resources(config, here, [trial.assignment for trial in plan.trials])
     if dry_run:
-        out.answer(campaign_page.plan_json(plan, place), *campaign_page.plan_page(plan, place))
+        times = estimate(plan, registry.datasets, room)
+        out.answer(campaign_page.plan_json(plan, place, times), *campaign_page.plan_page(plan, place, times))
         out.note(*plan.notes, flags.source)
         return 0
     files = campaign_page.files_of(plan, config.reports)
@@ -152,10 +157,10 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
 
     Example: harness search --methods vsepp,caan --trials 20 --campaign spring
     """
-    from harness.campaign.choice import left_out
     from harness.campaign.driver import choose_executor, run_all
     from harness.campaign.plan import PlanInputs, scratch_cache
     from harness.cli import search_page
+    from harness.config.choice import left_out
     from harness.search.plan import check_startable, search_plans
 
     config, registry, out = flags.open()
@@ -218,7 +223,9 @@ def carry_out_search(
 @click.command(short_help="Train a search's winners with other seeds and score them on test.")
 @takes(CONFIRMING, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
 @click.argument("campaign")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would run and what is done already; run nothing.")
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Say what would run, for how long, and what is done already; run nothing."
+)
 @click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
 @click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
 def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool) -> int:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from contextlib import chdir
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -17,6 +20,7 @@ from harness.errors import UsageError, unknown
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from harness.campaign.driver import Driver
     from harness.campaign.plan import Plan
     from harness.config.project import Config
     from harness.config.registry import Registry
@@ -49,6 +53,7 @@ def status(flags: Flags, campaign: str, watch: bool) -> int:
       harness status --watch
       harness status spring
     """
+    from harness.campaign.driver import driver_of
     from harness.campaign.status import is_busy
 
     config, registry, out = flags.open()
@@ -57,7 +62,10 @@ def status(flags: Flags, campaign: str, watch: bool) -> int:
 
     def look() -> tuple[bool, Any, list[RenderableType]]:
         busy = is_busy(config.results)
-        return busy, *progress(flags, config, registry, campaign, busy)
+        driver = driver_of(config.results) if busy else None
+        data, page = progress(flags, config, registry, campaign, busy, driver)
+        data["driver"] = driver._asdict() if driver else None
+        return busy, data, [*page, *([f"at work: {driver}" if driver else "at work: another command"] * busy)]
 
     if watch:
         out.watch(lambda: look()[::2])
@@ -68,15 +76,15 @@ def status(flags: Flags, campaign: str, watch: bool) -> int:
 
 
 def progress(
-    flags: Flags, config: Config, registry: Registry, campaign: str, busy: bool
-) -> tuple[Any, list[RenderableType]]:
-    """The state of a campaign as JSON and as a page: the one named, else that of the last command given here."""
+    flags: Flags, config: Config, registry: Registry, campaign: str, busy: bool, driver: Driver | None
+) -> tuple[dict[str, Any], list[RenderableType]]:
+    """The state of a campaign as JSON and as a page: the one named, else the one at work, else the last one here."""
     from harness.campaign.plan import selected
     from harness.cli import search_page
     from harness.search.confirmation import campaigns
     from harness.search.status import study_statuses
 
-    last = None if flags.selects else last_command(config, campaign)
+    last = None if flags.selects else last_command(config, campaign, driver)
     if last and last.name == "search":
         campaign = last.campaign
     studies = study_statuses(config, campaign) if campaign else []
@@ -88,7 +96,7 @@ def progress(
     return trials_page(last.plan() if last else selected(config, registry, flags.selection), busy)
 
 
-def trials_page(plan: Plan, busy: bool) -> tuple[Any, list[RenderableType]]:
+def trials_page(plan: Plan, busy: bool) -> tuple[dict[str, Any], list[RenderableType]]:
     from harness.campaign import healing
     from harness.campaign.status import statuses
     from harness.cli import campaign_page
@@ -107,26 +115,41 @@ class GivenCommand(NamedTuple):
     name: str
     flags: Flags
     campaign: str
+    folder: Path  # in which it was given, and relative paths among its flags begin
 
     def plan(self) -> Plan:
         """The trials of `run` or `confirm`, and how far each is by now."""
         from harness.campaign.plan import selected
 
-        config, registry, _ = self.flags.open()
-        if self.name == "confirm":
-            return confirmation_plan(self.flags, config, registry, self.campaign)
-        return selected(config, registry, self.flags.selection)
+        with chdir(self.folder):
+            config, registry, _ = self.flags.open()
+            if self.name == "confirm":
+                return confirmation_plan(self.flags, config, registry, self.campaign)
+            return selected(config, registry, self.flags.selection)
 
 
-def last_command(config: Config, campaign: str) -> GivenCommand | None:
-    """The last command of a campaign, of all where none is named; None where none was given in this folder."""
+def last_command(config: Config, campaign: str, driver: Driver | None) -> GivenCommand | None:
+    """The command at work, where no campaign is named, else the last one of the campaign, or of all, in this folder."""
     from harness.campaign.last_command import command_words
 
+    given = given_command(config, driver.words, Path(driver.folder), campaign) if driver and not campaign else None
+    if given:
+        return given
     try:
-        name, *words = command_words(config.results, campaign)
+        return given_command(config, command_words(config.results, campaign), Path.cwd(), campaign)
+    except UsageError:
+        return None
+
+
+def given_command(config: Config, words: Sequence[str], folder: Path, campaign: str) -> GivenCommand | None:
+    """The words of a command as a command; None where they are of one that has no trials, or of another machine."""
+    try:
+        name, *rest = words
         command = {"run": run, "search": search, "confirm": confirm}[name]
-        values = command.make_context(name, words).params
-    except (UsageError, click.ClickException, ValueError, KeyError):
+        with chdir(folder):
+            values = command.make_context(name, [*rest]).params
+    except (UsageError, click.ClickException, ValueError, KeyError, OSError):
         return None
     flags = replace(flags_of(values), verify_data=False)
-    return GivenCommand(name, flags, values.get("campaign") or campaign or flags.campaign_name or config.campaign.name)
+    campaign = values.get("campaign") or campaign or flags.campaign_name or config.campaign.name
+    return GivenCommand(name, flags, campaign, folder)

@@ -60,8 +60,9 @@ def checked_sha256(place: Place, name: str) -> str:
     expected = next((file.sha256 for file in place.card.files if file.path == name), "")
     if expected and digest != expected:
         raise DataError(
-            f"its sha256 is {digest}, the card says {expected}; it is damaged or another release: "
-            f"get it again from {place.card.origin}, or write a card of your own for it",
+            f"its sha256 is {digest}, the card says {expected}; it is damaged or another release: get it again from "
+            f"{place.card.origin}. Where you made it again and the card is your own, {place.card.path}: "
+            f"`harness init dataset {place.card.name} --force` measures it and replaces the card",
             Location(path),
         )
     return digest

@@ -27,6 +27,10 @@ class Executor(Protocol):
     def description(self) -> str:
         """One line for the plan."""
 
+    @property
+    def room(self) -> int:
+        """How many trials run at a time, as far as that is known without starting anything; else 0."""
+
     def check(self, assignments: Sequence[Assignment]) -> None:
         """Refuse, before anything starts, what can never run here: ResourceError with the request and the largest."""
 
@@ -89,6 +93,7 @@ class InProcess:
     """Trials in this process, one at a time: for a debugger."""
 
     description = "in this process, one trial at a time"
+    room = 1
 
     def __init__(self, steps: Steps | None = None) -> None:
         self._steps = steps

@@ -65,12 +65,18 @@ class RayExecutor:
             return named
         nodes = session.nodes
         size = amount(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes))
+        count = f"{len(nodes)} nodes, " if session.address else ""
+        return f"{named}: {count}{size}, {self.room} trial{'s' * (self.room != 1)} at a time"
+
+    @property
+    def room(self) -> int:
+        """How many trials run at a time; 0 for a cluster that is not joined yet."""
+        session = self._session
+        nodes = [] if session.address and not session.is_started else session.nodes
         gpus, _ = share(self._resources.gpus_per_trial, self._resources.device, nodes)
         cpus = self._resources.cpus_per_trial
         custom = tuple(sorted(self._resources.custom.items()))
-        room = self._room(Places(cpus if cpus > 0 else 1.0, gpus, custom), nodes)
-        count = f"{len(nodes)} nodes, " if session.address else ""
-        return f"{named}: {count}{size}, {room} trial{'s' * (room != 1)} at a time"
+        return self._room(Places(cpus if cpus > 0 else 1.0, gpus, custom), nodes)
 
     def check(self, assignments: Sequence[Assignment]) -> None:
         """ResourceError for a request that no single node can ever meet; only a cluster must be asked for it."""

@@ -35,7 +35,10 @@ ENVIRONMENT = {
 }
 AUTOSCALER = b"/monitor.py"  # in the command line of the process of Ray that would add nodes
 LASTING = ("raylet", "gcs_server")  # processes of Ray that live as long as it does
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray's way to say: of this machine alone, listen on loopback
+OWN_ENVIRONMENT = {  # of a Ray of one's own
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's way to say: of this machine alone, listen on loopback
+    "RAY_worker_niceness": "0",  # trials are as nice as the command; Ray would add 15
+}
 
 
 class RaySession:
@@ -106,7 +109,7 @@ class RaySession:
 
     def _prepare(self) -> None:
         """Set what Ray reads when it is imported, and refuse what it would wait minutes for."""
-        wanted = ENVIRONMENT if self.address else ENVIRONMENT | LOOPBACK
+        wanted = ENVIRONMENT if self.address else ENVIRONMENT | OWN_ENVIRONMENT
         os.environ.update({name: value for name, value in wanted.items() if name not in os.environ})
         if self.address:
             self._ping()

@@ -24,6 +24,7 @@ STRANGE = 0.3  # the share of unknown words from which on a split is hardly of t
 OTHER = 0.1  # the difference of these shares from which on test is hardly of the kind of val
 FAR = 5.0  # standard errors of a difference that is not by chance
 WORD = re.compile(r"\w+")
+WORDS = re.compile(r"[^\W_]{2}|(?=[\u2e80-\U0003ffff])[^\W_]")  # two letters, or one of those that are words alone
 ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
 MOJIBAKE = re.compile("Ã[\x80-\xbf©¨¯±¼¶¤]|â€|â\x80|Â[\x80-\xbf°£]|ï»¿|\N{REPLACEMENT CHARACTER}")
 BYTES = re.compile(r"""^b(['"]).*\1$""")
@@ -93,6 +94,10 @@ def is_long(text: str) -> bool:
     return len(text) > 2 * LONG and len(text.split()) > LONG
 
 
+def is_wordless(text: str) -> bool:
+    return bool(text.strip()) and not WORDS.search(text)
+
+
 def is_normalised(text: str) -> bool:
     return plain(text) != text
 
@@ -101,6 +106,7 @@ NORMALISED = (
     "captions have letters or marks of several forms and are read in the plain one: composed, straight, visible"
 )
 TOO_LONG = f"captions have more than {LONG} words: every batch with one is as long; cut them, or take them out"
+WORDLESS = "captions have no word of two letters: hardly an image is found by them; write them, or take them out"
 AS_BYTES = "captions are written as Python's b'…': whoever made the file did not decode it; decode it"
 WITH_HTML = "captions hold HTML entities, which become words; unescape the file, or live with it"
 GARBLED = "captions look as if UTF-8 had been read as another encoding; get the file again"
@@ -111,6 +117,7 @@ CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (
     twice_at_an_image,
     of_several_images,
     partial(of_texts, is_long, Severity.WARNING, "caption-long", TOO_LONG),
+    partial(of_texts, is_wordless, Severity.NOTE, "caption-without-word", WORDLESS),
     partial(of_texts, is_normalised, Severity.NOTE, "caption-normalised", NORMALISED),
     partial(of_texts, ENTITY.search, Severity.NOTE, "caption-with-html", WITH_HTML),
     partial(of_texts, MOJIBAKE.search, Severity.NOTE, "caption-garbled", GARBLED),

@@ -27,11 +27,18 @@ BOXES_AT_ONCE = 4096  # images
 EDGE = 1.0  # pixels by which a box may pass the edge: detectors scale images and round
 
 
+def named(content: Content, image: int, text: str = "") -> tuple[Location, str]:
+    """Where an image stands, and a text that begins with its id where the place does not end with it."""
+    location, own = content.location("image", image), content.image_ids[image]
+    is_known = location.entry.split(" ")[-1] == own
+    return location, ", ".join(filter(None, ["" if is_known else f"{own!r}", text]))
+
+
 def of_regions(split: str, content: Content, seen: Scan) -> Iterator[Finding]:
-    bad = [(content.location("image", image), "") for image in seen.bad.tolist()]
+    bad = [named(content, image) for image in seen.bad.tolist()]
     message = "images have regions with NaN or inf; extract or get them again"
     yield from findings_of(Severity.ERROR, "not-finite", message, bad, split)
-    dead = [(content.location("image", image), f"region {region}") for image, region in seen.dead[:EXAMPLES].tolist()]
+    dead = [named(content, image, f"region {region}") for image, region in seen.dead[:EXAMPLES].tolist()]
     message = "regions hold one number throughout: they say nothing; extract them again, or leave them out"
     yield from findings_of(Severity.WARNING, "constant-region", message, dead, split, len(seen.dead))
 
@@ -86,7 +93,8 @@ def _in_splits(
     across: list[tuple[Location, str]] = []
     within: list[tuple[Location, str]] = []
     for (split, number), (home, other) in pairs:
-        where = contents[split].location("image", number), f"as {contents[home].location('image', other)}, of {home}"
+        earlier, text = named(contents[home], other)
+        where = named(contents[split], number, f"as {earlier}{f' ({text})' * bool(text)}, of {home}")
         (within if home == split else across).append(where)
     yield from findings_of(Severity.WARNING, apart, f"images of two splits have {how}; take them out of one", across)
     message = f"images have {how} as another one of their split: exact or nearly exact ties"
@@ -181,7 +189,7 @@ def of_boxes(split: str, content: Content) -> Iterator[Finding]:
         for what, is_wrong in wrong_boxes(boxes, sizes).items():
             for image, region in np.argwhere(is_wrong & mask).tolist():
                 box = ", ".join(f"{number:g}" for number in boxes[image, region])
-                wrong[what].append((content.location("image", start + image), f"region {region}: {box}"))
+                wrong[what].append(named(content, start + image, f"region {region}: {box}"))
     for what, places in wrong.items():
         hint = CORNERS if what == BEYOND and corners == regions and len(places) > regions / 10 else ""
         hint = NO_CORNERS if what == INVERTED and len(places) > regions / 10 else hint

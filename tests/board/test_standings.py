@@ -26,14 +26,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 from sample_results import folder_of, reports_of, result_of, spec_of
 
+from harness.board import cells
 from harness.board.cells import HEADER, write
-from harness.board.evidence import assessed
+from harness.board.evidence import Assessed, Evidence, assessed
+from harness.board.forms import FORMS
 from harness.board.markup import escaped
 from harness.board.standings import boards_of
 from harness.cli.board_page import tables
 from harness.config.cards import MethodCard
 from harness.config.project import Config, built_in, load
 from harness.config.registry import discover, settings_for
+from harness.config.sections import Training
 from harness.errors import ConfigError, StoreError
 from harness.tracking.columns import epoch_metrics
 from harness.tracking.result_store import ResultStore
@@ -136,6 +139,49 @@ def test_two_recipes_of_a_method_say_what_differs() -> None:
         ("bssan", ""),
         ("caan", "dim 64"),
     ]
+
+
+SHORT = Training(epochs=4, precision="bf16")
+
+
+def test_what_was_never_ranked_puts_nothing_behind_the_names_of_ranked_rows() -> None:
+    runs = [run_of(result_of(spec_of(name, training=SHORT), 260.0)) for name in ("bssan", "caan")]
+    runs += [unfinished(spec_of("bssan"), State.INTERRUPTED), Run(spec_of("bssan", 1), State.WAITING)]
+    runs += [run_of(result_of(spec_of("caan", limit=600), 300.0)), failed(spec_of("vsepp"))]
+    board = only_board(runs)
+    assert [(row.method, row.differs) for row in board.ranked] == [("bssan", ""), ("caan", "")]
+    told = {row.method: row.differs for row in board.incomplete}
+    assert told == dict.fromkeys(("bssan", "vsepp"), "training.epochs 3, training.precision auto"), "these differ"
+
+
+def test_the_recipe_of_a_board_is_said_once_in_every_form_and_by_rows_that_have_another() -> None:
+    runs = [run_of(result_of(spec_of(name, training=SHORT), 260.0)) for name in ("bssan", "caan")]
+    board = only_board(runs)
+    recipe = (
+        "epochs 4 (default 3), batch_size 128, optimizer adam, lr 0.001, all_negatives_epochs 1 (default 2), drop_words"
+    )
+    assert board.training["training.epochs"] == "4" and recipe in cells.recipe(board)
+    one = Assessed(board, Evidence())
+    pages = {form: FORMS[form](one, {}) for form in ("md", "html", "latex")}
+    pages["terminal"] = str(tables([one])[0].caption)
+    assert all(page.count("epochs 4 (default 3)") == 1 for page in pages.values()), "at the top, and behind no name"
+    assert not any("otherwise" in page.partition("Recipe")[2][:300] for page in pages.values())
+
+
+def test_a_recipe_by_default_is_said_as_such_and_one_that_nothing_was_trained_by_is_not() -> None:
+    usual = built_in().for_dataset("scenes").training
+    (board,) = boards_of([run_of(result_of(spec_of(training=usual)))], {})
+    assert cells.recipe(board) == "epochs 3, batch_size 128, optimizer adam, lr 0.001, all else by default"
+    untrained = spec_of("chance", training=usual.model_copy(update={"epochs": 0}))
+    assert not cells.recipe(only_board([run_of(result_of(untrained, epochs=0))]))
+
+
+def test_a_row_of_other_training_than_most_says_so_whatever_its_method() -> None:
+    runs = [run_of(result_of(spec_of(name, training=SHORT), 260.0)) for name in ("bssan", "caan")]
+    runs += [run_of(result_of(spec_of("vsepp", training=SHORT.model_copy(update={"epochs": 12})), 250.0))]
+    board = only_board(runs)
+    assert [row.differs for row in board.ranked] == ["", "", "training.epochs 12"]
+    assert "a row that was trained otherwise" in cells.recipe(board)
 
 
 def test_ties_uncommitted_changes_and_mixed_machines_are_noted() -> None:

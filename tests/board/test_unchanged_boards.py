@@ -268,3 +268,23 @@ def test_what_harness_wrote_is_listed_and_what_is_gone_removed_where_nothing_is_
     names = json.loads(listed) | {"scenes-full/stale.md": digest_of(stale)}
     (REPORTS / LIST).write_text(json.dumps(names))
     assert report() == set() and not stale.exists()
+
+
+def test_the_boards_of_some_datasets_are_written_and_all_else_stays(
+    report: Report, project: Path, call: Call, capsys: Captured
+) -> None:
+    report()
+    photos, scenes = (project / REPORTS / f"{name}-full.md" for name in ("photos", "scenes"))
+    photos.write_text("changed")
+    capsys.readouterr()
+    assert call("report", "--datasets", "ph*", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"written": [str(photos)], "unchanged": [], "removed": []}
+    assert report() == set(), "what is known of the other board is kept"
+    scenes.write_text("changed")
+    assert call("report", "--datasets", "photos") == 0
+    assert scenes.read_text() == "changed" and (project / REPORTS / "scenes-full" / "rsum.svg").is_file()
+    assert call("report", "--datasets", "photos", "--check") == 0
+    assert call("report", "--check") == 5
+    capsys.readouterr()
+    assert call("report", "--datasets", "scene") == 2
+    assert "unknown dataset with results 'scene'; did you mean scenes?" in capsys.readouterr().err

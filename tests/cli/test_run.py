@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -183,6 +184,68 @@ def test_status_counts_every_state_and_starts_nothing(
     page = capsys.readouterr().out
     assert "1 running" in page and "2/2" in page and "nonfinite" in page
     assert not (begun / "result.json").exists()
+
+
+def test_status_shows_the_driver_at_work_and_the_trials_of_its_command_from_wherever_that_was_given(
+    finished: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", "-c", "harness.toml", "--methods", "scan_t2i", "--seeds", "5,6"]
+    driver = {"words": words, "folder": str(finished), "pid": 77, "host": "here"}
+    (finished / "runs" / ".owner.json").write_text(json.dumps(driver))
+    (finished / "below").mkdir()
+    monkeypatch.chdir(finished / "below")
+    with FileLock(finished / "runs" / ".lock"):
+        assert call("status") == 0
+        page = capsys.readouterr().out
+        assert call("status", "--json") == 0
+        status = json.loads(capsys.readouterr().out)
+        assert call("status", "--methods", "vsepp") == 0
+        assert "at work: `harness run -c" in capsys.readouterr().out
+    assert "at work: `harness run -c harness.toml --methods scan_t2i --seeds 5,6`, process 77 on here" in page
+    assert [trial["label"] for trial in status["trials"]] == ["scan_t2i/tiny/s5", "scan_t2i/tiny/s6"]
+    assert status["driver"] == driver
+    assert call("status", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["driver"] is None, "what a killed driver left says nothing"
+
+
+@pytest.mark.parametrize("owner", ["", "{}", '{"words": ["resume"], "pid": 1, "host": "h"}', '{"words": 1}'])
+def test_status_of_a_driver_whose_command_says_nothing_is_that_of_the_last_command(
+    finished: Path, call: Call, capsys: Captured, owner: str
+) -> None:
+    (finished / "runs" / ".owner.json").write_text(owner)
+    with FileLock(finished / "runs" / ".lock"):
+        assert call("status") == 0
+    page = capsys.readouterr().out
+    assert "2 done" in page and "at work: " in page
+
+
+def test_a_dry_run_says_how_long_by_earlier_trials_of_the_same_method(
+    finished: Path, call: Call, capsys: Captured
+) -> None:
+    def planned(*words: str) -> dict[str, Any]:
+        assert call("run", "-n", "--json", "--here", *words) == 0
+        plan: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return plan
+
+    folder = trial_folders(finished)["vsepp"]
+    reports = [json.loads(line) | {"seconds": 1800.0} for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    (folder / "epochs.jsonl").write_text("".join(f"{json.dumps(report)}\n" for report in reports))
+    same = planned("--methods", "vsepp", "--seeds", "0-2", "-s", "training.epochs=4")
+    assert [(one["seconds"], one["seconds_from"]) for one in same["trials"]] == [(7200.0, "same")] * 3
+    assert (same["seconds"], same["device_seconds"], same["unknown"]) == (21600.0, 21600.0, 0)
+    other = planned("--methods", "vsepp", "-s", "settings.vsepp.word_dim=9", "--seeds", "1")
+    assert [(one["seconds"], one["seconds_from"]) for one in other["trials"]] == [(3600.0, "settings")]
+    limited = planned("--methods", "vsepp", "--seeds", "1", "--limit", "8")
+    assert [(one["seconds"], one["seconds_from"]) for one in limited["trials"]] == [(1800.0, "dataset")]
+    some = planned("--methods", "vsepp,slow", "--seeds", "1")
+    assert (some["seconds"], some["device_seconds"], some["unknown"]) == (None, 3600.0, 1)
+    assert call("run", "-n", "--here", "--methods", "vsepp,slow,chance", "--seeds", "0,1") == 0
+    page = capsys.readouterr().out
+    assert "time: 1 device-hours; ? 2 trials unknown until the first epoch; by earlier trials of the same" in page
+    assert call("run", "-n", "--here", "--methods", "slow") == 0
+    assert "time: unknown until the first epoch" in capsys.readouterr().out
+    assert call("run", "-n", "--here", "--methods", "vsepp", "--seeds", "1,2") == 0
+    assert "time: about 2:00:00 in all, 2 device-hours; by earlier trials" in capsys.readouterr().out
 
 
 def test_a_second_driver_is_refused_with_2(finished: Path, call: Call, capsys: Captured) -> None:

@@ -86,6 +86,20 @@ def test_nothing_of_the_working_folder_is_imported_by_workers(project: Path) -> 
     assert "✓ signalled/tiny/s0" in out, "a method of the working folder comes by the path of its card"
 
 
+@pytest.mark.parametrize(("more", "niceness"), [({}, 3), ({"RAY_worker_niceness": "4"}, 7)])
+def test_trials_are_as_nice_as_the_command_unless_ray_is_told_otherwise(
+    project: Path, more: dict[str, str], niceness: int
+) -> None:
+    with command(*LONG_RUN, folder=project, **more) as process:
+        psutil.Process(process.pid).nice(3)  # before it starts anything
+        until_trained(project, process)
+        everybody = psutil.Process(process.pid).children(recursive=True)
+        workers = [child.nice() for child in everybody if child.cmdline()[0].startswith("ray::Worker")]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=LONG)
+    assert workers and {*workers} == {niceness}
+
+
 @contextmanager
 def cluster(code: Path) -> Iterator[str]:
     """The address of a Ray of one node whose harness lies elsewhere."""

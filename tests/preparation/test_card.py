@@ -111,7 +111,10 @@ def test_run_works_at_once_and_changed_files_are_refused(project: Path, call: Ca
     path.write_text(path.read_text().replace("caption 0", "another 0"))
     capsys.readouterr()
     assert call("run", "--datasets", "mine", "--here", "-s", "training.epochs=1") == 3
-    assert "captions.jsonl: its sha256 is" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "captions.jsonl: its sha256 is" in err and "`harness init dataset mine --force` measures it" in err
+    assert call("init", "dataset", "mine", "--force") == 0
+    assert call("run", "--datasets", "mine", "--here", "-s", "training.epochs=1", "-n") == 0
 
 
 def test_the_card_is_commented_and_asks_for_what_only_people_know(project: Path, call: Call) -> None:

@@ -173,10 +173,10 @@ def test_copies_in_another_order_and_near_ones_are_told_by_the_command(precomp: 
         of(report, code) for code in ("image-in-two-splits", "image-nearly-in-two-splits", "images-alike")
     )
     assert (apart["severity"], apart["entry"]) == (WARNING, "row 1") and "in another order" in apart["message"]
-    assert apart["examples"] == ["test_ims.npy, row 1: as train_ims.npy, row 5, of train"]
+    assert apart["examples"] == ["test_ims.npy, row 1: 'test/1', as train_ims.npy, row 5 ('train/5'), of train"]
     assert (nearly["severity"], nearly["examples"]) == (
         WARNING,
-        ["test_ims.npy, row 2: as train_ims.npy, row 2, of train"],
+        ["test_ims.npy, row 2: 'test/2', as train_ims.npy, row 2 ('train/2'), of train"],
     )
     assert (beside["severity"], beside["entry"]) == (NOTE, "row 3")
 

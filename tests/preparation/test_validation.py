@@ -6,6 +6,7 @@ import hashlib
 import json
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from harness.data.split import Split
 from harness.data.tokens import Tokens, Vocabulary
 from harness.evaluation.measures import measures
 from harness.evaluation.ranks import rank
-from harness.preparation.caption_checks import in_two_splits, of_unknown_words, unknown_only, unknown_shares
+from harness.preparation.caption_checks import CHECKS, in_two_splits, of_unknown_words, unknown_only, unknown_shares
 from harness.preparation.findings import Finding, Severity
 from harness.preparation.protocol_checks import Played, faults, play, saturated_recalls
 from harness.preparation.region_scan import copies, scan
@@ -84,6 +85,25 @@ def test_odd_captions_are_told_by_line(precomp: Path, look: Look) -> None:
         (one,) = of(report, code)
         told = (one["severity"], one["file"], one["entry"], one["count"], one["split"])
         assert told == (severity, "train_caps.txt", entry, 1, "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_told"),
+    [
+        ("A", True),
+        ("a .", True),
+        ("...", True),
+        ("7", True),
+        ("🦉", True),
+        ("an owl", False),
+        ("狗", False),
+        ("", False),
+    ],
+)
+def test_a_caption_without_a_word_is_a_note(text: str, is_told: bool) -> None:
+    (check,) = [check for check in CHECKS if isinstance(check, partial) and check.args[2] == "caption-without-word"]
+    found = [*check({"test": split_of(["two dogs run", text], 1)})]
+    assert [(one.severity, one.examples) for one in found] == [(Severity.NOTE, (f"caption 1: {text!r}",))] * is_told
 
 
 @pytest.mark.parametrize(("shared", "severity"), [(1, "warning"), (0, None)])
@@ -190,7 +210,10 @@ def test_dead_regions_are_told_by_row(precomp: Path, look: Look) -> None:
     saved("dev_ims.npy", with_dead)(precomp)
     (one,) = of(look("precomp"), "constant-region")
     assert (one["severity"], one["count"], one["file"], one["entry"]) == ("warning", 2, "dev_ims.npy", "row 1")
-    assert one["examples"] == ["dev_ims.npy, row 1: region 2", "dev_ims.npy, row 3: region 0"]
+    assert one["examples"] == [
+        "dev_ims.npy, row 1: 'dev/1', region 2",
+        "dev_ims.npy, row 3: 'dev/3', region 0",
+    ]
 
 
 def test_one_image_in_two_splits_and_twice_in_one_is_told_by_its_regions(precomp: Path, look: Look) -> None:
@@ -198,7 +221,7 @@ def test_one_image_in_two_splits_and_twice_in_one_is_told_by_its_regions(precomp
     report = look("precomp")
     (apart,), (together,) = of(report, "image-in-two-splits"), of(report, "images-alike")
     assert (apart["severity"], apart["file"], apart["entry"]) == ("warning", "test_ims.npy", "row 1")
-    assert apart["examples"] == ["test_ims.npy, row 1: as train_ims.npy, row 5, of train"]
+    assert apart["examples"] == ["test_ims.npy, row 1: 'test/1', as train_ims.npy, row 5 ('train/5'), of train"]
     assert (together["severity"], together["entry"]) == ("note", "row 2")
 
 
@@ -374,7 +397,7 @@ def test_the_page_names_all_and_ends_with_what_to_do(
     saved("dev_ims.npy", with_dead)(precomp)
     assert call("validate", "--dataset", "precomp") == 0
     page = capsys.readouterr().out
-    assert "constant-region" in page and "dev_ims.npy, row 1: region 2" in page and "\x1b" not in page
+    assert "constant-region" in page and "dev_ims.npy, row 1: 'dev/1', region 2" in page and "\x1b" not in page
     assert page.splitlines()[-1].startswith("0 errors, 2 warnings, 0 notes: it can be scored; look at the warnings")
     (precomp / "dev_ims.npy").unlink()
     assert call("validate", "--dataset", "precomp") == 3
