@@ -93,7 +93,7 @@ def method_page(card: MethodCard, config: Config) -> Iterator[RenderableType]:
     if card.recipes:
         yield from part("The paper's recipe (--recipe paper), beside the common one", recipe_table(card, config))
     if card.reported:
-        yield from part("Reported by the paper", reported_table(card))
+        yield from part("Reported by the paper" if card.paper else "Reported by others", reported_table(card))
 
 
 def dataset_page(card: DatasetCard) -> Iterator[RenderableType]:

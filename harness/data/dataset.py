@@ -120,7 +120,8 @@ class Dataset:
         stores = {(self._place.folder / name).parent for name in self._reader.files(self._place)}
         made = [read_facts(store).origin.get("weights_sha256") for store in stores if has_file(store / FACTS)]
         own = [sha for name, sha in _text_files(self._place, self._root).items() if name.endswith(WEIGHTS)]
-        return any(one and len(own) == 1 and one != own[0] for one in made)
+        joint = own[0] if len(own) == 1 else hashlib.sha256("".join(own).encode()).hexdigest()  # as extraction has it
+        return any(one and one != joint for one in made)
 
     @property
     def vectors(self) -> WordVectors | None:
