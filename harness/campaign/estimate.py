@@ -27,7 +27,7 @@ class Basis(IntEnum):
 
 
 @dataclass(frozen=True)
-class EpochPace:
+class EpochTime:
     """How long an epoch of a trial took."""
 
     spec: TrialSpec
@@ -81,16 +81,16 @@ def estimate(plan: Plan, datasets: Mapping[str, DatasetCard], room: int) -> Esti
     return Estimate({trial.spec.key: time_of(trial, known, datasets) for trial in plan.todo}, room)
 
 
-def time_of(trial: Planned, known: Iterable[EpochPace], datasets: Mapping[str, DatasetCard]) -> TrialTime:
+def time_of(trial: Planned, known: Iterable[EpochTime], datasets: Mapping[str, DatasetCard]) -> TrialTime:
     """The time of one trial, from the median pace of those earlier trials that are most like it."""
     spec = trial.spec
     epochs = spec.training.epochs - (len(read_epochs(trial.folder)) if trial.state == "resume" else 0)
     if trial.assignment.members or epochs <= 0:
         return TrialTime()
-    scaled: dict[Basis, list[EpochPace]] = {}
+    scaled: dict[Basis, list[EpochTime]] = {}
     for pace in known:
         basis, factor = likeness(spec, pace.spec, datasets)
-        scaled.setdefault(basis, []).append(EpochPace(pace.spec, factor * pace.seconds, pace.is_gpu))
+        scaled.setdefault(basis, []).append(EpochTime(pace.spec, factor * pace.seconds, pace.is_gpu))
     best = min(scaled, default=Basis.NONE)
     if best is Basis.NONE:
         return TrialTime(basis=best)
@@ -118,14 +118,14 @@ def pairs(spec: TrialSpec, datasets: Mapping[str, DatasetCard]) -> float:
     return size.captions * min(1.0, spec.limit / max(1, size.images)) if spec.limit else size.captions
 
 
-def devices(assignment: Assignment, like: Sequence[EpochPace]) -> float:
+def devices(assignment: Assignment, like: Sequence[EpochTime]) -> float:
     """The share of GPUs that a trial will hold, of CPUs where trials like it had none."""
     if assignment.gpus > 0:
         return assignment.gpus
     return 1.0 if assignment.gpus < 0 and like[0].is_gpu else assignment.cpus
 
 
-def paces(trials: Path, methods: Collection[str]) -> Iterator[EpochPace]:
+def paces(trials: Path, methods: Collection[str]) -> Iterator[EpochTime]:
     """The paces of the trials of some methods in a folder, as far as these have finished an epoch."""
     for folder in trials.iterdir() if trials.is_dir() else ():
         spec = read_spec(folder)
@@ -133,4 +133,4 @@ def paces(trials: Path, methods: Collection[str]) -> Iterator[EpochPace]:
         if spec and reports:
             result = read_result(folder)
             device = result.environment.get("device", "cpu") if result else "cpu"
-            yield EpochPace(spec, fmean(report.seconds for report in reports), device != "cpu")
+            yield EpochTime(spec, fmean(report.seconds for report in reports), device != "cpu")

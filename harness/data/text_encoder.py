@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from traceback import walk_tb
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -283,13 +282,8 @@ def _reading(folder: Path) -> Iterator[None]:
         raise DataError(message, Location(folder)) from error
 
 
-def _why_not_imported(error: ImportError) -> str:
+def _why_not_imported(error: BaseException) -> str:
     """What an import has failed of at last, and what to do."""
-    chain: list[BaseException] = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(cause)
-    frames = (frame for one in chain for frame, _ in walk_tb(one.__traceback__))
-    if any(frame.f_globals.get("__name__", "").partition(".")[0] == "torchvision" for frame in frames):
-        cure = "pip uninstall torchvision, which is not needed here, or install the build that belongs to this torch"
-        return f"its torchvision does not work ({first_line(chain[-1])}); {cure}"
-    return f"{first_line(chain[-1])}; pip install what is missing, 'itm-harness[text]' first"
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return f"{first_line(error)}; pip install what is missing, 'itm-harness[text]' first"

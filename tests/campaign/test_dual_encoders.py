@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_project import Call
 from tiny_towers import WIDTH, WORDS, save_clip
 
@@ -152,6 +153,45 @@ def test_a_zero_shot_row_has_the_recalls_of_the_model_itself(
     )
 
 
+def test_from_pictures_to_the_zero_shot_row_of_the_models_own_processor(project: Path, call: Call, clip: Path) -> None:
+    write_dataset(project, clip)
+    encoder, folder = project / "data" / clip.name, project / "data" / "pooled"
+    processor = save_processor(encoder)
+    pictures = write_pictures(folder / "images")
+    shutil.rmtree(folder / "regions")
+    told = ("--to", str(folder / "regions"), "--model", str(encoder), "--pooled", "-q")
+    assert call("data", "extract", str(folder / "images"), *told) == 0
+    embeddings = {image: seen_by(clip, processor, picture) for image, picture in pictures.items()}
+    assert call(*RUN, "--methods", "zero_shot") == 0
+    result = read_result(trial(project, "zero_shot"))
+    assert result and result.measures["rsum"] == pytest.approx(rsum_of_the_model(clip, embeddings, "{}"), abs=1e-6)
+
+
+def save_processor(folder: Path) -> Any:
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    processor.save_pretrained(folder)
+    return processor
+
+
+def write_pictures(folder: Path) -> dict[str, Image.Image]:
+    """Pictures of noise, larger than the model takes them and not square, by image id."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    pictures = {}
+    for image in (image for split in IMAGES for image in ids_of(split)):
+        pictures[image] = Image.fromarray(rng.integers(0, 256, (24, 40, 3), dtype=np.uint8))
+        pictures[image].save(folder / f"{image}.png")
+    return pictures
+
+
+@torch.no_grad()
+def seen_by(encoder: Path, processor: Any, picture: Image.Image) -> Any:
+    model = transformers.AutoModel.from_pretrained(encoder, local_files_only=True).eval()
+    return model.get_image_features(**processor(images=picture, return_tensors="pt")).pooler_output[0].numpy()
+
+
 def test_heads_are_trained_on_a_frozen_tower_whose_numbers_are_in_no_checkpoint(
     project: Path, call: Call, clip: Path
 ) -> None:
@@ -266,7 +306,7 @@ def test_a_broken_torchvision_is_the_environments_fault_and_its_trials_run_once_
     text = " ".join(done.stderr.split())
     assert done.returncode == 2, text
     for part in (
-        "cannot be loaded in this Python",
+        "cannot be imported beside torch",
         "operator torchvision::nms does not exist",
         "pip uninstall torchvision",
     ):
