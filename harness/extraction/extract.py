@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from harness.data.pictures import read_picture
 from harness.data.region_store import IDS, StoreFacts, Watch, WrittenStore, read_facts, read_ids, unwatched
 from harness.data.region_writer import Dtype, RegionWriter, discard
-from harness.errors import DataError, Location, StoreError
+from harness.errors import DataError, Location, UsageError
 from harness.processors import cpus_here
 
 if TYPE_CHECKING:
     from harness.extraction.extractors import Extractor, Pixels, Seen
 
 WORKERS = 8  # threads at most, each with a batch of pictures in memory
+AHEAD = 2  # batches that are read while a GPU sees one
 S = TypeVar("S")
 T = TypeVar("T")
-AHEAD = 2  # batches that are read while a GPU sees one
 
 
 def extract(
@@ -45,8 +45,9 @@ def extract(
     Batches are the same however often the work was interrupted: a model's numbers may differ in their last bits with
     what they were computed beside. So a batch that was written in part is seen again, and its rest is added.
 
-    DataError for the first picture that cannot be read, StoreError where the folder cannot be written or holds work of
-    another model or on other pictures. What is written stays; the same call goes on behind it, `force` begins again.
+    DataError for the first picture that cannot be read, UsageError where the folder holds work on other pictures,
+    StoreError where it cannot be written or holds work of another model. What is written stays; the same call goes on
+    behind it, `force` begins again.
     """
     began = time.monotonic()
     if force:
@@ -79,7 +80,7 @@ def finished(files: Mapping[str, Path], extractor: Extractor, folder: Path, dtyp
 def check_goes_on(files: Mapping[str, Path], writer: RegionWriter) -> None:
     gone = sorted(set(writer.done) - set(files))
     if gone:
-        raise StoreError(
+        raise UsageError(
             f"{writer.folder} holds unfinished work on {len(gone):,} pictures that are not here, {gone[0]!r} first; "
             "put them back, or begin again with --force"
         )

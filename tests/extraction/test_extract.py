@@ -26,7 +26,7 @@ from harness.cli.datasets import data
 from harness.cli.main import cli
 from harness.data.pictures import find_pictures
 from harness.data.region_store import RegionStore, open_store
-from harness.errors import ConfigError, DataError, StoreError
+from harness.errors import ConfigError, DataError, StoreError, UsageError
 from harness.extraction.extract import extract
 from harness.extraction.extractors import Extractor
 from harness.extraction.vision_models import ModelChoice, load
@@ -219,7 +219,7 @@ def test_work_on_other_pictures_or_of_another_model_does_not_go_on(models: Path,
     vit, pictures = model(models / "vit"), files(images)
     with pytest.raises(KeyboardInterrupt):
         extract(pictures, vit, tmp_path / "store", batch_size=2, watch=interrupted)
-    with pytest.raises(StoreError, match="unfinished work on 1 pictures that are not here, '0' first"):
+    with pytest.raises(UsageError, match="unfinished work on 1 pictures that are not here, '0' first"):
         extract(dict(list(pictures.items())[1:]), vit, tmp_path / "store")
     with pytest.raises(StoreError, match="unfinished work on something else"):
         extract(pictures, model(models / "vit", pool=2), tmp_path / "store")
