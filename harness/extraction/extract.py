@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from harness.extraction.extractors import Extractor, Pixels, Seen
 
 WORKERS = 8  # threads at most, each with a batch of pictures in memory
+AHEAD = 2  # batches that are read while a GPU sees one
 S = TypeVar("S")
 T = TypeVar("T")
-AHEAD = 2  # batches that are read while a GPU sees one
 
 
 def extract(

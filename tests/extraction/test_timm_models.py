@@ -260,8 +260,17 @@ def test_an_absent_library_is_told(weights: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_what_cannot_be_meant_says_what_can(
-    weights: Path, images: Path, tmp_path: Path, call: Call, capsys: Captured, model: str, flags: Any, said: str
+    weights: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Call,
+    capsys: Captured,
+    model: str,
+    flags: tuple[str, ...],
+    said: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     torch.save(state_of("test_resnet"), "x.pth")
     save_file(state_of("test_resnet"), "x.safetensors")
     assert call("data", "extract", str(images), "--to", str(tmp_path / "store"), "--model", model, *flags) == 2
