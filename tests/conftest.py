@@ -33,10 +33,6 @@ for ignored, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGH
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on any machine
 settings.load_profile("untimed")
 
-# What PyPI alone gives beside a CPU build of torch is made importable before a test imports transformers.
-if find_spec("torchvision") and version("torch").endswith("+cpu") and not version("torchvision").endswith("+cpu"):
-    import_torchvision()
-
 # Fixtures of several tests.
 pytest_plugins = ("tiny_project", "photo_project", "finished_projects", "fresh_process", "broken_files", "looking")
 STARTS_RAY = ("test_ray_session.py", "test_ray_deaths.py", "test_ray_cluster.py", "test_driver.py", "test_survival.py")
@@ -45,6 +41,15 @@ STARTS_RAY = ("test_ray_session.py", "test_ray_deaths.py", "test_ray_cluster.py"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that start Ray, the longest, come first: no process is still at one when the others have ended."""
     items.sort(key=lambda item: item.path.name not in STARTS_RAY)
+
+
+def pytest_collection_finish() -> None:
+    """What PyPI alone gives beside a CPU build of torch is made importable before a test imports transformers.
+
+    Not before tests are collected: that imports triton, and tests of kernels say first how it is to run them.
+    """
+    if find_spec("torchvision") and version("torch").endswith("+cpu") and not version("torchvision").endswith("+cpu"):
+        import_torchvision()
 
 
 @pytest.fixture(autouse=True)

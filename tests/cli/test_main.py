@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import jsonschema
@@ -222,9 +223,9 @@ def test_describe_shows_what_a_dataset_wants_otherwise(call: Call, capsys: pytes
     flags = ("-s", "settings.caan.dim=64", "-s", "per_dataset.coco-objects.settings.caan.dim=48")
     assert call("describe", "caan", *flags) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert next(row for row in rows if row[:1] == ["setting"])[-3:] == ["on", "coco-objects", "tunable"]
-    dim = next(row for row in rows if row[:1] == ["dim"])
-    assert (dim[1], dim[2], dim[-2]) == ("1024", "64", "48")
+    head, dim = (next(row for row in rows if row[:1] == [name]) for name in ("setting", "dim"))
+    datasets = [dataset for on, dataset in pairwise(head) if on == "on"]
+    assert (dim[1], dim[2], dim[3 + datasets.index("coco-objects")]) == ("1024", "64", "48")
 
 
 FILES = {
