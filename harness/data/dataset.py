@@ -31,6 +31,8 @@ from harness.data.text_encoder import (
     encoder_files,
     how_to_get,
     is_dual,
+    load_model,
+    load_tower,
     tokenizers_version,
 )
 from harness.data.tokens import Tokenizer, Tokens, Vocabulary
@@ -104,6 +106,12 @@ class Dataset:
         """ConfigError where this Python cannot load the text encoder."""
         if self.encoder is not None:
             check_importable(self.encoder)
+
+    def load_encoder(self) -> Any:
+        """The text encoder with its weights, None where the card names none; DataError where it cannot be used."""
+        if self.encoder is None:
+            return None
+        return (load_tower if self.has_text_tower else load_model)(self.encoder, len(self.vocabulary))
 
     def check_widths(self) -> None:
         """DataError where regions are not as wide as the embeddings of its text tower, whose config says."""

@@ -222,6 +222,12 @@ def could_be_corners(boxes: Floats, sizes: Floats | None) -> Bools:
     return _both((high >= low) & (high <= ends))
 
 
+def is_scaled(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes are of one picture, but for its scale and rounding: boxes lie at the same shares of it."""
+    (width, height), (wide, tall) = size, other
+    return abs(width * tall - height * wide) <= max(width, height, wide, tall)
+
+
 def of_pictures(
     card: DatasetCard, data: Path, cache: Path, contents: Mapping[str, Content], advance: Callable[[int], object]
 ) -> Iterator[Finding]:
@@ -244,12 +250,15 @@ def of_pictures(
             else:
                 if look.picture is None:
                     absent.append((location, ""))
-                elif look.size != look.picture.size:
+                elif look.size and not is_scaled(look.size, look.picture.size):
                     resized.append((location, f"{look.picture.size} pixels, the dataset says {look.size}"))
             advance(1)
         message = "pictures cannot be read; get them again or take them out"
         yield from findings_of(Severity.WARNING, "picture-unreadable", message, broken, split)
-        message = "pictures have another size than the dataset says: boxes are drawn in the wrong places"
+        message = (
+            "pictures have other proportions than the dataset says: boxes are drawn in the wrong places of one that "
+            "was cropped, and not squeezed"
+        )
         yield from findings_of(Severity.WARNING, "picture-size", message, resized, split)
         message = "images have no picture; examples show them by number"
         yield from findings_of(Severity.NOTE, "picture-absent", message, absent, split)

@@ -148,6 +148,7 @@ class Validation:
     def score(self) -> None:
         dataset = open_dataset(self.card, self.data, self.cache)
         self.report.fingerprint = dataset.fingerprint
+        self.tried("encoder-unreadable", dataset.load_encoder)
         shares = {}
         for split in self.card.splits:
             tokens = dataset.split(split).tokens

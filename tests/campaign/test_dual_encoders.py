@@ -315,6 +315,23 @@ def test_a_broken_torchvision_is_the_environments_fault_and_its_trials_run_once_
     assert run().returncode == 0
 
 
+def test_validate_loads_the_encoder_and_names_what_its_weights_lack(
+    project: Path, call: Call, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    write_dataset(project, clip)
+    assert call("validate", "--dataset", "pooled") == 0
+    file = project / "data" / clip.name / "model.safetensors"
+    weights = load_file(file)
+    del weights["text_projection.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+    capsys.readouterr()
+    assert call("validate", "--dataset", "pooled") == 3
+    text = " ".join(capsys.readouterr().out.split())
+    assert "encoder-unreadable" in text and "text_projection.weight" in text
+
+
 def test_the_selection_of_a_library_is_that_of_the_command(project: Path, clip: Path) -> None:
     from harness.campaign.plan import plan
 

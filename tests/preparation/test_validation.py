@@ -241,6 +241,7 @@ def test_pictures_are_opened_and_held_to_their_sizes(coco: Path, look: Look) -> 
     for image in (*range(1, 9), *range(101, 105), 201, 202):
         picture(coco / "images" / f"{image}.jpg", (100, 50))
     picture(coco / "images" / "3.jpg", (50, 100))
+    picture(coco / "images" / "4.jpg", (201, 100))  # scaled: its boxes lie at the same shares
     whole = (coco / "images" / "102.jpg").read_bytes()
     (coco / "images" / "102.jpg").write_bytes(whole[: len(whole) // 2])
     report = look("coco")
