@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,6 +164,16 @@ def parse_json(text: str, location: Location, hook: Hook | None = None) -> Any:
     except (ValueError, RecursionError) as error:
         hint = lfs_hint(Path(location.file)) or "correct it, or get the file again"
         raise DataError(f"not readable as JSON ({error}); {hint}", location) from error
+
+
+def parse_xml(text: str, location: Location) -> ElementTree.Element:
+    """The root of XML that stands at a location; DataError where it is none."""
+    if "<!DOCTYPE" in text:  # nothing else can define entities, which could grow without end
+        raise DataError("has a DOCTYPE, which no annotation needs and which is never read; take it out", location)
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise DataError(f"no readable XML ({error}); get it again", location) from error
 
 
 def lfs_hint(path: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,6 @@ from harness.files import check_regular, has_folder, unreadable
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MOST_PIXELS = 80_000_000  # below that of which Pillow warns
 FORMATS = ("JPEG", "PNG", "WEBP")
-
-
 TURN = 0x0112  # the tag of EXIF that says how a picture is turned
 TURNS = range(1, 9)
 BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -83,26 +82,16 @@ def read_picture(file: Path) -> Image.Image:
 
     Of an animation it is the first frame; CMYK becomes RGB without a colour profile, 16 bits their upper eight.
     """
-    check_regular(file)
-    try:
-        with Image.open(file, formats=FORMATS) as picture:
-            check_pixels(file, picture.size)
-            return as_rgb(ImageOps.exif_transpose(picture))
-    except BROKEN as error:
-        raise _no_picture(file, error) from error
+    with _opened(file) as picture:
+        return as_rgb(ImageOps.exif_transpose(picture))
 
 
 def read_head(file: Path, turned: bool = False) -> PictureHead:
     """What a picture is before its pixels are read, and if asked how it is turned; DataError where it is none."""
-    check_regular(file)
-    try:
-        with Image.open(file, formats=FORMATS) as picture:
-            check_pixels(file, picture.size)
-            frames = getattr(picture, "n_frames", 1) if picture.format in ("PNG", "WEBP") else 1
-            orientation = picture.getexif().get(TURN, 1) if turned else 1
-            return PictureHead(picture.size, frames, orientation if orientation in TURNS else 1)
-    except BROKEN as error:
-        raise _no_picture(file, error) from error
+    with _opened(file) as picture:
+        frames = getattr(picture, "n_frames", 1) if picture.format in ("PNG", "WEBP") else 1
+        orientation = picture.getexif().get(TURN, 1) if turned else 1
+        return PictureHead(picture.size, frames, orientation if orientation in TURNS else 1)
 
 
 def read_heads(files: Mapping[str, Path], turned: bool, tell: Callable[[int], object]) -> dict[str, PictureHead]:
@@ -114,8 +103,17 @@ def read_heads(files: Mapping[str, Path], turned: bool, tell: Callable[[int], ob
     return heads
 
 
-def _no_picture(file: Path, error: Exception) -> DataError:
-    return DataError(f"no readable picture ({error}); get it again or take it out", Location(file))
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """A picture whose pixels are read when they are needed; DataError where they are none, or too many."""
+    check_regular(file)
+    try:
+        with Image.open(file, formats=FORMATS) as picture:
+            check_pixels(file, picture.size)
+            yield picture
+    except BROKEN as error:
+        message = f"no readable picture ({error}); get it again or take it out"
+        raise DataError(message, Location(file)) from error
 
 
 def check_pixels(file: Path, size: tuple[int, int]) -> None:

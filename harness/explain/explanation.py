@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from harness.config.cards import SELECTION, DatasetCard
 from harness.config.project import Config
 from harness.config.registry import Registry, load_class
 from harness.data.content import Preview
+from harness.data.dataset import Dataset
 from harness.data.regions import Ragged
 from harness.data.split import Split
 from harness.data.tokens import Part, Tokens
@@ -27,6 +29,7 @@ from harness.layouts.previews import Previews
 if TYPE_CHECKING:
     from harness.method import Method
 
+Datasets = Callable[[str], Dataset]
 SUM = 0.01  # by which weights that were rounded may miss a sum of one
 
 
@@ -78,9 +81,10 @@ class Explanations(NamedTuple):
 def explanations(config: Config, registry: Registry, choices: Sequence[TrialChoice], pair: Pair) -> Explanations:
     """One explanation by each method that has attention and weights; UsageError where none of them has."""
     ones, errors, left_out = [], dict[str, None](), defaultdict[str, list[str]](list)
+    datasets = datasets_of(config, registry)
     for choice in choices:
         try:
-            ones.append(explanation(config, registry, choice, pair))
+            ones.append(explanation(config, registry, choice, pair, datasets))
         except UsageError as error:
             errors[str(error)] = None
             left_out[reason_of(error, attends(registry, choice.method))].append(choice.method)
@@ -96,12 +100,19 @@ def reason_of(error: UsageError, attends: bool) -> str:
     return "no trained trial that can be used" if isinstance(error, UntrainedError) else first_line(error)
 
 
-def explanation(config: Config, registry: Registry, choice: TrialChoice, pair: Pair) -> Explanation:
+def datasets_of(config: Config, registry: Registry) -> Datasets:
+    """Datasets by name, each opened once."""
+    return cache(lambda name: open_dataset(registry.dataset(name), config.data, config.cache))
+
+
+def explanation(
+    config: Config, registry: Registry, choice: TrialChoice, pair: Pair, datasets: Datasets | None = None
+) -> Explanation:
     """UsageError for a method without attention or weights, an unknown image, a caption without a known word."""
-    card, cache = registry.dataset(choice.dataset), config.cache
+    card, datasets = registry.dataset(choice.dataset), datasets or datasets_of(config, registry)
     check_attends(registry, choice.method)
     trial = trained(config, registry, choice)
-    dataset = open_dataset(card, config.data, cache).for_settings(trial.spec.settings)
+    dataset = datasets(card.name).for_settings(trial.spec.settings)
     ranked = "val" if trial.spec.protocol == SELECTION else card.protocol(trial.spec.protocol).split
     if pair.split and pair.split not in card.splits:
         raise UsageError(f"--split: {unknown('split', pair.split, card.splits)}")
@@ -121,7 +132,7 @@ def explanation(config: Config, registry: Registry, choice: TrialChoice, pair: P
         caption=caption,
         words=chosen(words, pair.words) if pair.words else tuple(words),
         boxes=boxes_of(split, row),
-        look=Previews(card, config.data, cache).of(pair.image),
+        look=Previews(card, config.data, config.cache).of(pair.image),
         score=score,
         rank=rank_of(trial, split, row, caption) if split.name == ranked else None,
     )

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from harness.errors import DataError, Location
 from harness.extraction.corners import Corners
-from harness.files import has_folder, listing, read_json, read_text
+from harness.files import has_folder, listing, parse_xml, read_json, read_text
 
 FORMS = (
     "COCO's instances (annotations, images), a folder of VOC's XML files, or JSON of "
@@ -84,7 +84,7 @@ def _voc(folder: Path) -> GivenBoxes:
     boxes: dict[str, list[Corners]] = {}
     sizes: dict[str, Size] = {}
     for path in files:
-        root = _parsed(path)
+        root = parse_xml(read_text(path), Location(path))
         image = PurePosixPath(root.findtext("filename", "").strip() or path.name).stem
         if image in boxes:
             raise DataError(f"image {image!r} has another file too; take one out", Location(path))
@@ -96,16 +96,6 @@ def _voc(folder: Path) -> GivenBoxes:
             width, height = (_number(root.findtext(f"size/{side}"), Location(path)) for side in ("width", "height"))
             sizes[image] = (width, height)
     return GivenBoxes(folder, boxes, sizes)
-
-
-def _parsed(path: Path) -> ElementTree.Element:
-    text = read_text(path)
-    if "<!DOCTYPE" in text:  # nothing else can define entities, which could grow without end
-        raise DataError("has a DOCTYPE, which no annotation needs and which is never read; take it out", Location(path))
-    try:
-        return ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise DataError(f"no readable XML ({error}); get it again", Location(path)) from error
 
 
 def _inclusive(place: ElementTree.Element, location: Location) -> Corners:

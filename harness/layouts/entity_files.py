@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from harness.data.content import first_twice
 from harness.data.pictures import read_picture
 from harness.errors import DataError, Location
-from harness.files import read_lines, read_text
+from harness.files import parse_xml, read_lines, read_text
 
 TYPES = ("people", "clothing", "bodyparts", "animals", "vehicles", "instruments", "scene", "other")
 NOT_VISUAL = "notvisual"
@@ -105,12 +105,7 @@ def read_annotation(path: Path, cut: bool = False) -> Annotation:
 
 
 def parse_annotation(text: str, location: Location, cut: bool = False) -> Annotation:
-    if "<!DOCTYPE" in text:  # nothing else can define entities, which could grow without end
-        raise DataError("has a DOCTYPE, which no annotation needs and which is never read; take it out", location)
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise DataError(f"no readable XML ({error}); get it again", location) from error
+    root = parse_xml(text, location)
     width, height = (_pixels(root, f"size/{side}", location) for side in ("width", "height"))
     if not width * height:
         raise DataError(f"an image of {width} x {height} pixels has no room for a box; get it again", location)

@@ -1,1 +1,1 @@
-"""A dataset before its first trial: extract regions, write its card, validate it."""
+"""A dataset before its first trial: write its card, validate it."""

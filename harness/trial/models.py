@@ -13,7 +13,6 @@ from harness.config.registry import load_class
 from harness.config.sections import Scalar
 from harness.config.sources import source_hash
 from harness.data.dataset import Dataset
-from harness.data.text_encoder import load_model, load_tower
 from harness.errors import ConfigError, DataError
 from harness.method import Inputs, Method, Words
 from harness.trial.checkpoint import fits, load_checkpoint
@@ -29,11 +28,11 @@ def build_method(card: MethodCard, settings: dict[str, Scalar], dataset: Dataset
 
 
 def known_words(dataset: Dataset) -> Words:
-    vectors, folder, ids = dataset.vectors, dataset.encoder, len(dataset.vocabulary)
-    if folder and dataset.has_text_tower:
-        return Words(encoder=lambda: TextTower(*load_tower(folder, ids)))
-    if folder:
-        return Words(encoder=lambda: TextEncoder(load_model(folder, ids)))
+    vectors = dataset.vectors
+    if dataset.has_text_tower:
+        return Words(encoder=lambda: TextTower(*dataset.load_encoder()))
+    if dataset.encoder:
+        return Words(encoder=lambda: TextEncoder(dataset.load_encoder()))
     return Words(torch.from_numpy(vectors.numbers), torch.from_numpy(vectors.known)) if vectors else Words()
 
 
