@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,14 +58,20 @@ class Extractor(ABC):
     def see(self, pictures: Sequence[Pixels]) -> list[Seen]:
         """What the model makes of pictures, in any thread; ResourceError where the device has no room for them."""
         try:
-            # the GPU's short cut for float32 convolutions keeps ten bits of a number
-            with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            with torch.inference_mode(), self._in_full_precision():
                 return self.regions_of(pictures)
         except torch.OutOfMemoryError as error:
             raise ResourceError(
                 f"{self.device} has no room for {len(pictures)} pictures at a time; what is done is kept: "
                 "give the command again with a smaller --batch-size"
             ) from error
+
+    def _in_full_precision(self) -> AbstractContextManager[None]:
+        """Without the GPU's short cut for float32 convolutions, which keeps ten bits of a number.
+
+        It is switched for the whole process: threads that see batches on cores side by side would restore it wrongly.
+        """
+        return nullcontext() if self.on_cores else torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 class CellGrid(Extractor):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -224,3 +226,35 @@ def test_a_device_without_room_is_told_with_what_to_do() -> None:
     encoder = CellGrid(PatchEncoder(Full(16, 0), processor_of("vit")(), {}))
     with pytest.raises(ResourceError, match=r"no room for 3 pictures at a time; .* smaller --batch-size"):
         encoder.see([encoder.prepare(Image.new("RGB", (9, 9)))] * 3)
+
+
+class Overlapping(Extractor):
+    """Whoever is called first also ends first, but not before the second has begun."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.device("cpu"), {})
+        self.first_has_begun, self.second_has_begun, self.first_has_ended = (Event() for _ in range(3))
+
+    def prepare(self, picture: Image.Image, image: str = "") -> Any:
+        raise NotImplementedError
+
+    def regions_of(self, pictures: Any) -> Any:
+        if not self.first_has_begun.is_set():
+            self.first_has_begun.set()
+            assert self.second_has_begun.wait(60)
+        else:
+            self.second_has_begun.set()
+            assert self.first_has_ended.wait(60)
+        return []
+
+
+def test_batches_seen_side_by_side_on_cores_leave_switches_of_the_process_alone() -> None:
+    extractor, before = Overlapping(), torch.backends.cudnn.allow_tf32
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(extractor.see, [])
+        assert extractor.first_has_begun.wait(60)
+        second = pool.submit(extractor.see, [])
+        first.result(60)
+        extractor.first_has_ended.set()
+        second.result(60)
+    assert torch.backends.cudnn.allow_tf32 == before
