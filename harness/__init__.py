@@ -3,6 +3,7 @@
 A package imports only from those below it; tests/test_architecture.py holds the table.
 
     cli           the commands, and all that they print         click, rich
+    api           the same calls for notebooks and scripts      pandas
     explain       what a trained method attends to; examples
     search        settings found by search                      Optuna
     campaign      many trials: plan, hand out, record, retry
@@ -19,6 +20,27 @@ A package imports only from those below it; tests/test_architecture.py holds the
 
     method        the contract of a method
     errors, files, interruption                                 the ground
+
+Notebooks and scripts begin with `harness.open(path)` and `harness.evaluate(scores, dataset)` (docs/guide/python.md).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.api.project import open_project as open
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "open"]
+LATER = {"open": ("harness.api.project", "open_project")}  # imported when it is used: `import harness` stays light
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of `harness.api` that are reached from here."""
+    if name not in LATER:
+        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, function = LATER[name]
+    return getattr(import_module(module), function)

@@ -38,6 +38,8 @@ PACKAGES = {
     "campaign": "config layouts evaluation trial executors tracking",
     "search": "config trial tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
+    # What scripts call, the same calls that `cli` makes: of other packages it may import what `cli` may, by the same doors.
+    "api": "config evaluation trial tracking board campaign",
     "cli": "config data evaluation trial tracking acquisition conversion preparation extraction board campaign"
     " search explain",
 }
@@ -61,6 +63,7 @@ FRONT = {
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "explain": "attention_page examples_page explanation picture private_pages weights",
+    "api": "",  # `import harness` reaches it
     "cli": "",
 }
 GROUND = {"addresses", "errors", "files", "foreign_text", "interruption", "processors"}

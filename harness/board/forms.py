@@ -87,7 +87,7 @@ def pages(boards: Sequence[Board]) -> set[str]:
 def as_csv(one: Assessed, methods: Methods) -> str:
     """One line a trial: where its row stands, every number that the store has of it, and its run."""
     board = {"saturated": " ".join(one.board.saturated), "val_images": one.board.val_images or None}
-    lines = [{**about, **board, **flat(run)} for about, row in _placed(one) for run in row.runs]
+    lines = [{**about, **board, **flat(run)} for about, row in placed(one) for run in row.runs]
     about = ("section", "place", "row", "fidelity", "low", "high", "group")
     names = [*about, *sorted({name for line in lines for name in line} - {*about})]
     out = io.StringIO()
@@ -102,10 +102,10 @@ def as_json(one: Assessed, methods: Methods) -> str:
     facts = ("dataset", "protocol", "version", "data", "gallery", "training", "val_images", "saturated")
     ranked = [label(row) for row in board.ranked]
     apart = [{**d._asdict(), "first": ranked[d.first], "second": ranked[d.second]} for d in evidence.differences]
-    columns = dict.fromkeys(name for _, row in _placed(one) for run in row.runs for name in flat(run))
+    columns = dict.fromkeys(name for _, row in placed(one) for run in row.runs for name in flat(run))
     rows = [
         {**_whole(row, columns), **about, **_measured(evidence, about, row), "notes": notes(board, row)}
-        for about, row in _placed(one)
+        for about, row in placed(one)
     ]
     whole = {name: getattr(board, name) for name in facts}
     whole |= {"machines": board.machines, "rows": rows, "differences": apart, "least": evidence.least}
@@ -132,7 +132,8 @@ def as_latex(one: Assessed, methods: Methods) -> str:
     return str(tex_escaped().render(board=board, evidence=evidence, rows=lines, **about))
 
 
-def _placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
+def placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
+    """Every row of a board with where it stands: section, place, interval and group."""
     board, evidence = one
     for section in SECTIONS:
         for place, row in enumerate(getattr(board, section)):

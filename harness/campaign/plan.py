@@ -86,6 +86,11 @@ class Plan:
         return tuple(trial for trial in self.trials if trial.state == "failed")
 
     @property
+    def boards(self) -> frozenset[tuple[str, str]]:
+        """Dataset and protocol of every board that the trials are of."""
+        return frozenset((trial.spec.dataset, trial.spec.protocol) for trial in self.trials)
+
+    @property
     def unlogged(self) -> tuple[Planned, ...]:
         return tuple(trial for trial in self.trials if trial.state in ENDED and not is_logged(trial.folder, self.uri))
 

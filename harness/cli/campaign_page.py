@@ -201,12 +201,8 @@ def counts_line(counts: Mapping[str, int]) -> str:
     return " · ".join(f"{number} {state}" for state, number in counts.items())
 
 
-def boards_in(plan: Plan) -> frozenset[tuple[str, str]]:
-    return frozenset((trial.spec.dataset, trial.spec.protocol) for trial in plan.trials)
-
-
 def files_of(plan: Plan, folder: Path) -> list[Path]:
     """The Markdown files of a plan's boards, written or not."""
     from harness.board.cells import file_name
 
-    return [folder / file_name(dataset, protocol) for dataset, protocol in sorted(boards_in(plan))]
+    return [folder / file_name(dataset, protocol) for dataset, protocol in sorted(plan.boards)]

@@ -22,7 +22,7 @@ from harness.cli.flags import (
     Flags,
     takes,
 )
-from harness.errors import StoreError, TrialError, UsageError
+from harness.errors import StoreError, TrialError
 
 if TYPE_CHECKING:
     from harness.board.publishing import Published
@@ -53,20 +53,13 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
     """
     from harness.campaign.plan import plan as make_plan
     from harness.campaign.plan import scratch_cache
+    from harness.config.choice import RECIPE_TABLES, check_recipe
 
     config, registry, out = flags.open()
-    check_recipe(flags, config)
+    check_recipe(flags.recipe or config.campaign.recipe, flags.overridden(*RECIPE_TABLES))
     with scratch_cache(config, dry_run) as folder:
         plan = make_plan(config, registry, flags.selection, force=force, retry=flags.retry, folder=folder)
     return finish(flags, plan, config, registry, out, here, dry_run)
-
-
-def check_recipe(flags: Flags, config: Config) -> None:
-    """UsageError for values beside the recipe of a paper, which has all of them."""
-    given = sorted(flags.overridden("settings", "training", "per_dataset"))
-    if (flags.recipe or config.campaign.recipe) == "paper" and given:
-        keys = " and ".join(f"-s {key}" for key in given)
-        raise UsageError(f"--recipe paper takes settings and training from the cards: leave {keys} out")
 
 
 def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:
@@ -139,11 +132,11 @@ def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Publ
     """Write the boards of a plan's trials and print their tables."""
     from harness.board import publishing
     from harness.campaign.current import current
-    from harness.cli import board_page, campaign_page
+    from harness.cli import board_page
     from harness.tracking.result_store import ResultStore
 
-    store, boards = ResultStore(plan.uri), campaign_page.boards_in(plan)
-    published = publishing.publish(store, registry, current(config, registry), config.reports, boards)
+    store = ResultStore(plan.uri)
+    published = publishing.publish(store, registry, current(config, registry), config.reports, plan.boards)
     out.note(*board_page.tables(published.boards))
     return published
 

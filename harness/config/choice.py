@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from harness.config.cards import DatasetCard, MethodCard
@@ -11,6 +11,15 @@ from harness.config.project import Config
 from harness.config.registry import Registry, paper_recipe, paper_settings, settings_for, training_for
 from harness.config.selection import Selection, members_named
 from harness.errors import UsageError
+
+RECIPE_TABLES = ("settings", "training", "per_dataset")  # of harness.toml; a recipe of a paper has all their values
+
+
+def check_recipe(recipe: str, overridden: Iterable[str]) -> None:
+    """UsageError for values of RECIPE_TABLES beside the recipe of a paper."""
+    if recipe == "paper" and (given := sorted(overridden)):
+        keys = " and ".join(f"-s {key}" for key in given)
+        raise UsageError(f"--recipe paper takes settings and training from the cards: leave {keys} out")
 
 
 def suited(

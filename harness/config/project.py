@@ -118,14 +118,19 @@ class Config(Section):
 
 
 def load(
-    file: Path | None = None, overrides: Sequence[str] = (), flags: Mapping[str, Any] = MappingProxyType({})
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] = MappingProxyType({}),
+    folder: Path | None = None,
 ) -> Config:
-    """The configuration of this folder: the file (or the nearest harness.toml upwards), environment, overrides.
+    """The configuration of a folder: the file (or the nearest harness.toml upwards), environment, overrides.
 
     overrides: `key=value`, the value as TOML or as text; flags: values by dotted key, taken as they are.
-    ConfigError names the file and the field. Without any file the defaults hold and the working folder is the root.
+    folder: the working folder where not given. ConfigError names the file and the field. Without any file the defaults
+    hold and the folder is the root.
     """
-    path = file or find(Path.cwd())
+    folder = folder or Path.cwd()
+    path = file or find(folder)
     own, given = read_toml(path) if path else {}, dict[str, Any]()
     table = merged(defaults_beside(own), own)
     if data := os.environ.get("HARNESS_DATA", "").strip():  # files of settings leave line feeds and blanks behind
@@ -133,7 +138,7 @@ def load(
     for key, value in [*map(override_of, overrides), *flags.items()]:
         put_everywhere(table, key, value)
         put(given, key, value)
-    table["root"] = path.parent if path else Path.cwd()
+    table["root"] = path.parent if path else folder
     where = str(path or "the configuration")
     config = validate(Config, table, where)
     check_store(config)

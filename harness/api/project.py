@@ -1,0 +1,167 @@
+"""A project as a script opens it: its methods, datasets, trials and boards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.api.frames import board_frame, datasets_frame, methods_frame, results_frame
+from harness.api.running import Report, carry_out, silent
+from harness.api.trials import ProjectTrial
+from harness.board.comparison import Comparison, comparisons
+from harness.board.evidence import Assessed, evidence, hits
+from harness.board.standings import Board, boards_of
+from harness.campaign.current import current
+from harness.campaign.plan import plan as make_plan
+from harness.config.choice import RECIPE_TABLES, check_recipe
+from harness.config.project import FILE, Config, find, load
+from harness.config.registry import Registry, discover
+from harness.config.selection import Selection, name_of_result
+from harness.errors import UsageError, unknown
+from harness.tracking.naming import known_run
+from harness.tracking.result_store import ResultStore, open_store
+from harness.tracking.store import default_uri
+from harness.trial.results import Failure
+
+if TYPE_CHECKING:
+    import pandas
+
+Names = str | Iterable[str]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Project:
+    """A folder with results; made by `harness.open`."""
+
+    def __init__(
+        self, folder: Path, file: Path | None, settings: Mapping[str, Any] = NOTHING, plugins: Sequence[Path] = ()
+    ) -> None:
+        self.folder = folder
+        self.file = file  # harness.toml; None: the built-in defaults
+        self._settings = dict(settings)
+        self._plugins = [*plugins]
+        self.config, self.registry = self._read(NOTHING)
+
+    def methods(self) -> pandas.DataFrame:
+        """Every method, one row each."""
+        return methods_frame(self.registry.methods.values())
+
+    def datasets(self) -> pandas.DataFrame:
+        """Every dataset, one row per protocol."""
+        return datasets_frame(self.registry.datasets.values())
+
+    def run(
+        self,
+        methods: Names = (),
+        datasets: Names = (),
+        seeds: int | Iterable[int] = (),
+        settings: Mapping[str, Any] = NOTHING,
+        *,
+        protocol: str = "",
+        limit: int | None = None,
+        recipe: Literal["", "common", "paper"] = "",
+        here: bool = False,
+        force: bool = False,
+        retry: Iterable[str] = (),
+        progress: Report | None = None,
+    ) -> list[ProjectTrial]:
+        """Train, evaluate and rank what is not done yet; all trials of the selection, those that failed too.
+
+        What is empty is taken from [campaign] of harness.toml. settings: keys of harness.toml as `-s` takes them, such
+        as `{"training.epochs": 3, "settings.caan.dim": 512}`. here: in this process, without Ray. retry: classes of
+        failures to run again.
+        Raises what ends the command `harness run`; a trial that failed is returned with its message.
+        """
+        config, registry = self._read(settings)
+        given = {**self._settings, **settings}
+        check_recipe(recipe or config.campaign.recipe, {key for key in given if key.split(".")[0] in RECIPE_TABLES})
+        chosen = Selection(
+            names(methods), names(datasets), protocol, (seeds,) if isinstance(seeds, int) else (*seeds,), limit, recipe
+        )
+        plan = make_plan(config, registry, chosen, force=force, retry=failures(retry))
+        carry_out(plan, config, registry, here, progress or silent)
+        store = ResultStore(plan.uri)
+        runs = {run.key: run for run in store.runs()}
+        return [ProjectTrial(runs[trial.spec.key], store) for trial in plan.trials if trial.spec.key in runs]
+
+    def results(self) -> pandas.DataFrame:
+        """Every trial of the tracking store, one row each, with typed columns; StoreError where nothing was run."""
+        return results_frame(self._store().runs())
+
+    def trials(self) -> list[ProjectTrial]:
+        """Every trial of the tracking store, done or not."""
+        store = self._store()
+        return [ProjectTrial(run, store) for run in store.runs()]
+
+    def trial(self, name: str) -> ProjectTrial:
+        """The finished trial that METHOD/DATASET/sSEED or the start of a key means; UsageError where not one."""
+        store = self._store()
+        return ProjectTrial(known_run(store.runs(), name_of_result(name)), store)
+
+    def board(self, dataset: str, protocol: str = "") -> pandas.DataFrame:
+        """The leaderboard of a dataset and protocol, else of its first; UsageError where it has no trial."""
+        store = self._store()
+        boards = self._boards(store)
+        card = self.registry.datasets.get(dataset)
+        place = dataset, protocol or (card.protocol().name if card else "")
+        for board in boards:
+            if (board.dataset, board.protocol) == place:
+                return board_frame(Assessed(board, evidence(board, store.artifact)))
+        known = [f"{board.dataset}/{board.protocol}" for board in boards]
+        raise UsageError(unknown("board", "/".join(filter(None, place)), known))
+
+    def compare(self, first: str, second: str) -> list[Comparison]:
+        """A paired test of two rows on every board that has both, or of two trials; errors of `harness compare`."""
+        store = self._store()
+        pair = name_of_result(first), name_of_result(second)
+        return comparisons(store.runs(), self._boards(store), pair, partial(hits, store))
+
+    def _boards(self, store: ResultStore) -> list[Board]:
+        return [*boards_of(store.runs(), self.registry.methods, current(self.config, self.registry))]
+
+    def _store(self) -> ResultStore:
+        return open_store(default_uri(self.config))
+
+    def _read(self, settings: Mapping[str, Any]) -> tuple[Config, Registry]:
+        config = load(self.file, flags={**self._settings, **settings}, folder=self.folder)
+        return config, discover(config, self._plugins)
+
+    def __repr__(self) -> str:
+        """The project on one line, for a notebook's cell."""
+        return f"<project {self.file or self.folder}>"
+
+
+def open_project(
+    path: str | PathLike[str] = ".",
+    settings: Mapping[str, Any] = NOTHING,
+    plugins: Iterable[str | PathLike[str]] = (),
+) -> Project:
+    """The project of a folder or a harness.toml; without one there or above, the folder with the built-in defaults.
+
+    settings: keys of harness.toml as `-s` takes them, for all that the project does; plugins: cards of further methods.
+    UsageError where there is nothing at `path`, ConfigError for a wrong file, key or card.
+    """
+    place = Path(path).expanduser().resolve()
+    if not place.exists():
+        raise UsageError(f"{place}: no such folder or file; name the folder of a project, or its {FILE}")
+    folder = place if place.is_dir() else place.parent
+    file = find(folder) if place.is_dir() else place
+    return Project(folder, file, settings, [Path(plugin).expanduser().resolve() for plugin in plugins])
+
+
+def names(given: Names) -> tuple[str, ...]:
+    """Names or globs as a tuple; a text is one of them."""
+    return (given,) if isinstance(given, str) else (*given,)
+
+
+def failures(given: Iterable[str]) -> frozenset[Failure]:
+    """Failure classes by name; UsageError for an unknown one."""
+    known = {failure.value: failure for failure in Failure}
+    for name in (given := names(given)):
+        if name not in known:
+            raise UsageError(unknown("failure class", name, known))
+    return frozenset(known[name] for name in given)

@@ -1,0 +1,91 @@
+"""A campaign that a script runs: the plan's trials run and recorded, their boards written, each step reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from harness.board import publishing
+from harness.campaign import healing
+from harness.campaign.current import current
+from harness.campaign.driver import choose_executor, execute
+from harness.campaign.plan import Plan, check_writable
+from harness.config.project import Config
+from harness.config.registry import Registry
+from harness.errors import StoreError
+from harness.tracking.result_store import ResultStore
+from harness.tracking.tracker import Tracker
+from harness.trial.results import Assignment, EpochReport, TrialResult
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step of something long; its text is one line."""
+
+    name: str  # of the trial, METHOD/DATASET/sSEED; empty for a warning
+    state: str  # running, done, failed, … or warning
+    epoch: int = 0  # that have ended
+    epochs: int = 0  # in all
+    rsum: float | None = None  # on val while it is running, on test when it is done
+    message: str = ""
+
+    def __str__(self) -> str:
+        """The step on one line."""
+        epochs = f"epoch {self.epoch}/{self.epochs}" if self.state == "running" else ""
+        rsum = "" if self.rsum is None else f"rsum {self.rsum:.1f}"
+        return " ".join(filter(None, [self.name, self.state, epochs, rsum, self.message]))
+
+
+Report = Callable[[Progress], object]
+
+
+def silent(_: Progress) -> None:
+    """Report nothing."""
+
+
+class ProgressView:
+    """Hands every event of a campaign to a function; a `campaign.recorder.View`."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._names: dict[str, str] = {}  # of trials, by key
+
+    def start(self, total: int, before: int) -> None:
+        """Nothing to report: the first trial says that the campaign began."""
+
+    def begin(self, assignment: Assignment) -> None:
+        """Report that a trial is handed out."""
+        self._names[assignment.spec.key] = assignment.name
+        self._report(Progress(assignment.name, "running", 0, assignment.spec.training.epochs))
+
+    def epoch(self, report: EpochReport) -> None:
+        """Report an epoch."""
+        rsum = report.val.get("rsum")
+        self._report(Progress(self._names[report.key], "running", report.epoch, report.epochs, rsum))
+
+    def result(self, result: TrialResult) -> None:
+        """Report that a trial has ended."""
+        epochs, rsum = result.spec.training.epochs, result.measures.get("rsum")
+        name = self._names.get(result.key, result.spec.label)
+        self._report(Progress(name, result.state.value, result.epochs, epochs, rsum, result.message))
+
+    def warn(self, message: str) -> None:
+        """Report a warning."""
+        self._report(Progress("", "warning", message=message))
+
+
+def carry_out(plan: Plan, config: Config, registry: Registry, here: bool, report: Report) -> None:
+    """Run the trials that a plan has left and write its boards, as `harness run` does; StoreError where one is away."""
+    view = ProgressView(report)
+    for note in plan.notes:
+        view.warn(note)
+    healing.heal(config.results, plan.uri, view.warn)
+    plan = healing.restored(plan, view.warn)
+    if not plan.idle:
+        check_writable(config.results)
+        launch = partial(execute, plan, choose_executor(config, here or not plan.todo))
+        outcome = launch(Tracker(plan.uri), view, config.failures)
+        if outcome.store_error:
+            raise StoreError(outcome.store_error)
+    publishing.publish(ResultStore(plan.uri), registry, current(config, registry), config.reports, plan.boards)
