@@ -29,11 +29,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.api.project import evaluate
     from harness.api.project import open_project as open
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "open"]
-LATER = {"open": ("harness.api.project", "open_project")}  # imported when it is used: `import harness` stays light
+__all__ = ["__version__", "evaluate", "open"]
+LATER = {"open": "open_project", "evaluate": "evaluate"}  # of api.project, imported when it is used
 
 
 def __getattr__(name: str) -> Any:
@@ -42,5 +43,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'harness' has no attribute {name!r}")
     from importlib import import_module
 
-    module, function = LATER[name]
-    return getattr(import_module(module), function)
+    return getattr(import_module("harness.api.project"), LATER[name])

@@ -38,8 +38,8 @@ PACKAGES = {
     "campaign": "config layouts evaluation trial executors tracking",
     "search": "config trial tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
-    # What scripts call, the same calls that `cli` makes: of other packages it may import what `cli` may, by the same doors.
-    "api": "config evaluation trial tracking board campaign",
+    # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
+    "api": "method config data layouts evaluation trial tracking board campaign explain",
     "cli": "config data evaluation trial tracking acquisition conversion preparation extraction board campaign"
     " search explain",
 }

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.api.frames import board_frame, datasets_frame, methods_frame, results_frame
 from harness.api.running import Report, carry_out, silent
+from harness.api.scores import ScoreEvaluation, evaluated
+from harness.api.trained import TrainedMethod, load_trained
 from harness.api.trials import ProjectTrial
 from harness.board.comparison import Comparison, comparisons
 from harness.board.evidence import Assessed, evidence, hits
@@ -120,6 +122,18 @@ class Project:
         pair = name_of_result(first), name_of_result(second)
         return comparisons(store.runs(), self._boards(store), pair, partial(hits, store))
 
+    def load(self, trial: str | ProjectTrial, device: str = "cpu") -> TrainedMethod:
+        """The trained method of a trial, given itself or by its name; UsageError where its weights cannot be used."""
+        one = self.trial(trial) if isinstance(trial, str) else trial
+        return load_trained(self.config, self.registry, one.run.spec, device)
+
+    def evaluate(self, scores: object, dataset: str, protocol: str = "") -> ScoreEvaluation:
+        """Rank a score matrix (N, M), images by captions, higher is better, under a protocol; nothing is stored.
+
+        DataError where it does not fit the split or has a number that is not finite, UsageError for an unknown name.
+        """
+        return evaluated(scores, self.registry.dataset(dataset), protocol, self.config)
+
     def _boards(self, store: ResultStore) -> list[Board]:
         return [*boards_of(store.runs(), self.registry.methods, current(self.config, self.registry))]
 
@@ -151,6 +165,11 @@ def open_project(
     folder = place if place.is_dir() else place.parent
     file = find(folder) if place.is_dir() else place
     return Project(folder, file, settings, [Path(plugin).expanduser().resolve() for plugin in plugins])
+
+
+def evaluate(scores: object, dataset: str, protocol: str = "", project: str | PathLike[str] = ".") -> ScoreEvaluation:
+    """Rank any score matrix on a dataset of a project, the working folder's or the built-in ones; `Project.evaluate`."""
+    return open_project(project).evaluate(scores, dataset, protocol)
 
 
 def names(given: Names) -> tuple[str, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +17,12 @@ from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.errors import UsageError
 from harness.evaluation.measures import mean_measures
-from harness.evaluation.outcome import outcome, rank_scores
+from harness.evaluation.outcome import Evaluation, outcome, rank_scores
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import Fold, expected_at_random, rank_folds, split_folds
 from harness.evaluation.ranks import Floats
 from harness.evaluation.records import Records
-from harness.evaluation.score_files import mean_scores, open_scores
+from harness.evaluation.score_files import array_scores, mean_scores, open_scores
 from harness.files import sha256
 from harness.layouts.opening import fingerprint, open_dataset
 from harness.tracking.logged import write_memory
@@ -49,6 +50,11 @@ class ScoreRequest:
     folder: Path  # of the trial
     data: Path
     cache: Path
+
+
+class EvaluatedScores(NamedTuple):
+    test: Evaluation
+    warnings: tuple[str, ...]  # what looks odd, what is not measured
 
 
 class RankedScores(NamedTuple):
@@ -125,11 +131,8 @@ def evaluate(request: ScoreRequest) -> RankedScores:
     from harness.trial.device import choose_device
     from harness.trial.environment import environment
 
-    split = open_dataset(request.dataset, request.data, request.cache).split(request.protocol.split)
-    folds = split_folds(request.protocol, split)
-    scores = mean_scores(request.files, request.dataset, request.protocol, split)
-    sets, absent = open_sets(request.dataset, request.protocol.name, request.data, split)
-    test = outcome(request.protocol, split, folds, rank_scores(scores, folds, sets))
+    read = partial(mean_scores, request.files)
+    test, warnings = evaluate_scores(read, request.dataset, request.protocol, request.data, request.cache)
     result = TrialResult(
         spec=request.spec,
         state=State.DONE,
@@ -137,8 +140,26 @@ def evaluate(request: ScoreRequest) -> RankedScores:
         gallery=test.gallery,
         environment=environment(choose_device("cpu")) | test.releases | file_names(request.files),
     )
-    warnings = tuple(filter(None, (absent, reversal(scores, folds, test.measures["rsum"]))))
     return RankedScores(result, test.records, warnings)
+
+
+def evaluate_array(
+    scores: object, card: DatasetCard, protocol: ProtocolCard, data: Path, cache: Path
+) -> EvaluatedScores:
+    """Rank an array in memory as a file is ranked, and store nothing of it; DataError as `evaluate`."""
+    return evaluate_scores(partial(array_scores, scores), card, protocol, data, cache)
+
+
+def evaluate_scores(
+    read: Callable[..., Floats], card: DatasetCard, protocol: ProtocolCard, data: Path, cache: Path
+) -> EvaluatedScores:
+    """Rank the scores (N, M) that `read` gives for a card, a protocol and the split that it scores."""
+    split = open_dataset(card, data, cache).split(protocol.split)
+    folds = split_folds(protocol, split)
+    scores = read(card, protocol, split)
+    sets, absent = open_sets(card, protocol.name, data, split)
+    test = outcome(protocol, split, folds, rank_scores(scores, folds, sets))
+    return EvaluatedScores(test, tuple(filter(None, (absent, reversal(scores, folds, test.measures["rsum"])))))
 
 
 def reversal(scores: Floats, folds: Sequence[Fold], rsum: float) -> str:

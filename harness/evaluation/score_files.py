@@ -36,10 +36,7 @@ def open_scores(file: Path) -> Array:
     header = header_of(file)
     if header.dtype.hasobject:
         raise DataError(f"{file} holds Python objects, which are never unpickled; {AS_SAVED}, of float32 numbers")
-    if header.dtype.kind not in "fiu" or header.dtype.itemsize > 8:
-        raise DataError(f"{file} holds {header.dtype} numbers; scores are float16, float32, float64 or integers")
-    if len(header.shape) != 2 or min(header.shape) < 1:
-        raise DataError(f"{file} has the shape {header.shape}; a score matrix has two axes, images by captions")
+    check_kind(file, header.dtype, header.shape)
     size = file.stat().st_size
     if size != header.size:
         raise DataError(
@@ -48,6 +45,14 @@ def open_scores(file: Path) -> Array:
         )
     scores: Array = np.load(file, mmap_mode="r", allow_pickle=False)
     return scores
+
+
+def check_kind(source: Path | str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """DataError unless an array is of real numbers on two axes."""
+    if dtype.kind not in "fiu" or dtype.itemsize > 8:
+        raise DataError(f"{source} holds {dtype} numbers; scores are float16, float32, float64 or integers")
+    if len(shape) != 2 or min(shape) < 1:
+        raise DataError(f"{source} has the shape {shape}; a score matrix has two axes, images by captions")
 
 
 def header_of(file: Path) -> Header:
@@ -72,7 +77,7 @@ def what_begins(start: bytes) -> str:
     return "no .npy file" if start else "empty"
 
 
-def as_floats(file: Path, scores: Array) -> Floats:
+def as_floats(source: Path | str, scores: Array) -> Floats:
     """Scores (N, M) as floats of the machine's own byte order, rows one after another; exact, or DataError.
 
     What is so already stays where it lies in the file.
@@ -80,7 +85,7 @@ def as_floats(file: Path, scores: Array) -> Floats:
     if scores.dtype.kind in "iu":
         largest = max(abs(int(scores.min())), abs(int(scores.max())))
         if largest > EXACT:
-            raise DataError(f"{file} holds the whole number {largest}, which no float64 is equal to; save floats")
+            raise DataError(f"{source} holds the whole number {largest}, which no float64 is equal to; save floats")
         return np.ascontiguousarray(scores, dtype=np.float64)
     kind = np.float32 if scores.dtype.itemsize == 2 else scores.dtype.newbyteorder("=")
     return np.ascontiguousarray(scores, dtype=kind)
@@ -99,13 +104,21 @@ def mean_scores(files: Sequence[Path], card: DatasetCard, protocol: ProtocolCard
     return total if len(files) == 1 else total / len(files)
 
 
-def hold_scores(file: Path, scores: Array, card: DatasetCard, protocol: ProtocolCard, split: Split) -> None:
+def array_scores(scores: Any, card: DatasetCard, protocol: ProtocolCard, split: Split) -> Floats:
+    """An array (N, M) in memory as scores of a split; DataError where it is none."""
+    array, source = np.asarray(scores), "the array"
+    check_kind(source, array.dtype, array.shape)
+    hold_scores(source, array, card, protocol, split)
+    return as_floats(source, array)
+
+
+def hold_scores(source: Path | str, scores: Array, card: DatasetCard, protocol: ProtocolCard, split: Split) -> None:
     """DataError unless scores (N, M) are one number for every image and caption of a split, all of them finite."""
     expected = (len(split.images), len(split.captions))
     if scores.shape != expected:
         hints = [*hints_of((scores.shape[0], scores.shape[1]), expected, card, protocol)]
         raise DataError(
-            f"{file} is {scores.shape[0]} x {scores.shape[1]}; protocol {protocol.name!r} of {card.name} needs "
+            f"{source} is {scores.shape[0]} x {scores.shape[1]}; protocol {protocol.name!r} of {card.name} needs "
             f"{expected[0]} images x {expected[1]} captions, all of split {protocol.split!r}"
             + "".join(f"; {hint}" for hint in hints)
         )
@@ -114,7 +127,7 @@ def hold_scores(file: Path, scores: Array, card: DatasetCard, protocol: Protocol
         if not finite.all():
             row, caption = np.argwhere(~finite)[0]
             raise DataError(
-                f"{file}: the score of image {start + row} ({split.image_ids[start + row]}) and caption {caption} "
+                f"{source}: the score of image {start + row} ({split.image_ids[start + row]}) and caption {caption} "
                 f"is {block[row, caption]}, which has no rank; nothing was ranked"
             )
 

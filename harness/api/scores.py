@@ -1,0 +1,41 @@
+"""Any score matrix evaluated as our own trials are, with the interval of every recall."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.campaign.external_scores import evaluate_array
+from harness.config.cards import DatasetCard
+from harness.config.project import Config
+from harness.evaluation.queries import hits_of
+from harness.evaluation.records import Records
+from harness.evaluation.statistics import intervals
+from harness.trial.results import HEADLINE
+
+
+@dataclass(frozen=True)
+class ScoreEvaluation:
+    """What a score matrix reaches on a dataset under a protocol."""
+
+    dataset: str
+    protocol: str
+    measures: Mapping[str, float]  # i2t_r1 … t2i_r10, rsum, ranks, ties, mAP@R and its like
+    intervals: Mapping[str, tuple[float, float]]  # 95 %, of the six recalls and rsum: the bootstrap by image
+    gallery: Mapping[str, int]  # images, captions, folds
+    warnings: tuple[str, ...]  # what looks odd, what is not measured
+    records: Records  # ranks and top results
+
+    def __repr__(self) -> str:
+        """The rsum with its interval, for a notebook's cell."""
+        low, high = self.intervals["rsum"]
+        return f"<{self.dataset}/{self.protocol}: rsum {self.measures['rsum']:.1f}, 95 % {low:.1f} to {high:.1f}>"
+
+
+def evaluated(scores: object, card: DatasetCard, protocol: str, config: Config) -> ScoreEvaluation:
+    """Rank scores (N, M), all images of the protocol's split by all captions, higher is better; DataError as `score`."""
+    under = card.protocol(protocol)
+    test, warnings = evaluate_array(scores, card, under, config.data, config.cache)
+    (ends,) = intervals([[hits_of(test.records.ranks)]])
+    bounds = {name: (float(low), float(high)) for name, (low, high) in zip(HEADLINE, ends, strict=True)}
+    return ScoreEvaluation(card.name, under.name, test.measures, bounds, test.gallery, warnings, test.records)
