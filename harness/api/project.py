@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.api.cells import WRITTEN, loaded_card, write_method
 from harness.api.frames import board_frame, datasets_frame, methods_frame, results_frame
 from harness.api.running import Report, carry_out, silent
 from harness.api.scores import ScoreEvaluation, evaluated
@@ -31,6 +32,9 @@ from harness.trial.results import Failure
 
 if TYPE_CHECKING:
     import pandas
+
+    from harness.config.cards import MethodCard
+    from harness.method import Method
 
 Names = str | Iterable[str]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -134,6 +138,18 @@ class Project:
         """
         return evaluated(scores, self.registry.dataset(dataset), protocol, self.config)
 
+    def register(self, method: type[Method], card: Mapping[str, Any]) -> MethodCard:
+        """Add a method whose class a notebook or script defines, from then on run as any other; its card.
+
+        card: the fields of a method's card. `name` is required; the defaults are those of the class's Settings. The
+        class is written to a file with the imports, functions, classes and constants of its cell, which is what runs:
+        names from other cells are not known to it. Registered again, it replaces the earlier one.
+        """
+        path = write_method(method, card, self.config.results / WRITTEN)
+        self._plugins = [*dict.fromkeys([*self._plugins, path])]
+        self.config, self.registry = self._read(NOTHING)
+        return loaded_card(self.registry, path)
+
     def _boards(self, store: ResultStore) -> list[Board]:
         return [*boards_of(store.runs(), self.registry.methods, current(self.config, self.registry))]
 
@@ -168,7 +184,7 @@ def open_project(
 
 
 def evaluate(scores: object, dataset: str, protocol: str = "", project: str | PathLike[str] = ".") -> ScoreEvaluation:
-    """Rank any score matrix on a dataset of a project, the working folder's or the built-in ones; `Project.evaluate`."""
+    """Rank any score matrix on a dataset of a project, else of the working folder; `Project.evaluate`."""
     return open_project(project).evaluate(scores, dataset, protocol)
 
 

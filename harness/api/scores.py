@@ -33,7 +33,7 @@ class ScoreEvaluation:
 
 
 def evaluated(scores: object, card: DatasetCard, protocol: str, config: Config) -> ScoreEvaluation:
-    """Rank scores (N, M), all images of the protocol's split by all captions, higher is better; DataError as `score`."""
+    """Rank scores (N, M), all images of the protocol's split by all captions, higher is better."""
     under = card.protocol(protocol)
     test, warnings = evaluate_array(scores, card, under, config.data, config.cache)
     (ends,) = intervals([[hits_of(test.records.ranks)]])

@@ -125,8 +125,9 @@ def load_module(card: MethodCard) -> ModuleType:
 
 
 def _load_file(file: Path) -> ModuleType:
-    """Load a module from its file, once per process, under a name that no other module has."""
-    name = f"harness_plugin_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}_{file.stem}"
+    """Load a module from its file, again where the file has changed, under a name that no other module has."""
+    digest = hashlib.sha256(str(file.resolve()).encode() + file.read_bytes()).hexdigest()
+    name = f"harness_plugin_{digest[:12]}_{file.stem}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)

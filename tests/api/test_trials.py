@@ -55,9 +55,9 @@ def test_a_trained_method_retrieves(opened: Project) -> None:
     captions = method.retrieve(image=method.gallery.image_ids[0], k=1)
     assert captions["item"][0] in method.gallery.captions
     for wrong, message in (
-        ({"text": " "}, "none of them empty"),
+        ({"text": " ", "k": 1}, "none of them empty"),
         ({"text": "a cat", "k": 9}, "k 9: give a number from 1 to 8"),
-        ({"image": "nobody"}, "unknown image 'nobody'"),
+        ({"image": "nobody", "k": 1}, "unknown image 'nobody'"),
         ({}, "give a text"),
     ):
         with pytest.raises(UsageError, match=message):
