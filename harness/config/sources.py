@@ -6,10 +6,12 @@ import ast
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import harness
 from harness.config.cards import MethodCard
@@ -124,13 +126,20 @@ def load_module(card: MethodCard) -> ModuleType:
         raise ConfigError(f"{card.path}: class = {card.class_!r}: {file} does not import: {error}") from error
 
 
+class _UncachedLoader(SourceFileLoader):
+    """Compiles a file each time: two versions of one second and size share their bytecode, which has no finer time."""
+
+    def path_stats(self, path: Any) -> Mapping[str, Any]:
+        raise OSError(f"{path}: no bytecode is read or written")
+
+
 def _load_file(file: Path) -> ModuleType:
     """Load a module from its file, again where the file has changed, under a name that no other module has."""
     digest = hashlib.sha256(str(file.resolve()).encode() + file.read_bytes()).hexdigest()
     name = f"harness_plugin_{digest[:12]}_{file.stem}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
+    spec = importlib.util.spec_from_file_location(name, file, loader=_UncachedLoader(name, str(file)))
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is not a Python module")
     module = importlib.util.module_from_spec(spec)
