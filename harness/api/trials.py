@@ -113,7 +113,8 @@ class ProjectTrial:
             raise DataError(f"the tracking store has no rankings of {self.name}; run it again with force")
         top, is_match = judged(direction, records.ranks, records.rankings.top[direction])
         queries, items = records.ids.of(direction)
-        known = np.where(top.results >= 0, items[top.results], None)
+        known = items[top.results]
+        known[top.results < 0] = None
         return RetrievedItems(queries[top.queries], top.folds, known, top.scores, is_match)
 
     def _records(self, direction: Direction) -> StoredRun:
