@@ -24,7 +24,7 @@ class Progress:
     """A step of something long; its text is one line."""
 
     name: str  # of the trial, METHOD/DATASET/sSEED; empty for a warning
-    state: str  # running, done, failed, … or warning
+    state: str  # running, testing, done, failed, … or warning
     epoch: int = 0  # that have ended
     epochs: int = 0  # in all
     rsum: float | None = None  # on val while it is running, on test when it is done
@@ -60,9 +60,11 @@ class ProgressView:
         self._report(Progress(assignment.name, "running", 0, assignment.spec.training.epochs))
 
     def epoch(self, report: EpochReport) -> None:
-        """Report an epoch."""
-        rsum = report.val.get("rsum")
-        self._report(Progress(self._names[report.key], "running", report.epoch, report.epochs, rsum))
+        """Report an epoch, or that the trial is being tested; its start was reported."""
+        if report.phase != "start":
+            state = "testing" if report.phase == "test" else "running"
+            name, rsum = self._names[report.key], report.val.get("rsum")
+            self._report(Progress(name, state, report.epoch, report.epochs, rsum))
 
     def result(self, result: TrialResult) -> None:
         """Report that a trial has ended."""

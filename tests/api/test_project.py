@@ -50,8 +50,9 @@ def test_run_returns_trials_prints_nothing_and_reports_its_progress(project: Pat
     trials = opened.run("vsepp", seeds=[0, 1], settings={"training.epochs": 1}, here=True, progress=steps.append)
     assert [trial.name for trial in trials] == ["vsepp/tiny/s0", "vsepp/tiny/s1"]
     assert all(trial.is_done and trial.training.epochs == 1 for trial in trials)
-    assert [step.state for step in steps if step.name == "vsepp/tiny/s1"][-1] == "done"
-    assert any("epoch 1/1 rsum" in str(step) for step in steps)
+    own = [step for step in steps if step.name == "vsepp/tiny/s1"]
+    assert [(step.state, step.epoch) for step in own] == [("running", 0), ("running", 1), ("testing", 1), ("done", 1)]
+    assert str(own[1]).startswith("vsepp/tiny/s1 running epoch 1/1 rsum ")
     assert (project / "reports" / "tiny-all.md").is_file()
     assert capfd.readouterr().out == ""
     again: list[Progress] = []
