@@ -37,7 +37,7 @@ def test_the_wheel_holds_every_module_card_and_template(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(build(tmp_path)).namelist())
     wanted = {str(file.relative_to(ROOT)) for file in (ROOT / "harness").rglob("*.py")}
     wanted |= {f"harness/templates/{file.name}" for file in (ROOT / "harness" / "templates").iterdir()}
-    wanted |= {"harness/config/defaults.toml"}
+    wanted |= {"harness/config/defaults.toml", "harness/py.typed"}
     wanted |= {f"methods/{file.name}" for file in (ROOT / "methods").iterdir() if file.suffix in (".py", ".toml")}
     wanted |= {
         f"harness/dataset_cards/{file.parent.name}/card.toml" for file in (ROOT / "datasets").glob("*/card.toml")
