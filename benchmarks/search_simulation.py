@@ -28,7 +28,6 @@ from rich.console import Console
 
 from harness.campaign.driver import run_all
 from harness.campaign.plan import PlanInputs
-from harness.cli.view import LineView
 from harness.config.project import built_in
 from harness.config.registry import discover
 from harness.config.sections import Failures, Search, Training, Tunable
@@ -37,6 +36,7 @@ from harness.executors.placement import this_machine
 from harness.files import write_atomic
 from harness.search.campaign import SearchTrials
 from harness.search.plan import search_plans
+from harness.terminal.view import LineView
 from harness.tracking.store import default_uri
 from harness.tracking.tracker import Tracker
 from harness.trial.results import Assignment, EpochReport, TrialResult, TrialSpec

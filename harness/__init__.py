@@ -2,7 +2,8 @@
 
 A package imports only from those below it; tests/test_architecture.py holds the table.
 
-    cli           the commands, and all that they print         click, rich
+    cli           the commands: flags, and what each calls      click
+    terminal      how values look in a terminal                 rich
     api           the same calls for notebooks and scripts      pandas
     explain       what a trained method attends to; examples
     search        settings found by search                      Optuna

@@ -1,1 +1,1 @@
-"""The commands, and every page and JSON answer they print. The only folder that imports click and rich."""
+"""The commands: flags, and what each calls. With `terminal` the only folder that imports click and rich."""

@@ -16,11 +16,11 @@ from harness.files import safe_name
 
 if TYPE_CHECKING:
     from harness.board.standings import Board
-    from harness.cli.output import Output
     from harness.config.cards import DatasetCard
     from harness.config.project import Config
     from harness.config.registry import Registry
     from harness.explain.explanation import Explanations
+    from harness.terminal.output import Output
     from harness.tracking.result_store import ResultStore
     from harness.tracking.runs import Run
 
@@ -60,8 +60,8 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     from harness.board.standings import boards_of
     from harness.campaign import healing
     from harness.campaign.current import current
-    from harness.cli import campaign_page
     from harness.search.publishing import publish_searches, search_files
+    from harness.terminal import campaign_page
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
 
@@ -115,9 +115,9 @@ def examples(
     boards: Sequence[Board], store: ResultStore, config: Config, registry: Registry, out: Output
 ) -> dict[str, bytes]:
     """The pages of examples, by file name; prints which boards have none, and why, and why git ignores some."""
-    from harness.cli.output import near
     from harness.explain.examples_page import pages
     from harness.explain.private_pages import FOLDER, REASON, private_folder
+    from harness.terminal.output import near
 
     files, notes = pages(boards, registry, config, store.artifact)
     out.note(*notes)
@@ -137,7 +137,7 @@ def listed(text: str, kind: str, known: Collection[str]) -> tuple[str, ...]:
 
 def outdated(lines: Sequence[str], files: int, out: Output) -> int:
     """Print how reports differ from the store; the exit code."""
-    from harness.cli.output import count
+    from harness.terminal.output import count
 
     same = f"nothing to write: {count(files, 'file')} as the tracking store and the studies say"
     out.answer({"files": files, "difference": lines}, *(lines or [same]))
@@ -159,7 +159,7 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
     from harness.board.evidence import hits
     from harness.board.standings import boards_of
     from harness.campaign.current import current
-    from harness.cli.board_page import compare_json, compare_page
+    from harness.terminal.board_page import compare_json, compare_page
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
 
@@ -187,8 +187,8 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
       harness reproduce 3f9a1c
     """
     from harness.campaign import reproduction
-    from harness.cli.board_page import drift_json, drift_page, reproduction_json, reproduction_page
-    from harness.cli.view import view_for
+    from harness.terminal.board_page import drift_json, drift_page, reproduction_json, reproduction_page
+    from harness.terminal.view import view_for
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
 
@@ -264,9 +264,9 @@ def explain(
       harness explain --method caan --image test-0055b --caption "a blue triangle" -o triangle.png
       harness explain --methods caan,bssan --image test-0055b --words triangle
     """
-    from harness.cli.board_page import explained_json, explained_page
     from harness.explain import explanation as explaining
     from harness.explain.weights import TrialChoice
+    from harness.terminal.board_page import explained_json, explained_page
 
     check_explain(method, flags.methods, key, file)
     config, registry, out = flags.open()
@@ -295,8 +295,8 @@ def check_explain(method: str | None, methods: Sequence[str] | None, key: str, f
 
 def explain_file(card: DatasetCard, reports: Path, method: str | None, image: str, out: Output) -> Path:
     """Where a picture is written if no file is named; in the private folder where it shows what others made."""
-    from harness.cli.output import near
     from harness.explain.private_pages import REASON, is_private, private_folder
+    from harness.terminal.output import near
 
     name = safe_name(f"explain-{method}-{image}") + ".svg" if method else safe_name(f"explain-{image}") + PAGE
     if not is_private(card):

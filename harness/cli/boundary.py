@@ -205,15 +205,6 @@ def output_streams() -> Iterator[TextIO]:
     yield from (stream for stream in (sys.stdout, sys.stderr) if stream is not None)
 
 
-def has_characters(text: str) -> bool:
-    """Whether the encoding of stdout has every character of a text."""
-    try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def reader_is_gone() -> bool:
     """Whether stdout or stderr is a pipe that nobody reads any more."""
     poller = select.poll()

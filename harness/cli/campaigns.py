@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from harness.board.publishing import Published
     from harness.campaign.driver import CampaignOutcome
     from harness.campaign.plan import Plan
-    from harness.cli.output import Output
     from harness.config.project import Config
     from harness.config.registry import Registry
     from harness.search.plan import SearchPlan
+    from harness.terminal.output import Output
 
 
 @click.command(short_help="Train, evaluate and rank; the same command continues it.")
@@ -67,7 +67,7 @@ def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Ou
     from harness.campaign import healing
     from harness.campaign.driver import check_resources, choose_executor, execute
     from harness.campaign.estimate import estimate
-    from harness.cli import campaign_page
+    from harness.terminal import campaign_page
 
     healed = 0
     if dry_run:
@@ -103,8 +103,8 @@ def carry_out(
     """Run what a plan has left, publish its boards, print how it ended; the exit code."""
     from harness.campaign.last_command import write_command
     from harness.campaign.plan import check_writable
-    from harness.cli import campaign_page
-    from harness.cli.view import view_for
+    from harness.terminal import campaign_page
+    from harness.terminal.view import view_for
     from harness.tracking.tracker import Tracker
 
     check_writable(config.results)
@@ -132,7 +132,7 @@ def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Publ
     """Write the boards of a plan's trials and print their tables."""
     from harness.board import publishing
     from harness.campaign.current import current
-    from harness.cli import board_page
+    from harness.terminal import board_page
     from harness.tracking.result_store import ResultStore
 
     store = ResultStore(plan.uri)
@@ -152,9 +152,9 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """
     from harness.campaign.driver import choose_executor, run_all
     from harness.campaign.plan import PlanInputs, scratch_cache
-    from harness.cli import search_page
     from harness.config.choice import left_out
     from harness.search.plan import check_startable, search_plans
+    from harness.terminal import search_page
 
     config, registry, out = flags.open()
     executor = choose_executor(config, here)
@@ -187,10 +187,10 @@ def carry_out_search(
     from harness.campaign.driver import CampaignOutcome, only_driver
     from harness.campaign.last_command import write_command
     from harness.campaign.plan import check_writable
-    from harness.cli import search_page
-    from harness.cli.view import view_for
     from harness.search.campaign import SearchTrials
     from harness.search.publishing import publish_searches
+    from harness.terminal import search_page
+    from harness.terminal.view import view_for
     from harness.tracking.store import default_uri
     from harness.tracking.tracker import Tracker
 

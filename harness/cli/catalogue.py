@@ -11,13 +11,13 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 
-from harness.cli.output import Text, table
 from harness.config.cards import DatasetCard, MethodCard
 from harness.config.project import Config
 from harness.config.registry import Registry, choices, paper_settings, settings_for, training_for
 from harness.config.sections import Scalar
 from harness.config.toml import override_value
 from harness.errors import UsageError, unknown
+from harness.terminal.output import Text, table
 
 COUNTS = ("version", "images", "captions", "folds")  # columns of numbers
 

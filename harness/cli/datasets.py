@@ -11,9 +11,9 @@ from typing import Any, Literal
 import click
 
 from harness.cli.flags import CONFIG, FILE, OUTPUT, DeviceName, Flags, NameList, parts, takes
-from harness.cli.output import bar, counter, passing_bar
 from harness.errors import DataError, UsageError
 from harness.foreign_text import line
+from harness.terminal.output import bar, counter, passing_bar
 
 COUNT = click.IntRange(min=1)
 
@@ -62,8 +62,8 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool, least_rate: float) -> 
     """Download what a dataset's card allows, after asking; what is there is not loaded again."""
     from harness.acquisition import download
     from harness.acquisition.pace import Pace
-    from harness.cli.dataset_page import fetch_json, fetch_page
     from harness.interruption import signals_raise
+    from harness.terminal.dataset_page import fetch_json, fetch_page
 
     config, registry, out = flags.open()
     card = registry.dataset(name)
@@ -135,10 +135,10 @@ def convert(
       harness data convert grid.npy --to data/mine/regions
       harness data convert trainval.tsv.0 trainval.tsv.1 --to data/coco/regions
     """
-    from harness.cli.dataset_page import convert_json, convert_page
     from harness.conversion.convert import convert as converted
     from harness.conversion.opening import ArrayOptions
     from harness.interruption import signals_raise
+    from harness.terminal.dataset_page import convert_json, convert_page
 
     out, watch = flags.out(), partial(bar, "converting", visible=not (flags.quiet or flags.as_json))
     with signals_raise():
@@ -218,10 +218,10 @@ def extract(flags: Flags, images: Path, folder: Path, **settings: Any) -> int:
       harness data extract pictures --to data/mine/regions --model timm:resnet50 --weights resnet50.safetensors
       harness data extract pictures --to data/mine/regions --model models/clip --boxes-from boxes.json --whole
     """
-    from harness.cli import dataset_page
     from harness.data.pictures import find_pictures, read_heads
     from harness.extraction import extract, vision_models
     from harness.interruption import signals_raise
+    from harness.terminal import dataset_page
     from harness.trial.device import choose_device
 
     out, visible = flags.out(), not (flags.quiet or flags.as_json)
@@ -290,8 +290,8 @@ def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
       dataset_NAME.json, regions/                      Karpathy's captions and splits
       train_ims.npy, train_caps.txt, dev_…, test_…     the field's precomputed regions
     """
-    from harness.cli.dataset_page import card_json, card_page
     from harness.preparation import card
+    from harness.terminal.dataset_page import card_json, card_page
 
     config, registry, out = flags.open()
     request = card.request_of(config, registry.datasets, name, folder, config.cache)
@@ -315,8 +315,8 @@ def validate(flags: Flags) -> int:
     Errors end with exit code 3. Warnings and notes do not: what they mean for results is said with each.
     """
     from harness.campaign.plan import check_writable
-    from harness.cli import dataset_page
     from harness.preparation.validation import Validation
+    from harness.terminal import dataset_page
 
     config, registry, out = flags.open()
     names = registry.select_datasets(flags.datasets or config.campaign.datasets)

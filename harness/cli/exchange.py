@@ -55,8 +55,8 @@ def score(flags: Flags, files: Sequence[Path], dataset: str, name: str, seed: in
     from harness.board.standings import boards_of
     from harness.campaign import external_scores
     from harness.campaign.current import current
-    from harness.cli import board_page, campaign_page
-    from harness.cli.board_page import place_of, score_json, score_page
+    from harness.terminal import board_page, campaign_page
+    from harness.terminal.board_page import place_of, score_json, score_page
 
     config, registry, out = flags.open()
     request = external_scores.score_request(config, registry, files, dataset, flags.protocol, name, seed, note)
@@ -106,7 +106,7 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
     from harness.board import export
     from harness.board.standings import boards_of
     from harness.campaign.current import current
-    from harness.cli.board_page import export_json, export_page
+    from harness.terminal.board_page import export_json, export_page
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
 
@@ -169,7 +169,7 @@ def agree(question: str) -> None:
 
 
 def removal_page(trials: Sequence[Removal], cache: bool) -> Iterator[RenderableType]:
-    from harness.cli.output import table
+    from harness.terminal.output import table
 
     if trials:
         grid = table("trial", "state", "rsum", "folders", "in store", "key", right=("rsum", "folders"))

@@ -18,9 +18,9 @@ from harness.config.selection import Selection, name_of_result
 from harness.errors import unknown
 
 if TYPE_CHECKING:
-    from harness.cli.output import Output
     from harness.config.project import Config
     from harness.config.registry import Registry
+    from harness.terminal.output import Output
     from harness.trial.results import Failure
 
 Command = Callable[..., int]
@@ -81,8 +81,8 @@ class Flags:
     @property
     def source(self) -> str:
         """Which harness.toml is in force, in words."""
-        from harness.cli.output import near
         from harness.config.project import find
+        from harness.terminal.output import near
 
         file = self.config_file or find(Path.cwd())
         return f"configuration: {near(file)}" if file else "configuration: built-in defaults, no harness.toml above"
@@ -114,7 +114,7 @@ class Flags:
         return shlex.join(words_without_secrets(["harness", *words, *given]))
 
     def out(self) -> Output:
-        from harness.cli.output import Output
+        from harness.terminal.output import Output
 
         return Output(self.as_json, self.quiet)
 

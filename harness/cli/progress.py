@@ -80,9 +80,9 @@ def progress(
 ) -> tuple[dict[str, Any], list[RenderableType]]:
     """The state of a campaign as JSON and as a page: the one named, else the one at work, else the last one here."""
     from harness.campaign.plan import selected
-    from harness.cli import search_page
     from harness.search.confirmation import campaigns
     from harness.search.status import study_statuses
+    from harness.terminal import search_page
 
     last = None if flags.selects else last_command(config, campaign, driver)
     if last and last.name == "search":
@@ -99,7 +99,7 @@ def progress(
 def trials_page(plan: Plan, busy: bool) -> tuple[dict[str, Any], list[RenderableType]]:
     from harness.campaign import healing
     from harness.campaign.status import statuses
-    from harness.cli import campaign_page
+    from harness.terminal import campaign_page
 
     none: tuple[frozenset[str], str] = (frozenset(), "")
     gone, trouble = none if busy else healing.missing(plan.results, plan.uri)  # a driver that is at work has looked

@@ -16,11 +16,11 @@ from harness.board.cells import ensemble_header, ensemble_rows, published
 from harness.board.forms import as_csv, as_json, as_latex, attachments, board_page, webpage
 from harness.board.standings import boards_of
 from harness.campaign.current import current
-from harness.cli.board_page import tables
 from harness.config.cards import MethodCard
 from harness.config.papers import Reported
 from harness.config.project import Config
 from harness.config.registry import discover
+from harness.terminal.board_page import tables
 from harness.tracking.runs import Run
 from harness.trial.ensembles import MEMBER, ensemble_spec, joint_source
 from harness.trial.results import Current, Failure, TrialSpec

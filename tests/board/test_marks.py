@@ -17,11 +17,11 @@ from harness.board.evidence import Assessed
 from harness.board.forms import FORMS
 from harness.board.row_page import method_page
 from harness.campaign.current import current
-from harness.cli.board_page import terminal_table
 from harness.config.cards import MethodCard
 from harness.config.project import Config
 from harness.config.registry import Registry, discover
 from harness.config.sections import Training
+from harness.terminal.board_page import terminal_table
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"images": 8, "captions": 40, "folds": 1}

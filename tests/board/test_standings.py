@@ -32,12 +32,12 @@ from harness.board.evidence import Assessed, Evidence, assessed
 from harness.board.forms import FORMS
 from harness.board.markup import escaped
 from harness.board.standings import boards_of
-from harness.cli.board_page import tables
 from harness.config.cards import MethodCard
 from harness.config.project import Config, built_in, load
 from harness.config.registry import discover, settings_for
 from harness.config.sections import Training
 from harness.errors import ConfigError, StoreError
+from harness.terminal.board_page import tables
 from harness.tracking.columns import epoch_metrics
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run

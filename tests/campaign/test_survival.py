@@ -28,13 +28,13 @@ from toy_trials import Neighbour, counting, toy_assignment
 
 from harness.campaign.driver import execute
 from harness.campaign.plan import Planned, plan
-from harness.cli.output import Output
-from harness.cli.view import view_for
 from harness.config.project import load
 from harness.config.registry import discover
 from harness.config.selection import Selection
 from harness.executors.executor import InProcess
 from harness.executors.ray_cluster import RayExecutor
+from harness.terminal.output import Output
+from harness.terminal.view import view_for
 from harness.tracking.tracker import Tracker
 from harness.trial.checkpoint import load_checkpoint
 from harness.trial.folder import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_result

@@ -10,7 +10,7 @@ from rich.console import Console
 from toy_trials import toy_assignment
 
 from harness.campaign.plan import Plan, Planned
-from harness.cli.view import LineView, LiveView, Totals, clock
+from harness.terminal.view import LineView, LiveView, Totals, clock
 from harness.trial.results import EpochReport, Failure, State, TrialResult
 
 EPOCHS = 10

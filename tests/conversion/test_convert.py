@@ -24,7 +24,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from harness.cli.dataset_page import convert_json
 from harness.cli.datasets import data
 from harness.cli.main import cli, main
 from harness.conversion.array_folder import read_npz
@@ -34,6 +33,7 @@ from harness.conversion.tsv import parse
 from harness.data.region_store import RegionStore, open_store
 from harness.data.region_writer import RegionWriter, discard
 from harness.errors import DataError, ResourceError, StoreError, UsageError
+from harness.terminal.dataset_page import convert_json
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "butd_demo" / "train2014_obj36.tsv"
 WIDTH = 5

@@ -19,7 +19,6 @@ from PIL import Image
 from tiny_project import Call
 
 from harness.board.drawing import cover, is_within, measured
-from harness.cli.board_page import explain_json
 from harness.cli.main import main
 from harness.config.project import load
 from harness.config.registry import discover
@@ -33,6 +32,7 @@ from harness.explain.picture import MARGIN, PIXELS, painted, png, svg
 from harness.explain.weights import TrialChoice, best_weights, trained
 from harness.foreign_text import visible
 from harness.layouts.opening import open_dataset
+from harness.terminal.board_page import explain_json
 from harness.trial.folder import CHECKPOINT, read_result, write_result, write_spec
 
 SVG = "{http://www.w3.org/2000/svg}"

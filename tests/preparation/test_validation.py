@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_project import Call
 
-from harness.cli.dataset_page import finding_text, last_line
 from harness.config.cards import ProtocolCard
 from harness.data.cache import MEMORY, sealed, unsealed
 from harness.data.regions import Ragged
@@ -30,6 +29,7 @@ from harness.preparation.caption_checks import CHECKS, in_two_splits, of_unknown
 from harness.preparation.findings import Finding, Severity
 from harness.preparation.protocol_checks import Played, faults, play, saturated_recalls
 from harness.preparation.region_scan import copies, scan
+from harness.terminal.dataset_page import finding_text, last_line
 
 __all__ = ["coco", "precomp"]  # fixtures
 

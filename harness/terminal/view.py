@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 
-from harness.cli.output import Console, Output, Text
 from harness.config.cards import SELECTION
+from harness.terminal.output import Console, Output, Text
 from harness.trial.results import Assignment, EpochReport, State, TrialResult
 
 MARKS = {State.DONE: ("✓", "green"), State.FAILED: ("✗", "red"), State.PRUNED: ("■", "yellow")}

@@ -13,13 +13,13 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from harness.acquisition.download import Item
-from harness.cli.output import Text, count, table
 from harness.config.cards import DatasetCard
 from harness.data.pictures import PictureFiles, PictureHead
 from harness.data.region_store import WrittenStore
 from harness.extraction.placed_boxes import PlacedBoxes
 from harness.preparation.card import CardRequest, MeasuredCard
 from harness.preparation.findings import EXAMPLES, Finding, Report, Severity
+from harness.terminal.output import Text, count, table
 
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 SHORT = 12  # digits of a fingerprint that people read

@@ -6,6 +6,7 @@ What others wrote comes with escapes for what acts on a terminal.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,6 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from harness.cli.boundary import has_characters
 from harness.foreign_text import json_text, line, lines
 
 if TYPE_CHECKING:
@@ -167,3 +167,12 @@ def passing_bar(what: str, total: int, visible: bool) -> Iterator[Callable[[int]
     with progress_bar(visible, *columns, transient=True) as progress:
         task = progress.add_task(line(what), total=total)
         yield lambda steps: progress.advance(task, steps)
+
+
+def has_characters(text: str) -> bool:
+    """Whether the encoding of stdout has every character of a text."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

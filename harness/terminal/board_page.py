@@ -35,9 +35,9 @@ from harness.board.export import Written
 from harness.board.standings import SECTIONS, Board, Standing
 from harness.campaign.external_scores import RankedScores
 from harness.campaign.reproduction import Case, Repetition
-from harness.cli.output import Text, count, near, table
 from harness.evaluation.ranks import DIRECTIONS
 from harness.explain.explanation import Explanation, Explanations, notes
+from harness.terminal.output import Text, count, near, table
 from harness.trial.external import recipe_of
 from harness.trial.results import HEADLINE, RECALLS
 

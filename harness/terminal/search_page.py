@@ -11,9 +11,6 @@ from rich.table import Table
 
 from harness.board.publishing import Published
 from harness.campaign.driver import CampaignOutcome
-from harness.cli.campaign_page import counts_line, failures_page, files_page
-from harness.cli.output import Text, count, table
-from harness.cli.view import clock
 from harness.config.sections import Scalar, Search
 from harness.config.toml import literal
 from harness.search.campaign import SearchTrials
@@ -22,6 +19,9 @@ from harness.search.plan import COSTS, SearchPlan
 from harness.search.space import described
 from harness.search.status import StudyStatus, seconds_left
 from harness.search.studies import Ended
+from harness.terminal.campaign_page import counts_line, failures_page, files_page
+from harness.terminal.output import Text, count, table
+from harness.terminal.view import clock
 from harness.trial.results import shortfalls
 
 

@@ -15,8 +15,8 @@ from harness.campaign.driver import CampaignOutcome
 from harness.campaign.estimate import Basis, Estimate, TrialTime
 from harness.campaign.plan import Plan, Planned
 from harness.campaign.status import Status, counts
-from harness.cli.output import Text, count, near, table
-from harness.cli.view import clock
+from harness.terminal.output import Text, count, near, table
+from harness.terminal.view import clock
 from harness.tracking.store import without_password
 from harness.trial.folder import TRACEBACK, read_result
 from harness.trial.results import Assignment, Failure, State, TrialSpec
