@@ -20,8 +20,6 @@ html_show_copyright = False
 html_copy_source = False
 myst_heading_anchors = 4  # of headings as GitHub names them
 suppress_warnings = ["toc.not_included"]  # boards lead to their rows, the index of decisions to decisions
-    "toc.not_included"
-]  # pages of rows and decisions are reached from boards and the index of decisions
 highlight_language = "none"  # of blocks that name no language
 copybutton_exclude = ".linenos, .gp"
 autodoc_typehints = "description"
