@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -232,6 +233,9 @@ class Study:
         if identity is None and all(trial.state.name == "WAITING" for trial in trials):
             for point in self.design.points:
                 self._study.enqueue_trial(dict(point), skip_if_exists=True)
+            with warnings.catch_warnings():  # Optuna marks the call as experimental; no result depends on it
+                warnings.simplefilter("ignore")
+                self._study.set_metric_names([f"val {measure}" for measure in self.design.search.objective])
             self._study.set_user_attr(IDENTITY, self.design.identity)  # last: else its driver died, and it begins again
         else:
             self.design.check(self.name, identity or {})

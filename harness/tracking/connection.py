@@ -14,6 +14,7 @@ from typing import Any
 from harness.addresses import without_secrets
 from harness.errors import StoreError
 from harness.tracking.artifacts import local_folder
+from harness.tracking.pages import EXPERIMENT_TAGS
 from harness.tracking.store import ENVIRONMENT, SQLITE, create_sqlite, is_damaged, moved, sqlite_file, without_password
 
 EXPERIMENT = "harness"
@@ -49,7 +50,9 @@ class Connection:
             location = artifacts.absolute().as_uri() if artifacts else None
             experiment = self.client.get_experiment_by_name(EXPERIMENT)
             if experiment is None:
-                experiment = self.client.get_experiment(self.client.create_experiment(EXPERIMENT, location))
+                experiment = self.client.get_experiment(
+                    self.client.create_experiment(EXPERIMENT, location, EXPERIMENT_TAGS)
+                )
         if experiment.lifecycle_stage != "active":
             raise StoreError(f"the experiment {EXPERIMENT!r} was deleted in {without_password(uri)}; restore it")
         self.experiment = str(experiment.experiment_id)

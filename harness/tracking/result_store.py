@@ -12,6 +12,7 @@ from harness.errors import StoreError, first_line
 from harness.tracking.artifacts import local_folder
 from harness.tracking.columns import RESULT_TAG, SPEC_TAG, expected_specs, joined_text
 from harness.tracking.connection import ENDED, Connection, age
+from harness.tracking.pages import plain
 from harness.tracking.runs import Run, place
 from harness.tracking.snapshot import KeptRun, Marks, is_steady, kept_runs, mark, read_runs
 from harness.tracking.store import artifacts_of, is_absent, moved, without_password
@@ -84,7 +85,7 @@ class ResultStore:
             started=info.start_time,
             ended=info.end_time,
             campaign=tags.get("harness.campaign", ""),
-            metrics=entity.data.metrics,
+            metrics={plain(name): value for name, value in entity.data.metrics.items()},
         )
 
     def _result(self, run_id: str, tags: Mapping[str, str]) -> TrialResult | None:

@@ -22,11 +22,8 @@ from harness.tracking.artifacts import collect
 from harness.tracking.columns import (
     RESULT_TAG,
     SPEC_TAG,
-    epoch_metrics,
     expected_specs,
     expected_tags,
-    final_metrics,
-    final_tags,
     finite,
     key_expected,
     params_and_tags,
@@ -34,6 +31,7 @@ from harness.tracking.columns import (
 )
 from harness.tracking.connection import ENDED, Connection, age
 from harness.tracking.logged import write_mark
+from harness.tracking.pages import campaign_note, dataset_of, epoch_page, final_page, page_tags, source_tags
 from harness.tracking.store import digest
 from harness.trial.folder import read_epochs
 from harness.trial.results import EpochReport, State, TrialResult, TrialSpec
@@ -94,6 +92,7 @@ class Tracker:
             for tag in superseded(parent.data.tags, specs):
                 self._client.delete_tag(self._parent, tag)
             tags = {name: text for spec in specs for name, text in expected_tags(spec).items()}
+            tags |= {"mlflow.note.content": campaign_note(name, len(specs), note or {})}
             self._write(self._parent, tags=tags | {f"note.{key}": value for key, value in (note or {}).items()})
 
     def begin(self, spec: TrialSpec) -> None:
@@ -178,8 +177,8 @@ class Tracker:
         self._keep_files(run.artifacts, result, folder)
         # the run's own start as timestamp: logged a second time after a crash, the entries are the same ones
         entry = self._connection.entities.Metric
-        metrics = [entry(name, value, run.started, 0) for name, value in finite(final_metrics(result)).items()]
-        tags = {**final_tags(result, digest(result)), **record_tags(RESULT_TAG, result)}
+        metrics = [entry(name, value, run.started, 0) for name, value in finite(final_page(result)).items()]
+        tags = {**page_tags(result, digest(result)), **record_tags(RESULT_TAG, result)}
         self._end(run.run_id, result.state, metrics, tags)
         del self._runs[result.key]
         if result.state not in STATUS:
@@ -192,7 +191,7 @@ class Tracker:
             run.epochs = {entry.step for entry in self._client.get_metric_history(run.run_id, "epoch")}
         now, entry = int(time.time() * 1000), self._connection.entities.Metric
         reports = [report for report in reports if report.epoch not in run.epochs]
-        values = [(report.epoch, finite(epoch_metrics(report))) for report in reports]
+        values = [(report.epoch, finite(epoch_page(report))) for report in reports]
         self._write(
             run.run_id, [entry(name, value, now, step) for step, part in values for name, value in part.items()]
         )
@@ -209,11 +208,13 @@ class Tracker:
 
     def _create(self, spec: TrialSpec) -> OpenRun:
         params, tags = params_and_tags(spec)
-        tags |= {"harness.campaign": self._campaign, "harness.state": State.RUNNING.value}
+        tags |= {"harness.campaign": self._campaign, "harness.state": State.RUNNING.value, **source_tags()}
         if self._parent:
             tags["mlflow.parentRunId"] = self._parent
         run = self._client.create_run(self._connection.experiment, run_name=spec.label, tags=tags)
         self._write(run.info.run_id, params=params)
+        dataset = self._connection.entities.Dataset(**dataset_of(spec))
+        self._client.log_inputs(run.info.run_id, [self._connection.entities.DatasetInput(dataset)])
         return OpenRun(run.info.run_id, run.info.start_time, run.info.artifact_uri, set())
 
     def _reopen(self, run: Any, spec: TrialSpec) -> OpenRun:

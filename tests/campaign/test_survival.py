@@ -570,5 +570,5 @@ def assert_logged_once(uri: str, trials: Sequence[Planned]) -> None:
     for run in runs:
         result = read_result(next(t.folder for t in trials if t.spec.key == run.data.tags["harness.key"]))
         assert result and run.info.status == "FINISHED"
-        assert run.data.metrics["rsum"] == result.measures["rsum"]
+        assert run.data.metrics["test/rsum"] == result.measures["rsum"]
         assert sorted(entry.step for entry in client.get_metric_history(run.info.run_id, "epoch")) == [1, 2]

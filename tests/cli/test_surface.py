@@ -1,4 +1,4 @@
-"""What scripts rely on: commands, their flags, the keys of harness.toml, exit codes. A change here is a change for users."""
+"""What scripts rely on: commands, their flags, the keys of harness.toml, exit codes. A change here is one for users."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def surface() -> str:
 
 
 def test_the_surface_is_the_one_that_was_agreed() -> None:
-    """`HARNESS_NEW_SURFACE=1 pytest tests/cli/test_surface.py` writes the file again: say in CHANGELOG.md what changed."""
+    """HARNESS_NEW_SURFACE=1 writes the file again: say in CHANGELOG.md what changed for users."""
     if os.environ.get("HARNESS_NEW_SURFACE"):
         SURFACE.write_text(surface(), encoding="utf-8")
     assert surface() == SURFACE.read_text(encoding="utf-8")
