@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
