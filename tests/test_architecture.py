@@ -27,7 +27,8 @@ PACKAGES = {
     "data": "config",
     "layouts": "config data",
     "evaluation": "method config blocks data",
-    "trial": "method config blocks data layouts evaluation",
+    "costs": "method config blocks data evaluation",
+    "trial": "method config blocks data layouts evaluation costs",
     "executors": "config trial",
     "tracking": "config evaluation trial",
     "acquisition": "config",
@@ -53,6 +54,7 @@ FRONT = {
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
     " scoring statistics streaming",
+    "costs": "retrieval sharing",
     "trial": "device ensembles environment external folder models private_folders results steps",
     "executors": "executor ray_cluster",
     "tracking": "artifacts columns log logged naming result_store runs store tracker",
@@ -89,7 +91,7 @@ LIBRARIES = {
     " trial.device trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models extraction.weights"
-    " explain.explanation",
+    " explain.explanation costs.retrieval costs.sharing",
 }
 HEAVY = (
     "transformers",

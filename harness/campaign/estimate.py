@@ -120,9 +120,7 @@ def pairs(spec: TrialSpec, datasets: Mapping[str, DatasetCard]) -> float:
 
 def devices(assignment: Assignment, like: Sequence[EpochTime]) -> float:
     """The share of GPUs that a trial will hold, of CPUs where trials like it had none."""
-    if assignment.gpus > 0:
-        return assignment.gpus
-    return 1.0 if assignment.gpus < 0 and like[0].is_gpu else assignment.cpus
+    return assignment.devices(is_gpu=assignment.gpus > 0 or (assignment.gpus < 0 and like[0].is_gpu))
 
 
 def paces(trials: Path, methods: Collection[str]) -> Iterator[EpochTime]:
