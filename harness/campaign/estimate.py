@@ -81,6 +81,13 @@ def estimate(plan: Plan, datasets: Mapping[str, DatasetCard], room: int) -> Esti
     return Estimate({trial.spec.key: time_of(trial, known, datasets) for trial in plan.todo}, room)
 
 
+def at_most(trial: Planned, trials: int, results: Path, datasets: Mapping[str, DatasetCard]) -> TrialTime:
+    """The time of so many trials like one, in turn, each with all its epochs, in other settings than any before."""
+    known = sorted(paces(results / TRIALS, {trial.spec.method}), key=lambda pace: pace.spec.key)
+    one = time_of(trial, known, datasets)
+    return TrialTime(trials * one.seconds, trials * one.device_seconds, one.basis)
+
+
 def time_of(trial: Planned, known: Iterable[EpochTime], datasets: Mapping[str, DatasetCard]) -> TrialTime:
     """The time of one trial, from the median pace of those earlier trials that are most like it."""
     spec = trial.spec
