@@ -76,16 +76,13 @@ class Estimate:
 
 def estimate(plan: Plan, datasets: Mapping[str, DatasetCard], room: int) -> Estimate:
     """The time that a plan's trials will take; `datasets` are those by whose pairs a pace is scaled."""
-    methods = {trial.spec.method for trial in plan.todo}
-    known = sorted(paces(plan.results / TRIALS, methods), key=lambda pace: pace.spec.key)
-    return Estimate({trial.spec.key: time_of(trial, known, datasets) for trial in plan.todo}, room)
+    return Estimate(times_of(plan.todo, plan.results / TRIALS, datasets), room)
 
 
-def at_most(trial: Planned, trials: int, results: Path, datasets: Mapping[str, DatasetCard]) -> TrialTime:
-    """The time of so many trials like one, in turn, each with all its epochs, in other settings than any before."""
-    known = sorted(paces(results / TRIALS, {trial.spec.method}), key=lambda pace: pace.spec.key)
-    one = time_of(trial, known, datasets)
-    return TrialTime(trials * one.seconds, trials * one.device_seconds, one.basis)
+def times_of(trials: Sequence[Planned], folder: Path, datasets: Mapping[str, DatasetCard]) -> dict[str, TrialTime]:
+    """The time of each of some trials by its key, from the trials in a folder."""
+    known = sorted(paces(folder, {trial.spec.method for trial in trials}), key=lambda pace: pace.spec.key)
+    return {trial.spec.key: time_of(trial, known, datasets) for trial in trials}
 
 
 def time_of(trial: Planned, known: Iterable[EpochTime], datasets: Mapping[str, DatasetCard]) -> TrialTime:

@@ -192,9 +192,9 @@ def variances(
     images = image_part(known, assumed.image_sd)
     if images is None:
         raise UsageError(
-            f"no trained row of {dataset}/{protocol.name} or of another board has ranks in the tracking store, so nothing says "
-            "how far images differ: run two methods with two seeds (harness run --seeds 0,1), or give --image-sd, "
-            "and --seed-sd where you know it"
+            f"no trained row of {dataset}/{protocol.name} or of another board has ranks in the tracking store, so "
+            "nothing says how far images differ: run two methods with two seeds (harness run --seeds 0,1), or give "
+            "--image-sd, and --seed-sd where you know it"
         )
     return seed_part(known, assumed.seed_sd, protocol.images), images
 
