@@ -48,7 +48,7 @@ def test_rows_of_the_store_say_how_much_rsum_varies_and_how_few_they_are(tmp_pat
     seeds, images = plan.known_from
     assert seeds.startswith("seeds: 6 runs of 2 rows of scenes/full; so few that the spread may well be 1.9 times")
     assert images == "images: 1 pair of rows of scenes/full"
-    assert plan.components.image_sd > 0 and 0 < plan.alone.power < 1
+    assert plan.components.luck > 0 and 0 < plan.alone.power < 1
 
 
 def test_one_row_and_rows_of_another_dataset_are_taken_only_with_a_word(tmp_path: Path) -> None:
