@@ -63,7 +63,7 @@ def test_variances_are_those_that_runs_were_drawn_with(components: Components) -
 
 
 def test_what_is_needed_reaches_the_power_and_one_less_does_not(components: Components) -> None:
-    difference = 25.0
+    difference = 35.0
     seeds = seeds_for(components, 500, difference, 0.8, LEVEL)
     assert seeds and seeds > 2
     powers = [PlannedTest(components, n, 500).power(difference) for n in (seeds - 1, seeds)]
