@@ -6,6 +6,7 @@ A package imports only from those below it; tests/test_architecture.py holds the
     terminal      how values look in a terminal                 rich
     api           the same calls for notebooks and scripts      pandas
     explain       what a trained method attends to; examples
+    planning      seeds and test images that a difference needs
     search        settings found by search                      Optuna
     campaign      many trials: plan, hand out, record, retry
     board         leaderboards in every form                    jinja2
@@ -13,6 +14,7 @@ A package imports only from those below it; tests/test_architecture.py holds the
     tracking      results in the store and back                 MLflow
     executors     where trials run                              Ray
     trial         one trial, spec to result                     torch
+    costs         time and bytes of retrieval, machine load     torch
     evaluation    scores, ranks, measures, intervals
     layouts       readers of files
     data          a split in memory

@@ -27,7 +27,8 @@ PACKAGES = {
     "data": "config",
     "layouts": "config data",
     "evaluation": "method config blocks data",
-    "trial": "method config blocks data layouts evaluation",
+    "costs": "method config blocks data evaluation",
+    "trial": "method config blocks data layouts evaluation costs",
     "executors": "config trial",
     "tracking": "config evaluation trial",
     "acquisition": "config",
@@ -37,13 +38,14 @@ PACKAGES = {
     "board": "config evaluation trial tracking",
     "campaign": "config layouts evaluation trial executors tracking",
     "search": "config trial tracking board campaign",
+    "planning": "config evaluation tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
-    "api": "method config data layouts evaluation trial tracking board campaign explain",
+    "api": "method config data layouts evaluation trial tracking board campaign planning explain",
     "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign"
-    " search explain",
+    " search planning explain",
     "cli": "config data trial tracking acquisition conversion preparation extraction board campaign"
-    " search explain terminal",
+    " search planning explain terminal",
 }
 FRONT = {
     "config": "cards choice papers project registry sections selection sources template toml",
@@ -53,6 +55,7 @@ FRONT = {
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
     " scoring statistics streaming",
+    "costs": "retrieval sharing",
     "trial": "device ensembles environment external folder models private_folders results steps",
     "executors": "executor ray_cluster",
     "tracking": "artifacts columns log logged naming result_store runs store tracker",
@@ -64,9 +67,10 @@ FRONT = {
     "campaign": "current driver ensembles estimate external_scores guardian healing last_command plan removal"
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
+    "planning": "plans power",
     "explain": "attention_page examples_page explanation picture private_pages weights",
     "api": "",  # `import harness` reaches it
-    "terminal": "board_page campaign_page dataset_page output search_page view",
+    "terminal": "board_page campaign_page dataset_page output planning_page search_page view",
     "cli": "",
 }
 GROUND = {"addresses", "errors", "files", "foreign_text", "interruption", "processors"}
@@ -89,7 +93,7 @@ LIBRARIES = {
     " trial.device trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models extraction.weights"
-    " explain.explanation",
+    " explain.explanation costs.retrieval costs.sharing",
 }
 HEAVY = (
     "transformers",

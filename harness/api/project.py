@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -25,6 +26,7 @@ from harness.config.project import FILE, Config, find, load
 from harness.config.registry import Registry, discover
 from harness.config.selection import Selection, name_of_result
 from harness.errors import UsageError, unknown
+from harness.planning.plans import POWER, Assumed, PowerPlan, power_plans
 from harness.tracking.naming import known_run
 from harness.tracking.result_store import ResultStore, open_store
 from harness.tracking.store import default_uri
@@ -85,9 +87,7 @@ class Project:
         config, registry = self._read(settings)
         given = {**self._settings, **settings}
         check_recipe(recipe or config.campaign.recipe, {key for key in given if key.split(".")[0] in RECIPE_TABLES})
-        chosen = Selection(
-            names(methods), names(datasets), protocol, (seeds,) if isinstance(seeds, int) else (*seeds,), limit, recipe
-        )
+        chosen = replace(selected(methods, datasets, seeds, protocol), limit=limit, recipe=recipe)
         plan = make_plan(config, registry, chosen, force=force, retry=failures(retry))
         carry_out(plan, config, registry, here, progress or silent)
         store = ResultStore(plan.uri)
@@ -125,6 +125,26 @@ class Project:
         store = self._store()
         pair = name_of_result(first), name_of_result(second)
         return comparisons(store.runs(), self._boards(store), pair, partial(hits, store))
+
+    def plan(
+        self,
+        detect: float = 3.0,
+        methods: Names = (),
+        datasets: Names = (),
+        seeds: int | Iterable[int] = (),
+        *,
+        protocol: str = "",
+        power: float = POWER,
+        seed_sd: float | None = None,
+        image_sd: float | None = None,
+    ) -> list[PowerPlan]:
+        """How many seeds and test images a difference of rsum needs, one plan per dataset; see `harness plan`.
+
+        What is empty is taken from [campaign]. power: the probability of finding the difference. seed_sd, image_sd:
+        taken as known, in place of what the rows of the store say.
+        """
+        chosen = selected(methods, datasets, seeds, protocol)
+        return power_plans(self.config, self.registry, chosen, detect, power, Assumed(seed_sd, image_sd))
 
     def load(self, trial: str | ProjectTrial, device: str = "cpu") -> TrainedMethod:
         """The trained method of a trial, given itself or by its name; UsageError where its weights cannot be used."""
@@ -186,6 +206,12 @@ def open_project(
 def evaluate(scores: object, dataset: str, protocol: str = "", project: str | PathLike[str] = ".") -> ScoreEvaluation:
     """Rank any score matrix on a dataset of a project, else of the working folder; `Project.evaluate`."""
     return open_project(project).evaluate(scores, dataset, protocol)
+
+
+def selected(methods: Names, datasets: Names, seeds: int | Iterable[int], protocol: str) -> Selection:
+    """Trials as a script names them."""
+    each = (seeds,) if isinstance(seeds, int) else (*seeds,)
+    return Selection(names(methods), names(datasets), protocol, each)
 
 
 def names(given: Names) -> tuple[str, ...]:

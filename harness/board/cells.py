@@ -215,6 +215,7 @@ def notes(board: Board, row: Standing) -> list[str]:
     lines += ["smaller search budget than others"] if board.is_unequal(row) else []
     if row.machines and len(board.machines) > 1:
         lines.append("machine " + " and ".join(str(board.machines.index(name) + 1) for name in row.machines))
+    lines += ["timed beside others"] if row.is_timed_beside_others else []
     ties = {"i2t": row.means["i2t_tied"], "t2i": row.means["t2i_tied"]}
     lines += [f"{way} ties {tenths(share)} %" for way, share in ties.items() if share >= TIED]
     return lines

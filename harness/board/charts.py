@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from math import isfinite
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.board import drawing
-from harness.board.cells import rsum
+from harness.board.cells import rate, rsum
 from harness.board.evidence import Assessed, LearningCurve
 from harness.board.standings import Board, Standing
 from harness.board.validity import TRAINING
@@ -24,6 +24,32 @@ MOST = 8  # rows that are drawn as lines
 MARKED = (1, 2, 5, 10, 20, 50, 100)  # K with a mark
 FEW = 12  # epochs that all have a mark
 SPEED = "score_pairs_per_second"
+
+
+class Expense(NamedTuple):
+    """A cost that accuracy is drawn against."""
+
+    name: str  # of the mean of a row
+    axis: str
+    lack: str  # why a row without it is not drawn
+    words: Callable[[float], str]
+    is_less_better: bool = True
+    is_of_machine: bool = True  # whether only rows of one machine compare
+
+
+THROUGHPUT = Expense(
+    SPEED, "score pairs/s", "no throughput in the store", lambda value: f"{rate(value)} pairs/s", is_less_better=False
+)
+QUERY_TIME = Expense(
+    "t2i_query_ms", "ms per caption query", "no query was timed", lambda value: f"{value:.3g} ms per caption query"
+)
+INDEX_SIZE = Expense(
+    "bytes_per_image",
+    "bytes per image in an index",
+    "no size of its index in the store",
+    lambda value: f"{value:,.0f} bytes per image",
+    is_of_machine=False,
+)
 
 
 def intervals(figure: Figure, one: Assessed) -> None:
@@ -93,66 +119,68 @@ def without_middle(name: str, start: int, width: float) -> str:
     return drawing.shortened(name[:start], width - drawing.measured(end, drawing.SIZE)) + end
 
 
-def comparable(board: Board) -> dict[int, Standing]:
-    """The ranked rows that have the throughput of one machine, by place."""
-    return {place: row for place, row in enumerate(board.ranked) if not excuse(row)}
+def comparable(board: Board, expense: Expense = THROUGHPUT) -> dict[int, Standing]:
+    """The ranked rows that have an expense that compares, by place."""
+    return {place: row for place, row in enumerate(board.ranked) if not excuse(row, expense)}
 
 
-def excuse(row: Standing) -> str:
-    """Why the throughput of a row cannot be drawn; empty where it can."""
-    if not (isfinite(row.means[SPEED]) and row.means[SPEED] > 0):
-        return "no throughput in the store"
-    return "its seeds ran on several machines" if len(row.machines) > 1 else ""
+def excuse(row: Standing, expense: Expense = THROUGHPUT) -> str:
+    """Why an expense of a row cannot be drawn; empty where it can."""
+    if not (isfinite(row.means[expense.name]) and row.means[expense.name] > 0):
+        return expense.lack
+    return "its seeds ran on several machines" if expense.is_of_machine and len(row.machines) > 1 else ""
 
 
-def point_of(row: Standing) -> Point:
-    return row.means[SPEED], row.means["rsum"]
+def point_of(row: Standing, expense: Expense = THROUGHPUT) -> Point:
+    return row.means[expense.name], row.means["rsum"]
 
 
-def tradeoff(figure: Figure, board: Board) -> None:
-    """Draw rows by throughput and rsum; those that no other of their machine beats are filled and joined."""
+def tradeoff(figure: Figure, board: Board, expense: Expense = THROUGHPUT) -> None:
+    """Draw rows by an expense and rsum; those that no other one beats that compares are filled and joined."""
     axes = figure.subplots()
-    rows = comparable(board)
+    rows = comparable(board, expense)
     fronts = []
-    for place, machine in enumerate(board.machines):
-        points = [point_of(row) for row in rows.values() if row.machines == (machine,)]
-        if points:
-            fronts.append(steps([points[best] for best in front(points)]))
-            compared(axes, points, fronts[-1], place)
-    drawing.compare_ratios(axes, [row.means[SPEED] for row in rows.values()])
+    for place, machine in enumerate(board.machines if expense.is_of_machine else ("",)):
+        alike = [row for row in rows.values() if row.machines == (machine,) or not expense.is_of_machine]
+        if points := [point_of(row, expense) for row in alike]:
+            best = front(points, expense.is_less_better)
+            fronts.append(steps([points[one] for one in best], expense.is_less_better))
+            compared(axes, points, best, fronts[-1], place)
+    drawing.compare_ratios(axes, [row.means[expense.name] for row in rows.values()])
     axes.margins(y=0.12)
-    axes.set_xlabel("score pairs/s", loc="right")
+    axes.set_xlabel(expense.axis, loc="right")
     axes.set_ylabel("rsum")
-    if len(board.machines) > 1:
+    if expense.is_of_machine and len(board.machines) > 1:
         figure.legend(loc="outside lower left", ncols=4)
     names = names_of(board)
     versions = [(names[place], str(place + 1)) for place in rows]
-    drawing.label_points(axes, [point_of(row) for row in rows.values()], versions, fronts)
+    drawing.label_points(axes, [point_of(row, expense) for row in rows.values()], versions, fronts)
 
 
-def compared(axes: Axes, points: Sequence[Point], path: Sequence[Point], machine: int) -> None:
+def compared(axes: Axes, points: Sequence[Point], unbeaten: Sequence[int], path: Sequence[Point], machine: int) -> None:
     style = drawing.look(machine) | {"ms": 7, "mew": 1.4, "ls": "none"}
     axes.plot(*zip(*path, strict=True), color=style["color"], lw=1.6)
-    best = [points[place] for place in front(points)]
+    best = [points[place] for place in unbeaten]
     others = [point for point in points if point not in best]
     axes.plot(*zip(*best, strict=True), **style | {"mfc": style["color"]}, label=f"machine {machine + 1}")
     if others:
         axes.plot(*zip(*others, strict=True), **style | {"mfc": "none"})
 
 
-def steps(points: Sequence[Point]) -> list[Point]:
-    """The path along a front: for every throughput the best rsum of the rows that are as fast."""
+def steps(points: Sequence[Point], is_less_better: bool = False) -> list[Point]:
+    """The path along a front: for every throughput the best rsum of the rows that are as fast, or for every cost."""
     first, *others = sorted(points)
     path = [first]
-    for right, below in others:
-        path += [(path[-1][0], below), (right, below)]
+    for right, height in others:
+        path += [(right, path[-1][1]) if is_less_better else (path[-1][0], height), (right, height)]
     return path
 
 
-def front(points: Sequence[Point]) -> list[int]:
+def front(points: Sequence[Point], is_less_better: bool = False) -> list[int]:
     """The places of the points that no other one beats: is as good in both numbers and better in one."""
-    each = enumerate(points)
-    return [n for n, (x, y) in each if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)]
+    better = [(-x if is_less_better else x, y) for x, y in points]
+    each = enumerate(better)
+    return [n for n, (x, y) in each if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in better)]
 
 
 def recall(figure: Figure, one: Assessed) -> None:

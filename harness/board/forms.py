@@ -33,7 +33,7 @@ from harness.board.plots import drawn, plots, row_curve
 from harness.board.published import beside
 from harness.board.row_page import SEEDS, curve_name, facts, file_stem, method_page
 from harness.board.standings import SECTIONS, Board, Standing
-from harness.board.tables import all_measures, grid, more_measures
+from harness.board.tables import all_measures, cost_table, grid, more_measures
 from harness.errors import ConfigError
 from harness.evaluation.measures import title
 from harness.evaluation.ranks import DIRECTIONS
@@ -197,7 +197,7 @@ def board_page(one: Assessed, methods: Methods) -> str:
         **{"header": names, "heads": headings(board, names), "saturation": saturation(board), "recipe": recipe(board)},
         **{"rows": rows(board, evidence, methods), "pairs": pairs(board, evidence)},
         **{"published": published(board, methods), "measures": more_measures(board, evidence.lists)},
-        grid=grid(board),
+        **{"grid": grid(board), "costs": cost_table(board)},
         plots={f"{folder}/{plot.file}": plot for plot in plots(one) if plot.paint},
         **{"pages": row_pages(board), "ensemble_pages": row_pages(board.of_ensembles)},
         **{"ensemble_heads": ensemble_header(board), "ensembles": ensemble_rows(board, evidence)},
@@ -243,7 +243,7 @@ def webpage(one: Assessed, methods: Methods) -> str:
             "ensembles": ensemble_rows(board, evidence),
             "seeds": headings(board, SEEDS),
         },
-        **{"measures": more_measures(board, evidence.lists), "grid": grid(board)},
+        **{"measures": more_measures(board, evidence.lists), "grid": grid(board), "costs": cost_table(board)},
         **{"plots": plots(one), "numbers": NUMBERS},
     )
     return str(made)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.board import charts
-from harness.board.cells import label, rate, rsum, tenths
+from harness.board.cells import label, rsum, tenths
+from harness.board.charts import INDEX_SIZE, QUERY_TIME, THROUGHPUT, Expense
 from harness.board.drawing import canvas, svg
 from harness.board.evidence import Assessed, Evidence, LearningCurve
 from harness.board.standings import Board, Standing
@@ -21,12 +22,14 @@ WIDTH, TALL = 7.2, 3.2  # inches of a plot
 LINE, AROUND = 0.3, 0.9  # inches of a row of intervals, and of what is above and below all
 FEW, MORE, TALLEST = 8, 0.1, 6.0  # rows for which TALL is enough, inches of each further one, and of the tallest plot
 ORDER, COST = "How sure the order is", "What accuracy costs"
+QUERY_COST, INDEX_COST = "What accuracy costs per query", "What accuracy costs in an index"
 DEPTH, TRAINING = "How far down matches stand", "How training went"
 INTERVALS = "On the right, the numbers of the rows that do not differ significantly from this one."
 TRADEOFF = (
-    "The line joins the rows that no other of the same machine beats in both; the other marks are hollow. A number is "
-    "the place of a row for whose name there is no room."
+    "The line joins the rows that no other{} beats in both; the other marks are hollow. A number is the place of a row "
+    "for whose name there is no room."
 )
+SAME_MACHINE = " of the same machine"
 RECALL = "R@K for K = 1 to 100, the mean over seeds."
 LEARNING = "Val rsum after each epoch; the strong line is the mean over seeds, a thin one a seed."
 NO_SPEED = "No row has the throughput of one machine."
@@ -57,10 +60,14 @@ class Plot:
 
 
 def plots(one: Assessed) -> list[Plot]:
-    """Every plot that a board can have, those without a picture, too; none without ranked rows."""
+    """Every plot that a board can have, those without a picture, too; none without ranked rows.
+
+    What queries and an index cost is left out where no row has it, as no result of earlier versions does.
+    """
     if not one.board.ranked:
         return []
-    return [interval_plot(one), tradeoff_plot(one.board), recall_plot(one), learning_plot(one)]
+    retrieval = [plot for plot in (query_plot(one.board), index_plot(one.board)) if plot.paint]
+    return [interval_plot(one), tradeoff_plot(one.board), *retrieval, recall_plot(one), learning_plot(one)]
 
 
 def drawn(one: Assessed) -> dict[str, bytes]:
@@ -86,20 +93,36 @@ def summary(row: Standing) -> str:
 
 
 def tradeoff_plot(board: Board) -> Plot:
-    rows = charts.comparable(board)
-    missing = "; ".join(f"{label(row)} ({charts.excuse(row)})" for row in board.ranked if charts.excuse(row))
-    title = f"rsum against throughput, {place_of(board)}"
+    return expense_plot(board, THROUGHPUT, "tradeoff.svg", COST, f"rsum against throughput, {place_of(board)}")
+
+
+def query_plot(board: Board) -> Plot:
+    title = f"rsum against time per query, {place_of(board)}"
+    return expense_plot(board, QUERY_TIME, "query-time.svg", QUERY_COST, title)
+
+
+def index_plot(board: Board) -> Plot:
+    title = f"rsum against bytes per image, {place_of(board)}"
+    return expense_plot(board, INDEX_SIZE, "index-size.svg", INDEX_COST, title)
+
+
+def expense_plot(board: Board, expense: Expense, file: str, heading: str, title: str) -> Plot:
+    rows = charts.comparable(board, expense)
+    excuses = [(label(row), charts.excuse(row, expense)) for row in board.ranked]
+    missing = "; ".join(f"{name} ({why})" for name, why in excuses if why)
     if not rows:
-        return Plot("tradeoff.svg", COST, title, noted(NO_SPEED, missing))
-    numbers = tuple(tradeoff_text(board, row) for row in rows.values())
-    note = noted(TRADEOFF, missing)
+        return Plot(file, heading, title, noted(NO_SPEED, missing))
+    numbers = tuple(tradeoff_text(board, row, expense) for row in rows.values())
+    note = noted(TRADEOFF.format(SAME_MACHINE * expense.is_of_machine), missing)
     height = min(TALL + MORE * max(0, len(rows) - FEW), TALLEST)
-    return Plot("tradeoff.svg", COST, title, note, numbers, lambda figure: charts.tradeoff(figure, board), height)
+    return Plot(file, heading, title, note, numbers, lambda figure: charts.tradeoff(figure, board, expense), height)
 
 
-def tradeoff_text(board: Board, row: Standing) -> str:
-    machine = f", machine {board.machines.index(row.machines[0]) + 1}" if len(board.machines) > 1 else ""
-    return f"{summary(row)}, {rate(row.means[charts.SPEED])} pairs/s{machine}"
+def tradeoff_text(board: Board, row: Standing, expense: Expense) -> str:
+    is_timed = expense.is_of_machine
+    machine = f", machine {board.machines.index(row.machines[0]) + 1}" if is_timed and len(board.machines) > 1 else ""
+    beside = ", timed beside others" if is_timed and row.is_timed_beside_others else ""
+    return f"{summary(row)}, {expense.words(row.means[expense.name])}{machine}{beside}"
 
 
 def recall_plot(one: Assessed) -> Plot:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import NamedTuple
@@ -12,11 +12,9 @@ from harness.board.cells import (
     file_name,
     headings,
     label,
-    millions,
     notes,
     origin,
     published,
-    rate,
     saturation,
     search_name,
     tenths,
@@ -25,6 +23,7 @@ from harness.board.evidence import Assessed
 from harness.board.markup import template
 from harness.board.plots import Plot, row_curve
 from harness.board.standings import Board, Standing, mean
+from harness.board.tables import COSTS
 from harness.config.cards import MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, training_for
@@ -38,16 +37,6 @@ from harness.trial.results import RECALLS
 DIGITS = 8  # of a recipe, in a file's name
 LONGEST = 40  # characters of a method in a file's name
 SEEDS = ("seed", "rsum", *map(title, RECALLS), "val rsum", "best epoch", "epochs", "trial", "run")
-COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("matching pairs trained a second", "train_pairs_per_second", rate),
-    ("images encoded a second", "encode_images_per_second", rate),
-    ("captions encoded a second", "encode_captions_per_second", rate),
-    ("image-caption pairs scored a second", "score_pairs_per_second", rate),
-    ("peak memory, MiB", "peak_memory_mb", lambda value: f"{value:,.0f}"),
-    ("parameters", "parameters", millions),
-    ("seconds a run", "seconds", lambda value: f"{value:,.0f}"),
-    ("share of training spent waiting for data, %", "data_wait", lambda value: tenths(100 * value)),
-)
 
 
 class Choice(NamedTuple):
@@ -175,10 +164,10 @@ def recalls(one: Assessed, place: int) -> list[tuple[str, str, str]]:
 
 
 def costs(row: Standing) -> Iterator[tuple[str, str]]:
-    for words, name, form in COSTS:
-        value = mean([run.numbers.get(name) for run in row.runs])
-        if not isnan(value) and form(value) != "–":
-            yield words, form(value)
+    for one in COSTS:
+        value = mean([run.numbers.get(one.name) for run in row.runs])
+        if not isnan(value) and one.form(value) != "–":
+            yield one.words, one.form(value)
 
 
 def lacks(one: Assessed, place: int) -> Iterator[str]:

@@ -29,6 +29,8 @@ from harness.trial.results import RECALLS, Current, State, TrialSpec, shortfalls
 MEANS = (
     *("rsum", *RECALLS, "i2t_tied", "t2i_tied"),
     *("best_val_rsum", "train_pairs_per_second", "score_pairs_per_second", "parameters"),
+    *("bytes_per_image", "bytes_per_caption", "i2t_query_ms", "t2i_query_ms"),
+    *("device_seconds", "peak_memory_mb", "load", "shared"),
 )
 UNKNOWN = Current()
 MACHINE = ("device", "cpu", "cores", "threads", "torch")
@@ -90,6 +92,11 @@ class Standing:
     def remark(self) -> str:
         """What tells a row of scores that came in files, and an ensemble, from the others; empty for our methods."""
         return remark(self.runs[0].spec) or ensemble_remark(self.runs[0].spec)
+
+    @property
+    def is_timed_beside_others(self) -> bool:
+        """Whether others computed on the processors of any of its runs while these were timed."""
+        return self.means["shared"] > 0
 
     @property
     def is_ensemble(self) -> bool:

@@ -1,12 +1,12 @@
-"""Further tables of a board: the state of every trial by seed, and measures that its main table leaves out. Pure."""
+"""Further tables of a board: what rows cost, the state of every trial by seed, measures beside the main table. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isnan, nan
 from typing import NamedTuple
 
-from harness.board.cells import label, tenths
+from harness.board.cells import label, millions, named, rate, tenths
 from harness.board.standings import SECTIONS, Board, Standing, mean, state_of
 from harness.evaluation.measures import KINDS, Measure, title
 from harness.evaluation.ranks import DIRECTIONS
@@ -16,6 +16,54 @@ ABSENT = "–"  # a seed that was never planned
 SHOWN = {*RECALLS, "rsum", "i2t_tied", "t2i_tied"}  # elsewhere on the board
 Lists = Mapping[int, Mapping[str, float]]
 NONE: Lists = {}
+
+
+class CostLine(NamedTuple):
+    words: str  # on the page of a row
+    name: str  # in a result
+    form: Callable[[float], str]
+    head: str = ""  # of a column on the board; empty: it stands on the page of a row alone
+
+
+def whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def device_hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2g}"
+
+
+def milliseconds(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else whole(value)
+
+
+COSTS = (
+    CostLine("matching pairs trained a second", "train_pairs_per_second", rate),
+    CostLine("images encoded a second", "encode_images_per_second", rate),
+    CostLine("captions encoded a second", "encode_captions_per_second", rate),
+    CostLine("image-caption pairs scored a second", "score_pairs_per_second", rate),
+    CostLine("parameters", "parameters", millions, "parameters"),
+    CostLine("bytes of an encoded image", "bytes_per_image", whole, "bytes/image"),
+    CostLine("bytes of an encoded caption", "bytes_per_caption", whole, "bytes/caption"),
+    CostLine("ms an image query takes", "i2t_query_ms", milliseconds, "i2t ms/query"),
+    CostLine("ms a caption query takes", "t2i_query_ms", milliseconds, "t2i ms/query"),
+    CostLine("device-hours of training", "device_seconds", device_hours, "device-hours"),
+    CostLine("peak memory, MiB", "peak_memory_mb", whole, "peak MiB"),
+    CostLine("seconds a run", "seconds", whole),
+    CostLine("share of training spent waiting for data, %", "data_wait", lambda value: tenths(100 * value)),
+    CostLine("load per CPU while it was timed", "load", lambda value: f"{value:.2f}", "load"),
+)
+
+
+def cost_table(board: Board) -> list[list[str]]:
+    """A header, then a line per ranked row and ensemble; a dash where a seed lacks a number."""
+    columns = [one for one in COSTS if one.head]
+    lines = [["method", *(one.head for one in columns)]]
+    for row in (*board.ranked, *board.ensembles):
+        cells = ["–" if isnan(row.means[one.name]) else one.form(row.means[one.name]) for one in columns]
+        cells[-1] += ", shared" * row.is_timed_beside_others
+        lines.append([named(row), *cells])
+    return lines
 
 
 def grid(board: Board) -> list[list[str]]:

@@ -76,9 +76,13 @@ class Estimate:
 
 def estimate(plan: Plan, datasets: Mapping[str, DatasetCard], room: int) -> Estimate:
     """The time that a plan's trials will take; `datasets` are those by whose pairs a pace is scaled."""
-    methods = {trial.spec.method for trial in plan.todo}
-    known = sorted(paces(plan.results / TRIALS, methods), key=lambda pace: pace.spec.key)
-    return Estimate({trial.spec.key: time_of(trial, known, datasets) for trial in plan.todo}, room)
+    return Estimate(times_of(plan.todo, plan.results / TRIALS, datasets), room)
+
+
+def times_of(trials: Sequence[Planned], folder: Path, datasets: Mapping[str, DatasetCard]) -> dict[str, TrialTime]:
+    """The time of each of some trials by its key, from the trials in a folder."""
+    known = sorted(paces(folder, {trial.spec.method for trial in trials}), key=lambda pace: pace.spec.key)
+    return {trial.spec.key: time_of(trial, known, datasets) for trial in trials}
 
 
 def time_of(trial: Planned, known: Iterable[EpochTime], datasets: Mapping[str, DatasetCard]) -> TrialTime:
@@ -120,9 +124,7 @@ def pairs(spec: TrialSpec, datasets: Mapping[str, DatasetCard]) -> float:
 
 def devices(assignment: Assignment, like: Sequence[EpochTime]) -> float:
     """The share of GPUs that a trial will hold, of CPUs where trials like it had none."""
-    if assignment.gpus > 0:
-        return assignment.gpus
-    return 1.0 if assignment.gpus < 0 and like[0].is_gpu else assignment.cpus
+    return assignment.devices(is_gpu=assignment.gpus > 0 or (assignment.gpus < 0 and like[0].is_gpu))
 
 
 def paces(trials: Path, methods: Collection[str]) -> Iterator[EpochTime]:

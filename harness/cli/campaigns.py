@@ -143,7 +143,7 @@ def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Publ
 
 @click.command(short_help="Search settings by val, with one budget for all methods.")
 @takes(SEARCHING, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be searched; run nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be searched, and for how long; run nothing.")
 @click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; the test split is not used.
@@ -154,6 +154,7 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     from harness.campaign.plan import PlanInputs, scratch_cache
     from harness.config.choice import left_out
     from harness.search.plan import check_startable, search_plans
+    from harness.search.status import most_time_left
     from harness.terminal import search_page
 
     config, registry, out = flags.open()
@@ -167,8 +168,9 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     if dry_run:
         with closing(executor):
             executor.check([plan.base for plan in plans])
-        data = search_page.plan_json(plans, config.search, place)
-        out.answer(data, *search_page.plan_page(plans, config.search, place))
+            times = most_time_left(config, plans, registry.datasets, executor.room)
+        data = search_page.plan_json(plans, config.search, place, times)
+        out.answer(data, *search_page.plan_page(plans, config.search, place, times))
         out.note(flags.source)
         return 0
     return carry_out_search(flags, config, plans, place, partial(run_all, executor=executor), out)

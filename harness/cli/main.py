@@ -14,7 +14,7 @@ import click
 
 from harness import __version__
 from harness.campaign import guardian
-from harness.cli import boards, campaigns, datasets, exchange, progress
+from harness.cli import boards, campaigns, datasets, exchange, planning, progress
 from harness.cli.boundary import (
     CONTINUES,
     Invocation,
@@ -34,7 +34,7 @@ COMPLETION = "_HARNESS_COMPLETE"  # click's, set by a shell that completes a lin
 LONGEST = 100  # characters of a command's short help
 SECTIONS = {  # of `harness -h`
     "Prepare": ("init", "list", "describe", "validate", "data"),
-    "Train": ("run", "search", "confirm", "resume", "status"),
+    "Train": ("plan", "run", "search", "confirm", "resume", "status"),
     "Look at results": ("report", "compare", "explain", "reproduce"),
     "Exchange and remove": ("score", "export", "forget"),
 }
@@ -144,6 +144,7 @@ for command in (boards.report, boards.compare, boards.explain, boards.reproduce)
     cli.add_command(command)
 for command in (campaigns.run, campaigns.search, campaigns.confirm, progress.resume, progress.status):
     cli.add_command(command)
+cli.add_command(planning.plan)
 for command in (exchange.score, exchange.export, exchange.forget):
     cli.add_command(command)
 for command in (datasets.init, datasets.validate, datasets.data):

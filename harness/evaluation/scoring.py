@@ -41,15 +41,16 @@ class Scored(NamedTuple):
     cost: dict[str, float]  # encode_images_per_second, encode_captions_per_second, score_pairs_per_second
 
 
-class RankedSplit(NamedTuple):
-    ranks: SplitRanks
-    cost: dict[str, float]  # encode_images_per_second, encode_captions_per_second, score_pairs_per_second
-
-
 class Sets(NamedTuple):
     images: list[Tile]
     captions: list[Tile]
     cost: dict[str, float]  # encode_images_per_second, encode_captions_per_second
+
+
+class RankedSplit(NamedTuple):
+    ranks: SplitRanks
+    cost: dict[str, float]  # encode_images_per_second, encode_captions_per_second, score_pairs_per_second
+    sets: Sets  # that were scored
 
 
 class Way(NamedTuple):
@@ -62,14 +63,14 @@ class Way(NamedTuple):
 
 def score_split(method: Method, split: Split, device: torch.device, precision: ScorePrecision = "fp32") -> Scored:
     """Every image of a split against every caption; a method's mode is restored afterwards."""
-    scores, cost = _score_there(method, split, device, precision)
+    scores, _, cost = _score_there(method, split, device, precision)
     return Scored(scores.cpu().numpy(), cost)
 
 
 def _score_there(
     method: Method, split: Split, device: torch.device, precision: ScorePrecision
-) -> tuple[Tensor, dict[str, float]]:
-    """Scores (N, M) that still lie on the device, and what they cost."""
+) -> tuple[Tensor, Sets, dict[str, float]]:
+    """Scores (N, M) that still lie on the device, the sets that they are of, and what they cost."""
     with scoring(method):
         sets = encode_split(method, split, device)
         start = time.perf_counter()
@@ -77,7 +78,7 @@ def _score_there(
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds = time.perf_counter() - start
-    return scores, {**sets.cost, "score_pairs_per_second": scores.numel() / seconds}
+    return scores, sets, {**sets.cost, "score_pairs_per_second": scores.numel() / seconds}
 
 
 def rank_split(
@@ -94,8 +95,8 @@ def rank_split(
     Scores beyond `matrix_bytes` are never held together; DataError where there are sets, which need all of them.
     """
     if 4 * len(split.images) * len(split.captions) <= matrix_bytes:
-        scores, cost = _score_there(method, split, device, precision)
-        return RankedSplit(rank_there(scores, folds, sets), cost)
+        scores, encoded, cost = _score_there(method, split, device, precision)
+        return RankedSplit(rank_there(scores, folds, sets), cost, encoded)
     if sets:
         raise DataError(
             f"{len(split.images)} x {len(split.captions)} scores are too many to hold, as the positives of "
@@ -113,7 +114,7 @@ def rank_split(
             )
         pairs = len(split.images) * len(split.captions)
     cost = {**encoded.cost, "score_pairs_per_second": pairs / (time.perf_counter() - start)}
-    return RankedSplit(SplitRanks(ranks, shortlists, []), cost)
+    return RankedSplit(SplitRanks(ranks, shortlists, []), cost, encoded)
 
 
 def rank_there(scores: Tensor, folds: Sequence[Fold], sets: Sequence[PositiveSet]) -> SplitRanks:

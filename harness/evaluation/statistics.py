@@ -29,11 +29,8 @@ BLOCK_BYTES = 2**26  # of resamples held together
 TOGETHER = 64  # rows whose intervals are made at a time
 DIGITS = 6  # of rsum: what differs less is rounding
 SEED = 0  # the same ranks give the same bytes
-BENTKUS = (
-    3.18  # P(swaps >= x) is at most this times the normal tail of the same variance (Bentkus and Dzindzalieta 2015)
-)
-MOST_DEGREES = 3
-EVEN_WEIGHT = 3
+BENTKUS = 3.18  # times the normal tail of the same variance bounds P(swaps >= x) (Bentkus and Dzindzalieta 2015)
+MOST_DEGREES, EVEN_WEIGHT = 3, 3
 LOG_SCALES = np.arange(-60, 6, 0.25)  # of chi-square over its degrees of freedom: all that matters of 1 and more
 
 
@@ -220,9 +217,15 @@ def tail(value: float, variance: float, error: Error) -> float:
 
     A t variable is normal with a variance of degrees over chi-square: the sum is over the logarithm of that scale.
     """
-    weights = np.exp(error.degrees / 2 * (LOG_SCALES - np.exp(LOG_SCALES)))
-    sd = np.sqrt(variance + error.sd**2 * np.exp(-LOG_SCALES))
-    return float(2 * (weights * ndtr(-abs(value) / np.maximum(sd, 1e-12))).sum() / weights.sum())
+    return float(tails(*(np.array([number]) for number in (value, variance, *error)))[0])
+
+
+def tails(values: Floats, variances: Floats, sds: Floats, degrees: Floats) -> Floats:
+    """(n,) `tail` of many values, each with its own variance and error."""
+    weights = np.exp(degrees[:, None] / 2 * (LOG_SCALES - np.exp(LOG_SCALES)))
+    sd = np.sqrt(variances[:, None] + sds[:, None] ** 2 * np.exp(-LOG_SCALES))
+    below = weights * ndtr(-abs(values)[:, None] / np.maximum(sd, 1e-12))
+    return np.asarray(2 * below.sum(axis=1) / weights.sum(axis=1))
 
 
 def run_noise(sd: float, runs: int, mean_of: int = 1) -> float:

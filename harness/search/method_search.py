@@ -151,5 +151,6 @@ def superseding(trials: Iterable[Ended]) -> list[Ended]:
 def cost_of(result: TrialResult, base: Assignment) -> dict[str, float]:
     """What a trial has cost; of one without a GPU the CPUs are its device."""
     seconds = result.cost.get("seconds", 0.0)
-    devices = base.gpus if base.gpus > 0 else base.cpus
-    return {"epochs": result.epochs, "seconds": seconds, "device_seconds": seconds * devices}
+    planned = seconds * base.devices(is_gpu=base.gpus > 0)  # results of earlier versions do not say what they held
+    device_seconds = result.cost.get("device_seconds", planned)
+    return {"epochs": result.epochs, "seconds": seconds, "device_seconds": device_seconds}

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
+from harness.campaign.estimate import Basis, Estimate, TrialTime, times_of
+from harness.campaign.plan import Planned
+from harness.config.cards import DatasetCard
 from harness.config.project import Config
+from harness.search.method_search import Spent, spent_on, superseding
 from harness.search.optuna_study import read_studies
+from harness.search.plan import SearchPlan
 from harness.search.study_records import StudyRecord
 from harness.trial.folder import read_epochs, read_spec
 
@@ -52,6 +58,34 @@ def seconds_left(statuses: Sequence[StudyStatus]) -> float | None:
     if not seconds or not running:
         return None
     return (waiting + running / 2) * sum(seconds) / len(seconds) / running
+
+
+def most_time_left(
+    config: Config, plans: Sequence[SearchPlan], datasets: Mapping[str, DatasetCard], room: int
+) -> Estimate:
+    """The time of the trials that searches have left, as if none were pruned, by earlier trials of the results folder.
+
+    datasets: those by whose pairs a pace is scaled; room: trials at a time, 0 where that is not known.
+    """
+    begun = {one.name: spent_on(superseding(one.trials)) for one in read_studies(config.studies, config.campaign.name)}
+    times = times_of([Planned(plan.base, "new") for plan in plans], config.trials, datasets)
+    each: dict[str, TrialTime] = {}
+    for plan in plans:
+        one = times[plan.base.spec.key]
+        if plan.design.space and one.basis is Basis.SAME:
+            one = replace(one, basis=Basis.SETTINGS)
+        left = trials_left(plan, begun.get(plan.study(config.campaign.name), Spent()), one.seconds)
+        each |= {f"{plan.label} #{number}": one for number in range(left)}
+    return Estimate(each, room)
+
+
+def trials_left(plan: SearchPlan, spent: Spent, seconds: float) -> int:
+    """The trials that a search may still begin, each taken to have all its epochs and to last so many seconds."""
+    budget, epochs = plan.design.search, plan.base.spec.training.epochs
+    left = [budget.trials - spent.trials]
+    left += [ceil((budget.epochs - spent.epochs) / epochs)] if budget.epochs and epochs else []
+    left += [ceil((budget.seconds - spent.seconds) / seconds)] if budget.seconds and seconds else []
+    return max(0, min(left))
 
 
 def _running(trials: Path, study: StudyRecord) -> Iterator[RunningTrial]:

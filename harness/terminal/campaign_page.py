@@ -80,13 +80,17 @@ def plan_json(plan: Plan, place: str, times: Estimate) -> dict[str, Any]:
         "executor": place,
         "store": without_password(plan.uri),
         "counts": dict(Counter(trial.state for trial in plan.trials)),
-        "seconds": times.seconds,
-        "device_seconds": times.device_seconds if times.known else None,
-        "unknown": times.unknown,
+        **totals_json(times),
         "trials": [
             {**identity_json(trial.spec), "state": trial.state, **time_json(trial, times)} for trial in plan.trials
         ],
     }
+
+
+def totals_json(times: Estimate) -> dict[str, Any]:
+    """The time of all trials together; null where it is not known, with the number of trials that are unknown."""
+    device_seconds = times.device_seconds if times.known else None
+    return {"seconds": times.seconds, "device_seconds": device_seconds, "unknown": times.unknown}
 
 
 def time_json(trial: Planned, times: Estimate) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from harness.board.publishing import Published
 from harness.campaign.driver import CampaignOutcome
+from harness.campaign.estimate import Estimate
 from harness.config.sections import Scalar, Search
 from harness.config.toml import literal
 from harness.search.campaign import SearchTrials
@@ -19,13 +20,13 @@ from harness.search.plan import COSTS, SearchPlan
 from harness.search.space import described
 from harness.search.status import StudyStatus, seconds_left
 from harness.search.studies import Ended
-from harness.terminal.campaign_page import counts_line, failures_page, files_page
+from harness.terminal.campaign_page import counts_line, estimate_line, failures_page, files_page, totals_json
 from harness.terminal.output import Text, count, table
 from harness.terminal.view import clock
 from harness.trial.results import shortfalls
 
 
-def plan_page(plans: Sequence[SearchPlan], search: Search, place: str) -> Iterator[RenderableType]:
+def plan_page(plans: Sequence[SearchPlan], search: Search, place: str, times: Estimate) -> Iterator[RenderableType]:
     rows = table("method", "dataset", "setting", "now", "range")
     for plan in plans:
         names = (plan.method, plan.dataset)
@@ -35,6 +36,8 @@ def plan_page(plans: Sequence[SearchPlan], search: Search, place: str) -> Iterat
     yield rows
     yield from (f"{plan.label}: {plan.note}" for plan in plans if plan.note)
     yield f"\n{budget_line(search, len(plans))} · {place}"
+    if times.times:
+        yield f"{estimate_line(times)}; less where trials are pruned" if times.device_seconds else estimate_line(times)
 
 
 def configured(plan: SearchPlan, key: str) -> str:
@@ -53,7 +56,7 @@ def budget_line(search: Search, searches: int) -> str:
     return f"{count(searches, 'search', 'searches')}, {each} each: {how}"
 
 
-def plan_json(plans: Sequence[SearchPlan], search: Search, place: str) -> dict[str, Any]:
+def plan_json(plans: Sequence[SearchPlan], search: Search, place: str, times: Estimate) -> dict[str, Any]:
     searches = [
         {
             "method": plan.method,
@@ -67,7 +70,7 @@ def plan_json(plans: Sequence[SearchPlan], search: Search, place: str) -> dict[s
         for plan in plans
     ]
     budget = search.model_dump(mode="json", exclude={"space", "points"})
-    return {"executor": place, "budget": budget, "searches": searches}
+    return {"executor": place, "budget": budget, "searches": searches, "left": len(times.times), **totals_json(times)}
 
 
 def search_page(

@@ -25,8 +25,12 @@ RATES = (
     "encode_captions_per_second",
     "score_pairs_per_second",
 )
-SUMS = ("parameters", "seconds")
+SUMS = (
+    *("parameters", "seconds", "device_seconds"),
+    *("bytes_per_image", "bytes_per_caption", "i2t_query_ms", "t2i_query_ms"),
+)
 PEAK = "peak_memory_mb"
+LARGEST = (PEAK, "load", "shared")
 MEMBER = "member_"  # of the environment of an ensemble, before a method's name: the key of its trial
 
 
@@ -76,7 +80,7 @@ def joint_source(sources: Iterable[str]) -> str:
 
 
 def added_costs(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """What members cost together, one after another: times and parameters add up, the peak is the largest.
+    """What members cost together, one after another: times, parameters and bytes add up; peak and load: the largest.
 
     A rate is that of all members in turn; members that train nothing take no time for it. What one of them lacks is
     left out, never a sum over the others.
@@ -87,7 +91,7 @@ def added_costs(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
     rates = {name: in_turn(values) for name in RATES if (values := every(name))}
     sums = {name: sum(values) for name in SUMS if (values := every(name))}
-    return {**rates, **sums, **({PEAK: max(values)} if (values := every(PEAK)) else {})}
+    return {**rates, **sums, **{name: max(values) for name in LARGEST if (values := every(name))}}
 
 
 def in_turn(rates: Iterable[float]) -> float:

@@ -153,6 +153,12 @@ class Assignment(TrialRecord):
     def name(self) -> str:
         return self.label or self.spec.label
 
+    def devices(self, is_gpu: bool) -> float:
+        """The share of GPUs that it holds where it computes on one, one where its share is left open; else of CPUs."""
+        if is_gpu:
+            return self.gpus if self.gpus > 0 else 1.0
+        return self.cpus
+
 
 class EpochReport(TrialRecord):
     key: str
@@ -193,7 +199,8 @@ class TrialResult(TrialRecord):
     cost: dict[str, float] = Field(
         default_factory=dict,
         description="train_pairs_per_second, encode_images_per_second, encode_captions_per_second, "
-        "score_pairs_per_second, data_wait, peak_memory_mb, parameters, seconds",
+        "score_pairs_per_second, data_wait, peak_memory_mb, parameters, seconds, device_seconds; bytes_per_image, "
+        "bytes_per_caption, i2t_query_ms, t2i_query_ms; load per CPU, shared",
     )
     environment: dict[str, str] = Field(
         default_factory=dict, description="versions, device, cpu, commit, dirty, releases of sets of positives"

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from harness.config.cards import SELECTION, ProtocolCard
+from harness.costs.retrieval import retrieval_costs
+from harness.costs.sharing import Load, load_costs, load_now
 from harness.errors import CollapsedError, DataError, TrialError, first_line
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
@@ -76,6 +78,7 @@ class Trial:
         self.protocol = None if self.spec.protocol == SELECTION else card.protocol(self.spec.protocol)
         self.method = self._new_method()
         self.reports: list[EpochReport] = []
+        self.loads: list[Load | None] = []  # of the machine, after each epoch and after the queries that are timed
         self.collapse = ""  # why training has collapsed
         self.flat_steps = 0  # in a row at the hinge of equal scores
         self.best: dict[str, Any] = {"epoch": 0, "rsum": -math.inf, "method": None}
@@ -164,6 +167,7 @@ class Trial:
             data_wait=cost.waited / cost.seconds,
         )
         self.reports.append(report)
+        self.loads.append(load_now(self.device))
         record.write_epochs(self.folder, self.reports)
         state = {"key": self.spec.key, "trainer": trainer.state(), "best": self.best}
         save_checkpoint(self.folder / record.CHECKPOINT, state)
@@ -204,10 +208,13 @@ class Trial:
         folds = split_folds(protocol, split, limited=self.spec.limit is not None)
         sets = positives.read_sets(self.positives, self.assignment.data, split)
         precision = self.spec.training.score_precision
-        ranks, cost = rank_split(self.method, split, self.device, folds, sets, precision=precision)
+        ranks, cost, encoded = rank_split(self.method, split, self.device, folds, sets, precision=precision)
         test = outcome(protocol, split, folds, ranks)
         self.environment |= test.releases
         test.records.save(self.folder)
+        cost["peak_memory_mb"] = peak_mb(self.device)  # before queries are timed, which a trial could do without
+        cost |= retrieval_costs(self.method, encoded, split, folds[0], self.device, precision)
+        self.loads.append(load_now(self.device))
         return self._result(State.DONE, test.measures, test.gallery, cost)
 
     def _result(
@@ -215,7 +222,7 @@ class Trial:
         state: State,
         measures: dict[str, float] | None = None,
         gallery: dict[str, int] | None = None,
-        scoring: dict[str, float] | None = None,
+        testing: dict[str, float] | None = None,
         message: str = "",
     ) -> TrialResult:
         self.dataset.check_unchanged()
@@ -231,21 +238,24 @@ class Trial:
             attempts=1 + record.attempts(self.folder),
             search=self.assignment.search,
             gallery=gallery or {},
-            cost=self._cost(scoring or {}),
+            cost=self._cost(testing or {}),
             environment=self.environment,
         )
 
-    def _cost(self, scoring: dict[str, float]) -> dict[str, float]:
-        """Throughput as medians over epochs, memory, parameters, seconds of training and validation."""
+    def _cost(self, testing: dict[str, float]) -> dict[str, float]:
+        """Throughput as medians over epochs, memory, parameters, seconds of training and validation, load."""
+        seconds = sum(report.seconds for report in self.reports)
         rates = [report.pairs_per_second for report in self.reports]
         waits = [report.data_wait for report in self.reports]
         return {
             "train_pairs_per_second": float(np.median(rates)) if rates else 0.0,
             "data_wait": float(np.median(waits)) if waits else 0.0,
-            **scoring,
             "peak_memory_mb": peak_mb(self.device),
+            **testing,
             "parameters": float(sum(part.numel() for part in self.method.parameters())),
-            "seconds": sum(report.seconds for report in self.reports),
+            "seconds": seconds,
+            "device_seconds": seconds * self.assignment.devices(is_gpu=self.device.type == "cuda"),
+            **load_costs(self.loads),
         }
 
     def _phase(self, phase: Phase, val: dict[str, float] | None = None, note: str = "") -> EpochReport:

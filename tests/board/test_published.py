@@ -79,7 +79,7 @@ def test_one_seed_reproduces_nothing() -> None:
 def test_the_page_shows_it_in_a_table_of_its_own_and_never_ranks_it() -> None:
     methods = {"caan": card(600.0, note="quoted")}
     (one,) = assessed(runs(), methods, lambda _run, _name: None)
-    ranked, _more, published = html_tables(board_page(one, methods))
+    ranked, _costs, _more, published = html_tables(board_page(one, methods))
     assert [cells[1] for cells in ranked[1:]] == [LABEL]
     assert published[1][:5] == [LABEL, "474.0", "600.0", "-126.0", "below"]
     assert published[1][-1] == "table 1; quoted"
@@ -108,7 +108,7 @@ def test_a_row_by_the_common_recipe_is_compared_with_no_number_and_says_so_in_ev
     methods = {"caan": card(455.8)}
     current = Current(resized=lambda _: ("train 500 images (29,000)",))
     (one,) = assessed(runs(**SMALL), methods, lambda _run, _name: None, current)
-    ranked, _more, published = html_tables(board_page(one, methods))
+    ranked, _costs, _more, published = html_tables(board_page(one, methods))
     assert "published" not in ranked[0] and published[1][0] == "caan" and published[1][4] == OTHER
     assert OTHER in {cell for line in Page(webpage(one, methods)).lines() for cell in line}
     (row,) = (cells for table in html_tables(method_page(one, methods, 0)) for cells in table if "455.8" in cells)
@@ -141,7 +141,7 @@ def test_data_of_another_size_than_the_papers_is_said_beside_the_verdict_in_ever
     assert number.outcome == "reproduced within noise"
     long = f"reproduced within noise; not the paper's: {UNLIKE[-1]}"
     short = "455.8 (+18.2, reproduced within noise; settings or data are not the paper's)"
-    ranked, _more, published = html_tables(board_page(one, methods))
+    ranked, _costs, _more, published = html_tables(board_page(one, methods))
     assert ranked[1][-1] == short and published[1][4] == long
     page = Page(webpage(one, methods))
     assert short in {cell for line in page.lines() for cell in line} and long in {

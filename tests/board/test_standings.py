@@ -265,7 +265,7 @@ def test_escaped_text_is_shown_as_it_was(text: str) -> None:
 @pytest.mark.parametrize("name", ["<script>|", "`a` *b* _c_ [d](e)", "a\nb | c", "<!-- ", "&lt;", "**"])
 def test_a_method_of_any_name_is_one_cell(name: str) -> None:
     page = only_page([run_of(result_of(spec_of(name)))])
-    table, _more = html_tables(page)
+    table, _costs, _more = html_tables(page)
     assert [len(cells) for cells in table] == [len(HEADER)] * 2
     assert table[1][1] == " ".join(name.split())
 
