@@ -38,18 +38,19 @@ PACKAGES = {
     "campaign": "config layouts evaluation trial executors tracking",
     "search": "config trial tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
+    "portable": "method config data layouts evaluation trial tracking campaign explain",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
-    "api": "method config data layouts evaluation trial tracking board campaign explain",
+    "api": "method config data layouts evaluation trial tracking board campaign explain portable",
     "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign"
-    " search explain",
+    " search explain portable",
     "cli": "config data trial tracking acquisition conversion preparation extraction board campaign"
-    " search explain terminal",
+    " search explain portable terminal",
 }
 FRONT = {
     "config": "cards choice papers project registry sections selection sources template toml",
     "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens"
-    " torchvision",
+    " torchvision word_vectors",
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
     " scoring statistics streaming",
@@ -65,6 +66,7 @@ FRONT = {
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "explain": "attention_page examples_page explanation picture private_pages weights",
+    "portable": "export loading scored_weights weights_folder",
     "api": "",  # `import harness` reaches it
     "terminal": "board_page campaign_page dataset_page output search_page view",
     "cli": "",
@@ -89,7 +91,7 @@ LIBRARIES = {
     " trial.device trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models extraction.weights"
-    " explain.explanation",
+    " explain.explanation portable.loading",
 }
 HEAVY = (
     "transformers",

@@ -25,6 +25,8 @@ from harness.config.project import FILE, Config, find, load
 from harness.config.registry import Registry, discover
 from harness.config.selection import Selection, name_of_result
 from harness.errors import UsageError, unknown
+from harness.portable.export import export_weights
+from harness.portable.weights_folder import WeightsFolder
 from harness.tracking.naming import known_run
 from harness.tracking.result_store import ResultStore, open_store
 from harness.tracking.store import default_uri
@@ -130,6 +132,14 @@ class Project:
         """The trained method of a trial, given itself or by its name; UsageError where its weights cannot be used."""
         one = self.trial(trial) if isinstance(trial, str) else trial
         return load_trained(self.config, self.registry, one.run.spec, device)
+
+    def export(self, trial: str | ProjectTrial, folder: str | PathLike[str], force: bool = False) -> WeightsFolder:
+        """Write the weights of a trial into a new folder, which `harness.load` takes; force: over earlier weights.
+
+        UsageError where it has none that can be used, or the folder holds something else.
+        """
+        name = trial if isinstance(trial, str) else trial.key
+        return export_weights(self.config, self.registry, name, Path(folder).expanduser(), force)
 
     def evaluate(self, scores: object, dataset: str, protocol: str = "") -> ScoreEvaluation:
         """Rank a score matrix (N, M), images by captions, higher is better, under a protocol; nothing is stored.

@@ -123,10 +123,20 @@ class Dataset:
             )
 
     @property
+    def feature_width(self) -> int:
+        """F, numbers per region."""
+        return self.card.feature_width
+
+    @property
+    def origins(self) -> list[dict[str, Any]]:
+        """What its region stores say of how they were made; empty where regions lie in other files."""
+        stores = {(self._place.folder / name).parent for name in self._reader.files(self._place)}
+        return [read_facts(store).origin for store in sorted(stores) if has_file(store / FACTS)]
+
+    @property
     def is_of_two_models(self) -> bool:
         """Whether its store says that other weights than the text encoder's made its regions."""
-        stores = {(self._place.folder / name).parent for name in self._reader.files(self._place)}
-        made = [read_facts(store).origin.get("weights_sha256") for store in stores if has_file(store / FACTS)]
+        made = [origin.get("weights_sha256") for origin in self.origins]
         own = [sha for name, sha in _text_files(self._place, self._root).items() if name.endswith(WEIGHTS)]
         joint = own[0] if len(own) == 1 else hashlib.sha256("".join(own).encode()).hexdigest()  # as extraction has it
         return any(one and one != joint for one in made)
