@@ -15,6 +15,7 @@ from harness.api.running import Report, carry_out, silent
 from harness.api.scores import ScoreEvaluation, evaluated
 from harness.api.trained import TrainedMethod, load_trained
 from harness.api.trials import ProjectTrial
+from harness.board import publishing
 from harness.board.comparison import Comparison, comparisons
 from harness.board.evidence import Assessed, evidence, hits
 from harness.board.standings import Board, boards_of
@@ -26,6 +27,7 @@ from harness.config.registry import Registry, discover
 from harness.config.selection import Selection, name_of_result
 from harness.errors import UsageError, unknown
 from harness.portable.export import export_weights
+from harness.portable.scored_weights import score_weights, weights_request
 from harness.portable.weights_folder import WeightsFolder
 from harness.tracking.naming import known_run
 from harness.tracking.result_store import ResultStore, open_store
@@ -140,6 +142,17 @@ class Project:
         """
         name = trial if isinstance(trial, str) else trial.key
         return export_weights(self.config, self.registry, name, Path(folder).expanduser(), force)
+
+    def score_weights(
+        self, folder: str | PathLike[str], dataset: str, protocol: str = "", name: str = "", note: str = ""
+    ) -> ProjectTrial:
+        """Rank exported weights on a dataset, as `harness score --weights` does: an external row, and its board."""
+        place = Path(folder).expanduser()
+        request = weights_request(self.config, self.registry, place, dataset, protocol, name, note)
+        store, _ = score_weights(request)
+        now, boards = current(self.config, self.registry), {(request.spec.dataset, request.spec.protocol)}
+        publishing.publish(store, self.registry, now, self.config.reports, boards)
+        return ProjectTrial(next(run for run in store.runs() if run.key == request.spec.key), store)
 
     def evaluate(self, scores: object, dataset: str, protocol: str = "") -> ScoreEvaluation:
         """Rank a score matrix (N, M), images by captions, higher is better, under a protocol; nothing is stored.

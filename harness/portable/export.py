@@ -172,7 +172,8 @@ def placed(folder: Path) -> Iterator[Path]:
         try:
             part.rename(target)
         except OSError:
-            old.rename(target)
+            if old.exists():
+                old.rename(target)
             raise
     finally:
         shutil.rmtree(part, ignore_errors=True)

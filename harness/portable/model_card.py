@@ -43,10 +43,11 @@ def parts(facts: WeightsFacts) -> Iterator[str]:
     yield HEAD
     yield f"# {markdown(facts.method_title)}, trained on {markdown(facts.dataset_title)}"
     limited = f" Only the first {spec.limit} images of each split were used." if spec.limit else ""
+    noise = f" On purpose: {markdown(spec.noise)}." if spec.noise else ""
     yield (
         f"Weights of the method `{spec.method}`, trained on the split train of `{spec.dataset}` with seed {spec.seed}; "
-        f"epoch {facts.best_epoch} of {spec.training.epochs} was the best on val.{limited} Trial `{facts.key}` of "
-        f"harness {facts.harness}."
+        f"epoch {facts.best_epoch} of {spec.training.epochs} was the best on val.{limited}{noise} Trial "
+        f"`{facts.key}` of harness {facts.harness}."
     )
     yield from measured(facts)
     yield USE.format(width=facts.features.width)

@@ -66,7 +66,8 @@ def spec_of(
 
 def weights_settings(trained: TrialSpec) -> dict[str, Scalar]:
     """What a row of exported weights says of the trial that they are of, alike for all its seeds."""
-    return {TRAINED_ON: trained.dataset, WEIGHTS: f"{trained.method} recipe {trained.recipe[:SHORT]}"}
+    on = ", ".join(filter(None, [trained.dataset, trained.noise]))
+    return {TRAINED_ON: on, WEIGHTS: f"{trained.method} recipe {trained.recipe[:SHORT]}"}
 
 
 def recipe_of(spec: TrialSpec) -> str:

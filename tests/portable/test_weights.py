@@ -75,6 +75,7 @@ def test_weights_give_the_ranks_of_their_trial_to_the_byte(folder: Path, call: C
     page = Path("reports/tiny-all.md").read_text()
     assert "weights of vsepp recipe" in page and "trained and selected on tiny" in page
     assert "harness score --weights w --dataset tiny" in page
+    assert harness.open(".").score_weights("w", "tiny").measures == found["measures"]
     again = answer(call, capsys, "score", "--weights", "w", "--dataset", "tiny")
     assert again["key"] == found["key"] and call("report", "--check") == 0
 
