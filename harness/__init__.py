@@ -5,6 +5,7 @@ A package imports only from those below it; tests/test_architecture.py holds the
     cli           the commands: flags, and what each calls      click
     terminal      how values look in a terminal                 rich
     api           the same calls for notebooks and scripts      pandas
+    portable      exported weights: written, loaded, scored      safetensors
     explain       what a trained method attends to; examples
     planning      seeds and test images that a difference needs
     search        settings found by search                      Optuna
@@ -24,7 +25,8 @@ A package imports only from those below it; tests/test_architecture.py holds the
     method        the contract of a method
     errors, files, interruption                                 the ground
 
-Notebooks and scripts begin with `harness.open(path)` and `harness.evaluate(scores, dataset)` (docs/guide/python.md).
+Notebooks and scripts begin with `harness.open(path)`, `harness.evaluate(scores, dataset)` and `harness.load(folder)`
+(docs/guide/python.md).
 """
 
 from __future__ import annotations
@@ -34,10 +36,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.api.project import evaluate
     from harness.api.project import open_project as open
+    from harness.api.weights import load_weights as load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "evaluate", "open"]
-LATER = {"open": "open_project", "evaluate": "evaluate"}  # of api.project, imported when it is used
+__all__ = ["__version__", "evaluate", "load", "open"]
+LATER = {  # imported when it is used
+    "evaluate": ("harness.api.project", "evaluate"),
+    "load": ("harness.api.weights", "load_weights"),
+    "open": ("harness.api.project", "open_project"),
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -46,4 +53,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'harness' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("harness.api.project"), LATER[name])
+    module, attribute = LATER[name]
+    return getattr(import_module(module), attribute)

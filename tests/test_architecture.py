@@ -40,21 +40,22 @@ PACKAGES = {
     "search": "config trial tracking board campaign",
     "planning": "config evaluation tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
+    "portable": "method config data layouts evaluation trial tracking campaign explain",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
-    "api": "method config data layouts evaluation trial tracking board campaign planning explain",
-    "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign"
-    " search planning explain",
-    "cli": "config data trial tracking acquisition conversion preparation extraction board campaign"
-    " search planning explain terminal",
+    "api": "method config data layouts evaluation trial tracking board campaign planning explain portable",
+    "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign search"
+    " planning explain portable",
+    "cli": "config data trial tracking acquisition conversion preparation extraction board campaign search planning"
+    " explain portable terminal",
 }
 FRONT = {
-    "config": "cards choice papers project registry sections selection sources template toml",
+    "config": "cards choice noise papers project registry sections selection sources template toml",
     "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens"
-    " torchvision",
+    " torchvision word_vectors",
     "layouts": "detection opening previews",
-    "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
-    " scoring statistics streaming",
+    "evaluation": "measures outcome positives protocols queries rankings ranks records score_files scoring statistics"
+    " streaming",
     "costs": "retrieval sharing",
     "trial": "device ensembles environment external folder models private_folders results steps",
     "executors": "executor ray_cluster",
@@ -69,6 +70,7 @@ FRONT = {
     "search": "campaign confirmation method_search plan publishing space status studies",
     "planning": "plans power",
     "explain": "attention_page examples_page explanation picture private_pages weights",
+    "portable": "export loading scored_weights weights_folder",
     "api": "",  # `import harness` reaches it
     "terminal": "board_page campaign_page dataset_page output planning_page search_page view",
     "cli": "",
@@ -92,8 +94,8 @@ LIBRARIES = {
     "torch": "method blocks.* trial.steps trial.models trial.averaging trial.training trial.batches trial.checkpoint"
     " trial.device trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
-    " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models extraction.weights"
-    " explain.explanation costs.retrieval costs.sharing",
+    " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models"
+    " extraction.weights explain.explanation costs.retrieval costs.sharing portable.loading",
 }
 HEAVY = (
     "transformers",

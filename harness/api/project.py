@@ -16,6 +16,7 @@ from harness.api.running import Report, carry_out, silent
 from harness.api.scores import ScoreEvaluation, evaluated
 from harness.api.trained import TrainedMethod, load_trained
 from harness.api.trials import ProjectTrial
+from harness.board import publishing
 from harness.board.comparison import Comparison, comparisons
 from harness.board.evidence import Assessed, evidence, hits
 from harness.board.standings import Board, boards_of
@@ -27,6 +28,9 @@ from harness.config.registry import Registry, discover
 from harness.config.selection import Selection, name_of_result
 from harness.errors import UsageError, unknown
 from harness.planning.plans import POWER, Assumed, PowerPlan, power_plans
+from harness.portable.export import export_weights
+from harness.portable.scored_weights import score_weights, weights_request
+from harness.portable.weights_folder import WeightsFolder
 from harness.tracking.naming import known_run
 from harness.tracking.result_store import ResultStore, open_store
 from harness.tracking.store import default_uri
@@ -150,6 +154,25 @@ class Project:
         """The trained method of a trial, given itself or by its name; UsageError where its weights cannot be used."""
         one = self.trial(trial) if isinstance(trial, str) else trial
         return load_trained(self.config, self.registry, one.run.spec, device)
+
+    def export(self, trial: str | ProjectTrial, folder: str | PathLike[str], force: bool = False) -> WeightsFolder:
+        """Write the weights of a trial into a new folder, which `harness.load` takes; force: over earlier weights.
+
+        UsageError where it has none that can be used, or the folder holds something else.
+        """
+        name = trial if isinstance(trial, str) else trial.key
+        return export_weights(self.config, self.registry, name, Path(folder).expanduser(), force)
+
+    def score_weights(
+        self, folder: str | PathLike[str], dataset: str, protocol: str = "", name: str = "", note: str = ""
+    ) -> ProjectTrial:
+        """Rank exported weights on a dataset, as `harness score --weights` does: an external row, and its board."""
+        place = Path(folder).expanduser()
+        request = weights_request(self.config, self.registry, place, dataset, protocol, name, note)
+        store, _ = score_weights(request)
+        now, boards = current(self.config, self.registry), {(request.spec.dataset, request.spec.protocol)}
+        publishing.publish(store, self.registry, now, self.config.reports, boards)
+        return ProjectTrial(next(run for run in store.runs() if run.key == request.spec.key), store)
 
     def evaluate(self, scores: object, dataset: str, protocol: str = "") -> ScoreEvaluation:
         """Rank a score matrix (N, M), images by captions, higher is better, under a protocol; nothing is stored.

@@ -20,6 +20,7 @@ from harness.data.tokens import Tokens
 from harness.errors import UsageError, unknown
 from harness.explain.weights import TrialChoice, best_weights, trained
 from harness.layouts.opening import open_dataset
+from harness.portable.loading import StoredInputs
 from harness.trial.results import TrialSpec
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class EncodedItems(NamedTuple):
 class TrainedMethod:
     """The method of a trial with the weights of its best epoch, and the gallery of its protocol."""
 
-    def __init__(self, spec: TrialSpec, method: Method, dataset: Dataset, device: str = "cpu") -> None:
+    def __init__(self, spec: TrialSpec, method: Method, dataset: Dataset | StoredInputs, device: str = "cpu") -> None:
         from harness.trial.device import choose_device
 
         self.spec = spec
@@ -54,7 +55,9 @@ class TrainedMethod:
 
     @cached_property
     def gallery(self) -> Split:
-        """The split that the trial's protocol scores, with its ids and captions."""
+        """The split that the trial's protocol scores, with its ids and captions; UsageError for weights of a folder."""
+        if not isinstance(self._dataset, Dataset):
+            raise UsageError("weights of a folder come without a gallery; give images or captions of your own")
         protocol = self.spec.protocol
         return self._dataset.split(SELECTION if protocol == SELECTION else self._dataset.card.protocol(protocol).split)
 
@@ -108,7 +111,7 @@ class TrainedMethod:
     @property
     def width(self) -> int:
         """Numbers of a region."""
-        return self._dataset.card.feature_width
+        return self._dataset.feature_width
 
     @cached_property
     def _gallery_images(self) -> EncodedItems:

@@ -210,6 +210,7 @@ def notes(board: Board, row: Standing) -> list[str]:
     lines = ["n = 1"] if row.n == 1 else []
     lines += [row.remark] if row.remark else []
     lines += [f"not the paper's: {', '.join(row.unlike_paper)}"] if row.is_ensemble and row.unlike_paper else []
+    lines += [noise] if (noise := row.noise) else []
     lines += precisions(row)
     lines += ["uncommitted changes"] if row.dirty else []
     lines += ["smaller search budget than others"] if board.is_unequal(row) else []

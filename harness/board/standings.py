@@ -99,6 +99,11 @@ class Standing:
         return self.means["shared"] > 0
 
     @property
+    def noise(self) -> str:
+        """The wrong pairs that it was trained on, in words; empty without any."""
+        return "" if self.is_untrained and not self.is_ensemble else self.runs[0].spec.noise
+
+    @property
     def is_ensemble(self) -> bool:
         return is_ensemble(self.runs[0].spec)
 

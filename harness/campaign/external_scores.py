@@ -47,7 +47,6 @@ class ScoreRequest:
     dataset: DatasetCard
     protocol: ProtocolCard
     spec: TrialSpec
-    folder: Path  # of the trial
     data: Path
     cache: Path
 
@@ -79,9 +78,7 @@ def score_request(
     """
     check_numbers([seed], None)
     check_protocol(protocol)
-    method = method_of(name)
-    if method.removeprefix(PREFIX) in registry.methods:
-        raise UsageError(f"--name {name}: a method here has this name; choose one that tells the two apart")
+    method = check_name(name, registry)
     card = registry.dataset(dataset)
     under = card.protocol(protocol)
     for file in files:
@@ -89,7 +86,15 @@ def score_request(
     cache = config.cache
     about = (under.name, under.identity), seed, note, fingerprint(card, config.data, cache), joint_hash(files)
     spec = spec_of(method, dataset, *about, len(files))
-    return ScoreRequest(tuple(files), card, under, spec, config.trials / spec.key, config.data, cache)
+    return ScoreRequest(tuple(files), card, under, spec, config.data, cache)
+
+
+def check_name(name: str, registry: Registry) -> str:
+    """The method of a model's name; UsageError where it is no name, or that of a method here."""
+    method = method_of(name)
+    if method.removeprefix(PREFIX) in registry.methods:
+        raise UsageError(f"--name {name}: a method here has this name; choose one that tells the two apart")
+    return method
 
 
 def joint_hash(files: Sequence[Path]) -> str:
@@ -106,20 +111,28 @@ def rank_file(config: Config, request: ScoreRequest) -> tuple[ResultStore, Ranke
     Raises as `evaluate` does; UsageError where the same file is another seed already, StoreError, ResourceError where
     another harness is at work.
     """
+    return rank_external(config, request.spec, partial(evaluate, request))
+
+
+def rank_external(
+    config: Config, spec: TrialSpec, evaluation: Callable[[], RankedScores]
+) -> tuple[ResultStore, RankedScores]:
+    """Rank a model from elsewhere by `evaluation`, and record it; raises as `rank_file` does."""
     check_writable(config.results)
+    folder = config.trials / spec.key
     with only_driver(config.results):
-        before = read_result(request.folder)
-        scores = RankedScores(before, None, ()) if before else evaluate(request)
+        before = read_result(folder)
+        scores = RankedScores(before, None, ()) if before else evaluation()
         tracker, store = Tracker(default_uri(config)), ResultStore(default_uri(config))
         runs = store.runs()
-        check_new(runs, request.spec)
+        check_new(runs, spec)
         if scores.records:
-            write_spec(request.folder, request.spec)
-            scores.records.save(request.folder)
-            write_result(request.folder, scores.result)  # last: a folder with a result is complete
+            write_spec(folder, spec)
+            scores.records.save(folder)
+            write_result(folder, scores.result)  # last: a folder with a result is complete
         tracker.open_campaign(CAMPAIGN, [])  # nothing is expected: what was never ranked is not missing
-        tracker.result(scores.result, request.folder)
-        if request.spec.key in replaced(runs):
+        tracker.result(scores.result, folder)
+        if spec.key in replaced(runs):
             tracker.renew(scores.result)
         tracker.close_campaign(State.DONE)
         write_memory(config.results, tracker.uri)

@@ -186,6 +186,7 @@ def assignments(config: Config, registry: Registry, selection: Selection, inputs
                 source=inputs.source(method.name),
                 training_version=TRAINING_VERSION,
                 evaluation_version=EVALUATION_VERSION,
+                noise=dataset.noise.text,
             )
             for method, recipe in recipes
         ]
@@ -319,6 +320,8 @@ def check_data(trials: Sequence[Assignment], inputs: PlanInputs) -> None:
         card, limit = trial.dataset_card, trial.spec.limit
         dataset = inputs.dataset(card.name)
         dataset.check_encoder()
+        if card.noise.is_on:
+            _ = dataset.training  # wrong pairs that cannot be had are an error now
         if trial.spec.protocol == SELECTION:
             for name in ("train", "val"):
                 dataset.split(name)

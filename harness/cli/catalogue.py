@@ -102,6 +102,7 @@ def dataset_page(card: DatasetCard) -> Iterator[RenderableType]:
         {
             "layout": card.layout,
             "features": f"{card.feature_width} wide, at most {card.max_regions} regions an image",
+            **({"noise": card.noise.text} if card.noise.is_on else {}),
             "options": ", ".join(f"{key} = {value}" for key, value in card.options.items()) or "none",
             "folder": f"<data>/{card.folder}" if card.folder else "none, generated",
             "origin": card.origin,

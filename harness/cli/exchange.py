@@ -24,43 +24,63 @@ FORMATS = ("trec", "csv", "parquet")
 
 @click.command(short_help="Rank a file of scores computed elsewhere and list it as external.")
 @takes((PROTOCOL,), CONFIG, OUTPUT)
-@click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", type=FILE, nargs=-1, metavar="[FILE...]")
+@click.option(
+    "--weights",
+    type=FILE,
+    metavar="DIR",
+    help="Score the dataset with the method of this folder of `harness export --weights` instead of a file.",
+)
 @click.option(
     "--dataset", required=True, metavar="NAME", help="Say of which dataset's images and captions the scores are."
 )
-@click.option("--name", required=True, metavar="MODEL", help="Call the model so on the leaderboard.")
+@click.option(
+    "--name",
+    default="",
+    metavar="MODEL",
+    help="Call the model so on the leaderboard; of weights it may be left out: METHOD trained on DATASET.",
+)
 @click.option(
     "--seed",
     type=int,
-    default=0,
-    show_default=True,
     metavar="S",
-    help="Say of which seed the file is; files of several seeds make one row.",
+    help="Say of which seed the file is, 0 where not given; files of several seeds make one row. Weights know theirs.",
 )
 @click.option(
     "--note", default="", metavar="TEXT", help="Say what else a reader must know; another note makes another row."
 )
-def score(flags: Flags, files: Sequence[Path], dataset: str, name: str, seed: int, note: str) -> int:
+def score(
+    flags: Flags, files: Sequence[Path], weights: Path | None, dataset: str, name: str, seed: int | None, note: str
+) -> int:
     """Rank scores computed elsewhere, an .npy file of images by captions, and list them as external.
 
     Higher is better. They are ranked as the scores of our own trials are, under the dataset's protocol. The scores of
-    several files are averaged, with equal weight, and listed as an ensemble.
+    several files are averaged, with equal weight, and listed as an ensemble. With --weights the scores are made by a
+    trained method that was exported, on features of the same kind; its row says what it was trained on.
 
     \b
     Examples:
       harness score clip.npy --dataset f30k --name "CLIP ViT-B/32" --note zero-shot
       harness score clip-l.npy clip-b.npy --dataset f30k --name "CLIP L + B"
+      harness score --weights caan-f30k --dataset coco
     """
     from harness.board import publishing
     from harness.board.standings import boards_of
     from harness.campaign import external_scores
     from harness.campaign.current import current
+    from harness.portable import scored_weights
     from harness.terminal import board_page, campaign_page
     from harness.terminal.board_page import place_of, score_json, score_page
 
+    check_score(files, weights, name, seed)
     config, registry, out = flags.open()
-    request = external_scores.score_request(config, registry, files, dataset, flags.protocol, name, seed, note)
-    store, scores = external_scores.rank_file(config, request)
+    request: external_scores.ScoreRequest | scored_weights.WeightsRequest
+    if weights:
+        request = scored_weights.weights_request(config, registry, weights, dataset, flags.protocol, name, note)
+        store, scores = scored_weights.score_weights(request)
+    else:
+        request = external_scores.score_request(config, registry, files, dataset, flags.protocol, name, seed or 0, note)
+        store, scores = external_scores.rank_file(config, request)
     for warning in scores.warnings:
         warn(f"harness: warning: {warning}")
     boards, now = {(request.spec.dataset, request.spec.protocol)}, current(config, registry)
@@ -72,16 +92,32 @@ def score(flags: Flags, files: Sequence[Path], dataset: str, name: str, seed: in
     return 0
 
 
-@click.command(short_help="Write rankings and ranks of every query as TREC files, csv or parquet.")
+def check_score(files: Sequence[Path], weights: Path | None, name: str, seed: int | None) -> None:
+    """UsageError for arguments of score that do not go together."""
+    if bool(files) == bool(weights):
+        raise UsageError("give one or more files of scores, or --weights DIR")
+    if files and not name:
+        raise UsageError("--name: say what the model of these scores is called on the leaderboard")
+    if weights and seed is not None:
+        raise UsageError("--seed: weights know the seed of their trial; leave it out")
+
+
+@click.command(short_help="Write rankings and ranks of every query, or the weights of a trial.")
 @takes((PROTOCOL,), CONFIG, OUTPUT)
 @click.argument("names", type=RESULT, nargs=-1, metavar="[ROW_OR_RUN ...]")
 @click.option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
-    required=True,
     help="Write TREC run files, or tables as csv or parquet.",
 )
+@click.option(
+    "--weights",
+    type=FILE,
+    metavar="DIR",
+    help="Write the weights of one trial into this new folder instead, which loads without the project.",
+)
+@click.option("--force", is_flag=True, help="Replace weights that were exported into that folder before.")
 @click.option("--dataset", default="", metavar="NAME", help="Export only runs on this dataset.")
 @click.option(
     "-o",
@@ -93,16 +129,30 @@ def score(flags: Flags, files: Sequence[Path], dataset: str, name: str, seed: in
     metavar="FOLDER",
     help="Write the files into this folder.",
 )
-def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: Path) -> int:
-    """Write rankings and ranks of every query, of rows of the boards or of runs by their ids.
+def export(
+    flags: Flags,
+    names: Sequence[str],
+    form: str | None,
+    weights: Path | None,
+    force: bool,
+    dataset: str,
+    folder: Path,
+) -> int:
+    """Write rankings and ranks of every query, of rows of the boards or of runs by their ids; or a trial's weights.
 
-    Without names: of all ranked rows.
+    Without names: of all ranked rows. With --weights the best weights of one trial, its card, words and measures are
+    written into a folder: `harness.load(DIR)` in Python and `harness score --weights DIR` take it.
 
     \b
     Examples:
       harness export --format parquet
       harness export caan --format trec --dataset f30k -o for-trec
+      harness export caan/f30k/s0 --weights caan-f30k
     """
+    if form is None:
+        return weights_of(flags, names, weights, force)
+    if weights or force:
+        raise UsageError("--weights and --force are of one trial's weights; leave out --format, or these")
     from harness.board import export
     from harness.board.standings import boards_of
     from harness.campaign.current import current
@@ -116,6 +166,21 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
     chosen = export.chosen(runs, boards_of(runs, registry.methods, current(config, registry)), names)
     written = export.written(chosen, store, form, folder)
     out.answer(export_json(written), *export_page(written))
+    return 0
+
+
+def weights_of(flags: Flags, names: Sequence[str], folder: Path | None, force: bool) -> int:
+    """Export the weights of the one trial that is named."""
+    from harness.portable.export import export_weights
+    from harness.terminal.board_page import weights_json, weights_page
+
+    if folder is None:
+        raise UsageError("give --format for rankings, or --weights DIR for the weights of a trial")
+    if len(names) != 1:
+        raise UsageError("--weights: name one trial, METHOD/DATASET/sSEED or the start of its key")
+    config, registry, out = flags.open()
+    written = export_weights(config, registry, names[0], folder, force)
+    out.answer(weights_json(written), *weights_page(written))
     return 0
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_serializer, field_validator, m
 from pydantic.json_schema import SkipJsonSchema
 
 from harness.addresses import shown
+from harness.config.noise import Noise
 from harness.config.papers import Cost, Paper, PaperRecipe, Reported, Table
 from harness.config.paths import FolderPath, InnerPath, TargetPath, check_inner, check_target
 from harness.config.sections import Amount, OpenAmount, Scalar, Tunable
@@ -230,6 +231,7 @@ class DatasetCard(Table):
         (), description="captions at known lines, looked at whenever a split is opened"
     )
     text: TextSettings = Field(TextSettings(), description="how captions become tokens")
+    noise: Noise = Field(Noise(), description="wrong pairs to train on, on purpose; a board says so")
     files: tuple[DataFile, ...] = Field((), description="files with size and hash to check")
     downloads: tuple[Download, ...] = Field((), description="what `harness data fetch` may load")
     options: dict[str, Scalar] = Field(default_factory=dict, description="of its layout")

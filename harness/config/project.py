@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from harness.config.noise import Noise, base_name
 from harness.config.sections import (
     Campaign,
     Cluster,
@@ -41,6 +42,7 @@ class Config(Section):
     campaign: Campaign = Campaign()
     paths: Paths = Paths()
     training: Training = Training()
+    noise: Noise = Noise()
     settings: SettingTables = Field(
         default_factory=dict,
         description='a table per method, or per glob such as "*" for every method that has the setting. A table of the '
@@ -64,7 +66,8 @@ class Config(Section):
         return value.resolve()
 
     def for_dataset(self, name: str) -> Config:
-        """The configuration with [training] and [settings] of [per_dataset] for this dataset."""
+        """The configuration with [training] and [settings] of [per_dataset] for this dataset, with noise or without."""
+        name = base_name(name)
         own = self.per_dataset.get(name, PerDataset())
         training = validate(Training, {**self.training.model_dump(), **own.training}, f"[per_dataset.{name}.training]")
         config = self.model_copy(update={"training": training, "settings": merged(self.settings, own.settings)})

@@ -5,11 +5,12 @@ from __future__ import annotations
 import fnmatch
 import importlib.metadata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.config.cards import DatasetCard, MethodCard, read_card
+from harness.config.noise import SEPARATOR, Noise, base_name, noise_of
 from harness.config.papers import PaperRecipe
 from harness.config.project import Config
 from harness.config.sections import Scalar, Training
@@ -28,10 +29,32 @@ DATASETS = (HERE / "dataset_cards", HERE.parent / "datasets")  # as installed, a
 BUILT_IN = HERE.parent / "methods"  # both packages lie side by side, in the repository and in site-packages
 
 
+class DatasetCards(Mapping[str, DatasetCard]):
+    """The cards of datasets by name; of NAME.noise0.2-s1 and its like a card with that noise is made."""
+
+    def __init__(self, cards: Mapping[str, DatasetCard]) -> None:
+        self._cards = cards
+
+    def __getitem__(self, name: str) -> DatasetCard:
+        """The card of a name; KeyError where there is none."""
+        if name in self._cards or (noise := noise_of(name)) is None:
+            return self._cards[name]
+        return self._cards[base_name(name)].model_copy(update={"name": name, "noise": noise})
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of cards that lie in files."""
+        return iter(self._cards)
+
+    def __len__(self) -> int:
+        """The number of cards that lie in files."""
+        return len(self._cards)
+
+
 @dataclass(frozen=True)
 class Registry:
     methods: Mapping[str, MethodCard]
     datasets: Mapping[str, DatasetCard]
+    noise: Noise = field(default_factory=Noise)  # of [noise]: every dataset that is selected is trained on with it
 
     def method(self, name: str) -> MethodCard:
         """The card of a method; UsageError with the nearest names where there is none."""
@@ -49,7 +72,11 @@ class Registry:
         return tuple(dict.fromkeys(members_named(pattern) for pattern in patterns if JOIN in pattern))
 
     def select_datasets(self, patterns: Sequence[str]) -> tuple[str, ...]:
-        return _select("dataset", patterns, self.datasets)
+        """Dataset names for names and globs, with the noise of [noise] where the name says none."""
+        own = [pattern for pattern in patterns if SEPARATOR in pattern and pattern in self.datasets]
+        others = [pattern for pattern in patterns if pattern not in own]
+        chosen = [*own, *(f"{name}{self.noise.suffix}" for name in _select("dataset", others, self.datasets))]
+        return tuple(dict.fromkeys(chosen))
 
 
 def discover(config: Config, plugins: Sequence[Path] = ()) -> Registry:
@@ -69,7 +96,8 @@ def discover(config: Config, plugins: Sequence[Path] = ()) -> Registry:
         dataset = read_card(DatasetCard, path)
         datasets.setdefault(dataset.name, dataset)
     _check_per_dataset(config, methods, datasets)
-    return Registry(dict(sorted(methods.items())), dict(sorted(datasets.items())))
+    cards = DatasetCards(dict(sorted(datasets.items())))
+    return Registry(dict(sorted(methods.items())), cards, config.noise)
 
 
 def built_in_dataset(name: str) -> DatasetCard | None:
@@ -129,7 +157,7 @@ def training_for(card: MethodCard, config: Config) -> Training:
 
 def paper_recipe(card: MethodCard, dataset: str) -> PaperRecipe | None:
     """How its paper trained a method on a dataset; None where its card does not say."""
-    return next((recipe for recipe in card.recipes if recipe.dataset == dataset), None)
+    return next((recipe for recipe in card.recipes if recipe.dataset == base_name(dataset)), None)
 
 
 def paper_settings(card: MethodCard, recipe: PaperRecipe) -> dict[str, Scalar]:

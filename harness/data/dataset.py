@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -21,7 +22,8 @@ from harness.data.cache import cached, checked_sha256, require, save_cached, tex
 from harness.data.content import Content, Place, Reader
 from harness.data.galleries import read_galleries
 from harness.data.region_store import FACTS, read_facts
-from harness.data.split import Split, check_split, too_few
+from harness.data.split import TRAIN, Split, check_split, drawn_pairs, read_noise, too_few
+from harness.data.split import VERSION as NOISE_VERSION
 from harness.data.text_encoder import (
     PLAIN,
     WEIGHTS,
@@ -123,10 +125,20 @@ class Dataset:
             )
 
     @property
+    def feature_width(self) -> int:
+        """F, numbers per region."""
+        return self.card.feature_width
+
+    @property
+    def origins(self) -> list[dict[str, Any]]:
+        """What its region stores say of how they were made; empty where regions lie in other files."""
+        stores = {(self._place.folder / name).parent for name in self._reader.files(self._place)}
+        return [read_facts(store).origin for store in sorted(stores) if has_file(store / FACTS)]
+
+    @property
     def is_of_two_models(self) -> bool:
         """Whether its store says that other weights than the text encoder's made its regions."""
-        stores = {(self._place.folder / name).parent for name in self._reader.files(self._place)}
-        made = [read_facts(store).origin.get("weights_sha256") for store in stores if has_file(store / FACTS)]
+        made = [origin.get("weights_sha256") for origin in self.origins]
         own = [sha for name, sha in _text_files(self._place, self._root).items() if name.endswith(WEIGHTS)]
         joint = own[0] if len(own) == 1 else hashlib.sha256("".join(own).encode()).hexdigest()  # as extraction has it
         return any(one and one != joint for one in made)
@@ -155,6 +167,17 @@ class Dataset:
                     raise DataError(f"{self.card.name} {name}, --limit {self.limit}: {problem.message}")
             self._splits[name] = Split(**vars(content), name=name, tokens=tokens, galleries=galleries)
         return self._splits[name]
+
+    @property
+    def training(self) -> Split:
+        """The split to train on, with the wrong pairs of the card's noise; DataError where they cannot be had."""
+        split, noise = self.split(TRAIN), self.card.noise
+        if not noise.is_on:
+            return split
+        if noise.file and self.limit is not None:
+            raise DataError(f"{self.card.name}: {noise.file} is of all training captions; leave --limit out")
+        file = _home(self._place, self._root, noise.file).folder / noise.file
+        return replace(split, pairs=read_noise(file, split) if noise.file else drawn_pairs(split, noise))
 
     @property
     def unknown_only(self) -> dict[str, int]:
@@ -263,4 +286,18 @@ def fingerprint_of(place: Place, root: Path, reader: type[Reader]) -> str:
         "reader": reader.version,
         "tokenizer": f"pretrained {text_encoder.VERSION}" if text.encoder else tokenizer.VERSION,
     }
+    if place.card.noise.is_on:
+        deciding["noise"] = _noise_facts(place, root)
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+def _noise_facts(place: Place, root: Path) -> dict[str, Any]:
+    """What decides the wrong pairs beside the dataset; DataError where their file is absent."""
+    noise = place.card.noise
+    if not noise.file:
+        return {"share": noise.share, "seed": noise.seed, "version": NOISE_VERSION}
+    home = _home(place, root, noise.file)
+    if not has_file(home.folder / noise.file):
+        places = " or ".join(dict.fromkeys([str(place.folder), str(root)]))
+        raise DataError(f"noise file = {noise.file!r}: it is not in {places}; put it there", Location(place.card.path))
+    return {"file": checked_sha256(home, noise.file)}

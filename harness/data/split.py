@@ -1,20 +1,25 @@
-"""A split: content that is checked against its card."""
+"""A split: content that is checked against its card, and the wrong pairs that it may be trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from harness.config.cards import DatasetCard, KnownCaption
-from harness.data.content import SHOWN, Content, Kind
-from harness.data.regions import Ints
+from harness.config.noise import Noise
+from harness.data.arrays import open_array
+from harness.data.content import SHOWN, Content, Kind, whole_id
+from harness.data.regions import Bools, Ints
 from harness.data.tokens import Tokens
 from harness.errors import NOWHERE, DataError, Location
+from harness.files import read_json
 
 TRAIN, LEAST = "train", 2  # pairs to train on
+VERSION = 1  # of the draw of wrong pairs; part of the fingerprint where there are any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,3 +120,90 @@ def _whereabouts(card: DatasetCard, known: KnownCaption, caption: str, captions:
             off = f"caption {one.line} of the card is number {place}, {abs(place - one.line)} off"
             return f"{off}: lines are missing, added or moved"
     return "the card's caption is nowhere in the split: it is another release, or another split's file"
+
+
+def drawn_pairs(split: Split, noise: Noise) -> Ints:
+    """Pairs (P, 2) of which a share, rounded to whole pairs, have exchanged their images: none of these is right.
+
+    The order of a seed is that of the numbers of PCG64, which NumPy promises to keep.
+    """
+    pairs, known = split.pairs.copy(), KnownPairs(split)
+    order = np.argsort(np.random.PCG64(noise.seed).random_raw(len(pairs)), kind="stable")
+    rows = np.sort(order[: round(noise.share * len(pairs))])
+    source = np.random.PCG64([noise.seed, VERSION])
+    images = pairs[rows, 0][np.argsort(source.random_raw(len(rows)), kind="stable")]
+    captions = pairs[rows, 1]
+    for row in np.flatnonzero(known.holds(images, captions)):
+        if not known.holds(images[row], captions[row]):
+            continue  # exchanged for the sake of an earlier one
+        fitting = ~known.holds(images, captions[row]) & ~known.holds(images[row], captions)
+        if not fitting.any():
+            break
+        other = np.flatnonzero(fitting)[source.random_raw() % int(fitting.sum())]
+        images[[row, other]] = images[[other, row]]
+    if not len(rows) or known.holds(images, captions).any():
+        raise DataError(
+            f"noise share {noise.share}: {len(rows)} of {len(pairs)} training pairs cannot exchange their images so "
+            "that all are wrong; give another share or seed"
+        )
+    pairs[rows, 0] = images
+    return pairs
+
+
+class KnownPairs:
+    """The true pairs of a split, to be asked for."""
+
+    def __init__(self, split: Split) -> None:
+        self._captions = len(split.captions)
+        self._numbers = np.unique(split.pairs[:, 0] * self._captions + split.pairs[:, 1])
+
+    def holds(self, images: Ints, captions: Ints) -> Bools:
+        """Whether an image and a caption match, for arrays that broadcast."""
+        return np.isin(images * self._captions + captions, self._numbers)
+
+
+def read_noise(path: Path, split: Split) -> Ints:
+    """Pairs of a file that says the number of the image of each caption, from 0; DataError where it does not fit."""
+    if len(split.pairs) != len(split.captions):
+        raise DataError(
+            "captions have several images each; the file of one image per caption cannot say them", Location(path)
+        )
+    images = _image_numbers(path)
+    if len(images) != len(split.captions):
+        about = f"has {len(images):,} numbers, split train {len(split.captions):,} captions"
+        raise DataError(f"{about}; take the file of this dataset and its whole training split", Location(path))
+    wrong = np.flatnonzero((images < 0) | (images >= len(split.images)))
+    if len(wrong):
+        about = f"{images[wrong[0]]} is no number of an image, which count from 0 to {len(split.images) - 1:,}"
+        raise DataError(
+            f"{about}; where images were repeated for each caption, divide by that", Location(path, f"entry {wrong[0]}")
+        )
+    if not (~KnownPairs(split).holds(images, np.arange(len(images)))).any():
+        raise DataError(
+            "all its pairs are right; take the file with wrong ones, or leave the noise out", Location(path)
+        )
+    return np.stack([images, np.arange(len(images))], axis=1)
+
+
+def _image_numbers(path: Path) -> Ints:
+    """The whole numbers of a list in a .npy or .json file."""
+    if path.suffix != ".json":
+        numbers: Ints = np.array(open_array(path, ("captions",), kinds="iu"), dtype=np.int64)
+        return numbers
+    values: Any = read_json(path)
+    whole = [whole_id(value) for value in values] if isinstance(values, list) else [None]
+    if not whole or None in whole:
+        place = Location(path, f"entry {whole.index(None)}") if isinstance(values, list) and whole else Location(path)
+        raise DataError("a JSON list of whole numbers is needed, the image's number of each caption", place)
+    return np.array(whole, dtype=np.int64)
+
+
+def wrong_pairs(split: Split, trained: Split) -> list[dict[str, Any]]:
+    """The pairs that are trained on and not true: number of the caption, id of the image given and of its own."""
+    known, own = KnownPairs(split), dict(zip(split.pairs[:, 1].tolist(), split.pairs[:, 0].tolist(), strict=True))
+    rows = np.flatnonzero(~known.holds(trained.pairs[:, 0], trained.pairs[:, 1]))
+    ids = split.image_ids
+    return [
+        {"caption": caption, "image": ids[image], "own_image": ids[own[caption]]}
+        for image, caption in trained.pairs[rows].tolist()
+    ]

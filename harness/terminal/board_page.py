@@ -37,6 +37,7 @@ from harness.campaign.external_scores import RankedScores
 from harness.campaign.reproduction import Case, Repetition
 from harness.evaluation.ranks import DIRECTIONS
 from harness.explain.explanation import Explanation, Explanations, notes
+from harness.portable.weights_folder import TENSORS, WeightsFolder
 from harness.terminal.output import Text, count, near, table
 from harness.trial.external import recipe_of
 from harness.trial.results import HEADLINE, RECALLS
@@ -139,6 +140,20 @@ def export_page(written: Written) -> Iterator[str]:
 
 def export_json(written: Written) -> dict[str, Any]:
     return {"files": [str(file) for file in written.files], "runs": written.runs, "notes": written.notes}
+
+
+def weights_page(written: WeightsFolder) -> Iterator[str]:
+    facts, spec = written.facts, written.spec
+    yield f"{near(written.folder)} written: {spec.label}, trial {facts.key}, {count(1 + len(facts.files), 'file')}"
+    size = (written.folder / TENSORS).stat().st_size
+    yield f"{TENSORS}: {size / 1e6:,.1f} MB, sha256 {facts.files[TENSORS]}"
+    yield f"next: `harness score --weights {near(written.folder)} --dataset NAME`, or harness.load in Python"
+
+
+def weights_json(written: WeightsFolder) -> dict[str, Any]:
+    facts, spec = written.facts, written.spec
+    identity = {"key": facts.key, "label": spec.label, "source": spec.source, "best_epoch": facts.best_epoch}
+    return {**identity, "folder": str(written.folder), "files": facts.files, "measures": facts.measures}
 
 
 class BoardPlace(NamedTuple):

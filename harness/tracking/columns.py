@@ -28,6 +28,7 @@ def described(spec: TrialSpec) -> dict[str, str]:
         **{name: str(getattr(spec, name)) for name in VERSIONS if getattr(spec, name)},
         **({} if spec.limit is None else {"limit": str(spec.limit)}),
         **({"trained_as": spec.trained_as} if spec.trained_as else {}),
+        **({"noise": shown(spec.noise)} if spec.noise else {}),
     }
 
 

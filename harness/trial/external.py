@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from harness.config.sections import Training
+from harness.config.sections import Scalar, Training
 from harness.errors import UsageError
 from harness.trial.results import EVALUATION_VERSION, TrialSpec
 
@@ -16,6 +17,7 @@ SHORT = 12  # digits of a hash that people read
 FILE = "file"  # of the environment: the name of the file that was scored, which decides nothing
 NOTE = "note"
 FILES = "files"  # of the settings, of an ensemble: how many files were averaged
+TRAINED_ON, WEIGHTS = "trained_on", "weights"  # of the settings, of exported weights: dataset; method and recipe
 
 
 def is_external(method: str) -> bool:
@@ -44,6 +46,7 @@ def spec_of(
     fingerprint: str,
     source: str,
     files: int = 1,
+    extra: Mapping[str, Scalar] = MappingProxyType({}),
 ) -> TrialSpec:
     notes = {NOTE: one_line("--note", note, LONGEST_NOTE)} if note.strip() else {}
     return TrialSpec(
@@ -51,7 +54,7 @@ def spec_of(
         dataset=dataset,
         protocol=protocol[0],
         seed=seed,
-        settings=notes | ({FILES: files} if files > 1 else {}),
+        settings=notes | ({FILES: files} if files > 1 else {}) | dict(extra),
         training=Training(epochs=0),
         limit=None,
         data_fingerprint=fingerprint,
@@ -59,6 +62,12 @@ def spec_of(
         source=source,
         evaluation_version=EVALUATION_VERSION,
     )
+
+
+def weights_settings(trained: TrialSpec) -> dict[str, Scalar]:
+    """What a row of exported weights says of the trial that they are of, alike for all its seeds."""
+    on = ", ".join(filter(None, [trained.dataset, trained.noise]))
+    return {TRAINED_ON: on, WEIGHTS: f"{trained.method} recipe {trained.recipe[:SHORT]}"}
 
 
 def recipe_of(spec: TrialSpec) -> str:
@@ -89,14 +98,20 @@ def remark(spec: TrialSpec) -> str:
     if not is_external(spec.method):
         return ""
     note, files = note_of(spec), files_of(spec)
+    if TRAINED_ON in spec.settings:
+        name, on = spec.settings[WEIGHTS], spec.settings[TRAINED_ON]
+        return f"external: weights of {name}, trained and selected on {on}" + (f", {note}" if note else "")
     what = "scores of a file" if files == 1 else f"ensemble, mean of the scores of {files} files"
     return f"external: {what}" + (f", {note}" if note else "")
 
 
 def command(spec: TrialSpec, environment: Mapping[str, str]) -> str:
     keys = [FILE, *(f"{FILE}_{number}" for number in range(2, files_of(spec) + 1))]
-    words = ["harness", "score", *(environment.get(key) or "FILE.npy" for key in keys), "--dataset", spec.dataset]
-    words += ["--protocol", spec.protocol, "--name", spec.method.removeprefix(PREFIX), "--seed", str(spec.seed)]
+    is_weights = TRAINED_ON in spec.settings
+    names = [environment.get(key) or ("DIR" if is_weights else "FILE.npy") for key in keys]
+    words = ["harness", "score", *["--weights"] * is_weights, *names, "--dataset", spec.dataset]
+    words += ["--protocol", spec.protocol, "--name", spec.method.removeprefix(PREFIX)]
+    words += [] if is_weights else ["--seed", str(spec.seed)]
     note = note_of(spec)
     words += ["--note", note] if note else []
     return f"{shlex.join(words)}  # sha256 {spec.source[:SHORT]}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.files import read_own, write_own
+from harness.data.split import Split, wrong_pairs
+from harness.files import npy, read_own, write_own
 from harness.trial.results import EpochReport, TrialResult, TrialSpec
 
 SPEC = "spec.json"
@@ -14,6 +16,7 @@ EPOCHS = "epochs.jsonl"
 RESULT = "result.json"
 TRACEBACK = "traceback.txt"
 ATTEMPTS = "attempts.jsonl"
+WRONG_PAIRS, NOISE_INDEX = "wrong_pairs.json", "noise_index.npy"  # where wrong pairs were trained on
 
 
 def write_spec(folder: Path, spec: TrialSpec) -> None:
@@ -22,6 +25,13 @@ def write_spec(folder: Path, spec: TrialSpec) -> None:
 
 def write_epochs(folder: Path, reports: Sequence[EpochReport]) -> None:
     write_own(folder / EPOCHS, "".join(report.model_dump_json() + "\n" for report in reports))
+
+
+def write_noise(folder: Path, noise: str, split: Split, trained: Split) -> None:
+    """Write the wrong pairs by ids and, where each caption has one image, as the index that `noise.file` reads."""
+    write_own(folder / WRONG_PAIRS, json.dumps({"noise": noise, "pairs": wrong_pairs(split, trained)}))
+    if len(trained.pairs) == len(trained.captions):
+        write_own(folder / NOISE_INDEX, npy(trained.pairs[trained.pairs[:, 1].argsort(), 0]))
 
 
 def write_result(folder: Path, result: TrialResult) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -13,6 +13,8 @@ from harness.config.registry import load_class
 from harness.config.sections import Scalar
 from harness.config.sources import source_hash
 from harness.data.dataset import Dataset
+from harness.data.tokens import Tokenizer
+from harness.data.word_vectors import WordVectors
 from harness.errors import ConfigError, DataError
 from harness.method import Inputs, Method, Words
 from harness.trial.checkpoint import fits, load_checkpoint
@@ -20,19 +22,40 @@ from harness.trial.folder import CHECKPOINT
 from harness.trial.text_tower import TextTower
 
 
-def build_method(card: MethodCard, settings: dict[str, Scalar], dataset: Dataset, seed: int) -> Method:
-    kind, size = load_class(card), len(dataset.vocabulary)
-    words = known_words(dataset)
+class InputSource(Protocol):
+    """What a method is built for: a `Dataset`, or what exported weights say of theirs."""
+
+    @property
+    def feature_width(self) -> int: ...
+
+    @property
+    def vocabulary(self) -> Tokenizer: ...
+
+    @property
+    def vectors(self) -> WordVectors | None: ...
+
+    @property
+    def encoder(self) -> Path | None: ...
+
+    @property
+    def has_text_tower(self) -> bool: ...
+
+    def load_encoder(self) -> Any: ...
+
+
+def build_method(card: MethodCard, settings: dict[str, Scalar], source: InputSource, seed: int) -> Method:
+    kind, size = load_class(card), len(source.vocabulary)
+    words = known_words(source)
     torch.manual_seed(seed)
-    return kind(kind.Settings(**settings), Inputs(dataset.card.feature_width, size, words))
+    return kind(kind.Settings(**settings), Inputs(source.feature_width, size, words))
 
 
-def known_words(dataset: Dataset) -> Words:
-    vectors = dataset.vectors
-    if dataset.has_text_tower:
-        return Words(encoder=lambda: TextTower(*dataset.load_encoder()))
-    if dataset.encoder:
-        return Words(encoder=lambda: TextEncoder(dataset.load_encoder()))
+def known_words(source: InputSource) -> Words:
+    vectors = source.vectors
+    if source.has_text_tower:
+        return Words(encoder=lambda: TextTower(*source.load_encoder()))
+    if source.encoder:
+        return Words(encoder=lambda: TextEncoder(source.load_encoder()))
     return Words(torch.from_numpy(vectors.numbers), torch.from_numpy(vectors.known)) if vectors else Words()
 
 

@@ -75,6 +75,7 @@ class TrialSpec(TrialRecord):
     training_version: int = Field(0, description="of the trainer; 0 where nothing is trained, or before it was kept")
     evaluation_version: int = Field(0, description="of ranks and measures; 0 before it was kept")
     trained_as: Literal["", "paper"] = Field("", description="paper: by the recipe of its paper")
+    noise: str = Field("", description="the wrong pairs that were trained on, in words; data_fingerprint covers them")
 
     @property
     def key(self) -> str:
@@ -85,7 +86,9 @@ class TrialSpec(TrialRecord):
         unversioned = {name for name in (*VERSIONS, "trained_as") if not getattr(self, name)}
         as_before = {name for name in ADDED if getattr(self.training, name) == Training.model_fields[name].default}
         text = json.dumps(
-            self.model_dump(mode="json", exclude={**dict.fromkeys(unversioned, True), "training": as_before}),
+            self.model_dump(
+                mode="json", exclude={**dict.fromkeys(unversioned | {"noise"}, True), "training": as_before}
+            ),
             sort_keys=True,
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]

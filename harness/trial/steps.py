@@ -119,7 +119,10 @@ class Trial:
         return build_method(card, self.spec.settings, self.dataset, self.spec.seed).to(self.device)
 
     def _new_trainer(self) -> Trainer:
-        return Trainer(self.method, self.dataset.split("train"), self.spec.training, self.spec.seed, self.device)
+        split = self.dataset.training
+        if self.spec.noise:
+            record.write_noise(self.folder, self.spec.noise, self.dataset.split("train"), split)
+        return Trainer(self.method, split, self.spec.training, self.spec.seed, self.device)
 
     def _continue(self, trainer: Trainer) -> str:
         """Take up what the checkpoint holds; the file that is damaged, or of another trial, empty where none is."""

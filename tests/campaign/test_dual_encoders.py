@@ -18,10 +18,12 @@ from PIL import Image
 from tiny_project import Call
 from tiny_towers import WIDTH, WORDS, save_clip
 
+import harness
 from harness.config.project import load
 from harness.config.registry import discover
 from harness.config.selection import Selection
 from harness.data.region_writer import RegionWriter
+from harness.errors import DataError
 from harness.evaluation.measures import measures
 from harness.evaluation.ranks import rank
 from harness.trial.folder import CHECKPOINT, read_result
@@ -220,6 +222,26 @@ def test_a_word_encoder_reads_the_states_of_the_tower(project: Path, call: Call,
     assert call(*RUN, "--methods", "vsepp", "-s", "failures.random_epochs=0") == 0
     weights = torch.load(trial(project, "vsepp") / CHECKPOINT, weights_only=True)["best"]["method"]
     assert any("text_model" in name for name in weights) and not any("vision" in name for name in weights)
+
+
+def test_exported_weights_take_their_encoder_by_its_name_and_hashes(project: Path, call: Call, clip: Path) -> None:
+    write_dataset(project, clip)
+    assert call(*RUN, "--methods", "clip_heads") == 0
+    ranks = np.load(trial(project, "clip_heads") / "ranks.npz", allow_pickle=False)["i2t_rank"]
+    assert call("export", "clip_heads/pooled/s0", "--weights", "w") == 0
+    names = {path.name for path in (project / "w").iterdir()}
+    assert "vocabulary.json" not in names and clip.name in (project / "w" / "README.md").read_text()
+    assert call("score", "--weights", "w", "--dataset", "pooled", "--name", "mine") == 0
+    assert np.array_equal(np.load(trial(project, "external:mine") / "ranks.npz", allow_pickle=False)["i2t_rank"], ranks)
+    encoder = project / "data" / clip.name
+    encoder.rename(project / "w" / clip.name)
+    assert harness.load(project / "w").encode_captions(["a dog"]).ids == ("a dog",)
+    shutil.rmtree(project / "w" / clip.name)
+    with pytest.raises(DataError, match="its text encoder 'clip' is neither"):
+        harness.load(project / "w")
+    save_clip(project / "w" / clip.name, width=WIDTH * 2)
+    with pytest.raises(DataError, match="not the file that the weights were trained with"):
+        harness.load(project / "w")
 
 
 def test_a_named_method_without_a_dual_encoder_is_refused_before_anything_starts(

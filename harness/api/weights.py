@@ -1,0 +1,73 @@
+"""A method loaded from a folder of exported weights, without a project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.api.trained import LEAST, EncodedItems, TrainedMethod
+from harness.config.project import Config
+from harness.config.registry import discover
+from harness.config.sections import Paths
+from harness.errors import UsageError
+from harness.portable.loading import StoredInputs, data_root, load_method
+from harness.portable.weights_folder import WeightsFacts, WeightsFolder, read_weights_folder
+
+if TYPE_CHECKING:
+    import pandas
+
+    from harness.method import Method
+
+
+class LoadedMethod(TrainedMethod):
+    """The method of a folder of weights: encodes, scores and retrieves what it is given."""
+
+    def __init__(self, weights: WeightsFolder, method: Method, inputs: StoredInputs, device: str = "cpu") -> None:
+        super().__init__(weights.spec, method, inputs, device)
+        self.facts: WeightsFacts = weights.facts  # what weights.json says
+
+    def retrieve(
+        self,
+        text: str | None = None,
+        image: NDArray[Any] | str | None = None,
+        k: int = 10,
+        among: EncodedItems | None = None,
+    ) -> pandas.DataFrame:
+        """The first k of some encoded images for a text, or of captions for an image's regions (R, F)."""
+        import pandas
+
+        if among is None or (text is None) == (image is None) or isinstance(image, str):
+            raise UsageError("give among, and a text to retrieve images for or the regions of an image for captions")
+        if not LEAST <= k <= len(among.ids):
+            raise UsageError(f"k {k}: give a number from {LEAST} to {len(among.ids)}, the items that are given")
+        scores = (
+            self.score(among, self.encode_captions([text]))[:, 0]
+            if text is not None
+            else self.score(self.encode_images([np.asarray(image)]), among)[0]
+        )
+        first = np.argsort(-scores, kind="stable")[:k]
+        columns = {"rank": np.arange(1, k + 1), "item": [among.ids[place] for place in first], "score": scores[first]}
+        return pandas.DataFrame(columns).astype({"item": "string"})
+
+
+def load_weights(
+    folder: str | PathLike[str],
+    device: str = "cpu",
+    plugins: Iterable[str | PathLike[str]] = (),
+    data: str | PathLike[str] | None = None,
+) -> LoadedMethod:
+    """The method of a folder that `harness export NAME --weights DIR` has written; no project is needed.
+
+    plugins: cards of methods that are not installed; that of the folder itself may be named, and its source then runs.
+    data: where a pretrained text encoder lies, unless in the folder; HARNESS_DATA or ./data where it is not given.
+    UsageError for an unknown method, DataError where a file, the method's source or a tensor is another.
+    """
+    weights = read_weights_folder(Path(folder).expanduser())
+    registry = discover(Config(paths=Paths(datasets=())), [Path(one).expanduser().resolve() for one in plugins])
+    method, inputs = load_method(weights, registry, data_root() if data is None else Path(data).expanduser())
+    return LoadedMethod(weights, method, inputs, device)
