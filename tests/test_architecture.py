@@ -27,19 +27,20 @@ PACKAGES = {
     "data": "config",
     "layouts": "config data",
     "evaluation": "method config blocks data",
-    "trial": "method config blocks data layouts evaluation",
+    "diagnostics": "data evaluation",
+    "trial": "method config blocks data layouts evaluation diagnostics",
     "executors": "config trial",
-    "tracking": "config evaluation trial",
+    "tracking": "config evaluation diagnostics trial",
     "acquisition": "config",
     "conversion": "data",
     "preparation": "config data layouts evaluation",
     "extraction": "data",
-    "board": "config evaluation trial tracking",
-    "campaign": "config layouts evaluation trial executors tracking",
+    "board": "config evaluation diagnostics trial tracking",
+    "campaign": "config layouts evaluation diagnostics trial executors tracking",
     "search": "config trial tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
-    "api": "method config data layouts evaluation trial tracking board campaign explain",
+    "api": "method config data layouts evaluation diagnostics trial tracking board campaign explain",
     "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign"
     " search explain",
     "cli": "config data trial tracking acquisition conversion preparation extraction board campaign"
@@ -53,6 +54,7 @@ FRONT = {
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
     " scoring statistics streaming",
+    "diagnostics": "hubness looks table",
     "trial": "device ensembles environment external folder models private_folders results steps",
     "executors": "executor ray_cluster",
     "tracking": "artifacts columns log logged naming result_store runs store tracker",

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from harness.api.frames import epochs_frame
 from harness.board.export import with_records
 from harness.config.sections import Scalar, Training
+from harness.diagnostics.hubness import hubness
+from harness.diagnostics.table import Looks, looks_of
 from harness.errors import DataError, UsageError, unknown
 from harness.evaluation.rankings import StoredRun, answers_of, judged
 from harness.evaluation.ranks import DIRECTIONS, Direction
@@ -116,6 +118,16 @@ class ProjectTrial:
         known = items[top.results]
         known[top.results < 0] = None
         return RetrievedItems(queries[top.queries], top.folds, known, top.scores, is_match)
+
+    def looks(self) -> Looks:
+        """Further looks at the same scores, never ranked: hubness from its rankings, and what was kept with them.
+
+        Empty where the store has neither. Category-level mAP is kept where the dataset has labels; of an older trial it
+        is not: `Project.look` makes its scores again.
+        """
+        records = self._records(DIRECTIONS[0])
+        spread = hubness(records.ranks, records.rankings) if records.rankings else None
+        return looks_of(spread, artifacts.looks(self._store.artifact, self.run.run_id))
 
     def _records(self, direction: Direction) -> StoredRun:
         if direction not in DIRECTIONS:

@@ -184,6 +184,7 @@ def _measured(evidence: Evidence, about: Mapping[str, Any], row: Standing) -> di
         "measures": all_measures(row, evidence.lists.get(place, {})),
         "intervals": dict(zip(RECALLS, evidence.recalls.get(place, ()), strict=False)),
         "recall": {} if profile is None else dict(zip(DIRECTIONS, profile.tolist(), strict=True)),
+        "looks": evidence.looks[place].as_json() if place in evidence.looks else {},
         "curves": [{"seed": curve.seed, "val_rsum": dict(curve.points)} for curve in curves],
     }
 

@@ -28,6 +28,7 @@ from harness.board.standings import Board, Standing, mean
 from harness.config.cards import MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, training_for
+from harness.diagnostics.table import Line
 from harness.evaluation.measures import title
 from harness.evaluation.queries import Hardest
 from harness.tracking.runs import Run
@@ -74,7 +75,13 @@ class RowFacts:
     hardest: Hardest | None
     curve: Plot | None
     members: list[list[str]]  # of an ensemble: seed, method and key of each trial that was averaged
+    looks: list[Line]  # under LOOKS
     lacks: list[str]  # what the store has lost of it, and what follows
+
+    @property
+    def has_category(self) -> bool:
+        """Whether its looks have category-level mAP."""
+        return any(line[0].startswith("category") for line in self.looks)
 
     @property
     def anchor(self) -> str:
@@ -98,6 +105,7 @@ def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFa
         hardest=evidence.hardest.get(place),
         curve=row_curve(one, place) if place in evidence.curves else None,
         members=[cells for run in row.runs for cells in member_cells(run)],
+        looks=evidence.looks[place].lines if place in evidence.looks else [],
         lacks=list(lacks(one, place)),
     )
 

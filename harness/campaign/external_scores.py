@@ -15,6 +15,7 @@ from harness.campaign.plan import check_numbers, check_protocol, check_writable
 from harness.config.cards import DatasetCard, ProtocolCard
 from harness.config.project import Config
 from harness.config.registry import Registry
+from harness.diagnostics.looks import ScoreLooks, StoredLooks, save_looks
 from harness.errors import UsageError
 from harness.evaluation.measures import mean_measures
 from harness.evaluation.outcome import Evaluation, outcome, rank_scores
@@ -54,12 +55,14 @@ class ScoreRequest:
 
 class EvaluatedScores(NamedTuple):
     test: Evaluation
+    looks: StoredLooks
     warnings: tuple[str, ...]  # what looks odd, what is not measured
 
 
 class RankedScores(NamedTuple):
     result: TrialResult
     records: Records | None  # None: the file was ranked before, they are kept already
+    looks: StoredLooks
     warnings: tuple[str, ...]  # what looks odd, what is not measured
 
 
@@ -109,13 +112,14 @@ def rank_file(config: Config, request: ScoreRequest) -> tuple[ResultStore, Ranke
     check_writable(config.results)
     with only_driver(config.results):
         before = read_result(request.folder)
-        scores = RankedScores(before, None, ()) if before else evaluate(request)
+        scores = RankedScores(before, None, StoredLooks(), ()) if before else evaluate(request)
         tracker, store = Tracker(default_uri(config)), ResultStore(default_uri(config))
         runs = store.runs()
         check_new(runs, request.spec)
         if scores.records:
             write_spec(request.folder, request.spec)
             scores.records.save(request.folder)
+            save_looks(request.folder, scores.looks)
             write_result(request.folder, scores.result)  # last: a folder with a result is complete
         tracker.open_campaign(CAMPAIGN, [])  # nothing is expected: what was never ranked is not missing
         tracker.result(scores.result, request.folder)
@@ -132,7 +136,7 @@ def evaluate(request: ScoreRequest) -> RankedScores:
     from harness.trial.environment import environment
 
     read = partial(mean_scores, request.files)
-    test, warnings = evaluate_scores(read, request.dataset, request.protocol, request.data, request.cache)
+    test, looks, warnings = evaluate_scores(read, request.dataset, request.protocol, request.data, request.cache)
     result = TrialResult(
         spec=request.spec,
         state=State.DONE,
@@ -140,7 +144,7 @@ def evaluate(request: ScoreRequest) -> RankedScores:
         gallery=test.gallery,
         environment=environment(choose_device("cpu")) | test.releases | file_names(request.files),
     )
-    return RankedScores(result, test.records, warnings)
+    return RankedScores(result, test.records, looks, warnings)
 
 
 def evaluate_array(
@@ -159,7 +163,8 @@ def evaluate_scores(
     scores = read(card, protocol, split)
     sets, absent = open_sets(card, protocol.name, data, split)
     test = outcome(protocol, split, folds, rank_scores(scores, folds, sets))
-    return EvaluatedScores(test, tuple(filter(None, (absent, reversal(scores, folds, test.measures["rsum"])))))
+    warnings = tuple(filter(None, (absent, reversal(scores, folds, test.measures["rsum"]))))
+    return EvaluatedScores(test, ScoreLooks(split, folds)(scores), warnings)
 
 
 def reversal(scores: Floats, folds: Sequence[Fold], rsum: float) -> str:

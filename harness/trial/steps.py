@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.config.cards import SELECTION, ProtocolCard
+from harness.diagnostics.looks import ScoreLooks, save_looks
 from harness.errors import CollapsedError, DataError, TrialError, first_line
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
@@ -203,11 +204,14 @@ class Trial:
         split = self.dataset.split(protocol.split)
         folds = split_folds(protocol, split, limited=self.spec.limit is not None)
         sets = positives.read_sets(self.positives, self.assignment.data, split)
-        precision = self.spec.training.score_precision
-        ranks, cost = rank_split(self.method, split, self.device, folds, sets, precision=precision)
+        looks = ScoreLooks(split, folds)
+        how: dict[str, Any] = {"precision": self.spec.training.score_precision}
+        how |= {"look": looks} if looks.are_wanted else {}
+        ranks, cost = rank_split(self.method, split, self.device, folds, sets, **how)
         test = outcome(protocol, split, folds, ranks)
         self.environment |= test.releases
         test.records.save(self.folder)
+        save_looks(self.folder, looks.stored)
         return self._result(State.DONE, test.measures, test.gallery, cost)
 
     def _result(
