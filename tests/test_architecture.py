@@ -38,12 +38,12 @@ PACKAGES = {
     "board": "config evaluation diagnostics trial tracking",
     "campaign": "config layouts evaluation diagnostics trial executors tracking",
     "search": "config trial tracking board campaign",
-    "explain": "method config data layouts evaluation trial tracking board campaign",
+    "explain": "method config data layouts evaluation diagnostics trial tracking board campaign",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
     "api": "method config data layouts evaluation diagnostics trial tracking board campaign explain",
     "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign"
     " search explain",
-    "cli": "config data trial tracking acquisition conversion preparation extraction board campaign"
+    "cli": "config data diagnostics trial tracking acquisition conversion preparation extraction board campaign"
     " search explain terminal",
 }
 FRONT = {
@@ -66,7 +66,7 @@ FRONT = {
     "campaign": "current driver ensembles estimate external_scores guardian healing last_command plan removal"
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
-    "explain": "attention_page examples_page explanation picture private_pages weights",
+    "explain": "attention_page examples_page explanation picture private_pages rescoring weights",
     "api": "",  # `import harness` reaches it
     "terminal": "board_page campaign_page dataset_page output search_page view",
     "cli": "",

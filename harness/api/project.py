@@ -24,7 +24,9 @@ from harness.config.choice import RECIPE_TABLES, check_recipe
 from harness.config.project import FILE, Config, find, load
 from harness.config.registry import Registry, discover
 from harness.config.selection import Selection, name_of_result
+from harness.diagnostics.table import Looks
 from harness.errors import UsageError, unknown
+from harness.explain.rescoring import look_again
 from harness.tracking.naming import known_run
 from harness.tracking.result_store import ResultStore, open_store
 from harness.tracking.store import default_uri
@@ -130,6 +132,16 @@ class Project:
         """The trained method of a trial, given itself or by its name; UsageError where its weights cannot be used."""
         one = self.trial(trial) if isinstance(trial, str) else trial
         return load_trained(self.config, self.registry, one.run.spec, device)
+
+    def look(self, trial: str | ProjectTrial, device: str = "cpu") -> Looks:
+        """Make the scores of a finished trial again, record the looks that need them, and return all its looks.
+
+        What `harness looks --score` does. UsageError where its weights cannot be used, DataError where its dataset has
+        neither categories nor choices.
+        """
+        one = self.trial(trial) if isinstance(trial, str) else trial
+        look_again(self.config, self.registry, one.run, device)
+        return one.looks()
 
     def evaluate(self, scores: object, dataset: str, protocol: str = "") -> ScoreEvaluation:
         """Rank a score matrix (N, M), images by captions, higher is better, under a protocol; nothing is stored.

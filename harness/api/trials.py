@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.api.frames import epochs_frame
+from harness.board.evidence import run_looks
 from harness.board.export import with_records
 from harness.config.sections import Scalar, Training
-from harness.diagnostics.hubness import hubness
-from harness.diagnostics.table import Looks, looks_of
+from harness.diagnostics.table import Looks
 from harness.errors import DataError, UsageError, unknown
 from harness.evaluation.rankings import StoredRun, answers_of, judged
 from harness.evaluation.ranks import DIRECTIONS, Direction
@@ -125,9 +125,7 @@ class ProjectTrial:
         Empty where the store has neither. Category-level mAP is kept where the dataset has labels; of an older trial it
         is not: `Project.look` makes its scores again.
         """
-        records = self._records(DIRECTIONS[0])
-        spread = hubness(records.ranks, records.rankings) if records.rankings else None
-        return looks_of(spread, artifacts.looks(self._store.artifact, self.run.run_id))
+        return run_looks(self._store.artifact, self.run.run_id)
 
     def _records(self, direction: Direction) -> StoredRun:
         if direction not in DIRECTIONS:

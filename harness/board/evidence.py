@@ -12,11 +12,11 @@ import numpy as np
 from harness.board.standings import UNKNOWN, Board, Standing, boards_of
 from harness.config.cards import MethodCard
 from harness.diagnostics.hubness import hubness
-from harness.diagnostics.looks import LOOKS
+from harness.diagnostics.looks import LOOKS, StoredLooks
 from harness.diagnostics.table import Looks, looks_of, mean_looks
 from harness.evaluation.queries import Floats, Hardest, Hits, hardest, hits_of, lists, profile, queries
 from harness.evaluation.ranks import DIRECTIONS
-from harness.evaluation.records import RANKINGS, RANKS, TrialRanks
+from harness.evaluation.records import RANKINGS, RANKS, TrialRankings, TrialRanks
 from harness.evaluation.statistics import Difference, differences, intervals
 from harness.tracking import artifacts
 from harness.tracking.artifacts import Read
@@ -182,10 +182,8 @@ def row_evidence(row: Standing, read: Read) -> RowEvidence | None:
     same = all(np.array_equal(run[way].numbers, first[way].numbers) for run in runs for way in DIRECTIONS)
     each = [] if all(LISTED in run.numbers for run in row.runs) else [lists(own) for own in ranks]
     rankings = [artifacts.rankings(read, run, scores=True) for run in row.run_ids]
-    looks = [
-        looks_of(hubness(own, heads) if heads else None, artifacts.looks(read, run))
-        for run, own, heads in zip(row.run_ids, ranks, rankings, strict=True)
-    ]
+    files = zip(row.run_ids, ranks, rankings, strict=True)
+    looks = [looks_at(own, heads, artifacts.looks(read, run)) for run, own, heads in files]
     return RowEvidence(
         hits=[hits_of(own) for own in ranks],
         profile=np.mean([[profile(run[direction]) for direction in DIRECTIONS] for run in runs], axis=0),
@@ -193,6 +191,17 @@ def row_evidence(row: Standing, read: Read) -> RowEvidence | None:
         hardest=hardest(runs, ranks[0], rankings[0]) if same else None,
         looks=mean_looks(looks),
     )
+
+
+def looks_at(ranks: TrialRanks | None, rankings: TrialRankings | None, stored: StoredLooks) -> Looks:
+    """The further looks at a run, as far as its files are there."""
+    return looks_of(hubness(ranks, rankings) if ranks and rankings else None, stored)
+
+
+def run_looks(read: Read, run: str) -> Looks:
+    """The further looks at a run, by its id."""
+    rankings = artifacts.rankings(read, run, scores=True)
+    return looks_at(artifacts.ranks(read, run), rankings, artifacts.looks(read, run))
 
 
 def curves_of(row: Standing, read: Read) -> tuple[LearningCurve, ...]:

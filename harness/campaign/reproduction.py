@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.campaign.driver import only_driver
-from harness.campaign.plan import assignment
+from harness.campaign.plan import assignment, check_writable
 from harness.campaign.recorder import View
 from harness.config.project import Config
 from harness.config.registry import Registry
@@ -20,9 +20,12 @@ from harness.config.sources import source_hash
 from harness.errors import DataError, UsageError
 from harness.evaluation.statistics import run_noise
 from harness.executors.executor import InProcess
+from harness.files import write_own
 from harness.layouts.opening import fingerprint
 from harness.tracking.naming import known_run, short_recipe
 from harness.tracking.result_store import ResultStore
+from harness.tracking.store import default_uri
+from harness.tracking.tracker import Tracker
 from harness.trial.ensembles import is_ensemble
 from harness.trial.external import is_external
 from harness.trial.folder import RESULT
@@ -170,3 +173,12 @@ def repeat(case: Case, view: View) -> Repetition:
         (result,) = InProcess().run([case.assignment], answer)
     view.result(result)
     return Repetition(case, result)
+
+
+def add_to_trial(config: Config, result: TrialResult, name: str, content: str) -> None:
+    """Write a file into the folder of a finished trial and into the store; ResourceError where another driver runs."""
+    check_writable(config.results)
+    folder = config.trials / result.key
+    with only_driver(config.results):
+        write_own(folder / name, content)
+        Tracker(default_uri(config)).result(result, folder)
