@@ -40,11 +40,17 @@ FORMATS = ("trec", "csv", "parquet")
 @click.option(
     "--note", default="", metavar="TEXT", help="Say what else a reader must know; another note makes another row."
 )
-def score(flags: Flags, files: Sequence[Path], dataset: str, name: str, seed: int, note: str) -> int:
+@click.option("--by", default="", metavar="WHO", help="Say who hands the scores in.")
+@click.option("--trained-on", default="", metavar="TEXT", help="Say on which data the model was trained, all of them.")
+@click.option("--selected-on", default="", metavar="TEXT", help="Say on which data epoch and settings were chosen.")
+@click.option("--how", default="", metavar="TEXT", help="Say how to make the scores again: a command, a configuration.")
+@click.option("--url", default="", metavar="URL", help="Give the address of the code, the weights or the paper.")
+def score(flags: Flags, files: Sequence[Path], dataset: str, name: str, seed: int, note: str, **said: str) -> int:
     """Rank scores computed elsewhere, an .npy file of images by captions, and list them as external.
 
     Higher is better. They are ranked as the scores of our own trials are, under the dataset's protocol. The scores of
-    several files are averaged, with equal weight, and listed as an ensemble.
+    several files are averaged, with equal weight, and listed as an ensemble. What is said of them stands on the row's
+    page; the same file given again with more of it adds to that (docs/guide/rules-of-entry.md).
 
     \b
     Examples:
@@ -59,7 +65,8 @@ def score(flags: Flags, files: Sequence[Path], dataset: str, name: str, seed: in
     from harness.terminal.board_page import place_of, score_json, score_page
 
     config, registry, out = flags.open()
-    request = external_scores.score_request(config, registry, files, dataset, flags.protocol, name, seed, note)
+    entry = {f"entry.{fact}": text for fact, text in said.items()}
+    request = external_scores.score_request(config, registry, files, dataset, flags.protocol, name, seed, note, entry)
     store, scores = external_scores.rank_file(config, request)
     for warning in scores.warnings:
         warn(f"harness: warning: {warning}")

@@ -14,7 +14,7 @@ import click
 
 from harness import __version__
 from harness.campaign import guardian
-from harness.cli import boards, campaigns, datasets, exchange, looks, progress
+from harness.cli import boards, campaigns, datasets, exchange, looks, progress, verification
 from harness.cli.boundary import (
     CONTINUES,
     Invocation,
@@ -140,7 +140,7 @@ def describe(flags: Flags, name: str | None, kind: str | None, schema: str | Non
     return 0
 
 
-for command in (boards.report, boards.compare, looks.looks, boards.explain, boards.reproduce):
+for command in (boards.report, boards.compare, looks.looks, boards.explain, verification.reproduce):
     cli.add_command(command)
 for command in (campaigns.run, campaigns.search, campaigns.confirm, progress.resume, progress.status):
     cli.add_command(command)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.files import read_own, write_own
-from harness.trial.results import EpochReport, TrialResult, TrialSpec
+from harness.trial.results import EpochReport, TrialResult, TrialSpec, Verification
 
 SPEC = "spec.json"
 CHECKPOINT = "checkpoint.pt"
 EPOCHS = "epochs.jsonl"
 RESULT = "result.json"
+VERIFICATION = "verification.json"
 TRACEBACK = "traceback.txt"
 ATTEMPTS = "attempts.jsonl"
 
@@ -41,6 +42,16 @@ def attempts(folder: Path) -> int:
 
 def read_result(folder: Path) -> TrialResult | None:
     return read_own(folder / RESULT, TrialResult.model_validate_json)
+
+
+def write_verification(folder: Path, verification: Verification) -> None:
+    write_own(folder / VERIFICATION, verification.model_dump_json(indent=2))
+
+
+def read_verification(folder: Path, result: TrialResult) -> Verification | None:
+    """What came of making this very result again; None where nobody did."""
+    known = read_own(folder / VERIFICATION, Verification.model_validate_json)
+    return known if known and known.numbers == result.numbers else None
 
 
 def read_spec(folder: Path) -> TrialSpec | None:
