@@ -27,7 +27,7 @@ PACKAGES = {
     "data": "config",
     "layouts": "config data",
     "evaluation": "method config blocks data",
-    "diagnostics": "data evaluation",
+    "diagnostics": "config data evaluation",
     "trial": "method config blocks data layouts evaluation diagnostics",
     "executors": "config trial",
     "tracking": "config evaluation diagnostics trial",
@@ -54,7 +54,7 @@ FRONT = {
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
     " scoring statistics streaming",
-    "diagnostics": "hubness looks table",
+    "diagnostics": "choices hubness looks table",
     "trial": "device ensembles environment external folder models private_folders results steps",
     "executors": "executor ray_cluster",
     "tracking": "artifacts columns log logged naming result_store runs store tracker",
@@ -91,7 +91,7 @@ LIBRARIES = {
     " trial.device trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models extraction.weights"
-    " explain.explanation",
+    " explain.explanation explain.rescoring",
 }
 HEAVY = (
     "transformers",

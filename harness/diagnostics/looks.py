@@ -25,10 +25,14 @@ class StoredLooks(BaseModel):
         default_factory=dict, description="i2t_map, t2i_map in percent, that of a random order, queries, categories"
     )
 
+    choices: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="of each set: accuracy with low and high, tied, choices"
+    )
+
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to keep."""
-        return not self.category
+        return not (self.category or self.choices)
 
 
 def parse_looks(data: bytes) -> StoredLooks:

@@ -25,20 +25,22 @@ class Looks:
     hubness: Mapping[Direction, Hubness] = field(default_factory=dict)  # empty where rankings are gone
     category: Mapping[str, float] = field(default_factory=dict)  # empty where no scores or no labels were at hand
 
+    choices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of each set: accuracy and its like
+
     @property
     def lines(self) -> list[Line]:
         """A line per look."""
-        return [*_hubness_lines(self.hubness), *_category_lines(self.category)]
+        return [*_hubness_lines(self.hubness), *_category_lines(self.category), *_choice_lines(self.choices)]
 
     def as_json(self) -> dict[str, Any]:
         """The numbers by name."""
         hubness = {direction: one.as_json() for direction, one in self.hubness.items()}
-        return {"hubness": hubness, "category": dict(self.category)}
+        return {"hubness": hubness, "category": dict(self.category), "choices": dict(self.choices)}
 
 
 def looks_of(hubness: Mapping[Direction, Hubness] | None, stored: StoredLooks) -> Looks:
     """The looks at one run."""
-    return Looks(hubness or {}, stored.category)
+    return Looks(hubness or {}, stored.category, stored.choices)
 
 
 def mean_looks(runs: Sequence[Looks]) -> Looks:
@@ -46,7 +48,13 @@ def mean_looks(runs: Sequence[Looks]) -> Looks:
     names = [name for name in runs[0].category if all(name in run.category for run in runs)]
     category = {name: float(np.mean([run.category[name] for run in runs])) for name in names}
     hubness = mean_hubness([run.hubness for run in runs]) if all(run.hubness for run in runs) else {}
-    return Looks(hubness, category)
+    sets = [name for name in runs[0].choices if all(name in run.choices for run in runs)]
+    choices = {name: _mean_numbers([run.choices[name] for run in runs]) for name in sets}
+    return Looks(hubness, category, choices)
+
+
+def _mean_numbers(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([one[name] for one in several])) for name in several[0]}
 
 
 def _hubness_lines(hubness: Mapping[Direction, Hubness]) -> Iterator[Line]:
@@ -74,6 +82,14 @@ def _category_lines(category: Mapping[str, float]) -> Iterator[Line]:
     for words, (name, form) in names.items():
         values = (category.get(f"{direction}_{name}") for direction in DIRECTIONS)
         yield _line(words, ("–" if value is None else format(value, form) for value in values))
+
+
+def _choice_lines(choices: Mapping[str, Mapping[str, float]]) -> Iterator[Line]:
+    """A line a set: images ask for one of two captions, so that the other direction has none."""
+    for name, one in choices.items():
+        ties = f", ties {one['tied']:.1f} %" if one["tied"] >= TIED else ""
+        words = f"two-way choices of {name}, % right of {one['choices']:,.0f}{ties}"
+        yield words, f"{one['accuracy']:.1f} ({one['low']:.1f} to {one['high']:.1f})", "–"
 
 
 def _line(words: str, values: Iterator[str]) -> Line:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from harness.campaign.reproduction import add_to_trial
 from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.selection import JOIN
+from harness.data.dataset import Dataset
+from harness.data.split import Split
+from harness.data.tokens import Tokens
+from harness.diagnostics.choices import TwoWayChoices, choice_measures, read_choices
 from harness.diagnostics.looks import LOOKS, ScoreLooks, StoredLooks
 from harness.errors import DataError, UsageError
 from harness.evaluation.protocols import split_folds
@@ -15,7 +23,13 @@ from harness.layouts.opening import open_dataset
 from harness.tracking.runs import Run
 from harness.trial.external import is_external
 
-NOTHING = "no categories of its images"
+if TYPE_CHECKING:
+    import torch
+
+    from harness.method import Method, ScorePrecision
+
+NOTHING = "no categories of its images, and no file of choices below the data root"
+TOGETHER = 64  # choices
 
 
 def look_again(config: Config, registry: Registry, run: Run, device: str = "cpu") -> StoredLooks:
@@ -42,11 +56,46 @@ def rescored(config: Config, registry: Registry, run: Run, device: str) -> Store
     protocol = card.protocol(spec.protocol)
     split = dataset.split(protocol.split)
     looks = ScoreLooks(split, split_folds(protocol, split, limited=spec.limit is not None))
-    if not looks.are_wanted:
+    sets = {one.name: read_choices(one, config.data, dataset.split(one.split).image_ids) for one in card.choices}
+    if not looks.are_wanted and not any(sets.values()):
         raise DataError(f"{spec.dataset} has {NOTHING}: there is nothing to score again for")
     where = choose_device(device)
     method = best_weights(one, registry, dataset).to(where)
-    return looks(score_split(method, split, where, spec.training.score_precision).scores)
+    if looks.are_wanted:
+        looks(score_split(method, split, where, spec.training.score_precision).scores)
+    splits = {one.name: dataset.split(one.split) for one in card.choices}
+    answers = {
+        name: answered(method, dataset, splits[name], choices, where, spec.training.score_precision)
+        for name, choices in sets.items()
+        if choices
+    }
+    return looks.stored.model_copy(update={"choices": answers})
+
+
+def answered(
+    method: Method,
+    dataset: Dataset,
+    split: Split,
+    choices: TwoWayChoices,
+    device: torch.device,
+    precision: ScorePrecision,
+) -> dict[str, float]:
+    """How a method answers two-way choices on the images of a split, some choices scored at a time."""
+    from harness.evaluation.scoring import encode, score_encoded, scoring
+
+    parts = []
+    for start in range(0, len(choices.images), TOGETHER):
+        images = split.images.choose(choices.images[start : start + TOGETHER])
+        right, wrong = (texts[start : start + TOGETHER] for texts in (choices.right, choices.wrong))
+        tokens = Tokens.encode([*right, *wrong], dataset.vocabulary)
+        with scoring(method):
+            tiles = encode(method.encode_images, images, images.counts, device)
+            captions = encode(method.encode_captions, tokens, tokens.lengths, device)
+            scores = score_encoded(method, tiles, captions, device, precision=precision).cpu().numpy()
+        own = np.arange(len(right))
+        parts.append(np.stack([scores[own, own], scores[own, len(own) + own]]))
+    first, second = np.concatenate(parts, axis=1)
+    return choice_measures(choices.images, first, second)
 
 
 def check_weights(run: Run) -> None:
