@@ -37,7 +37,8 @@ def looks(flags: Flags, run: str, again: bool) -> int:
 
     Hubness is read from the stored rankings: how often the most returned item stands first, and the skew of N_10.
     Category-level mAP is kept by every trial of a dataset that has categories of its images, such as coco-objects; with
-    --score it is worked out for older ones, and two-way choices that the dataset's card names are answered. The same stands on the row's page of `harness report`.
+    --score it is worked out for older ones, and two-way choices that the dataset's card names are answered. The same
+    stands on the row's page of `harness report`.
 
     \b
     Examples:
