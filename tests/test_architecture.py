@@ -27,26 +27,27 @@ PACKAGES = {
     "data": "config",
     "layouts": "config data",
     "evaluation": "method config blocks data",
+    "diagnostics": "config data evaluation",
     "costs": "method config blocks data evaluation",
-    "trial": "method config blocks data layouts evaluation costs",
+    "trial": "method config blocks data layouts evaluation diagnostics costs",
     "executors": "config trial",
-    "tracking": "config evaluation trial",
+    "tracking": "config evaluation diagnostics trial",
     "acquisition": "config",
     "conversion": "data",
     "preparation": "config data layouts evaluation",
     "extraction": "data",
-    "board": "config evaluation trial tracking",
-    "campaign": "config layouts evaluation trial executors tracking",
+    "board": "config evaluation diagnostics trial tracking",
+    "campaign": "config layouts evaluation diagnostics trial executors tracking",
     "search": "config trial tracking board campaign",
     "planning": "config evaluation tracking board campaign",
-    "explain": "method config data layouts evaluation trial tracking board campaign",
-    "portable": "method config data layouts evaluation trial tracking campaign explain",
+    "explain": "method config data layouts evaluation diagnostics trial tracking board campaign",
+    "portable": "method config data layouts evaluation diagnostics trial tracking campaign explain",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
-    "api": "method config data layouts evaluation trial tracking board campaign planning explain portable",
+    "api": "method config data layouts evaluation diagnostics trial tracking board campaign planning explain portable",
     "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign search"
     " planning explain portable",
-    "cli": "config data trial tracking acquisition conversion preparation extraction board campaign search planning"
-    " explain portable terminal",
+    "cli": "config data diagnostics trial tracking acquisition conversion preparation extraction board campaign"
+    " search planning explain portable terminal",
 }
 FRONT = {
     "config": "cards choice noise papers project registry sections selection sources template toml",
@@ -56,6 +57,7 @@ FRONT = {
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files scoring statistics"
     " streaming",
+    "diagnostics": "choices hubness looks table",
     "costs": "retrieval sharing",
     "trial": "device ensembles environment external folder models private_folders results steps",
     "executors": "executor ray_cluster",
@@ -69,7 +71,7 @@ FRONT = {
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "planning": "plans power",
-    "explain": "attention_page examples_page explanation picture private_pages weights",
+    "explain": "attention_page examples_page explanation picture private_pages rescoring weights",
     "portable": "export loading scored_weights weights_folder",
     "api": "",  # `import harness` reaches it
     "terminal": "board_page campaign_page dataset_page output planning_page search_page view",
@@ -95,7 +97,7 @@ LIBRARIES = {
     " trial.device trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models"
-    " extraction.weights explain.explanation costs.retrieval costs.sharing portable.loading",
+    " extraction.weights explain.explanation costs.retrieval costs.sharing portable.loading explain.rescoring",
 }
 HEAVY = (
     "transformers",

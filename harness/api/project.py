@@ -26,7 +26,9 @@ from harness.config.choice import RECIPE_TABLES, check_recipe
 from harness.config.project import FILE, Config, find, load
 from harness.config.registry import Registry, discover
 from harness.config.selection import Selection, name_of_result
+from harness.diagnostics.table import Looks
 from harness.errors import UsageError, unknown
+from harness.explain.rescoring import look_again
 from harness.planning.plans import POWER, Assumed, PowerPlan, power_plans
 from harness.portable.export import export_weights
 from harness.portable.scored_weights import score_weights, weights_request
@@ -173,6 +175,16 @@ class Project:
         now, boards = current(self.config, self.registry), {(request.spec.dataset, request.spec.protocol)}
         publishing.publish(store, self.registry, now, self.config.reports, boards)
         return ProjectTrial(next(run for run in store.runs() if run.key == request.spec.key), store)
+
+    def look(self, trial: str | ProjectTrial, device: str = "cpu") -> Looks:
+        """Make the scores of a finished trial again, record the looks that need them, and return all its looks.
+
+        What `harness looks --score` does. UsageError where its weights cannot be used, DataError where its dataset has
+        neither categories nor choices.
+        """
+        one = self.trial(trial) if isinstance(trial, str) else trial
+        look_again(self.config, self.registry, one.run, device)
+        return one.looks()
 
     def evaluate(self, scores: object, dataset: str, protocol: str = "") -> ScoreEvaluation:
         """Rank a score matrix (N, M), images by captions, higher is better, under a protocol; nothing is stored.

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from harness.campaign.external_scores import evaluate_array
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
+from harness.diagnostics.hubness import Hubness, hubness
 from harness.evaluation.queries import hits_of
+from harness.evaluation.ranks import Direction
 from harness.evaluation.records import Records
 from harness.evaluation.statistics import intervals
 from harness.trial.results import HEADLINE
@@ -25,6 +27,8 @@ class ScoreEvaluation:
     gallery: Mapping[str, int]  # images, captions, folds
     warnings: tuple[str, ...]  # what looks odd, what is not measured
     records: Records  # ranks and top results
+    hubness: Mapping[Direction, Hubness]
+    category: Mapping[str, float]  # category-level mAP, where the dataset has labels; empty elsewhere
 
     def __repr__(self) -> str:
         """The rsum with its interval, for a notebook's cell."""
@@ -35,7 +39,11 @@ class ScoreEvaluation:
 def evaluated(scores: object, card: DatasetCard, protocol: str, config: Config) -> ScoreEvaluation:
     """Rank scores (N, M), all images of the protocol's split by all captions, higher is better."""
     under = card.protocol(protocol)
-    test, warnings = evaluate_array(scores, card, under, config.data, config.cache)
+    test, looks, warnings = evaluate_array(scores, card, under, config.data, config.cache)
     (ends,) = intervals([[hits_of(test.records.ranks)]])
     bounds = {name: (float(low), float(high)) for name, (low, high) in zip(HEADLINE, ends, strict=True)}
-    return ScoreEvaluation(card.name, under.name, test.measures, bounds, test.gallery, warnings, test.records)
+    records = test.records
+    spread = hubness(records.ranks, records.rankings) or {}
+    return ScoreEvaluation(
+        card.name, under.name, test.measures, bounds, test.gallery, warnings, records, spread, looks.category
+    )

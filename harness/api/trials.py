@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.api.frames import epochs_frame
+from harness.board.evidence import run_looks
 from harness.board.export import with_records
 from harness.config.sections import Scalar, Training
+from harness.diagnostics.table import Looks
 from harness.errors import DataError, UsageError, unknown
 from harness.evaluation.rankings import StoredRun, answers_of, judged
 from harness.evaluation.ranks import DIRECTIONS, Direction
@@ -116,6 +118,14 @@ class ProjectTrial:
         known = items[top.results]
         known[top.results < 0] = None
         return RetrievedItems(queries[top.queries], top.folds, known, top.scores, is_match)
+
+    def looks(self) -> Looks:
+        """Further looks at the same scores, never ranked: hubness from its rankings, and what was kept with them.
+
+        Empty where the store has neither. Category-level mAP is kept where the dataset has labels; of an older trial it
+        is not: `Project.look` makes its scores again.
+        """
+        return run_looks(self._store.artifact, self.run.run_id)
 
     def _records(self, direction: Direction) -> StoredRun:
         if direction not in DIRECTIONS:

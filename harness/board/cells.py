@@ -211,6 +211,7 @@ def notes(board: Board, row: Standing) -> list[str]:
     lines += [row.remark] if row.remark else []
     lines += [f"not the paper's: {', '.join(row.unlike_paper)}"] if row.is_ensemble and row.unlike_paper else []
     lines += [noise] if (noise := row.noise) else []
+    lines += [verified(row)] if row.verified else []
     lines += precisions(row)
     lines += ["uncommitted changes"] if row.dirty else []
     lines += ["smaller search budget than others"] if board.is_unequal(row) else []
@@ -220,6 +221,11 @@ def notes(board: Board, row: Standing) -> list[str]:
     ties = {"i2t": row.means["i2t_tied"], "t2i": row.means["t2i_tied"]}
     lines += [f"{way} ties {tenths(share)} %" for way, share in ties.items() if share >= TIED]
     return lines
+
+
+def verified(row: Standing) -> str:
+    """The mark of a row whose results were made again and came back, with how many of them."""
+    return "verified" if len(row.verified) == row.n else f"verified: {len(row.verified)} of {row.n} runs"
 
 
 def precisions(row: Standing) -> list[str]:

@@ -11,9 +11,12 @@ import numpy as np
 
 from harness.board.standings import UNKNOWN, Board, Standing, boards_of
 from harness.config.cards import MethodCard
+from harness.diagnostics.hubness import hubness
+from harness.diagnostics.looks import LOOKS, StoredLooks
+from harness.diagnostics.table import Looks, looks_of, mean_looks
 from harness.evaluation.queries import Floats, Hardest, Hits, hardest, hits_of, lists, profile, queries
 from harness.evaluation.ranks import DIRECTIONS
-from harness.evaluation.records import RANKINGS, RANKS, TrialRanks
+from harness.evaluation.records import RANKINGS, RANKS, TrialRankings, TrialRanks
 from harness.evaluation.statistics import Difference, differences, intervals
 from harness.tracking import artifacts
 from harness.tracking.artifacts import Read
@@ -22,7 +25,7 @@ from harness.tracking.runs import Run
 from harness.trial.folder import EPOCHS
 from harness.trial.results import Current
 
-ARTIFACTS = (EPOCHS, RANKS, RANKINGS)  # the files of a run that evidence is from
+ARTIFACTS = (EPOCHS, RANKS, RANKINGS, LOOKS)  # the files of a run that evidence is from
 LISTED = "i2t_map_r"  # a measure of whole lists, which runs of earlier versions lack
 Load = Callable[[str], Hits | None]  # of a run, by its id in the store
 Ends = tuple[float, float]
@@ -47,6 +50,7 @@ class Evidence:
     lists: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # mAP@R and its like, where runs lack them
     hardest: Mapping[int, Hardest] = field(default_factory=dict)
     curves: Mapping[int, tuple[LearningCurve, ...]] = field(default_factory=dict)  # rows all of whose epochs are there
+    looks: Mapping[int, Looks] = field(default_factory=dict)  # hubness and its like, means over seeds; never ranked
     ensembles: Evidence | None = None  # of the board's ensembles, by their place among them; none is tested
 
     @property
@@ -79,6 +83,7 @@ class RowEvidence(NamedTuple):
     profile: Floats
     lists: Mapping[str, float]
     hardest: Hardest | None  # None where the runs have not answered the same queries
+    looks: Looks
 
 
 def assessed(
@@ -118,6 +123,7 @@ def evidence_of(board: Board, read: Read) -> Evidence:
         lists={place: runs[place].lists for place in places},
         hardest={place: hard for place in places if (hard := runs[place].hardest)},
         curves=curves,
+        looks={place: runs[place].looks for place in places},
     )
 
 
@@ -175,12 +181,27 @@ def row_evidence(row: Standing, read: Read) -> RowEvidence | None:
     first = runs[0]
     same = all(np.array_equal(run[way].numbers, first[way].numbers) for run in runs for way in DIRECTIONS)
     each = [] if all(LISTED in run.numbers for run in row.runs) else [lists(own) for own in ranks]
+    rankings = [artifacts.rankings(read, run, scores=True) for run in row.run_ids]
+    files = zip(row.run_ids, ranks, rankings, strict=True)
+    looks = [looks_at(own, heads, artifacts.looks(read, run)) for run, own, heads in files]
     return RowEvidence(
         hits=[hits_of(own) for own in ranks],
         profile=np.mean([[profile(run[direction]) for direction in DIRECTIONS] for run in runs], axis=0),
         lists={name: float(np.mean([one[name] for one in each])) for name in each[0]} if each else {},
-        hardest=hardest(runs, ranks[0], artifacts.rankings(read, row.run_ids[0])) if same else None,
+        hardest=hardest(runs, ranks[0], rankings[0]) if same else None,
+        looks=mean_looks(looks),
     )
+
+
+def looks_at(ranks: TrialRanks | None, rankings: TrialRankings | None, stored: StoredLooks) -> Looks:
+    """The further looks at a run, as far as its files are there."""
+    return looks_of(hubness(ranks, rankings) if ranks and rankings else None, stored)
+
+
+def run_looks(read: Read, run: str) -> Looks:
+    """The further looks at a run, by its id."""
+    rankings = artifacts.rankings(read, run, scores=True)
+    return looks_at(artifacts.ranks(read, run), rankings, artifacts.looks(read, run))
 
 
 def curves_of(row: Standing, read: Read) -> tuple[LearningCurve, ...]:

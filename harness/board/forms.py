@@ -31,7 +31,7 @@ from harness.board.evidence import Assessed, Evidence
 from harness.board.markup import markup, template, tex_escaped
 from harness.board.plots import drawn, plots, row_curve
 from harness.board.published import beside
-from harness.board.row_page import SEEDS, curve_name, facts, file_stem, method_page
+from harness.board.row_page import SEEDS, curve_name, entry, facts, file_stem, method_page
 from harness.board.standings import SECTIONS, Board, Standing
 from harness.board.tables import all_measures, cost_table, grid, more_measures
 from harness.errors import ConfigError
@@ -153,6 +153,7 @@ def placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
 def _whole(row: Standing, columns: Mapping[str, None]) -> dict[str, Any]:
     """A row with its runs as flat lines, which have the columns of the whole board."""
     about = {field.name: getattr(row, field.name) for field in fields(row)}
+    about |= {"entry": dict(entry(row)), "verified": row.verified}
     return about | {"seeds": row.seeds, "runs": row.run_ids, "trials": [{**columns, **flat(run)} for run in row.runs]}
 
 
@@ -184,6 +185,7 @@ def _measured(evidence: Evidence, about: Mapping[str, Any], row: Standing) -> di
         "measures": all_measures(row, evidence.lists.get(place, {})),
         "intervals": dict(zip(RECALLS, evidence.recalls.get(place, ()), strict=False)),
         "recall": {} if profile is None else dict(zip(DIRECTIONS, profile.tolist(), strict=True)),
+        "looks": evidence.looks[place].as_json() if place in evidence.looks else {},
         "curves": [{"seed": curve.seed, "val_rsum": dict(curve.points)} for curve in curves],
     }
 

@@ -27,11 +27,12 @@ from harness.board.tables import COSTS
 from harness.config.cards import MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, training_for
+from harness.diagnostics.table import Line
 from harness.evaluation.measures import title
 from harness.evaluation.queries import Hardest
 from harness.tracking.runs import Run
 from harness.trial.ensembles import member_keys
-from harness.trial.external import is_external
+from harness.trial.external import entry_lines, is_external
 from harness.trial.results import RECALLS
 
 DIGITS = 8  # of a recipe, in a file's name
@@ -63,7 +64,15 @@ class RowFacts:
     hardest: Hardest | None
     curve: Plot | None
     members: list[list[str]]  # of an ensemble: seed, method and key of each trial that was averaged
+    entry: list[tuple[str, str]]  # of an external row: what whoever handed it in says of it
+    remade: list[tuple[str, str]]  # seed, and what came of making its result again
+    looks: list[Line]  # under LOOKS
     lacks: list[str]  # what the store has lost of it, and what follows
+
+    @property
+    def has_category(self) -> bool:
+        """Whether its looks have category-level mAP."""
+        return any(line[0].startswith("category") for line in self.looks)
 
     @property
     def anchor(self) -> str:
@@ -87,8 +96,19 @@ def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFa
         hardest=evidence.hardest.get(place),
         curve=row_curve(one, place) if place in evidence.curves else None,
         members=[cells for run in row.runs for cells in member_cells(run)],
+        entry=list(entry(row)),
+        remade=[(str(run.spec.seed), run.verification.verdict) for run in row.done if run.verification],
+        looks=evidence.looks[place].lines if place in evidence.looks else [],
         lacks=list(lacks(one, place)),
     )
+
+
+def entry(row: Standing) -> Iterator[tuple[str, str]]:
+    """What is known of an external row, a fact a line; of several runs what they differ in, in order of the seeds."""
+    runs = [entry_lines(run.spec, run.environment) for run in row.done] if is_external(row.method) else []
+    for facts in zip(*runs, strict=True):
+        values = dict.fromkeys(value for _, value in facts)
+        yield facts[0][0], "; ".join(values)
 
 
 def member_cells(run: Run) -> Iterator[list[str]]:

@@ -89,6 +89,11 @@ class Standing:
         return len(self.seeds)
 
     @property
+    def verified(self) -> tuple[int, ...]:
+        """The seeds whose results were made again and came back."""
+        return tuple(run.spec.seed for run in self.done if run.is_verified)
+
+    @property
     def remark(self) -> str:
         """What tells a row of scores that came in files, and an ensemble, from the others; empty for our methods."""
         return remark(self.runs[0].spec) or ensemble_remark(self.runs[0].spec)

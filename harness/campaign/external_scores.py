@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isnan, nan
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -15,29 +17,47 @@ from harness.campaign.plan import check_numbers, check_protocol, check_writable
 from harness.config.cards import DatasetCard, ProtocolCard
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.errors import UsageError
+from harness.diagnostics.looks import ScoreLooks, StoredLooks, read_looks, save_looks
+from harness.errors import DataError, UsageError
 from harness.evaluation.measures import mean_measures
 from harness.evaluation.outcome import Evaluation, outcome, rank_scores
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import Fold, expected_at_random, rank_folds, split_folds
 from harness.evaluation.ranks import Floats
-from harness.evaluation.records import Records
+from harness.evaluation.records import Records, TrialRankings
 from harness.evaluation.score_files import array_scores, mean_scores, open_scores
 from harness.files import sha256
 from harness.layouts.opening import fingerprint, open_dataset
+from harness.tracking import artifacts
 from harness.tracking.logged import write_memory
+from harness.tracking.naming import alone, known_run, of_run
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run, replaced
 from harness.tracking.store import default_uri
 from harness.tracking.tracker import Tracker
 from harness.trial.ensembles import joint_source
-from harness.trial.external import PREFIX, file_names, method_of, recipe_of, spec_of
+from harness.trial.external import (
+    ENTRY,
+    LONGEST_FACT,
+    PREFIX,
+    SHA256,
+    entry_facts,
+    file_names,
+    files_of,
+    is_external,
+    method_of,
+    one_line,
+    recipe_of,
+    spec_of,
+)
 from harness.trial.folder import read_result, write_result, write_spec
-from harness.trial.results import State, TrialResult, TrialSpec
+from harness.trial.results import RECALLS, State, TrialResult, TrialSpec, Verification
 
 CAMPAIGN = "external"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 FAR = 3.0  # times the rsum: from there on the reversed order is worth a warning
 CLEAR = 10.0  # points of rsum above a random order
+ROUNDING, POINTS = 1e-3, 0.1  # by which scores, and recalls in percent, made again may differ
 LARGEST = 600.0  # that an rsum can be
 
 
@@ -47,18 +67,22 @@ class ScoreRequest:
     dataset: DatasetCard
     protocol: ProtocolCard
     spec: TrialSpec
+    folder: Path  # of the trial
     data: Path
     cache: Path
+    entry: dict[str, str]  # names, hashes and what is said of the files, for the environment
 
 
 class EvaluatedScores(NamedTuple):
     test: Evaluation
+    looks: StoredLooks
     warnings: tuple[str, ...]  # what looks odd, what is not measured
 
 
 class RankedScores(NamedTuple):
     result: TrialResult
     records: Records | None  # None: the file was ranked before, they are kept already
+    looks: StoredLooks
     warnings: tuple[str, ...]  # what looks odd, what is not measured
 
 
@@ -71,8 +95,11 @@ def score_request(
     name: str,
     seed: int,
     note: str,
+    entry: Mapping[str, str] = NOTHING,
 ) -> ScoreRequest:
-    """UsageError for an unknown dataset or protocol, for a name that is a method of ours or no name, for a copy.
+    """What is to be ranked; `entry` is what is said of it, by the keys of `trial.external.ENTRY`.
+
+    UsageError for an unknown dataset or protocol, for a name that is a method of ours or no name, for a copy.
 
     DataError where a file is no score matrix or the dataset's files are not the card's.
     """
@@ -84,9 +111,12 @@ def score_request(
     for file in files:
         open_scores(file)
     cache = config.cache
-    about = (under.name, under.identity), seed, note, fingerprint(card, config.data, cache), joint_hash(files)
+    hashes = hashes_of(files)
+    about = (under.name, under.identity), seed, note, fingerprint(card, config.data, cache), joint_hash(hashes)
     spec = spec_of(method, dataset, *about, len(files))
-    return ScoreRequest(tuple(files), card, under, spec, config.data, cache)
+    said = file_names(files) | {f"{SHA256}{number}": one for number, one in enumerate(hashes, start=1)}
+    folder = config.trials / spec.key
+    return ScoreRequest(tuple(files), card, under, spec, folder, config.data, cache, said | entry_facts(entry))
 
 
 def check_name(name: str, registry: Registry) -> str:
@@ -97,11 +127,16 @@ def check_name(name: str, registry: Registry) -> str:
     return method
 
 
-def joint_hash(files: Sequence[Path]) -> str:
-    """The sha256 of a file, of several one over theirs, whatever their order; UsageError where two are the same."""
+def hashes_of(files: Sequence[Path]) -> list[str]:
+    """The sha256 of each file; UsageError where two are the same."""
     hashes = [sha256(file) for file in files]
     if copies := [file for place, file in enumerate(files) if hashes[place] in hashes[:place]]:
         raise UsageError(f"{copies[0]}: an earlier file has the same scores; an ensemble is of different models")
+    return hashes
+
+
+def joint_hash(hashes: Sequence[str]) -> str:
+    """The sha256 of a file, of several one over theirs, whatever their order."""
     return hashes[0] if len(hashes) == 1 else joint_source(sorted(hashes))
 
 
@@ -111,24 +146,31 @@ def rank_file(config: Config, request: ScoreRequest) -> tuple[ResultStore, Ranke
     Raises as `evaluate` does; UsageError where the same file is another seed already, StoreError, ResourceError where
     another harness is at work.
     """
-    return rank_external(config, request.spec, partial(evaluate, request))
+
+    def scores(before: TrialResult | None) -> RankedScores:
+        return known_scores(request, before) if before else evaluate(request)
+
+    return rank_external(config, request.spec, scores)
 
 
 def rank_external(
-    config: Config, spec: TrialSpec, evaluation: Callable[[], RankedScores]
+    config: Config, spec: TrialSpec, evaluation: Callable[[TrialResult | None], RankedScores]
 ) -> tuple[ResultStore, RankedScores]:
-    """Rank a model from elsewhere by `evaluation`, and record it; raises as `rank_file` does."""
+    """Rank a model from elsewhere by `evaluation`, which is given an earlier result; raises as `rank_file` does."""
     check_writable(config.results)
     folder = config.trials / spec.key
     with only_driver(config.results):
         before = read_result(folder)
-        scores = RankedScores(before, None, ()) if before else evaluation()
+        scores = evaluation(before)
         tracker, store = Tracker(default_uri(config)), ResultStore(default_uri(config))
         runs = store.runs()
         check_new(runs, spec)
         if scores.records:
             write_spec(folder, spec)
             scores.records.save(folder)
+        if not scores.looks.is_empty:
+            save_looks(folder, scores.looks)
+        if scores.result != before:
             write_result(folder, scores.result)  # last: a folder with a result is complete
         tracker.open_campaign(CAMPAIGN, [])  # nothing is expected: what was never ranked is not missing
         tracker.result(scores.result, folder)
@@ -139,21 +181,34 @@ def rank_external(
     return store, scores
 
 
+def known_scores(request: ScoreRequest, before: TrialResult) -> RankedScores:
+    """A file that was ranked before, with what is said of it now, and the looks that were not made then."""
+    facts = {name: text for name, text in request.entry.items() if name in ENTRY}
+    result = before.model_copy(update={"environment": {**before.environment, **facts}})
+    looks = read_looks(request.folder)
+    if looks.is_empty:
+        split = open_dataset(request.dataset, request.data, request.cache).split(request.protocol.split)
+        of = ScoreLooks(split, split_folds(request.protocol, split))
+        scores = mean_scores(request.files, request.dataset, request.protocol, split) if of.are_wanted else None
+        looks = looks if scores is None else of(scores)
+    return RankedScores(result, None, looks, ())
+
+
 def evaluate(request: ScoreRequest) -> RankedScores:
     """Rank a matrix as a trial's scores are; DataError where it does not answer the protocol's queries."""
     from harness.trial.device import choose_device
     from harness.trial.environment import environment
 
     read = partial(mean_scores, request.files)
-    test, warnings = evaluate_scores(read, request.dataset, request.protocol, request.data, request.cache)
+    test, looks, warnings = evaluate_scores(read, request.dataset, request.protocol, request.data, request.cache)
     result = TrialResult(
         spec=request.spec,
         state=State.DONE,
         measures=test.measures,
         gallery=test.gallery,
-        environment=environment(choose_device("cpu")) | test.releases | file_names(request.files),
+        environment=environment(choose_device("cpu")) | test.releases | request.entry,
     )
-    return RankedScores(result, test.records, warnings)
+    return RankedScores(result, test.records, looks, warnings)
 
 
 def evaluate_array(
@@ -172,7 +227,8 @@ def evaluate_scores(
     scores = read(card, protocol, split)
     sets, absent = open_sets(card, protocol.name, data, split)
     test = outcome(protocol, split, folds, rank_scores(scores, folds, sets))
-    return EvaluatedScores(test, tuple(filter(None, (absent, reversal(scores, folds, test.measures["rsum"])))))
+    warnings = tuple(filter(None, (absent, reversal(scores, folds, test.measures["rsum"]))))
+    return EvaluatedScores(test, ScoreLooks(split, folds)(scores), warnings)
 
 
 def reversal(scores: Floats, folds: Sequence[Fold], rsum: float) -> str:
@@ -201,3 +257,89 @@ def check_new(runs: Sequence[Run], spec: TrialSpec) -> None:
             f"this very file is seed {others[0]} of {spec.method} already; give seed {spec.seed} a file of its own, "
             "from a model that was trained again"
         )
+
+
+@dataclass(frozen=True)
+class RemadeScores:
+    """Scores of an external entry that somebody made again, beside those that were ranked."""
+
+    result: TrialResult  # that was ranked
+    measures: Mapping[str, float]  # of the scores made again
+    is_same_file: bool
+    difference: float  # largest of the stored first scores, as a share of the largest of them; nan: none are stored
+    by: str
+
+    @property
+    def points(self) -> float:
+        """The largest difference of a recall."""
+        return max(abs(self.measures[name] - self.result.measures[name]) for name in RECALLS)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the scores came back: to the last bit, or within rounding."""
+        return self.is_same_file or (self.difference <= ROUNDING and self.points <= POINTS)
+
+    @property
+    def verdict(self) -> str:
+        """What came of it, in words."""
+        if self.is_same_file:
+            return f"verified by {self.by}: the scores are the same to the last bit"
+        if isnan(self.difference):
+            return "not verified: the store has no first scores to compare with; `harness score` the first file again"
+        apart = f"first scores differ by up to {self.difference:.2g} of the largest, recalls by up to {self.points:.2f}"
+        return f"verified within rounding by {self.by}: {apart}" if self.is_verified else f"not verified: {apart}"
+
+    @property
+    def verification(self) -> Verification:
+        """What is recorded of it."""
+        return Verification(numbers=self.result.numbers, is_verified=self.is_verified, verdict=self.verdict, by=self.by)
+
+
+def remade_scores(
+    config: Config, registry: Registry, store: ResultStore, name: str, files: Sequence[Path], by: str
+) -> RemadeScores:
+    """Compare files made again with the external entry that a name means.
+
+    UsageError where it is none, where nobody is said to have made them, where there are more or fewer files; DataError
+    where they do not fit, or where data or protocol have changed since.
+    """
+    run = external_run(store.runs(), name)
+    spec, result, who = run.spec, run.result, one_line("--by", by, LONGEST_FACT)
+    assert result is not None  # of a run that is done
+    if len(files) != files_of(spec):
+        raise UsageError(f"{spec.label} is of {files_of(spec)} files, --scores names {len(files)}; give as many")
+    for file in files:
+        open_scores(file)
+    card = registry.dataset(spec.dataset)
+    now = fingerprint(card, config.data, config.cache), card.protocol_identity(spec.protocol)[1]
+    if now != (spec.data_fingerprint, spec.protocol_version):
+        raise DataError(f"the data or the protocol of {spec.label} have changed since; nothing was compared")
+    protocol = card.protocol(spec.protocol)
+    split = open_dataset(card, config.data, config.cache).split(protocol.split)
+    scores = mean_scores(files, card, protocol, split)
+    measures = mean_measures(rank_folds(scores, split_folds(protocol, split)))
+    heads = artifacts.rankings(store.artifact, run.run_id, scores=True)
+    apart = largest_difference(heads, scores) if heads else nan
+    return RemadeScores(result, measures, joint_hash(hashes_of(files)) == spec.source, apart, who)
+
+
+def external_run(runs: Sequence[Run], name: str) -> Run:
+    """The external entry that a label, a model's name or the start of a key means; UsageError where not one."""
+    named = [run for run in runs if run.is_done and run.spec.method == name]
+    run = alone(name, named, of_run) or known_run(runs, name)
+    if not is_external(run.spec.method):
+        raise UsageError(f"{run.label} is a trial of ours, which is run again; leave --scores out")
+    return run
+
+
+def largest_difference(heads: TrialRankings, scores: Floats) -> float:
+    """The largest difference of the stored first scores from scores (N, M), as a share of the largest of them."""
+    most, largest = 0.0, 0.0
+    for direction, top in heads.top.items():
+        table = scores if direction == "i2t" else scores.T
+        known = top.results >= 0
+        before = top.scores[known].astype(np.float64)
+        now = table[np.broadcast_to(top.queries[:, None], known.shape)[known], top.results[known]]
+        most = max(most, float(np.abs(now - before).max()))
+        largest = max(largest, float(np.abs(before).max()))
+    return most / largest if largest else most

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.campaign.driver import only_driver
-from harness.campaign.plan import assignment
+from harness.campaign.plan import assignment, check_writable
 from harness.campaign.recorder import View
 from harness.config.project import Config
 from harness.config.registry import Registry
@@ -20,12 +20,15 @@ from harness.config.sources import source_hash
 from harness.errors import DataError, UsageError
 from harness.evaluation.statistics import run_noise
 from harness.executors.executor import InProcess
+from harness.files import write_own
 from harness.layouts.opening import fingerprint
 from harness.tracking.naming import known_run, short_recipe
 from harness.tracking.result_store import ResultStore
+from harness.tracking.store import default_uri
+from harness.tracking.tracker import Tracker
 from harness.trial.ensembles import is_ensemble
 from harness.trial.external import is_external
-from harness.trial.folder import RESULT
+from harness.trial.folder import RESULT, write_verification
 from harness.trial.results import (
     EVALUATION_VERSION,
     HEADLINE,
@@ -35,6 +38,7 @@ from harness.trial.results import (
     EpochReport,
     State,
     TrialResult,
+    Verification,
 )
 
 REPRODUCED = "reproduced"
@@ -82,6 +86,16 @@ class Repetition:
         return self.is_identical or abs(self.difference) <= self.case.noise
 
     @property
+    def verification(self) -> Verification:
+        """What is recorded of it."""
+        return Verification(
+            numbers=self.case.then.numbers,
+            is_verified=self.is_reproduced,
+            verdict=self.verdict,
+            commit=self.now.environment.get("commit", ""),
+        )
+
+    @property
     def verdict(self) -> str:
         if self.now.state is not State.DONE:
             return f"not reproduced: it {self.now.state.value} ({self.now.failure}): {self.now.message}"
@@ -115,8 +129,8 @@ def assignment_now(config: Config, registry: Registry, then: TrialResult) -> Ass
     spec = then.spec
     if is_external(spec.method):
         raise UsageError(
-            f"{spec.label} is ranked from a file of scores, which nothing here can make again; its row on the board "
-            "has the `harness score` command"
+            f"{spec.label} is ranked from a file of scores, which nothing here can make again; make the scores as its "
+            "row's page says, and give them: --scores FILE --by WHO"
         )
     if is_ensemble(spec):
         raise UsageError(
@@ -170,3 +184,20 @@ def repeat(case: Case, view: View) -> Repetition:
         (result,) = InProcess().run([case.assignment], answer)
     view.result(result)
     return Repetition(case, result)
+
+
+def record_verification(config: Config, result: TrialResult, verification: Verification) -> None:
+    """Keep what came of making a result again with it; ResourceError where another driver runs."""
+    check_writable(config.results)
+    with only_driver(config.results):
+        write_verification(config.trials / result.key, verification)
+        Tracker(default_uri(config)).verify(result, verification)
+
+
+def add_to_trial(config: Config, result: TrialResult, name: str, content: str) -> None:
+    """Write a file into the folder of a finished trial and into the store; ResourceError where another driver runs."""
+    check_writable(config.results)
+    folder = config.trials / result.key
+    with only_driver(config.results):
+        write_own(folder / name, content)
+        Tracker(default_uri(config)).result(result, folder)

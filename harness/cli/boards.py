@@ -1,4 +1,4 @@
-"""The commands that look at results: report, compare, explain, reproduce."""
+"""The commands that look at results: report, compare, explain."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EXAMPLES = "examples"  # a form that needs the dataset beside the store
 PAGE = ".html"
 PICTURES = (".svg", ".png", PAGE)
-OUTDATED, DIFFERENT = 5, 4
+OUTDATED = 5
 
 
 @click.command(short_help="Write leaderboards from the tracking store, in several forms.")
@@ -172,36 +172,6 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
     )
     out.answer(compare_json(comparisons), *compare_page(comparisons))
     return 0
-
-
-@click.command(short_help="Run a trial of the store again and compare the results.")
-@takes(CONFIG, OUTPUT)
-@click.argument("run", type=RESULT)
-@click.option("-n", "--dry-run", is_flag=True, help="Say what has changed since the run; train nothing.")
-def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
-    """Run a trial of the store again from its spec, say what has changed, and whether the result is the same.
-
-    \b
-    Examples:
-      harness reproduce caan/scenes/s0 -n
-      harness reproduce 3f9a1c
-    """
-    from harness.campaign import reproduction
-    from harness.terminal.board_page import drift_json, drift_page, reproduction_json, reproduction_page
-    from harness.terminal.view import view_for
-    from harness.tracking.result_store import open_store
-    from harness.tracking.store import default_uri
-
-    config, registry, out = flags.open()
-    store = open_store(default_uri(config))
-    case = reproduction.case_of(store, config, registry, run)
-    out.note(*drift_page(case))
-    if dry_run:
-        out.answer(drift_json(case))
-        return 0
-    repetition = reproduction.repeat(case, view_for(out))
-    out.answer(reproduction_json(repetition), *reproduction_page(repetition))
-    return 0 if repetition.is_reproduced else DIFFERENT
 
 
 @click.command(short_help="Draw which regions the words of a caption attend to.")

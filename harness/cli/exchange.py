@@ -49,14 +49,27 @@ FORMATS = ("trec", "csv", "parquet")
 @click.option(
     "--note", default="", metavar="TEXT", help="Say what else a reader must know; another note makes another row."
 )
+@click.option("--by", default="", metavar="WHO", help="Say who hands the scores in.")
+@click.option("--trained-on", default="", metavar="TEXT", help="Say on which data the model was trained, all of them.")
+@click.option("--selected-on", default="", metavar="TEXT", help="Say on which data epoch and settings were chosen.")
+@click.option("--how", default="", metavar="TEXT", help="Say how to make the scores again: a command, a configuration.")
+@click.option("--url", default="", metavar="URL", help="Give the address of the code, the weights or the paper.")
 def score(
-    flags: Flags, files: Sequence[Path], weights: Path | None, dataset: str, name: str, seed: int | None, note: str
+    flags: Flags,
+    files: Sequence[Path],
+    weights: Path | None,
+    dataset: str,
+    name: str,
+    seed: int | None,
+    note: str,
+    **said: str,
 ) -> int:
     """Rank scores computed elsewhere, an .npy file of images by captions, and list them as external.
 
     Higher is better. They are ranked as the scores of our own trials are, under the dataset's protocol. The scores of
-    several files are averaged, with equal weight, and listed as an ensemble. With --weights the scores are made by a
-    trained method that was exported, on features of the same kind; its row says what it was trained on.
+    several files are averaged, with equal weight, and listed as an ensemble. What is said of them stands on the row's
+    page; the same file given again with more of it adds to that (docs/guide/rules-of-entry.md). With --weights the
+    scores are made by a trained method that was exported, on features of the same kind.
 
     \b
     Examples:
@@ -70,29 +83,31 @@ def score(
     from harness.campaign.current import current
     from harness.portable import scored_weights
     from harness.terminal import board_page, campaign_page
-    from harness.terminal.board_page import place_of, score_json, score_page
 
-    check_score(files, weights, name, seed)
+    check_score(files, weights, name, seed, said)
     config, registry, out = flags.open()
     request: external_scores.ScoreRequest | scored_weights.WeightsRequest
     if weights:
         request = scored_weights.weights_request(config, registry, weights, dataset, flags.protocol, name, note)
         store, scores = scored_weights.score_weights(request)
     else:
-        request = external_scores.score_request(config, registry, files, dataset, flags.protocol, name, seed or 0, note)
+        about = flags.protocol, name, seed or 0, note, {f"entry.{fact}": text for fact, text in said.items()}
+        request = external_scores.score_request(config, registry, files, dataset, *about)
         store, scores = external_scores.rank_file(config, request)
     for warning in scores.warnings:
         warn(f"harness: warning: {warning}")
     boards, now = {(request.spec.dataset, request.spec.protocol)}, current(config, registry)
     published = publishing.publish(store, registry, now, config.reports, boards)
-    place = place_of(boards_of(store.runs(), registry.methods, now), request.spec.key)
+    place = board_page.place_of(boards_of(store.runs(), registry.methods, now), request.spec.key)
     out.note(*board_page.tables(published.boards))
-    data = {**score_json(scores, place), "reports": [str(file) for file in published.files]}
-    out.answer(data, *score_page(scores, place), *campaign_page.files_page(published))
+    data = {**board_page.score_json(scores, place), "reports": [str(file) for file in published.files]}
+    out.answer(data, *board_page.score_page(scores, place), *campaign_page.files_page(published))
     return 0
 
 
-def check_score(files: Sequence[Path], weights: Path | None, name: str, seed: int | None) -> None:
+def check_score(
+    files: Sequence[Path], weights: Path | None, name: str, seed: int | None, said: Mapping[str, str]
+) -> None:
     """UsageError for arguments of score that do not go together."""
     if bool(files) == bool(weights):
         raise UsageError("give one or more files of scores, or --weights DIR")
@@ -100,6 +115,9 @@ def check_score(files: Sequence[Path], weights: Path | None, name: str, seed: in
         raise UsageError("--name: say what the model of these scores is called on the leaderboard")
     if weights and seed is not None:
         raise UsageError("--seed: weights know the seed of their trial; leave it out")
+    if weights and (facts := [name for name, text in said.items() if text]):
+        flag = facts[0].replace("_", "-")
+        raise UsageError(f"--{flag}: weights say themselves what they were trained on; leave it out")
 
 
 @click.command(short_help="Write rankings and ranks of every query, or the weights of a trial.")

@@ -14,7 +14,7 @@ import click
 
 from harness import __version__
 from harness.campaign import guardian
-from harness.cli import boards, campaigns, datasets, exchange, planning, progress
+from harness.cli import boards, campaigns, datasets, exchange, looks, planning, progress, verification
 from harness.cli.boundary import (
     CONTINUES,
     Invocation,
@@ -35,7 +35,7 @@ LONGEST = 100  # characters of a command's short help
 SECTIONS = {  # of `harness -h`
     "Prepare": ("init", "list", "describe", "validate", "data"),
     "Train": ("plan", "run", "search", "confirm", "resume", "status"),
-    "Look at results": ("report", "compare", "explain", "reproduce"),
+    "Look at results": ("report", "compare", "looks", "explain", "reproduce"),
     "Exchange and remove": ("score", "export", "forget"),
 }
 CARDS = ("method", "dataset")
@@ -140,7 +140,7 @@ def describe(flags: Flags, name: str | None, kind: str | None, schema: str | Non
     return 0
 
 
-for command in (boards.report, boards.compare, boards.explain, boards.reproduce):
+for command in (boards.report, boards.compare, looks.looks, boards.explain, verification.reproduce):
     cli.add_command(command)
 for command in (campaigns.run, campaigns.search, campaigns.confirm, progress.resume, progress.status):
     cli.add_command(command)

@@ -180,6 +180,17 @@ class Positives(Table):
         return self.image_to_caption, self.caption_to_image, self.caption_ids, self.image_ids
 
 
+class ChoiceSet(Table):
+    """A file of two-way choices, {image, right, wrong}: which of two captions a method scores higher, never ranked."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="as it is shown")
+    split: str = Field("test", description="whose images it asks about, by their ids")
+    folder: InnerPath = Field(description="below the data root")
+    file: InnerPath = Field(description='json, a list of {"image": id, "right": caption, "wrong": caption}')
+    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="another file is refused; empty: any is taken")
+    origin: str = Field(description="where to get it")
+
+
 class KnownCaption(Table):
     """A caption with its line in a split: shows files that are exchanged, shifted or sorted."""
 
@@ -227,6 +238,7 @@ class DatasetCard(Table):
     splits: dict[str, SplitSize] = Field(description="train, val and test with their sizes")
     protocols: tuple[ProtocolCard, ...] = Field(min_length=1, description="the first one is the default")
     positives: tuple[Positives, ...] = Field((), description="named sets beside the dataset's own pairs")
+    choices: tuple[ChoiceSet, ...] = Field((), description="two-way choices, which `harness looks --score` answers")
     order: tuple[KnownCaption, ...] = Field(
         (), description="captions at known lines, looked at whenever a split is opened"
     )

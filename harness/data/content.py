@@ -29,6 +29,13 @@ def by_number(kind: Kind, index: int) -> Location:
     return Location("", f"{kind} {index}")
 
 
+class Labels(NamedTuple):
+    """Categories of things, and which of them each image shows."""
+
+    names: tuple[str, ...]
+    of_images: NDArray[np.bool_]  # (N, C)
+
+
 @dataclass(frozen=True)
 class Content:
     """One split as it lies on disk: N images, M captions, and who matches whom."""
@@ -40,6 +47,7 @@ class Content:
     boxes: Regions | None = None  # of every region x, y, width, height in pixels, in the order of its image's regions
     sizes: NDArray[Any] | None = None  # (N, 2) width and height of the images in pixels, where they are known
     location: Callable[[Kind, int], Location] = by_number  # of an image or a caption, by its number
+    labels: Labels | None = None  # where the files say which things an image shows
 
     def first(self, images: int) -> Content:
         pairs = self.pairs[self.pairs[:, 0] < images]
@@ -52,6 +60,7 @@ class Content:
             image_ids=self.image_ids[:images],
             boxes=self.boxes.first(images) if self.boxes else None,
             sizes=None if self.sizes is None else self.sizes[:images],
+            labels=self.labels._replace(of_images=self.labels.of_images[:images]) if self.labels else None,
             location=lambda kind, index: self.location(kind, int(rows[index]) if kind == "caption" else index),
         )
 

@@ -34,6 +34,7 @@ MATRIX_BYTES = 2**32  # of scores held together: COCO's 5,000 x 25,000 take an e
 FUSED_PAIRS = 2**24  # from which a kernel, which is compiled for seconds, is worth it
 FUSED_VECTORS = 2**16  # a side of what it scores at once
 T = TypeVar("T")
+Look = Callable[[NDArray[np.float32]], object]
 
 
 class Scored(NamedTuple):
@@ -89,13 +90,17 @@ def rank_split(
     sets: Sequence[PositiveSet] = (),
     matrix_bytes: int = MATRIX_BYTES,
     precision: ScorePrecision = "fp32",
+    look: Look | None = None,
 ) -> RankedSplit:
     """The ranks of every fold of a split and of sets of positives on it, and what they cost.
 
     Scores beyond `matrix_bytes` are never held together; DataError where there are sets, which need all of them.
+    `look` is called with all scores (N, M) where they are held.
     """
     if 4 * len(split.images) * len(split.captions) <= matrix_bytes:
         scores, encoded, cost = _score_there(method, split, device, precision)
+        if look:
+            look(scores.cpu().numpy())
         return RankedSplit(rank_there(scores, folds, sets), cost, encoded)
     if sets:
         raise DataError(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from harness.data.content import (
     Content,
     Kind,
+    Labels,
     Place,
     Preview,
     is_allowed,
@@ -114,6 +115,7 @@ class Coco:
             boxes=Ragged.stack([np.array([box.bbox for box in own]) for own in boxes]),
             sizes=np.array([(known.images[image].width, known.images[image].height) for image in ids]),
             location=partial(self._location, ids, np.cumsum([0, *map(len, captions)])),
+            labels=labels_of([known.boxes[image] for image in ids], known),
         )
 
     def _location(self, ids: list[int], starts: Ints, kind: Kind, index: int) -> Location:
@@ -173,6 +175,14 @@ def whole_images(images: dict[int, CocoImage]) -> dict[int, list[CocoBox]]:
         image.id: [CocoBox(id=0, image_id=image.id, category_id=WHOLE, bbox=(0.0, 0.0, image.width, image.height))]
         for image in images.values()
     }
+
+
+def labels_of(boxes: list[list[CocoBox]], known: Annotations) -> Labels:
+    """The categories of all boxes of each image, also of those beyond the card's max_regions."""
+    table = np.zeros((len(boxes), len(known.columns)), dtype=np.bool_)
+    for row, own in enumerate(boxes):
+        table[row, [known.columns[box.category_id] for box in own if box.category_id != WHOLE]] = True
+    return Labels(tuple(known.names[category] for category in known.columns), table)
 
 
 def largest_first(boxes: list[CocoBox], most: int) -> list[CocoBox]:

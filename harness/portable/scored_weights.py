@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from harness.config.registry import Registry
 from harness.data.dataset import Dataset
 from harness.data.split import Split
 from harness.data.tokens import Tokens
+from harness.diagnostics.looks import ScoreLooks, StoredLooks
 from harness.errors import DataError
 from harness.evaluation.outcome import outcome
 from harness.evaluation.positives import open_sets
@@ -114,7 +114,11 @@ def score_weights(request: WeightsRequest) -> tuple[ResultStore, RankedScores]:
 
     Raises as `external_scores.rank_file` does.
     """
-    return rank_external(request.config, request.spec, partial(evaluate_weights, request))
+
+    def scores(before: TrialResult | None) -> RankedScores:
+        return RankedScores(before, None, StoredLooks(), ()) if before else evaluate_weights(request)
+
+    return rank_external(request.config, request.spec, scores)
 
 
 def evaluate_weights(request: WeightsRequest) -> RankedScores:
@@ -130,7 +134,9 @@ def evaluate_weights(request: WeightsRequest) -> RankedScores:
     split = in_words_of(inputs, request.opened.split(request.protocol.split))
     folds = split_folds(request.protocol, split)
     sets, absent = open_sets(request.dataset, request.protocol.name, config.data, split)
-    ranks, cost = rank_split(method.to(device), split, device, folds, sets, precision=then.training.score_precision)
+    looks = ScoreLooks(split, folds)
+    precision, look = then.training.score_precision, looks if looks.are_wanted else None
+    ranks, cost, _ = rank_split(method.to(device), split, device, folds, sets, precision=precision, look=look)
     test = outcome(request.protocol, split, folds, ranks)
     request.opened.check_unchanged()
     result = TrialResult(
@@ -142,7 +148,7 @@ def evaluate_weights(request: WeightsRequest) -> RankedScores:
         environment=environment(device) | test.releases | {FILE: file_name(request.weights.folder.resolve())},
     )
     warnings = filter(None, (*request.notes, absent, unknown_words(split, then.dataset)))
-    return RankedScores(result, test.records, tuple(warnings))
+    return RankedScores(result, test.records, looks.stored, tuple(warnings))
 
 
 def in_words_of(inputs: StoredInputs, split: Split) -> Split:

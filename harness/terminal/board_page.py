@@ -33,7 +33,7 @@ from harness.board.comparison import Comparison
 from harness.board.evidence import Assessed, Evidence
 from harness.board.export import Written
 from harness.board.standings import SECTIONS, Board, Standing
-from harness.campaign.external_scores import RankedScores
+from harness.campaign.external_scores import RankedScores, RemadeScores
 from harness.campaign.reproduction import Case, Repetition
 from harness.evaluation.ranks import DIRECTIONS
 from harness.explain.explanation import Explanation, Explanations, notes
@@ -237,6 +237,23 @@ def reproduction_json(repetition: Repetition) -> dict[str, Any]:
     measures = {"then": dict(then.measures), "now": dict(now.measures)}
     folder = str(repetition.case.assignment.folder)
     return {**drift_json(repetition.case), **measures, "verdict": repetition.verdict, "folder": folder}
+
+
+def remade_page(remade: RemadeScores) -> Iterator[RenderableType]:
+    grid = table(remade.result.spec.label, "ranked", "made again", right=("ranked", "made again"))
+    for name in HEADLINE:
+        words = name.replace("_r", " R@") if name in RECALLS else name
+        grid.add_row(words, tenths(remade.result.measures[name]), tenths(remade.measures[name]))
+    yield grid
+    yield remade.verdict
+
+
+def remade_json(remade: RemadeScores) -> dict[str, Any]:
+    spec = remade.result.spec
+    about = {"run": spec.label, "key": spec.key, "verified": remade.is_verified, "verdict": remade.verdict}
+    measures = {"then": dict(remade.result.measures), "now": dict(remade.measures)}
+    apart = None if isnan(remade.difference) else remade.difference
+    return {**about, **measures, "same_file": remade.is_same_file, "difference": apart, "by": remade.by}
 
 
 def explained_page(several: Explanations, file: Path) -> str:

@@ -8,19 +8,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from harness.diagnostics.looks import LOOKS, StoredLooks, parse_looks
 from harness.evaluation.records import RANKINGS, RANKS, TrialRankings, TrialRanks, read_rankings, read_ranks
 from harness.files import read_own, write_own
 from harness.trial.folder import EPOCHS, RESULT, SPEC, TRACEBACK
 from harness.trial.results import EpochReport, TrialResult, TrialSpec
 
 ENVIRONMENT = "environment.json"
-ARTIFACTS = (SPEC, RESULT, EPOCHS, RANKS, RANKINGS, TRACEBACK)
+ARTIFACTS = (SPEC, RESULT, EPOCHS, RANKS, RANKINGS, LOOKS, TRACEBACK)
 PARSERS: dict[str, Callable[[bytes], object]] = {
     SPEC: TrialSpec.model_validate_json,
     RESULT: TrialResult.model_validate_json,
     EPOCHS: lambda text: [*map(EpochReport.model_validate_json, text.splitlines())] or None,
     RANKS: read_ranks,
     RANKINGS: read_rankings,
+    LOOKS: parse_looks,
 }
 Read = Callable[[str, str], bytes | None]  # the bytes of a run's file, by the run's id and the file's name
 
@@ -54,6 +56,14 @@ def ranks(read: Read, run: str, ties: bool = False) -> TrialRanks | None:
 def rankings(read: Read, run: str, scores: bool = False) -> TrialRankings | None:
     """A run's rankings; None where they are gone, damaged, or lack the scores."""
     return read_rankings(read(run, RANKINGS), scores)
+
+
+def looks(read: Read, run: str) -> StoredLooks:
+    """The further looks that were kept of a run; empty where there are none that can be read."""
+    try:
+        return parse_looks(read(run, LOOKS) or b"{}")
+    except ValueError:
+        return StoredLooks()
 
 
 def epochs(read: Read, run: str) -> tuple[EpochReport, ...]:

@@ -9,12 +9,13 @@ from pydantic import BaseModel
 
 from harness.config.registry import choices
 from harness.trial.external import recipe_of
-from harness.trial.results import VERSIONS, EpochReport, TrialResult, TrialSpec
+from harness.trial.results import VERSIONS, EpochReport, TrialResult, TrialSpec, Verification
 
 LONGEST_PARAM = 6000  # MLflow cuts longer values without an error
 LONGEST_TAG = 1000  # of those that people read
 PART = 5000  # characters of a record in one tag; MLflow cuts a tag after 8,000 without an error
 SPEC_TAG, RESULT_TAG, EXPECTED = "harness.spec", "harness.record", "expected."
+VERIFICATION_TAG = "harness.verification"
 
 
 def described(spec: TrialSpec) -> dict[str, str]:
@@ -126,6 +127,15 @@ def joined_text(name: str, tags: Mapping[str, str]) -> str | None:
 def record_tags(name: str, record: BaseModel) -> dict[str, str]:
     """A record as tags, in ASCII: a database may count bytes where MLflow counts characters."""
     return split_text(name, record.model_dump_json(ensure_ascii=True))
+
+
+def verification_of(tags: Mapping[str, str], result: TrialResult | None) -> Verification | None:
+    """What came of making a run's result again; None where nobody did, or where it was of other numbers."""
+    try:
+        known = Verification.model_validate_json(joined_text(VERIFICATION_TAG, tags) or "")
+    except ValueError:
+        return None
+    return known if result and known.numbers == result.numbers else None
 
 
 def expected_tags(spec: TrialSpec) -> dict[str, str]:

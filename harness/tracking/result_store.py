@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import StoreError, first_line
 from harness.tracking.artifacts import local_folder
-from harness.tracking.columns import RESULT_TAG, SPEC_TAG, expected_specs, joined_text
+from harness.tracking.columns import RESULT_TAG, SPEC_TAG, expected_specs, joined_text, verification_of
 from harness.tracking.connection import ENDED, Connection, age
 from harness.tracking.pages import plain
 from harness.tracking.runs import Run, place
@@ -86,6 +86,7 @@ class ResultStore:
             ended=info.end_time,
             campaign=tags.get("harness.campaign", ""),
             metrics={plain(name): value for name, value in entity.data.metrics.items()},
+            verification=verification_of(tags, result),
         )
 
     def _result(self, run_id: str, tags: Mapping[str, str]) -> TrialResult | None:

@@ -11,7 +11,7 @@ from typing import Any
 from harness.config.registry import choices
 from harness.tracking.columns import final_metrics, finite, message_of
 from harness.trial.external import is_external, recipe_of
-from harness.trial.results import State, TrialResult, TrialSpec
+from harness.trial.results import State, TrialResult, TrialSpec, Verification
 
 SHORTEST = 6  # characters by which a run may be named
 
@@ -28,6 +28,7 @@ class Run:
     ended: int | None = None  # ms
     campaign: str = ""  # that it was run in
     metrics: Mapping[str, float] = field(default_factory=dict)  # the last value of each, those of epochs too
+    verification: Verification | None = None  # what came of making its result again; None: nobody did
 
     @cached_property
     def key(self) -> str:
@@ -68,6 +69,11 @@ class Run:
     def is_done(self) -> bool:
         """Whether it has a result to be ranked."""
         return self.state is State.DONE and "rsum" in self.numbers
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether its result was made again and came back."""
+        return self.verification is not None and self.verification.is_verified
 
     @property
     def environment(self) -> Mapping[str, str]:

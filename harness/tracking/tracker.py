@@ -22,6 +22,7 @@ from harness.tracking.artifacts import collect
 from harness.tracking.columns import (
     RESULT_TAG,
     SPEC_TAG,
+    VERIFICATION_TAG,
     expected_specs,
     expected_tags,
     finite,
@@ -33,8 +34,8 @@ from harness.tracking.connection import ENDED, Connection, age
 from harness.tracking.logged import write_mark
 from harness.tracking.pages import campaign_note, dataset_of, epoch_page, final_page, page_tags, source_tags
 from harness.tracking.store import digest
-from harness.trial.folder import read_epochs
-from harness.trial.results import EpochReport, State, TrialResult, TrialSpec
+from harness.trial.folder import read_epochs, read_verification
+from harness.trial.results import EpochReport, State, TrialResult, TrialSpec, Verification
 
 STATUS = {  # of MLflow; every other state is KILLED there: to be continued
     **{State.DONE: "FINISHED", State.PRUNED: "FINISHED"},
@@ -129,6 +130,12 @@ class Tracker:
                 kept = self._connection.artifact_folder(location)
                 write_mark(folder, self.uri, run_id, digest(result), campaign, kept)
 
+    def verify(self, result: TrialResult, verification: Verification) -> None:
+        """Record what came of making a result again, at the run that has it."""
+        with self._writing():
+            if run := self._run_with(result):
+                self._write(run.info.run_id, tags=record_tags(VERIFICATION_TAG, verification))
+
     def renew(self, result: TrialResult) -> None:
         """Let the run of a result end now, so that it is the newest of those that it takes the place of."""
         with self._writing():
@@ -179,6 +186,8 @@ class Tracker:
         entry = self._connection.entities.Metric
         metrics = [entry(name, value, run.started, 0) for name, value in finite(final_page(result)).items()]
         tags = {**page_tags(result, digest(result)), **record_tags(RESULT_TAG, result)}
+        if verification := read_verification(folder, result):  # of a store that was lost, or of an entry's new facts
+            tags |= record_tags(VERIFICATION_TAG, verification)
         self._end(run.run_id, result.state, metrics, tags)
         del self._runs[result.key]
         if result.state not in STATUS:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from harness.data.dataset import Dataset
 from harness.data.split import Split
+from harness.diagnostics.looks import ScoreLooks, save_looks
 from harness.errors import DataError, MemberError
 from harness.evaluation import positives
 from harness.evaluation.outcome import Evaluation, outcome, rank_scores
@@ -92,10 +93,11 @@ def check_room(split: Split) -> None:
 
 
 def ranked(assignment: Assignment, split: Split, scores: Floats) -> Evaluation:
-    """The mean scores as a trial's own are ranked, under every set of positives that is here."""
+    """The mean scores as a trial's own are ranked, under every set of positives that is here; looks are kept."""
     spec, card, data = assignment.spec, assignment.dataset_card, assignment.data
     protocol = card.protocol(spec.protocol)
     folds = split_folds(protocol, split, limited=spec.limit is not None)
     present, _ = positives.present(card, spec.protocol, data, spec.limit)
     sets = positives.read_sets(present, data, split)
+    save_looks(assignment.folder, ScoreLooks(split, folds)(scores))
     return outcome(protocol, split, folds, rank_scores(scores, folds, sets))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from harness.addresses import without_secrets
 from harness.config.sections import Scalar, Training
 from harness.errors import UsageError
 from harness.trial.results import EVALUATION_VERSION, TrialSpec
@@ -16,6 +18,7 @@ LONGEST_NAME, LONGEST_NOTE = 80, 200
 SHORT = 12  # digits of a hash that people read
 FILE = "file"  # of the environment: the name of the file that was scored, which decides nothing
 NOTE = "note"
+SHA256 = "sha256_"  # of the environment, with the number of the file, from 1
 FILES = "files"  # of the settings, of an ensemble: how many files were averaged
 TRAINED_ON, WEIGHTS = "trained_on", "weights"  # of the settings, of exported weights: dataset; method and recipe
 
@@ -85,6 +88,37 @@ def file_names(files: Sequence[Path]) -> dict[str, str]:
     return {name: file_name(file) for name, file in zip(names, files, strict=True)}
 
 
+ENTRY = {  # what whoever hands in scores says of them: the environment's key, the flag, words for people
+    "entry.by": ("--by", "handed in by"),
+    "entry.trained_on": ("--trained-on", "trained on"),
+    "entry.selected_on": ("--selected-on", "selected on"),
+    "entry.how": ("--how", "how to make them again"),
+    "entry.url": ("--url", "address"),
+}
+LONGEST_FACT = 500  # characters
+URL = re.compile(r"https?://[^/\s]+(?:/\S*)?")
+
+
+def entry_facts(given: Mapping[str, str]) -> dict[str, str]:
+    """What is said of scores, by the environment's keys, addresses without their secrets; UsageError for a wrong one.
+
+    given: by the keys of ENTRY; what is empty is not said.
+    """
+    facts = {name: one_line(ENTRY[name][0], text, LONGEST_FACT) for name, text in given.items() if text.strip()}
+    url = facts.get("entry.url", "")
+    if url and not URL.fullmatch(url):
+        raise UsageError(f"--url {url!r}: give the http or https address of a page, a repository or a paper")
+    return {name: without_secrets(text) for name, text in facts.items()}
+
+
+def entry_lines(spec: TrialSpec, environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What is known of an external entry, in words; a dash for what nobody has said."""
+    hashes = [environment.get(f"{SHA256}{number}", "") for number in range(1, files_of(spec) + 1)]
+    whole = ", ".join(filter(None, hashes)) or (spec.source if files_of(spec) == 1 else "")
+    said = [(words, environment.get(name) or "–") for name, (_, words) in ENTRY.items()]
+    return [("sha256 of the scores", whole or "–"), *said]
+
+
 def files_of(spec: TrialSpec) -> int:
     return int(spec.settings.get(FILES, 1))
 
@@ -114,4 +148,5 @@ def command(spec: TrialSpec, environment: Mapping[str, str]) -> str:
     words += [] if is_weights else ["--seed", str(spec.seed)]
     note = note_of(spec)
     words += ["--note", note] if note else []
+    words += [word for key, (flag, _) in ENTRY.items() if (text := environment.get(key)) for word in (flag, text)]
     return f"{shlex.join(words)}  # sha256 {spec.source[:SHORT]}"

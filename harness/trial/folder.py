@@ -8,12 +8,13 @@ from pathlib import Path
 
 from harness.data.split import Split, wrong_pairs
 from harness.files import npy, read_own, write_own
-from harness.trial.results import EpochReport, TrialResult, TrialSpec
+from harness.trial.results import EpochReport, TrialResult, TrialSpec, Verification
 
 SPEC = "spec.json"
 CHECKPOINT = "checkpoint.pt"
 EPOCHS = "epochs.jsonl"
 RESULT = "result.json"
+VERIFICATION = "verification.json"
 TRACEBACK = "traceback.txt"
 ATTEMPTS = "attempts.jsonl"
 WRONG_PAIRS, NOISE_INDEX = "wrong_pairs.json", "noise_index.npy"  # where wrong pairs were trained on
@@ -51,6 +52,16 @@ def attempts(folder: Path) -> int:
 
 def read_result(folder: Path) -> TrialResult | None:
     return read_own(folder / RESULT, TrialResult.model_validate_json)
+
+
+def write_verification(folder: Path, verification: Verification) -> None:
+    write_own(folder / VERIFICATION, verification.model_dump_json(indent=2))
+
+
+def read_verification(folder: Path, result: TrialResult) -> Verification | None:
+    """What came of making this very result again; None where nobody did."""
+    known = read_own(folder / VERIFICATION, Verification.model_validate_json)
+    return known if known and known.numbers == result.numbers else None
 
 
 def read_spec(folder: Path) -> TrialSpec | None:

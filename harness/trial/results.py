@@ -212,3 +212,19 @@ class TrialResult(TrialRecord):
     @property
     def key(self) -> str:
         return self.spec.key
+
+    @property
+    def numbers(self) -> str:
+        """A hash of the key and the measures: what was made again is compared with these."""
+        text = json.dumps([self.key, dict(sorted(self.measures.items()))])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Verification(TrialRecord):
+    """What came of making a result again; it is of these very numbers, and of no later ones."""
+
+    numbers: str = Field(description="of the result that was made again")
+    is_verified: bool = Field(description="it came back: to the last digit, or within noise or rounding")
+    verdict: str
+    by: str = Field("", description="who made it again, of scores of a file")
+    commit: str = Field("", description="of the harness that compared them")

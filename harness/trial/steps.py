@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from harness.config.cards import SELECTION, ProtocolCard
 from harness.costs.retrieval import retrieval_costs
 from harness.costs.sharing import Load, load_costs, load_now
+from harness.diagnostics.looks import ScoreLooks, save_looks
 from harness.errors import CollapsedError, DataError, TrialError, first_line
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
@@ -210,11 +211,13 @@ class Trial:
         split = self.dataset.split(protocol.split)
         folds = split_folds(protocol, split, limited=self.spec.limit is not None)
         sets = positives.read_sets(self.positives, self.assignment.data, split)
-        precision = self.spec.training.score_precision
-        ranks, cost, encoded = rank_split(self.method, split, self.device, folds, sets, precision=precision)
+        looks, precision = ScoreLooks(split, folds), self.spec.training.score_precision
+        look = looks if looks.are_wanted else None
+        ranks, cost, encoded = rank_split(self.method, split, self.device, folds, sets, precision=precision, look=look)
         test = outcome(protocol, split, folds, ranks)
         self.environment |= test.releases
         test.records.save(self.folder)
+        save_looks(self.folder, looks.stored)
         cost["peak_memory_mb"] = peak_mb(self.device)  # before queries are timed, which a trial could do without
         cost |= retrieval_costs(self.method, encoded, split, folds[0], self.device, precision)
         self.loads.append(load_now(self.device))

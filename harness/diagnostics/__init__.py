@@ -1,0 +1,1 @@
+"""Further looks at the scores of a trial, never ranked: hubness, category-level mAP, two-way choices."""

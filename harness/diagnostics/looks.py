@@ -1,0 +1,74 @@
+"""looks.json, what is kept of a trial's scores besides its measures: never ranked, in no measure of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.data.split import Split
+from harness.diagnostics.categories import category_measures
+from harness.evaluation.protocols import Fold
+from harness.evaluation.ranks import Floats
+from harness.files import read_own, write_own
+
+LOOKS = "looks.json"
+
+
+class StoredLooks(BaseModel):
+    """The further looks that need all scores of a trial."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # of a later version
+
+    category: dict[str, float] = Field(
+        default_factory=dict, description="i2t_map, t2i_map in percent, that of a random order, queries, categories"
+    )
+
+    choices: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="of each set: accuracy with low and high, tied, choices"
+    )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to keep."""
+        return not (self.category or self.choices)
+
+
+def parse_looks(data: bytes) -> StoredLooks:
+    """The looks in the bytes of a looks.json; ValueError where they are damaged."""
+    return StoredLooks.model_validate_json(data)
+
+
+def read_looks(folder: Path) -> StoredLooks:
+    """The looks in a trial's folder; empty where there are none, or where they are damaged."""
+    return read_own(folder / LOOKS, parse_looks) or StoredLooks()
+
+
+def save_looks(folder: Path, looks: StoredLooks) -> None:
+    """Keep looks in a trial's folder, in the place of those of an earlier evaluation."""
+    if looks.is_empty:
+        (folder / LOOKS).unlink(missing_ok=True)
+    else:
+        write_own(folder / LOOKS, looks.model_dump_json(indent=2))
+
+
+class ScoreLooks:
+    """Takes the further looks at the scores of a split, where its data say enough for any."""
+
+    def __init__(self, split: Split, folds: Sequence[Fold]) -> None:
+        self.stored = StoredLooks()
+        self._split = split
+        self._folds = folds
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether the scores of the split have anything to say."""
+        return self._split.labels is not None
+
+    def __call__(self, scores: Floats) -> StoredLooks:
+        """The looks at all scores (N, M), higher is better; kept as `stored`."""
+        if self._split.labels is not None:
+            category = category_measures(scores, self._split.pairs, self._folds, self._split.labels)
+            self.stored = StoredLooks(category=category)
+        return self.stored
