@@ -35,7 +35,7 @@ PACKAGES = {
     "preparation": "config data layouts evaluation",
     "extraction": "data",
     "board": "config evaluation trial tracking",
-    "campaign": "config layouts evaluation trial executors tracking",
+    "campaign": "config data layouts evaluation trial executors tracking",
     "search": "config trial tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
@@ -46,7 +46,7 @@ PACKAGES = {
     " search explain terminal",
 }
 FRONT = {
-    "config": "cards choice papers project registry sections selection sources template toml",
+    "config": "cards choice papers project registry sections selection sources template toml transfer",
     "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens"
     " torchvision",
@@ -61,7 +61,7 @@ FRONT = {
     "preparation": "card findings validation",
     "extraction": "extract placed_boxes vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
-    "campaign": "current driver ensembles estimate external_scores guardian healing last_command plan removal"
+    "campaign": "composites current driver estimate external_scores guardian healing inputs last_command plan removal"
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "explain": "attention_page examples_page explanation picture private_pages weights",

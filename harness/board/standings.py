@@ -118,6 +118,8 @@ class Board:
     protocol: str
     version: int
     data: str  # fingerprint
+    tested_on: str  # the dataset that its rows are tested on, where they were trained on this one and that is another
+    tests: str  # the fingerprint of that one
     gallery: Mapping[str, int]  # of the rows that are ranked or ensembles
     training: Mapping[str, str]  # that most of the ranked rows share, as `-s` takes it; empty where none is trained
     val_images: int  # of the split val; 0 where that is not known
@@ -127,6 +129,21 @@ class Board:
     incomplete: tuple[Standing, ...]
     stale: tuple[Standing, ...]
     limited: tuple[Standing, ...]
+
+    @property
+    def transfer(self) -> str:
+        """What a test on another dataset means, a sentence without its full stop; empty for every other board."""
+        if not self.tested_on:
+            return ""
+        return (
+            f"trained on {self.dataset}, selected on its val, with its vocabulary, and tested on {self.tested_on}: "
+            f"compare with no row that was trained on {self.tested_on}"
+        )
+
+    @property
+    def ranked_dataset(self) -> str:
+        """The dataset whose images and captions are ranked."""
+        return self.tested_on or self.dataset
 
     @property
     def machines(self) -> tuple[str, ...]:
@@ -161,7 +178,7 @@ class Board:
 def boards_of(runs: Iterable[Run], methods: Mapping[str, MethodCard], current: Current = UNKNOWN) -> list[Board]:
     """The boards of runs, by dataset and protocol, without a search's trials; `methods` give known defaults."""
     ranked = sorted((run for run in runs if run.spec.protocol != SELECTION), key=place)
-    parts = grouped(ranked, lambda run: (run.spec.dataset, run.spec.protocol))
+    parts = grouped(ranked, lambda run: (run.spec.dataset, run.spec.protocol, run.spec.tested_on))
     return [board_of(part, methods, current) for part in parts]
 
 
@@ -187,10 +204,12 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
         protocol=newest.spec.protocol,
         version=valid.protocol_version,
         data=valid.data_fingerprint,
+        tested_on=newest.spec.tested_on,
+        tests=valid.test_fingerprint,
         gallery=newest.result.gallery if newest.result and (rows["ranked"] or rows["ensembles"]) else {},
         training=training,
         val_images=current.val_images(newest.spec.dataset),
-        resized=current.resized(newest.spec.dataset),
+        resized=() if newest.spec.tested_on else current.resized(newest.spec.dataset),
         **rows,
     )
 
@@ -211,7 +230,7 @@ def state_of(board: Board, section: str, run: Run) -> str:
 
 
 def changed_since(board: Board, spec: TrialSpec) -> str:
-    if spec.data_fingerprint != board.data:
+    if (spec.data_fingerprint, spec.test_fingerprint) != (board.data, board.tests):
         return "data"
     return "protocol" if spec.protocol_version != board.version else "source"
 
@@ -303,7 +322,8 @@ def command(runs: Sequence[Run], methods: Mapping[str, MethodCard], members: Seq
     if is_external(spec.method):
         return "\n".join(score_command(run.spec, run.environment) for run in runs)
     words = ["harness", "run", "--methods", spec.method, "--datasets", spec.dataset]
-    words += ["--protocol", spec.protocol, "--seeds", ",".join(map(str, seeds))]
+    words += ["--test-on", spec.tested_on] if spec.tested_on else []
+    words += ["--protocol", spec.test_protocol, "--seeds", ",".join(map(str, seeds))]
     words += [] if spec.limit is None else ["--limit", str(spec.limit)]
     if spec.trained_as:
         return shlex.join([*words, "--recipe", spec.trained_as])

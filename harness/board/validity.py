@@ -16,12 +16,18 @@ from harness.trial.ensembles import is_ensemble
 from harness.trial.external import is_external
 from harness.trial.results import VERSIONS, Current, State, TrialSpec
 
-DATA = ("data_fingerprint", "protocol_version")
+DATA = ("data_fingerprint", "test_fingerprint", "protocol_version")
 IDENTITY = ("method", *DATA, "limit", "settings", "training")  # all that identifies a recipe but the method's source
 SHORT = 12  # digits of a hash that people read
 TRAINING = "training."  # begins the keys of the recipe of training
 NAMES = {
-    **{"data_fingerprint": "data", "source": "source", "limit": "limit", "protocol_version": "protocol version"},
+    **{
+        "data_fingerprint": "data",
+        "test_fingerprint": "data of the test",
+        "source": "source",
+        "limit": "limit",
+        "protocol_version": "protocol version",
+    },
     **{"training_version": "version of the trainer", "evaluation_version": "version of the evaluation"},
 }
 
@@ -31,6 +37,7 @@ class Validity:
     """What the rows of a board must be of to be comparable, and since when."""
 
     data_fingerprint: str
+    test_fingerprint: str  # of a dataset that only the test is of; empty where there is none
     protocol_version: int
     training_version: int
     evaluation_version: int
@@ -41,11 +48,13 @@ class Validity:
     def of(cls, runs: Sequence[Run], newest: Run, current: Current) -> Validity:
         """From the project's files, where there are results of them, else from the newest run; versions only rise."""
         spec, done = newest.spec, [run.spec for run in runs if run.is_done]
-        now = current.data(spec.dataset), current.protocol(spec.dataset, spec.protocol)
-        is_known = any((one.data_fingerprint, one.protocol_version) == now for one in done)
-        data, protocol = now if is_known else (spec.data_fingerprint, spec.protocol_version)
+        tested = current.test_data(spec.tested_on) if spec.tested_on else ""
+        now = current.data(spec.dataset), tested, current.protocol(spec.test_dataset, spec.test_protocol)
+        is_known = any(data_of(one) == now for one in done)
+        data, tests, protocol = now if is_known else data_of(spec)
         return cls(
             data_fingerprint=data,
+            test_fingerprint=tests,
             protocol_version=protocol,
             training_version=max((one.training_version for one in done), default=0),
             evaluation_version=max((one.evaluation_version for one in done), default=0),
@@ -78,6 +87,11 @@ def judge(recipe: Sequence[Run], full: Sequence[Run], valid: Validity, old: Mapp
     if is_old:
         return "stale", f"an earlier {what}, {first.source[:SHORT]}"
     return ("incomplete", missing) if missing else ("ensembles" if is_ensemble(first) else "ranked", "")
+
+
+def data_of(spec: TrialSpec) -> tuple[str, str, int]:
+    """The values of DATA."""
+    return spec.data_fingerprint, spec.test_fingerprint, spec.protocol_version
 
 
 def has_earlier_source(recipe: Sequence[Run], full: Sequence[Run], now: str) -> bool:
@@ -171,6 +185,7 @@ def facts(run: Run) -> dict[str, str]:
     spec = run.spec
     return {
         "data_fingerprint": spec.data_fingerprint[:SHORT],
+        **({"test_fingerprint": spec.test_fingerprint[:SHORT]} if spec.test_fingerprint else {}),
         "protocol_version": str(spec.protocol_version),
         **({} if is_external(spec.method) else {"source": spec.source[:SHORT]}),
         **({} if spec.limit is None else {"limit": str(spec.limit)}),

@@ -17,6 +17,7 @@ from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.selection import JOIN
 from harness.config.sources import source_hash
+from harness.config.transfer import without_words
 from harness.errors import DataError, UsageError
 from harness.evaluation.statistics import run_noise
 from harness.executors.executor import InProcess
@@ -124,9 +125,11 @@ def assignment_now(config: Config, registry: Registry, then: TrialResult) -> Ass
             f"({spec.method.replace(JOIN, ', ')}); `harness forget {spec.label}` and the same run average them again"
         )
     method, dataset = registry.method(spec.method), registry.dataset(spec.dataset)
+    tested = without_words(registry.dataset(spec.tested_on)) if spec.tested_on else None
     identity = {
         "data_fingerprint": fingerprint(dataset, config.data, config.cache),
-        "protocol_version": dataset.protocol_identity(spec.protocol)[1],
+        "test_fingerprint": fingerprint(tested, config.data, config.cache) if tested else "",
+        "protocol_version": (tested or dataset).protocol_identity(spec.test_protocol)[1],
     }
     for name, value in identity.items():
         if value != getattr(spec, name):
@@ -135,7 +138,7 @@ def assignment_now(config: Config, registry: Registry, then: TrialResult) -> Ass
     versions = dict(zip(VERSIONS, (TRAINING_VERSION, EVALUATION_VERSION), strict=True))
     now = spec.model_copy(update={"source": source_hash(method), **versions})
     assigned = assignment(config.for_dataset(spec.dataset), now, method, dataset)
-    return assigned.model_copy(update={"folder": config.results / REPRODUCED / spec.key})
+    return assigned.model_copy(update={"folder": config.results / REPRODUCED / spec.key, "test_card": tested})
 
 
 def drift(then: TrialResult, assigned: Assignment) -> Iterator[Drift]:

@@ -25,13 +25,14 @@ class Selection:
     seeds: tuple[int, ...] = ()
     limit: int | None = None  # only the first images of each split; never ranked
     recipe: RecipeName | Literal[""] = ""  # common or paper
+    test_on: tuple[str, ...] = ()  # names or globs of other datasets, whose protocol is then meant
 
     def completed(self, campaign: Campaign) -> Selection:
         return replace(
             self,
             methods=self.methods or campaign.methods,
             datasets=self.datasets or campaign.datasets,
-            protocol=self.protocol or campaign.protocol,
+            protocol=self.protocol or ("" if self.test_on else campaign.protocol),
             seeds=self.seeds or campaign.seeds,
             recipe=self.recipe or campaign.recipe,
         )

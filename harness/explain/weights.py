@@ -100,6 +100,9 @@ def named(trials: Sequence[Trained], choice: TrialChoice) -> Trained:
         known = f"has this label or a key that begins with {choice.key!r} ({SHORTEST} characters or more)"
         raise UsageError(f"no finished trial {known}")
     spec = one.spec
+    if spec.tested_on:
+        source = f"{spec.method}/{spec.dataset}/s{spec.seed}"
+        raise UsageError(f"{spec.label} is a test on {spec.tested_on} with the weights of {source}; give that trial")
     if (spec.method, spec.dataset) != (choice.method, choice.dataset):
         raise UsageError(f"trial {spec.key} is {spec.label}: give --method {spec.method} --dataset {spec.dataset}")
     return one

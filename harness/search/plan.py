@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.campaign.ensembles import refuse_ensembles
-from harness.campaign.plan import PlanInputs, assignments, check_data, check_numbers, check_place, check_room
+from harness.campaign.composites import refuse_ensembles
+from harness.campaign.inputs import PlanInputs, check_data
+from harness.campaign.plan import assignments, check_numbers, check_place, check_room
 from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry

@@ -83,7 +83,8 @@ def terminal_table(board: Board, evidence: Evidence) -> Table:
     footnotes = [f"{row[0]}: {text}" for row in cells if (text := footnote(row))]
     machines = [f"machine {number}: {name}" for number, name in enumerate(board.machines, start=1)]
     trained = f"recipe: {text}" if (text := recipe(board)) else ""
-    lines = [*footnotes, *filter(None, [saturation(board), trained]), *machines, *unranked(board)]
+    about = filter(None, [board.transfer, saturation(board), trained])
+    lines = [*footnotes, *about, *machines, *unranked(board)]
     table.caption = Text("\n".join(lines), style="not italic")
     return table
 

@@ -8,19 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.data.dataset import Dataset
 from harness.data.split import Split
 from harness.errors import DataError, MemberError
 from harness.evaluation import positives
 from harness.evaluation.outcome import Evaluation, outcome, rank_scores
 from harness.evaluation.protocols import split_folds
 from harness.evaluation.scoring import MATRIX_BYTES, score_split
-from harness.layouts.opening import open_dataset
 from harness.trial import folder as record
 from harness.trial.device import peak_mb, prepare_device
 from harness.trial.ensembles import MEMBER, PEAK, added_costs
 from harness.trial.environment import environment
-from harness.trial.models import build_method, check_fingerprint, check_source, load_best
+from harness.trial.models import TrialData, build_method, check_source, load_best, open_data
 from harness.trial.results import Assignment, EpochReport, State, TrialResult
 
 Floats = NDArray[np.float32]
@@ -36,18 +34,17 @@ def average(assignment: Assignment) -> Generator[EpochReport, bool | None, Trial
     device = prepare_device(assignment.device, assignment.threads, assignment.gpus)
     surroundings = environment(device)  # now: the checkout may change meanwhile
     results = [member_result(member) for member in assignment.members]
-    dataset = open_dataset(assignment.dataset_card, assignment.data, assignment.cache, spec.limit)
-    check_fingerprint(dataset, spec.data_fingerprint)
-    split = dataset.split(assignment.dataset_card.protocol(spec.protocol).split)
+    data = open_data(assignment)
+    split = data.tests(data.own).split(assignment.test_protocol.split)
     check_room(split)
     total: Floats | None = None
     for member in assignment.members:
         yield EpochReport(key=spec.key, epoch=0, epochs=0, phase="test")
-        scores = member_scores(member, dataset, split.name, device)
+        scores = member_scores(member, data, split.name, device)
         total = scores if total is None else np.add(total, scores, out=total)
     assert total is not None
     test = ranked(assignment, split, np.divide(total, len(results), out=total))
-    dataset.check_unchanged()
+    data.check_unchanged()
     test.records.save(folder)
     cost = added_costs([result.cost for result in results])
     return TrialResult(
@@ -73,15 +70,15 @@ def member_result(member: Assignment) -> TrialResult:
     return result
 
 
-def member_scores(member: Assignment, dataset: Dataset, name: str, device: torch.device) -> Floats:
+def member_scores(member: Assignment, data: TrialData, name: str, device: torch.device) -> Floats:
     """Scores (N, M) of a member on a split with the weights of its best epoch, or its first where it is not trained."""
     spec = member.spec
     check_source(member.method_card, spec.source)
-    own = dataset.for_settings(spec.settings)
+    own = data.own.for_settings(spec.settings)
     method = build_method(member.method_card, spec.settings, own, spec.seed)
     if spec.training.epochs:
-        load_best(method, member.folder, member.name)
-    return score_split(method.to(device), own.split(name), device, spec.training.score_precision).scores
+        load_best(method, member.weights.folder, member.name)
+    return score_split(method.to(device), data.tests(own).split(name), device, spec.training.score_precision).scores
 
 
 def check_room(split: Split) -> None:
@@ -93,9 +90,8 @@ def check_room(split: Split) -> None:
 
 def ranked(assignment: Assignment, split: Split, scores: Floats) -> Evaluation:
     """The mean scores as a trial's own are ranked, under every set of positives that is here."""
-    spec, card, data = assignment.spec, assignment.dataset_card, assignment.data
-    protocol = card.protocol(spec.protocol)
+    spec, protocol, data = assignment.spec, assignment.test_protocol, assignment.data
     folds = split_folds(protocol, split, limited=spec.limit is not None)
-    present, _ = positives.present(card, spec.protocol, data, spec.limit)
+    present, _ = positives.present(assignment.tested_card, protocol.name, data, spec.limit)
     sets = positives.read_sets(present, data, split)
     return outcome(protocol, split, folds, rank_scores(scores, folds, sets))

@@ -17,7 +17,7 @@ from harness.trial.results import TrialSpec
 
 SHARED = (  # what members must have in common, or their scores are not of the same pairs
     *("dataset", "protocol", "seed", "limit", "data_fingerprint", "protocol_version"),
-    *("training_version", "evaluation_version", "trained_as"),
+    *("training_version", "evaluation_version", "trained_as", "tested_on", "test_fingerprint"),
 )
 RATES = (
     "train_pairs_per_second",
