@@ -18,7 +18,7 @@ from harness.data.regions import Ragged, Regions
 from harness.data.split import Split
 from harness.data.tokens import Tokens
 from harness.errors import UsageError, unknown
-from harness.explain.weights import TrialChoice, best_weights, trained
+from harness.explain.weights import TrialChoice, best_weights, check_is_no_transfer, trained
 from harness.layouts.opening import open_dataset
 from harness.trial.results import TrialSpec
 
@@ -147,6 +147,7 @@ def load_trained(config: Config, registry: Registry, spec: TrialSpec, device: st
     """The method of a finished trial; errors of `harness explain` where its weights, source or data are not here."""
     if JOIN in spec.method:
         raise UsageError(f"{spec.label} is an ensemble, which has no weights of its own; load its members")
+    check_is_no_transfer(spec)
     one = trained(config, registry, TrialChoice(spec.method, spec.dataset, spec.protocol, key=spec.key))
     opened = open_dataset(registry.dataset(spec.dataset), config.data, config.cache, spec.limit)
     dataset = opened.for_settings(spec.settings)
