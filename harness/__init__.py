@@ -13,6 +13,7 @@ A package imports only from those below it; tests/test_architecture.py holds the
     tracking      results in the store and back                 MLflow
     executors     where trials run                              Ray
     trial         one trial, spec to result                     torch
+    reranking     two stages of retrieval                       torch
     evaluation    scores, ranks, measures, intervals
     layouts       readers of files
     data          a split in memory

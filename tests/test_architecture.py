@@ -27,7 +27,8 @@ PACKAGES = {
     "data": "config",
     "layouts": "config data",
     "evaluation": "method config blocks data",
-    "trial": "method config blocks data layouts evaluation",
+    "reranking": "method blocks data evaluation",
+    "trial": "method config blocks data layouts evaluation reranking",
     "executors": "config trial",
     "tracking": "config evaluation trial",
     "acquisition": "config",
@@ -53,6 +54,7 @@ FRONT = {
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
     " scoring statistics streaming",
+    "reranking": "order pairs",
     "trial": "device ensembles environment external folder models private_folders results steps",
     "executors": "executor ray_cluster",
     "tracking": "artifacts columns log logged naming result_store runs store tracker",

@@ -211,14 +211,14 @@ def titled(row: Standing) -> str:
 
 def named(row: Standing) -> str:
     """The title of a row outside of the section of ensembles, where it also says that it is one."""
-    return f"{titled(row)}, ensemble" if row.is_ensemble else titled(row)
+    return f"{titled(row)}, {row.kind}" if row.kind else titled(row)
 
 
 def notes(board: Board, row: Standing) -> list[str]:
     lines = ["n = 1"] if row.n == 1 else []
     lines += [row.remark] if row.remark else []
     lines += unknown_words(row)
-    lines += [f"not the paper's: {', '.join(row.unlike_paper)}"] if row.is_ensemble and row.unlike_paper else []
+    lines += [f"not the paper's: {', '.join(row.unlike_paper)}"] if row.is_composite and row.unlike_paper else []
     lines += precisions(row)
     lines += ["uncommitted changes"] if row.dirty else []
     lines += ["smaller search budget than others"] if board.is_unequal(row) else []

@@ -31,7 +31,7 @@ from harness.config.registry import choices, training_for
 from harness.evaluation.measures import title
 from harness.evaluation.queries import Hardest
 from harness.tracking.runs import Run
-from harness.trial.ensembles import member_keys
+from harness.trial.ensembles import PAIRS, QUERY_MS, member_keys
 from harness.trial.external import is_external
 from harness.trial.results import RECALLS
 
@@ -43,6 +43,8 @@ COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("images encoded a second", "encode_images_per_second", rate),
     ("captions encoded a second", "encode_captions_per_second", rate),
     ("image-caption pairs scored a second", "score_pairs_per_second", rate),
+    ("pairs scored again by the second stage", PAIRS, lambda value: f"{value:,.0f}"),
+    ("milliseconds a query, both stages", QUERY_MS, lambda value: f"{value:.3g}"),
     ("peak memory, MiB", "peak_memory_mb", lambda value: f"{value:,.0f}"),
     ("parameters", "parameters", millions),
     ("seconds a run", "seconds", lambda value: f"{value:,.0f}"),
@@ -79,7 +81,7 @@ class RowFacts:
     @property
     def anchor(self) -> str:
         """What distinguishes its headings from those of all other rows of a page."""
-        return f"ensemble-{self.place}" if self.row.is_ensemble else str(self.place)
+        return f"ensemble-{self.place}" if self.row.is_composite else str(self.place)
 
 
 def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFacts:
@@ -144,7 +146,7 @@ def curve_name(stem: str) -> str:
 def row_choices(board: Board, row: Standing, card: MethodCard | None) -> list[Choice]:
     plain = built_in().for_dataset(board.dataset)
     defaults = choices(card.defaults if card else {}, training_for(card, plain) if card else plain.training)
-    kinds = ("settings.",) if is_external(row.method) or row.is_ensemble else ("settings.", "training.")
+    kinds = ("settings.",) if is_external(row.method) or row.is_composite else ("settings.", "training.")
     return [
         Choice(name.removeprefix("settings."), text, defaults.get(name, ""))
         for name, text in sorted(row.runs[0].choices.items())

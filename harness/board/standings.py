@@ -17,11 +17,11 @@ from harness.config.cards import SELECTION, MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, settings_for, training_for
 from harness.config.sections import Scalar
-from harness.config.selection import JOIN
+from harness.config.selection import member_names
 from harness.config.toml import override_value
 from harness.evaluation.protocols import saturated_recalls
 from harness.tracking.runs import Run, grouped, latest, place, replaced
-from harness.trial.ensembles import ensemble_remark, is_ensemble, member_keys
+from harness.trial.ensembles import composite_remark, is_composite, is_reranking, member_keys
 from harness.trial.external import command as score_command
 from harness.trial.external import is_external, remark
 from harness.trial.results import RECALLS, Current, State, TrialSpec, shortfalls
@@ -38,6 +38,11 @@ RIVALS = {  # by section, the sections whose rows decide what a name must say; w
     **{"stale": ("stale",), "limited": ("limited",)},
 }
 SECTIONS = tuple(RIVALS)
+WHAT = {  # kinds of rows that are made of other rows' scores
+    "ensemble": "the mean of the scores of several models, all of the same seed",
+    "reranking": "PROPOSER@K:METHOD, where a model orders the first K items that another, of the same seed, proposes "
+    "to every query, and what follows keeps the proposer's order",
+}
 
 
 @dataclass(frozen=True)
@@ -89,11 +94,17 @@ class Standing:
     @property
     def remark(self) -> str:
         """What tells a row of scores that came in files, and an ensemble, from the others; empty for our methods."""
-        return remark(self.runs[0].spec) or ensemble_remark(self.runs[0].spec)
+        return remark(self.runs[0].spec) or composite_remark(self.runs[0].spec)
 
     @property
-    def is_ensemble(self) -> bool:
-        return is_ensemble(self.runs[0].spec)
+    def is_composite(self) -> bool:
+        """Whether it is an ensemble or a reranking, and no single model."""
+        return is_composite(self.runs[0].spec)
+
+    @property
+    def kind(self) -> str:
+        """What it is where it is no single model; empty for one."""
+        return "" if not self.is_composite else "reranking" if is_reranking(self.runs[0].spec) else "ensemble"
 
     @property
     def is_papers(self) -> bool:
@@ -125,7 +136,7 @@ class Board:
     val_images: int  # of the split val; 0 where that is not known
     resized: tuple[str, ...]  # splits and protocols that have another size than those that papers report on
     ranked: tuple[Standing, ...]
-    ensembles: tuple[Standing, ...]  # complete ones, never ranked among single models
+    ensembles: tuple[Standing, ...]  # complete ones and rerankings, never ranked among single models
     incomplete: tuple[Standing, ...]
     stale: tuple[Standing, ...]
     limited: tuple[Standing, ...]
@@ -163,6 +174,22 @@ class Board:
     def saturated(self) -> tuple[str, ...]:
         """The R@K that say nothing, because any scores reach 100 in so small a gallery."""
         return tuple(saturated_recalls(self.gallery)) if self.gallery else ()
+
+    @property
+    def composites(self) -> str:
+        """The heading of the ensembles: what stands there."""
+        return " and ".join(f"{kind}s" for kind in self._kinds).capitalize()
+
+    @property
+    def composites_are(self) -> str:
+        """What the rows under that heading are."""
+        if len(self._kinds) == 1:
+            return f"each is {WHAT[self._kinds[0]]}"
+        return "; ".join(f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} is {WHAT[kind]}" for kind in self._kinds)
+
+    @property
+    def _kinds(self) -> list[str]:
+        return [kind for kind in WHAT if any(row.kind == kind for row in (*self.ranked, *self.ensembles))]
 
     @property
     def of_ensembles(self) -> Board:
@@ -279,9 +306,9 @@ def members_of(runs: Sequence[Run], known: Mapping[str, Run]) -> list[Run | None
 
 def fidelity(spec: TrialSpec, methods: Mapping[str, MethodCard]) -> str:
     """That of the method's card; an ensemble is a reconstruction where any of its members is."""
-    if not is_ensemble(spec):
+    if not is_composite(spec):
         return methods[spec.method].fidelity if spec.method in methods else ""
-    kinds = {methods[name].fidelity for name in spec.method.split(JOIN) if name in methods}
+    kinds = {methods[name].fidelity for name in member_names(spec.method) if name in methods}
     return "reconstruction" if "reconstruction" in kinds else ""
 
 
@@ -327,7 +354,7 @@ def command(runs: Sequence[Run], methods: Mapping[str, MethodCard], members: Seq
     words += [] if spec.limit is None else ["--limit", str(spec.limit)]
     if spec.trained_as:
         return shlex.join([*words, "--recipe", spec.trained_as])
-    if not is_ensemble(spec):
+    if not is_composite(spec):
         return shlex.join([*words, *overrides(runs[0], methods.get(spec.method))])
     own = [word for run in members if run for word in overrides(run, methods.get(run.spec.method))]
     pairs = dict.fromkeys(zip(own[::2], own[1::2], strict=True))

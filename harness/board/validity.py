@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from harness.config.project import built_in
 from harness.config.registry import choices
 from harness.tracking.runs import Run
-from harness.trial.ensembles import is_ensemble
+from harness.trial.ensembles import is_composite
 from harness.trial.external import is_external
 from harness.trial.results import VERSIONS, Current, State, TrialSpec
 
@@ -86,7 +86,7 @@ def judge(recipe: Sequence[Run], full: Sequence[Run], valid: Validity, old: Mapp
         is_old, what = has_earlier_source(recipe, full, valid.source(first.method)), "source of the method"
     if is_old:
         return "stale", f"an earlier {what}, {first.source[:SHORT]}"
-    return ("incomplete", missing) if missing else ("ensembles" if is_ensemble(first) else "ranked", "")
+    return ("incomplete", missing) if missing else ("ensembles" if is_composite(first) else "ranked", "")
 
 
 def data_of(spec: TrialSpec) -> tuple[str, str, int]:
@@ -162,7 +162,7 @@ def training_of(run: Run) -> dict[str, str]:
 
 def is_configured(spec: TrialSpec) -> bool:
     """Whether a trial was trained by [training]: not by its paper's recipe, not elsewhere, and at all."""
-    return spec.training.epochs > 0 and not (spec.trained_as or is_external(spec.method) or is_ensemble(spec))
+    return spec.training.epochs > 0 and not (spec.trained_as or is_external(spec.method) or is_composite(spec))
 
 
 def differences(run: Run, others: Iterable[Run], training: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The trials of a plan that are made of others, each behind those: transfers to another dataset, and ensembles."""
+"""The trials of a plan that are made of others, each behind those: transfers, ensembles, rerankings."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from harness.config.cards import SELECTION, DatasetCard, ProtocolCard
-from harness.config.selection import JOIN
+from harness.config.selection import JOIN, Reranking, members_named
 from harness.config.transfer import protocol_across
 from harness.errors import UsageError
-from harness.trial.ensembles import ensemble_spec
+from harness.trial.ensembles import composite_spec, ensemble_spec
 from harness.trial.folder import CHECKPOINT, read_result
-from harness.trial.results import Assignment, State
+from harness.trial.results import Assignment, State, TrialSpec
 
 
 class TransferTest(NamedTuple):
@@ -28,6 +28,7 @@ class Composites:
     """What is to be made of the trials of single methods, of one dataset and seed."""
 
     ensembles: Sequence[tuple[str, ...]]  # their members
+    rerankings: Sequence[Reranking]
     tests: Sequence[TransferTest]  # none: the trials are tested where they are trained
     force: bool = False  # whether trials that are done are run again
 
@@ -35,14 +36,24 @@ class Composites:
         """The single trials, each before what is made of it; of a transfer those alone that train."""
         if not self.tests:
             yield from singles
-            yield from ensembles_of(self.ensembles, {trial.spec.method: trial for trial in singles})
+            yield from self._combined({trial.spec.method: trial for trial in singles})
             return
         sources = [trial if self.force else trained_already(trial) for trial in singles]
         yield from (one for one in sources if one.spec.training.epochs and one.spec.protocol != SELECTION)
         for test in self.tests:
             transfers = [transfer(source, test, self.force) for source in sources]
             yield from transfers
-            yield from ensembles_of(self.ensembles, {trial.spec.method: trial for trial in transfers})
+            yield from self._combined({trial.spec.method: trial for trial in transfers})
+
+    def _combined(self, trials: Mapping[str, Assignment]) -> Iterator[Assignment]:
+        """The ensembles and the rerankings of the trials of one dataset and seed, which are given by their methods."""
+        for members in self.ensembles:
+            own = sorted((trials[name] for name in members), key=lambda member: member.spec.method)
+            yield combined(own, ensemble_spec([member.spec for member in own]))
+        for reranking in self.rerankings:
+            stages = [trials[name] for name in reranking.members]
+            check_k(reranking, stages[0])
+            yield combined(stages, composite_spec(str(reranking), [stage.spec for stage in stages]))
 
 
 def trained_already(trial: Assignment) -> Assignment:
@@ -88,16 +99,20 @@ def has_weights(trial: Assignment) -> bool:
     return (trial.folder / CHECKPOINT).is_file()
 
 
-def ensembles_of(names: Sequence[tuple[str, ...]], trials: Mapping[str, Assignment]) -> Iterator[Assignment]:
-    """The ensembles with these members, of the trials of one dataset and seed by their methods."""
-    for members in names:
-        yield ensemble([trials[name] for name in members])
+def check_k(reranking: Reranking, stage: Assignment) -> None:
+    """UsageError where more items are to be ordered than the larger gallery of the protocol has."""
+    protocol = stage.test_protocol
+    size = max(protocol.images, protocol.captions) // protocol.folds
+    if reranking.k > size:
+        raise UsageError(
+            f"{reranking}: k is {reranking.k:,}, and the larger gallery of {stage.tested_card.name}, protocol "
+            f"{protocol.name}, has {size:,}; order no more than these"
+        )
 
 
-def ensemble(members: Sequence[Assignment]) -> Assignment:
-    """The trial that averages its members' scores, with as much room as the largest of them asks for."""
-    first, spec = members[0], ensemble_spec([member.spec for member in members])
-    gpus = [member.gpus for member in members]
+def combined(members: Sequence[Assignment], spec: TrialSpec) -> Assignment:
+    """The trial of a spec that is made of its members' scores, with as much room as the largest of them asks for."""
+    first, gpus = members[0], [member.gpus for member in members]
     return first.model_copy(
         update={
             "spec": spec,
@@ -105,15 +120,17 @@ def ensemble(members: Sequence[Assignment]) -> Assignment:
             "threads": max(member.threads for member in members),
             "cpus": max(member.cpus for member in members),
             "gpus": -1.0 if -1.0 in gpus else max(gpus),
-            "members": tuple(sorted(members, key=lambda member: member.spec.method)),
+            "members": tuple(members),
         }
     )
 
 
-def refuse_ensembles(patterns: Sequence[str]) -> None:
-    """UsageError where an ensemble is named: a search has nothing to choose for it."""
-    if named := [pattern for pattern in patterns if JOIN in pattern]:
-        raise UsageError(
-            f"{named[0]}: an ensemble has no settings to search; search its members "
-            f"({named[0].replace(JOIN, ',')}), then average them with `harness run`"
-        )
+def refuse_composites(patterns: Sequence[str]) -> None:
+    """UsageError where an ensemble or a reranking is named: a search has nothing to choose for it."""
+    for pattern in patterns:
+        if len(members := members_named(pattern)) > 1:
+            what = "an ensemble" if JOIN in pattern else "a reranking"
+            raise UsageError(
+                f"{pattern}: {what} has no settings to search; search its members ({','.join(members)}), then give it "
+                "to `harness run`"
+            )

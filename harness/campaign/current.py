@@ -8,7 +8,7 @@ from functools import cache
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
 from harness.config.registry import Registry, built_in_dataset
-from harness.config.selection import JOIN
+from harness.config.selection import member_names
 from harness.config.sources import source_hash
 from harness.config.transfer import without_words
 from harness.errors import HarnessError
@@ -39,8 +39,8 @@ def current(config: Config, registry: Registry) -> Current:
         return next((one.identity for one in card.protocols if one.name == name), 0) if card else 0
 
     def source(method: str) -> str:
-        if JOIN in method:
-            return joint_source(map(source, method.split(JOIN)))
+        if members := member_names(method):
+            return joint_source(map(source, members))
         card = registry.methods.get(method)
         try:
             return source_hash(card) if card else ""

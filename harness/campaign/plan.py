@@ -157,12 +157,13 @@ def assignments(
     tests = registry.select_datasets(selection.test_on)
     methods = [registry.method(name) for name in registry.select_methods(selection.methods)]
     ensembles = registry.select_ensembles(selection.methods)
+    rerankings = registry.select_rerankings(selection.methods)
     for name in registry.select_datasets(selection.datasets):
         dataset, own = registry.dataset(name), config.for_dataset(name)
         fitting = suited(methods, dataset, inputs.has_text_tower(name), selection)
         recipes = chosen_recipes(fitting, name, selection)
         protocol, version = dataset.protocol_identity(config.campaign.protocol if tests else selection.protocol)
-        made_of = Composites(ensembles, inputs.transfers(dataset, tests, selection.protocol), force)
+        made_of = Composites(ensembles, rerankings, inputs.transfers(dataset, tests, selection.protocol), force)
         specs = [
             TrialSpec(
                 method=method.name,

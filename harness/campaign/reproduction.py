@@ -15,7 +15,7 @@ from harness.campaign.plan import assignment
 from harness.campaign.recorder import View
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.config.selection import JOIN
+from harness.config.selection import member_names
 from harness.config.sources import source_hash
 from harness.config.transfer import without_words
 from harness.errors import DataError, UsageError
@@ -24,7 +24,7 @@ from harness.executors.executor import InProcess
 from harness.layouts.opening import fingerprint
 from harness.tracking.naming import known_run, short_recipe
 from harness.tracking.result_store import ResultStore
-from harness.trial.ensembles import is_ensemble
+from harness.trial.ensembles import is_composite
 from harness.trial.external import is_external
 from harness.trial.folder import RESULT
 from harness.trial.results import (
@@ -119,10 +119,10 @@ def assignment_now(config: Config, registry: Registry, then: TrialResult) -> Ass
             f"{spec.label} is ranked from a file of scores, which nothing here can make again; its row on the board "
             "has the `harness score` command"
         )
-    if is_ensemble(spec):
+    if is_composite(spec):
         raise UsageError(
-            f"{spec.label} is the mean of its members' scores and trains nothing; reproduce its members "
-            f"({spec.method.replace(JOIN, ', ')}); `harness forget {spec.label}` and the same run average them again"
+            f"{spec.label} is made of its members' scores and trains nothing; reproduce its members "
+            f"({', '.join(member_names(spec.method))}); `harness forget {spec.label}` and the same run make it again"
         )
     method, dataset = registry.method(spec.method), registry.dataset(spec.dataset)
     tested = without_words(registry.dataset(spec.tested_on)) if spec.tested_on else None

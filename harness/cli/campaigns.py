@@ -49,6 +49,7 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
       harness run
       harness run --methods 'scan_*,caan' --datasets f30k --seeds 0-2
       harness run --methods scan_t2i+scan_i2t
+      harness run --methods vsepp@128:caan
       harness run --methods caan --datasets coco --test-on f30k
       harness run -s training.epochs=3 -s settings.caan.dim=512 -n
     """

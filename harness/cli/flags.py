@@ -238,7 +238,8 @@ CONFIG: tuple[Option, ...] = (
 METHODS = click.option(
     "--methods",
     type=NameList(),
-    help="Take these methods, by names or globs, instead of [campaign] methods; a+b is the ensemble of a and b.",
+    help="Take these methods, by names or globs, instead of [campaign] methods; a+b is the ensemble "
+    "of a and b, a@9:b what b makes of the first 9 that a finds.",
 )
 DATASETS = click.option(
     "--datasets", type=NameList(), help="Take these datasets, by names or globs, instead of [campaign] datasets."

@@ -53,7 +53,7 @@ def ensembles_table(board: Board, evidence: Evidence) -> Table | None:
     """The ensembles of a board for the terminal; None where it has none."""
     if not board.ensembles:
         return None
-    title = Text(f"{board.dataset}, protocol {board.protocol}: ensembles, never ranked", style="bold")
+    title = Text(f"{board.dataset}, protocol {board.protocol}: {board.composites.lower()}, never ranked", style="bold")
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=0)
     heads = ensemble_header(board)
     columns = [column for column, name in enumerate(heads) if name not in HIDDEN]

@@ -26,7 +26,6 @@ from harness.evaluation.scoring import rank_split, score_split
 from harness.files import DAMAGE, write_atomic
 from harness.method import Method
 from harness.trial import folder as record
-from harness.trial.averaging import average, member_result
 from harness.trial.checkpoint import fits, load_checkpoint, save_checkpoint
 from harness.trial.collapse import (
     CURE,
@@ -37,8 +36,9 @@ from harness.trial.collapse import (
     scores_alike,
     stuck,
 )
+from harness.trial.combining import average, member_result, rerank
 from harness.trial.device import peak_mb, prepare_device
-from harness.trial.ensembles import is_ensemble
+from harness.trial.ensembles import is_ensemble, is_reranking
 from harness.trial.environment import environment
 from harness.trial.models import build_method, check_source, load_best, open_data
 from harness.trial.results import (
@@ -63,11 +63,17 @@ def steps(assignment: Assignment) -> Steps:
     Raises on an interruption only: any other error becomes a FAILED result, its traceback in the folder.
     """
     try:
-        result = yield from average(assignment) if is_ensemble(assignment.spec) else Trial(assignment).run()
+        result = yield from run_of(assignment)
     except Exception as error:  # noqa: BLE001  the one boundary where a trial becomes a result
         result = failed(assignment, error)
     record.write_result(assignment.folder, result)
     return result
+
+
+def run_of(assignment: Assignment) -> Steps:
+    if is_reranking(assignment.spec):
+        return rerank(assignment)
+    return average(assignment) if is_ensemble(assignment.spec) else Trial(assignment).run()
 
 
 class Trial:
