@@ -53,7 +53,7 @@ FRONT = {
     " torchvision",
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
-    " scoring statistics streaming",
+    " scoring shortlists statistics streaming",
     "reranking": "order pairs",
     "trial": "device ensembles environment external folder models private_folders results steps",
     "executors": "executor ray_cluster",
@@ -87,8 +87,8 @@ LIBRARIES = {
     "triton": "blocks.fused blocks.kernels",
     "transformers": "data.text_encoder extraction.hugging_face",
     "timm": "extraction.timm_models",
-    "torch": "method blocks.* trial.steps trial.models trial.averaging trial.training trial.batches trial.checkpoint"
-    " trial.device trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
+    "torch": "method blocks.* trial.steps trial.models trial.combining trial.training trial.batches trial.checkpoint"
+    " trial.device trial.environment trial.text_tower reranking.pairs evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models extraction.weights"
     " explain.explanation",

@@ -7,18 +7,16 @@ project's files have now; where there is no result of these, with the newest.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import nan
 from statistics import fmean, stdev
 
-from harness.board.validity import Validity, common_training, differences, judge
+from harness.board.validity import Validity, common_training, differences, judge, unlike_paper, unlike_papers
 from harness.config.cards import SELECTION, MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, settings_for, training_for
-from harness.config.sections import Scalar
 from harness.config.selection import member_names
-from harness.config.toml import override_value
 from harness.evaluation.protocols import saturated_recalls
 from harness.tracking.runs import Run, grouped, latest, place, replaced
 from harness.trial.ensembles import composite_remark, is_composite, is_reranking, member_keys
@@ -310,24 +308,6 @@ def fidelity(spec: TrialSpec, methods: Mapping[str, MethodCard]) -> str:
         return methods[spec.method].fidelity if spec.method in methods else ""
     kinds = {methods[name].fidelity for name in member_names(spec.method) if name in methods}
     return "reconstruction" if "reconstruction" in kinds else ""
-
-
-def unlike_papers(members: Iterable[Run | None], methods: Mapping[str, MethodCard]) -> tuple[str, ...]:
-    """`caan dim 128 (1024)`: the settings of an ensemble's members that are not those of their papers."""
-    specs = [run.spec for run in members if run]
-    return tuple(f"{spec.method} {text}" for spec in specs for text in unlike_paper(spec, methods.get(spec.method)))
-
-
-def unlike_paper(spec: TrialSpec, card: MethodCard | None) -> Iterator[str]:
-    """`dim 128 (1024)`: a setting, and the card's value; nothing without a paper, or by its recipe."""
-    defaults = card.defaults if card and card.paper and not spec.trained_as else {}
-    for name, value in sorted(defaults.items()):
-        if (own := spec.settings.get(name, value)) != value:
-            yield f"{name} {shortly(own)} ({shortly(value)})"
-
-
-def shortly(value: Scalar) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else override_value(value)
 
 
 def mean(values: Sequence[float | None]) -> float:

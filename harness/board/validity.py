@@ -6,11 +6,14 @@ And in what their recipes differ: what most rows share is said once, a row says 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.config.cards import MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices
+from harness.config.sections import Scalar
+from harness.config.toml import override_value
 from harness.tracking.runs import Run
 from harness.trial.ensembles import is_composite
 from harness.trial.external import is_external
@@ -192,3 +195,21 @@ def facts(run: Run) -> dict[str, str]:
         **{name: str(getattr(spec, name)) for name in VERSIONS},
         **run.choices,
     }
+
+
+def unlike_papers(members: Iterable[Run | None], methods: Mapping[str, MethodCard]) -> tuple[str, ...]:
+    """`caan dim 128 (1024)`: the settings of an ensemble's members that are not those of their papers."""
+    specs = [run.spec for run in members if run]
+    return tuple(f"{spec.method} {text}" for spec in specs for text in unlike_paper(spec, methods.get(spec.method)))
+
+
+def unlike_paper(spec: TrialSpec, card: MethodCard | None) -> Iterator[str]:
+    """`dim 128 (1024)`: a setting, and the card's value; nothing without a paper, or by its recipe."""
+    defaults = card.defaults if card and card.paper and not spec.trained_as else {}
+    for name, value in sorted(defaults.items()):
+        if (own := spec.settings.get(name, value)) != value:
+            yield f"{name} {shortly(own)} ({shortly(value)})"
+
+
+def shortly(value: Scalar) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else override_value(value)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from harness.config.sections import Campaign, RecipeName
 
 JOIN = "+"  # between the members of an ensemble; no name of a card can have it
-FIRST = "@"  # in a reranking such as vsepp@128:bssan, before the number of items that are ordered
+FIRST = "@"  # in a reranking such as a@128:b, before the number of items that are ordered
 GLOB = "*?["
 NAME = "[a-z][a-z0-9_]*"  # of a method
 
@@ -76,13 +76,13 @@ class Reranking(NamedTuple):
 
 
 def reranking_named(name: str) -> Reranking | None:
-    """The reranking that a name such as vsepp@128:bssan means, None where it is none; UsageError for a wrong one."""
+    """The reranking that a name such as a@128:b means, None where it is none; UsageError for a wrong one."""
     if FIRST not in name:
         return None
     parts = re.fullmatch(rf"({NAME}){FIRST}([0-9]{{1,9}}):({NAME})", name.strip())
     if parts is None:
         raise UsageError(
-            f"{name}: a reranking is PROPOSER{FIRST}K:METHOD, two full names and a whole number, as in vsepp@128:bssan"
+            f"{name}: a reranking is PROPOSER{FIRST}K:METHOD, two full names and a whole number, as in a@128:b"
         )
     if int(parts[2]) < 1:
         raise UsageError(f"{name}: k is {parts[2]}; order at least the first item of every query")
