@@ -88,7 +88,8 @@ LIBRARIES = {
     "transformers": "data.text_encoder extraction.hugging_face",
     "timm": "extraction.timm_models",
     "torch": "method blocks.* trial.steps trial.models trial.combining trial.training trial.batches trial.checkpoint"
-    " trial.device trial.environment trial.text_tower reranking.pairs evaluation.device_ranks evaluation.scoring data.torchvision"
+    " trial.device trial.environment trial.text_tower reranking.pairs"
+    " evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models extraction.weights"
     " explain.explanation",

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from math import nan
 from statistics import fmean, stdev
 
-from harness.board.validity import Validity, common_training, differences, judge, unlike_paper, unlike_papers
+from harness.board.validity import Validity, common_training, differences, fidelity, judge, unlike_paper, unlike_papers
 from harness.config.cards import SELECTION, MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, settings_for, training_for
-from harness.config.selection import member_names
 from harness.evaluation.protocols import saturated_recalls
 from harness.tracking.runs import Run, grouped, latest, place, replaced
 from harness.trial.ensembles import composite_remark, is_composite, is_reranking, member_keys
@@ -300,14 +299,6 @@ def standing(
 def members_of(runs: Sequence[Run], known: Mapping[str, Run]) -> list[Run | None]:
     """The runs that the first run of an ensemble averaged, None for one that is gone."""
     return [known.get(key) for key in member_keys(runs[0].environment).values()]
-
-
-def fidelity(spec: TrialSpec, methods: Mapping[str, MethodCard]) -> str:
-    """That of the method's card; an ensemble is a reconstruction where any of its members is."""
-    if not is_composite(spec):
-        return methods[spec.method].fidelity if spec.method in methods else ""
-    kinds = {methods[name].fidelity for name in member_names(spec.method) if name in methods}
-    return "reconstruction" if "reconstruction" in kinds else ""
 
 
 def mean(values: Sequence[float | None]) -> float:

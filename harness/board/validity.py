@@ -13,6 +13,7 @@ from harness.config.cards import MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices
 from harness.config.sections import Scalar
+from harness.config.selection import member_names
 from harness.config.toml import override_value
 from harness.tracking.runs import Run
 from harness.trial.ensembles import is_composite
@@ -213,3 +214,11 @@ def unlike_paper(spec: TrialSpec, card: MethodCard | None) -> Iterator[str]:
 
 def shortly(value: Scalar) -> str:
     return f"{value:.4g}" if isinstance(value, float) else override_value(value)
+
+
+def fidelity(spec: TrialSpec, methods: Mapping[str, MethodCard]) -> str:
+    """That of the method's card; an ensemble is a reconstruction where any of its members is."""
+    if not is_composite(spec):
+        return methods[spec.method].fidelity if spec.method in methods else ""
+    kinds = {methods[name].fidelity for name in member_names(spec.method) if name in methods}
+    return "reconstruction" if "reconstruction" in kinds else ""

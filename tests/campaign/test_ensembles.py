@@ -218,9 +218,7 @@ def test_an_ensemble_is_not_searched_reproduced_or_explained(ensembles: Path, ca
 
 @pytest.mark.parametrize("change", [{"data_fingerprint": "ef" * 32}, {"protocol": "half"}, {"limit": 5}, {"seed": 3}])
 def test_members_of_other_data_or_protocol_are_named(change: dict[str, object]) -> None:
-    with pytest.raises(
-        DataError, match=r"vsepp/scenes/s\d is no member of an ensemble or a reranking with caan/scenes/s0"
-    ):
+    with pytest.raises(DataError, match=r"vsepp/scenes/s\d is no member of an ensemble or .* with caan/scenes/s0"):
         ensemble_spec([spec_of("caan"), spec_of("vsepp", **change)])  # type: ignore[arg-type]
 
 
