@@ -17,6 +17,7 @@ A package imports only from those below it; tests/test_architecture.py holds the
     trial         one trial, spec to result                     torch
     costs         time and bytes of retrieval, machine load     torch
     diagnostics   further looks at the same scores, never ranked
+    reranking     two stages of retrieval                       torch
     evaluation    scores, ranks, measures, intervals
     layouts       readers of files
     data          a split in memory

@@ -27,9 +27,10 @@ PACKAGES = {
     "data": "config",
     "layouts": "config data",
     "evaluation": "method config blocks data",
+    "reranking": "method blocks data evaluation",
     "diagnostics": "config data evaluation",
     "costs": "method config blocks data evaluation",
-    "trial": "method config blocks data layouts evaluation diagnostics costs",
+    "trial": "method config blocks data layouts evaluation reranking diagnostics costs",
     "executors": "config trial",
     "tracking": "config evaluation diagnostics trial",
     "acquisition": "config",
@@ -37,7 +38,7 @@ PACKAGES = {
     "preparation": "config data layouts evaluation",
     "extraction": "data",
     "board": "config evaluation diagnostics trial tracking",
-    "campaign": "config layouts evaluation diagnostics trial executors tracking",
+    "campaign": "config data layouts evaluation diagnostics trial executors tracking",
     "search": "config trial tracking board campaign",
     "planning": "config evaluation tracking board campaign",
     "explain": "method config data layouts evaluation diagnostics trial tracking board campaign",
@@ -50,13 +51,14 @@ PACKAGES = {
     " search planning explain portable terminal",
 }
 FRONT = {
-    "config": "cards choice noise papers project registry sections selection sources template toml",
+    "config": "cards choice noise papers project registry sections selection sources template toml transfer",
     "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens"
     " torchvision word_vectors",
     "layouts": "detection opening previews",
-    "evaluation": "measures outcome positives protocols queries rankings ranks records score_files scoring statistics"
-    " streaming",
+    "evaluation": "measures outcome positives protocols queries rankings ranks records score_files scoring shortlists"
+    " statistics streaming",
+    "reranking": "order pairs",
     "diagnostics": "choices hubness looks table",
     "costs": "retrieval sharing",
     "trial": "device ensembles environment external folder models private_folders results steps",
@@ -67,7 +69,7 @@ FRONT = {
     "preparation": "card findings validation",
     "extraction": "extract placed_boxes vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
-    "campaign": "current driver ensembles estimate external_scores guardian healing last_command plan removal"
+    "campaign": "composites current driver estimate external_scores guardian healing inputs last_command plan removal"
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "planning": "plans power",
@@ -93,11 +95,12 @@ LIBRARIES = {
     "triton": "blocks.fused blocks.kernels",
     "transformers": "data.text_encoder extraction.hugging_face",
     "timm": "extraction.timm_models",
-    "torch": "method blocks.* trial.steps trial.models trial.averaging trial.training trial.batches trial.checkpoint"
-    " trial.device trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
+    "torch": "method blocks.* trial.steps trial.models trial.training trial.batches trial.checkpoint trial.device"
+    " trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models"
-    " extraction.weights explain.explanation costs.retrieval costs.sharing portable.loading explain.rescoring",
+    " extraction.weights explain.explanation costs.retrieval costs.sharing portable.loading explain.rescoring"
+    " trial.combining reranking.pairs",
 }
 HEAVY = (
     "transformers",

@@ -78,6 +78,7 @@ class Project:
         protocol: str = "",
         limit: int | None = None,
         recipe: Literal["", "common", "paper"] = "",
+        test_on: Names = (),
         here: bool = False,
         force: bool = False,
         retry: Iterable[str] = (),
@@ -86,14 +87,17 @@ class Project:
         """Train, evaluate and rank what is not done yet; all trials of the selection, those that failed too.
 
         What is empty is taken from [campaign] of harness.toml. settings: keys of harness.toml as `-s` takes them, such
-        as `{"training.epochs": 3, "settings.caan.dim": 512}`. here: in this process, without Ray. retry: classes of
+        as `{"training.epochs": 3, "settings.caan.dim": 512}`. test_on: other datasets to test on, of whose protocols
+        `protocol` is then one. here: in this process, without Ray. retry: classes of
         failures to run again.
         Raises what ends the command `harness run`; a trial that failed is returned with its message.
         """
         config, registry = self._read(settings)
         given = {**self._settings, **settings}
         check_recipe(recipe or config.campaign.recipe, {key for key in given if key.split(".")[0] in RECIPE_TABLES})
-        chosen = replace(selected(methods, datasets, seeds, protocol), limit=limit, recipe=recipe)
+        chosen = replace(
+            selected(methods, datasets, seeds, protocol), limit=limit, recipe=recipe, test_on=names(test_on)
+        )
         plan = make_plan(config, registry, chosen, force=force, retry=failures(retry))
         carry_out(plan, config, registry, here, progress or silent)
         store = ResultStore(plan.uri)

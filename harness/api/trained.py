@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.config.selection import JOIN
+from harness.config.selection import member_names
 from harness.data.dataset import Dataset
 from harness.data.regions import Ragged, Regions
 from harness.data.split import Split
 from harness.data.tokens import Tokens
 from harness.errors import UsageError, unknown
-from harness.explain.weights import TrialChoice, best_weights, trained
+from harness.explain.weights import TrialChoice, best_weights, check_is_no_transfer, trained
 from harness.layouts.opening import open_dataset
 from harness.portable.loading import StoredInputs
 from harness.trial.results import TrialSpec
@@ -148,8 +148,9 @@ class TrainedMethod:
 
 def load_trained(config: Config, registry: Registry, spec: TrialSpec, device: str = "cpu") -> TrainedMethod:
     """The method of a finished trial; errors of `harness explain` where its weights, source or data are not here."""
-    if JOIN in spec.method:
-        raise UsageError(f"{spec.label} is an ensemble, which has no weights of its own; load its members")
+    if member_names(spec.method):
+        raise UsageError(f"{spec.label} is made of other trials and has no weights of its own; load its members")
+    check_is_no_transfer(spec)
     one = trained(config, registry, TrialChoice(spec.method, spec.dataset, spec.protocol, key=spec.key))
     opened = open_dataset(registry.dataset(spec.dataset), config.data, config.cache, spec.limit)
     dataset = opened.for_settings(spec.settings)

@@ -15,7 +15,7 @@ from harness.config.cards import MethodCard
 from harness.errors import StoreError
 from harness.evaluation.measures import title
 from harness.files import safe_name, write_atomic
-from harness.trial.results import RECALLS
+from harness.trial.results import RECALLS, UNKNOWN_WORDS
 
 Methods = Mapping[str, MethodCard]
 TIED = 0.05  # percent of queries from which ties are worth a note
@@ -80,6 +80,14 @@ def saturation(board: Board) -> str:
     names = ", ".join(map(title, board.saturated))
     why = "fewer than K wrong answers are in this gallery"
     return f"{MARK} {why}: {names} is 100 whatever the scores, and rsum holds it."
+
+
+def unknown_words(row: Standing) -> list[str]:
+    """`2.6 % of the words unknown`: of a transfer the words that its training had not, empty where there are none."""
+    said = row.done[0].environment.get(UNKNOWN_WORDS, "") if row.done else ""
+    unknown, _, words = said.partition(" of ")
+    share = 100 * int(unknown) / int(words) if unknown.isdecimal() and words.isdecimal() and int(words) else 0.0
+    return [f"{share:.1f} % of the words unknown"] if share else []
 
 
 def recipe(board: Board) -> str:
@@ -203,13 +211,14 @@ def titled(row: Standing) -> str:
 
 def named(row: Standing) -> str:
     """The title of a row outside of the section of ensembles, where it also says that it is one."""
-    return f"{titled(row)}, ensemble" if row.is_ensemble else titled(row)
+    return f"{titled(row)}, {row.kind}" if row.kind else titled(row)
 
 
 def notes(board: Board, row: Standing) -> list[str]:
     lines = ["n = 1"] if row.n == 1 else []
     lines += [row.remark] if row.remark else []
-    lines += [f"not the paper's: {', '.join(row.unlike_paper)}"] if row.is_ensemble and row.unlike_paper else []
+    lines += unknown_words(row)
+    lines += [f"not the paper's: {', '.join(row.unlike_paper)}"] if row.is_composite and row.unlike_paper else []
     lines += [noise] if (noise := row.noise) else []
     lines += [verified(row)] if row.verified else []
     lines += precisions(row)

@@ -17,7 +17,15 @@ from harness.evaluation.statistics import LEVEL, differ_significantly, differenc
 from harness.tracking.naming import date, of_run, run_named, short_recipe
 from harness.tracking.runs import SHORTEST, Run
 
-SAME = ("dataset", "protocol", "protocol_version", "data_fingerprint", "limit")  # what two runs must share
+SAME = (
+    "dataset",
+    "protocol",
+    "tested_on",
+    "protocol_version",
+    "data_fingerprint",
+    "test_fingerprint",
+    "limit",
+)  # what two runs must share
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def with_records(run: Run, ranks: TrialRanks, rankings: TrialRankings | None) ->
         seed=spec.seed,
         dataset=spec.dataset,
         protocol=spec.protocol,
-        data=f"v{spec.protocol_version}-{spec.data_fingerprint[:DIGITS]}{limit}",
+        data=f"v{spec.protocol_version}-{(spec.test_fingerprint or spec.data_fingerprint)[:DIGITS]}{limit}",
         ranks=ranks,
         rankings=rankings,
     )

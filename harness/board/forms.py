@@ -108,6 +108,7 @@ def as_json(one: Assessed, methods: Methods) -> str:
         for about, row in placed(one)
     ]
     whole = {name: getattr(board, name) for name in facts}
+    whole |= {name: getattr(board, name) for name in ("tested_on", "tests") if board.tested_on}
     whole |= {"machines": board.machines, "rows": rows, "differences": apart, "least": evidence.least}
     whole["published"] = [
         {

@@ -67,7 +67,7 @@ def beside(board: Board, methods: Mapping[str, MethodCard]) -> Iterator[Beside]:
 
 def cards_of(row: Standing, methods: Mapping[str, MethodCard]) -> list[MethodCard]:
     """The card of a row's method, of an ensemble those of its members; none where one of them has no card."""
-    names = row.method.split(JOIN) if row.is_ensemble else [row.method]
+    names = [row.method] if row.kind != "ensemble" else row.method.split(JOIN)
     cards = [methods[name] for name in names if name in methods]
     return cards if len(cards) == len(names) else []
 
@@ -75,7 +75,7 @@ def cards_of(row: Standing, methods: Mapping[str, MethodCard]) -> list[MethodCar
 def reports_of(row: Standing, cards: Sequence[MethodCard]) -> Iterator[Reported]:
     """What a card reports; of an ensemble the numbers that the cards of all members report as those of an ensemble."""
     for reported in cards[0].reported if cards else ():
-        if not row.is_ensemble:
+        if not row.is_composite:
             yield reported
         elif reported.ensemble and all(numbers(reported) in map(numbers, card.reported) for card in cards):
             yield reported.model_copy(update={"ensemble": False})  # which is no reason against this row

@@ -77,7 +77,7 @@ class RowFacts:
     @property
     def anchor(self) -> str:
         """What distinguishes its headings from those of all other rows of a page."""
-        return f"ensemble-{self.place}" if self.row.is_ensemble else str(self.place)
+        return f"ensemble-{self.place}" if self.row.is_composite else str(self.place)
 
 
 def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFacts:
@@ -153,7 +153,7 @@ def curve_name(stem: str) -> str:
 def row_choices(board: Board, row: Standing, card: MethodCard | None) -> list[Choice]:
     plain = built_in().for_dataset(board.dataset)
     defaults = choices(card.defaults if card else {}, training_for(card, plain) if card else plain.training)
-    kinds = ("settings.",) if is_external(row.method) or row.is_ensemble else ("settings.", "training.")
+    kinds = ("settings.",) if is_external(row.method) or row.is_composite else ("settings.", "training.")
     return [
         Choice(name.removeprefix("settings."), text, defaults.get(name, ""))
         for name, text in sorted(row.runs[0].choices.items())

@@ -7,21 +7,18 @@ project's files have now; where there is no result of these, with the newest.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import nan
 from statistics import fmean, stdev
 
-from harness.board.validity import Validity, common_training, differences, judge
+from harness.board.validity import Validity, common_training, differences, fidelity, judge, unlike_paper, unlike_papers
 from harness.config.cards import SELECTION, MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices, settings_for, training_for
-from harness.config.sections import Scalar
-from harness.config.selection import JOIN
-from harness.config.toml import override_value
 from harness.evaluation.protocols import saturated_recalls
 from harness.tracking.runs import Run, grouped, latest, place, replaced
-from harness.trial.ensembles import ensemble_remark, is_ensemble, member_keys
+from harness.trial.ensembles import composite_remark, is_composite, is_reranking, member_keys
 from harness.trial.external import command as score_command
 from harness.trial.external import is_external, remark
 from harness.trial.results import RECALLS, Current, State, TrialSpec, shortfalls
@@ -40,6 +37,11 @@ RIVALS = {  # by section, the sections whose rows decide what a name must say; w
     **{"stale": ("stale",), "limited": ("limited",)},
 }
 SECTIONS = tuple(RIVALS)
+WHAT = {  # kinds of rows that are made of other rows' scores
+    "ensemble": "the mean of the scores of several models, all of the same seed",
+    "reranking": "PROPOSER@K:METHOD, where a model orders the first K items that another, of the same seed, proposes "
+    "to every query, and what follows keeps the proposer's order",
+}
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Standing:
     @property
     def remark(self) -> str:
         """What tells a row of scores that came in files, and an ensemble, from the others; empty for our methods."""
-        return remark(self.runs[0].spec) or ensemble_remark(self.runs[0].spec)
+        return remark(self.runs[0].spec) or composite_remark(self.runs[0].spec)
 
     @property
     def is_timed_beside_others(self) -> bool:
@@ -106,11 +108,17 @@ class Standing:
     @property
     def noise(self) -> str:
         """The wrong pairs that it was trained on, in words; empty without any."""
-        return "" if self.is_untrained and not self.is_ensemble else self.runs[0].spec.noise
+        return "" if self.is_untrained and not self.is_composite else self.runs[0].spec.noise
 
     @property
-    def is_ensemble(self) -> bool:
-        return is_ensemble(self.runs[0].spec)
+    def is_composite(self) -> bool:
+        """Whether it is an ensemble or a reranking, and no single model."""
+        return is_composite(self.runs[0].spec)
+
+    @property
+    def kind(self) -> str:
+        """What it is where it is no single model; empty for one."""
+        return "" if not self.is_composite else "reranking" if is_reranking(self.runs[0].spec) else "ensemble"
 
     @property
     def is_papers(self) -> bool:
@@ -135,15 +143,32 @@ class Board:
     protocol: str
     version: int
     data: str  # fingerprint
+    tested_on: str  # the dataset that its rows are tested on, where they were trained on this one and that is another
+    tests: str  # the fingerprint of that one
     gallery: Mapping[str, int]  # of the rows that are ranked or ensembles
     training: Mapping[str, str]  # that most of the ranked rows share, as `-s` takes it; empty where none is trained
     val_images: int  # of the split val; 0 where that is not known
     resized: tuple[str, ...]  # splits and protocols that have another size than those that papers report on
     ranked: tuple[Standing, ...]
-    ensembles: tuple[Standing, ...]  # complete ones, never ranked among single models
+    ensembles: tuple[Standing, ...]  # complete ones and rerankings, never ranked among single models
     incomplete: tuple[Standing, ...]
     stale: tuple[Standing, ...]
     limited: tuple[Standing, ...]
+
+    @property
+    def transfer(self) -> str:
+        """What a test on another dataset means, a sentence without its full stop; empty for every other board."""
+        if not self.tested_on:
+            return ""
+        return (
+            f"trained on {self.dataset}, selected on its val, with its vocabulary, and tested on {self.tested_on}: "
+            f"compare with no row that was trained on {self.tested_on}"
+        )
+
+    @property
+    def ranked_dataset(self) -> str:
+        """The dataset whose images and captions are ranked."""
+        return self.tested_on or self.dataset
 
     @property
     def machines(self) -> tuple[str, ...]:
@@ -165,6 +190,22 @@ class Board:
         return tuple(saturated_recalls(self.gallery)) if self.gallery else ()
 
     @property
+    def composites(self) -> str:
+        """The heading of the ensembles: what stands there."""
+        return " and ".join(f"{kind}s" for kind in self._kinds).capitalize()
+
+    @property
+    def composites_are(self) -> str:
+        """What the rows under that heading are."""
+        if len(self._kinds) == 1:
+            return f"each is {WHAT[self._kinds[0]]}"
+        return "; ".join(f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} is {WHAT[kind]}" for kind in self._kinds)
+
+    @property
+    def _kinds(self) -> list[str]:
+        return [kind for kind in WHAT if any(row.kind == kind for row in (*self.ranked, *self.ensembles))]
+
+    @property
     def of_ensembles(self) -> Board:
         """The board of the ensembles alone, as if they were ranked."""
         none: tuple[Standing, ...] = ()
@@ -178,7 +219,7 @@ class Board:
 def boards_of(runs: Iterable[Run], methods: Mapping[str, MethodCard], current: Current = UNKNOWN) -> list[Board]:
     """The boards of runs, by dataset and protocol, without a search's trials; `methods` give known defaults."""
     ranked = sorted((run for run in runs if run.spec.protocol != SELECTION), key=place)
-    parts = grouped(ranked, lambda run: (run.spec.dataset, run.spec.protocol))
+    parts = grouped(ranked, lambda run: (run.spec.dataset, run.spec.protocol, run.spec.tested_on))
     return [board_of(part, methods, current) for part in parts]
 
 
@@ -204,10 +245,12 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
         protocol=newest.spec.protocol,
         version=valid.protocol_version,
         data=valid.data_fingerprint,
+        tested_on=newest.spec.tested_on,
+        tests=valid.test_fingerprint,
         gallery=newest.result.gallery if newest.result and (rows["ranked"] or rows["ensembles"]) else {},
         training=training,
         val_images=current.val_images(newest.spec.dataset),
-        resized=current.resized(newest.spec.dataset),
+        resized=() if newest.spec.tested_on else current.resized(newest.spec.dataset),
         **rows,
     )
 
@@ -228,7 +271,7 @@ def state_of(board: Board, section: str, run: Run) -> str:
 
 
 def changed_since(board: Board, spec: TrialSpec) -> str:
-    if spec.data_fingerprint != board.data:
+    if (spec.data_fingerprint, spec.test_fingerprint) != (board.data, board.tests):
         return "data"
     return "protocol" if spec.protocol_version != board.version else "source"
 
@@ -275,32 +318,6 @@ def members_of(runs: Sequence[Run], known: Mapping[str, Run]) -> list[Run | None
     return [known.get(key) for key in member_keys(runs[0].environment).values()]
 
 
-def fidelity(spec: TrialSpec, methods: Mapping[str, MethodCard]) -> str:
-    """That of the method's card; an ensemble is a reconstruction where any of its members is."""
-    if not is_ensemble(spec):
-        return methods[spec.method].fidelity if spec.method in methods else ""
-    kinds = {methods[name].fidelity for name in spec.method.split(JOIN) if name in methods}
-    return "reconstruction" if "reconstruction" in kinds else ""
-
-
-def unlike_papers(members: Iterable[Run | None], methods: Mapping[str, MethodCard]) -> tuple[str, ...]:
-    """`caan dim 128 (1024)`: the settings of an ensemble's members that are not those of their papers."""
-    specs = [run.spec for run in members if run]
-    return tuple(f"{spec.method} {text}" for spec in specs for text in unlike_paper(spec, methods.get(spec.method)))
-
-
-def unlike_paper(spec: TrialSpec, card: MethodCard | None) -> Iterator[str]:
-    """`dim 128 (1024)`: a setting, and the card's value; nothing without a paper, or by its recipe."""
-    defaults = card.defaults if card and card.paper and not spec.trained_as else {}
-    for name, value in sorted(defaults.items()):
-        if (own := spec.settings.get(name, value)) != value:
-            yield f"{name} {shortly(own)} ({shortly(value)})"
-
-
-def shortly(value: Scalar) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else override_value(value)
-
-
 def mean(values: Sequence[float | None]) -> float:
     """The mean; nan where one is missing, never a mean over the rest."""
     present = [value for value in values if value is not None]
@@ -320,11 +337,12 @@ def command(runs: Sequence[Run], methods: Mapping[str, MethodCard], members: Seq
     if is_external(spec.method):
         return "\n".join(score_command(run.spec, run.environment) for run in runs)
     words = ["harness", "run", "--methods", spec.method, "--datasets", spec.dataset]
-    words += ["--protocol", spec.protocol, "--seeds", ",".join(map(str, seeds))]
+    words += ["--test-on", spec.tested_on] if spec.tested_on else []
+    words += ["--protocol", spec.test_protocol, "--seeds", ",".join(map(str, seeds))]
     words += [] if spec.limit is None else ["--limit", str(spec.limit)]
     if spec.trained_as:
         return shlex.join([*words, "--recipe", spec.trained_as])
-    if not is_ensemble(spec):
+    if not is_composite(spec):
         return shlex.join([*words, *overrides(runs[0], methods.get(spec.method))])
     own = [word for run in members if run for word in overrides(run, methods.get(run.spec.method))]
     pairs = dict.fromkeys(zip(own[::2], own[1::2], strict=True))

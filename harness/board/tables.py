@@ -10,6 +10,7 @@ from harness.board.cells import label, millions, named, rate, tenths
 from harness.board.standings import SECTIONS, Board, Standing, mean, state_of
 from harness.evaluation.measures import KINDS, Measure, title
 from harness.evaluation.ranks import DIRECTIONS
+from harness.trial.ensembles import PAIRS, QUERY_MS
 from harness.trial.results import RECALLS
 
 ABSENT = "–"  # a seed that was never planned
@@ -42,6 +43,8 @@ COSTS = (
     CostLine("images encoded a second", "encode_images_per_second", rate),
     CostLine("captions encoded a second", "encode_captions_per_second", rate),
     CostLine("image-caption pairs scored a second", "score_pairs_per_second", rate),
+    CostLine("pairs scored again by the second stage", PAIRS, whole),
+    CostLine("ms a query takes, both stages", QUERY_MS, milliseconds),
     CostLine("parameters", "parameters", millions, "parameters"),
     CostLine("bytes of an encoded image", "bytes_per_image", whole, "bytes/image"),
     CostLine("bytes of an encoded caption", "bytes_per_caption", whole, "bytes/caption"),

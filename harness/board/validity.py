@@ -6,22 +6,32 @@ And in what their recipes differ: what most rows share is said once, a row says 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.config.cards import MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices
+from harness.config.sections import Scalar
+from harness.config.selection import member_names
+from harness.config.toml import override_value
 from harness.tracking.runs import Run
-from harness.trial.ensembles import is_ensemble
+from harness.trial.ensembles import is_composite
 from harness.trial.external import is_external
 from harness.trial.results import VERSIONS, Current, State, TrialSpec
 
-DATA = ("data_fingerprint", "protocol_version")
+DATA = ("data_fingerprint", "test_fingerprint", "protocol_version")
 IDENTITY = ("method", *DATA, "limit", "settings", "training")  # all that identifies a recipe but the method's source
 SHORT = 12  # digits of a hash that people read
 TRAINING = "training."  # begins the keys of the recipe of training
 NAMES = {
-    **{"data_fingerprint": "data", "source": "source", "limit": "limit", "protocol_version": "protocol version"},
+    **{
+        "data_fingerprint": "data",
+        "test_fingerprint": "data of the test",
+        "source": "source",
+        "limit": "limit",
+        "protocol_version": "protocol version",
+    },
     **{"training_version": "version of the trainer", "evaluation_version": "version of the evaluation"},
 }
 
@@ -31,6 +41,7 @@ class Validity:
     """What the rows of a board must be of to be comparable, and since when."""
 
     data_fingerprint: str
+    test_fingerprint: str  # of a dataset that only the test is of; empty where there is none
     protocol_version: int
     training_version: int
     evaluation_version: int
@@ -41,11 +52,13 @@ class Validity:
     def of(cls, runs: Sequence[Run], newest: Run, current: Current) -> Validity:
         """From the project's files, where there are results of them, else from the newest run; versions only rise."""
         spec, done = newest.spec, [run.spec for run in runs if run.is_done]
-        now = current.data(spec.dataset), current.protocol(spec.dataset, spec.protocol)
-        is_known = any((one.data_fingerprint, one.protocol_version) == now for one in done)
-        data, protocol = now if is_known else (spec.data_fingerprint, spec.protocol_version)
+        tested = current.test_data(spec.tested_on) if spec.tested_on else ""
+        now = current.data(spec.dataset), tested, current.protocol(spec.test_dataset, spec.test_protocol)
+        is_known = any(data_of(one) == now for one in done)
+        data, tests, protocol = now if is_known else data_of(spec)
         return cls(
             data_fingerprint=data,
+            test_fingerprint=tests,
             protocol_version=protocol,
             training_version=max((one.training_version for one in done), default=0),
             evaluation_version=max((one.evaluation_version for one in done), default=0),
@@ -77,7 +90,12 @@ def judge(recipe: Sequence[Run], full: Sequence[Run], valid: Validity, old: Mapp
         is_old, what = has_earlier_source(recipe, full, valid.source(first.method)), "source of the method"
     if is_old:
         return "stale", f"an earlier {what}, {first.source[:SHORT]}"
-    return ("incomplete", missing) if missing else ("ensembles" if is_ensemble(first) else "ranked", "")
+    return ("incomplete", missing) if missing else ("ensembles" if is_composite(first) else "ranked", "")
+
+
+def data_of(spec: TrialSpec) -> tuple[str, str, int]:
+    """The values of DATA."""
+    return spec.data_fingerprint, spec.test_fingerprint, spec.protocol_version
 
 
 def has_earlier_source(recipe: Sequence[Run], full: Sequence[Run], now: str) -> bool:
@@ -148,7 +166,7 @@ def training_of(run: Run) -> dict[str, str]:
 
 def is_configured(spec: TrialSpec) -> bool:
     """Whether a trial was trained by [training]: not by its paper's recipe, not elsewhere, and at all."""
-    return spec.training.epochs > 0 and not (spec.trained_as or is_external(spec.method) or is_ensemble(spec))
+    return spec.training.epochs > 0 and not (spec.trained_as or is_external(spec.method) or is_composite(spec))
 
 
 def differences(run: Run, others: Iterable[Run], training: Mapping[str, str]) -> str:
@@ -171,9 +189,36 @@ def facts(run: Run) -> dict[str, str]:
     spec = run.spec
     return {
         "data_fingerprint": spec.data_fingerprint[:SHORT],
+        **({"test_fingerprint": spec.test_fingerprint[:SHORT]} if spec.test_fingerprint else {}),
         "protocol_version": str(spec.protocol_version),
         **({} if is_external(spec.method) else {"source": spec.source[:SHORT]}),
         **({} if spec.limit is None else {"limit": str(spec.limit)}),
         **{name: str(getattr(spec, name)) for name in VERSIONS},
         **run.choices,
     }
+
+
+def unlike_papers(members: Iterable[Run | None], methods: Mapping[str, MethodCard]) -> tuple[str, ...]:
+    """`caan dim 128 (1024)`: the settings of an ensemble's members that are not those of their papers."""
+    specs = [run.spec for run in members if run]
+    return tuple(f"{spec.method} {text}" for spec in specs for text in unlike_paper(spec, methods.get(spec.method)))
+
+
+def unlike_paper(spec: TrialSpec, card: MethodCard | None) -> Iterator[str]:
+    """`dim 128 (1024)`: a setting, and the card's value; nothing without a paper, or by its recipe."""
+    defaults = card.defaults if card and card.paper and not spec.trained_as else {}
+    for name, value in sorted(defaults.items()):
+        if (own := spec.settings.get(name, value)) != value:
+            yield f"{name} {shortly(own)} ({shortly(value)})"
+
+
+def shortly(value: Scalar) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else override_value(value)
+
+
+def fidelity(spec: TrialSpec, methods: Mapping[str, MethodCard]) -> str:
+    """That of the method's card; an ensemble is a reconstruction where any of its members is."""
+    if not is_composite(spec):
+        return methods[spec.method].fidelity if spec.method in methods else ""
+    kinds = {methods[name].fidelity for name in member_names(spec.method) if name in methods}
+    return "reconstruction" if "reconstruction" in kinds else ""

@@ -8,8 +8,9 @@ from functools import cache
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
 from harness.config.registry import Registry, built_in_dataset
-from harness.config.selection import JOIN
+from harness.config.selection import member_names
 from harness.config.sources import source_hash
+from harness.config.transfer import without_words
 from harness.errors import HarnessError
 from harness.layouts.opening import fingerprint
 from harness.trial.ensembles import joint_source
@@ -26,13 +27,20 @@ def current(config: Config, registry: Registry) -> Current:
         except HarnessError:  # absent or unreadable here: then the newest run decides
             return ""
 
+    def test_data(dataset: str) -> str:
+        card = registry.datasets.get(dataset)
+        try:
+            return fingerprint(without_words(card), config.data, config.cache) if card else ""
+        except HarnessError:
+            return ""
+
     def protocol(dataset: str, name: str) -> int:
         card = registry.datasets.get(dataset)
         return next((one.identity for one in card.protocols if one.name == name), 0) if card else 0
 
     def source(method: str) -> str:
-        if JOIN in method:
-            return joint_source(map(source, method.split(JOIN)))
+        if members := member_names(method):
+            return joint_source(map(source, members))
         card = registry.methods.get(method)
         try:
             return source_hash(card) if card else ""
@@ -47,7 +55,7 @@ def current(config: Config, registry: Registry) -> Current:
         card, known = registry.datasets.get(dataset), built_in_dataset(dataset)
         return tuple(other_sizes(card, known)) if card and known else ()
 
-    return Current(cache(data), protocol, cache(source), val_images, resized)
+    return Current(cache(data), cache(test_data), protocol, cache(source), val_images, resized)
 
 
 def other_sizes(card: DatasetCard, known: DatasetCard) -> Iterator[str]:

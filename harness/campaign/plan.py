@@ -8,21 +8,17 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from harness.campaign.ensembles import ensembles_of
+from harness.campaign.composites import Composites
+from harness.campaign.inputs import PlanInputs, check_data, doubtful_pairs, unfamiliar_words
 from harness.config.cards import SELECTION, DatasetCard, MethodCard
 from harness.config.choice import chosen_recipes, left_out, suited, trained_as_configured, trained_as_paper
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.selection import CONFIGURED, Selection
-from harness.config.sources import source_hash
 from harness.errors import StoreError, UsageError
-from harness.evaluation.positives import open_sets
-from harness.evaluation.protocols import split_folds
-from harness.layouts.opening import open_dataset
 from harness.tracking.logged import is_logged
 from harness.tracking.store import default_uri
 from harness.trial.folder import CHECKPOINT, attempts, read_result
@@ -122,8 +118,9 @@ def plan(
     campaign = plan_of(config, registry, selection, inputs, force, retry)
     if campaign.todo:
         check_room(config.results)
-        check_data([trial.assignment for trial in campaign.todo], inputs)
-        notes = doubtful_pairs([trial.assignment for trial in campaign.todo], inputs)
+        todo = [trial.assignment for trial in campaign.todo]
+        check_data(todo, inputs)
+        notes = (*doubtful_pairs(todo, inputs), *unfamiliar_words(todo, inputs))
         campaign = replace(campaign, notes=(*campaign.notes, *notes))
     return campaign
 
@@ -145,34 +142,28 @@ def plan_of(
     selection = selection.completed(config.campaign)
     check_numbers(selection.seeds, selection.limit)
     check_protocol(selection.protocol)
-    trials = (state_of(trial, force, retry) for trial in assignments(config, registry, selection, inputs))
+    trials = (state_of(trial, force, retry) for trial in assignments(config, registry, selection, inputs, force))
     notes = tuple(left_out(registry, selection, inputs.has_text_tower))
     return Plan(config.campaign.name, config.results, default_uri(config), tuple(trials), force, retry, notes)
 
 
-class PlanInputs:
-    """What trials are made of: each dataset is opened once, the source of each method hashed once."""
-
-    def __init__(self, config: Config, registry: Registry, limit: int | None, folder: Path | None = None) -> None:
-        """folder: where generated data are kept, that of the results folder where not given."""
-        place = folder or config.cache
-        self.dataset = cache(lambda name: open_dataset(registry.dataset(name), config.data, place, limit))
-        self.has_text_tower = cache(lambda name: self.dataset(name).has_text_tower)
-        self.source = cache(lambda name: source_hash(registry.method(name)))
-
-
-def assignments(config: Config, registry: Registry, selection: Selection, inputs: PlanInputs) -> Iterator[Assignment]:
-    """One trial per dataset, seed and method of a completed selection, then one per dataset, seed and ensemble.
+def assignments(
+    config: Config, registry: Registry, selection: Selection, inputs: PlanInputs, force: bool = False
+) -> Iterator[Assignment]:
+    """One trial per dataset, seed and method of a completed selection, then those that are made of these.
 
     Under protocol `val` test is never opened.
     """
+    tests = registry.select_datasets(selection.test_on)
     methods = [registry.method(name) for name in registry.select_methods(selection.methods)]
     ensembles = registry.select_ensembles(selection.methods)
+    rerankings = registry.select_rerankings(selection.methods)
     for name in registry.select_datasets(selection.datasets):
         dataset, own = registry.dataset(name), config.for_dataset(name)
         fitting = suited(methods, dataset, inputs.has_text_tower(name), selection)
         recipes = chosen_recipes(fitting, name, selection)
-        protocol, version = dataset.protocol_identity(selection.protocol)
+        protocol, version = dataset.protocol_identity(config.campaign.protocol if tests else selection.protocol)
+        made_of = Composites(ensembles, rerankings, inputs.transfers(dataset, tests, selection.protocol), force)
         specs = [
             TrialSpec(
                 method=method.name,
@@ -193,8 +184,7 @@ def assignments(config: Config, registry: Registry, selection: Selection, inputs
         for seed in dict.fromkeys(selection.seeds):
             seeded = [spec.model_copy(update={"seed": seed}) for spec in specs]
             trials = [assignment(own, spec, card, dataset) for spec, (card, _) in zip(seeded, recipes, strict=True)]
-            yield from trials
-            yield from ensembles_of(ensembles, {trial.spec.method: trial for trial in trials})
+            yield from made_of.with_singles(trials)
 
 
 def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: DatasetCard) -> Assignment:
@@ -303,44 +293,3 @@ def check_room(results: Path) -> None:
             f"the disk of the results folder {results} has {free // 10**6} MB left, checkpoints need at least "
             f"{LEAST_FREE_BYTES // 10**6} MB; make room or set [paths] results"
         )
-
-
-def check_data(trials: Sequence[Assignment], inputs: PlanInputs) -> None:
-    """Open every split that is about to be used and compare it with its card and protocol: DataError with both numbers.
-
-    Trials of one dataset use the same splits; of trials under `val` these are train and val. ConfigError for a text
-    encoder that this Python cannot load, and for a prompt that is none.
-    """
-    for trial in trials:
-        dataset = inputs.dataset(trial.spec.dataset)
-        dataset.for_settings(trial.spec.settings)
-        if trial.method_card.text_tower and not trial.method_card.trainable:
-            dataset.check_widths()
-    for trial in {trial.spec.dataset: trial for trial in trials}.values():
-        card, limit = trial.dataset_card, trial.spec.limit
-        dataset = inputs.dataset(card.name)
-        dataset.check_encoder()
-        if card.noise.is_on:
-            _ = dataset.training  # wrong pairs that cannot be had are an error now
-        if trial.spec.protocol == SELECTION:
-            for name in ("train", "val"):
-                dataset.split(name)
-            continue
-        splits = {name: dataset.split(name) for name in card.splits}
-        protocol = card.protocol(trial.spec.protocol)
-        scored = splits.get(protocol.split) or dataset.split(protocol.split)
-        split_folds(protocol, scored, limited=limit is not None)
-        open_sets(card, protocol.name, trial.data, scored, limit)
-
-
-def doubtful_pairs(trials: Sequence[Assignment], inputs: PlanInputs) -> Iterator[str]:
-    """A line for each dataset whose image embeddings are not of the model that embeds its captions, as far as it shows.
-
-    No error: one model may lie in two files, in halves and in floats.
-    """
-    for name in dict.fromkeys(trial.spec.dataset for trial in trials if trial.method_card.text_tower):
-        if inputs.dataset(name).is_of_two_models:
-            yield (
-                f"{name}: its image embeddings were made with other weights than its [text] encoder has; where that is "
-                "another model, their cosines mean nothing"
-            )

@@ -15,8 +15,9 @@ from harness.campaign.plan import assignment, check_writable
 from harness.campaign.recorder import View
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.config.selection import JOIN
+from harness.config.selection import member_names
 from harness.config.sources import source_hash
+from harness.config.transfer import without_words
 from harness.errors import DataError, UsageError
 from harness.evaluation.statistics import run_noise
 from harness.executors.executor import InProcess
@@ -26,7 +27,7 @@ from harness.tracking.naming import known_run, short_recipe
 from harness.tracking.result_store import ResultStore
 from harness.tracking.store import default_uri
 from harness.tracking.tracker import Tracker
-from harness.trial.ensembles import is_ensemble
+from harness.trial.ensembles import is_composite
 from harness.trial.external import is_external
 from harness.trial.folder import RESULT, write_verification
 from harness.trial.results import (
@@ -132,15 +133,17 @@ def assignment_now(config: Config, registry: Registry, then: TrialResult) -> Ass
             f"{spec.label} is ranked from a file of scores, which nothing here can make again; make the scores as its "
             "row's page says, and give them: --scores FILE --by WHO"
         )
-    if is_ensemble(spec):
+    if is_composite(spec):
         raise UsageError(
-            f"{spec.label} is the mean of its members' scores and trains nothing; reproduce its members "
-            f"({spec.method.replace(JOIN, ', ')}); `harness forget {spec.label}` and the same run average them again"
+            f"{spec.label} is made of its members' scores and trains nothing; reproduce its members "
+            f"({', '.join(member_names(spec.method))}); `harness forget {spec.label}` and the same run make it again"
         )
     method, dataset = registry.method(spec.method), registry.dataset(spec.dataset)
+    tested = without_words(registry.dataset(spec.tested_on)) if spec.tested_on else None
     identity = {
         "data_fingerprint": fingerprint(dataset, config.data, config.cache),
-        "protocol_version": dataset.protocol_identity(spec.protocol)[1],
+        "test_fingerprint": fingerprint(tested, config.data, config.cache) if tested else "",
+        "protocol_version": (tested or dataset).protocol_identity(spec.test_protocol)[1],
     }
     for name, value in identity.items():
         if value != getattr(spec, name):
@@ -149,7 +152,7 @@ def assignment_now(config: Config, registry: Registry, then: TrialResult) -> Ass
     versions = dict(zip(VERSIONS, (TRAINING_VERSION, EVALUATION_VERSION), strict=True))
     now = spec.model_copy(update={"source": source_hash(method), **versions})
     assigned = assignment(config.for_dataset(spec.dataset), now, method, dataset)
-    return assigned.model_copy(update={"folder": config.results / REPRODUCED / spec.key})
+    return assigned.model_copy(update={"folder": config.results / REPRODUCED / spec.key, "test_card": tested})
 
 
 def drift(then: TrialResult, assigned: Assignment) -> Iterator[Drift]:

@@ -49,6 +49,8 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
       harness run
       harness run --methods 'scan_*,caan' --datasets f30k --seeds 0-2
       harness run --methods scan_t2i+scan_i2t
+      harness run --methods vsepp@128:caan
+      harness run --methods caan --datasets coco --test-on f30k
       harness run -s training.epochs=3 -s settings.caan.dim=512 -n
     """
     from harness.campaign.plan import plan as make_plan
@@ -151,7 +153,8 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     Example: harness search --methods vsepp,caan --trials 20 --campaign spring
     """
     from harness.campaign.driver import choose_executor, run_all
-    from harness.campaign.plan import PlanInputs, scratch_cache
+    from harness.campaign.inputs import PlanInputs
+    from harness.campaign.plan import scratch_cache
     from harness.config.choice import left_out
     from harness.search.plan import check_startable, search_plans
     from harness.search.status import most_time_left

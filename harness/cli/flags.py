@@ -48,6 +48,7 @@ class Flags:
     protocol: str = ""
     limit: int | None = None
     recipe: Literal["common", "paper"] | None = None
+    test_on: tuple[str, ...] | None = None
     device: str | None = None
     gpus_per_trial: float | None = None
     cpus_per_trial: float | None = None
@@ -66,7 +67,7 @@ class Flags:
     @property
     def selection(self) -> Selection:
         names = self.methods or (), self.datasets or ()
-        return Selection(*names, self.protocol, self.seeds or (), self.limit, self.recipe or "")
+        return Selection(*names, self.protocol, self.seeds or (), self.limit, self.recipe or "", self.test_on or ())
 
     @property
     def selects(self) -> bool:
@@ -237,7 +238,8 @@ CONFIG: tuple[Option, ...] = (
 METHODS = click.option(
     "--methods",
     type=NameList(),
-    help="Take these methods, by names or globs, instead of [campaign] methods; a+b is the ensemble of a and b.",
+    help="Take these methods, by names or globs, instead of [campaign] methods; a+b is the ensemble "
+    "of a and b, a@9:b what b makes of the first 9 that a finds.",
 )
 DATASETS = click.option(
     "--datasets", type=NameList(), help="Take these datasets, by names or globs, instead of [campaign] datasets."
@@ -259,7 +261,12 @@ RECIPE = click.option(
     type=click.Choice(["common", "paper"]),
     help="Train all methods by [training], or each as its paper did, as its card says.",
 )
-SELECTION: tuple[Option, ...] = (METHODS, DATASETS, SEEDS, PROTOCOL, LIMIT, RECIPE)
+TEST_ON = click.option(
+    "--test-on",
+    type=NameList(),
+    help="Train and select on --datasets, test on these other ones, by names or globs; --protocol is then theirs.",
+)
+SELECTION: tuple[Option, ...] = (METHODS, DATASETS, SEEDS, PROTOCOL, LIMIT, RECIPE, TEST_ON)
 SEARCHING: tuple[Option, ...] = (
     METHODS,
     DATASETS,

@@ -14,7 +14,7 @@ from harness.config.noise import SEPARATOR, Noise, base_name, noise_of
 from harness.config.papers import PaperRecipe
 from harness.config.project import Config
 from harness.config.sections import Scalar, Training
-from harness.config.selection import JOIN, members_named
+from harness.config.selection import JOIN, Reranking, members_named, reranking_named
 from harness.config.sources import load_module, module_file, source_file
 from harness.config.toml import override_value
 from harness.errors import ConfigError, UsageError, unknown
@@ -70,6 +70,22 @@ class Registry:
     def select_ensembles(self, patterns: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         """The members of every ensemble that is named, each ensemble once."""
         return tuple(dict.fromkeys(members_named(pattern) for pattern in patterns if JOIN in pattern))
+
+    def select_rerankings(self, patterns: Sequence[str]) -> tuple[Reranking, ...]:
+        """The rerankings that are named, each once; UsageError for methods whose scoring is not that of their stage."""
+        named = tuple(dict.fromkeys(filter(None, map(reranking_named, patterns))))
+        for one in named:
+            if self.method(one.by).scoring != "embedding":
+                raise UsageError(
+                    f"{one}: {one.by} is a fragment method, which scores every pair before it can propose any; "
+                    "an embedding method proposes"
+                )
+            if self.method(one.method).scoring != "fragment":
+                raise UsageError(
+                    f"{one}: {one.method} is an embedding method, which orders a whole gallery as cheaply; "
+                    "a fragment method orders what is proposed"
+                )
+        return named
 
     def select_datasets(self, patterns: Sequence[str]) -> tuple[str, ...]:
         """Dataset names for names and globs, with the noise of [noise] where the name says none."""

@@ -60,7 +60,7 @@ class Campaign(Section):
         max_length=200,
         description="the parent run in MLflow; begins with no blank and no -",
     )
-    methods: tuple[str, ...] = Field(("*",), description='names, globs, ensembles as a+b; ["*"]: all methods')
+    methods: tuple[str, ...] = Field(("*",), description='names, globs, a+b, a@9:b; ["*"]: all methods')
     datasets: tuple[str, ...] = Field(("scenes",), description="names or globs")
     seeds: tuple[int, ...] = Field((0, 1, 2), max_length=10_000, description="one trial per method, dataset and seed")
     protocol: str = Field("", description="empty: the first protocol of the dataset's card")

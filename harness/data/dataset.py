@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -60,6 +61,13 @@ class Dataset:
         self._splits: dict[str, Split] = {}
         self._vocabulary: Tokenizer | None = None
         self._prompt = PLAIN
+        self._words: Dataset | None = None  # whose words its captions are read by, where not its own
+
+    def worded_as(self, other: Dataset) -> Dataset:
+        """This dataset with its captions read by the vocabulary or the text encoder of another."""
+        read = copy.copy(self)
+        read._words, read._splits = other, {}
+        return read
 
     def for_settings(self, settings: Mapping[str, Any]) -> Dataset:
         """The dataset as a method with these settings reads it: each caption within its `prompt`, where it has one.
@@ -89,6 +97,8 @@ class Dataset:
     @property
     def vocabulary(self) -> Tokenizer:
         """Words of the card's vocabulary splits (whole, even under a limit), a published file's, or an encoder's."""
+        if self._words:
+            return self._words.vocabulary
         if self._vocabulary is None:
             own = PretrainedTokenizer(self.encoder, self._prompt) if self.encoder else None
             self._vocabulary = own or self._read_vocabulary()
@@ -124,6 +134,25 @@ class Dataset:
                 f"{self.card.text.encoder} {width}; extract image embeddings with that very model, one per image"
             )
 
+    def check_alike(self, other: Dataset) -> None:
+        """DataError where a method that is trained on the regions of another dataset cannot read these."""
+        mine, its = self.card.feature_width, other.card.feature_width
+        if mine != its:
+            raise DataError(
+                f"{self.card.name}: regions have {mine} numbers, those of {other.card.name} {its}; a method trained "
+                f"on {other.card.name} can only be tested on regions that were made in the same way"
+            )
+        if self.weights_of_regions and other.weights_of_regions and self.weights_of_regions != other.weights_of_regions:
+            raise DataError(
+                f"{self.card.name}: its regions were made with other weights of a vision model than those of "
+                f"{other.card.name}, so that their numbers mean something else; extract both with one model"
+            )
+
+    @cached_property
+    def weights_of_regions(self) -> frozenset[str]:
+        """The sha256 of the weights of the vision models that made its regions, where its stores say so."""
+        return frozenset(filter(None, (origin.get("weights_sha256") for origin in self.origins)))
+
     @property
     def feature_width(self) -> int:
         """F, numbers per region."""
@@ -138,10 +167,9 @@ class Dataset:
     @property
     def is_of_two_models(self) -> bool:
         """Whether its store says that other weights than the text encoder's made its regions."""
-        made = [origin.get("weights_sha256") for origin in self.origins]
         own = [sha for name, sha in _text_files(self._place, self._root).items() if name.endswith(WEIGHTS)]
         joint = own[0] if len(own) == 1 else hashlib.sha256("".join(own).encode()).hexdigest()  # as extraction has it
-        return any(one and one != joint for one in made)
+        return any(one != joint for one in self.weights_of_regions)
 
     @property
     def vectors(self) -> WordVectors | None:
@@ -229,9 +257,11 @@ class Dataset:
         return cached(path, Tokens.of, make)
 
     def _word_file(self, name: str) -> Path:
-        by = f"tokenizers{tokenizers_version()}" if self.card.text.encoder else f"nltk{version('nltk')}"
-        prompt = "" if self._prompt == PLAIN else f"-{hashlib.sha256(self._prompt.encode()).hexdigest()[:8]}"
-        return self._place.cache / "words" / f"{self.fingerprint[:16]}-{by}{prompt}-{name}"
+        words = self._words or self
+        by = f"tokenizers{tokenizers_version()}" if words.card.text.encoder else f"nltk{version('nltk')}"
+        prompt = "" if words._prompt == PLAIN else f"-{hashlib.sha256(words._prompt.encode()).hexdigest()[:8]}"
+        of = f"-{words.fingerprint[:16]}" if self._words else ""
+        return self._place.cache / "words" / f"{self.fingerprint[:16]}{of}-{by}{prompt}-{name}"
 
 
 def place_of(card: DatasetCard, data: Path, cache: Path) -> Place:

@@ -219,6 +219,12 @@ class Tokens:
         known = np.concatenate([[0], np.cumsum(~np.isin(self.ids, self.special_ids.no_words))])
         return int((np.diff(known[self.starts]) == 0).sum())
 
+    @property
+    def unknown_words(self) -> tuple[int, int]:
+        """How many words are outside the vocabulary, and how many there are."""
+        ids = self.ids[~np.isin(self.ids, self.special_ids.specials)]
+        return int((ids == self.special_ids.unknown).sum()), len(ids)
+
     def __len__(self) -> int:
         return len(self.starts) - 1
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from harness.executors.executor import Files, Reply, Worker
 from harness.files import write_atomic
-from harness.trial.folder import CHECKPOINT, RESULT
+from harness.trial.folder import CHECKPOINT, EPOCHS, RESULT
 from harness.trial.private_folders import private_cache, private_folder, remove_left_behind, remove_private
 from harness.trial.results import Assignment, EpochReport, TrialResult
 
-MEMBERS_FILES = (CHECKPOINT, RESULT)  # what an ensemble needs of a member
+MEMBERS_FILES = (CHECKPOINT, EPOCHS, RESULT)  # what a trial needs of one that it is made of
 
 
 class RemoteWorker(Worker):
@@ -24,9 +24,9 @@ class RemoteWorker(Worker):
 
     @staticmethod
     def files_for(assignment: Assignment) -> Files:
-        """The files of a trial's folder, none where it has not begun; of an ensemble those of its members, too."""
+        """The files of a trial's folder, none where it has not begun, and those of the trials that it is made of."""
         files = contents(assignment.folder)
-        for member in assignment.members:
+        for member in members_of(assignment):
             own = contents(member.folder, MEMBERS_FILES)
             files |= {f"{member.spec.key}/{name}": data for name, data in own.items()}
         return files
@@ -44,12 +44,13 @@ class RemoteWorker(Worker):
         return super().begin(on_node(local, private_cache() or self._place / "cache"), files)
 
     def _unpacked(self, member: Assignment, files: Files) -> Assignment:
-        """A member of an ensemble with its files in a folder of this node."""
+        """A trial that another one is made of, with its files in a folder of this node."""
         assert self._place
         folder = self._place / member.spec.key
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         unpack({name: data for name, data in files.items() if name.startswith(f"{member.spec.key}/")}, folder)
-        return member.model_copy(update={"folder": folder})
+        members = tuple(self._unpacked(one, files) for one in member.members)
+        return member.model_copy(update={"folder": folder, "members": members})
 
     def _advance(self, go: bool | None) -> Reply:
         return self._reply(super()._advance(go).outcome)
@@ -63,6 +64,13 @@ class RemoteWorker(Worker):
         if isinstance(outcome, TrialResult):
             remove_private(self._place)
         return Reply(outcome, files)
+
+
+def members_of(assignment: Assignment) -> Iterator[Assignment]:
+    """The trials that one is made of, and those that these are made of."""
+    for member in assignment.members:
+        yield member
+        yield from members_of(member)
 
 
 def unpack(files: Files, folder: Path) -> None:

@@ -12,6 +12,7 @@ from harness.board.standings import Board
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
 from harness.config.registry import Registry
+from harness.config.transfer import without_words
 from harness.data.content import Preview
 from harness.errors import DataError
 from harness.evaluation.ranks import DIRECTIONS
@@ -61,13 +62,13 @@ def pages(
 
 def page_name(board: Board, registry: Registry) -> str:
     """The path of a board's page from the folder of reports: in the private one unless its dataset is generated."""
-    card = registry.datasets.get(board.dataset)
+    card = registry.datasets.get(board.ranked_dataset)
     return f"{PRIVATE}/{own_name(board)}" if card is None or is_private(card) else own_name(board)
 
 
 def page_names(boards: Sequence[Board], registry: Registry) -> set[str]:
     """The paths of all pages that boards may have; one whose dataset has no card any more may have an older page."""
-    older = {own_name(board) for board in boards if board.dataset not in registry.datasets}
+    older = {own_name(board) for board in boards if board.ranked_dataset not in registry.datasets}
     return {page_name(board, registry) for board in boards} | older
 
 
@@ -77,10 +78,11 @@ def own_name(board: Board) -> str:
 
 def page_of(board: Board, registry: Registry, config: Config, read: Read) -> bytes:
     """The page of one board; DataError where its dataset is not here as it was, or the store has no rankings."""
-    card = registry.datasets.get(board.dataset)
+    card = registry.datasets.get(board.ranked_dataset)
     if card is None:
         raise DataError("the dataset has no card here")
-    if fingerprint(card, config.data, config.cache) != board.data:
+    images = without_words(card) if board.tested_on else card
+    if fingerprint(images, config.data, config.cache) != (board.tests or board.data):
         raise DataError("the dataset here is another than that of the board")
     examples = examples_of(board, registry.methods, read)
     if examples is None:

@@ -100,9 +100,17 @@ def named(trials: Sequence[Trained], choice: TrialChoice) -> Trained:
         known = f"has this label or a key that begins with {choice.key!r} ({SHORTEST} characters or more)"
         raise UsageError(f"no finished trial {known}")
     spec = one.spec
+    check_is_no_transfer(spec)
     if (spec.method, spec.dataset) != (choice.method, choice.dataset):
         raise UsageError(f"trial {spec.key} is {spec.label}: give --method {spec.method} --dataset {spec.dataset}")
     return one
+
+
+def check_is_no_transfer(spec: TrialSpec) -> None:
+    """UsageError for a test on another dataset, whose weights are another trial's."""
+    if spec.tested_on:
+        source = f"{spec.method}/{spec.dataset}/s{spec.seed}"
+        raise UsageError(f"{spec.label} is a test on {spec.tested_on} with the weights of {source}; give that trial")
 
 
 def why_not(one: Trained, plan: Plan) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from harness.campaign.plan import PlanInputs, assignments, check_numbers
+from harness.campaign.inputs import PlanInputs
+from harness.campaign.plan import assignments, check_numbers
 from harness.config.cards import SELECTION, DatasetCard
 from harness.config.project import Config
 from harness.config.registry import Registry

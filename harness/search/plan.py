@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.campaign.ensembles import refuse_ensembles
-from harness.campaign.plan import PlanInputs, assignments, check_data, check_numbers, check_place, check_room
+from harness.campaign.composites import refuse_composites
+from harness.campaign.inputs import PlanInputs, check_data
+from harness.campaign.plan import assignments, check_numbers, check_place, check_room
 from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry
@@ -60,7 +61,7 @@ def search_plans(config: Config, registry: Registry, selection: Selection, input
     check_objective(config.search.objective)
     check_search(config, registry)
     selection = replace(selection, protocol=SELECTION, seeds=(config.search.seed,)).completed(config.campaign)
-    refuse_ensembles(selection.methods)
+    refuse_composites(selection.methods)
     check_numbers(selection.seeds, selection.limit)
     trials = assignments(config, registry, selection, inputs)
     return [search_plan(trial, config.for_dataset(trial.spec.dataset), registry) for trial in trials]

@@ -54,7 +54,7 @@ def ensembles_table(board: Board, evidence: Evidence) -> Table | None:
     """The ensembles of a board for the terminal; None where it has none."""
     if not board.ensembles:
         return None
-    title = Text(f"{board.dataset}, protocol {board.protocol}: ensembles, never ranked", style="bold")
+    title = Text(f"{board.dataset}, protocol {board.protocol}: {board.composites.lower()}, never ranked", style="bold")
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=0)
     heads = ensemble_header(board)
     columns = [column for column, name in enumerate(heads) if name not in HIDDEN]
@@ -84,7 +84,8 @@ def terminal_table(board: Board, evidence: Evidence) -> Table:
     footnotes = [f"{row[0]}: {text}" for row in cells if (text := footnote(row))]
     machines = [f"machine {number}: {name}" for number, name in enumerate(board.machines, start=1)]
     trained = f"recipe: {text}" if (text := recipe(board)) else ""
-    lines = [*footnotes, *filter(None, [saturation(board), trained]), *machines, *unranked(board)]
+    about = filter(None, [board.transfer, saturation(board), trained])
+    lines = [*footnotes, *about, *machines, *unranked(board)]
     table.caption = Text("\n".join(lines), style="not italic")
     return table
 

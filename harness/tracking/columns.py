@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from harness.config.registry import choices
 from harness.trial.external import recipe_of
-from harness.trial.results import VERSIONS, EpochReport, TrialResult, TrialSpec, Verification
+from harness.trial.results import LATER, VERSIONS, EpochReport, TrialResult, TrialSpec, Verification
 
 LONGEST_PARAM = 6000  # MLflow cuts longer values without an error
 LONGEST_TAG = 1000  # of those that people read
@@ -28,7 +28,7 @@ def described(spec: TrialSpec) -> dict[str, str]:
         "source": spec.source,
         **{name: str(getattr(spec, name)) for name in VERSIONS if getattr(spec, name)},
         **({} if spec.limit is None else {"limit": str(spec.limit)}),
-        **({"trained_as": spec.trained_as} if spec.trained_as else {}),
+        **{name: value for name in LATER if (value := getattr(spec, name))},
         **({"noise": shown(spec.noise)} if spec.noise else {}),
     }
 

@@ -63,6 +63,7 @@ def lines(candidates: Sequence[Candidate]) -> Iterator[str]:
 def facts(spec: TrialSpec) -> dict[str, str]:
     """All that the key covers, as text, hashes in short."""
     hashes = {"data": spec.data_fingerprint[:DIGITS], "source": spec.source[:DIGITS]}
+    hashes |= {"test data": spec.test_fingerprint[:DIGITS]} if spec.test_fingerprint else {}
     return {name: str(getattr(spec, name)) for name in IDENTITY} | hashes | choices(spec.settings, spec.training)
 
 

@@ -1,7 +1,8 @@
-"""Ensembles: what identifies the mean of several score matrices, and what it costs. No torch.
+"""Ensembles and rerankings: what identifies what is made of several trials' scores, and what it costs. No torch.
 
 An ensemble of our own methods is a trial whose method is the names of its members with + between them; one of files of
-scores is an external model that says of how many files. Neither is a method: nothing is trained, and no card has it.
+scores is an external model that says of how many files. A reranking is named PROPOSER@K:METHOD. None is a method:
+nothing is trained, and no card has it.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.config.sections import Training
-from harness.config.selection import JOIN
+from harness.config.selection import FIRST, JOIN, Reranking, reranking_named
 from harness.errors import DataError
 from harness.trial.external import FILES, is_external
 from harness.trial.results import TrialSpec
 
 SHARED = (  # what members must have in common, or their scores are not of the same pairs
     *("dataset", "protocol", "seed", "limit", "data_fingerprint", "protocol_version"),
-    *("training_version", "evaluation_version", "trained_as"),
+    *("training_version", "evaluation_version", "trained_as", "tested_on", "test_fingerprint"),
 )
 RATES = (
     "train_pairs_per_second",
@@ -31,7 +32,17 @@ SUMS = (
 )
 PEAK = "peak_memory_mb"
 LARGEST = (PEAK, "load", "shared")
+PAIRS, QUERY_MS = "pairs_reordered", "milliseconds_per_query"  # of a reranking: pairs that its second stage scored
 MEMBER = "member_"  # of the environment of an ensemble, before a method's name: the key of its trial
+
+
+def is_reranking(spec: TrialSpec) -> bool:
+    return not is_external(spec.method) and FIRST in spec.method
+
+
+def is_composite(spec: TrialSpec) -> bool:
+    """Whether a trial is made of others' scores, and so stands apart from single methods on a board."""
+    return is_ensemble(spec) or is_reranking(spec)
 
 
 def is_ensemble(spec: TrialSpec) -> bool:
@@ -43,14 +54,20 @@ def ensemble_spec(members: Sequence[TrialSpec]) -> TrialSpec:
 
     DataError, which names the member, where one is of other data, another protocol or another seed.
     """
-    first, *others = members = sorted(members, key=lambda spec: spec.method)
+    members = sorted(members, key=lambda spec: spec.method)
+    return composite_spec(JOIN.join(spec.method for spec in members), members)
+
+
+def composite_spec(name: str, members: Sequence[TrialSpec]) -> TrialSpec:
+    """The spec of what is made of several trials' scores, for example of a reranking, whose name has its k."""
+    first, *others = members
     for other in others:
         check_alike(first, other)
     precisions = {spec.training.score_precision for spec in members}
     precision = precisions.pop() if len(precisions) == 1 else Training().score_precision
     return first.model_copy(
         update={
-            "method": JOIN.join(spec.method for spec in members),
+            "method": name,
             "settings": {spec.method: member_recipe(spec) for spec in members},
             "training": Training(epochs=0, score_precision=precision),
             "source": joint_source(spec.source for spec in members),
@@ -63,8 +80,8 @@ def check_alike(first: TrialSpec, other: TrialSpec) -> None:
         mine, its = getattr(first, name), getattr(other, name)
         if mine != its:
             raise DataError(
-                f"{other.label} is no member of an ensemble with {first.label}: its {name.replace('_', ' ')} is {its}, "
-                f"not {mine}; average scores of the same data, protocol and seed"
+                f"{other.label} is no member of an ensemble or a reranking with {first.label}: its "
+                f"{name.replace('_', ' ')} is {its}, not {mine}; take trials of the same data, protocol and seed"
             )
 
 
@@ -100,8 +117,18 @@ def in_turn(rates: Iterable[float]) -> float:
     return 1 / seconds if seconds else 0.0
 
 
-def ensemble_remark(spec: TrialSpec) -> str:
-    """The remark on a board; empty where the trial is no ensemble of our own methods."""
+def reranking_of(spec: TrialSpec) -> Reranking:
+    """The stages of a reranking's trial."""
+    reranking = reranking_named(spec.method)
+    assert reranking is not None
+    return reranking
+
+
+def composite_remark(spec: TrialSpec) -> str:
+    """The remark on a board; empty where the trial is no ensemble of our own methods and no reranking."""
+    if is_reranking(spec):
+        by, k, method = reranking_of(spec)
+        return f"reranking: {method} orders the first {k:,} of {by}"
     if is_external(spec.method) or not is_ensemble(spec):
         return ""
     return f"ensemble: mean of the scores of {len(spec.settings)} methods"

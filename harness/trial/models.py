@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -16,9 +16,11 @@ from harness.data.dataset import Dataset
 from harness.data.tokens import Tokenizer
 from harness.data.word_vectors import WordVectors
 from harness.errors import ConfigError, DataError
+from harness.layouts.opening import open_dataset
 from harness.method import Inputs, Method, Words
 from harness.trial.checkpoint import fits, load_checkpoint
 from harness.trial.folder import CHECKPOINT
+from harness.trial.results import Assignment
 from harness.trial.text_tower import TextTower
 
 
@@ -43,6 +45,34 @@ class InputSource(Protocol):
     def load_encoder(self) -> Any: ...
 
 
+class TrialData(NamedTuple):
+    """The dataset that a trial is trained on, and where it is tested on another that one."""
+
+    own: Dataset
+    other: Dataset | None
+
+    def tests(self, own: Dataset) -> Dataset:
+        """The dataset that is tested on, its captions read as `own` reads them."""
+        return self.other.worded_as(own) if self.other else own
+
+    def check_unchanged(self) -> None:
+        for dataset in filter(None, self):
+            dataset.check_unchanged()
+
+
+def open_data(assignment: Assignment) -> TrialData:
+    """The datasets of a trial; DataError where their files are no longer those that it was planned with."""
+    spec, data, cache = assignment.spec, assignment.data, assignment.cache
+    own = open_dataset(assignment.dataset_card, data, cache, spec.limit)
+    check_fingerprint(own, spec.data_fingerprint)
+    if assignment.test_card is None:
+        return TrialData(own, None)
+    other = open_dataset(assignment.test_card, data, cache, spec.limit)
+    check_fingerprint(other, spec.test_fingerprint)
+    other.check_alike(own)
+    return TrialData(own, other)
+
+
 def build_method(card: MethodCard, settings: dict[str, Scalar], source: InputSource, seed: int) -> Method:
     kind, size = load_class(card), len(source.vocabulary)
     words = known_words(source)
@@ -59,15 +89,19 @@ def known_words(source: InputSource) -> Words:
     return Words(torch.from_numpy(vectors.numbers), torch.from_numpy(vectors.known)) if vectors else Words()
 
 
-def load_best(method: Method, folder: Path, name: str) -> None:
-    """Load the weights of a trial's best epoch from its folder; DataError where they are gone or damaged."""
+def load_best(method: Method, folder: Path, name: str, key: str = "") -> None:
+    """Load the weights of a trial's best epoch from its folder; DataError where they are gone or damaged.
+
+    key: of the trial, for the weights to be refused where the file says that it is another trial's.
+    """
     file = folder / CHECKPOINT
     if not file.is_file():
         raise DataError(f"{file} is gone; run {name} again with --force")
     state = load_checkpoint(file, torch.device("cpu"))
     best = state.get("best") if state else None
     weights: Any = best.get("method") if isinstance(best, dict) else None
-    if not fits(weights, method):
+    is_others = bool(key and state and state.get("key", key) != key)
+    if is_others or not fits(weights, method):
         raise DataError(f"{file} is damaged; run {name} again with --force")
     method.load_state_dict(weights)
 

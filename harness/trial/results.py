@@ -12,8 +12,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.config.cards import DatasetCard, MethodCard
+from harness.config.cards import DatasetCard, MethodCard, ProtocolCard
 from harness.config.sections import Scalar, Training
+from harness.config.transfer import protocol_across
 
 Phase = Literal["start", "train", "test"]
 EQUAL, UNEQUAL = ("trials", "epochs"), 0.1  # of a search's budget: what is to be alike, and the share it may differ by
@@ -24,6 +25,10 @@ HEADLINE = (*RECALLS, "rsum")
 TRAINING_VERSION, EVALUATION_VERSION = 1, 1
 ADDED = ("score_precision",)  # fields of Training that earlier keys do not have
 VERSIONS = ("training_version", "evaluation_version")
+LATER = ("trained_as", "tested_on", "test_fingerprint")  # fields of TrialSpec that earlier keys do not have
+
+WEIGHTS_OF = "weights_of"  # of a transfer's environment: the key of the trial that was trained
+UNKNOWN_WORDS = "unknown_words"  # likewise: "12 of 345" words of the captions are outside the trained vocabulary
 
 
 class State(StrEnum):
@@ -76,6 +81,8 @@ class TrialSpec(TrialRecord):
     evaluation_version: int = Field(0, description="of ranks and measures; 0 before it was kept")
     trained_as: Literal["", "paper"] = Field("", description="paper: by the recipe of its paper")
     noise: str = Field("", description="the wrong pairs that were trained on, in words; data_fingerprint covers them")
+    tested_on: str = Field("", description="the dataset whose protocol it is; empty: the one that was trained on")
+    test_fingerprint: str = Field("", description="of that dataset, without its own words")
 
     @property
     def key(self) -> str:
@@ -83,7 +90,7 @@ class TrialSpec(TrialRecord):
 
         What was added later changes no key while it is 0 or its default.
         """
-        unversioned = {name for name in (*VERSIONS, "trained_as") if not getattr(self, name)}
+        unversioned = {name for name in (*VERSIONS, *LATER) if not getattr(self, name)}
         as_before = {name for name in ADDED if getattr(self.training, name) == Training.model_fields[name].default}
         text = json.dumps(
             self.model_dump(
@@ -99,8 +106,25 @@ class TrialSpec(TrialRecord):
         return self.model_copy(update={"seed": 0}).key
 
     @property
+    def trained_key(self) -> str:
+        """The key without what decides the test alone: trials that share it share their weights."""
+        anywhere = {"protocol": "", "protocol_version": 0, "evaluation_version": 0}
+        return self.model_copy(update={**anywhere, "tested_on": "", "test_fingerprint": ""}).key
+
+    @property
+    def test_dataset(self) -> str:
+        """The dataset whose images and captions are ranked."""
+        return self.tested_on or self.dataset
+
+    @property
+    def test_protocol(self) -> str:
+        """The name of the protocol on the card of the dataset that is tested on."""
+        return self.protocol.removeprefix(protocol_across(self.tested_on, "")) if self.tested_on else self.protocol
+
+    @property
     def label(self) -> str:
-        return f"{self.method}/{self.dataset}/s{self.seed}"
+        data = protocol_across(self.dataset, self.tested_on) if self.tested_on else self.dataset
+        return f"{self.method}/{data}/s{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -108,6 +132,7 @@ class Current:
     """What the project's files are now, which a trial run now would be of; empty or 0 where that is not known."""
 
     data: Callable[[str], str] = lambda _: ""  # the fingerprint of a dataset
+    test_data: Callable[[str], str] = lambda _: ""  # the fingerprint of a dataset that only tests are of
     protocol: Callable[[str, str], int] = lambda *_: 0  # the version of a dataset's protocol
     source: Callable[[str], str] = lambda _: ""  # the hash of a method's source
     val_images: Callable[[str], int] = lambda _: 0  # of a dataset's split val
@@ -150,7 +175,10 @@ class Assignment(TrialRecord):
     attempts: int = Field(1, description="that it has where its process, its node or the host's memory is lost")
     search: Budget | None = Field(None, description="the search that found its settings, if any")
     label: str = Field("", description="its name for people, where not the spec's label")
-    members: tuple[Assignment, ...] = Field((), description="of an ensemble: the trials whose scores it averages")
+    members: tuple[Assignment, ...] = Field(
+        (), description="the trials that it is made of: whose scores an ensemble averages, whose weights a transfer has"
+    )
+    test_card: DatasetCard | None = Field(None, description="of the dataset that is tested on, where another")
 
     @property
     def name(self) -> str:
@@ -161,6 +189,20 @@ class Assignment(TrialRecord):
         if is_gpu:
             return self.gpus if self.gpus > 0 else 1.0
         return self.cpus
+
+    @property
+    def weights(self) -> Assignment:
+        """The trial whose folder has the weights: of a transfer that trains nothing another."""
+        return self.members[0] if self.spec.tested_on and len(self.members) == 1 else self
+
+    @property
+    def tested_card(self) -> DatasetCard:
+        """The card of the dataset that is tested on."""
+        return self.test_card or self.dataset_card
+
+    @property
+    def test_protocol(self) -> ProtocolCard:
+        return self.tested_card.protocol(self.spec.test_protocol)
 
 
 class EpochReport(TrialRecord):

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from harness.config.cards import SELECTION, ProtocolCard
 from harness.costs.retrieval import retrieval_costs
 from harness.costs.sharing import Load, load_costs, load_now
+from harness.data.split import Split
 from harness.diagnostics.looks import ScoreLooks, save_looks
-from harness.errors import CollapsedError, DataError, TrialError, first_line
+from harness.errors import CollapsedError, DataError, MemberError, TrialError, first_line
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
 from harness.evaluation.outcome import outcome
@@ -26,10 +27,8 @@ from harness.evaluation.protocols import split_folds
 from harness.evaluation.ranks import rank
 from harness.evaluation.scoring import rank_split, score_split
 from harness.files import DAMAGE, write_atomic
-from harness.layouts.opening import open_dataset
 from harness.method import Method
 from harness.trial import folder as record
-from harness.trial.averaging import average
 from harness.trial.checkpoint import fits, load_checkpoint, save_checkpoint
 from harness.trial.collapse import (
     CURE,
@@ -40,10 +39,21 @@ from harness.trial.collapse import (
     scores_alike,
     stuck,
 )
+from harness.trial.combining import average, member_result, rerank
 from harness.trial.device import peak_mb, prepare_device
+from harness.trial.ensembles import is_ensemble, is_reranking
 from harness.trial.environment import environment
-from harness.trial.models import build_method, check_fingerprint, check_source
-from harness.trial.results import Assignment, EpochReport, Failure, Phase, State, TrialResult
+from harness.trial.models import build_method, check_source, load_best, open_data
+from harness.trial.results import (
+    UNKNOWN_WORDS,
+    WEIGHTS_OF,
+    Assignment,
+    EpochReport,
+    Failure,
+    Phase,
+    State,
+    TrialResult,
+)
 from harness.trial.training import EpochCost, Trainer
 
 Steps = Generator[EpochReport, bool | None, TrialResult]
@@ -56,11 +66,17 @@ def steps(assignment: Assignment) -> Steps:
     Raises on an interruption only: any other error becomes a FAILED result, its traceback in the folder.
     """
     try:
-        result = yield from average(assignment) if assignment.members else Trial(assignment).run()
+        result = yield from run_of(assignment)
     except Exception as error:  # noqa: BLE001  the one boundary where a trial becomes a result
         result = failed(assignment, error)
     record.write_result(assignment.folder, result)
     return result
+
+
+def run_of(assignment: Assignment) -> Steps:
+    if is_reranking(assignment.spec):
+        return rerank(assignment)
+    return average(assignment) if is_ensemble(assignment.spec) else Trial(assignment).run()
 
 
 class Trial:
@@ -71,19 +87,19 @@ class Trial:
         record.write_spec(self.folder, self.spec)
         self.device = prepare_device(assignment.device, assignment.threads, assignment.gpus)
         self.environment = environment(self.device)  # now: the checkout may change while the trial runs
-        card, method_card = assignment.dataset_card, assignment.method_card
-        dataset = open_dataset(card, assignment.data, assignment.cache, self.spec.limit)
-        self.dataset = dataset.for_settings(self.spec.settings)
-        check_fingerprint(self.dataset, self.spec.data_fingerprint)
-        check_source(method_card, self.spec.source)
-        self.protocol = None if self.spec.protocol == SELECTION else card.protocol(self.spec.protocol)
+        self.data = open_data(assignment)
+        self.dataset = self.data.own.for_settings(self.spec.settings)
+        self.tests = self.data.tests(self.dataset)
+        check_source(assignment.method_card, self.spec.source)
+        self.protocol = None if self.spec.protocol == SELECTION else assignment.test_protocol
         self.method = self._new_method()
         self.reports: list[EpochReport] = []
         self.loads: list[Load | None] = []  # of the machine, after each epoch and after the queries that are timed
         self.collapse = ""  # why training has collapsed
         self.flat_steps = 0  # in a row at the hinge of equal scores
         self.best: dict[str, Any] = {"epoch": 0, "rsum": -math.inf, "method": None}
-        self.positives, self.note = positives.present(card, self.spec.protocol, assignment.data, self.spec.limit)
+        card, protocol = assignment.tested_card, self.spec.test_protocol
+        self.positives, self.note = positives.present(card, protocol, assignment.data, self.spec.limit)
 
     def run(self) -> Steps:
         trainer = self._trainer()
@@ -100,11 +116,14 @@ class Trial:
         if self.protocol is None:
             return self._selected()
         yield self._phase("test")
-        self.dataset.check_unchanged()
+        self.data.check_unchanged()
         return self._test(self.protocol)
 
     def _trainer(self) -> Trainer | None:
         """The trainer, continued from the checkpoint where there is one; None where nothing is to be trained."""
+        if self.assignment.members:
+            self._take_over(self.assignment.weights)
+            return None
         if not self.spec.training.epochs:
             return None
         trainer = self._new_trainer()
@@ -114,6 +133,17 @@ class Trial:
             self.method = self._new_method()  # a part of the old one may have been loaded
             trainer = self._new_trainer()
         return trainer
+
+    def _take_over(self, source: Assignment) -> None:
+        """Take the weights and the epochs of another trial; MemberError where it was not trained as this one would."""
+        result, reports = member_result(source), record.read_epochs(source.folder)
+        if source.spec.trained_key != self.spec.trained_key or len(reports) < result.best_epoch:
+            raise MemberError(f"the epochs of {source.name} are not those of its result; run it again with --force")
+        load_best(self.method, source.folder, source.name, source.spec.key)
+        self.reports = [report.model_copy(update={"key": self.spec.key}) for report in reports]
+        record.write_epochs(self.folder, self.reports)
+        self.best = {"epoch": result.best_epoch, "rsum": result.val.get("rsum", -math.inf), "method": None}
+        self.environment[WEIGHTS_OF] = source.spec.key
 
     def _new_method(self) -> Method:
         card = self.assignment.method_card
@@ -208,7 +238,9 @@ class Trial:
     def _test(self, protocol: ProtocolCard) -> TrialResult:
         if self.best["method"] is not None:
             self.method.load_state_dict(self.best["method"])
-        split = self.dataset.split(protocol.split)
+        split = self.tests.split(protocol.split)
+        if self.spec.tested_on:
+            self.environment |= unknown_words(split)
         folds = split_folds(protocol, split, limited=self.spec.limit is not None)
         sets = positives.read_sets(self.positives, self.assignment.data, split)
         looks, precision = ScoreLooks(split, folds), self.spec.training.score_precision
@@ -231,7 +263,7 @@ class Trial:
         testing: dict[str, float] | None = None,
         message: str = "",
     ) -> TrialResult:
-        self.dataset.check_unchanged()
+        self.data.check_unchanged()
         best = self.best["epoch"]
         return TrialResult(
             spec=self.spec,
@@ -268,6 +300,12 @@ class Trial:
         """The report that a phase other than training begins."""
         epoch, epochs = len(self.reports), self.spec.training.epochs
         return EpochReport(key=self.spec.key, epoch=epoch, epochs=epochs, phase=phase, val=val or {}, note=note)
+
+
+def unknown_words(split: Split) -> dict[str, str]:
+    """For the environment of a transfer: the words of a split that the trained vocabulary lacks, and all of them."""
+    unknown, words = split.tokens.unknown_words
+    return {UNKNOWN_WORDS: f"{unknown} of {words}"}
 
 
 def failed(assignment: Assignment, error: Exception) -> TrialResult:

@@ -163,7 +163,8 @@ def test_a_checkpoint_of_the_gpu_is_read_on_the_cpu(tmp_path: Path) -> None:
 
 
 def assignment(folder: Path, gpus: float) -> Any:
-    from harness.campaign.plan import PlanInputs, assignments
+    from harness.campaign.inputs import PlanInputs
+    from harness.campaign.plan import assignments
 
     raw = read_toml(DEFAULTS)
     raw["per_dataset"]["scenes"]["training"]["epochs"] = 1

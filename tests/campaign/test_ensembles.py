@@ -23,7 +23,7 @@ from harness.evaluation.scoring import score_split
 from harness.executors.file_transfer import RemoteWorker, unpack
 from harness.layouts.opening import open_dataset
 from harness.tracking.result_store import ResultStore
-from harness.trial import averaging
+from harness.trial import combining
 from harness.trial.device import choose_device
 from harness.trial.ensembles import added_costs, ensemble_spec, is_ensemble
 from harness.trial.folder import CHECKPOINT, RESULT, read_result
@@ -109,7 +109,7 @@ def ensemble_members() -> list[Assignment]:
 
 def test_an_ensemble_stands_in_a_section_of_its_own_with_the_costs_of_all_members(ensembles: Path) -> None:
     (row,) = board().ensembles
-    assert (row.method, row.n, row.is_ensemble) == (NAME, 2, True)
+    assert (row.method, row.n, row.is_composite) == (NAME, 2, True)
     assert sorted(other.method for other in board().ranked) == ["chance", "vsepp"]
     one = ensemble_of(planned())
     costs = [result_of(member).cost for member in one.members]
@@ -141,7 +141,7 @@ def test_an_ensemble_of_a_failed_member_is_not_made_and_names_it(project: Path, 
     assert "2 failed, nothing else to do" in capsys.readouterr().out
     again = planned("chance+nan", (0,), retry=frozenset({Failure.NONFINITE}))
     assert [trial.state for trial in again.trials] == ["done", "retry", "retry"]
-    (row,) = (row for row in board().incomplete if row.is_ensemble)
+    (row,) = (row for row in board().incomplete if row.is_composite)
     assert "failed (member)" in row.reason
 
 
@@ -158,7 +158,7 @@ def test_a_member_without_its_weights_is_named_and_not_trained_again(
 def test_scores_that_are_too_many_to_hold_fail_the_ensemble_and_say_so(
     singles: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(averaging, "MATRIX_BYTES", 100)
+    monkeypatch.setattr(combining, "MATRIX_BYTES", 100)
     assert call(*RUN, NAME) == 4
     assert "8 x 32 scores are too many to hold" in " ".join(capsys.readouterr().out.split())
 
@@ -167,7 +167,7 @@ def test_an_ensemble_that_was_cut_off_is_made_by_the_next_run(
     singles: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(averaging, "ranked", cut_off)
+        patch.setattr(combining, "ranked", cut_off)
         assert call(*RUN, NAME) == 130
     one = ensemble_of(planned())
     assert not (one.folder / RESULT).exists()
@@ -218,7 +218,7 @@ def test_an_ensemble_is_not_searched_reproduced_or_explained(ensembles: Path, ca
 
 @pytest.mark.parametrize("change", [{"data_fingerprint": "ef" * 32}, {"protocol": "half"}, {"limit": 5}, {"seed": 3}])
 def test_members_of_other_data_or_protocol_are_named(change: dict[str, object]) -> None:
-    with pytest.raises(DataError, match=r"vsepp/scenes/s\d is no member of an ensemble with caan/scenes/s0"):
+    with pytest.raises(DataError, match=r"vsepp/scenes/s\d is no member of an ensemble or .* with caan/scenes/s0"):
         ensemble_spec([spec_of("caan"), spec_of("vsepp", **change)])  # type: ignore[arg-type]
 
 

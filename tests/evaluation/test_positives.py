@@ -17,7 +17,7 @@ from dataset_files import tiny_card, write_precomp
 from folds import pytrec_eval, slow_map_r, success
 
 import methods
-from harness.campaign.plan import PlanInputs, check_data
+from harness.campaign.inputs import PlanInputs, check_data
 from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.project import Config
 from harness.config.registry import Registry

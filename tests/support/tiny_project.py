@@ -137,16 +137,18 @@ def make_project(folder: Path, store: Path) -> Path:
     return folder
 
 
-def write_dataset(file: Path, cache: Path) -> None:
+def write_dataset(file: Path, cache: Path, name: str = "tiny", seed: int = 0) -> None:
     """The dataset's card, with the counts that its generator gives."""
+    card = DATASET.replace('"tiny"', f'"{name}"').replace("[splits]", f"[options]\nseed = {seed}\n[splits]")
+    card = card if seed else DATASET
     shape = read_card(DatasetCard, Path(__file__).parents[2] / "datasets" / "scenes" / "card.toml")
     sizes = {"width": shape.feature_width, "regions": shape.max_regions}
     guess = "\n".join(f"{name} = {{ images = {size}, captions = 0 }}" for name, size in SIZES.items())
-    file.write_text(DATASET.format(splits=guess, images=SIZES["test"], captions=0, **sizes))
+    file.write_text(card.format(splits=guess, images=SIZES["test"], captions=0, **sizes))
     reader = Scenes(Place(read_card(DatasetCard, file), file.parent, cache))
     counts = {name: len(reader.read(name).captions) for name in SIZES}
     true = "\n".join(f"{name} = {{ images = {SIZES[name]}, captions = {counts[name]} }}" for name in SIZES)
-    file.write_text(DATASET.format(splits=true, images=SIZES["test"], captions=counts["test"], **sizes))
+    file.write_text(card.format(splits=true, images=SIZES["test"], captions=counts["test"], **sizes))
 
 
 @pytest.fixture(scope="session")
