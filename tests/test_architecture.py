@@ -63,7 +63,7 @@ FRONT = {
     "costs": "retrieval sharing",
     "trial": "device ensembles environment external folder models private_folders results steps",
     "executors": "executor ray_cluster",
-    "tracking": "artifacts columns log logged naming result_store runs store tracker",
+    "tracking": "artifacts columns commands log logged naming result_store runs store tracker",
     "acquisition": "download pace",
     "conversion": "convert opening",
     "preparation": "card findings validation",
