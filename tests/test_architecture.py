@@ -37,9 +37,9 @@ PACKAGES = {
     "board": "config evaluation trial tracking",
     "campaign": "config layouts evaluation trial executors tracking",
     "search": "config trial tracking board campaign",
-    "explain": "method config data layouts evaluation trial tracking board campaign",
+    "explain": "method config blocks data layouts evaluation trial tracking extraction board campaign",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
-    "api": "method config data layouts evaluation trial tracking board campaign explain",
+    "api": "method config data evaluation trial tracking board campaign explain",
     "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign"
     " search explain",
     "cli": "config data trial tracking acquisition conversion preparation extraction board campaign"
@@ -64,9 +64,10 @@ FRONT = {
     "campaign": "current driver ensembles estimate external_scores guardian healing last_command plan removal"
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
-    "explain": "attention_page examples_page explanation picture private_pages weights",
+    "explain": "attention_page encoding examples_page explanation gallery picture private_pages query_picture"
+    " retrieval retrieval_page weights",
     "api": "",  # `import harness` reaches it
-    "terminal": "board_page campaign_page dataset_page output search_page view",
+    "terminal": "board_page campaign_page dataset_page output retrieval_page search_page view",
     "cli": "",
 }
 GROUND = {"addresses", "errors", "files", "foreign_text", "interruption", "processors"}
@@ -89,7 +90,7 @@ LIBRARIES = {
     " trial.device trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models extraction.weights"
-    " explain.explanation",
+    " explain.encoding explain.explanation explain.tile_files",
 }
 HEAVY = (
     "transformers",

@@ -20,7 +20,7 @@ from harness.data import tokens as tokenizer
 from harness.data.cache import cached, checked_sha256, require, save_cached, text_array, text_of
 from harness.data.content import Content, Place, Reader
 from harness.data.galleries import read_galleries
-from harness.data.region_store import FACTS, read_facts
+from harness.data.region_store import FACTS, StoreFacts, read_facts
 from harness.data.split import Split, check_split, too_few
 from harness.data.text_encoder import (
     PLAIN,
@@ -125,11 +125,16 @@ class Dataset:
     @property
     def is_of_two_models(self) -> bool:
         """Whether its store says that other weights than the text encoder's made its regions."""
-        stores = {(self._place.folder / name).parent for name in self._reader.files(self._place)}
-        made = [read_facts(store).origin.get("weights_sha256") for store in stores if has_file(store / FACTS)]
+        made = [facts.origin.get("weights_sha256") for facts in self.region_stores]
         own = [sha for name, sha in _text_files(self._place, self._root).items() if name.endswith(WEIGHTS)]
         joint = own[0] if len(own) == 1 else hashlib.sha256("".join(own).encode()).hexdigest()  # as extraction has it
         return any(one and one != joint for one in made)
+
+    @property
+    def region_stores(self) -> list[StoreFacts]:
+        """What its region stores say of themselves; empty where its regions lie in other files, or in none."""
+        stores = {(self._place.folder / name).parent for name in self._reader.files(self._place)}
+        return [read_facts(store) for store in sorted(stores) if has_file(store / FACTS)]
 
     @property
     def vectors(self) -> WordVectors | None:

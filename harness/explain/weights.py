@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from harness.campaign.plan import Plan, selected
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.config.selection import Selection
-from harness.errors import UsageError
+from harness.config.selection import JOIN, Selection
+from harness.errors import UsageError, unknown
 from harness.tracking.naming import Candidate, alone, trial_named
 from harness.tracking.runs import SHORTEST
 from harness.trial.folder import CHECKPOINT, RESULT, read_result
@@ -70,12 +70,12 @@ def trained(config: Config, registry: Registry, choice: TrialChoice) -> Trained:
     trials = list(finished(config.trials))
     if choice.key:
         one = named(trials, choice)
-        if reason := why_not(one, plan):
+        if reason := why_not(one, *_now(plan)):
             raise UsageError(f"trial {one.spec.key}, {one.spec.label}: {reason}")
         return one
     spec = plan.trials[0].spec
     same = [one for one in trials if _subject(one.spec, choice.seed) == _subject(spec, choice.seed)]
-    usable = [one for one in same if not why_not(one, plan)]
+    usable = [one for one in same if not why_not(one, *_now(plan))]
     if not usable:
         raise UntrainedError(_absent(spec, same, plan))
     places = {trial.spec.key: place for place, trial in enumerate(plan.trials)}
@@ -105,26 +105,49 @@ def named(trials: Sequence[Trained], choice: TrialChoice) -> Trained:
     return one
 
 
-def why_not(one: Trained, plan: Plan) -> str:
-    """Why the weights of a trial cannot be used now; empty where they can."""
-    now = plan.trials[0].spec
-    if one.spec.source != now.source:
+def trial_with_weights(trials: Path, name: str) -> Trained:
+    """The finished trial that a label or the start of a key means; UsageError where it is not one that has weights."""
+    if JOIN in name:
+        raise UsageError(f"{name} is an ensemble, which has no weights of its own; name the trial of a member")
+    every = [*finished(trials)]
+    one = trial_named(name, every, candidate)
+    if one is None:
+        known = sorted({other.spec.label for other in every if JOIN not in other.spec.method})
+        raise UsageError(
+            f"{unknown('trained trial', name, known)}; a trial is named METHOD/DATASET/sSEED or by the start of its key"
+        )
+    if JOIN in one.spec.method:
+        raise UsageError(f"{one.spec.label} is an ensemble, which has no weights of its own; name a member's trial")
+    return one
+
+
+def why_not(one: Trained, source: str, data: str) -> str:
+    """Why the weights of a trial cannot be used with this source and these data; empty where they can."""
+    if one.spec.source != source:
         return "the method's source has changed since; run it again"
-    if one.spec.data_fingerprint != now.data_fingerprint:
+    if one.spec.data_fingerprint != data:
         return "the dataset has changed since; run it again"
     if not (one.folder / CHECKPOINT).is_file():
         return f"its {CHECKPOINT} is gone; run it again with --force"
     return ""
 
 
-def best_weights(one: Trained, registry: Registry, dataset: Dataset) -> Method:
-    """The method of a trial with its best weights, on the CPU; DataError where they are gone or damaged."""
+def best_weights(one: Trained, registry: Registry, dataset: Dataset, cache: Path | None = None) -> Method:
+    """The method of a trial with its best weights, on the CPU; DataError where they are gone or damaged.
+
+    With a cache, a checkpoint that was whole and is unchanged is not read whole again.
+    """
     from harness.trial.models import build_method, load_best
 
     spec = one.spec
     method = build_method(registry.methods[spec.method], spec.settings, dataset, spec.seed)
-    load_best(method, one.folder, spec.label)
+    load_best(method, one.folder, spec.label, cache)
     return method
+
+
+def _now(plan: Plan) -> tuple[str, str]:
+    spec = plan.trials[0].spec
+    return spec.source, spec.data_fingerprint
 
 
 def _subject(spec: TrialSpec, seed: int | None) -> tuple[str, str, str, int | None]:
@@ -136,5 +159,5 @@ def _absent(spec: TrialSpec, trials: Sequence[Trained], plan: Plan) -> str:
     run += f" --protocol {spec.protocol} --seeds {spec.seed}"
     if not trials:
         return f"there is no trained trial of {spec.method} on {spec.dataset}, protocol {spec.protocol}; run: {run}"
-    last = trials[-1]
-    return f"no trial of {spec.method} on {spec.dataset} can be used: {last.spec.key}: {why_not(last, plan)}: {run}"
+    last, reason = trials[-1], why_not(trials[-1], *_now(plan))
+    return f"no trial of {spec.method} on {spec.dataset} can be used: {last.spec.key}: {reason}: {run}"
