@@ -14,7 +14,7 @@ from harness.data.regions import Ints
 from harness.errors import NonFiniteError, UsageError, unknown
 from harness.evaluation.ranks import Direction
 from harness.explain.encoding import EncodedItems
-from harness.explain.gallery import Gallery
+from harness.explain.gallery import Gallery, GalleryItems
 from harness.trial.results import TrialSpec
 
 LEAST = 1  # of k
@@ -69,7 +69,7 @@ class Retriever:
         items = gallery.items
         chosen = items.galleries.get(protocol)
         self._images = np.arange(len(items.image_ids)) if chosen is None else np.sort(np.array(chosen, dtype=np.int64))
-        self._captions = np.unique(items.pairs[np.isin(items.pairs[:, 0], self._images), 1])
+        self._captions = captions_of(items, self._images)
 
     @property
     def images(self) -> int:
@@ -129,6 +129,14 @@ class Retriever:
             caption, owner = items.captions[row], items.image_ids[owners[row]]
             hits.append(Hit(place, caption, owner, caption, float(scores[row]), None if image is None else row in own))
         return tuple(hits)
+
+
+def captions_of(items: GalleryItems, images: Ints) -> Ints:
+    """The captions that belong to some images, ascending."""
+    is_searched, belongs = np.zeros(len(items.image_ids), dtype=bool), np.zeros(len(items.captions), dtype=bool)
+    is_searched[images] = True
+    belongs[items.pairs[is_searched[items.pairs[:, 0]], 1]] = True
+    return np.flatnonzero(belongs)
 
 
 def check_k(k: int, size: int, kind: str) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.campaign.plan import Plan, selected
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.selection import JOIN, Selection
@@ -18,6 +17,7 @@ from harness.trial.folder import CHECKPOINT, RESULT, read_result
 from harness.trial.results import State, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
+    from harness.campaign.plan import Plan
     from harness.data.dataset import Dataset
     from harness.method import Method
 
@@ -65,6 +65,8 @@ def trained(config: Config, registry: Registry, choice: TrialChoice) -> Trained:
 
     UsageError where there is none or more than one, or where its source or its data are no longer here.
     """
+    from harness.campaign.plan import selected
+
     seeds = () if choice.seed is None else (choice.seed,)
     plan = selected(config, registry, Selection((choice.method,), (choice.dataset,), choice.protocol, seeds))
     trials = list(finished(config.trials))

@@ -53,9 +53,8 @@ def retrieved_json(retriever: Retriever, retrievals: Sequence[Retrieval], file: 
 
 def query_json(one: Retrieval) -> dict[str, Any]:
     kind = "text" if one.direction == "t2i" else "image"
-    return {kind: one.query, "unknown": list(one.unknown), "results": [hit_json(hit, one) for hit in one.hits]}
+    return {kind: one.query, "unknown": list(one.unknown), "results": [hit_json(hit) for hit in one.hits]}
 
 
-def hit_json(hit: Hit, one: Retrieval) -> dict[str, Any]:
-    item = {"image": hit.image} if one.direction == "t2i" else {"caption": hit.caption, "image": hit.image}
-    return {"rank": hit.rank, "score": hit.score, "match": hit.is_match, **item}
+def hit_json(hit: Hit) -> dict[str, Any]:
+    return {"rank": hit.rank, "score": hit.score, "match": hit.is_match, "image": hit.image, "caption": hit.caption}
