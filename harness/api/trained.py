@@ -76,9 +76,10 @@ class TrainedMethod:
         """The scores (n, m) of every image with every caption, higher is better."""
         return self._encoder.score(images, captions)
 
-    def retrieve(self, text: str | None = None, image: str | None = None, k: int = 10) -> pandas.DataFrame:
+    def retrieve(self, text: str | None = None, image: str | None = None, k: int | None = None) -> pandas.DataFrame:
         """The first k images of the gallery for a text, or captions for the image with an id: rank, item, score.
 
+        Without k the first ten.
         A warning names the words of a text that the vocabulary lacks.
         """
         import pandas

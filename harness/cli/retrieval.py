@@ -40,9 +40,7 @@ PAGE = ".html"
     metavar="ID|FILE",
     help="Find captions for the image with this id, or for this picture; may be repeated.",
 )
-@click.option(
-    "-k", "k", type=int, default=10, show_default=True, metavar="K", help="Show the first K results of each query."
-)
+@click.option("-k", "k", type=int, metavar="K", help="Show the first K results of each query instead of ten.")
 @click.option(
     "--split", default="", metavar="NAME", help="Search this split instead of the one that the trial was scored on."
 )
@@ -64,7 +62,7 @@ def retrieve(
     name: str,
     texts: Sequence[str],
     images: Sequence[str],
-    k: int,
+    k: int | None,
     split: str,
     page: bool,
     file: Path | None,
@@ -114,7 +112,7 @@ def check_queries(texts: Sequence[str], images: Sequence[str], file: Path | None
         raise UsageError(f"-o {file}: write an .html file")
 
 
-def of_image(retriever: Retriever, image: str, k: int, place: ModelPlace, config: Config) -> Retrieval:
+def of_image(retriever: Retriever, image: str, k: int | None, place: ModelPlace, config: Config) -> Retrieval:
     """The first captions for an image of the gallery, else for a picture in a file; UsageError where it is neither."""
     from harness.explain.query_picture import picture_regions
     from harness.files import has_file

@@ -17,7 +17,7 @@ from harness.explain.encoding import EncodedItems
 from harness.explain.gallery import Gallery, GalleryItems
 from harness.trial.results import TrialSpec
 
-LEAST = 1  # of k
+LEAST, MOST = 1, 10  # of k; where none is given
 
 
 class GalleryChoice(NamedTuple):
@@ -81,10 +81,10 @@ class Retriever:
         """Captions that are searched."""
         return len(self._captions)
 
-    def of_texts(self, texts: Sequence[str], k: int) -> list[Retrieval]:
+    def of_texts(self, texts: Sequence[str], k: int | None = None) -> list[Retrieval]:
         """The first k images for each text; UsageError for k, for an empty text, and for one of unknown words alone."""
-        check_k(k, self.images, "images")
         texts = [spoken(text) for text in texts]
+        k = checked_k(k, self.images, "images")
         unknown_words = [self.gallery.encoder.unknown_words(text) for text in texts]
         queries = self.gallery.encoder.captions(texts)
         scores = finite(self.gallery.encoder.score(self.gallery.images, queries), self.gallery.encoder.spec)
@@ -93,9 +93,9 @@ class Retriever:
             for column, text in enumerate(texts)
         ]
 
-    def of_image(self, name: str, k: int, regions: NDArray[np.float32] | None = None) -> Retrieval:
+    def of_image(self, name: str, k: int | None = None, regions: NDArray[np.float32] | None = None) -> Retrieval:
         """The first k captions for the image with an id, or for one of other regions (R, F); UsageError for either."""
-        check_k(k, self.captions, "captions")
+        k = checked_k(k, self.captions, "captions")
         encoder = self.gallery.encoder
         row = None if regions is not None else self.row_of(name)
         query: EncodedItems = self.gallery.image(row) if row is not None else encoder.image(name, regions)  # type: ignore[arg-type]
@@ -139,10 +139,13 @@ def captions_of(items: GalleryItems, images: Ints) -> Ints:
     return np.flatnonzero(belongs)
 
 
-def check_k(k: int, size: int, kind: str) -> None:
-    """UsageError for a number of results that the gallery does not have."""
+def checked_k(k: int | None, size: int, kind: str) -> int:
+    """A number of results, at most MOST where none is given; UsageError for one that the gallery does not have."""
+    if k is None:
+        return min(MOST, size)
     if not LEAST <= k <= size:
         raise UsageError(f"k {k}: give a number from {LEAST} to {size:,}, the {kind} of the gallery")
+    return k
 
 
 def spoken(text: str) -> str:
