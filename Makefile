@@ -33,13 +33,16 @@ test: $(VENV)/for-test ## install, then the tests (minutes)
 soak: $(VENV)/for-test ## the long tests
 	$(BIN)/python -m pytest -m soak $(TEST_ARGS)
 
-check: $(VENV)/for-dev ## ruff and mypy
+check: $(VENV)/for-dev ## ruff, mypy and codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs harness methods datasets benchmarks
 
-docs: $(VENV)/for-run ## write the generated pages of docs/reference
+docs: $(VENV)/for-dev ## write the generated pages of docs/reference, build the site into build/site
 	$(BIN)/python -P docs/generate.py docs/reference
+	$(BIN)/python -P -m sphinx -q -W --keep-going -b html -c docs . build/site
+	@echo "open build/site/index.html"
 
 bench: $(VENV)/for-test ## speed and memory against the textbook algorithm
 	$(BIN)/python benchmarks/ranking.py

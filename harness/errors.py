@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FAULT, READER_GONE = 70, 141
-EXIT_CODES = {  # README.md and `harness --help` say the same
+EXIT_CODES = {  # docs/guide/using.md and `harness --help` say the same
     "0": "all well",
     "2": "usage, configuration or environment: nothing ran; or Ray was lost: the same command continues",
     "3": "data or protocol does not match its card; nothing was scored",

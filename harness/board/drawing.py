@@ -27,7 +27,7 @@ POINTS = 72.0  # an inch
 SIZE = 9.0  # points of text
 INK = "#757b82"  # of text and axes; contrast 4.3 to #ffffff and 4.4 to #0d1117
 # Near those of Okabe and Ito; contrast 3.4 or more to both grounds.
-BLUE, VERMILLION, GREEN, PURPLE = COLOURS = ("#1a7fc0", "#d55e00", "#009e73", "#b3558f")
+BLUE, VERMILION, GREEN, PURPLE = COLOURS = ("#1a7fc0", "#d55e00", "#009e73", "#b3558f")
 MARKERS = "os^D"
 DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)))
 FONT = "DejaVu Sans"

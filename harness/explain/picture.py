@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from harness.board import drawing
-from harness.board.drawing import BLUE, POINTS, VERMILLION, Extent, add_box, canvas, shortened, wrapped
+from harness.board.drawing import BLUE, POINTS, VERMILION, Extent, add_box, canvas, shortened, wrapped
 from harness.explain.explanation import Explanation, Word, notes
 from harness.explain.panels import BACKING, PANEL, TAG, Panels, note, panels, strengths, strongest, tags
 from harness.explain.panels import heading as panel_heading
@@ -156,7 +156,7 @@ def heated(picture: Image.Image, layout: Panels, shares: Shares, pixels: float) 
     for region in layout.placed:
         heat[pixels_of(layout.boxes[region], pixels)] = HEAT * shares[region]
     grey = 255 - (255 - clear.mean(axis=2, keepdims=True)) * (1 - VEIL)
-    return (grey * (1 - heat) + np.array(ImageColor.getrgb(VERMILLION)) * heat).round().astype(np.uint8)
+    return (grey * (1 - heat) + np.array(ImageColor.getrgb(VERMILION)) * heat).round().astype(np.uint8)
 
 
 def clear_pixels(picture: Image.Image, layout: Panels, pixels: float) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.board import drawing
-from harness.board.drawing import BESIDE, BLUE, DASHES, INK, PURPLE, VERMILLION, add_lines, measured, shortened, wrapped
+from harness.board.drawing import BESIDE, BLUE, DASHES, INK, PURPLE, VERMILION, add_lines, measured, shortened, wrapped
 from harness.search.figures import BudgetComparison, BudgetStep, Coordinate, StudyFigure, in_units
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ CURVES: dict[str, dict[str, Any]] = {  # what lies below first
     "pruned": {"color": INK, "lw": 0.8, "alpha": 0.5, "zorder": 1},
     "failed": {"color": PURPLE, "lw": 1.0, "ls": DASHES[1], "zorder": 2},
     "complete": {"color": BLUE, "lw": 1.0, "alpha": 0.6, "zorder": 3},
-    "best": {"color": VERMILLION, "lw": 1.8, "zorder": 4},
+    "best": {"color": VERMILION, "lw": 1.8, "zorder": 4},
 }
 
 
@@ -73,7 +73,7 @@ def rows(study: StudyFigure) -> Iterator[PanelRow]:
 def over_trials(axes: Axes, study: StudyFigure) -> None:
     complete = [(trial.number, trial.values[0]) for trial in study.trials if trial.state == "complete"]
     axes.scatter(*columns(complete), s=14, color=BLUE, alpha=0.7, lw=0, label="complete")
-    stairs(axes, [step.number for step in study.steps], study.steps, color=VERMILLION, label="best so far")
+    stairs(axes, [step.number for step in study.steps], study.steps, color=VERMILION, label="best so far")
     for state, marker, color in (("pruned", "|", INK), ("failed", "x", PURPLE)):
         numbers = [trial.number for trial in study.trials if trial.state == state]
         if numbers:
@@ -87,7 +87,7 @@ def over_trials(axes: Axes, study: StudyFigure) -> None:
 
 def over_seconds(axes: Axes, study: StudyFigure) -> None:
     unit, size = in_units(study.steps[-1].seconds)
-    stairs(axes, [step.seconds / size for step in study.steps], study.steps, color=VERMILLION)
+    stairs(axes, [step.seconds / size for step in study.steps], study.steps, color=VERMILION)
     name_axes(axes, "Best so far over training time", f"training time, added up ({unit})", study.objective[0])
     axes.set_xlim(left=0)
 
@@ -95,7 +95,7 @@ def over_seconds(axes: Axes, study: StudyFigure) -> None:
 def objectives(axes: Axes, study: StudyFigure) -> None:
     complete = [trial for trial in study.trials if trial.state == "complete"]
     best = [trial for trial in complete if trial.number in study.front]
-    kinds = (complete, BLUE, "o", "complete"), (best, VERMILLION, "D", "no other is better in all")
+    kinds = (complete, BLUE, "o", "complete"), (best, VERMILION, "D", "no other is better in all")
     for trials, color, marker, text in kinds:
         places = [(trial.values[0], trial.values[1]) for trial in trials]
         axes.scatter(*columns(places), s=26, marker=marker, color=color, lw=0, label=text)
@@ -165,7 +165,7 @@ def lines_through(axes: Axes, study: StudyFigure, gaps: Sequence[float]) -> None
     opacities = [0.25 + 0.65 * shade for shade in study.shades]
     for place, (line, opacity) in enumerate(zip(heights, opacities, strict=True)):
         best = place == len(heights) - 1 and len(study.objective) == 1
-        style = {"color": VERMILLION, "lw": 2.0} if best else {"color": BLUE, "lw": 1.0, "alpha": opacity}
+        style = {"color": VERMILION, "lw": 2.0} if best else {"color": BLUE, "lw": 1.0, "alpha": opacity}
         pieces = [[(x + gaps[x], line[x]), (x + 1, line[x + 1])] for x in range(len(line) - 1)]
         add_lines(axes, pieces, capstyle="round", **style)
 

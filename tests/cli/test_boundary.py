@@ -196,9 +196,9 @@ def test_a_database_whose_driver_is_not_installed_is_named(project: Path, call: 
     assert "psycopg" in err and PASSWORD not in err and err.count("\n") == 1
 
 
-def test_readme_and_help_have_the_table_of_exit_codes(call: Call, capsys: Captured) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = readme[readme.index("| exit code |") :].partition("\n\n")[0]
+def test_guide_and_help_have_the_table_of_exit_codes(call: Call, capsys: Captured) -> None:
+    guide = (ROOT / "docs" / "guide" / "using.md").read_text(encoding="utf-8")
+    table = guide[guide.index("| exit code |") :].partition("\n\n")[0]
     rows = dict(re.findall(r"^\| ([\d, ]+) \| (.*) \|$", table, re.MULTILINE))
     assert rows == {code: text.replace("|", r"\|") for code, text in EXIT_CODES.items()}
     assert call("--help") == 0
