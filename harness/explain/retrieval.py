@@ -111,24 +111,32 @@ class Retriever:
 
     def _image_hits(self, text: str, scores: NDArray[np.float32], k: int) -> tuple[Hit, ...]:
         items = self.gallery.items
-        own = {row for row, caption in items.pairs.tolist() if items.captions[caption] == text}
-        firsts = dict(reversed(items.pairs.tolist()))  # the first caption of each image stays
+        own = {
+            row
+            for number, caption in enumerate(items.captions)
+            if caption == text
+            for row in partners(items, 1, number)
+        }
         hits = []
         for place, row in enumerate(first_of(scores, self._images, k).tolist(), start=1):
-            image, caption = items.image_ids[row], items.captions[firsts[row]]
+            image, caption = items.image_ids[row], items.captions[partners(items, 0, row)[0]]
             hits.append(Hit(place, image, image, caption, float(scores[row]), row in own if own else None))
         return tuple(hits)
 
     def _caption_hits(self, image: int | None, scores: NDArray[np.float32], k: int) -> tuple[Hit, ...]:
         items = self.gallery.items
-        pairs = items.pairs.tolist()
-        own = {caption for row, caption in pairs if row == image}
-        owners = {caption: row for row, caption in reversed(pairs)}
+        own = set() if image is None else {*partners(items, 0, image)}
         hits = []
         for place, row in enumerate(first_of(scores, self._captions, k).tolist(), start=1):
-            caption, owner = items.captions[row], items.image_ids[owners[row]]
+            caption, owner = items.captions[row], items.image_ids[partners(items, 1, row)[0]]
             hits.append(Hit(place, caption, owner, caption, float(scores[row]), None if image is None else row in own))
         return tuple(hits)
+
+
+def partners(items: GalleryItems, side: int, number: int) -> list[int]:
+    """The captions of an image (side 0), or the images of a caption (side 1)."""
+    rows: list[int] = items.pairs[items.pairs[:, side] == number, 1 - side].tolist()
+    return rows
 
 
 def captions_of(items: GalleryItems, images: Ints) -> Ints:
