@@ -6,7 +6,7 @@ A package imports only from those below it; tests/test_architecture.py holds the
     terminal      how values look in a terminal                 rich
     api           the same calls for notebooks and scripts      pandas
     portable      exported weights: written, loaded, scored      safetensors
-    explain       what a trained method attends to; examples
+    explain       what a trained method attends to, retrieves; examples
     planning      seeds and test images that a difference needs
     search        settings found by search                      Optuna
     campaign      many trials: plan, hand out, record, retry

@@ -41,10 +41,10 @@ PACKAGES = {
     "campaign": "config data layouts evaluation diagnostics trial executors tracking",
     "search": "config trial tracking board campaign",
     "planning": "config evaluation tracking board campaign",
-    "explain": "method config data layouts evaluation diagnostics trial tracking board campaign",
+    "explain": "method config blocks data layouts evaluation diagnostics trial tracking extraction board campaign",
     "portable": "method config data layouts evaluation diagnostics trial tracking campaign explain",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
-    "api": "method config data layouts evaluation diagnostics trial tracking board campaign planning explain portable",
+    "api": "method config data evaluation diagnostics trial tracking board campaign planning explain portable",
     "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign search"
     " planning explain portable",
     "cli": "config data diagnostics trial tracking acquisition conversion preparation extraction board campaign"
@@ -73,10 +73,11 @@ FRONT = {
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "planning": "plans power",
-    "explain": "attention_page examples_page explanation picture private_pages rescoring weights",
+    "explain": "attention_page encoding examples_page explanation gallery picture private_pages query_picture"
+    " rescoring retrieval retrieval_page weights",
     "portable": "export loading scored_weights weights_folder",
     "api": "",  # `import harness` reaches it
-    "terminal": "board_page campaign_page dataset_page output planning_page search_page view",
+    "terminal": "board_page campaign_page dataset_page output planning_page retrieval_page search_page view",
     "cli": "",
 }
 GROUND = {"addresses", "errors", "files", "foreign_text", "interruption", "processors"}
@@ -100,7 +101,7 @@ LIBRARIES = {
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models"
     " extraction.weights explain.explanation costs.retrieval costs.sharing portable.loading explain.rescoring"
-    " trial.combining reranking.pairs",
+    " trial.combining reranking.pairs explain.encoding explain.tile_files",
 }
 HEAVY = (
     "transformers",

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.api.trained import LEAST, EncodedItems, TrainedMethod
+from harness.api.trained import TrainedMethod
 from harness.config.project import Config
 from harness.config.registry import discover
 from harness.config.sections import Paths
 from harness.errors import UsageError
+from harness.explain.encoding import EncodedItems, Encoder
 from harness.portable.loading import StoredInputs, data_root, load_method
 from harness.portable.weights_folder import WeightsFacts, WeightsFolder, read_weights_folder
 
@@ -28,23 +29,24 @@ class LoadedMethod(TrainedMethod):
     """The method of a folder of weights: encodes, scores and retrieves what it is given."""
 
     def __init__(self, weights: WeightsFolder, method: Method, inputs: StoredInputs, device: str = "cpu") -> None:
-        super().__init__(weights.spec, method, inputs, device)
+        super().__init__(Encoder(weights.spec, method, inputs, device))
         self.facts: WeightsFacts = weights.facts  # what weights.json says
 
     def retrieve(
         self,
         text: str | None = None,
         image: NDArray[Any] | str | None = None,
-        k: int = 10,
+        k: int | None = None,
         among: EncodedItems | None = None,
     ) -> pandas.DataFrame:
-        """The first k of some encoded images for a text, or of captions for an image's regions (R, F)."""
+        """The first k, else ten, of some encoded images for a text, or of captions for an image's regions (R, F)."""
         import pandas
 
         if among is None or (text is None) == (image is None) or isinstance(image, str):
             raise UsageError("give among, and a text to retrieve images for or the regions of an image for captions")
-        if not LEAST <= k <= len(among.ids):
-            raise UsageError(f"k {k}: give a number from {LEAST} to {len(among.ids)}, the items that are given")
+        k = min(10, len(among.ids)) if k is None else k
+        if not 1 <= k <= len(among.ids):
+            raise UsageError(f"k {k}: give a number from 1 to {len(among.ids)}, the items that are given")
         scores = (
             self.score(among, self.encode_captions([text]))[:, 0]
             if text is not None

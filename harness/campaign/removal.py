@@ -17,7 +17,7 @@ from harness.tracking.runs import Run
 from harness.tracking.store import default_uri, is_absent
 from harness.tracking.tracker import Tracker
 from harness.trial.external import PREFIX, is_external
-from harness.trial.folder import RESULT, read_result, read_spec
+from harness.trial.folder import RESULT, gallery_folder, read_result, read_spec
 from harness.trial.results import TrialSpec
 
 BACKUP = ".old-"
@@ -108,5 +108,6 @@ def remove(config: Config, trials: Iterable[Removal], told: Callable[[str], None
         for trial in trials:
             for folder in trial.folders:
                 shutil.rmtree(folder)
+            shutil.rmtree(gallery_folder(config.cache, trial.spec.key), ignore_errors=True)
             told(trial.spec.label)
         write_memory(config.results, uri)

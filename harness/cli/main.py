@@ -14,7 +14,7 @@ import click
 
 from harness import __version__
 from harness.campaign import guardian
-from harness.cli import boards, campaigns, datasets, exchange, looks, planning, progress, verification
+from harness.cli import boards, campaigns, datasets, exchange, looks, planning, progress, retrieval, verification
 from harness.cli.boundary import (
     CONTINUES,
     Invocation,
@@ -35,7 +35,7 @@ LONGEST = 100  # characters of a command's short help
 SECTIONS = {  # of `harness -h`
     "Prepare": ("init", "list", "describe", "validate", "data"),
     "Train": ("plan", "run", "search", "confirm", "resume", "status"),
-    "Look at results": ("report", "compare", "looks", "explain", "reproduce"),
+    "Look at results": ("report", "compare", "looks", "explain", "retrieve", "reproduce"),
     "Exchange and remove": ("score", "export", "forget"),
 }
 CARDS = ("method", "dataset")
@@ -142,6 +142,7 @@ def describe(flags: Flags, name: str | None, kind: str | None, schema: str | Non
 
 for command in (boards.report, boards.compare, looks.looks, boards.explain, verification.reproduce):
     cli.add_command(command)
+cli.add_command(retrieval.retrieve)
 for command in (campaigns.run, campaigns.search, campaigns.confirm, progress.resume, progress.status):
     cli.add_command(command)
 cli.add_command(planning.plan)

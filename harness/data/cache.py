@@ -115,10 +115,10 @@ def cached(path: Path, parse: Callable[[Arrays], T], make: Callable[[], None]) -
 
     zip checks the sum of every array, the file says its own name, and `parse` may raise any of DAMAGE.
     """
-    value = read_own(path, lambda data: parse(_arrays_of(path, data)))
+    value = read_own(path, lambda data: parse(parsed_arrays(path, data)))
     if value is None:
         make()
-        value = parse(_arrays_of(path, path.read_bytes()))
+        value = parse(parsed_arrays(path, path.read_bytes()))
     return value
 
 
@@ -127,7 +127,8 @@ def save_cached(path: Path, arrays: Arrays) -> None:
     save(path, npz(**arrays, **{NAME: text_array(path.name)}))
 
 
-def _arrays_of(path: Path, data: bytes) -> Arrays:
+def parsed_arrays(path: Path, data: bytes) -> Arrays:
+    """The arrays of a file that `save_cached` wrote; any of DAMAGE where it is none."""
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         arrays = dict(file)
     if text_of(arrays.pop(NAME)) != path.name:

@@ -22,7 +22,7 @@ from harness.data import tokens as tokenizer
 from harness.data.cache import cached, checked_sha256, require, save_cached, text_array, text_of
 from harness.data.content import Content, Place, Reader
 from harness.data.galleries import read_galleries
-from harness.data.region_store import FACTS, read_facts
+from harness.data.region_store import FACTS, StoreFacts, read_facts
 from harness.data.split import TRAIN, Split, check_split, drawn_pairs, read_noise, too_few
 from harness.data.split import VERSION as NOISE_VERSION
 from harness.data.text_encoder import (
@@ -159,10 +159,15 @@ class Dataset:
         return self.card.feature_width
 
     @property
-    def origins(self) -> list[dict[str, Any]]:
-        """What its region stores say of how they were made; empty where regions lie in other files."""
+    def region_stores(self) -> list[StoreFacts]:
+        """What its region stores say of themselves; empty where its regions lie in other files, or in none."""
         stores = {(self._place.folder / name).parent for name in self._reader.files(self._place)}
-        return [read_facts(store).origin for store in sorted(stores) if has_file(store / FACTS)]
+        return [read_facts(store) for store in sorted(stores) if has_file(store / FACTS)]
+
+    @property
+    def origins(self) -> list[dict[str, Any]]:
+        """How its region stores were made, as they say it; empty where regions lie in other files."""
+        return [facts.origin for facts in self.region_stores]
 
     @property
     def is_of_two_models(self) -> bool:

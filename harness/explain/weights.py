@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.campaign.plan import Plan, selected
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.config.selection import Selection
-from harness.errors import UsageError
+from harness.config.selection import Selection, member_names
+from harness.errors import UsageError, unknown
 from harness.tracking.naming import Candidate, alone, trial_named
 from harness.tracking.runs import SHORTEST
 from harness.trial.folder import CHECKPOINT, RESULT, read_result
 from harness.trial.results import State, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
+    from harness.campaign.plan import Plan
     from harness.data.dataset import Dataset
     from harness.method import Method
 
@@ -65,17 +65,19 @@ def trained(config: Config, registry: Registry, choice: TrialChoice) -> Trained:
 
     UsageError where there is none or more than one, or where its source or its data are no longer here.
     """
+    from harness.campaign.plan import selected
+
     seeds = () if choice.seed is None else (choice.seed,)
     plan = selected(config, registry, Selection((choice.method,), (choice.dataset,), choice.protocol, seeds))
     trials = list(finished(config.trials))
     if choice.key:
         one = named(trials, choice)
-        if reason := why_not(one, plan):
+        if reason := why_not(one, *_now(plan)):
             raise UsageError(f"trial {one.spec.key}, {one.spec.label}: {reason}")
         return one
     spec = plan.trials[0].spec
     same = [one for one in trials if _subject(one.spec, choice.seed) == _subject(spec, choice.seed)]
-    usable = [one for one in same if not why_not(one, plan)]
+    usable = [one for one in same if not why_not(one, *_now(plan))]
     if not usable:
         raise UntrainedError(_absent(spec, same, plan))
     places = {trial.spec.key: place for place, trial in enumerate(plan.trials)}
@@ -113,26 +115,54 @@ def check_is_no_transfer(spec: TrialSpec) -> None:
         raise UsageError(f"{spec.label} is a test on {spec.tested_on} with the weights of {source}; give that trial")
 
 
-def why_not(one: Trained, plan: Plan) -> str:
-    """Why the weights of a trial cannot be used now; empty where they can."""
-    now = plan.trials[0].spec
-    if one.spec.source != now.source:
+def check_is_no_composite(method: str, label: str) -> None:
+    """UsageError for an ensemble or a reranking, whose weights are its members'."""
+    if member_names(method):
+        raise UsageError(f"{label} is made of other trials and has no weights of its own; name the trial of a member")
+
+
+def trial_with_weights(trials: Path, name: str) -> Trained:
+    """The finished trial that a label or the start of a key means; UsageError where it is not one that has weights."""
+    check_is_no_composite(name.partition("/")[0], name)
+    every = [*finished(trials)]
+    one = trial_named(name, every, candidate)
+    if one is None:
+        known = sorted({other.spec.label for other in every if not member_names(other.spec.method)})
+        raise UsageError(
+            f"{unknown('trained trial', name, known)}; a trial is named METHOD/DATASET/sSEED or by the start of its key"
+        )
+    check_is_no_composite(one.spec.method, one.spec.label)
+    check_is_no_transfer(one.spec)
+    return one
+
+
+def why_not(one: Trained, source: str, data: str) -> str:
+    """Why the weights of a trial cannot be used with this source and these data; empty where they can."""
+    if one.spec.source != source:
         return "the method's source has changed since; run it again"
-    if one.spec.data_fingerprint != now.data_fingerprint:
+    if one.spec.data_fingerprint != data:
         return "the dataset has changed since; run it again"
     if not (one.folder / CHECKPOINT).is_file():
         return f"its {CHECKPOINT} is gone; run it again with --force"
     return ""
 
 
-def best_weights(one: Trained, registry: Registry, dataset: Dataset) -> Method:
-    """The method of a trial with its best weights, on the CPU; DataError where they are gone or damaged."""
+def best_weights(one: Trained, registry: Registry, dataset: Dataset, cache: Path | None = None) -> Method:
+    """The method of a trial with its best weights, on the CPU; DataError where they are gone or damaged.
+
+    With a cache, a checkpoint that was whole and is unchanged is not read whole again.
+    """
     from harness.trial.models import build_method, load_best
 
     spec = one.spec
     method = build_method(registry.methods[spec.method], spec.settings, dataset, spec.seed)
-    load_best(method, one.folder, spec.label)
+    load_best(method, one.folder, spec.label, cache=cache)
     return method
+
+
+def _now(plan: Plan) -> tuple[str, str]:
+    spec = plan.trials[0].spec
+    return spec.source, spec.data_fingerprint
 
 
 def _subject(spec: TrialSpec, seed: int | None) -> tuple[str, str, str, int | None]:
@@ -144,5 +174,5 @@ def _absent(spec: TrialSpec, trials: Sequence[Trained], plan: Plan) -> str:
     run += f" --protocol {spec.protocol} --seeds {spec.seed}"
     if not trials:
         return f"there is no trained trial of {spec.method} on {spec.dataset}, protocol {spec.protocol}; run: {run}"
-    last = trials[-1]
-    return f"no trial of {spec.method} on {spec.dataset} can be used: {last.spec.key}: {why_not(last, plan)}: {run}"
+    last, reason = trials[-1], why_not(trials[-1], *_now(plan))
+    return f"no trial of {spec.method} on {spec.dataset} can be used: {last.spec.key}: {reason}: {run}"

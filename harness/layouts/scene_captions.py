@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from harness.layouts.scene_pictures import SIDE, Thing
 
-Generator = np.random.Generator
+if TYPE_CHECKING:
+    from numpy.random import Generator  # imported in a tenth of a second
+
 Scene = tuple[Thing, ...]
 SHAPE_WORDS = {
     "circle": (("circle", "circles"), ("disc", "discs"), ("round shape", "round shapes")),

@@ -12,7 +12,7 @@ A region is described by its pixels and its place alone. Of every region, F = 20
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,13 @@ from PIL import Image, ImageDraw
 from harness.data.regions import Floats
 from harness.layouts.box_features import CROP, Pixels, appearance
 
+if TYPE_CHECKING:
+    from numpy.random import Generator  # imported in a tenth of a second
+
 SIDE = 128  # of a picture, in pixels
 GRAIN = 20
 SLACK = 0.42  # an edge of a box lies up to half of this share of its side too far in or out
 WIDTH = CROP * CROP + 27 + 15 + 9 + 10
-Generator = np.random.Generator
 PALETTE = {
     "red": (205, 35, 40),
     "orange": (240, 130, 25),

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -23,12 +23,14 @@ from harness.layouts import scene_captions, scene_pictures
 from harness.layouts.scene_captions import Caption, Scene
 from harness.layouts.scene_pictures import FILLS, PALETTE, SHAPES, SIDE, SIZES, Thing
 
+if TYPE_CHECKING:
+    from numpy.random import Generator  # imported in a tenth of a second
+
 VERSION = 4  # of the generator; a change of anything it makes is a new one
 SPLITS = ("train", "val", "test")
 MOST_IMAGES = 100_000  # per split; more are a slip in a card
 FAMILY = 4
 LEAST_THINGS, MOST_THINGS = 3, 7
-Generator = np.random.Generator
 
 
 class SceneExample(NamedTuple):

@@ -18,6 +18,7 @@ VERIFICATION = "verification.json"
 TRACEBACK = "traceback.txt"
 ATTEMPTS = "attempts.jsonl"
 WRONG_PAIRS, NOISE_INDEX = "wrong_pairs.json", "noise_index.npy"  # where wrong pairs were trained on
+GALLERIES = "galleries"  # below the cache: what trained methods have encoded, by the key of their trial
 
 
 def write_spec(folder: Path, spec: TrialSpec) -> None:
@@ -70,6 +71,11 @@ def read_spec(folder: Path) -> TrialSpec | None:
 
 def read_epochs(folder: Path) -> list[EpochReport]:
     return read_own(folder / EPOCHS, lambda text: [*map(EpochReport.model_validate_json, text.splitlines())]) or []
+
+
+def gallery_folder(cache: Path, key: str) -> Path:
+    """Where the galleries are kept that the method of a trial has encoded; removed with the trial."""
+    return cache / GALLERIES / key
 
 
 def _attempt_lines(folder: Path) -> list[str]:

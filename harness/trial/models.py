@@ -18,7 +18,7 @@ from harness.data.word_vectors import WordVectors
 from harness.errors import ConfigError, DataError
 from harness.layouts.opening import open_dataset
 from harness.method import Inputs, Method, Words
-from harness.trial.checkpoint import fits, load_checkpoint
+from harness.trial.checkpoint import checksum_of, fits, load_checkpoint, mapped_checkpoint
 from harness.trial.folder import CHECKPOINT
 from harness.trial.results import Assignment
 from harness.trial.text_tower import TextTower
@@ -89,21 +89,27 @@ def known_words(source: InputSource) -> Words:
     return Words(torch.from_numpy(vectors.numbers), torch.from_numpy(vectors.known)) if vectors else Words()
 
 
-def load_best(method: Method, folder: Path, name: str, key: str = "") -> None:
+def load_best(method: Method, folder: Path, name: str, key: str = "", cache: Path | None = None) -> None:
     """Load the weights of a trial's best epoch from its folder; DataError where they are gone or damaged.
 
-    key: of the trial, for the weights to be refused where the file says that it is another trial's.
+    key: of the trial, for the weights to be refused where the file says that it is another trial's. With a cache, a
+    checkpoint that was whole and is unchanged is not read whole again.
     """
     file = folder / CHECKPOINT
     if not file.is_file():
         raise DataError(f"{file} is gone; run {name} again with --force")
-    state = load_checkpoint(file, torch.device("cpu"))
+    state = mapped_checkpoint(file, cache) if cache else load_checkpoint(file, torch.device("cpu"))
     best = state.get("best") if state else None
     weights: Any = best.get("method") if isinstance(best, dict) else None
     is_others = bool(key and state and state.get("key", key) != key)
     if is_others or not fits(weights, method):
         raise DataError(f"{file} is damaged; run {name} again with --force")
     method.load_state_dict(weights)
+
+
+def weights_of(folder: Path) -> str:
+    """Which weights a trial has left, as a checksum: those of another training of the same trial may differ."""
+    return checksum_of(folder / CHECKPOINT)
 
 
 def check_fingerprint(dataset: Dataset, planned: str) -> None:

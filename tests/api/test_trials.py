@@ -54,8 +54,11 @@ def test_a_trained_method_retrieves(opened: Project) -> None:
     assert images["score"].is_monotonic_decreasing
     captions = method.retrieve(image=method.gallery.image_ids[0], k=1)
     assert captions["item"][0] in method.gallery.captions
+    with pytest.warns(UserWarning, match="not in the vocabulary, all one word to the method: zebra"):
+        again = opened.load("vsepp/tiny/s0").retrieve("a red zebra")
+    assert len(again) == 8, "the first ten, or all"
     for wrong, message in (
-        ({"text": " ", "k": 1}, "none of them empty"),
+        ({"text": " ", "k": 1}, "the text to search for is empty"),
         ({"text": "a cat", "k": 9}, "k 9: give a number from 1 to 8"),
         ({"image": "nobody", "k": 1}, "unknown image 'nobody'"),
         ({}, "give a text"),

@@ -1,0 +1,155 @@
+"""The command that searches a gallery with a trained method: retrieve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.boundary import warn
+from harness.cli.flags import CONFIG, FILE, OUTPUT, RESULT, DeviceName, Flags, takes
+from harness.errors import UsageError
+from harness.files import safe_name
+
+if TYPE_CHECKING:
+    from harness.config.project import Config
+    from harness.explain.query_picture import ModelPlace
+    from harness.explain.retrieval import Retrieval, Retriever
+    from harness.terminal.output import Output
+
+PAGE = ".html"
+
+
+@click.command(short_help="Find the images of a text, or the captions of an image.")
+@takes(CONFIG, OUTPUT)
+@click.option(
+    "--trial",
+    "name",
+    type=RESULT,
+    required=True,
+    metavar="NAME",
+    help="Search with the method of this finished trial, METHOD/DATASET/sSEED or the start of its key.",
+)
+@click.option("--text", "texts", multiple=True, metavar="TEXT", help="Find images for this text; may be repeated.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="ID|FILE",
+    help="Find captions for the image with this id, or for this picture; may be repeated.",
+)
+@click.option("-k", "k", type=int, metavar="K", help="Show the first K results of each query instead of ten.")
+@click.option(
+    "--split", default="", metavar="NAME", help="Search this split instead of the one that the trial was scored on."
+)
+@click.option(
+    "--protocol", default="", metavar="NAME", help="Search the gallery of this protocol instead of the trial's own."
+)
+@click.option("--page", is_flag=True, help="Write a page with pictures, too.")
+@click.option("-o", "--output", "file", type=FILE, metavar="FILE", help="Write the page into this .html file.")
+@click.option(
+    "--model",
+    default="",
+    metavar="FOLDER|NAME|timm:NAME",
+    help="Take the model that made the dataset's regions from here, for pictures of your own.",
+)
+@click.option("--weights", type=FILE, metavar="FILE", help="Take the weights of timm:NAME from this file.")
+@click.option("--device", type=DeviceName(), default="cpu", show_default=True, help="Encode and score on this device.")
+def retrieve(
+    flags: Flags,
+    name: str,
+    texts: Sequence[str],
+    images: Sequence[str],
+    k: int | None,
+    split: str,
+    page: bool,
+    file: Path | None,
+    model: str,
+    weights: Path | None,
+) -> int:
+    """Search the gallery of a trained trial: the first images for a text, the first captions for an image.
+
+    The gallery is encoded by the first query and kept in the results folder's cache for later ones; `harness forget`
+    removes it with its trial. Pages of a dataset that is not generated are written to private/ in the folder of
+    reports, which git ignores.
+
+    \b
+    Examples:
+      harness retrieve --trial vsepp/scenes/s0 --text "a blue triangle" --text "a red square" -k 5
+      harness retrieve --trial vsepp/scenes/s0 --image test-0055b --page
+      harness retrieve --trial vsepp/mine/s0 --image holiday.jpg --model models/dinov2 --json
+    """
+    from harness.explain.encoding import open_encoder
+    from harness.explain.gallery import Gallery
+    from harness.explain.query_picture import ModelPlace
+    from harness.explain.retrieval import Retriever, gallery_choice
+    from harness.explain.weights import trial_with_weights
+    from harness.terminal.retrieval_page import retrieved_json, retrieved_page
+
+    check_queries(texts, images, file)
+    config, registry, out = flags.open()
+    trial = trial_with_weights(config.trials, name)
+    choice = gallery_choice(trial.spec, registry.dataset(trial.spec.dataset), split, flags.protocol)
+    encoder = open_encoder(config, registry, trial, flags.device or "cpu")
+    retriever = Retriever(Gallery(encoder, choice.split, config.cache, out.note), choice.protocol)
+    retrievals = [*retriever.of_texts(texts, k)] if texts else []
+    retrievals += [of_image(retriever, image, k, ModelPlace(model, weights), config) for image in images]
+    for one in retrievals:
+        if one.unknown:
+            warn(f"harness: warning: not in the vocabulary, all one word to the method: {', '.join(one.unknown)}")
+    written = write_page(retriever, retrievals, config, file, out) if page or file else None
+    out.answer(retrieved_json(retriever, retrievals, written), *retrieved_page(retriever, retrievals, written))
+    return 0
+
+
+def check_queries(texts: Sequence[str], images: Sequence[str], file: Path | None) -> None:
+    """UsageError where there is nothing to search for, or no page can be written into a file."""
+    if not texts and not images:
+        raise UsageError("give --text TEXT to find images, or --image ID or FILE to find captions")
+    if file and file.suffix.lower() != PAGE:
+        raise UsageError(f"-o {file}: write an .html file")
+
+
+def of_image(retriever: Retriever, image: str, k: int | None, place: ModelPlace, config: Config) -> Retrieval:
+    """The first captions for an image of the gallery, else for a picture in a file; UsageError where it is neither."""
+    from harness.explain.query_picture import picture_regions
+    from harness.files import has_file
+
+    gallery = retriever.gallery
+    if image in gallery.items.image_ids or not has_file(Path(image)):
+        return retriever.of_image(image, k)
+    encoder = gallery.encoder
+    regions = picture_regions(encoder.dataset, Path(image), place, config.root, str(encoder.device))
+    return retriever.of_image(image, k, regions)
+
+
+def write_page(
+    retriever: Retriever, retrievals: Sequence[Retrieval], config: Config, file: Path | None, out: Output
+) -> Path:
+    """Write the page, if no file is named into the private folder where it shows what others made; its path."""
+    from harness.explain.private_pages import REASON, is_private, private_folder
+    from harness.explain.retrieval_page import webpage
+    from harness.files import write_atomic
+    from harness.terminal.output import near
+
+    card = retriever.gallery.encoder.dataset.card
+    place = file or Path(safe_name("-".join(page_words(retriever, retrievals))) + PAGE)
+    if file is None and is_private(card):
+        folder = private_folder(config.reports)
+        out.note(f"{near(folder)} is ignored by git: {REASON}")
+        place = folder / place
+    page = webpage(retriever, retrievals, config)
+    try:
+        write_atomic(place, page)
+    except OSError as error:
+        raise UsageError(f"{place} cannot be written: {error}; name another with -o") from error
+    return place
+
+
+def page_words(retriever: Retriever, retrievals: Sequence[Retrieval]) -> Iterator[str]:
+    """What a page is named by: its trial and its queries."""
+    spec = retriever.gallery.encoder.spec
+    yield from ("retrieve", spec.method, spec.dataset, f"s{spec.seed}")
+    yield from (Path(one.query).name for one in retrievals)
