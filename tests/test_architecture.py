@@ -38,12 +38,13 @@ PACKAGES = {
     "campaign": "config layouts evaluation trial executors tracking",
     "search": "config trial tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
+    "doctor": "config data executors tracking campaign preparation trial",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
     "api": "method config data layouts evaluation trial tracking board campaign explain",
     "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign"
-    " search explain",
+    " search explain doctor",
     "cli": "config data trial tracking acquisition conversion preparation extraction board campaign"
-    " search explain terminal",
+    " search explain doctor terminal",
 }
 FRONT = {
     "config": "cards choice papers project registry sections selection sources template toml",
@@ -54,7 +55,7 @@ FRONT = {
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
     " scoring statistics streaming",
     "trial": "device ensembles environment external folder models private_folders results steps",
-    "executors": "executor ray_cluster",
+    "executors": "executor placement ray_cluster ray_session",
     "tracking": "artifacts columns log logged naming result_store runs store tracker",
     "acquisition": "download pace",
     "conversion": "convert opening",
@@ -65,8 +66,9 @@ FRONT = {
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "explain": "attention_page examples_page explanation picture private_pages weights",
+    "doctor": "diagnosis examination",
     "api": "",  # `import harness` reaches it
-    "terminal": "board_page campaign_page dataset_page output search_page view",
+    "terminal": "board_page campaign_page dataset_page output search_page upkeep_page view",
     "cli": "",
 }
 GROUND = {"addresses", "errors", "files", "foreign_text", "interruption", "processors"}
@@ -89,7 +91,7 @@ LIBRARIES = {
     " trial.device trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models extraction.weights"
-    " explain.explanation",
+    " explain.explanation doctor.probe",
 }
 HEAVY = (
     "transformers",

@@ -14,7 +14,7 @@ import click
 
 from harness import __version__
 from harness.campaign import guardian
-from harness.cli import boards, campaigns, datasets, exchange, progress
+from harness.cli import boards, campaigns, datasets, exchange, progress, upkeep
 from harness.cli.boundary import (
     CONTINUES,
     Invocation,
@@ -37,6 +37,7 @@ SECTIONS = {  # of `harness -h`
     "Train": ("run", "search", "confirm", "resume", "status"),
     "Look at results": ("report", "compare", "explain", "reproduce"),
     "Exchange and remove": ("score", "export", "forget"),
+    "Keep in order": ("doctor",),
 }
 CARDS = ("method", "dataset")
 SCHEMAS = (*CARDS, "harness.toml")
@@ -147,4 +148,6 @@ for command in (campaigns.run, campaigns.search, campaigns.confirm, progress.res
 for command in (exchange.score, exchange.export, exchange.forget):
     cli.add_command(command)
 for command in (datasets.init, datasets.validate, datasets.data):
+    cli.add_command(command)
+for command in (upkeep.doctor,):
     cli.add_command(command)

@@ -1,0 +1,68 @@
+"""The commands that keep a machine and a project in order: doctor, gc, completion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.flags import CONFIG, OUTPUT, Flags, NameList, takes
+from harness.errors import ConfigError, ResourceError
+
+if TYPE_CHECKING:
+    from harness.config.project import Config
+    from harness.config.registry import Registry
+    from harness.doctor.diagnosis import Diagnosis
+
+
+@click.command(short_help="Check the machine, the installation, the project and its data.")
+@takes(CONFIG, OUTPUT)
+@click.option(
+    "--datasets",
+    type=NameList(),
+    help="Check the files of these datasets, by names or globs, instead of [campaign] datasets.",
+)
+def doctor(flags: Flags) -> int:
+    """Check what a run needs, and say for every fault what to do about it; nothing is changed.
+
+    torch is imported, a Ray is started and stopped again, the tracking store is opened, and files of datasets are
+    compared with their cards: presence and size, and their hash where they are small or were hashed before. Exit
+    code 2 where something would stop a run.
+
+    \b
+    Examples:
+      harness doctor
+      harness doctor --datasets f30k --json
+    """
+    from harness.doctor.diagnosis import Health
+    from harness.doctor.examination import examination
+    from harness.terminal.output import named_steps
+    from harness.terminal.upkeep_page import doctor_json, doctor_page
+
+    out = flags.out()
+    config, registry, before = opened(flags)
+    names = registry.select_datasets(flags.datasets or config.campaign.datasets)
+    with named_steps(25, visible=out.is_live, counted=False) as tell:
+        diagnoses = sorted(
+            [*before, *examination(config, registry, names, tell)], key=lambda one: [*Health].index(one.health)
+        )
+    out.answer(doctor_json(diagnoses), *doctor_page(diagnoses))
+    has_faults = any(one.health is Health.FAULT for one in diagnoses)
+    return ResourceError.exit_code if has_faults else 0
+
+
+def opened(flags: Flags) -> tuple[Config, Registry, list[Diagnosis]]:
+    """The configuration and the cards; what is wrong with them is a finding, and the defaults are looked at instead."""
+    from harness.config.project import Config
+    from harness.config.registry import discover
+    from harness.doctor.diagnosis import Diagnosis, Health, message_and_cure
+
+    try:
+        config, registry, _ = flags.open()
+    except ConfigError as error:
+        fault = Diagnosis("configuration", Health.FAULT, *message_and_cure(str(error)))
+        config = Config(root=Path.cwd())
+        return config, discover(config), [fault]
+    source = flags.source.removeprefix("configuration: ")
+    return config, registry, [Diagnosis("configuration", Health.SOUND, source)]
