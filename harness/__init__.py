@@ -5,6 +5,7 @@ A package imports only from those below it; tests/test_architecture.py holds the
     cli           the commands: flags, and what each calls      click
     terminal      how values look in a terminal                 rich
     api           the same calls for notebooks and scripts      pandas
+    retention     what takes room, and what can go
     doctor        what would stop a run here, with its cure
     explain       what a trained method attends to; examples
     search        settings found by search                      Optuna

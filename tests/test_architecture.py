@@ -38,13 +38,14 @@ PACKAGES = {
     "campaign": "config layouts evaluation trial executors tracking",
     "search": "config trial tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
+    "retention": "config trial tracking board campaign",
     "doctor": "config data executors tracking campaign preparation trial",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
     "api": "method config data layouts evaluation trial tracking board campaign explain",
     "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign"
-    " search explain doctor",
+    " search explain doctor retention",
     "cli": "config data trial tracking acquisition conversion preparation extraction board campaign"
-    " search explain doctor terminal",
+    " search explain doctor retention terminal",
 }
 FRONT = {
     "config": "cards choice papers project registry sections selection sources template toml",
@@ -56,7 +57,7 @@ FRONT = {
     " scoring statistics streaming",
     "trial": "device ensembles environment external folder models private_folders results steps",
     "executors": "executor placement ray_cluster ray_session",
-    "tracking": "artifacts columns log logged naming result_store runs store tracker",
+    "tracking": "artifacts columns discarded log logged naming result_store runs store tracker",
     "acquisition": "download pace",
     "conversion": "convert opening",
     "preparation": "card findings validation",
@@ -67,6 +68,7 @@ FRONT = {
     "search": "campaign confirmation method_search plan publishing space status studies",
     "explain": "attention_page examples_page explanation picture private_pages weights",
     "doctor": "diagnosis examination",
+    "retention": "inventory sweep",
     "api": "",  # `import harness` reaches it
     "terminal": "board_page campaign_page dataset_page output search_page upkeep_page view",
     "cli": "",

@@ -37,7 +37,7 @@ SECTIONS = {  # of `harness -h`
     "Train": ("run", "search", "confirm", "resume", "status"),
     "Look at results": ("report", "compare", "explain", "reproduce"),
     "Exchange and remove": ("score", "export", "forget"),
-    "Keep in order": ("doctor",),
+    "Keep in order": ("doctor", "gc"),
 }
 CARDS = ("method", "dataset")
 SCHEMAS = (*CARDS, "harness.toml")
@@ -149,5 +149,5 @@ for command in (exchange.score, exchange.export, exchange.forget):
     cli.add_command(command)
 for command in (datasets.init, datasets.validate, datasets.data):
     cli.add_command(command)
-for command in (upkeep.doctor,):
+for command in (upkeep.doctor, upkeep.gc):
     cli.add_command(command)

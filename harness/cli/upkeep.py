@@ -66,3 +66,46 @@ def opened(flags: Flags) -> tuple[Config, Registry, list[Diagnosis]]:
         return config, discover(config), [fault]
     source = flags.source.removeprefix("configuration: ")
     return config, registry, [Diagnosis("configuration", Health.SOUND, source)]
+
+
+@click.command(short_help="Show what takes room and what nothing needs, and remove that with --yes.")
+@takes(CONFIG, OUTPUT)
+@click.option("--checkpoints", is_flag=True, help="Count in the weights of trials on boards, which explain needs.")
+@click.option("--cache", is_flag=True, help="Count in the results folder's cache, which is made again.")
+@click.option("-y", "--yes", is_flag=True, help="Remove what goes; without this nothing is removed.")
+def gc(flags: Flags, checkpoints: bool, cache: bool, yes: bool) -> int:
+    """Show what takes room in the results folder, what nothing needs, and why; with --yes remove that.
+
+    Results of trials on boards, and all that a command can continue, always stay. Without --yes nothing is changed.
+
+    \b
+    Examples:
+      harness gc
+      harness gc --yes
+      harness gc --checkpoints --yes
+    """
+    from contextlib import nullcontext
+
+    from harness.campaign.status import is_busy
+    from harness.retention.inventory import CACHE, CHECKPOINTS, heaps, needed
+    from harness.retention.sweep import alone, sweep
+    from harness.terminal.output import named_steps
+    from harness.terminal.upkeep_page import gc_end, gc_json, gc_page
+
+    config, registry, out = flags.open()
+    wanted = {"", *([CHECKPOINTS] if checkpoints else []), *([CACHE] if cache else [])}
+    if not yes and is_busy(config.results):
+        out.note("another command is at work here: sizes change, and nothing can be removed before it ends")
+    with alone(config) if yes else nullcontext():
+        with named_steps(12, out.is_live, counted=False) as tell:
+            piles = heaps(config, registry, tell)
+            kept = needed(config, piles)
+        chosen = [pile for pile in piles if pile.flag in wanted]
+        out.note(*gc_page(piles, kept, chosen))
+        if yes:
+            with named_steps(sum(len(pile.items) for pile in chosen), out.is_live) as tell:
+                sweep(config, chosen, tell)
+    more = [flag for flag in (CHECKPOINTS, CACHE) if flag in wanted]
+    command = flags.command("gc", *more, "--yes")
+    out.answer(gc_json(piles, kept, chosen, yes), gc_end(chosen, yes, command))
+    return 0
