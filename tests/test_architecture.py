@@ -48,7 +48,7 @@ PACKAGES = {
     " search explain doctor retention terminal",
 }
 FRONT = {
-    "config": "cards choice papers project registry sections selection sources template toml",
+    "config": "cards choice names papers project registry sections selection sources template toml",
     "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens"
     " torchvision",

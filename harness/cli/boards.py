@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, RESULT, Flags, NameList, takes
+from harness.cli.flags import CONFIG, DATASET, FILE, METHOD, OUTPUT, PROTOCOL, RESULT, TRIAL, Flags, NameList, takes
 from harness.errors import UsageError, unknown
-from harness.files import safe_name
 
 if TYPE_CHECKING:
     from harness.board.standings import Board
@@ -206,7 +205,7 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
 
 @click.command(short_help="Draw which regions the words of a caption attend to.")
 @takes((PROTOCOL,), CONFIG, OUTPUT)
-@click.option("--method", metavar="NAME", help="Take this method, which must have attention.")
+@click.option("--method", type=METHOD, metavar="NAME", help="Take this method, which must have attention.")
 @click.option(
     "--methods", type=NameList(), help="Show these methods, by names or globs, side by side on a page instead."
 )
@@ -219,7 +218,9 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     help="Show these words or phrases of the caption, with commas between, instead of all; a phrase is the mean of "
     "its words.",
 )
-@click.option("--dataset", metavar="NAME", help="Take this dataset instead of the first of [campaign] datasets.")
+@click.option(
+    "--dataset", type=DATASET, metavar="NAME", help="Take this dataset instead of the first of [campaign] datasets."
+)
 @click.option(
     "--split",
     default="",
@@ -236,6 +237,7 @@ def reproduce(flags: Flags, run: str, dry_run: bool) -> int:
     "--run",
     "key",
     default="",
+    type=TRIAL,
     metavar="KEY",
     help="Take the trial of this key, start of a key, or name METHOD/DATASET/sSEED.",
 )
@@ -296,6 +298,7 @@ def check_explain(method: str | None, methods: Sequence[str] | None, key: str, f
 def explain_file(card: DatasetCard, reports: Path, method: str | None, image: str, out: Output) -> Path:
     """Where a picture is written if no file is named; in the private folder where it shows what others made."""
     from harness.explain.private_pages import REASON, is_private, private_folder
+    from harness.files import safe_name
     from harness.terminal.output import near
 
     name = safe_name(f"explain-{method}-{image}") + ".svg" if method else safe_name(f"explain-{image}") + PAGE

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.boundary import warn
-from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, RESULT, Flags, takes
+from harness.cli.flags import CONFIG, DATASET, FILE, OUTPUT, PROTOCOL, RESULT, Flags, takes
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ FORMATS = ("trec", "csv", "parquet")
 @takes((PROTOCOL,), CONFIG, OUTPUT)
 @click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
 @click.option(
-    "--dataset", required=True, metavar="NAME", help="Say of which dataset's images and captions the scores are."
+    "--dataset",
+    type=DATASET,
+    required=True,
+    metavar="NAME",
+    help="Say of which dataset's images and captions the scores are.",
 )
 @click.option("--name", required=True, metavar="MODEL", help="Call the model so on the leaderboard.")
 @click.option(
@@ -82,7 +86,7 @@ def score(flags: Flags, files: Sequence[Path], dataset: str, name: str, seed: in
     required=True,
     help="Write TREC run files, or tables as csv or parquet.",
 )
-@click.option("--dataset", default="", metavar="NAME", help="Export only runs on this dataset.")
+@click.option("--dataset", type=DATASET, default="", metavar="NAME", help="Export only runs on this dataset.")
 @click.option(
     "-o",
     "--output",

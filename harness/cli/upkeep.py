@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from harness.config.registry import Registry
     from harness.doctor.diagnosis import Diagnosis
 
+PROGRAM = "harness"
+COMPLETION = "_HARNESS_COMPLETE"  # click's, set by a shell that completes a line
+SHELLS = {  # where each looks for a program's completion, from the home folder, and what else it needs
+    "bash": (
+        ".local/share/bash-completion/completions/harness",
+        "a new shell completes where the package bash-completion is installed",
+    ),
+    "zsh": (
+        ".zfunc/_harness",
+        "put `fpath+=~/.zfunc; autoload -Uz compinit; compinit` into ~/.zshrc, then open a new shell",
+    ),
+    "fish": (".config/fish/completions/harness.fish", "a new shell completes"),
+}
+
 
 @click.command(short_help="Check the machine, the installation, the project and its data.")
 @takes(CONFIG, OUTPUT)
@@ -108,4 +122,34 @@ def gc(flags: Flags, checkpoints: bool, cache: bool, yes: bool) -> int:
     more = [flag for flag in (CHECKPOINTS, CACHE) if flag in wanted]
     command = flags.command("gc", *more, "--yes")
     out.answer(gc_json(piles, kept, chosen, yes), gc_end(chosen, yes, command))
+    return 0
+
+
+@click.command(short_help="Print or install what makes a shell complete commands, flags and names.")
+@click.argument("shell", type=click.Choice(list(SHELLS)))
+@click.option("--install", is_flag=True, help="Write it where the shell looks for it, in your home folder.")
+def completion(shell: str, install: bool) -> int:
+    """Print the script that makes a shell complete commands, flags and names.
+
+    Names are those of methods, datasets, trials and campaigns of the project that the shell is in.
+
+    \b
+    Examples:
+      eval "$(harness completion bash)"      # in this shell
+      harness completion zsh --install       # in every later one
+    """
+    from click.shell_completion import get_completion_class
+
+    from harness.files import write_atomic
+
+    kind = get_completion_class(shell)
+    assert kind
+    script = kind(click.get_current_context().find_root().command, {}, PROGRAM, COMPLETION).source()
+    if not install:
+        click.echo(script)
+        return 0
+    file, more = SHELLS[shell]
+    path = Path.home() / file
+    write_atomic(path, f"{script}\n")
+    click.echo(f"{path} written; {more}")
     return 0
