@@ -61,6 +61,7 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     from harness.campaign.current import current
     from harness.search.publishing import publish_searches, search_files
     from harness.terminal import campaign_page
+    from harness.terminal.output import named_steps
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
 
@@ -79,7 +80,8 @@ def report(flags: Flags, formats: str, check: bool) -> int:
         known = report_pages(boards, registry, files) if are_all else None
         lines = publishing.outdated(files, config.reports, known)
         return outdated([*lines], len(files), out)
-    published = publishing.refresh(boards, store, registry, config, chosen, are_all)
+    with named_steps(len(boards), out.is_live) as tell:
+        published = publishing.refresh(boards, store, registry, config, chosen, are_all, tell)
     published += publishing.written(pages, config.reports)
     if are_all:
         published += publish_searches(config)

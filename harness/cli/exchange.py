@@ -111,6 +111,7 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
     from harness.board.standings import boards_of
     from harness.campaign.current import current
     from harness.terminal.board_page import export_json, export_page
+    from harness.terminal.output import named_steps
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
 
@@ -118,7 +119,8 @@ def export(flags: Flags, names: Sequence[str], form: str, dataset: str, folder: 
     store = open_store(default_uri(config))
     runs = export.within(store.runs(), dataset, flags.protocol)
     chosen = export.chosen(runs, boards_of(runs, registry.methods, current(config, registry)), names)
-    written = export.written(chosen, store, form, folder)
+    with named_steps(len(chosen), out.is_live) as tell:
+        written = export.written(chosen, store, form, folder, tell)
     out.answer(export_json(written), *export_page(written))
     return 0
 
@@ -144,6 +146,7 @@ def forget(flags: Flags, names: Sequence[str], cache: bool, yes: bool, dry_run: 
       harness forget caan/scenes/s0
     """
     from harness.campaign import removal
+    from harness.terminal.output import named_steps
 
     config, _, out = flags.open()
     if not names and not cache:
@@ -157,7 +160,8 @@ def forget(flags: Flags, names: Sequence[str], cache: bool, yes: bool, dry_run: 
     if not yes:
         agree("Remove all of this?")
     if trials:
-        removal.remove(config, trials, lambda _: None)
+        with named_steps(len(trials), out.is_live) as tell:
+            removal.remove(config, trials, tell)
     if cache:
         shutil.rmtree(config.cache, ignore_errors=True)
     out.answer(data, "removed; `harness report` writes the boards without it")

@@ -184,7 +184,7 @@ def named_steps(total: int, visible: bool, counted: bool = True) -> Iterator[Cal
 
         def tell(name: str) -> None:
             nonlocal begun
-            progress.update(task, completed=begun, description=line(name))
+            progress.update(task, completed=min(begun, total), description=line(name))
             begun += 1
 
         yield tell
