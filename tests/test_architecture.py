@@ -57,7 +57,7 @@ FRONT = {
     " scoring statistics streaming",
     "trial": "device ensembles environment external folder models private_folders results steps",
     "executors": "executor placement ray_cluster ray_session",
-    "tracking": "artifacts columns discarded log logged naming result_store runs store tracker",
+    "tracking": "artifacts columns connection discarded log logged naming result_store runs store tracker",
     "acquisition": "download pace",
     "conversion": "convert opening",
     "preparation": "card findings validation",

@@ -20,10 +20,10 @@ HERE = Path(__file__).parents[1]  # the package harness; methods and cards of da
 METHODS = HERE.parent / "methods"
 DATASETS = (HERE / "dataset_cards", HERE.parent / "datasets")
 MOST = 2000  # folders of trials that are read
-Names = Callable[["Place"], Iterator[str]]
+Names = Callable[["ProjectPlace"], Iterator[str]]
 
 
-class Place:
+class ProjectPlace:
     """A project as far as names need it: its root, and [paths] of its harness.toml."""
 
     def __init__(self, file: Path | None = None) -> None:
@@ -51,19 +51,19 @@ def read_paths(file: Path) -> Mapping[str, Any]:
     return {}
 
 
-def methods(place: Place) -> Iterator[str]:
+def methods(place: ProjectPlace) -> Iterator[str]:
     """Every method that has a card here, by its file's name."""
     for folder in (METHODS, *place.folders("methods")):
         yield from (card.stem for card in (folder.glob("*.toml") if folder.is_dir() else [folder]))
 
 
-def datasets(place: Place) -> Iterator[str]:
+def datasets(place: ProjectPlace) -> Iterator[str]:
     """Every dataset that has a card here, by its folder's name."""
     for folder in (*DATASETS, *place.folders("datasets", ("datasets",))):
         yield from (card.parent.name for card in folder.glob("*/card.toml"))
 
 
-def trials(place: Place) -> Iterator[str]:
+def trials(place: ProjectPlace) -> Iterator[str]:
     """Every trial that has a folder here, as METHOD/DATASET/sSEED."""
     with suppress(OSError), os.scandir(place.results / "trials") as folders:
         for folder in islice(folders, MOST):
@@ -72,24 +72,24 @@ def trials(place: Place) -> Iterator[str]:
                 yield f"{spec['method']}/{spec['dataset']}/s{spec['seed']}"
 
 
-def keys(place: Place) -> Iterator[str]:
+def keys(place: ProjectPlace) -> Iterator[str]:
     """The key of every trial that has a folder here."""
     with suppress(OSError), os.scandir(place.results / "trials") as folders:
         yield from (folder.name for folder in folders if "." not in folder.name)
 
 
-def campaigns(place: Place) -> Iterator[str]:
+def campaigns(place: ProjectPlace) -> Iterator[str]:
     """Every campaign whose last command is kept."""
     with suppress(OSError, ValueError):
         yield from json.loads((place.results / "commands.json").read_bytes())
 
 
-def results(place: Place) -> Iterator[str]:
+def results(place: ProjectPlace) -> Iterator[str]:
     """What may be named where a row, a trial or a method will do."""
     yield from (*methods(place), *trials(place))
 
 
-def cards(place: Place) -> Iterator[str]:
+def cards(place: ProjectPlace) -> Iterator[str]:
     """What has a card."""
     yield from (*methods(place), *datasets(place))
 
@@ -98,7 +98,7 @@ def fitting(names: Names, file: Path | None, word: str) -> list[str]:
     """The names that go on from what was typed; of a list with commas or an ensemble, its last part does."""
     start = max(word.rfind(","), word.rfind("+")) + 1
     before, begun = word[:start], word[start:]
-    place = Place(file)
+    place = ProjectPlace(file)
     every = {name for name in names(place) if name.startswith(begun)}
     if not every and begun and names is results:
         every = {name for name in keys(place) if name.startswith(begun)}

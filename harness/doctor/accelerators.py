@@ -20,7 +20,7 @@ CONTAINER = "install NVIDIA's utilities, or start the container with --gpus all 
 SCANT = 0.5  # share of a GPU's memory that others leave free
 
 
-class Driver(NamedTuple):
+class NvidiaDriver(NamedTuple):
     """What the machine says of its GPUs without torch."""
 
     gpus: int  # that nvidia-smi lists, within CUDA_VISIBLE_DEVICES
@@ -29,17 +29,17 @@ class Driver(NamedTuple):
     is_loaded: bool
 
 
-def driver() -> Driver:
+def driver() -> NvidiaDriver:
     """The driver of NVIDIA's as it is here."""
     program = shutil.which("nvidia-smi")
     if not program:
-        return Driver(0, None, False, DRIVER.exists())
+        return NvidiaDriver(0, None, False, DRIVER.exists())
     said = subprocess.run([program], capture_output=True, text=True, timeout=20, check=False).stdout
     match = CUDA.search(said)
-    return Driver(gpus_here(), (int(match[1]), int(match[2])) if match else None, True, True)
+    return NvidiaDriver(gpus_here(), (int(match[1]), int(match[2])) if match else None, True, True)
 
 
-def gpus(torch: Mapping[str, Any], driver: Driver, device: str) -> Iterator[Remark]:
+def gpus(torch: Mapping[str, Any], driver: NvidiaDriver, device: str) -> Iterator[Remark]:
     """Whether trials find the GPUs that are here; `device` is that of [resources]."""
     devices: Sequence[Mapping[str, Any]] = torch["devices"]
     about = f"torch {torch['version']}, built for {'CUDA ' + torch['cuda'] if torch['cuda'] else 'CPUs alone'}"
@@ -64,7 +64,9 @@ def gpus(torch: Mapping[str, Any], driver: Driver, device: str) -> Iterator[Rema
         yield sound(f"{about}; no NVIDIA GPU{hidden()}, trials run on the CPU")
 
 
-def usable(devices: Sequence[Mapping[str, Any]], kinds: Sequence[str], driver: Driver, about: str) -> Iterator[Remark]:
+def usable(
+    devices: Sequence[Mapping[str, Any]], kinds: Sequence[str], driver: NvidiaDriver, about: str
+) -> Iterator[Remark]:
     """GPUs that torch sees: whether it has code for them, and how much memory is free."""
     yield sound(f"{about}, sees {len(devices)}")
     if not driver.gpus:

@@ -69,8 +69,8 @@ def test_names_are_those_of_the_project_and_nothing_heavy_is_imported(
 
 def test_the_names_are_those_that_have_cards(project: Path) -> None:
     registry = discover(load())
-    assert {*names.methods(names.Place())} == {*registry.methods}
-    assert {*names.datasets(names.Place())} == {*registry.datasets}
+    assert {*names.methods(names.ProjectPlace())} == {*registry.methods}
+    assert {*names.datasets(names.ProjectPlace())} == {*registry.datasets}
 
 
 def test_a_project_that_cannot_be_read_gives_the_built_in_names(

@@ -21,7 +21,7 @@ from harness.config.project import load
 from harness.config.registry import discover
 from harness.doctor import accelerators, datasets, installation, machine
 from harness.doctor import project as folders
-from harness.doctor.accelerators import Driver
+from harness.doctor.accelerators import NvidiaDriver
 from harness.doctor.diagnosis import Check, Health, Remark, examined, message_and_cure, sound, warning
 from harness.doctor.probe import Probe
 from harness.errors import ResourceError
@@ -81,11 +81,10 @@ def limited(files: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-@pytest.mark.parametrize(("files", "health"), [(200, Health.FAULT), (900, Health.WARNING)])
-def test_a_low_limit_on_open_files(files: int, health: Health) -> None:
-    with limited(files):
-        one = only(machine.open_files(), health)
-    assert f"the limit is {files}" in one.message and "ulimit -n 4096" in one.cure
+def test_a_low_limit_on_open_files() -> None:
+    with limited(900):
+        one = only(machine.open_files(), Health.WARNING)
+    assert "the limit is 900" in one.message and "ulimit -n 4096" in one.cure
     with limited(4096):
         assert not faults(machine.open_files())
 
@@ -159,25 +158,39 @@ def test_half_written_files_and_the_lock_of_a_killed_search(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("torch", "driver", "device", "health", "text", "cure"),
     [
-        (CPU, Driver(1, (12, 4), True, True), "auto", Health.WARNING, "built for CPUs alone, but", "CUDA 12.4"),
-        (CPU, Driver(1, (12, 4), True, True), "cuda", Health.FAULT, "built for CPUs alone, but", "CUDA 12.4"),
-        (CUDA, Driver(1, (12, 4), True, True), "auto", Health.WARNING, "driver is too old: it runs CUDA 12.4", "newer"),
-        (CUDA, Driver(2, (13, 1), True, True), "auto", Health.WARNING, "sees none of 2", "nvidia-smi"),
-        (CUDA, Driver(0, None, False, True), "auto", Health.WARNING, "nvidia-smi is absent", "--gpus all"),
-        (CPU, Driver(0, None, False, False), "cuda:0", Health.FAULT, "there is no GPU", "auto or cpu"),
-        (CUDA | {"devices": [H100]}, Driver(0, None, False, True), "auto", Health.WARNING, "given none", "--gpus all"),
+        (CPU, NvidiaDriver(1, (12, 4), True, True), "auto", Health.WARNING, "built for CPUs alone, but", "CUDA 12.4"),
+        (CPU, NvidiaDriver(1, (12, 4), True, True), "cuda", Health.FAULT, "built for CPUs alone, but", "CUDA 12.4"),
+        (
+            CUDA,
+            NvidiaDriver(1, (12, 4), True, True),
+            "auto",
+            Health.WARNING,
+            "driver is too old: it runs CUDA 12.4",
+            "newer",
+        ),
+        (CUDA, NvidiaDriver(2, (13, 1), True, True), "auto", Health.WARNING, "sees none of 2", "nvidia-smi"),
+        (CUDA, NvidiaDriver(0, None, False, True), "auto", Health.WARNING, "nvidia-smi is absent", "--gpus all"),
+        (CPU, NvidiaDriver(0, None, False, False), "cuda:0", Health.FAULT, "there is no GPU", "auto or cpu"),
+        (
+            CUDA | {"devices": [H100]},
+            NvidiaDriver(0, None, False, True),
+            "auto",
+            Health.WARNING,
+            "given none",
+            "--gpus all",
+        ),
         (
             CUDA | {"devices": [H100 | {"free": 8 * GIB}]},
-            *(Driver(1, (13, 0), True, True), "auto", Health.WARNING, "8.0 of 80.0 GiB", "CUDA_VISIBLE_DEVICES"),
+            *(NvidiaDriver(1, (13, 0), True, True), "auto", Health.WARNING, "8.0 of 80.0 GiB", "CUDA_VISIBLE_DEVICES"),
         ),
         (
             CUDA | {"devices": [H100], "kinds": ["sm_100", "compute_120"]},
-            *(Driver(1, (13, 0), True, True), "auto", Health.FAULT, "is of kind sm_90", "this kind"),
+            *(NvidiaDriver(1, (13, 0), True, True), "auto", Health.FAULT, "is of kind sm_90", "this kind"),
         ),
     ],
 )
 def test_torch_and_the_driver_disagree(
-    torch: dict[str, object], driver: Driver, device: str, health: Health, text: str, cure: str
+    torch: dict[str, object], driver: NvidiaDriver, device: str, health: Health, text: str, cure: str
 ) -> None:
     one = only(accelerators.gpus(torch, driver, device), health)
     assert text in one.message and cure in one.cure
@@ -185,11 +198,11 @@ def test_torch_and_the_driver_disagree(
 
 def test_torch_and_the_driver_agree() -> None:
     torch = CUDA | {"devices": [H100], "kinds": ["sm_80", "sm_90"]}
-    assert not faults(accelerators.gpus(torch, Driver(1, (13, 0), True, True), "auto"))
+    assert not faults(accelerators.gpus(torch, NvidiaDriver(1, (13, 0), True, True), "auto"))
     assert not faults(
-        accelerators.gpus(torch | {"kinds": ["sm_75", "compute_80"]}, Driver(1, (13, 0), True, True), "cuda")
+        accelerators.gpus(torch | {"kinds": ["sm_75", "compute_80"]}, NvidiaDriver(1, (13, 0), True, True), "cuda")
     )
-    assert not faults(accelerators.gpus(CPU, Driver(0, None, False, False), "auto"))
+    assert not faults(accelerators.gpus(CPU, NvidiaDriver(0, None, False, False), "auto"))
 
 
 def test_the_driver_is_asked_for_the_cuda_that_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
