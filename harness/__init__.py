@@ -6,6 +6,8 @@ A package imports only from those below it; tests/test_architecture.py holds the
     terminal      how values look in a terminal                 rich
     api           the same calls for notebooks and scripts      pandas
     portable      exported weights: written, loaded, scored      safetensors
+    retention     what takes room, and what can go
+    doctor        what would stop a run here, with its cure
     explain       what a trained method attends to, retrieves; examples
     planning      seeds and test images that a difference needs
     search        settings found by search                      Optuna

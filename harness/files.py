@@ -15,6 +15,7 @@ import secrets
 import shlex
 import stat
 import struct
+import time
 import tokenize
 import zipfile
 import zlib
@@ -37,6 +38,8 @@ MARKS = {  # of the byte order; UTF-32 first, because its mark begins with that 
     **{codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"},
     **{codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"},
 }
+PART = re.compile(r"\.(\d+)-[0-9a-f]{8}\.part$")  # ends the name of a file being written, with its writer's process
+ABANDONED_SECONDS = 3600.0
 GZIP = b"\x1f\x8b"
 DAMAGE = (  # what reading a file of this program raises that was cut, filled or exchanged: by Python, zip, NumPy, torch
     *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, MemoryError, SyntaxError),
@@ -223,6 +226,20 @@ def replacing(file: Path, rights: int = SHARED) -> Iterator[Path]:
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
+
+
+def abandoned_parts(folder: Path) -> list[Path]:
+    """The files directly in a folder that a killed process was writing for `replacing`, an hour ago or earlier."""
+    parts = [(file, PART.search(file.name)) for file in folder.glob(".*.part")]
+    return [file for file, match in parts if match and _is_old(file) and not Path("/proc", match[1]).exists()]
+
+
+def _is_old(file: Path) -> bool:
+    """Whether a file was last written long ago: on a shared folder its writer may be on another machine."""
+    try:
+        return time.time() - file.stat().st_mtime > ABANDONED_SECONDS
+    except OSError:
+        return False
 
 
 def write_atomic(path: Path, content: str | bytes, rights: int = SHARED) -> None:

@@ -35,7 +35,14 @@ settings.load_profile("untimed")
 
 # Fixtures of several tests.
 pytest_plugins = ("tiny_project", "photo_project", "finished_projects", "fresh_process", "broken_files", "looking")
-STARTS_RAY = ("test_ray_session.py", "test_ray_deaths.py", "test_ray_cluster.py", "test_driver.py", "test_survival.py")
+STARTS_RAY = (
+    "test_ray_session.py",
+    "test_ray_deaths.py",
+    "test_ray_cluster.py",
+    "test_driver.py",
+    "test_survival.py",
+    "test_doctor.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -42,16 +42,18 @@ PACKAGES = {
     "search": "config trial tracking board campaign",
     "planning": "config evaluation tracking board campaign",
     "explain": "method config blocks data layouts evaluation diagnostics trial tracking extraction board campaign",
+    "retention": "config trial tracking board campaign",
+    "doctor": "config data trial executors tracking preparation campaign",
     "portable": "method config data layouts evaluation diagnostics trial tracking campaign explain",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
     "api": "method config data evaluation diagnostics trial tracking board campaign planning explain portable",
     "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign search"
-    " planning explain portable",
+    " planning explain retention doctor portable",
     "cli": "config data diagnostics trial tracking acquisition conversion preparation extraction board campaign"
-    " search planning explain portable terminal",
+    " search planning explain retention doctor portable terminal",
 }
 FRONT = {
-    "config": "cards choice noise papers project registry sections selection sources template toml transfer",
+    "config": "cards choice names noise papers project registry sections selection sources template toml transfer",
     "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens"
     " torchvision word_vectors",
@@ -62,8 +64,8 @@ FRONT = {
     "diagnostics": "choices hubness looks table",
     "costs": "retrieval sharing",
     "trial": "device ensembles environment external folder models private_folders results steps",
-    "executors": "executor ray_cluster",
-    "tracking": "artifacts columns commands log logged naming result_store runs store tracker",
+    "executors": "executor placement ray_cluster ray_session",
+    "tracking": "artifacts columns commands connection discarded log logged naming result_store runs store tracker",
     "acquisition": "download pace",
     "conversion": "convert opening",
     "preparation": "card findings validation",
@@ -75,9 +77,12 @@ FRONT = {
     "planning": "plans power",
     "explain": "attention_page encoding examples_page explanation gallery picture private_pages query_picture"
     " rescoring retrieval retrieval_page weights",
+    "doctor": "diagnosis examination",
+    "retention": "inventory sweep",
     "portable": "export loading scored_weights weights_folder",
     "api": "",  # `import harness` reaches it
-    "terminal": "board_page campaign_page dataset_page output planning_page retrieval_page search_page view",
+    "terminal": "board_page campaign_page dataset_page output planning_page retrieval_page search_page upkeep_page"
+    " view",
     "cli": "",
 }
 GROUND = {"addresses", "errors", "files", "foreign_text", "interruption", "processors"}
@@ -101,7 +106,7 @@ LIBRARIES = {
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models"
     " extraction.weights explain.explanation costs.retrieval costs.sharing portable.loading explain.rescoring"
-    " trial.combining reranking.pairs explain.encoding explain.tile_files",
+    " trial.combining reranking.pairs explain.encoding explain.tile_files doctor.probe",
 }
 HEAVY = (
     "transformers",

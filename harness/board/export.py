@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +59,14 @@ def named(runs: Sequence[Run], boards: Sequence[Board], name: str) -> Sequence[s
     raise UsageError(missing(boards, [name]))
 
 
-def written(runs: Sequence[Run], store: ResultStore, form: str, folder: Path) -> Written:
-    """Write what the store has of some runs; DataError where it has nothing, StoreError for a bad folder."""
-    available = Available(runs, store, form)
+def written(
+    runs: Sequence[Run], store: ResultStore, form: str, folder: Path, tell: Callable[[str], object] = str
+) -> Written:
+    """Write what the store has of some runs; DataError where it has nothing, StoreError for a bad folder.
+
+    tell: hears the name of each run.
+    """
+    available = Available(runs, store, form, tell)
     try:
         files = write_trec(available, folder) if form == TREC else write_tables(available, folder, form)
     except OSError as error:
@@ -74,13 +79,14 @@ def written(runs: Sequence[Run], store: ResultStore, form: str, folder: Path) ->
 class Available:
     """The runs that can be written in a form, one at a time, as their arrays are large, and what others lack."""
 
-    def __init__(self, runs: Sequence[Run], store: ResultStore, form: str) -> None:
-        self.runs, self.store, self.form = runs, store, form
+    def __init__(self, runs: Sequence[Run], store: ResultStore, form: str, tell: Callable[[str], object]) -> None:
+        self.runs, self.store, self.form, self.tell = runs, store, form, tell
         self.notes: list[str] = []
         self.count = 0
 
     def __iter__(self) -> Iterator[StoredRun]:
         for run in self.runs:
+            self.tell(run.short_name)
             ranks = artifacts.ranks(self.store.artifact, run.run_id, ties=True)
             rankings = artifacts.rankings(self.store.artifact, run.run_id, scores=True)
             if lack := lacking(ranks, rankings, self.form):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import unified_diff
@@ -75,10 +75,12 @@ def refresh(
     config: Config,
     chosen: Sequence[str],
     are_all: bool = True,
+    tell: Callable[[str], object] = str,
 ) -> Published:
     """Write boards in the chosen forms; those of which nothing has changed since the last time are not made again.
 
-    are_all: whether these are all boards of the store; else what is known of the others is kept.
+    are_all: whether these are all boards of the store; else what is known of the others is kept. tell: hears the name
+    of each board.
     """
     forms.check_names(boards, chosen)
     file, folder = config.cache / RECORD, config.reports
@@ -86,6 +88,7 @@ def refresh(
     record = {} if are_all else dict(old)
     files, digests = dict[str, bytes](), Digests()
     for board in boards:
+        tell(f"{board.dataset} {board.protocol}")
         key = key_of(board, store, registry, chosen)
         own = old.get(key, {})
         if not is_written(own, folder):

@@ -106,8 +106,8 @@ def remove(config: Config, trials: Iterable[Removal], told: Callable[[str], None
         if not is_absent(uri):
             Tracker(uri).forget([trial.spec.key for trial in trials])
         for trial in trials:
+            told(trial.spec.label)
             for folder in trial.folders:
                 shutil.rmtree(folder)
             shutil.rmtree(gallery_folder(config.cache, trial.spec.key), ignore_errors=True)
-            told(trial.spec.label)
         write_memory(config.results, uri)

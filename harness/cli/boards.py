@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, RESULT, Flags, NameList, takes
+from harness.cli.flags import CONFIG, DATASET, FILE, METHOD, OUTPUT, PROTOCOL, RESULT, TRIAL, Flags, NameList, takes
 from harness.errors import UsageError, unknown
-from harness.files import safe_name
 
 if TYPE_CHECKING:
     from harness.board.standings import Board
@@ -62,6 +61,7 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     from harness.campaign.current import current
     from harness.search.publishing import publish_searches, search_files
     from harness.terminal import campaign_page
+    from harness.terminal.output import named_steps
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
 
@@ -80,7 +80,8 @@ def report(flags: Flags, formats: str, check: bool) -> int:
         known = report_pages(boards, registry, files) if are_all else None
         lines = publishing.outdated(files, config.reports, known)
         return outdated([*lines], len(files), out)
-    published = publishing.refresh(boards, store, registry, config, chosen, are_all)
+    with named_steps(len(boards), out.is_live) as tell:
+        published = publishing.refresh(boards, store, registry, config, chosen, are_all, tell)
     published += publishing.written(pages, config.reports)
     if are_all:
         published += publish_searches(config)
@@ -176,7 +177,7 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
 
 @click.command(short_help="Draw which regions the words of a caption attend to.")
 @takes((PROTOCOL,), CONFIG, OUTPUT)
-@click.option("--method", metavar="NAME", help="Take this method, which must have attention.")
+@click.option("--method", type=METHOD, metavar="NAME", help="Take this method, which must have attention.")
 @click.option(
     "--methods", type=NameList(), help="Show these methods, by names or globs, side by side on a page instead."
 )
@@ -189,7 +190,9 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
     help="Show these words or phrases of the caption, with commas between, instead of all; a phrase is the mean of "
     "its words.",
 )
-@click.option("--dataset", metavar="NAME", help="Take this dataset instead of the first of [campaign] datasets.")
+@click.option(
+    "--dataset", type=DATASET, metavar="NAME", help="Take this dataset instead of the first of [campaign] datasets."
+)
 @click.option(
     "--split",
     default="",
@@ -206,6 +209,7 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
     "--run",
     "key",
     default="",
+    type=TRIAL,
     metavar="KEY",
     help="Take the trial of this key, start of a key, or name METHOD/DATASET/sSEED.",
 )
@@ -266,6 +270,7 @@ def check_explain(method: str | None, methods: Sequence[str] | None, key: str, f
 def explain_file(card: DatasetCard, reports: Path, method: str | None, image: str, out: Output) -> Path:
     """Where a picture is written if no file is named; in the private folder where it shows what others made."""
     from harness.explain.private_pages import REASON, is_private, private_folder
+    from harness.files import safe_name
     from harness.terminal.output import near
 
     name = safe_name(f"explain-{method}-{image}") + ".svg" if method else safe_name(f"explain-{image}") + PAGE

@@ -11,6 +11,7 @@ import click
 
 from harness.cli.boundary import invocation
 from harness.cli.flags import (
+    CAMPAIGN,
     CONFIG,
     CONFIRMING,
     DATA,
@@ -220,7 +221,7 @@ def carry_out_search(
 
 @click.command(short_help="Train a search's winners with other seeds and score them on test.")
 @takes(CONFIRMING, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
-@click.argument("campaign")
+@click.argument("campaign", type=CAMPAIGN)
 @click.option(
     "-n", "--dry-run", is_flag=True, help="Say what would run, for how long, and what is done already; run nothing."
 )

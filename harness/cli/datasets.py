@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import click
 
-from harness.cli.flags import CONFIG, FILE, OUTPUT, DeviceName, Flags, NameList, parts, takes
+from harness.cli.flags import CONFIG, DATASET, FILE, OUTPUT, DeviceName, Flags, NameList, parts, takes
 from harness.errors import DataError, UsageError
 from harness.foreign_text import line
 from harness.terminal.output import bar, counter, passing_bar
@@ -47,7 +47,7 @@ def data() -> None:
 
 @data.command(short_help="Download what a dataset's card allows, after asking.")
 @takes(CONFIG, OUTPUT)
-@click.argument("name")
+@click.argument("name", type=DATASET)
 @click.option("--yes", is_flag=True, help="Download without asking, as is needed where there is no terminal.")
 @click.option("--keep", is_flag=True, help="Keep the archive once its files are taken out.")
 @click.option(

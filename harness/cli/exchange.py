@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.boundary import warn
-from harness.cli.flags import CONFIG, FILE, OUTPUT, PROTOCOL, RESULT, Flags, takes
+from harness.cli.flags import CONFIG, DATASET, FILE, OUTPUT, PROTOCOL, RESULT, Flags, takes
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ FORMATS = ("trec", "csv", "parquet")
     help="Score the dataset with the method of this folder of `harness export --weights` instead of a file.",
 )
 @click.option(
-    "--dataset", required=True, metavar="NAME", help="Say of which dataset's images and captions the scores are."
+    "--dataset",
+    type=DATASET,
+    required=True,
+    metavar="NAME",
+    help="Say of which dataset's images and captions the scores are.",
 )
 @click.option(
     "--name",
@@ -136,7 +140,7 @@ def check_score(
     help="Write the weights of one trial into this new folder instead, which loads without the project.",
 )
 @click.option("--force", is_flag=True, help="Replace weights that were exported into that folder before.")
-@click.option("--dataset", default="", metavar="NAME", help="Export only runs on this dataset.")
+@click.option("--dataset", type=DATASET, default="", metavar="NAME", help="Export only runs on this dataset.")
 @click.option(
     "-o",
     "--output",
@@ -175,6 +179,7 @@ def export(
     from harness.board.standings import boards_of
     from harness.campaign.current import current
     from harness.terminal.board_page import export_json, export_page
+    from harness.terminal.output import named_steps
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
 
@@ -182,7 +187,8 @@ def export(
     store = open_store(default_uri(config))
     runs = export.within(store.runs(), dataset, flags.protocol)
     chosen = export.chosen(runs, boards_of(runs, registry.methods, current(config, registry)), names)
-    written = export.written(chosen, store, form, folder)
+    with named_steps(len(chosen), out.is_live) as tell:
+        written = export.written(chosen, store, form, folder, tell)
     out.answer(export_json(written), *export_page(written))
     return 0
 
@@ -223,6 +229,7 @@ def forget(flags: Flags, names: Sequence[str], cache: bool, yes: bool, dry_run: 
       harness forget caan/scenes/s0
     """
     from harness.campaign import removal
+    from harness.terminal.output import named_steps
 
     config, _, out = flags.open()
     if not names and not cache:
@@ -236,7 +243,8 @@ def forget(flags: Flags, names: Sequence[str], cache: bool, yes: bool, dry_run: 
     if not yes:
         agree("Remove all of this?")
     if trials:
-        removal.remove(config, trials, lambda _: None)
+        with named_steps(len(trials), out.is_live) as tell:
+            removal.remove(config, trials, tell)
     if cache:
         shutil.rmtree(config.cache, ignore_errors=True)
     out.answer(data, "removed; `harness report` writes the boards without it")

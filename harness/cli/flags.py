@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.shell_completion import CompletionItem
 
 from harness.addresses import words_without_secrets
 from harness.cli.boundary import invocation
+from harness.config import names
 from harness.config.selection import Selection, name_of_result
 from harness.errors import unknown
 
@@ -149,7 +151,26 @@ def parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-class NameList(click.ParamType[tuple[str, ...]]):
+class Completed:
+    """What a shell offers for the word of a parameter: names of one kind, or those that the parameter's name says."""
+
+    names: names.Names | None = None
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        kind: Any = self.names or getattr(names, param.name or "", names.cards)
+        return [*map(CompletionItem, names.fitting(kind, ctx.params.get("config_file"), incomplete))]
+
+
+class Name(Completed, click.ParamType[str]):
+    """A name of one kind, which whoever uses it looks up."""
+
+    name = "text"
+
+    def __init__(self, kind: names.Names) -> None:
+        self.names = kind
+
+
+class NameList(Completed, click.ParamType[tuple[str, ...]]):
     name = "a,b"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
@@ -158,8 +179,8 @@ class NameList(click.ParamType[tuple[str, ...]]):
         return tuple(parts(value)) or self.fail("give at least one name, for example a,b or 'scan_*'", param, ctx)
 
 
-class ResultName(click.ParamType[str]):
-    name = "name"
+class ResultName(Completed, click.ParamType[str]):
+    name, names = "name", staticmethod(names.results)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         return name_of_result(str(value))
@@ -195,10 +216,10 @@ class FailureClasses(click.ParamType["frozenset[Failure]"]):
     name = "failed|oom|…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[Failure]:
-        from harness.trial.results import Failure  # not at the top: --help answers without pydantic
-
         if isinstance(value, frozenset):
             return value
+        from harness.trial.results import Failure  # not at the top: --help answers without pydantic
+
         names, known = parts(value), {failure.value for failure in Failure} | {"failed"}
         for name in names:
             if name not in known:
@@ -209,6 +230,9 @@ class FailureClasses(click.ParamType["frozenset[Failure]"]):
 NUMBER = click.FloatRange(min=0)
 FILE = click.Path(path_type=Path)
 RESULT = ResultName()
+METHOD, DATASET, CARD, CAMPAIGN, TRIAL = map(
+    Name, (names.methods, names.datasets, names.cards, names.campaigns, names.trials)
+)
 CONFIG: tuple[Option, ...] = (
     click.option(
         "-c",

@@ -14,7 +14,18 @@ import click
 
 from harness import __version__
 from harness.campaign import guardian
-from harness.cli import boards, campaigns, datasets, exchange, looks, planning, progress, retrieval, verification
+from harness.cli import (
+    boards,
+    campaigns,
+    datasets,
+    exchange,
+    looks,
+    planning,
+    progress,
+    retrieval,
+    upkeep,
+    verification,
+)
 from harness.cli.boundary import (
     CONTINUES,
     Invocation,
@@ -25,18 +36,18 @@ from harness.cli.boundary import (
     output_streams,
     prepare_streams,
 )
-from harness.cli.flags import CONFIG, OUTPUT, Flags, takes
+from harness.cli.flags import CARD, CONFIG, OUTPUT, Flags, takes
 from harness.errors import EXIT_CODES, ResourceError, UsageError
 from harness.interruption import Interruption, signals_raise
 
 KINDS = ("methods", "datasets", "protocols")
-COMPLETION = "_HARNESS_COMPLETE"  # click's, set by a shell that completes a line
 LONGEST = 100  # characters of a command's short help
 SECTIONS = {  # of `harness -h`
     "Prepare": ("init", "list", "describe", "validate", "data"),
     "Train": ("plan", "run", "search", "confirm", "resume", "status"),
     "Look at results": ("report", "compare", "looks", "explain", "retrieve", "reproduce"),
     "Exchange and remove": ("score", "export", "forget"),
+    "Keep in order": ("doctor", "gc", "completion"),
 }
 CARDS = ("method", "dataset")
 SCHEMAS = (*CARDS, "harness.toml")
@@ -44,8 +55,8 @@ SCHEMAS = (*CARDS, "harness.toml")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and leave with its exit code; whatever ends it is told on stderr in words for people."""
-    if argv is None and COMPLETION in os.environ:
-        cli.main(prog_name="harness")
+    if argv is None and upkeep.COMPLETION in os.environ:
+        cli.main(prog_name=upkeep.PROGRAM)
     words = tuple(sys.argv[1:] if argv is None else argv)
     prepare_streams()
     if argv is None and guardian.is_needed(words):
@@ -121,7 +132,7 @@ def list_(flags: Flags, kind: str | None) -> int:
 
 @cli.command(short_help="Show the card of a method or dataset.")
 @takes(CONFIG, OUTPUT)
-@click.argument("name", required=False)
+@click.argument("name", type=CARD, required=False)
 @click.option("--kind", type=click.Choice(CARDS), help="Say which is meant, where a method and a dataset share a name.")
 @click.option("--schema", type=click.Choice(SCHEMAS), help="Print the JSON schema of such a file instead, for editors.")
 def describe(flags: Flags, name: str | None, kind: str | None, schema: str | None) -> int:
@@ -149,4 +160,6 @@ cli.add_command(planning.plan)
 for command in (exchange.score, exchange.export, exchange.forget):
     cli.add_command(command)
 for command in (datasets.init, datasets.validate, datasets.data):
+    cli.add_command(command)
+for command in (upkeep.doctor, upkeep.gc, upkeep.completion):
     cli.add_command(command)

@@ -14,7 +14,7 @@ import click
 from harness.addresses import words_without_secrets
 from harness.cli.boundary import invocation, invoke, warn
 from harness.cli.campaigns import confirm, confirmation_plan, run, search
-from harness.cli.flags import CONFIG, OUTPUT, RETRY, SELECTION, Flags, flags_of, takes
+from harness.cli.flags import CAMPAIGN, CONFIG, OUTPUT, RETRY, SELECTION, Flags, flags_of, takes
 from harness.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Continue what was interrupted, by its last command.")
 @takes((RETRY,), CONFIG, OUTPUT)
-@click.argument("campaign", required=False, default="")
+@click.argument("campaign", type=CAMPAIGN, required=False, default="")
 def resume(flags: Flags, campaign: str) -> int:
     """Continue a campaign, the last one where none is named, by repeating its last command."""
     from harness.campaign.last_command import command_words
@@ -43,7 +43,7 @@ def resume(flags: Flags, campaign: str) -> int:
 
 @click.command(short_help="Show how far the trials of a campaign are.")
 @takes(SELECTION, CONFIG, OUTPUT)
-@click.argument("campaign", required=False, default="")
+@click.argument("campaign", type=CAMPAIGN, required=False, default="")
 @click.option("--watch", is_flag=True, help="Stay, and look again every two seconds while a run is at work.")
 def status(flags: Flags, campaign: str, watch: bool) -> int:
     """Show the progress of a search campaign, or of the trials of `harness run`; starts nothing.

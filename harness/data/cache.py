@@ -96,6 +96,11 @@ def file_fact(cache: Path, path: Path, what: str, work_out: Callable[[Path], str
     return _fact(cache, key, lambda: work_out(path))
 
 
+def remembered_sha256(cache: Path, path: Path) -> str:
+    """The sha256 of a file where it was worked out before and the file is the one of then; empty otherwise."""
+    return _facts(cache).get(" ".join(["sha256", str(path.resolve()), *map(str, marks(path.stat()))]), "")
+
+
 def marks(status: os.stat_result) -> tuple[int, int, int]:
     """Size and times of a file: `cp -p` and `rsync -t` can restore the time of its content, not that of its change."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
@@ -63,8 +63,7 @@ class Validation:
     def look(self, place: Place) -> None:
         forget_facts(self.cache, place.folder)  # a file can change and keep its size and times
         names = self.tried("dataset-unreadable", lambda: file_names(place))
-        for name in names or ():
-            self.look_at_file(place, name)
+        self.look_at_files(place, names or ())
         reader = self.tried("dataset-unreadable", lambda: LAYOUTS[self.card.layout](place))
         for split in self.card.splits:
             self.open(reader, split)
@@ -98,6 +97,14 @@ class Validation:
         if not location.file or not file.is_relative_to(folder):
             return location._replace(file=str(location.file))
         return location._replace(file="" if file == folder else str(file.relative_to(folder)))
+
+    def look_at_files(self, place: Place, names: Sequence[str]) -> None:
+        """Hash every file, with a bar of bytes: large sets take minutes."""
+        sizes = {name: bytes_of(place.folder / name) for name in names}
+        with self.steps(f"{self.card.name}: hashing files", sum(sizes.values())) as advance:
+            for name, size in sizes.items():
+                self.look_at_file(place, name)
+                advance(size)
 
     def look_at_file(self, place: Place, name: str) -> None:
         path = place.folder / name
@@ -238,6 +245,15 @@ def quick_look(dataset: Dataset) -> Iterator[Finding]:
     yield from image_checks.of_statistics(scans)
     if size <= QUICK:
         yield from of_likeness(contents, scans)
+
+
+def bytes_of(path: Path) -> int:
+    """The size of a file, or of the files in a folder; 0 where there is none."""
+    try:
+        files = [entry for entry in path.iterdir() if entry.is_file()] if path.is_dir() else [path]
+        return sum(file.stat().st_size for file in files)
+    except OSError:
+        return 0
 
 
 def file_names(place: Place) -> list[str]:

@@ -169,6 +169,27 @@ def passing_bar(what: str, total: int, visible: bool) -> Iterator[Callable[[int]
         yield lambda steps: progress.advance(task, steps)
 
 
+@contextmanager
+def named_steps(total: int, visible: bool, counted: bool = True) -> Iterator[Callable[[str], None]]:
+    """A bar that is gone afterwards; call what it yields with the name of each step before it begins.
+
+    counted: whether steps take about equally long, so that a time left can be said.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    timing = (MofNCompleteColumn(), TimeRemainingColumn()) if counted else ()
+    columns = (SpinnerColumn(), BarColumn(20), *timing, TextColumn("{task.description}", markup=False))
+    with progress_bar(visible, *columns, transient=True, speed_estimate_period=SLOW) as progress:
+        task, begun = progress.add_task("", total=total), 0
+
+        def tell(name: str) -> None:
+            nonlocal begun
+            progress.update(task, completed=min(begun, total), description=line(name))
+            begun += 1
+
+        yield tell
+
+
 def has_characters(text: str) -> bool:
     """Whether the encoding of stdout has every character of a text."""
     try:

@@ -48,12 +48,22 @@ def remove_private(folder: Path) -> None:
 
 def remove_left_behind() -> None:
     """Remove the private folders on this machine whose processes have ended without doing so, of this user alone."""
-    places = {Path(tempfile.gettempdir()), *map(Path, PLACES)}
-    for folder in [folder for place in places for kind in KINDS for folder in place.glob(f"{PREFIX}{kind}-*")]:
+    for folder in _folders():
         lock = _lock_of_the_dead(folder)
         if lock is not None:
             remove_private(folder)
             os.close(lock)
+
+
+def left_behind() -> list[Path]:
+    """The folders that `remove_left_behind` would remove now."""
+    folders = []
+    for folder in _folders():
+        lock = _lock_of_the_dead(folder, may_remove=False)
+        if lock is not None:
+            os.close(lock)
+            folders.append(folder)
+    return folders
 
 
 def private_cache() -> Path | None:
@@ -97,13 +107,19 @@ def _is_emptied(folder: Path) -> bool:
     return not folder.exists()
 
 
-def _lock_of_the_dead(folder: Path) -> int | None:
+def _folders() -> list[Path]:
+    """The private folders on this machine, of all users."""
+    places = {Path(tempfile.gettempdir()), *map(Path, PLACES)}
+    return [folder for place in places for kind in KINDS for folder in place.glob(f"{PREFIX}{kind}-*")]
+
+
+def _lock_of_the_dead(folder: Path, may_remove: bool = True) -> int | None:
     """The lock of a folder whose owner has ended, held now by this process; None where it lives or is another user."""
     if not _is_private(folder):
         return None
     if not (folder / OWNER).exists():
         with suppress(OSError):
-            if time.time() - folder.stat().st_mtime > YOUNG_SECONDS:
+            if may_remove and time.time() - folder.stat().st_mtime > YOUNG_SECONDS:
                 shutil.rmtree(folder)
         return None
     lock = -1
