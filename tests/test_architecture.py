@@ -28,6 +28,7 @@ PACKAGES = {
     "layouts": "config data",
     "evaluation": "method config blocks data",
     "trial": "method config blocks data layouts evaluation",
+    "contract": "method config data layouts evaluation trial",
     "executors": "config trial",
     "tracking": "config evaluation trial",
     "acquisition": "config",
@@ -40,20 +41,21 @@ PACKAGES = {
     "explain": "method config data layouts evaluation trial tracking board campaign",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
     "api": "method config data layouts evaluation trial tracking board campaign explain",
-    "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign"
+    "terminal": "config data evaluation trial contract tracking acquisition preparation extraction board campaign"
     " search explain",
-    "cli": "config data trial tracking acquisition conversion preparation extraction board campaign"
+    "cli": "config data trial contract tracking acquisition conversion preparation extraction board campaign"
     " search explain terminal",
 }
 FRONT = {
-    "config": "cards choice papers project registry sections selection sources template toml",
+    "config": "cards choice method_template papers project registry sections selection sources template toml",
     "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens"
     " torchvision",
     "layouts": "detection opening previews",
     "evaluation": "measures outcome positives protocols queries rankings ranks records score_files"
     " scoring statistics streaming",
-    "trial": "device ensembles environment external folder models private_folders results steps",
+    "trial": "device ensembles environment external folder models private_folders results steps text_tower training",
+    "contract": "checklist",
     "executors": "executor ray_cluster",
     "tracking": "artifacts columns log logged naming result_store runs store tracker",
     "acquisition": "download pace",
@@ -66,7 +68,7 @@ FRONT = {
     "search": "campaign confirmation method_search plan publishing space status studies",
     "explain": "attention_page examples_page explanation picture private_pages weights",
     "api": "",  # `import harness` reaches it
-    "terminal": "board_page campaign_page dataset_page output search_page view",
+    "terminal": "board_page campaign_page contract_page dataset_page output search_page view",
     "cli": "",
 }
 GROUND = {"addresses", "errors", "files", "foreign_text", "interruption", "processors"}
@@ -89,7 +91,8 @@ LIBRARIES = {
     " trial.device trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models extraction.weights"
-    " explain.explanation",
+    " explain.explanation contract.samples contract.scores contract.gradients contract.learning contract.oracle"
+    " contract.device_reads contract.rules",
 }
 HEAVY = (
     "transformers",

@@ -14,7 +14,7 @@ import click
 
 from harness import __version__
 from harness.campaign import guardian
-from harness.cli import boards, campaigns, datasets, exchange, progress
+from harness.cli import boards, campaigns, datasets, exchange, methods, progress
 from harness.cli.boundary import (
     CONTINUES,
     Invocation,
@@ -146,5 +146,5 @@ for command in (campaigns.run, campaigns.search, campaigns.confirm, progress.res
     cli.add_command(command)
 for command in (exchange.score, exchange.export, exchange.forget):
     cli.add_command(command)
-for command in (datasets.init, datasets.validate, datasets.data):
+for command in (datasets.init, methods.validate, datasets.data):
     cli.add_command(command)
