@@ -16,6 +16,7 @@ A package imports only from those below it; tests/test_architecture.py holds the
     preparation   a dataset before its first trial
     tracking      results in the store and back                 MLflow
     executors     where trials run                              Ray
+    contract      what every method must hold, as a checklist
     trial         one trial, spec to result                     torch
     costs         time and bytes of retrieval, machine load     torch
     diagnostics   further looks at the same scores, never ranked

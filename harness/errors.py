@@ -27,7 +27,7 @@ FAULT, READER_GONE = 70, 141
 EXIT_CODES = {  # docs/guide/using.md and `harness --help` say the same
     "0": "all well",
     "2": "usage, configuration or environment: nothing ran; or Ray was lost: the same command continues",
-    "3": "data or protocol does not match its card; nothing was scored",
+    "3": "data or protocol does not match its card, or a method breaks its contract (`validate`); nothing was scored",
     "4": "finished, some trials failed; `reproduce`: the result did not come back",
     "5": "`report --check`: a report is not what the tracking store says",
     "6": "tracking store or results folder unreachable",

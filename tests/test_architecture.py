@@ -31,6 +31,7 @@ PACKAGES = {
     "diagnostics": "config data evaluation",
     "costs": "method config blocks data evaluation",
     "trial": "method config blocks data layouts evaluation reranking diagnostics costs",
+    "contract": "method config data layouts evaluation trial",
     "executors": "config trial",
     "tracking": "config evaluation diagnostics trial",
     "acquisition": "config",
@@ -47,13 +48,14 @@ PACKAGES = {
     "portable": "method config data layouts evaluation diagnostics trial tracking campaign explain",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
     "api": "method config data evaluation diagnostics trial tracking board campaign planning explain portable",
-    "terminal": "config data evaluation trial tracking acquisition preparation extraction board campaign search"
-    " planning explain retention doctor portable",
-    "cli": "config data diagnostics trial tracking acquisition conversion preparation extraction board campaign"
-    " search planning explain retention doctor portable terminal",
+    "terminal": "config data evaluation trial contract tracking acquisition preparation extraction board campaign"
+    " search planning explain retention doctor portable",
+    "cli": "config data diagnostics trial contract tracking acquisition conversion preparation extraction board"
+    " campaign search planning explain retention doctor portable terminal",
 }
 FRONT = {
-    "config": "cards choice names noise papers project registry sections selection sources template toml transfer",
+    "config": "cards choice method_template names noise papers project registry sections selection sources template"
+    " toml transfer",
     "blocks": "attention encoders families host losses pooling pooling_operator residual_mlp tiles",
     "data": "arrays cache content dataset pictures region_store region_writer regions split text_encoder tokens"
     " torchvision word_vectors",
@@ -63,7 +65,8 @@ FRONT = {
     "reranking": "order pairs",
     "diagnostics": "choices hubness looks table",
     "costs": "retrieval sharing",
-    "trial": "device ensembles environment external folder models private_folders results steps",
+    "trial": "device ensembles environment external folder models private_folders results steps text_tower training",
+    "contract": "checklist",
     "executors": "executor placement ray_cluster ray_session",
     "tracking": "artifacts columns commands connection discarded log logged naming result_store runs store tracker",
     "acquisition": "download pace",
@@ -81,8 +84,8 @@ FRONT = {
     "retention": "inventory sweep",
     "portable": "export loading scored_weights weights_folder",
     "api": "",  # `import harness` reaches it
-    "terminal": "board_page campaign_page dataset_page output planning_page retrieval_page search_page upkeep_page"
-    " view",
+    "terminal": "board_page campaign_page contract_page dataset_page output planning_page retrieval_page search_page"
+    " upkeep_page view",
     "cli": "",
 }
 GROUND = {"addresses", "errors", "files", "foreign_text", "interruption", "processors"}
@@ -106,7 +109,8 @@ LIBRARIES = {
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models"
     " extraction.weights explain.explanation costs.retrieval costs.sharing portable.loading explain.rescoring"
-    " trial.combining reranking.pairs explain.encoding explain.tile_files doctor.probe",
+    " trial.combining reranking.pairs explain.encoding explain.tile_files doctor.probe contract.samples"
+    " contract.scores contract.gradients contract.learning contract.oracle contract.device_reads contract.rules",
 }
 HEAVY = (
     "transformers",

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import click
 
-from harness.cli.flags import CONFIG, DATASET, FILE, OUTPUT, DeviceName, Flags, NameList, parts, takes
-from harness.errors import DataError, UsageError
+from harness.cli.flags import CONFIG, DATASET, FILE, OUTPUT, DeviceName, Flags, parts, takes
+from harness.errors import UsageError
 from harness.foreign_text import line
 from harness.terminal.output import bar, counter, passing_bar
 
@@ -254,16 +254,16 @@ def agree(question: str, yes: bool) -> None:
 
 @click.group(
     invoke_without_command=True,
-    subcommand_metavar="[dataset NAME]",
-    short_help="Write a commented harness.toml, or the card of a dataset of your own.",
+    subcommand_metavar="[dataset NAME|method NAME]",
+    short_help="Write a commented harness.toml, the card of a dataset, or a method that runs.",
 )
 @takes(OUTPUT)
 @click.option("--force", is_flag=True, help="Replace the harness.toml that is there.")
 def init(flags: Flags, force: bool) -> int:
-    """Write a commented harness.toml into this folder, or the card of a dataset of your own."""
+    """Write a commented harness.toml into this folder, the card of a dataset, or a method that runs."""
     if click.get_current_context().invoked_subcommand:
         if force or flags.as_json:
-            raise UsageError("give flags behind the dataset's name: harness init dataset NAME --force")
+            raise UsageError("give flags behind the name: harness init dataset NAME --force")
         return 0
     from harness.config.template import write_template
 
@@ -298,30 +298,3 @@ def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
     measured = card.write_card(request, out.note, force)
     out.answer(card_json(request, measured), *card_page(request, measured, flags.command("run", "--datasets", name)))
     return 0
-
-
-@click.command(short_help="Check a dataset from all sides before anything is scored.")
-@takes(CONFIG, OUTPUT)
-@click.option(
-    "--dataset",
-    "--datasets",
-    "datasets",
-    type=NameList(),
-    help="Check these datasets, by names or globs, instead of [campaign] datasets.",
-)
-def validate(flags: Flags) -> int:
-    """Check the files, splits, captions, regions and protocols of a dataset; every fault has its file and line.
-
-    Errors end with exit code 3. Warnings and notes do not: what they mean for results is said with each.
-    """
-    from harness.campaign.plan import check_writable
-    from harness.preparation.validation import Validation
-    from harness.terminal import dataset_page
-
-    config, registry, out = flags.open()
-    names = registry.select_datasets(flags.datasets or config.campaign.datasets)
-    check_writable(config.results)
-    steps = partial(passing_bar, visible=not flags.quiet)
-    reports = [Validation(registry.datasets[name], config.data, config.cache, steps).run() for name in names]
-    out.answer(dataset_page.validation_json(reports), *dataset_page.validation_page(reports))
-    return 0 if all(report.is_sound for report in reports) else DataError.exit_code

@@ -20,6 +20,7 @@ from harness.cli import (
     datasets,
     exchange,
     looks,
+    methods,
     planning,
     progress,
     retrieval,
@@ -159,7 +160,7 @@ for command in (campaigns.run, campaigns.search, campaigns.confirm, progress.res
 cli.add_command(planning.plan)
 for command in (exchange.score, exchange.export, exchange.forget):
     cli.add_command(command)
-for command in (datasets.init, datasets.validate, datasets.data):
+for command in (datasets.init, methods.validate, datasets.data):
     cli.add_command(command)
 for command in (upkeep.doctor, upkeep.gc, upkeep.completion):
     cli.add_command(command)

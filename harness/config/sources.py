@@ -121,7 +121,7 @@ def load_module(card: MethodCard) -> ModuleType:
     try:
         if importable is not None and importable.samefile(file):
             return importlib.import_module(name)
-        return _load_file(file)
+        return load_file(file)
     except (ImportError, SyntaxError) as error:
         raise ConfigError(f"{card.path}: class = {card.class_!r}: {file} does not import: {error}") from error
 
@@ -133,7 +133,7 @@ class _UncachedLoader(SourceFileLoader):
         raise OSError(f"{path}: no bytecode is read or written")
 
 
-def _load_file(file: Path) -> ModuleType:
+def load_file(file: Path) -> ModuleType:
     """Load a module from its file, again where the file has changed, under a name that no other module has."""
     digest = hashlib.sha256(str(file.resolve()).encode() + file.read_bytes()).hexdigest()
     name = f"harness_plugin_{digest[:12]}_{file.stem}"

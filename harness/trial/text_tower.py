@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +79,7 @@ class FrozenTower(nn.Module):
     fast without.
     """
 
-    KEPT: ClassVar[int] = 2**18  # embeddings
+    KEPT = 2**18  # embeddings
 
     def __init__(self, tower: TextTower) -> None:
         super().__init__()

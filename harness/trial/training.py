@@ -98,14 +98,15 @@ class Trainer:
         batches = ReadAhead(self.batches.epoch(rng))
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # else recurrent layers take it by themselves
             for step, batch in enumerate(batches):
-                losses.add(self._step(batch, self.epoch * len(self.batches) + step), len(batch.positives))
+                losses.add(self.step(batch, self.epoch * len(self.batches) + step), len(batch.positives))
                 pairs += len(batch.positives)
         total = losses.total()
         self.epoch += 1
         lr, seconds = self.optimizer.param_groups[0]["lr"], time.perf_counter() - start
         return EpochCost(total / pairs, lr, seconds, pairs, batches.waited, losses.lowest, losses.highest)
 
-    def _step(self, batch: Batch, step: int) -> Tensor:
+    def step(self, batch: Batch, step: int) -> Tensor:
+        """Train on a batch, the step of this number over all epochs; its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.training, step, len(self.batches)) * group.get("share", 1.0)
         batch = batch._replace(hardest=self.epoch >= self.training.all_negatives_epochs)

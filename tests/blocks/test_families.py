@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from contract import INPUTS, random_sets
 from torch import Tensor
 
 from harness.blocks.encoders import RegionEncoder
 from harness.blocks.families import UnitFragments
 from harness.blocks.residual_mlp import ResidualMLP
+from harness.contract.samples import INPUTS, random_sets
 
 
 class Plain(UnitFragments):

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from device_reads import DeviceReads
 from torch import Tensor
 
 from harness.blocks.host import in_order, lengths_of, to_device, with_lengths
+from harness.contract.device_reads import DeviceReads
 
 MASK = torch.tensor([[True, True, False], [True, False, False]])
 

@@ -8,7 +8,6 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from contract import SMALL, encoded
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -17,6 +16,7 @@ from harness.blocks.focal import focused
 from harness.blocks.tiles import Tile
 from harness.config.project import Config
 from harness.config.registry import discover, load_class, settings_for
+from harness.contract.samples import SMALL, encoded
 from harness.evaluation import scoring
 from harness.evaluation.scoring import runs_kernels, score_encoded
 from harness.method import Encoded, Inputs, ScorePrecision

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from device_reads import DeviceReads
 from torch import Tensor
 
 from harness.blocks.host import with_lengths
 from harness.blocks.pooling_operator import GeneralizedPooling
+from harness.contract.device_reads import DeviceReads
 
 SIZES = torch.tensor([5, 3, 1, 3])
 

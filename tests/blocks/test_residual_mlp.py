@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from device_reads import DeviceReads
 from torch import Tensor, nn
 
 from harness.blocks.host import with_lengths
 from harness.blocks.residual_mlp import ResidualMLP, in_sets, real_rows
+from harness.contract.device_reads import DeviceReads
 
 SIZES = torch.tensor([1, 4, 2])
 

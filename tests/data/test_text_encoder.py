@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import contract
 import numpy as np
 import pytest
 import torch
@@ -22,6 +21,9 @@ from harness.config.cards import MethodCard, read_card
 from harness.config.project import load
 from harness.config.registry import discover
 from harness.config.sections import Training
+from harness.contract import samples
+from harness.contract.gradients import every_parameter_gets_a_gradient
+from harness.contract.scores import HELD_BY_ALL, tiles_of_any_size_give_the_same_scores
 from harness.data.dataset import Dataset
 from harness.data.text_encoder import PretrainedTokenizer, load_model
 from harness.data.tokens import Tokens
@@ -178,7 +180,7 @@ def test_states_are_those_that_the_model_gives_each_caption_alone(root: Path, na
         torch.testing.assert_close(states[number, :length], expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("check", contract.HELD_BY_ALL)
+@pytest.mark.parametrize("check", HELD_BY_ALL)
 @pytest.mark.parametrize("method", ["caan", "vsepp"])
 @each_encoder
 def test_a_method_with_an_encoder_holds_the_contract(
@@ -187,19 +189,19 @@ def test_a_method_with_an_encoder_holds_the_contract(
     tokenizer = PretrainedTokenizer(saved / name)
     encoder = lambda: TextEncoder(load_model(saved / name, len(tokenizer)))  # noqa: E731
     inputs = Inputs(feature_width=20, vocabulary_size=len(tokenizer), words=Words(encoder=encoder))
-    monkeypatch.setattr(contract, "INPUTS", inputs)
+    monkeypatch.setattr(samples, "INPUTS", inputs)
     check(method_card(method))
 
 
 @pytest.mark.parametrize("tile", [1, 7, 128])
 def test_tiles_of_any_size_give_the_same_scores(saved: Path, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    check = lambda card: contract.tiles_of_any_size_give_the_same_scores(card, tile)  # noqa: E731
+    check = lambda card: tiles_of_any_size_give_the_same_scores(card, tile)  # noqa: E731
     test_a_method_with_an_encoder_holds_the_contract(saved, "bert", "caan", check, monkeypatch)
 
 
 @each_encoder
 def test_every_parameter_gets_a_gradient(saved: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    check = lambda card: contract.every_parameter_gets_a_gradient(card, False)  # noqa: E731
+    check = lambda card: every_parameter_gets_a_gradient(card, False)  # noqa: E731
     test_a_method_with_an_encoder_holds_the_contract(saved, name, "vsepp", check, monkeypatch)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import contract
 import numpy as np
 import pytest
 import torch
@@ -17,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.config.cards import DatasetCard, MethodCard, read_card
+from harness.contract import samples
+from harness.contract.scores import HELD_BY_ALL
 from harness.data.dataset import Dataset
 from harness.data.tokens import VERSION
 from harness.data.word_vectors import read_vectors
@@ -198,12 +199,12 @@ def test_a_card_cannot_have_an_encoder_and_words_of_its_own() -> None:
     DatasetCard.model_validate({**CARD, "text": {"encoder": "bert", "min_count": 4}})
 
 
-@pytest.mark.parametrize("check", contract.HELD_BY_ALL)
+@pytest.mark.parametrize("check", HELD_BY_ALL)
 @pytest.mark.parametrize("name", ["caan", "vsepp"])
 def test_a_method_with_vectors_holds_the_contract(
     name: str, check: Callable[[MethodCard], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = torch.arange(50) % 3 == 0
     words = Words(torch.randn(50, 12, generator=torch.Generator().manual_seed(0)), known)
-    monkeypatch.setattr(contract, "INPUTS", Inputs(feature_width=20, vocabulary_size=50, words=words))
+    monkeypatch.setattr(samples, "INPUTS", Inputs(feature_width=20, vocabulary_size=50, words=words))
     check(method_card(name))

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 
-import contract
 import pytest
 import torch
-from tiny_towers import inputs_with_a_tower
 
 from harness.config.cards import MethodCard
 from harness.config.project import Config
 from harness.config.registry import discover, load_class, training_for
 from harness.config.sections import Scalar, Training
+from harness.contract import samples
+from harness.contract.samples import inputs_with_a_tower
 from harness.errors import DataError
 from harness.method import Inputs, Method, Words
 from methods.dual_encoder import LARGEST_LOG_SCALE
 
 CARDS = discover(Config()).methods
-WIDTH = contract.INPUTS.feature_width
+WIDTH = samples.INPUTS.feature_width
 HEADS = ("clip_heads", "siglip_heads")
 each_head = pytest.mark.parametrize("name", HEADS)
 
@@ -35,8 +35,8 @@ def built(name: str, inputs: Inputs, **changes: Scalar) -> Method:
 @torch.no_grad()
 def test_the_zero_shot_score_is_the_cosine_of_the_mean_region_and_the_towers_embedding() -> None:
     method = built("zero_shot", inputs_with_a_tower(WIDTH, 50))
-    (regions, region_mask), (tokens, token_mask) = contract.regions(), contract.words()
-    scores, tower = method.score(*contract.encoded(method)), method.tower.tower
+    (regions, region_mask), (tokens, token_mask) = samples.regions(), samples.words()
+    scores, tower = method.score(*samples.encoded(method)), method.tower.tower
     for i in (0, 3):
         for j in (0, 5):
             image = regions[i][region_mask[i]].mean(0)
@@ -51,9 +51,9 @@ def test_the_zero_shot_score_is_the_cosine_of_the_mean_region_and_the_towers_emb
 def test_heads_begin_at_the_zero_shot_scores_where_widths_are_equal(name: str, head: str) -> None:
     inputs = inputs_with_a_tower(WIDTH, 50)
     begin, plain = built(name, inputs, head=head), built("zero_shot", inputs)
-    contract.close(begin.score(*contract.encoded(begin)), plain.score(*contract.encoded(plain)))
+    samples.close(begin.score(*samples.encoded(begin)), plain.score(*samples.encoded(plain)))
     other = built(name, inputs_with_a_tower(WIDTH, 50, width=12), head=head)
-    assert other.score(*contract.encoded(other)).std() > 0
+    assert other.score(*samples.encoded(other)).std() > 0
 
 
 @each_head
@@ -64,7 +64,7 @@ def test_training_moves_heads_and_scale_and_leaves_the_tower(name: str) -> None:
     losses = []
     for _ in range(20):
         optimizer.zero_grad()
-        loss = method.loss(contract.batch())
+        loss = method.loss(samples.batch())
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -91,7 +91,7 @@ def test_scale_and_bias_begin_where_the_model_or_the_card_says() -> None:
     assert given.log_scale.item() == pytest.approx(math.log(3.0)) and given.bias.item() == -2.0
     most = built("clip_heads", inputs, scale=500.0)
     assert most.log_scale.item() == pytest.approx(LARGEST_LOG_SCALE)
-    most.loss(contract.batch()).backward()
+    most.loss(samples.batch()).backward()
     assert most.log_scale.grad
 
 

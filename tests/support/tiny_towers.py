@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-from harness.method import Inputs, Words
-from harness.trial.text_tower import TextTower
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 PICTURES = {**SMALL, "image_size": 16, "patch_size": 8}
@@ -87,25 +82,3 @@ def siglip_config(ids: int, width: int, length: int) -> Any:
 
     text = {"vocab_size": ids, "max_position_embeddings": length, "projection_size": width, **SMALL}
     return SiglipConfig(text_config=text, vision_config={**PICTURES, "hidden_size": width, "num_attention_heads": 1})
-
-
-class Bag(nn.Module):
-    """What a text tower expects of a model: an embedding is the mean of fixed vectors of a caption's words."""
-
-    def __init__(self, words: int, width: int) -> None:
-        super().__init__()
-        self.config = SimpleNamespace(hidden_size=width)
-        vectors = torch.randn(words, width, generator=torch.Generator().manual_seed(0))
-        self.text_model = nn.Embedding.from_pretrained(vectors, freeze=False)
-        self.logit_scale = nn.Parameter(torch.tensor(2.0))
-
-    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
-        states = self.text_model(input_ids) * attention_mask.unsqueeze(2)
-        pooled = states.sum(1) / attention_mask.sum(1, keepdim=True)
-        return SimpleNamespace(last_hidden_state=states, pooler_output=pooled)
-
-
-def inputs_with_a_tower(feature_width: int, vocabulary_size: int, width: int = 0) -> Inputs:
-    """Inputs of a dataset with a dual encoder; its embeddings are as wide as regions where no width is given."""
-    words = Words(encoder=lambda: TextTower(Bag(vocabulary_size, width or feature_width), pad=1))
-    return Inputs(feature_width, vocabulary_size, words)

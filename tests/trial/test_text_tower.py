@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from device_reads import DeviceReads
 from tiny_towers import LENGTH, SAVE, WIDTH, save_siglip
 from torch import Tensor
 
 from harness.blocks.encoders import WordEncoder
 from harness.blocks.host import with_lengths
+from harness.contract.device_reads import DeviceReads
 from harness.data.text_encoder import PretrainedTokenizer, load_tower
 from harness.data.tokens import Tokens
 from harness.errors import DataError

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-OPTIMIZERS = Path(torch.optim.__file__).parent  # their counters of steps lie on the host
+TORCH = Path(torch.__file__).parent
+OPTIMIZERS = TORCH / "optim"  # their counters of steps lie on the host
 CALLS = {
     *(Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.is_nonzero, Tensor.__array__),
     *(Tensor.__bool__, Tensor.__int__, Tensor.__float__, Tensor.__index__, Tensor.__contains__),
@@ -46,7 +47,9 @@ class DeviceReads:
         stack = traceback.extract_stack()
         if any(Path(frame.filename).is_relative_to(OPTIMIZERS) for frame in stack):
             return
-        own = [frame for frame in stack if "site-packages" not in frame.filename and frame.filename != __file__]
+        own = [
+            frame for frame in stack if frame.filename != __file__ and not Path(frame.filename).is_relative_to(TORCH)
+        ]
         self.places.append(f"{what} at {Path(own[-1].filename).name}:{own[-1].lineno}")
 
 
@@ -65,7 +68,7 @@ class _Calls(TorchFunctionMode):
 
 class _Operators(TorchDispatchMode):
     def __init__(self, note: Callable[[str], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.note = note
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
