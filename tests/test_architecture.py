@@ -35,7 +35,7 @@ PACKAGES = {
     "preparation": "config data layouts evaluation",
     "extraction": "data",
     "board": "config evaluation trial tracking",
-    "campaign": "config layouts evaluation trial executors tracking",
+    "campaign": "config layouts evaluation trial executors tracking preparation board",
     "search": "config trial tracking board campaign",
     "explain": "method config data layouts evaluation trial tracking board campaign",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
@@ -61,7 +61,7 @@ FRONT = {
     "preparation": "card findings validation",
     "extraction": "extract placed_boxes vision_models",
     "board": "cells comparison drawing evidence export forms markup publishing standings",
-    "campaign": "current driver ensembles estimate external_scores guardian healing last_command plan removal"
+    "campaign": "course current driver ensembles estimate external_scores guardian healing last_command plan removal"
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "explain": "attention_page examples_page explanation picture private_pages weights",

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 
-from harness.board import publishing
-from harness.campaign import healing
-from harness.campaign.current import current
-from harness.campaign.driver import choose_executor, execute
-from harness.campaign.plan import Plan, check_writable
+from harness.campaign.course import Course
+from harness.campaign.plan import Plan
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.errors import StoreError
-from harness.tracking.result_store import ResultStore
-from harness.tracking.tracker import Tracker
 from harness.trial.results import Assignment, EpochReport, TrialResult
 
 
@@ -78,16 +72,11 @@ class ProgressView:
 
 
 def carry_out(plan: Plan, config: Config, registry: Registry, here: bool, report: Report) -> None:
-    """Run the trials that a plan has left and write its boards, as `harness run` does; StoreError where one is away."""
+    """Run the trials that a plan has left and write its boards, as `harness run` does, with its errors."""
     view = ProgressView(report)
-    for note in plan.notes:
-        view.warn(note)
-    healing.heal(config.results, plan.uri, view.warn)
-    plan = healing.restored(plan, view.warn)
-    if not plan.idle:
-        check_writable(config.results)
-        launch = partial(execute, plan, choose_executor(config, here or not plan.todo))
-        outcome = launch(Tracker(plan.uri), view, config.failures)
-        if outcome.store_error:
-            raise StoreError(outcome.store_error)
-    publishing.publish(ResultStore(plan.uri), registry, current(config, registry), config.reports, plan.boards)
+    course = Course(plan, config, registry, here).healed(view.warn)
+    course.place()
+    if not course.is_over:
+        for warning in course.warnings():
+            view.warn(warning)
+        course.run(lambda: nullcontext(view))

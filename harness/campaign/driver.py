@@ -19,10 +19,9 @@ from typing import NamedTuple, Protocol
 from filelock import FileLock, Timeout
 
 from harness.addresses import words_without_secrets
-from harness.campaign.gpu_shares import GpuShares
+from harness.campaign.attempts import GpuShares, Retries
 from harness.campaign.plan import Plan, Planned
 from harness.campaign.recorder import Recorder, View
-from harness.campaign.retries import Retries
 from harness.config.project import TRIALS, Config
 from harness.config.sections import Failures
 from harness.errors import ResourceError, StoreError, TrialError

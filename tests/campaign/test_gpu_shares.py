@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_trials import toy_assignment
 
-from harness.campaign.gpu_shares import HEADROOM, MOST, GpuShares, share_for
+from harness.campaign.attempts import HEADROOM, MOST, GpuShares, share_for
 from harness.config.sections import CONTEXT_MB
 from harness.trial.results import Assignment, Failure, State, TrialResult
 

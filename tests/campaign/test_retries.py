@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from toy_trials import counting, toy_assignment
 
-from harness.campaign.retries import Retries
+from harness.campaign.attempts import Retries
 from harness.config.sections import Failures, Resources
 from harness.executors.executor import Executor, InProcess, lost
 from harness.executors.ray_cluster import RayExecutor
