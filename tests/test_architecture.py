@@ -60,7 +60,7 @@ FRONT = {
     "conversion": "convert opening",
     "preparation": "card findings validation",
     "extraction": "extract placed_boxes vision_models",
-    "board": "cells comparison drawing evidence export forms markup publishing standings",
+    "board": "cells comparison drawing evidence export forms markup plots publishing standings",
     "campaign": "course current driver ensembles estimate external_scores guardian healing last_command plan removal"
     " reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",

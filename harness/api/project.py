@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.api.cells import WRITTEN, loaded_card, write_method
 from harness.api.frames import board_frame, datasets_frame, methods_frame, results_frame
-from harness.api.running import Report, carry_out, silent
+from harness.api.pictures import Picture, check_ids, ids_and_notes, plot_picture, sheet
+from harness.api.running import Progress, Report, carry_out, reported, silent
 from harness.api.scores import ScoreEvaluation, evaluated
 from harness.api.trained import TrainedMethod, load_trained
-from harness.api.trials import ProjectTrial
-from harness.board.comparison import Comparison, comparisons
+from harness.api.trials import Comparisons, ProjectTrial, Trials
+from harness.board.comparison import comparisons
 from harness.board.evidence import Assessed, evidence, hits
+from harness.board.plots import plots
 from harness.board.standings import Board, boards_of
 from harness.campaign.current import current
 from harness.campaign.plan import plan as make_plan
@@ -25,6 +27,8 @@ from harness.config.project import FILE, Config, find, load
 from harness.config.registry import Registry, discover
 from harness.config.selection import Selection, name_of_result
 from harness.errors import UsageError, unknown
+from harness.layouts.opening import open_dataset
+from harness.layouts.previews import Previews
 from harness.tracking.naming import known_run
 from harness.tracking.result_store import ResultStore, open_store
 from harness.tracking.store import default_uri
@@ -74,7 +78,7 @@ class Project:
         force: bool = False,
         retry: Iterable[str] = (),
         progress: Report | None = None,
-    ) -> list[ProjectTrial]:
+    ) -> Trials:
         """Train, evaluate and rank what is not done yet; all trials of the selection, those that failed too.
 
         What is empty is taken from [campaign] of harness.toml. settings: keys of harness.toml as `-s` takes them, such
@@ -92,51 +96,68 @@ class Project:
         carry_out(plan, config, registry, here, progress or silent)
         store = ResultStore(plan.uri)
         runs = {run.key: run for run in store.runs()}
-        return [ProjectTrial(runs[trial.spec.key], store) for trial in plan.trials if trial.spec.key in runs]
+        return Trials(ProjectTrial(runs[trial.spec.key], store) for trial in plan.trials if trial.spec.key in runs)
 
     def results(self) -> pandas.DataFrame:
         """Every trial of the tracking store, one row each, with typed columns; StoreError where nothing was run."""
         return results_frame(self._store().runs())
 
-    def trials(self) -> list[ProjectTrial]:
+    def trials(self) -> Trials:
         """Every trial of the tracking store, done or not."""
         store = self._store()
-        return [ProjectTrial(run, store) for run in store.runs()]
+        return Trials(ProjectTrial(run, store) for run in store.runs())
 
     def trial(self, name: str) -> ProjectTrial:
         """The finished trial that METHOD/DATASET/sSEED or the start of a key means; UsageError where not one."""
         store = self._store()
         return ProjectTrial(known_run(store.runs(), name_of_result(name)), store)
 
-    def board(self, dataset: str, protocol: str = "") -> pandas.DataFrame:
+    def board(self, dataset: str, protocol: str = "", *, progress: Report | None = None) -> pandas.DataFrame:
         """The leaderboard of a dataset and protocol, else of its first; UsageError where it has no trial."""
-        store = self._store()
-        boards = self._boards(store)
-        card = self.registry.datasets.get(dataset)
-        place = dataset, protocol or (card.protocol().name if card else "")
-        for board in boards:
-            if (board.dataset, board.protocol) == place:
-                return board_frame(Assessed(board, evidence(board, store.artifact)))
-        known = [f"{board.dataset}/{board.protocol}" for board in boards]
-        raise UsageError(unknown("board", "/".join(filter(None, place)), known))
+        return board_frame(self._assessed(dataset, protocol, progress))
 
-    def compare(self, first: str, second: str) -> list[Comparison]:
+    def plot(self, dataset: str, protocol: str = "", name: str = "rsum") -> Picture:
+        """A plot of a board: `rsum` with intervals, `recall` for every K, `learning` curves, `tradeoff` with speed.
+
+        UsageError for an unknown board or name, and where the board has nothing to draw.
+        """
+        return plot_picture(plots(self._assessed(dataset, protocol)), name)
+
+    def pictures(self, dataset: str, images: pandas.DataFrame | Iterable[str], title: str = "") -> Picture:
+        """Images of a dataset side by side: given by id, or a frame of retrieved images, with rank and score.
+
+        UsageError for an unknown id, DataError for a file that is no picture. An image without a picture is drawn as
+        its boxes, or as its id alone.
+        """
+        card, chosen = self.registry.dataset(dataset), ids_and_notes(images)
+        opened = open_dataset(card, self.config.data, self.config.cache)
+        check_ids([name for name, _ in chosen], (opened.split(name).image_ids for name in reversed([*card.splits])))
+        return sheet(chosen, Previews(card, self.config.data, self.config.cache), title)
+
+    def compare(self, first: str, second: str, *, progress: Report | None = None) -> Comparisons:
         """A paired test of two rows on every board that has both, or of two trials; errors of `harness compare`."""
         store = self._store()
         pair = name_of_result(first), name_of_result(second)
-        return comparisons(store.runs(), self._boards(store), pair, partial(hits, store))
+        runs = store.runs()
+        load = reported(partial(hits, store), runs, progress or silent)
+        return Comparisons(comparisons(runs, self._boards(store), pair, load))
 
-    def load(self, trial: str | ProjectTrial, device: str = "cpu") -> TrainedMethod:
+    def load(self, trial: str | ProjectTrial, device: str = "cpu", *, progress: Report | None = None) -> TrainedMethod:
         """The trained method of a trial, given itself or by its name; UsageError where its weights cannot be used."""
         one = self.trial(trial) if isinstance(trial, str) else trial
+        (progress or silent)(Progress(one.name, "loading", message="data, then weights"))
         return load_trained(self.config, self.registry, one.run.spec, device)
 
-    def evaluate(self, scores: object, dataset: str, protocol: str = "") -> ScoreEvaluation:
+    def evaluate(
+        self, scores: object, dataset: str, protocol: str = "", *, progress: Report | None = None
+    ) -> ScoreEvaluation:
         """Rank a score matrix (N, M), images by captions, higher is better, under a protocol; nothing is stored.
 
         DataError where it does not fit the split or has a number that is not finite, UsageError for an unknown name.
         """
-        return evaluated(scores, self.registry.dataset(dataset), protocol, self.config)
+        card = self.registry.dataset(dataset)
+        (progress or silent)(Progress(f"{dataset}/{card.protocol(protocol).name}", "ranking"))
+        return evaluated(scores, card, protocol, self.config)
 
     def register(self, method: type[Method], card: Mapping[str, Any]) -> MethodCard:
         """Add a method whose class a notebook or script defines, from then on run as any other; its card.
@@ -149,6 +170,19 @@ class Project:
         self._plugins = [*dict.fromkeys([*self._plugins, path])]
         self.config, self.registry = self._read(NOTHING)
         return loaded_card(self.registry, path)
+
+    def _assessed(self, dataset: str, protocol: str, progress: Report | None = None) -> Assessed:
+        """A board with what its files say of it; UsageError where it has no trial."""
+        store = self._store()
+        boards = self._boards(store)
+        card = self.registry.datasets.get(dataset)
+        place = dataset, protocol or (card.protocol().name if card else "")
+        read = reported(store.artifact, store.runs(), progress or silent)
+        for board in boards:
+            if (board.dataset, board.protocol) == place:
+                return Assessed(board, evidence(board, read))
+        known = [f"{board.dataset}/{board.protocol}" for board in boards]
+        raise UsageError(unknown("board", "/".join(filter(None, place)), known))
 
     def _boards(self, store: ResultStore) -> list[Board]:
         return [*boards_of(store.runs(), self.registry.methods, current(self.config, self.registry))]

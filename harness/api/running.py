@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from harness.campaign.course import Course
 from harness.campaign.plan import Plan
 from harness.config.project import Config
 from harness.config.registry import Registry
+from harness.tracking.runs import Run
 from harness.trial.results import Assignment, EpochReport, TrialResult
 
 
@@ -18,7 +20,7 @@ class Progress:
     """A step of something long; its text is one line."""
 
     name: str  # of the trial, METHOD/DATASET/sSEED; empty for a warning
-    state: str  # running, testing, done, failed, … or warning
+    state: str  # running, testing, done, failed, …; reading, loading, ranking; or warning
     epoch: int = 0  # that have ended
     epochs: int = 0  # in all
     rsum: float | None = None  # on val while it is running, on test when it is done
@@ -32,10 +34,23 @@ class Progress:
 
 
 Report = Callable[[Progress], object]
+T = TypeVar("T")
 
 
 def silent(_: Progress) -> None:
     """Report nothing."""
+
+
+def reported(read: Callable[..., T], runs: Iterable[Run], report: Report) -> Callable[..., T]:
+    """A function of a run's id that reports the run when it is first read."""
+    names = {run.run_id: run.label for run in runs}
+
+    def reading(run_id: str, *more: Any) -> T:
+        if name := names.pop(run_id, ""):
+            report(Progress(name, "reading"))
+        return read(run_id, *more)
+
+    return reading
 
 
 class ProgressView:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from harness.api.frames import typed
+from harness.board.markup import html_table
 from harness.campaign.external_scores import evaluate_array
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
@@ -12,6 +15,9 @@ from harness.evaluation.queries import hits_of
 from harness.evaluation.records import Records
 from harness.evaluation.statistics import intervals
 from harness.trial.results import HEADLINE
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,23 @@ class ScoreEvaluation:
         low, high = self.intervals["rsum"]
         return f"<{self.dataset}/{self.protocol}: rsum {self.measures['rsum']:.1f}, 95 % {low:.1f} to {high:.1f}>"
 
+    def frame(self) -> pandas.DataFrame:
+        """One row per measure: its value, and the ends of its interval where it has one."""
+        nothing = (None, None)
+        return typed(
+            {
+                "measure": name,
+                "value": value,
+                **dict(zip(("low", "high"), self.intervals.get(name, nothing), strict=True)),
+            }
+            for name, value in self.measures.items()
+        )
+
+    def _repr_html_(self) -> str:
+        """The recalls with their intervals, as a notebook shows them."""
+        rows = ((name.replace("_r", " R@"), f"{self.measures[name]:.1f}", *bounds(self, name)) for name in HEADLINE)
+        return html_table(f"{self.dataset}/{self.protocol}", ("", "value", "95 % low", "high"), rows, self.warnings)
+
 
 def evaluated(scores: object, card: DatasetCard, protocol: str, config: Config) -> ScoreEvaluation:
     """Rank scores (N, M), all images of the protocol's split by all captions, higher is better."""
@@ -39,3 +62,8 @@ def evaluated(scores: object, card: DatasetCard, protocol: str, config: Config) 
     (ends,) = intervals([[hits_of(test.records.ranks)]])
     bounds = {name: (float(low), float(high)) for name, (low, high) in zip(HEADLINE, ends, strict=True)}
     return ScoreEvaluation(card.name, under.name, test.measures, bounds, test.gallery, warnings, test.records)
+
+
+def bounds(one: ScoreEvaluation, measure: str) -> Iterator[str]:
+    """The ends of a measure's interval as text."""
+    return (f"{end:.1f}" for end in one.intervals[measure])

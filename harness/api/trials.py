@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.api.frames import epochs_frame
+from harness.api.frames import epochs_frame, results_frame, typed
+from harness.board.comparison import Comparison
 from harness.board.export import with_records
+from harness.board.markup import html_table
 from harness.config.sections import Scalar, Training
 from harness.errors import DataError, UsageError, unknown
 from harness.evaluation.rankings import StoredRun, answers_of, judged
@@ -128,8 +130,49 @@ class ProjectTrial:
             )
         return with_records(self.run, ranks, artifacts.rankings(read, run_id, scores=True))
 
+    def _repr_html_(self) -> str:
+        """The trial as a notebook shows it."""
+        return Trials([self])._repr_html_()
+
     def __repr__(self) -> str:
-        """The trial on one line, for a notebook's cell."""
+        """The trial on one line."""
         rsum = self.measures.get("rsum")
         end = self.message if rsum is None else f"rsum {rsum:.1f}"
         return f"<trial {' '.join(filter(None, [self.name, self.key, self.state, end]))}>"
+
+
+class Trials(list[ProjectTrial]):
+    """Trials in the order of a plan or of the store: a list, which a notebook shows as a table."""
+
+    def frame(self) -> pandas.DataFrame:
+        """One row per trial, with the columns of `Project.results`."""
+        return results_frame(trial.run for trial in self)
+
+    def _repr_html_(self) -> str:
+        head = ("trial", "protocol", "state", "rsum", "i2t R@1", "t2i R@1", "key", "message")
+        return html_table(f"{len(self)} trial{'s' * (len(self) != 1)}", head, map(cells_of, self))
+
+
+class Comparisons(list[Comparison]):
+    """The same two rows on each of their boards, or two trials alone: a list, which a notebook shows as tables."""
+
+    def frame(self) -> pandas.DataFrame:
+        """One row per board: both rows, their rsum, the difference with its interval, and what that means."""
+        return typed(
+            {
+                **{"board": one.board, "first": one.sides[0].name, "second": one.sides[1].name},
+                **{"first_rsum": one.means[0][-1], "second_rsum": one.means[1][-1], "difference": one.difference},
+                **{"low": one.interval[0], "high": one.interval[1], "p": one.p, "verdict": one.verdict},
+            }
+            for one in self
+        )
+
+    def _repr_html_(self) -> str:
+        return "".join(one._repr_html_() for one in self)
+
+
+def cells_of(trial: ProjectTrial) -> tuple[str, ...]:
+    """A trial as a row of text."""
+    numbers = (trial.measures.get(name) for name in ("rsum", "i2t_r1", "t2i_r1"))
+    shown = ("–" if number is None else f"{number:.1f}" for number in numbers)
+    return trial.name, trial.run.spec.protocol, trial.state, *shown, trial.key, trial.message
