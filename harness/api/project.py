@@ -163,8 +163,9 @@ class Project:
         """Add a method whose class a notebook or script defines, from then on run as any other; its card.
 
         card: the fields of a method's card. `name` is required; the defaults are those of the class's Settings. The
-        class is written to a file with the imports, functions, classes and constants of its cell, which is what runs:
-        names from other cells are not known to it. Registered again, it replaces the earlier one.
+        class is written to a file with all that it uses, from whichever cell: modules, functions, classes, and values
+        that are literals; this file is what runs. Registered again, it replaces the earlier one.
+        ConfigError for a wrong card, and for a class that cannot be written so.
         """
         path = write_method(method, card, self.config.results / WRITTEN)
         self._plugins = [*dict.fromkeys([*self._plugins, path])]
