@@ -57,11 +57,19 @@ class Project:
         self.config, self.registry = self._read(NOTHING)
 
     def methods(self) -> pandas.DataFrame:
-        """Every method, one row each."""
+        """Every method, one row each.
+
+        >>> "vsepp" in set(project.methods()["name"])
+        True
+        """
         return methods_frame(self.registry.methods.values())
 
     def datasets(self) -> pandas.DataFrame:
-        """Every dataset, one row per protocol."""
+        """Every dataset, one row per protocol.
+
+        >>> project.datasets().set_index("name").loc["tiny", ["protocol", "split", "images"]].to_list()
+        ['all', 'test', 8]
+        """
         return datasets_frame(self.registry.datasets.values())
 
     def run(
@@ -85,6 +93,9 @@ class Project:
         as `{"training.epochs": 3, "settings.caan.dim": 512}`. here: in this process, without Ray. retry: classes of
         failures to run again.
         Raises what ends the command `harness run`; a trial that failed is returned with its message.
+
+        >>> project.run("vsepp", "tiny", seeds=[0, 1], here=True)
+        [<trial vsepp/tiny/s0 ... done rsum ...>, <trial vsepp/tiny/s1 ... done rsum ...>]
         """
         config, registry = self._read(settings)
         given = {**self._settings, **settings}
@@ -99,7 +110,11 @@ class Project:
         return Trials(ProjectTrial(runs[trial.spec.key], store) for trial in plan.trials if trial.spec.key in runs)
 
     def results(self) -> pandas.DataFrame:
-        """Every trial of the tracking store, one row each, with typed columns; StoreError where nothing was run."""
+        """Every trial of the tracking store, one row each, with typed columns; StoreError where nothing was run.
+
+        >>> project.results()[["name", "seed", "state"]].iloc[0].to_list()
+        ['vsepp/tiny/s0', 0, 'done']
+        """
         return results_frame(self._store().runs())
 
     def trials(self) -> Trials:
@@ -108,18 +123,30 @@ class Project:
         return Trials(ProjectTrial(run, store) for run in store.runs())
 
     def trial(self, name: str) -> ProjectTrial:
-        """The finished trial that METHOD/DATASET/sSEED or the start of a key means; UsageError where not one."""
+        """The finished trial that METHOD/DATASET/sSEED or the start of a key means; UsageError where not one.
+
+        >>> project.trial("vsepp/tiny/s0").settings["dim"]
+        8
+        """
         store = self._store()
         return ProjectTrial(known_run(store.runs(), name_of_result(name)), store)
 
     def board(self, dataset: str, protocol: str = "", *, progress: Report | None = None) -> pandas.DataFrame:
-        """The leaderboard of a dataset and protocol, else of its first; UsageError where it has no trial."""
+        """The leaderboard of a dataset and protocol, else of its first; UsageError where it has no trial.
+
+        >>> board = project.board("tiny")
+        >>> board[["place", "row", "n"]].values.tolist()
+        [[1, 'vsepp', 2], [2, 'chance', 2]]
+        """
         return board_frame(self._assessed(dataset, protocol, progress))
 
     def plot(self, dataset: str, protocol: str = "", name: str = "rsum") -> Picture:
         """A plot of a board: `rsum` with intervals, `recall` for every K, `learning` curves, `tradeoff` with speed.
 
         UsageError for an unknown board or name, and where the board has nothing to draw.
+
+        >>> project.plot("tiny").save("rsum.svg").name
+        'rsum.svg'
         """
         return plot_picture(plots(self._assessed(dataset, protocol)), name)
 
@@ -128,6 +155,10 @@ class Project:
 
         UsageError for an unknown id, DataError for a file that is no picture. An image without a picture is drawn as
         its boxes, or as its id alone.
+
+        >>> hits = project.load("vsepp/tiny/s0").retrieve("a red square", k=3)
+        >>> project.pictures("tiny", hits, title="a red square")
+        <picture: a red square: 1: ... 2: ... 3: ...>
         """
         card, chosen = self.registry.dataset(dataset), ids_and_notes(images)
         opened = open_dataset(card, self.config.data, self.config.cache)
@@ -135,7 +166,12 @@ class Project:
         return sheet(chosen, Previews(card, self.config.data, self.config.cache), title)
 
     def compare(self, first: str, second: str, *, progress: Report | None = None) -> Comparisons:
-        """A paired test of two rows on every board that has both, or of two trials; errors of `harness compare`."""
+        """A paired test of two rows on every board that has both, or of two trials; errors of `harness compare`.
+
+        >>> comparison = project.compare("vsepp", "chance")[0]
+        >>> comparison.board, comparison.difference > 0
+        ('tiny/all', True)
+        """
         store = self._store()
         pair = name_of_result(first), name_of_result(second)
         runs = store.runs()
@@ -154,6 +190,10 @@ class Project:
         """Rank a score matrix (N, M), images by captions, higher is better, under a protocol; nothing is stored.
 
         DataError where it does not fit the split or has a number that is not finite, UsageError for an unknown name.
+
+        >>> method = project.load("vsepp/tiny/s0")
+        >>> project.evaluate(method.score(method.encode_images(), method.encode_captions()), "tiny")
+        <tiny/all: rsum ..., 95 % ... to ...>
         """
         card = self.registry.dataset(dataset)
         (progress or silent)(Progress(f"{dataset}/{card.protocol(protocol).name}", "ranking"))
@@ -209,6 +249,9 @@ def open_project(
 
     settings: keys of harness.toml as `-s` takes them, for all that the project does; plugins: cards of further methods.
     UsageError where there is nothing at `path`, ConfigError for a wrong file, key or card.
+
+    >>> harness.open(".", settings={"training.epochs": 3}).config.training.epochs
+    3
     """
     place = Path(path).expanduser().resolve()
     if not place.exists():

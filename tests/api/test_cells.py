@@ -59,7 +59,9 @@ def test_a_class_may_use_what_other_cells_define(project: Path) -> None:
     opened = harness.open(project)
     opened.register(names["Faulty"], {"name": "mine"})
     text = (project / "runs" / "written" / "mine.py").read_text()
-    assert "import functools as ft" in text and text.index("UNIT = 1") < text.index("def one") < text.index("class Faulty(")
+    assert "import functools as ft" in text and text.index("UNIT = 1") < text.index("def one") < text.index(
+        "class Faulty("
+    )
     (trial,) = opened.run("mine", settings={"training.epochs": 1}, here=True)
     assert trial.is_done
 
