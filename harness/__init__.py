@@ -45,3 +45,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module("harness.api.project"), LATER[name])
+
+
+def __dir__() -> list[str]:
+    """The names that a notebook completes, those that are not imported yet among them."""
+    return sorted({*globals(), *LATER})
