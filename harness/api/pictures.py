@@ -123,7 +123,7 @@ def sheet(images: Sequence[tuple[str, str]], previews: Previews, title: str) -> 
     rows, columns = ceil(len(shown) / COLUMNS), min(len(shown), COLUMNS)
     width = 2 * MARGIN + columns * (SIDE + GAP) - GAP
     height = 2 * MARGIN + HEAD * bool(title) + rows * (SIDE + BELOW + GAP) - GAP
-    description = ", ".join(" ".join(filter(None, one)) for one in images)
+    description = ", ".join(f"{note} {name}".strip() for name, note in images)
     size = width / POINTS, height / POINTS
     return Picture(title or "images", description, size, lambda figure: paint_sheet(figure, shown, title))
 
