@@ -60,3 +60,8 @@ def __getattr__(name: str) -> Any:
 
     module, attribute = LATER[name]
     return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    """The names that a notebook completes, those that are not imported yet among them."""
+    return sorted({*globals(), *LATER})

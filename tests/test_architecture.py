@@ -39,7 +39,7 @@ PACKAGES = {
     "preparation": "config data layouts evaluation",
     "extraction": "data",
     "board": "config evaluation diagnostics trial tracking",
-    "campaign": "config data layouts evaluation diagnostics trial executors tracking",
+    "campaign": "config data layouts evaluation diagnostics trial executors tracking preparation board",
     "search": "config trial tracking board campaign",
     "planning": "config evaluation tracking board campaign",
     "explain": "method config blocks data layouts evaluation diagnostics trial tracking extraction board campaign",
@@ -47,7 +47,7 @@ PACKAGES = {
     "doctor": "config data trial executors tracking preparation campaign",
     "portable": "method config data layouts evaluation diagnostics trial tracking campaign explain",
     # What scripts call, the calls that `cli` makes: it may import what `cli` may, by the same doors.
-    "api": "method config data evaluation diagnostics trial tracking board campaign planning explain portable",
+    "api": "method config data layouts evaluation diagnostics trial tracking board campaign planning explain portable",
     "terminal": "config data evaluation trial contract tracking acquisition preparation extraction board campaign"
     " search planning explain retention doctor portable",
     "cli": "config data diagnostics trial contract tracking acquisition conversion preparation extraction board"
@@ -73,9 +73,9 @@ FRONT = {
     "conversion": "convert opening",
     "preparation": "card findings validation",
     "extraction": "extract placed_boxes vision_models",
-    "board": "cells comparison drawing evidence export forms markup publishing standings",
-    "campaign": "composites current driver estimate external_scores guardian healing inputs last_command plan removal"
-    " reproduction status",
+    "board": "cells comparison drawing evidence export forms markup plots publishing standings",
+    "campaign": "composites course current driver estimate external_scores guardian healing inputs plan"
+    " removal reproduction status",
     "search": "campaign confirmation method_search plan publishing space status studies",
     "planning": "plans power",
     "explain": "attention_page encoding examples_page explanation gallery picture private_pages query_picture"

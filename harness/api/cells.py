@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
-import linecache
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.api.cell_source import module_text
 from harness.config.cards import MethodCard
 from harness.config.registry import Registry, load_class
 from harness.config.toml import validate
@@ -21,18 +20,27 @@ if TYPE_CHECKING:
     from harness.method import Method
 
 WRITTEN = "written"  # folder of the results
-DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
 
 
 def write_method(method: type[Method], card: Mapping[str, Any], folder: Path) -> Path:
     """Write the module and the card of a class; the card's path. ConfigError for a wrong card or an unknown source."""
+    check_class(method)
     name = str(card.get("name", ""))
     path = folder / f"{name}.toml"
     whole = {**defaults_of(method, name), **card, "class": f"{name}:{method.__name__}"}
     validate(MethodCard, {**whole, "path": path}, f"the card of {method.__name__}")
-    write_atomic(path.with_suffix(".py"), definitions(cell_of(method), method.__name__))
+    write_atomic(path.with_suffix(".py"), module_text(method))
     write_atomic(path, toml_text(whole))
     return path
+
+
+def check_class(method: object) -> None:
+    """ConfigError for what is no class of a method."""
+    from harness.method import Method
+
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        given = f"the class {method.__name__}" if isinstance(method, type) else f"a {type(method).__name__}"
+        raise ConfigError(f"register takes a subclass of harness.method.Method, not {given}")
 
 
 def defaults_of(method: type[Method], name: str) -> dict[str, Any]:
@@ -43,35 +51,6 @@ def defaults_of(method: type[Method], name: str) -> dict[str, Any]:
         **{"scoring": "embedding", "choices": []},
         "defaults": {one.name: one.default for one in settings if one.default is not MISSING},
     }
-
-
-def cell_of(method: type[Method]) -> str:
-    """The source of the cell or file that defines a class; ConfigError where Python no longer has it."""
-    codes = (member.__code__ for member in vars(method).values() if inspect.isfunction(member))
-    text = "".join(linecache.getlines(next(codes).co_filename))
-    if f"class {method.__name__}" not in text:
-        raise ConfigError(f"the source of {method.__name__} is not known; define it in a cell or a file")
-    return text
-
-
-def definitions(source: str, name: str) -> str:
-    """The imports, functions, classes and constants of a source: what it does besides is not done again."""
-    tree = ast.parse("".join(line for line in source.splitlines(True) if not line.lstrip().startswith(("%", "!"))))
-    nodes = [node for node in tree.body if isinstance(node, DEFINITIONS) or is_constant(node)]
-    return f'"""The class {name} as a notebook or script has defined it. Written by harness."""\n\n' + "\n\n".join(
-        map(ast.unparse, nodes)
-    )
-
-
-def is_constant(node: ast.stmt) -> bool:
-    """Whether a statement gives a name to a literal value."""
-    if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
-        return False
-    try:
-        ast.literal_eval(node.value)
-    except ValueError:
-        return False
-    return True
 
 
 def toml_text(table: Mapping[str, Any], name: str = "") -> str:

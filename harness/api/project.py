@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.api.cells import WRITTEN, loaded_card, write_method
 from harness.api.frames import board_frame, datasets_frame, methods_frame, results_frame
-from harness.api.running import Report, carry_out, silent
+from harness.api.pictures import Picture, check_ids, ids_and_notes, plot_picture, sheet
+from harness.api.running import Progress, Report, carry_out, reported, silent
 from harness.api.scores import ScoreEvaluation, evaluated
 from harness.api.trained import TrainedMethod, load_trained
-from harness.api.trials import ProjectTrial
+from harness.api.trials import Comparisons, ProjectTrial, Trials
 from harness.board import publishing
-from harness.board.comparison import Comparison, comparisons
+from harness.board.comparison import comparisons
 from harness.board.evidence import Assessed, evidence, hits
+from harness.board.plots import plots
 from harness.board.standings import Board, boards_of
 from harness.campaign.current import current
 from harness.campaign.plan import plan as make_plan
@@ -29,6 +31,8 @@ from harness.config.selection import Selection, name_of_result
 from harness.diagnostics.table import Looks
 from harness.errors import UsageError, unknown
 from harness.explain.rescoring import look_again
+from harness.layouts.opening import open_dataset
+from harness.layouts.previews import Previews
 from harness.planning.plans import POWER, Assumed, PowerPlan, power_plans
 from harness.portable.export import export_weights
 from harness.portable.scored_weights import score_weights, weights_request
@@ -61,11 +65,19 @@ class Project:
         self.config, self.registry = self._read(NOTHING)
 
     def methods(self) -> pandas.DataFrame:
-        """Every method, one row each."""
+        """Every method, one row each.
+
+        >>> "vsepp" in set(project.methods()["name"])
+        True
+        """
         return methods_frame(self.registry.methods.values())
 
     def datasets(self) -> pandas.DataFrame:
-        """Every dataset, one row per protocol."""
+        """Every dataset, one row per protocol.
+
+        >>> project.datasets().set_index("name").loc["tiny", "protocol"]
+        'all'
+        """
         return datasets_frame(self.registry.datasets.values())
 
     def run(
@@ -83,7 +95,7 @@ class Project:
         force: bool = False,
         retry: Iterable[str] = (),
         progress: Report | None = None,
-    ) -> list[ProjectTrial]:
+    ) -> Trials:
         """Train, evaluate and rank what is not done yet; all trials of the selection, those that failed too.
 
         What is empty is taken from [campaign] of harness.toml. settings: keys of harness.toml as `-s` takes them, such
@@ -91,6 +103,9 @@ class Project:
         `protocol` is then one. here: in this process, without Ray. retry: classes of
         failures to run again.
         Raises what ends the command `harness run`; a trial that failed is returned with its message.
+
+        >>> project.run("vsepp", "tiny", seeds=[0, 1], here=True)
+        [<trial vsepp/tiny/s0 ... done rsum ...>, <trial vsepp/tiny/s1 ... done rsum ...>]
         """
         config, registry = self._read(settings)
         given = {**self._settings, **settings}
@@ -102,39 +117,77 @@ class Project:
         carry_out(plan, config, registry, here, progress or silent)
         store = ResultStore(plan.uri)
         runs = {run.key: run for run in store.runs()}
-        return [ProjectTrial(runs[trial.spec.key], store) for trial in plan.trials if trial.spec.key in runs]
+        return Trials(ProjectTrial(runs[trial.spec.key], store) for trial in plan.trials if trial.spec.key in runs)
 
     def results(self) -> pandas.DataFrame:
-        """Every trial of the tracking store, one row each, with typed columns; StoreError where nothing was run."""
+        """Every trial of the tracking store, one row each, with typed columns; StoreError where nothing was run.
+
+        >>> results = project.results()
+        >>> sorted(results[results["seed"] == 0]["name"])
+        ['chance/tiny/s0', 'vsepp/tiny/s0']
+        """
         return results_frame(self._store().runs())
 
-    def trials(self) -> list[ProjectTrial]:
+    def trials(self) -> Trials:
         """Every trial of the tracking store, done or not."""
         store = self._store()
-        return [ProjectTrial(run, store) for run in store.runs()]
+        return Trials(ProjectTrial(run, store) for run in store.runs())
 
     def trial(self, name: str) -> ProjectTrial:
-        """The finished trial that METHOD/DATASET/sSEED or the start of a key means; UsageError where not one."""
+        """The finished trial that METHOD/DATASET/sSEED or the start of a key means; UsageError where not one.
+
+        >>> project.trial("vsepp/tiny/s0").settings["dim"]
+        8
+        """
         store = self._store()
         return ProjectTrial(known_run(store.runs(), name_of_result(name)), store)
 
-    def board(self, dataset: str, protocol: str = "") -> pandas.DataFrame:
-        """The leaderboard of a dataset and protocol, else of its first; UsageError where it has no trial."""
-        store = self._store()
-        boards = self._boards(store)
-        card = self.registry.datasets.get(dataset)
-        place = dataset, protocol or (card.protocol().name if card else "")
-        for board in boards:
-            if (board.dataset, board.protocol) == place:
-                return board_frame(Assessed(board, evidence(board, store.artifact)))
-        known = [f"{board.dataset}/{board.protocol}" for board in boards]
-        raise UsageError(unknown("board", "/".join(filter(None, place)), known))
+    def board(self, dataset: str, protocol: str = "", *, progress: Report | None = None) -> pandas.DataFrame:
+        """The leaderboard of a dataset and protocol, else of its first; UsageError where it has no trial.
 
-    def compare(self, first: str, second: str) -> list[Comparison]:
-        """A paired test of two rows on every board that has both, or of two trials; errors of `harness compare`."""
+        >>> board = project.board("tiny")
+        >>> sorted(board["row"]), board["rsum"].is_monotonic_decreasing
+        (['chance', 'vsepp'], True)
+        """
+        return board_frame(self._assessed(dataset, protocol, progress))
+
+    def plot(self, dataset: str, protocol: str = "", name: str = "rsum") -> Picture:
+        """A plot of a board: `rsum` with intervals, `recall` for every K, `learning` curves, `tradeoff` with speed.
+
+        UsageError for an unknown board or name, and where the board has nothing to draw.
+
+        >>> project.plot("tiny").save("rsum.svg").name
+        'rsum.svg'
+        """
+        return plot_picture(plots(self._assessed(dataset, protocol)), name)
+
+    def pictures(self, dataset: str, images: pandas.DataFrame | Iterable[str], title: str = "") -> Picture:
+        """Images of a dataset side by side: given by id, or a frame of retrieved images, with rank and score.
+
+        UsageError for an unknown id, DataError for a file that is no picture. An image without a picture is drawn as
+        its boxes, or as its id alone.
+
+        >>> hits = project.load("vsepp/tiny/s0").retrieve("a red square", k=3)
+        >>> project.pictures("tiny", hits, title="a red square")
+        <picture: a red square: 1: ... 2: ... 3: ...>
+        """
+        card, chosen = self.registry.dataset(dataset), ids_and_notes(images)
+        opened = open_dataset(card, self.config.data, self.config.cache)
+        check_ids([name for name, _ in chosen], (opened.split(name).image_ids for name in reversed([*card.splits])))
+        return sheet(chosen, Previews(card, self.config.data, self.config.cache), title)
+
+    def compare(self, first: str, second: str, *, progress: Report | None = None) -> Comparisons:
+        """A paired test of two rows on every board that has both, or of two trials; errors of `harness compare`.
+
+        >>> comparison = project.compare("vsepp", "chance")[0]
+        >>> comparison.board, len(comparison.interval)
+        ('tiny/all', 2)
+        """
         store = self._store()
         pair = name_of_result(first), name_of_result(second)
-        return comparisons(store.runs(), self._boards(store), pair, partial(hits, store))
+        runs = store.runs()
+        load = reported(partial(hits, store), runs, progress or silent)
+        return Comparisons(comparisons(runs, self._boards(store), pair, load))
 
     def plan(
         self,
@@ -156,9 +209,10 @@ class Project:
         chosen = selected(methods, datasets, seeds, protocol)
         return power_plans(self.config, self.registry, chosen, detect, power, Assumed(seed_sd, image_sd))
 
-    def load(self, trial: str | ProjectTrial, device: str = "cpu") -> TrainedMethod:
+    def load(self, trial: str | ProjectTrial, device: str = "cpu", *, progress: Report | None = None) -> TrainedMethod:
         """The trained method of a trial, given itself or by its name; UsageError where its weights cannot be used."""
         one = self.trial(trial) if isinstance(trial, str) else trial
+        (progress or silent)(Progress(one.name, "loading", message="data, then weights"))
         return load_trained(self.config, self.registry, one.run.spec, device)
 
     def export(self, trial: str | ProjectTrial, folder: str | PathLike[str], force: bool = False) -> WeightsFolder:
@@ -190,24 +244,46 @@ class Project:
         look_again(self.config, self.registry, one.run, device)
         return one.looks()
 
-    def evaluate(self, scores: object, dataset: str, protocol: str = "") -> ScoreEvaluation:
+    def evaluate(
+        self, scores: object, dataset: str, protocol: str = "", *, progress: Report | None = None
+    ) -> ScoreEvaluation:
         """Rank a score matrix (N, M), images by captions, higher is better, under a protocol; nothing is stored.
 
         DataError where it does not fit the split or has a number that is not finite, UsageError for an unknown name.
+
+        >>> method = project.load("vsepp/tiny/s0")
+        >>> project.evaluate(method.score(method.encode_images(), method.encode_captions()), "tiny")
+        <tiny/all: rsum ..., 95 % ... to ...>
         """
-        return evaluated(scores, self.registry.dataset(dataset), protocol, self.config)
+        card = self.registry.dataset(dataset)
+        (progress or silent)(Progress(f"{dataset}/{card.protocol(protocol).name}", "ranking"))
+        return evaluated(scores, card, protocol, self.config)
 
     def register(self, method: type[Method], card: Mapping[str, Any]) -> MethodCard:
         """Add a method whose class a notebook or script defines, from then on run as any other; its card.
 
         card: the fields of a method's card. `name` is required; the defaults are those of the class's Settings. The
-        class is written to a file with the imports, functions, classes and constants of its cell, which is what runs:
-        names from other cells are not known to it. Registered again, it replaces the earlier one.
+        class is written to a file with all that it uses, from whichever cell: modules, functions, classes, and values
+        that are literals; this file is what runs. Registered again, it replaces the earlier one.
+        ConfigError for a wrong card, and for a class that cannot be written so.
         """
         path = write_method(method, card, self.config.results / WRITTEN)
         self._plugins = [*dict.fromkeys([*self._plugins, path])]
         self.config, self.registry = self._read(NOTHING)
         return loaded_card(self.registry, path)
+
+    def _assessed(self, dataset: str, protocol: str, progress: Report | None = None) -> Assessed:
+        """A board with what its files say of it; UsageError where it has no trial."""
+        store = self._store()
+        boards = self._boards(store)
+        card = self.registry.datasets.get(dataset)
+        place = dataset, protocol or (card.protocol().name if card else "")
+        read = reported(store.artifact, store.runs(), progress or silent)
+        for board in boards:
+            if (board.dataset, board.protocol) == place:
+                return Assessed(board, evidence(board, read))
+        known = [f"{board.dataset}/{board.protocol}" for board in boards]
+        raise UsageError(unknown("board", "/".join(filter(None, place)), known))
 
     def _boards(self, store: ResultStore) -> list[Board]:
         return [*boards_of(store.runs(), self.registry.methods, current(self.config, self.registry))]
@@ -233,6 +309,9 @@ def open_project(
 
     settings: keys of harness.toml as `-s` takes them, for all that the project does; plugins: cards of further methods.
     UsageError where there is nothing at `path`, ConfigError for a wrong file, key or card.
+
+    >>> harness.open(".", settings={"training.epochs": 3}).config.training.epochs
+    3
     """
     place = Path(path).expanduser().resolve()
     if not place.exists():

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from typing import Any, TypeVar
 
-from harness.board import publishing
-from harness.campaign import healing
-from harness.campaign.current import current
-from harness.campaign.driver import choose_executor, execute
-from harness.campaign.plan import Plan, check_writable
+from harness.campaign.course import Course
+from harness.campaign.plan import Plan
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.errors import StoreError
-from harness.tracking.result_store import ResultStore
-from harness.tracking.tracker import Tracker
+from harness.tracking.runs import Run
 from harness.trial.results import Assignment, EpochReport, TrialResult
 
 
@@ -24,7 +20,7 @@ class Progress:
     """A step of something long; its text is one line."""
 
     name: str  # of the trial, METHOD/DATASET/sSEED; empty for a warning
-    state: str  # running, testing, done, failed, … or warning
+    state: str  # running, testing, done, failed, …; reading, loading, ranking; or warning
     epoch: int = 0  # that have ended
     epochs: int = 0  # in all
     rsum: float | None = None  # on val while it is running, on test when it is done
@@ -38,10 +34,23 @@ class Progress:
 
 
 Report = Callable[[Progress], object]
+T = TypeVar("T")
 
 
 def silent(_: Progress) -> None:
     """Report nothing."""
+
+
+def reported(read: Callable[..., T], runs: Iterable[Run], report: Report) -> Callable[..., T]:
+    """A function of a run's id that reports the run when it is first read."""
+    names = {run.run_id: run.label for run in runs}
+
+    def reading(run_id: str, *more: Any) -> T:
+        if name := names.pop(run_id, ""):
+            report(Progress(name, "reading"))
+        return read(run_id, *more)
+
+    return reading
 
 
 class ProgressView:
@@ -78,16 +87,11 @@ class ProgressView:
 
 
 def carry_out(plan: Plan, config: Config, registry: Registry, here: bool, report: Report) -> None:
-    """Run the trials that a plan has left and write its boards, as `harness run` does; StoreError where one is away."""
+    """Run the trials that a plan has left and write its boards, as `harness run` does, with its errors."""
     view = ProgressView(report)
-    for note in plan.notes:
-        view.warn(note)
-    healing.heal(config.results, plan.uri, view.warn)
-    plan = healing.restored(plan, view.warn)
-    if not plan.idle:
-        check_writable(config.results)
-        launch = partial(execute, plan, choose_executor(config, here or not plan.todo))
-        outcome = launch(Tracker(plan.uri), view, config.failures)
-        if outcome.store_error:
-            raise StoreError(outcome.store_error)
-    publishing.publish(ResultStore(plan.uri), registry, current(config, registry), config.reports, plan.boards)
+    course = Course(plan, config, registry, here).healed(view.warn)
+    course.place()
+    if not course.is_over:
+        for warning in course.warnings():
+            view.warn(warning)
+        course.run(lambda: nullcontext(view))

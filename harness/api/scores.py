@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from harness.api.frames import typed
+from harness.board.markup import html_table
 from harness.campaign.external_scores import evaluate_array
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
@@ -14,6 +17,9 @@ from harness.evaluation.ranks import Direction
 from harness.evaluation.records import Records
 from harness.evaluation.statistics import intervals
 from harness.trial.results import HEADLINE
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,23 @@ class ScoreEvaluation:
         low, high = self.intervals["rsum"]
         return f"<{self.dataset}/{self.protocol}: rsum {self.measures['rsum']:.1f}, 95 % {low:.1f} to {high:.1f}>"
 
+    def frame(self) -> pandas.DataFrame:
+        """One row per measure: its value, and the ends of its interval where it has one."""
+        nothing = (None, None)
+        return typed(
+            {
+                "measure": name,
+                "value": value,
+                **dict(zip(("low", "high"), self.intervals.get(name, nothing), strict=True)),
+            }
+            for name, value in self.measures.items()
+        )
+
+    def _repr_html_(self) -> str:
+        """The recalls with their intervals, as a notebook shows them."""
+        rows = ((name.replace("_r", " R@"), f"{self.measures[name]:.1f}", *bounds(self, name)) for name in HEADLINE)
+        return html_table(f"{self.dataset}/{self.protocol}", ("", "value", "95 % low", "high"), rows, self.warnings)
+
 
 def evaluated(scores: object, card: DatasetCard, protocol: str, config: Config) -> ScoreEvaluation:
     """Rank scores (N, M), all images of the protocol's split by all captions, higher is better."""
@@ -47,3 +70,8 @@ def evaluated(scores: object, card: DatasetCard, protocol: str, config: Config) 
     return ScoreEvaluation(
         card.name, under.name, test.measures, bounds, test.gallery, warnings, records, spread, looks.category
     )
+
+
+def bounds(one: ScoreEvaluation, measure: str) -> Iterator[str]:
+    """The ends of a measure's interval as text."""
+    return (f"{end:.1f}" for end in one.intervals[measure])

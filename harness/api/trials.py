@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.api.frames import epochs_frame
+from harness.api.frames import epochs_frame, results_frame, typed
+from harness.board.comparison import Comparison
 from harness.board.evidence import run_looks
 from harness.board.export import with_records
+from harness.board.markup import html_table
 from harness.config.sections import Scalar, Training
 from harness.diagnostics.table import Looks
 from harness.errors import DataError, UsageError, unknown
@@ -98,18 +100,32 @@ class ProjectTrial:
         return self.run.result.cost if self.run.result else {}
 
     def epochs(self) -> pandas.DataFrame:
-        """One row per epoch: loss, seconds, measures on val."""
+        """One row per epoch: loss, seconds, measures on val.
+
+        >>> project.trial("vsepp/tiny/s0").epochs()["epoch"].to_list()
+        [1, 2]
+        """
         return epochs_frame(artifacts.epochs(self._store.artifact, self.run.run_id) if self.run.run_id else ())
 
     def ranks(self, direction: Direction) -> RankedQueries:
-        """The rank of every query's best match, for `i2t` or `t2i`; DataError where the store has none."""
+        """The rank of every query's best match, for `i2t` or `t2i`; DataError where the store has none.
+
+        >>> trial = project.trial("vsepp/tiny/s0")
+        >>> recall = 100 * (trial.ranks("i2t").ranks <= 5).mean()
+        >>> bool(abs(recall - trial.measures["i2t_r5"]) < 1e-6)
+        True
+        """
         records = self._records(direction)
         answers = answers_of(direction, records.ranks)
         best = np.array([int(ranks[0]) for ranks in answers.ranks], dtype=np.int64)
         return RankedQueries(records.ids.of(direction)[0][answers.queries], answers.folds, best, answers.tied)
 
     def top(self, direction: Direction) -> RetrievedItems:
-        """The first items of every query with scores, for `i2t` or `t2i`; DataError where the store has none."""
+        """The first items of every query with scores, for `i2t` or `t2i`; DataError where the store has none.
+
+        >>> project.trial("vsepp/tiny/s0").top("i2t").scores.shape[0]
+        8
+        """
         records = self._records(direction)
         if records.rankings is None:
             raise DataError(f"the tracking store has no rankings of {self.name}; run it again with force")
@@ -138,8 +154,49 @@ class ProjectTrial:
             )
         return with_records(self.run, ranks, artifacts.rankings(read, run_id, scores=True))
 
+    def _repr_html_(self) -> str:
+        """The trial as a notebook shows it."""
+        return Trials([self])._repr_html_()
+
     def __repr__(self) -> str:
-        """The trial on one line, for a notebook's cell."""
+        """The trial on one line."""
         rsum = self.measures.get("rsum")
         end = self.message if rsum is None else f"rsum {rsum:.1f}"
         return f"<trial {' '.join(filter(None, [self.name, self.key, self.state, end]))}>"
+
+
+class Trials(list[ProjectTrial]):
+    """Trials in the order of a plan or of the store: a list, which a notebook shows as a table."""
+
+    def frame(self) -> pandas.DataFrame:
+        """One row per trial, with the columns of `Project.results`."""
+        return results_frame(trial.run for trial in self)
+
+    def _repr_html_(self) -> str:
+        head = ("trial", "protocol", "state", "rsum", "i2t R@1", "t2i R@1", "key", "message")
+        return html_table(f"{len(self)} trial{'s' * (len(self) != 1)}", head, map(cells_of, self))
+
+
+class Comparisons(list[Comparison]):
+    """The same two rows on each of their boards, or two trials alone: a list, which a notebook shows as tables."""
+
+    def frame(self) -> pandas.DataFrame:
+        """One row per board: both rows, their rsum, the difference with its interval, and what that means."""
+        return typed(
+            {
+                **{"board": one.board, "first": one.sides[0].name, "second": one.sides[1].name},
+                **{"first_rsum": one.means[0][-1], "second_rsum": one.means[1][-1], "difference": one.difference},
+                **{"low": one.interval[0], "high": one.interval[1], "p": one.p, "verdict": one.verdict},
+            }
+            for one in self
+        )
+
+    def _repr_html_(self) -> str:
+        return "".join(one._repr_html_() for one in self)
+
+
+def cells_of(trial: ProjectTrial) -> tuple[str, ...]:
+    """A trial as a row of text."""
+    numbers = (trial.measures.get(name) for name in ("rsum", "i2t_r1", "t2i_r1"))
+    shown = ("–" if number is None else f"{number:.1f}" for number in numbers)
+    return trial.name, trial.run.spec.protocol, trial.state, *shown, trial.key, trial.message

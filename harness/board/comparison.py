@@ -8,14 +8,16 @@ from math import comb, isnan
 
 import numpy as np
 
-from harness.board.cells import label, tenths
+from harness.board.cells import label, probability, tenths
 from harness.board.evidence import Load, comparable
+from harness.board.markup import html_table
 from harness.board.standings import Board, Standing
 from harness.errors import DataError, UsageError, unknown
 from harness.evaluation.queries import Hits, recalls
 from harness.evaluation.statistics import LEVEL, differ_significantly, differences, is_tested, resampled
 from harness.tracking.naming import date, of_run, run_named, short_recipe
 from harness.tracking.runs import SHORTEST, Run
+from harness.trial.results import HEADLINE
 
 SAME = (
     "dataset",
@@ -68,6 +70,21 @@ class Comparison:
         better, worse = self.sides if self.difference > 0 else self.sides[::-1]
         of = " as they were trained; other seeds may differ" if self.runs_only else ""
         return f"{better.name} is better than {worse.name}{of}"
+
+    def _repr_html_(self) -> str:
+        """The comparison as a notebook shows it."""
+        first, second = (side.name for side in self.sides)
+        low, high = self.interval
+        interval = f"rsum {self.difference:+.1f}, 95 % by image {low:+.1f} to {high:+.1f}; p {probability(self.p)}"
+        return html_table(
+            self.board,
+            ("", first, second, "difference"),
+            [
+                (name.replace("_r", " R@"), tenths(mine), tenths(other), f"{mine - other:+.1f}")
+                for name, mine, other in zip(HEADLINE, *self.means, strict=True)
+            ],
+            (interval, self.verdict),
+        )
 
     @property
     def untested(self) -> str:

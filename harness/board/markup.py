@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,11 @@ def markup(name: str) -> Any:
     made = environment(finalize=readable, autoescape=True)
     made.filters["px"] = "{:.1f}".format
     return made.get_template(name)
+
+
+def html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()) -> str:
+    """A table as a notebook shows it, with lines below."""
+    return str(markup("notebook.html.j2").render(title=title, head=head, rows=[*rows], notes=[*notes]))
 
 
 def readable(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from harness.cli.flags import (
 from harness.errors import StoreError, TrialError
 
 if TYPE_CHECKING:
-    from harness.board.publishing import Published
+    from harness.campaign.course import Course
     from harness.campaign.driver import CampaignOutcome
     from harness.campaign.plan import Plan
     from harness.config.project import Config
@@ -67,81 +67,52 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
 
 def finish(flags: Flags, plan: Plan, config: Config, registry: Registry, out: Output, here: bool, dry_run: bool) -> int:
     """Run the trials that a plan has left, publish its boards, print how it ended; the exit code."""
-    from harness.campaign import healing
-    from harness.campaign.driver import check_resources, choose_executor, execute
-    from harness.campaign.estimate import estimate
+    from harness.campaign.course import Course
+    from harness.campaign.driver import check_resources
     from harness.terminal import campaign_page
 
-    healed = 0
-    if dry_run:
-        if keys := healing.lacking(config.results, plan.uri):
-            out.note(f"the tracking store lacks {len(keys)} results that it had; the run logs them again")
-    else:
-        healed = healing.heal(config.results, plan.uri, out.note)
-        plan = healing.restored(plan, out.note)
-    in_process = here or not plan.todo
-    with closing(choose_executor(config, in_process)) as executor:
-        place = executor.description
-        executor.check([trial.assignment for trial in plan.todo])
-        room = executor.room
+    course = Course(plan, config, registry, here)
+    course = course if dry_run else course.healed(out.note)
+    plan = course.plan
+    place, room = course.place()
     if not plan.todo and flags.asks_for_resources:
         check_resources(config, here, [trial.assignment for trial in plan.trials])
     if dry_run:
-        times = estimate(plan, registry.datasets, room)
-        out.answer(campaign_page.plan_json(plan, place, times), *campaign_page.plan_page(plan, place, times))
-        out.note(*plan.notes, flags.source)
-        return 0
-    files = campaign_page.files_of(plan, config.reports)
-    if plan.idle and not healed and all(file.is_file() for file in files):
+        return answer_dry_run(course, place, room, flags.source, out)
+    if course.is_over:
         failures = campaign_page.failures_page(trial.assignment for trial in plan.failed)
-        out.answer(campaign_page.run_json(plan, files), *failures, campaign_page.nothing_to_do(plan, files))
+        out.answer(campaign_page.run_json(plan, course.files), *failures, campaign_page.nothing_to_do(course))
         return TrialError.exit_code if plan.failed else 0
-    out.note(campaign_page.plan_line(plan, place), flags.source, *plan.notes, *data_warnings(plan, config))
-    return carry_out(plan, partial(execute, plan, choose_executor(config, in_process)), config, registry, out)
+    out.note(campaign_page.plan_line(plan, place), flags.source, *course.warnings())
+    return carry_out(course, out)
 
 
-def carry_out(
-    plan: Plan, launch: Callable[..., CampaignOutcome], config: Config, registry: Registry, out: Output
-) -> int:
-    """Run what a plan has left, publish its boards, print how it ended; the exit code."""
-    from harness.campaign.last_command import write_command
-    from harness.campaign.plan import check_writable
+def answer_dry_run(course: Course, place: str, room: int, source: str, out: Output) -> int:
+    """Print what a plan would run and for how long; the exit code."""
+    from harness.campaign import healing
+    from harness.campaign.estimate import estimate
     from harness.terminal import campaign_page
+
+    plan = course.plan
+    if keys := healing.lacking(course.config.results, plan.uri):
+        out.note(f"the tracking store lacks {len(keys)} results that it had; the run logs them again")
+    times = estimate(plan, course.registry.datasets, room)
+    out.answer(campaign_page.plan_json(plan, place, times), *campaign_page.plan_page(plan, place, times))
+    out.note(*plan.notes, source)
+    return 0
+
+
+def carry_out(course: Course, out: Output) -> int:
+    """Run what a plan has left, publish its boards, print how it ended; the exit code."""
+    from harness.terminal import board_page, campaign_page
     from harness.terminal.view import view_for
-    from harness.tracking.tracker import Tracker
 
-    check_writable(config.results)
-    write_command(config.results, plan.name, invocation().words)
-    tracker = Tracker(plan.uri)
-    with view_for(out) as view:
-        outcome = launch(tracker, view, config.failures)
-    if outcome.store_error:
-        raise StoreError(outcome.store_error)
-    published = publish(plan, config, registry, out)
-    out.answer(campaign_page.run_json(plan, published.files), *campaign_page.run_page(plan, outcome, published))
-    return outcome.exit_code
-
-
-def data_warnings(plan: Plan, config: Config) -> Iterator[str]:
-    """A line for each dataset to be run whose numbers may mean less than they seem."""
-    from harness.preparation.validation import warnings_of
-
-    for card in {trial.spec.dataset: trial.assignment.dataset_card for trial in plan.todo}.values():
-        if texts := warnings_of(card, config.data, config.cache):
-            yield f"{card.name}: doubtful data: {' · '.join(texts)} (harness validate --dataset {card.name})"
-
-
-def publish(plan: Plan, config: Config, registry: Registry, out: Output) -> Published:
-    """Write the boards of a plan's trials and print their tables."""
-    from harness.board import publishing
-    from harness.campaign.current import current
-    from harness.terminal import board_page
-    from harness.tracking.result_store import ResultStore
-
-    store = ResultStore(plan.uri)
-    published = publishing.publish(store, registry, current(config, registry), config.reports, plan.boards)
+    outcome, published = course.run(partial(view_for, out), invocation().words)
     out.note(*board_page.tables(published.boards))
-    return published
+    out.answer(
+        campaign_page.run_json(course.plan, published.files), *campaign_page.run_page(course.plan, outcome, published)
+    )
+    return outcome.exit_code
 
 
 @click.command(short_help="Search settings by val, with one budget for all methods.")
@@ -191,8 +162,8 @@ def carry_out_search(
     """Run what the searches of a campaign have left, write its page, print how it ended; the exit code."""
     from harness.campaign import healing
     from harness.campaign.driver import CampaignOutcome, only_driver
-    from harness.campaign.last_command import write_command
     from harness.campaign.plan import check_writable
+    from harness.campaign.status import write_command
     from harness.search.campaign import SearchTrials
     from harness.search.publishing import publish_searches
     from harness.terminal import search_page

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.argument("campaign", type=CAMPAIGN, required=False, default="")
 def resume(flags: Flags, campaign: str) -> int:
     """Continue a campaign, the last one where none is named, by repeating its last command."""
-    from harness.campaign.last_command import command_words
+    from harness.campaign.status import command_words
 
     config, _, out = flags.open()
     words = command_words(config.results, campaign, flags.overrides)
@@ -130,7 +130,7 @@ class GivenCommand(NamedTuple):
 
 def last_command(config: Config, campaign: str, driver: Driver | None) -> GivenCommand | None:
     """The command at work, where no campaign is named, else the last one of the campaign, or of all, in this folder."""
-    from harness.campaign.last_command import command_words
+    from harness.campaign.status import command_words
 
     given = given_command(config, driver.words, Path(driver.folder), campaign) if driver and not campaign else None
     if given:

@@ -10,13 +10,15 @@ from harness.config.papers import PaperRecipe
 from harness.config.project import Config
 from harness.config.registry import Registry, paper_recipe, paper_settings, settings_for, training_for
 from harness.config.selection import Selection, members_named
-from harness.errors import UsageError
+from harness.errors import UsageError, unknown
 
 RECIPE_TABLES = ("settings", "training", "per_dataset")  # of harness.toml; a recipe of a paper has all their values
 
 
 def check_recipe(recipe: str, overridden: Iterable[str]) -> None:
-    """UsageError for values of RECIPE_TABLES beside the recipe of a paper."""
+    """UsageError for an unknown recipe, and for values of RECIPE_TABLES beside the recipe of a paper."""
+    if recipe not in ("", "common", "paper"):
+        raise UsageError(unknown("recipe", recipe, ("common", "paper")))
     if recipe == "paper" and (given := sorted(overridden)):
         keys = " and ".join(f"-s {key}" for key in given)
         raise UsageError(f"--recipe paper takes settings and training from the cards: leave {keys} out")

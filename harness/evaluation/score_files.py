@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.config.cards import DatasetCard, ProtocolCard
 from harness.data.arrays import BROKEN, Header, parse_header
 from harness.data.split import Split
-from harness.errors import DataError, UsageError
+from harness.errors import DataError, UsageError, first_line
 from harness.evaluation.ranks import Floats, blocks
 from harness.files import has_file
 
@@ -106,7 +106,12 @@ def mean_scores(files: Sequence[Path], card: DatasetCard, protocol: ProtocolCard
 
 def array_scores(scores: Any, card: DatasetCard, protocol: ProtocolCard, split: Split) -> Floats:
     """An array (N, M) in memory as scores of a split; DataError where it is none."""
-    array, source = np.asarray(scores), "the array"
+    source = "the array"
+    try:
+        array = np.asarray(scores)
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of several lengths; a tensor of a GPU or a graph
+        advice = "give a NumPy array (N, M), of a tensor its .detach().cpu()"
+        raise DataError(f"{source}: {first_line(error)}; {advice}") from error
     check_kind(source, array.dtype, array.shape)
     hold_scores(source, array, card, protocol, split)
     return as_floats(source, array)

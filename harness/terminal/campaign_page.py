@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from harness.board.publishing import Published
+from harness.campaign.course import Course
 from harness.campaign.driver import CampaignOutcome
 from harness.campaign.estimate import Basis, Estimate, TrialTime
 from harness.campaign.plan import Plan, Planned
@@ -105,9 +106,9 @@ def identity_json(spec: TrialSpec) -> dict[str, Any]:
     return {"key": spec.key, "label": spec.label, **spec.model_dump(mode="json", include=names)}
 
 
-def nothing_to_do(plan: Plan, files: Iterable[Path]) -> str:
+def nothing_to_do(course: Course) -> str:
     """What is done and what has failed, where a plan leaves nothing to run."""
-    reports = ", ".join(near(file) for file in files)
+    plan, reports = course.plan, ", ".join(near(file) for file in course.files)
     done = len(plan.trials) - len(plan.failed)
     if not plan.failed:
         return f"{plan.name}: nothing to do: {count(done, 'trial')} done, leaderboard in {reports}"
@@ -203,10 +204,3 @@ def rsum_of(status: Status) -> str:
 
 def counts_line(counts: Mapping[str, int]) -> str:
     return " · ".join(f"{number} {state}" for state, number in counts.items())
-
-
-def files_of(plan: Plan, folder: Path) -> list[Path]:
-    """The Markdown files of a plan's boards, written or not."""
-    from harness.board.cells import file_name
-
-    return [folder / file_name(dataset, protocol) for dataset, protocol in sorted(plan.boards)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import re
 import resource
 from pathlib import Path
 
 import torch
 
 from harness.config.sections import CONTEXT_MB
-from harness.errors import ResourceError
+from harness.errors import ResourceError, UsageError
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -62,6 +63,8 @@ def choose_device(name: str) -> torch.device:
     """`auto` is the GPU that this process may see, else the CPU; a GPU comes with its number, which torch asks for."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UsageError(f"--device {name!r}: give auto, cpu, cuda or cuda:0")
     if not name.startswith("cuda"):
         return torch.device(name)
     if not torch.cuda.is_available():

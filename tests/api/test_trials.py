@@ -92,5 +92,6 @@ def test_import_harness_is_light() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()
     assert float(seconds) < 0.15 and int(count) < 100 and not {"harness.api", "numpy", "pydantic"} & {*modules}
+    assert {"open", "evaluate"} <= {*dir(harness)}  # what a notebook completes
     with pytest.raises(AttributeError, match="no attribute 'opne'"):
         harness.opne  # type: ignore[attr-defined]  # noqa: B018
