@@ -11,7 +11,6 @@ import click
 from harness.cli.boundary import warn
 from harness.cli.flags import CONFIG, FILE, OUTPUT, RESULT, DeviceName, Flags, takes
 from harness.errors import UsageError
-from harness.files import safe_name
 
 if TYPE_CHECKING:
     from harness.config.project import Config
@@ -131,7 +130,7 @@ def write_page(
     """Write the page, if no file is named into the private folder where it shows what others made; its path."""
     from harness.explain.private_pages import REASON, is_private, private_folder
     from harness.explain.retrieval_page import webpage
-    from harness.files import write_atomic
+    from harness.files import safe_name, write_atomic
     from harness.terminal.output import near
 
     card = retriever.gallery.encoder.dataset.card

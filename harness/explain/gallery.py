@@ -129,9 +129,9 @@ def stamp(encoder: TrialEncoder) -> str:
 
 def _items_arrays(items: GalleryItems) -> Arrays:
     texts = [items.image_ids, items.captions, items.galleries]
-    return {"texts": text_array(json.dumps(texts)), "pairs": items.pairs}
+    return {"texts": text_array(json.dumps(texts)), "matches": items.pairs}
 
 
 def _items_of(arrays: Arrays) -> GalleryItems:
     ids, captions, galleries = json.loads(text_of(arrays["texts"]))
-    return GalleryItems(tuple(ids), tuple(captions), arrays["pairs"], galleries)
+    return GalleryItems(tuple(ids), tuple(captions), arrays["matches"], galleries)

@@ -209,7 +209,7 @@ def test_another_harness_makes_every_board(report: Report, monkeypatch: pytest.M
 
 
 def test_the_code_has_every_file_of_the_package() -> None:
-    files = {file for file in PACKAGE.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
+    files = {file for file in PACKAGE.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc", ".typed")}
     assert files == {file for pattern in publishing.DATA for file in PACKAGE.glob(pattern)}
 
 

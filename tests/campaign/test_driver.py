@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from harness.campaign import plan as campaign_plan
+from harness.campaign import inputs as campaign_inputs
 from harness.campaign.driver import LOCK, CampaignOutcome, choose_executor, execute
 from harness.campaign.plan import Plan, check_room, plan, selected
 from harness.config.cards import DatasetCard, ResourceRequest, read_card
@@ -230,9 +230,9 @@ def test_a_plan_opens_each_dataset_once_and_hashes_each_method_once(
 ) -> None:
     hashed: list[str] = []
     opened: list[str] = []
-    monkeypatch.setattr(campaign_plan, "source_hash", lambda card: hashed.append(card.name) or source_hash(card))
+    monkeypatch.setattr(campaign_inputs, "source_hash", lambda card: hashed.append(card.name) or source_hash(card))
     monkeypatch.setattr(
-        campaign_plan, "open_dataset", lambda card, *places: opened.append(card.name) or open_dataset(card, *places)
+        campaign_inputs, "open_dataset", lambda card, *places: opened.append(card.name) or open_dataset(card, *places)
     )
     assert len(planned(config, methods=["vsepp", "chance"], seeds=[0, 1]).todo) == 4
     assert (sorted(hashed), opened) == (["chance", "vsepp"], ["tiny"])

@@ -225,7 +225,7 @@ def test_other_commands_take_a_reranking_by_its_name_or_say_why_not(stages: Path
         *("vsepp/tiny/s0", "scan_t2i/tiny/s0"),
         f"{NAME}/tiny/s0",
     ]
-    with pytest.raises(UsageError, match="has no weights of its own; load its members"):
+    with pytest.raises(UsageError, match="has no weights of its own; name the trial of a member"):
         project.load(f"{NAME}/tiny/s0")
     assert call("forget", f"{NAME}/tiny/s0", "-y") == 0
     assert [trial.state for trial in planned().trials] == ["done", "done", "new"]

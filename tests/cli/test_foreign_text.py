@@ -119,6 +119,13 @@ COMMANDS: dict[str, list[str]] = {
     "data convert": ["data convert FOREIGN --to store"],
     "data extract": ["data extract FOREIGN --to store --model FOREIGN"],
     "init": ["init", "init --force"],
+    "init method": ["init method another", "init method FOREIGN"],
+    "plan": ["plan --methods foreign,scan_t2i --datasets foreign-data", "plan --methods FOREIGN"],
+    "looks": ["looks foreign", "looks FOREIGN"],
+    "retrieve": ["retrieve --trial foreign --text LINE --json", "retrieve --trial FOREIGN --text LINE"],
+    "doctor": ["doctor --datasets foreign-data", "doctor --datasets FOREIGN"],
+    "gc": ["gc", "gc --json"],
+    "completion": ["completion bash"],
     "forget": ["forget foreign -n", "forget FOREIGN --yes", "forget foreign --yes --json"],
 }
 WELL = (

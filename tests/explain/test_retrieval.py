@@ -179,7 +179,11 @@ def test_a_protocols_own_gallery_bounds_what_is_searched(trained: Path) -> None:
     ("words", "code", "message"),
     [
         (("--trial", "vsepp/tiny/s9", "--text", TEXT), 2, "unknown trained trial 'vsepp/tiny/s9'; did you mean vsepp/"),
-        (("--trial", "vsepp+scan_t2i/tiny/s0", "--text", TEXT), 2, "is an ensemble, which has no weights of its own"),
+        (
+            ("--trial", "vsepp+scan_t2i/tiny/s0", "--text", TEXT),
+            2,
+            "is made of other trials and has no weights of its own",
+        ),
         (("--trial", "vsepp/tiny/s0", "--text", TEXT, "-k", "9"), 2, "k 9: give a number from 1 to 8, the images"),
         (("--trial", "vsepp/tiny/s0", "--text", TEXT, "-k", "0"), 2, "k 0: give a number from 1"),
         (("--trial", "vsepp/tiny/s0", "--text", " \n"), 2, "the text to search for is empty"),

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tiny_project import CARD, Call
 
-from harness.campaign import plan as campaign_plan
+from harness.campaign import inputs as campaign_inputs
 from harness.layouts.opening import open_dataset
 from harness.search.optuna_study import read_studies, study_names
 from harness.tracking.result_store import ResultStore
@@ -119,7 +119,7 @@ def test_a_search_is_planned_and_checked_with_one_opening_of_its_dataset(
 ) -> None:
     opened: list[str] = []
     monkeypatch.setattr(
-        campaign_plan, "open_dataset", lambda card, *places: opened.append(card.name) or open_dataset(card, *places)
+        campaign_inputs, "open_dataset", lambda card, *places: opened.append(card.name) or open_dataset(card, *places)
     )
     assert call("search", "--methods", "vsepp,mean", "--here", "--trials", "1") == 0
     assert opened == ["tiny"]

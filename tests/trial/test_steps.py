@@ -23,7 +23,7 @@ from harness.evaluation.protocols import folds
 from harness.evaluation.records import RANKS
 from harness.evaluation.scoring import rank_split
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.trial import steps as trial
+from harness.trial import models
 from harness.trial.checkpoint import load_checkpoint, save_checkpoint
 from harness.trial.device import choose_device
 from harness.trial.environment import commit_of
@@ -232,7 +232,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         dataset.split = lambda name: opened.append(name) or split(name)
         return dataset
 
-    monkeypatch.setattr(trial, "open_dataset", watched)
+    monkeypatch.setattr(models, "open_dataset", watched)
     return opened
 
 
