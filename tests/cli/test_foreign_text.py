@@ -122,7 +122,7 @@ COMMANDS: dict[str, list[str]] = {
     "init method": ["init method another", "init method FOREIGN"],
     "plan": ["plan --methods foreign,scan_t2i --datasets foreign-data", "plan --methods FOREIGN"],
     "looks": ["looks foreign", "looks FOREIGN"],
-    "retrieve": ["retrieve --trial foreign --text LINE --json", "retrieve --trial FOREIGN --text LINE"],
+    "retrieve": ["retrieve --trial foreign --text LINE", "retrieve --trial FOREIGN --text LINE"],
     "doctor": ["doctor --datasets foreign-data", "doctor --datasets FOREIGN"],
     "gc": ["gc", "gc --json"],
     "completion": ["completion bash"],

@@ -182,7 +182,7 @@ def test_a_protocols_own_gallery_bounds_what_is_searched(trained: Path) -> None:
         (
             ("--trial", "vsepp+scan_t2i/tiny/s0", "--text", TEXT),
             2,
-            "is made of other trials and has no weights of its own",
+            "is made of other trials",
         ),
         (("--trial", "vsepp/tiny/s0", "--text", TEXT, "-k", "9"), 2, "k 9: give a number from 1 to 8, the images"),
         (("--trial", "vsepp/tiny/s0", "--text", TEXT, "-k", "0"), 2, "k 0: give a number from 1"),
