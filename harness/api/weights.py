@@ -16,6 +16,7 @@ from harness.config.registry import discover
 from harness.config.sections import Paths
 from harness.errors import UsageError
 from harness.explain.encoding import EncodedItems, Encoder
+from harness.explain.retrieval import first_of
 from harness.portable.loading import StoredInputs, data_root, load_method
 from harness.portable.weights_folder import WeightsFacts, WeightsFolder, read_weights_folder
 
@@ -52,7 +53,7 @@ class LoadedMethod(TrainedMethod):
             if text is not None
             else self.score(self.encode_images([np.asarray(image)]), among)[0]
         )
-        first = np.argsort(-scores, kind="stable")[:k]
+        first = first_of(scores, np.arange(len(scores)), k)
         columns = {"rank": np.arange(1, k + 1), "item": [among.ids[place] for place in first], "score": scores[first]}
         return pandas.DataFrame(columns).astype({"item": "string"})
 

@@ -10,7 +10,6 @@ from harness.campaign.reproduction import add_to_trial
 from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.config.selection import JOIN
 from harness.data.dataset import Dataset
 from harness.data.split import Split
 from harness.data.tokens import Tokens
@@ -18,7 +17,7 @@ from harness.diagnostics.choices import TwoWayChoices, choice_measures, read_cho
 from harness.diagnostics.looks import LOOKS, ScoreLooks, StoredLooks
 from harness.errors import DataError, UsageError
 from harness.evaluation.protocols import split_folds
-from harness.explain.weights import TrialChoice, best_weights, trained
+from harness.explain.weights import TrialChoice, best_weights, check_is_no_composite, trained
 from harness.layouts.opening import open_dataset
 from harness.tracking.runs import Run
 from harness.trial.external import is_external
@@ -103,7 +102,6 @@ def check_weights(run: Run) -> None:
     spec = run.spec
     if is_external(spec.method):
         raise UsageError(f"{spec.label} is ranked from a file of scores; give that file to `harness score` again")
-    if JOIN in spec.method:
-        raise UsageError(f"{spec.label} is an ensemble, which has no weights of its own; look at its members")
+    check_is_no_composite(spec.method, spec.label)
     if spec.protocol == SELECTION:
         raise UsageError(f"{spec.label} is a trial of a search, which never opens test; look at a trial of its row")

@@ -15,7 +15,6 @@ import harness
 from harness.config.cards import MethodCard
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.config.selection import JOIN
 from harness.config.sources import PACKAGE, source_file, source_files
 from harness.data.dataset import Dataset
 from harness.data.text_encoder import encoder_files
@@ -40,6 +39,7 @@ from harness.portable.weights_folder import (
 )
 from harness.tracking.naming import trial_named
 from harness.tracking.runs import SHORTEST
+from harness.trial.ensembles import is_composite
 from harness.trial.external import is_external
 from harness.trial.results import TrialSpec
 
@@ -88,8 +88,8 @@ def without_weights(spec: TrialSpec) -> str:
     """Why a trial has no weights of its own; empty where it has."""
     if is_external(spec.method):
         return "it was ranked from scores, and its weights are elsewhere"
-    if JOIN in spec.method:
-        return "an ensemble has no weights of its own; export its members"
+    if is_composite(spec):
+        return "it is made of other trials and has no weights of its own; export its members"
     return "" if spec.training.epochs else "it trains nothing, so that there are no weights"
 
 

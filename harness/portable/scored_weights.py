@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from harness.campaign.external_scores import RankedScores, check_name, rank_external
 from harness.campaign.plan import check_protocol
 from harness.config.cards import DatasetCard, ProtocolCard
@@ -158,8 +156,7 @@ def in_words_of(inputs: StoredInputs, split: Split) -> Split:
 
 def unknown_words(split: Split, trained_on: str) -> str:
     """How many words of a split the weights do not know; empty where they know all."""
-    ids, special = split.tokens.ids, split.tokens.special_ids
-    number, words = int((ids == special.unknown).sum()), int((~np.isin(ids, special.specials)).sum())
+    number, words = split.tokens.unknown_words
     if not number:
         return ""
     alone = split.tokens.unknown_only
