@@ -82,7 +82,7 @@ FRONT = {
     " rescoring retrieval retrieval_page weights",
     "doctor": "diagnosis examination",
     "retention": "inventory sweep",
-    "portable": "export loading scored_weights weights_folder",
+    "portable": "export loading results scored_weights weights_folder",
     "api": "",  # `import harness` reaches it
     "terminal": "board_page campaign_page contract_page dataset_page output planning_page retrieval_page search_page"
     " upkeep_page view",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.api.cells import WRITTEN, loaded_card, write_method
 from harness.api.frames import board_frame, datasets_frame, methods_frame, results_frame
 from harness.api.pictures import Picture, check_ids, ids_and_notes, plot_picture, sheet
-from harness.api.running import Progress, Report, carry_out, reported, silent
+from harness.api.running import Names, Progress, Report, carry_out, failures, names, reported, selected, silent
 from harness.api.scores import ScoreEvaluation, evaluated
 from harness.api.trained import TrainedMethod, load_trained
 from harness.api.trials import Comparisons, ProjectTrial, Trials
@@ -27,7 +27,7 @@ from harness.campaign.plan import plan as make_plan
 from harness.config.choice import RECIPE_TABLES, check_recipe
 from harness.config.project import FILE, Config, find, load
 from harness.config.registry import Registry, discover
-from harness.config.selection import Selection, name_of_result
+from harness.config.selection import name_of_result
 from harness.diagnostics.table import Looks
 from harness.errors import UsageError, unknown
 from harness.explain.rescoring import look_again
@@ -35,12 +35,12 @@ from harness.layouts.opening import open_dataset
 from harness.layouts.previews import Previews
 from harness.planning.plans import POWER, Assumed, PowerPlan, power_plans
 from harness.portable.export import export_weights
+from harness.portable.results import ImportedResults, import_results
 from harness.portable.scored_weights import score_weights, weights_request
 from harness.portable.weights_folder import WeightsFolder
 from harness.tracking.naming import known_run
 from harness.tracking.result_store import ResultStore, open_store
 from harness.tracking.store import default_uri
-from harness.trial.results import Failure
 
 if TYPE_CHECKING:
     import pandas
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from harness.config.cards import MethodCard
     from harness.method import Method
 
-Names = str | Iterable[str]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -234,6 +233,14 @@ class Project:
         publishing.publish(store, self.registry, now, self.config.reports, boards)
         return ProjectTrial(next(run for run in store.runs() if run.key == request.spec.key), store)
 
+    def import_results(self, *folders: str | PathLike[str], dry_run: bool = False) -> ImportedResults:
+        """Take in the finished trials of other projects or machines, as `harness import` does; nothing is trained.
+
+        folders: projects, their results folders, or folders of trials. DataError names a file that is damaged or does
+        not fit its result; then nothing is taken.
+        """
+        return import_results(self.config, [Path(folder).expanduser() for folder in folders], dry_run)
+
     def look(self, trial: str | ProjectTrial, device: str = "cpu") -> Looks:
         """Make the scores of a finished trial again, record the looks that need them, and return all its looks.
 
@@ -324,23 +331,3 @@ def open_project(
 def evaluate(scores: object, dataset: str, protocol: str = "", project: str | PathLike[str] = ".") -> ScoreEvaluation:
     """Rank any score matrix on a dataset of a project, else of the working folder; `Project.evaluate`."""
     return open_project(project).evaluate(scores, dataset, protocol)
-
-
-def selected(methods: Names, datasets: Names, seeds: int | Iterable[int], protocol: str) -> Selection:
-    """Trials as a script names them."""
-    each = (seeds,) if isinstance(seeds, int) else (*seeds,)
-    return Selection(names(methods), names(datasets), protocol, each)
-
-
-def names(given: Names) -> tuple[str, ...]:
-    """Names or globs as a tuple; a text is one of them."""
-    return (given,) if isinstance(given, str) else (*given,)
-
-
-def failures(given: Iterable[str]) -> frozenset[Failure]:
-    """Failure classes by name; UsageError for an unknown one."""
-    known = {failure.value: failure for failure in Failure}
-    for name in (given := names(given)):
-        if name not in known:
-            raise UsageError(unknown("failure class", name, known))
-    return frozenset(known[name] for name in given)

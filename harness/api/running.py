@@ -1,4 +1,4 @@
-"""A campaign that a script runs: the plan's trials run and recorded, their boards written, each step reported."""
+"""A campaign as a script names and runs it: trials run and recorded, their boards written, each step reported."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from harness.campaign.course import Course
 from harness.campaign.plan import Plan
 from harness.config.project import Config
 from harness.config.registry import Registry
+from harness.config.selection import Selection
+from harness.errors import UsageError, unknown
 from harness.tracking.runs import Run
-from harness.trial.results import Assignment, EpochReport, TrialResult
+from harness.trial.results import Assignment, EpochReport, Failure, TrialResult
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Progress:
         return " ".join(filter(None, [self.name, self.state, epochs, rsum, self.message]))
 
 
+Names = str | Iterable[str]
 Report = Callable[[Progress], object]
 T = TypeVar("T")
 
@@ -95,3 +98,23 @@ def carry_out(plan: Plan, config: Config, registry: Registry, here: bool, report
         for warning in course.warnings():
             view.warn(warning)
         course.run(lambda: nullcontext(view))
+
+
+def selected(methods: Names, datasets: Names, seeds: int | Iterable[int], protocol: str) -> Selection:
+    """Trials as a script names them."""
+    each = (seeds,) if isinstance(seeds, int) else (*seeds,)
+    return Selection(names(methods), names(datasets), protocol, each)
+
+
+def names(given: Names) -> tuple[str, ...]:
+    """Names or globs as a tuple; a text is one of them."""
+    return (given,) if isinstance(given, str) else (*given,)
+
+
+def failures(given: Iterable[str]) -> frozenset[Failure]:
+    """Failure classes by name; UsageError for an unknown one."""
+    known = {failure.value: failure for failure in Failure}
+    for name in (given := names(given)):
+        if name not in known:
+            raise UsageError(unknown("failure class", name, known))
+    return frozenset(known[name] for name in given)

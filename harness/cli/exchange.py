@@ -1,4 +1,4 @@
-"""The commands that take results in, out and away: score, export, forget."""
+"""The commands that take results in, out and away: score, import, export, forget."""
 
 from __future__ import annotations
 
@@ -122,6 +122,33 @@ def check_score(
     if weights and (facts := [name for name, text in said.items() if text]):
         flag = facts[0].replace("_", "-")
         raise UsageError(f"--{flag}: weights say themselves what they were trained on; leave it out")
+
+
+@click.command("import", short_help="Take in finished trials of another project or machine.")
+@takes(CONFIG, OUTPUT)
+@click.argument("folders", type=FILE, nargs=-1, required=True, metavar="FOLDER...")
+@click.option("-n", "--dry-run", is_flag=True, help="Check the folders and say what would be taken; copy nothing.")
+def import_(flags: Flags, folders: Sequence[Path], dry_run: bool) -> int:
+    """Take in finished trials of another project or machine, so that they stand on the same boards.
+
+    A FOLDER is a project, its results folder (runs), or one or more folders of runs/trials. Every file is checked
+    before the first is copied; a trial that this project has finished itself is kept as it is. `harness run` trains
+    none of them again.
+
+    \b
+    Examples:
+      harness import /mnt/other-machine/project
+      harness import runs-of-ann runs-of-bob && harness report
+    """
+    from harness.portable.results import import_results
+    from harness.terminal.board_page import import_json, import_page
+    from harness.terminal.output import named_steps
+
+    config, _, out = flags.open()
+    with named_steps(len(folders), out.is_live, counted=False) as tell:
+        imported = import_results(config, folders, dry_run, tell)
+    out.answer(import_json(imported, dry_run), *import_page(imported, dry_run))
+    return 0
 
 
 @click.command(short_help="Write rankings and ranks of every query, or the weights of a trial.")

@@ -158,7 +158,7 @@ cli.add_command(retrieval.retrieve)
 for command in (campaigns.run, campaigns.search, campaigns.confirm, progress.resume, progress.status):
     cli.add_command(command)
 cli.add_command(planning.plan)
-for command in (exchange.score, exchange.export, exchange.forget):
+for command in (exchange.score, exchange.import_, exchange.export, exchange.forget):
     cli.add_command(command)
 for command in (datasets.init, methods.validate, datasets.data):
     cli.add_command(command)

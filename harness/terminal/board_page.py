@@ -37,6 +37,7 @@ from harness.campaign.external_scores import RankedScores, RemadeScores
 from harness.campaign.reproduction import Case, Repetition
 from harness.evaluation.ranks import DIRECTIONS
 from harness.explain.explanation import Explanation, Explanations, notes
+from harness.portable.results import ForeignTrial, ImportedResults
 from harness.portable.weights_folder import TENSORS, WeightsFolder
 from harness.terminal.output import Text, count, near, table
 from harness.trial.external import recipe_of
@@ -155,6 +156,34 @@ def weights_json(written: WeightsFolder) -> dict[str, Any]:
     facts, spec = written.facts, written.spec
     identity = {"key": facts.key, "label": spec.label, "source": spec.source, "best_epoch": facts.best_epoch}
     return {**identity, "folder": str(written.folder), "files": facts.files, "measures": facts.measures}
+
+
+def import_page(imported: ImportedResults, dry_run: bool) -> Iterator[RenderableType]:
+    if imported.taken:
+        grid = table("trial", "protocol", "rsum", "key", right=("rsum",))
+        for trial in imported.taken:
+            result, spec = trial.result, trial.result.spec
+            grid.add_row(spec.label, spec.protocol, tenths(result.measures["rsum"]), result.key)
+        yield grid
+    yield f"{count(len(imported.taken), 'trial')} {'to be imported' if dry_run else 'imported'}"
+    if imported.known:
+        yield f"{count(len(imported.known), 'trial')} left out: this project has them"
+    for trial in imported.other:
+        yield f"{trial.result.spec.label} left out: this project has another result of {trial.result.key}, and keeps it"
+    yield from (f"{count(number, 'trial')} left out: {reason}" for reason, number in sorted(imported.left.items()))
+    if imported.taken and not dry_run:
+        yield "next: `harness report`"
+
+
+def import_json(imported: ImportedResults, dry_run: bool) -> dict[str, Any]:
+    def named(trials: Sequence[ForeignTrial]) -> list[dict[str, Any]]:
+        return [
+            {"key": one.result.key, "label": one.result.spec.label, "rsum": one.result.measures["rsum"]}
+            for one in trials
+        ]
+
+    parts = {"imported": imported.taken, "known": imported.known, "other": imported.other}
+    return {"dry_run": dry_run, **{name: named(trials) for name, trials in parts.items()}, "left_out": imported.left}
 
 
 class BoardPlace(NamedTuple):

@@ -108,6 +108,7 @@ COMMANDS: dict[str, list[str]] = {
     "confirm": ["confirm FOREIGN -n", "confirm nothing"],
     "resume": ["resume FOREIGN", "resume nothing"],
     "score": ["score SCORES --dataset foreign-data --name MODEL --note LINE", "score FOREIGN --dataset x --name x"],
+    "import": ["import . --json", "import FOREIGN"],
     "report": [f"report --format {','.join([*FORMS, EXAMPLES])}", "report --check", "report --format FOREIGN"],
     "compare": ["compare foreign scan_t2i", "compare FOREIGN foreign"],
     "reproduce": ["reproduce foreign -n", "reproduce FOREIGN"],
