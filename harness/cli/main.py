@@ -47,7 +47,7 @@ SECTIONS = {  # of `harness -h`
     "Prepare": ("init", "list", "describe", "validate", "data"),
     "Train": ("plan", "run", "search", "confirm", "resume", "status"),
     "Look at results": ("report", "compare", "looks", "explain", "retrieve", "reproduce"),
-    "Exchange and remove": ("score", "export", "forget"),
+    "Exchange and remove": ("score", "import", "export", "forget"),
     "Keep in order": ("doctor", "gc", "completion"),
 }
 CARDS = ("method", "dataset")

@@ -20,7 +20,7 @@ def test_the_blocks_of_the_guide_run(project: Path, capfd: pytest.CaptureFixture
         name = f"<cell of the guide {number}>"
         linecache.cache[name] = (len(block), None, block.splitlines(True), name)
         exec(compile(block, name, "exec"), cells)
-    assert len(blocks) == 8 and isinstance(cells["project"].results(), pandas.DataFrame)
+    assert len(blocks) == 9 and isinstance(cells["project"].results(), pandas.DataFrame)
     assert "mean/tiny/s0" in {*cells["project"].results()["name"]}
     assert cells["result"].measures["rsum"] == pytest.approx(cells["trial"].measures["rsum"])
     assert capfd.readouterr().out == ""
