@@ -129,7 +129,9 @@ def as_latex(one: Assessed, methods: Methods) -> str:
     heads = [names[place] for place in shown]
     apart = [[own.get(names[place], "") for place in shown] for own in ensemble_cells(board, evidence)]
     about = {"ensembles": apart, "saturation": saturation(board), "recipe": recipe(board)}
-    about |= {"columns": heads, "heads": headings(board, heads)}
+    first = heads.index(title(RECALLS[0]))  # of the six R@K, three under each direction
+    short = [name.removeprefix("i2t ").removeprefix("t2i ") for name in headings(board, heads)]
+    about |= {"columns": heads, "heads": short, "before": first, "after": len(heads) - first - len(RECALLS)}
     return str(tex_escaped().render(board=board, evidence=evidence, rows=lines, **about))
 
 

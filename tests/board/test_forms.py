@@ -84,6 +84,13 @@ def test_latex_is_a_booktabs_table_whose_text_is_escaped(tracker: Tracker, call:
     body = table[table.index(r"\midrule") : table.index(r"\bottomrule")].splitlines()[1:]
     columns = table[table.index(r"\begin{tabular}{") :].splitlines()[0].removeprefix(r"\begin{tabular}{").rstrip("}")
     assert len(body) == 3
+    groups, rules, heads = table[table.index(r"\toprule") : table.index(r"\midrule")].splitlines()[1:]
+    places = [place for place, name in enumerate(heads.removesuffix(r" \\").split(" & "), start=1) if "R@" in name]
+    first, last = places[0], places[-1]
+    assert groups.count("&") == len(columns) - 1 - 4, "two heads of three columns each"
+    assert groups.index("image to text") < groups.index("text to image")
+    assert rules == rf"\cmidrule(lr){{{first}-{first + 2}}} \cmidrule(lr){{{first + 3}-{last}}}"
+    assert heads.count("R@10") == 2 and "i2t" not in heads
     assert all(line.replace(r"\&", "").count("&") == len(columns) - 1 and line.endswith(r"\\") for line in body)
 
 

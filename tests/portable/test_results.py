@@ -17,11 +17,14 @@ import harness
 from harness.config.project import load
 from harness.errors import DataError
 from harness.evaluation.records import RANKINGS, RANKS
+from harness.portable.results import check, foreign_trials
+from harness.tracking.naming import short_recipe
 from harness.tracking.result_store import ResultStore
 from harness.trial.folder import CHECKPOINT, EPOCHS, RESULT, SPEC
 
 Captured = pytest.CaptureFixture[str]
 RUN = ("run", "--here", "--methods", "vsepp,chance", "--seeds", "0")
+REFERENCE = Path(__file__).parents[2] / "reports" / "reference"
 BOARD = Path("reports/tiny-all.md")
 
 
@@ -193,3 +196,15 @@ def test_a_script_imports_as_the_command_does(other: Path) -> None:
     (trials(other)["vsepp"] / RESULT).write_text("{")
     with pytest.raises(DataError, match="no result of a trial"):
         project.import_results(other)
+
+
+def test_the_results_behind_the_reference_boards_are_whole_and_stand_on_them() -> None:
+    folder = REFERENCE / "results"
+    trials, left = foreign_trials([folder])
+    assert trials and not left
+    for trial in trials:
+        check(trial)
+        spec = trial.result.spec
+        board = (REFERENCE / f"{spec.test_dataset}-{spec.protocol}.md").read_text(encoding="utf-8")
+        assert f"/{spec.method.replace('+', '_')}-{short_recipe(spec)}.md" in board, spec.label
+        assert {file.name for file in trial.folder.iterdir()} <= {SPEC, RESULT, RANKS, EPOCHS}, "numbers alone"
