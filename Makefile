@@ -7,6 +7,8 @@ VENV ?= .venv
 RUN_ARGS ?= --seeds 0
 TEST_ARGS ?=
 TEST_WORKERS ?= 3
+# What `make test-oldest` and `make test-newest` run: what touches most of the libraries' own surface, in minutes.
+BOUND_TESTS ?= tests/config tests/data tests/evaluation tests/board tests/tracking tests/search/test_optuna_study.py tests/executors/test_executor.py
 GPU_PYTHON ?= $(BIN)/python
 GPU_WHEELS ?= gpu-wheels
 GPU_ARGS ?=
@@ -19,7 +21,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs bench gpu gpu-wheels report soak wheel clean
+.PHONY: help run test test-oldest test-newest coverage check docs bench gpu gpu-wheels report soak wheel clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST)
@@ -29,6 +31,24 @@ run: $(VENV)/for-run ## install, then train, compare and rank methods on the emb
 
 test: $(VENV)/for-test ## install, then the tests (minutes)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
+
+coverage: $(VENV)/for-test ## the tests, and which lines they run; slower than `make test`
+	COVERAGE_CORE=sysmon $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder \
+	  --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(TEST_ARGS)
+
+test-oldest: build/oldest/installed ## some tests with the oldest versions that pyproject.toml allows
+	build/oldest/bin/python -m pytest $(or $(TEST_ARGS),$(BOUND_TESTS))
+
+test-newest: build/newest/installed ## some tests with the newest versions that pyproject.toml allows
+	build/newest/bin/python -m pytest $(or $(TEST_ARGS),$(BOUND_TESTS))
+
+build/oldest/installed: RESOLUTION := lowest-direct
+build/newest/installed: RESOLUTION := highest
+build/%/installed: pyproject.toml
+	$(PYTHON) -m venv --clear build/$*
+	build/$*/bin/python -m pip install --quiet --disable-pip-version-check uv
+	build/$*/bin/uv pip install --quiet --python build/$*/bin/python --resolution $(RESOLUTION) -e '.[test]'
+	@touch $@
 
 soak: $(VENV)/for-test ## the long tests
 	$(BIN)/python -m pytest -m soak $(TEST_ARGS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -22,11 +22,26 @@ from harness.trial.results import Assignment
 class PlanInputs:
     """What trials are made of: each dataset is opened once, the source of each method hashed once."""
 
-    def __init__(self, config: Config, registry: Registry, limit: int | None, folder: Path | None = None) -> None:
-        """folder: where generated data are kept, that of the results folder where not given."""
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        limit: int | None,
+        folder: Path | None = None,
+        tell: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        """folder: where generated data are kept, that of the results folder where not given.
+
+        tell: is called before a dataset is opened: files that were never hashed are read from end to end.
+        """
         place = folder or config.cache
-        self.dataset = cache(lambda name: open_dataset(registry.dataset(name), config.data, place, limit))
-        self.tests = cache(lambda name: open_dataset(without_words(registry.dataset(name)), config.data, place, limit))
+
+        def opened(card: DatasetCard) -> Dataset:
+            tell(f"opening {card.name} and checking its files")
+            return open_dataset(card, config.data, place, limit)
+
+        self.dataset = cache(lambda name: opened(registry.dataset(name)))
+        self.tests = cache(lambda name: opened(without_words(registry.dataset(name))))
         self.has_text_tower = cache(lambda name: self.dataset(name).has_text_tower)
         self.source = cache(lambda name: source_hash(registry.method(name)))
         self._registry = registry

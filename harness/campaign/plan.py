@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,20 +105,23 @@ def plan(
     force: bool = False,
     retry: frozenset[Failure] = frozenset(),
     folder: Path | None = None,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Plan:
     """The trials of a campaign and how far each is; with `force` all are run, failures in `retry` are tried again.
 
     folder: of generated data, that of the results folder where not given; nothing else is written.
+    tell: is called with the name of each step that may take long.
     Every split of a dataset with something to do is opened and compared with its card, so that nothing starts that
     cannot be scored: UsageError, ConfigError, DataError, or StoreError where the results folder has no room.
     """
     check_place(config.results, "results")
     check_place(config.reports, "reports")
-    inputs = PlanInputs(config, registry, selection.limit, folder)
+    inputs = PlanInputs(config, registry, selection.limit, folder, tell)
     campaign = plan_of(config, registry, selection, inputs, force, retry)
     if campaign.todo:
         check_room(config.results)
         todo = [trial.assignment for trial in campaign.todo]
+        tell("reading every split and comparing it with its card")
         check_data(todo, inputs)
         notes = (*doubtful_pairs(todo, inputs), *unfamiliar_words(todo, inputs))
         campaign = replace(campaign, notes=(*campaign.notes, *notes))

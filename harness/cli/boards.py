@@ -27,6 +27,7 @@ EXAMPLES = "examples"  # a form that needs the dataset beside the store
 PAGE = ".html"
 PICTURES = (".svg", ".png", PAGE)
 OUTDATED = 5
+READING = "reading the tracking store"
 
 
 @click.command(short_help="Write leaderboards from the tracking store, in several forms.")
@@ -75,8 +76,10 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     boards = boards_of(runs, registry.methods, now)
     pages = examples(boards, store, config, registry, out) if EXAMPLES in names else {}
     if check:
-        files = forms.files(assessed(runs, registry.methods, store.artifact, now), registry.methods, chosen) | pages
-        files |= search_files(config) if are_all else {}
+        with out.at_work() as tell:
+            tell("making every board, to compare it with its files")
+            files = forms.files(assessed(runs, registry.methods, store.artifact, now), registry.methods, chosen) | pages
+            files |= search_files(config) if are_all else {}
         known = report_pages(boards, registry, files) if are_all else None
         lines = publishing.outdated(files, config.reports, known)
         return outdated([*lines], len(files), out)
@@ -120,7 +123,9 @@ def examples(
     from harness.explain.private_pages import FOLDER, REASON, private_folder
     from harness.terminal.output import near
 
-    files, notes = pages(boards, registry, config, store.artifact)
+    with out.at_work() as tell:
+        tell("pages of examples")
+        files, notes = pages(boards, registry, config, store.artifact)
     out.note(*notes)
     if any(name.startswith(f"{FOLDER}/") for name in files):
         out.note(f"{near(private_folder(config.reports))} is ignored by git: {REASON}")
@@ -166,11 +171,12 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
 
     config, registry, out = flags.open()
     store = open_store(default_uri(config))
-    runs = store.runs()
-    load = partial(hits, store)
-    comparisons = comparison.comparisons(
-        runs, boards_of(runs, registry.methods, current(config, registry)), names, load
-    )
+    with out.at_work() as tell:
+        tell(READING)
+        runs = store.runs()
+        boards = boards_of(runs, registry.methods, current(config, registry))
+        tell(f"comparing {names[0]} with {names[1]}, image by image")
+        comparisons = comparison.comparisons(runs, boards, names, partial(hits, store))
     out.answer(compare_json(comparisons), *compare_page(comparisons))
     return 0
 
@@ -247,7 +253,9 @@ def explain(
     name = dataset or registry.select_datasets(config.campaign.datasets)[0]
     methods = (method,) if method else registry.select_methods(flags.methods or ())
     choices = [TrialChoice(one, name, flags.protocol, seed, key) for one in methods]
-    several = explaining.explanations(config, registry, choices, explaining.Pair(image, caption, split, words))
+    with out.at_work() as tell:
+        tell(f"opening {name}, loading weights and scoring by {', '.join(methods)}")
+        several = explaining.explanations(config, registry, choices, explaining.Pair(image, caption, split, words))
     file = file or explain_file(registry.dataset(name), config.reports, method, image, out)
     draw(several, file)
     out.note(*(f"left out: {', '.join(names)}: {reason}" for reason, names in several.left_out.items()))

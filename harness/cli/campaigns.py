@@ -60,8 +60,8 @@ def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
 
     config, registry, out = flags.open()
     check_recipe(flags.recipe or config.campaign.recipe, flags.overridden(*RECIPE_TABLES))
-    with scratch_cache(config, dry_run) as folder:
-        plan = make_plan(config, registry, flags.selection, force=force, retry=flags.retry, folder=folder)
+    with scratch_cache(config, dry_run) as folder, out.at_work() as tell:
+        plan = make_plan(config, registry, flags.selection, force, flags.retry, folder, tell)
     return finish(flags, plan, config, registry, out, here, dry_run)
 
 
@@ -135,11 +135,12 @@ def search(flags: Flags, dry_run: bool, here: bool) -> int:
     config, registry, out = flags.open()
     executor = choose_executor(config, here)
     place = executor.description
-    with scratch_cache(config, dry_run) as folder:
-        inputs = PlanInputs(config, registry, flags.selection.limit, folder)
+    with scratch_cache(config, dry_run) as folder, out.at_work() as tell:
+        inputs = PlanInputs(config, registry, flags.selection.limit, folder, tell)
         plans = search_plans(config, registry, flags.selection, inputs)
         check_startable(config, plans, inputs)
-        out.note(*left_out(registry, flags.selection.completed(config.campaign), inputs.has_text_tower))
+        notes = left_out(registry, flags.selection.completed(config.campaign), inputs.has_text_tower)
+    out.note(*notes)
     if dry_run:
         with closing(executor):
             executor.check([plan.base for plan in plans])
@@ -204,7 +205,9 @@ def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool)
     Example: harness confirm spring --seeds 1-3
     """
     config, registry, out = flags.open()
-    plan = confirmation_plan(flags, config, registry, campaign, force)
+    with out.at_work() as tell:
+        tell(f"looking at the winners of {campaign}")
+        plan = confirmation_plan(flags, config, registry, campaign, force)
     return finish(flags, plan, config, registry, out, here, dry_run)
 
 

@@ -31,7 +31,7 @@ def methods_table(registry: Registry) -> Table:
 
 
 def datasets_table(registry: Registry) -> Table:
-    grid = table("dataset", "images a split", "protocols", "title")
+    grid = table("dataset", "images per split", "protocols", "title")
     for card in registry.datasets.values():
         sizes = " · ".join(f"{name} {size.images:,}" for name, size in card.splits.items())
         protocols = ", ".join(protocol.name for protocol in card.protocols)

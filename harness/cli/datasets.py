@@ -295,6 +295,8 @@ def dataset(flags: Flags, name: str, folder: Path | None, force: bool) -> int:
 
     config, registry, out = flags.open()
     request = card.request_of(config, registry.datasets, name, folder, config.cache)
-    measured = card.write_card(request, out.note, force)
+    with out.at_work() as tell:
+        tell(f"measuring {name}")
+        measured = card.write_card(request, tell if out.is_live else out.note, force)
     out.answer(card_json(request, measured), *card_page(request, measured, flags.command("run", "--datasets", name)))
     return 0

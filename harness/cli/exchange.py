@@ -91,17 +91,22 @@ def score(
     check_score(files, weights, name, seed, said)
     config, registry, out = flags.open()
     request: external_scores.ScoreRequest | scored_weights.WeightsRequest
-    if weights:
-        request = scored_weights.weights_request(config, registry, weights, dataset, flags.protocol, name, note)
-        store, scores = scored_weights.score_weights(request)
-    else:
-        about = flags.protocol, name, seed or 0, note, {f"entry.{fact}": text for fact, text in said.items()}
-        request = external_scores.score_request(config, registry, files, dataset, *about)
-        store, scores = external_scores.rank_file(config, request)
+    with out.at_work() as tell:
+        tell(f"opening {dataset}")
+        if weights:
+            request = scored_weights.weights_request(config, registry, weights, dataset, flags.protocol, name, note)
+            tell(f"encoding, scoring and ranking {dataset}")
+            store, scores = scored_weights.score_weights(request)
+        else:
+            about = flags.protocol, name, seed or 0, note, {f"entry.{fact}": text for fact, text in said.items()}
+            request = external_scores.score_request(config, registry, files, dataset, *about)
+            tell(f"ranking the scores of {dataset}")
+            store, scores = external_scores.rank_file(config, request)
+        boards, now = {(request.spec.dataset, request.spec.protocol)}, current(config, registry)
+        tell("writing the board")
+        published = publishing.publish(store, registry, now, config.reports, boards)
     for warning in scores.warnings:
         warn(f"harness: warning: {warning}")
-    boards, now = {(request.spec.dataset, request.spec.protocol)}, current(config, registry)
-    published = publishing.publish(store, registry, now, config.reports, boards)
     place = board_page.place_of(boards_of(store.runs(), registry.methods, now), request.spec.key)
     out.note(*board_page.tables(published.boards))
     data = {**board_page.score_json(scores, place), "reports": [str(file) for file in published.files]}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.boards import READING
 from harness.cli.flags import CONFIG, MACHINE, OUTPUT, RESULT, Flags, takes
 
 if TYPE_CHECKING:
@@ -53,10 +54,13 @@ def looks(flags: Flags, run: str, again: bool) -> int:
 
     config, registry, out = flags.open()
     store = open_store(default_uri(config))
-    one = known_run(store.runs(), run)
-    if again:
-        look_again(config, registry, one, flags.device or "auto")
-    known = run_looks(store.artifact, one.run_id)
+    with out.at_work() as tell:
+        tell(READING)
+        one = known_run(store.runs(), run)
+        if again:
+            tell(f"making the scores of {one.label} again")
+            look_again(config, registry, one, flags.device or "auto")
+        known = run_looks(store.artifact, one.run_id)
     notes = list(missing(known, one))
     out.answer(looks_json(known, one, notes), *looks_page(known, one), *notes)
     return 0

@@ -55,7 +55,9 @@ def plan(flags: Flags, difference: float, power: float, seed_sd: float | None, i
     from harness.terminal.planning_page import planning_json, planning_page
 
     config, registry, out = flags.open()
-    plans = power_plans(config, registry, flags.selection, difference, power, Assumed(seed_sd, image_sd))
+    with out.at_work() as tell:
+        tell("measuring how far rsum varies in the tracking store")
+        plans = power_plans(config, registry, flags.selection, difference, power, Assumed(seed_sd, image_sd))
     out.answer(planning_json(plans), *planning_page(plans))
     out.note(flags.source)
     return 0

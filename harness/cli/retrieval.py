@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,10 +91,13 @@ def retrieve(
     config, registry, out = flags.open()
     trial = trial_with_weights(config.trials, name)
     choice = gallery_choice(trial.spec, registry.dataset(trial.spec.dataset), split, flags.protocol)
-    encoder = open_encoder(config, registry, trial, flags.device or "cpu")
-    retriever = Retriever(Gallery(encoder, choice.split, config.cache, out.note), choice.protocol)
-    retrievals = [*retriever.of_texts(texts, k)] if texts else []
-    retrievals += [of_image(retriever, image, k, ModelPlace(model, weights), config) for image in images]
+    with out.at_work() as tell:
+        tell(f"loading {name} and its dataset")
+        encoder = open_encoder(config, registry, trial, flags.device or "cpu")
+        say: Callable[[str], object] = tell if out.is_live else out.note
+        retriever = Retriever(Gallery(encoder, choice.split, config.cache, say), choice.protocol)
+        retrievals = [*retriever.of_texts(texts, k)] if texts else []
+        retrievals += [of_image(retriever, image, k, ModelPlace(model, weights), config) for image in images]
     for one in retrievals:
         if one.unknown:
             warn(f"harness: warning: not in the vocabulary, all one word to the method: {', '.join(one.unknown)}")

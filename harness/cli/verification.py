@@ -48,7 +48,9 @@ def reproduce(flags: Flags, run: str, dry_run: bool, files: Sequence[Path], by: 
         return verify_files(flags, run, dry_run, files, by)
     config, registry, out = flags.open()
     store = open_store(default_uri(config))
-    case = reproduction.case_of(store, config, registry, run)
+    with out.at_work() as tell:
+        tell("comparing the data and the code with those of then")
+        case = reproduction.case_of(store, config, registry, run)
     out.note(*drift_page(case))
     if dry_run:
         out.answer(drift_json(case))
@@ -70,7 +72,9 @@ def verify_files(flags: Flags, run: str, dry_run: bool, files: Sequence[Path], b
         raise UsageError("--scores FILE and --by WHO belong together: an entry is verified by somebody")
     config, registry, out = flags.open()
     store = open_store(default_uri(config))
-    remade = external_scores.remade_scores(config, registry, store, run, files, by)
+    with out.at_work() as tell:
+        tell("ranking the scores")
+        remade = external_scores.remade_scores(config, registry, store, run, files, by)
     if not dry_run:
         reproduction.record_verification(config, remade.result, remade.verification)
     out.answer(remade_json(remade), *remade_page(remade))

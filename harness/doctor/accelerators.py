@@ -49,13 +49,15 @@ def gpus(torch: Mapping[str, Any], driver: NvidiaDriver, device: str) -> Iterato
     wrong = fault if device.startswith("cuda") else warning  # else trials go on, on the CPU
     newest = ".".join(map(str, driver.cuda)) if driver.cuda else "your driver"
     if driver.gpus and not torch["cuda"]:
-        yield wrong(f"{about}, but there are {driver.gpus} NVIDIA GPUs", INSTALL.format(cuda=newest))
+        yield wrong(f"{about}, but there {are(driver.gpus)}", INSTALL.format(cuda=newest))
     elif driver.gpus and driver.cuda and driver.cuda < oldest(torch["cuda"]):
         cure = f"a newer driver, or {INSTALL.format(cuda=newest)}"
         yield wrong(f"{about}, but the driver is too old: it runs CUDA {newest} at most", cure)
     elif driver.gpus:
         said = f": {torch['said']}" if torch["said"] else ""
-        yield wrong(f"{about}, sees none of {driver.gpus} NVIDIA GPUs{said}", "see what `nvidia-smi` says of them")
+        yield wrong(
+            f"{about}, but there {are(driver.gpus)} that it does not see{said}", "see what `nvidia-smi` says of them"
+        )
     elif driver.is_loaded and not driver.has_program:
         yield wrong(f"{about}; a driver is loaded, but nvidia-smi is absent: no GPU is counted", CONTAINER)
     elif device.startswith("cuda"):
@@ -93,6 +95,10 @@ def has_code(kind: str, kinds: Sequence[str]) -> bool:
 def oldest(text: str) -> tuple[int, int]:
     """The oldest CUDA of a driver that runs code built for a version: that of the same major number."""
     return int(text.partition(".")[0]), 0
+
+
+def are(gpus: int) -> str:
+    return "is one NVIDIA GPU" if gpus == 1 else f"are {gpus} NVIDIA GPUs"
 
 
 def hidden() -> str:

@@ -98,6 +98,19 @@ class Output:
                 time.sleep(WATCH_SECONDS if more else 0)
         self._print(page)
 
+    @contextmanager
+    def at_work(self) -> Iterator[Callable[[str], None]]:
+        """A line that is gone afterwards; call what it yields with what the command is at, whose seconds are counted.
+
+        For work whose end cannot be foreseen; with a number of steps it is `named_steps`.
+        """
+        from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        with progress_bar(self.is_live, *columns, transient=True) as progress:
+            task = progress.add_task("starting")
+            yield lambda name: progress.reset(task, description=line(name))
+
     @property
     def is_live(self) -> bool:
         """Whether there is somebody to watch a page that is redrawn."""

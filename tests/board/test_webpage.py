@@ -48,6 +48,13 @@ def test_the_page_says_all_that_the_tables_of_the_markdown_say() -> None:
     assert any("“Context-Aware Attention Network" in text for text in page.texts("p"))
 
 
+def test_names_stay_where_the_columns_of_the_board_scroll_on_a_screen_of_any_width() -> None:
+    page = webpage(one_of(four()), {})
+    everywhere = page.partition("@media (max-width")[0]
+    assert re.search(r"#board th\.name \{[^}]*position: sticky; left: 0; background:", everywhere)
+    assert page.count('class="text name"') == 1 + len(four()) // len({run.spec.seed for run in four()})
+
+
 def test_cells_carry_the_numbers_that_they_round() -> None:
     one = one_of(four())
     (first, *_) = sortable(one, {})
@@ -142,6 +149,9 @@ const filter = document.getElementById("filter");
 filter.value = " SCAN ";
 filter.dispatchEvent(new Event("input"));
 seen.push(names(), document.querySelector("output").textContent);
+filter.value = "nothing of the kind";
+filter.dispatchEvent(new Event("input"));
+seen.push(document.querySelector("output").textContent);
 seen.push(String([...document.querySelectorAll("button.copy")].every((one) => !one.hidden)));
 document.getElementById("seen").textContent = seen.join("; ");
 </script>
@@ -166,5 +176,6 @@ def test_a_browser_sorts_by_numbers_and_filters_by_name(tmp_path: Path) -> None:
         "bssan,caan,scan_t2i,vsepp,Scan_zero descending",
         "scan_t2i,Scan_zero",
         "2 of 5",
+        "no method matches",
         "true",
     ]

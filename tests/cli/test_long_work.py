@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from finished_projects import Finish
 from tiny_project import Call
@@ -42,6 +43,66 @@ def test_report_export_gc_and_forget_name_their_steps(finish: Finish, call: Call
     heard.clear()
     assert call("forget", "chance", "--yes") == 0
     assert heard == ["chance/tiny/s0"]
+
+
+@pytest.fixture
+def at_work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What commands say that they are at."""
+    names: list[str] = []
+
+    @contextmanager
+    def recorded(out: output.Output) -> Iterator[Callable[[str], None]]:
+        yield names.append
+
+    monkeypatch.setattr(output.Output, "at_work", recorded)
+    return names
+
+
+def test_what_opens_datasets_loads_weights_or_tests_rows_says_what_it_is_at(
+    finish: Finish, call: Call, at_work: list[str]
+) -> None:
+    finish(RUN)
+    steps = {
+        ("run", "-n", "--here", "--methods", "vsepp", "--seeds", "1"): ["opening tiny", "reading every split"],
+        ("search", "-n", "--here", "--methods", "vsepp", "--trials", "2"): ["opening tiny"],
+        ("compare", "vsepp", "chance"): ["reading the tracking store", "comparing vsepp with chance"],
+        ("plan", "--seeds", "0,1", "--seed-sd", "2", "--image-sd", "100"): ["measuring how far rsum varies"],
+        ("looks", "vsepp/tiny/s0", "--score"): ["reading the tracking store", "making the scores of vsepp/tiny/s0"],
+        ("reproduce", "vsepp/tiny/s0", "-n"): ["comparing the data and the code"],
+        ("retrieve", "--trial", "vsepp/tiny/s0", "--text", "a dog"): ["loading vsepp/tiny/s0"],
+        ("report", "--check"): ["making every board"],
+        ("report", "--format", "md,examples"): ["pages of examples"],
+    }
+    for words, begun in steps.items():
+        at_work.clear()
+        assert call(*words) == 0, words
+        assert len(at_work) == len(begun), (words, at_work)
+        assert all(name.startswith(first) for name, first in zip(at_work, begun, strict=True)), (words, at_work)
+
+
+def test_scores_of_a_file_say_that_they_are_ranked(finish: Finish, call: Call, at_work: list[str]) -> None:
+    from harness.config.project import load
+    from harness.config.registry import discover
+    from harness.layouts.opening import open_dataset
+
+    finish(RUN)
+    config = load()
+    split = open_dataset(discover(config).datasets["tiny"], config.data, config.cache).split("test")
+    np.save("scores.npy", np.random.default_rng(0).random((len(split.image_ids), len(split.captions))))
+    assert call("score", "scores.npy", "--dataset", "tiny", "--name", "drawn") == 0
+    assert at_work == ["opening tiny", "ranking the scores of tiny", "writing the board"]
+
+
+def test_what_a_command_is_at_is_drawn_on_a_terminal_alone(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(quiet: bool = False) -> str:
+        with output.Output(quiet=quiet).at_work() as tell:
+            tell("opening \x1b[31mtiny")
+        return capsys.readouterr().err
+
+    assert drawn() == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "opening" in (text := drawn()) and "0:00:00" in text and "\x1b[31m" not in text
+    assert drawn(quiet=True) == ""
 
 
 def test_steps_are_drawn_on_a_terminal_alone_with_their_names(

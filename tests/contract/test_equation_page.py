@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import pytest
@@ -27,20 +29,24 @@ RETURN = "        return best.masked_fill"
 
 
 class Reader:
-    """Somebody who types the blocks into a shell, with a pip that installs into a folder of their own."""
+    """Somebody who types the blocks into a shell, in a fresh environment: what pip installs is there alone."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "bin").mkdir()
-        (folder / "site").mkdir()
-        pip = folder / "bin" / "pip"
-        options = f'case "$1" in install) set -- "$@" --no-index --no-compile --target {folder}/site;; esac'
-        pip.write_text(f'#!/bin/sh\n{options}\nexec {sys.executable} -m pip -q "$@" --disable-pip-version-check\n')
-        pip.chmod(0o755)
-        path = f"{folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        place = folder / "venv"
+        venv.create(place, symlinks=True)
+        (site,) = place.glob("lib/python*/site-packages")
+        # the packages of this environment are seen from there, as if they had been installed again
+        (site / "tested.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+        options = 'case "$1" in install) set -- "$@" --no-index --no-compile;; esac'
+        for name, before in {"pip": options, "harness": ""}.items():
+            program = place / "bin" / name
+            program.write_text(f'#!/bin/sh\n{before}\nexec {place}/bin/python -m {name} "$@"\n')
+            program.chmod(0o755)
+        path = f"{place}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
         away = ("HARNESS_DATA", "RAY_ADDRESS", "PYTHONPATH")
         self.environment = {name: value for name, value in os.environ.items() if name not in away}
-        self.environment |= {"PATH": path, "PYTHONPATH": f"{folder}/site", "PIP_NO_INDEX": "1"}
+        self.environment |= {"PATH": path, "PIP_NO_INDEX": "1", "PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
     def type(self, text: str, answers: str = "") -> str:
         """Type a block, and what it asks for; all that it prints."""
@@ -99,4 +105,4 @@ def test_every_block_of_the_page_runs_and_ends_in_a_row_and_a_wheel(reader: Read
     assert re.search(r"oracle +skipped", checks[1]) and re.search(r"oracle +passed", checks[2])
     assert "1 passed" in checks[2]
     assert "maxsim" in (reader.folder / "reports" / "scenes-full.md").read_text(encoding="utf-8")
-    assert "site/itm_maxsim/maxsim.toml" in checks[3].replace("\n", "") and "nothing to do" in checks[3]
+    assert "site-packages/itm_maxsim/maxsim.toml" in checks[3].replace("\n", "") and "nothing to do" in checks[3]

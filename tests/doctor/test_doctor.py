@@ -168,7 +168,14 @@ def test_half_written_files_and_the_lock_of_a_killed_search(tmp_path: Path) -> N
             "driver is too old: it runs CUDA 12.4",
             "newer",
         ),
-        (CUDA, NvidiaDriver(2, (13, 1), True, True), "auto", Health.WARNING, "sees none of 2", "nvidia-smi"),
+        (
+            CUDA,
+            NvidiaDriver(2, (13, 1), True, True),
+            "auto",
+            Health.WARNING,
+            "there are 2 NVIDIA GPUs that it does not see",
+            "nvidia-smi",
+        ),
         (CUDA, NvidiaDriver(0, None, False, True), "auto", Health.WARNING, "nvidia-smi is absent", "--gpus all"),
         (CPU, NvidiaDriver(0, None, False, False), "cuda:0", Health.FAULT, "there is no GPU", "auto or cpu"),
         (
