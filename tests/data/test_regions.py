@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from harness.conversion.maps import cells
 from harness.data.regions import PaddedArray, Ragged, Regions, grid_boxes, offsets
-from harness.extraction.extractors import cell_shares
 from harness.data.tokens import PAD, Tokens
+from harness.extraction.extractors import cell_shares
 
 
 @st.composite
