@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FAULT, READER_GONE = 70, 141
+MOST_NAMES = 50  # that a message lists: a library may know a thousand
 EXIT_CODES = {  # docs/guide/using.md and `harness --help` say the same
     "0": "all well",
     "2": "usage, configuration or environment: nothing ran; or Ray was lost: the same command continues",
@@ -112,7 +113,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """A message for an unknown name, with its nearest neighbours among the known ones."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    shown = f"{', '.join(names[:MOST_NAMES]) or 'none'}{more}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {shown}"
     return f"unknown {kind} {name!r}; {hint}"
 
 

@@ -42,9 +42,13 @@ class PlanInputs:
 
         self.dataset = cache(lambda name: opened(registry.dataset(name)))
         self.tests = cache(lambda name: opened(without_words(registry.dataset(name))))
-        self.has_text_tower = cache(lambda name: self.dataset(name).has_text_tower)
+        self.has_text_tower = cache(self._has_text_tower)
         self.source = cache(lambda name: source_hash(registry.method(name)))
         self._registry = registry
+
+    def _has_text_tower(self, dataset: str) -> bool:
+        """Without a look at files where the card names no encoder."""
+        return bool(self._registry.dataset(dataset).text.encoder) and self.dataset(dataset).has_text_tower
 
     def transfers(self, dataset: DatasetCard, tests: Sequence[str], protocol: str) -> tuple[TransferTest, ...]:
         """The tests on other datasets that follow training on one; of an empty protocol the first of each card."""

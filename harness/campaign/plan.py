@@ -161,10 +161,14 @@ def assignments(
     methods = [registry.method(name) for name in registry.select_methods(selection.methods)]
     ensembles = registry.select_ensembles(selection.methods)
     rerankings = registry.select_rerankings(selection.methods)
-    for name in registry.select_datasets(selection.datasets):
+    fitting = {  # all of them first, so that a name that does not fit is told before files of any dataset are missed
+        name: chosen_recipes(
+            suited(methods, registry.dataset(name), inputs.has_text_tower(name), selection), name, selection
+        )
+        for name in registry.select_datasets(selection.datasets)
+    }
+    for name, recipes in fitting.items():
         dataset, own = registry.dataset(name), config.for_dataset(name)
-        fitting = suited(methods, dataset, inputs.has_text_tower(name), selection)
-        recipes = chosen_recipes(fitting, name, selection)
         protocol, version = dataset.protocol_identity(config.campaign.protocol if tests else selection.protocol)
         made_of = Composites(ensembles, rerankings, inputs.transfers(dataset, tests, selection.protocol), force)
         specs = [

@@ -14,7 +14,6 @@ from rich.table import Table
 from harness.config.cards import DatasetCard, MethodCard
 from harness.config.project import Config
 from harness.config.registry import Registry, choices, paper_settings, settings_for, training_for
-from harness.config.sections import Scalar
 from harness.config.toml import override_value
 from harness.errors import UsageError, unknown
 from harness.terminal.output import Text, table
@@ -89,9 +88,10 @@ def method_page(card: MethodCard, config: Config) -> Iterator[RenderableType]:
     batch = {"depends on its batch": card.batch_dependent} if card.batch_dependent else {}
     yield facts({**about, **batch, "card": str(card.path)})
     yield from part("Choices", bullets(card.choices))
-    yield from part("Settings", settings_table(card, settings_here(card, config)))
-    if card.recipes:
-        yield from part("The paper's recipe (--recipe paper), beside the common one", recipe_table(card, config))
+    yield from part("Settings", settings_table(card, config))
+    for name, changes in settings_by_dataset(card, config).items():
+        yield Text(f"  on {name}: {changes}")
+    yield from recipe_part(card, config)
     if card.reported:
         yield from part("Reported by the paper" if card.paper else "Reported by others", reported_table(card))
 
@@ -151,19 +151,23 @@ def paper_of(card: MethodCard) -> str:
     return f"{paper.authors}. {paper.title}. {paper.venue} {paper.year}. {place}".strip()
 
 
-def settings_here(card: MethodCard, config: Config) -> dict[str, dict[str, Scalar]]:
-    """The settings of a run here, and those on each dataset where [per_dataset] changes them."""
+def settings_by_dataset(card: MethodCard, config: Config) -> dict[str, str]:
+    """The settings that [per_dataset] changes from those of a run here, by the datasets that have them alike."""
     here = settings_for(card, config)
-    own = {name: settings_for(card, config.for_dataset(name)) for name in config.per_dataset}
-    return {"here": here, **{f"on {name}": settings for name, settings in own.items() if settings != here}}
+    datasets: dict[str, list[str]] = {}
+    for dataset in config.per_dataset:
+        own = settings_for(card, config.for_dataset(dataset))
+        changes = [f"{name} {override_value(own[name])}" for name in own if own[name] != here[name]]
+        datasets.setdefault(", ".join(changes), []).append(dataset)
+    return {", ".join(names): changes for changes, names in datasets.items() if changes}
 
 
-def settings_table(card: MethodCard, columns: Mapping[str, Mapping[str, Scalar]]) -> Table:
-    grid = table("setting", "default", *columns, "tunable")
-    for name, default in card.defaults.items():
-        values = (settings[name] for settings in columns.values())
-        cells = (Text(override_value(value), style="bold" if value != default else "") for value in values)
-        grid.add_row(name, override_value(default), *cells, range_of(card, name))
+def settings_table(card: MethodCard, config: Config) -> Table:
+    grid = table("setting", "default", "here", "tunable")
+    for name, value in settings_for(card, config).items():
+        default = card.defaults[name]
+        cell = Text(override_value(value), style="bold" if value != default else "")
+        grid.add_row(name, override_value(default), cell, range_of(card, name))
     return grid
 
 
@@ -176,16 +180,24 @@ def range_of(card: MethodCard, name: str) -> str:
     return f"{tunable.low:g} to {tunable.high:g}{', log' * tunable.log}"
 
 
+def recipe_part(card: MethodCard, config: Config) -> Iterator[RenderableType]:
+    """The recipe of the paper for each of its datasets; a line where it has one and the card does not know it."""
+    if card.recipes:
+        yield from part("The paper's recipe (--recipe paper), beside the common one", recipe_table(card, config))
+        yield Padding(bullets(f"{one.dataset}: {'; '.join((one.source, *one.unlike))}" for one in card.recipes), (0, 2))
+    elif card.paper and card.trainable:
+        yield from part("The paper's recipe", Text("none on this card, so --recipe paper cannot train it"))
+
+
 def recipe_table(card: MethodCard, config: Config) -> Table:
     """What the paper has otherwise than [training] and the settings of the card, for each of its datasets."""
-    grid = table("dataset", "setting", "paper", "common", "source")
+    grid = table("dataset", "setting", "paper", "common")
     for recipe in card.recipes:
         own = config.for_dataset(recipe.dataset)
         common = choices(settings_for(card, own), training_for(card, own))
         paper = choices(paper_settings(card, recipe), recipe.training)
-        about = "; ".join((recipe.source, *recipe.unlike))
         for name in [name for name in paper if paper[name] != common[name]]:
-            grid.add_row(recipe.dataset, name, paper[name], common[name], about)
+            grid.add_row(recipe.dataset, name, paper[name], common[name])
     return grid
 
 

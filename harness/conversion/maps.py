@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.conversion.source import Size
+from harness.data.regions import grid_boxes
 from harness.errors import DataError
 
 Channels = Literal["first", "last"]
@@ -51,8 +52,6 @@ def as_regions(image: NDArray[Any], channels: Channels) -> NDArray[Any]:
 
 def cells(grid: Grid, size: Size) -> NDArray[np.float32]:
     """The boxes x, y, width, height of cells that share a picture equally, row by row: (rows x columns, 4)."""
-    rows, columns = grid
-    width, height = size[0] / columns, size[1] / rows
-    y, x = np.divmod(np.arange(rows * columns), columns)
-    boxes = [x * width, y * height, np.full(len(x), width), np.full(len(x), height)]
-    return np.stack(boxes, axis=1).astype(np.float32)
+    axes = [(count, length / count) for count, length in zip(grid, size[::-1], strict=True)]
+    rows, columns = (np.stack([np.arange(count) * side, np.full(count, side)], axis=1) for count, side in axes)
+    return grid_boxes(rows, columns)

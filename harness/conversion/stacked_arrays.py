@@ -118,6 +118,14 @@ class StackedArrays:
                 what = f"{count} of {stack.width:,} numbers an image"
             files = ", ".join([stack.ids.path.name, *(file.name for file in stack.files.values())])
             yield f"{stack.path.name}: {what}; with {files}"
+        yield from map(unused, self._unused)
+
+    @property
+    def _unused(self) -> list[Path]:
+        """Boxes, sizes and counts of no array's own name that lie beside one and are not read."""
+        used = {file.resolve() for stack in self._stacks for file in stack.files.values()}
+        bare = [stack.path.with_name(name) for stack in self._stacks for name in BESIDE]
+        return [file for file in dict.fromkeys(bare) if file.is_file() and file.resolve() not in used]
 
     def images(self, places: Mapping[str, int], at: int) -> Iterator[ImageRegions]:
         number, begin = self.files.find(at)
@@ -158,6 +166,12 @@ def open_stack(path: Path, ids: ImageIds, is_alone: bool, channels: Channels | N
     files = {name: file for name in READ if (file := beside(path, name, is_alone))}
     stack = Stack(path, header, ids, channels, files, {})
     return stack._replace(arrays={name: READ[name](file, stack) for name, file in files.items()})
+
+
+def unused(path: Path) -> str:
+    """What is said of a file that could be any array's."""
+    whose = "as its name does not say to which array it belongs"
+    return f"{path.name} is not read, {whose}; it is read as grid_{path.name} beside grid.npy"
 
 
 def beside(path: Path, name: str, is_alone: bool) -> Path | None:

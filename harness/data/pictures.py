@@ -42,7 +42,10 @@ def find_pictures(folder: Path) -> PictureFiles:
     paths = _files(folder)
     pictures = [path for path in paths if path.suffix.lower() in SUFFIXES]
     if not pictures:
-        raise DataError(f"holds no picture ({', '.join(SUFFIXES)}) among {len(paths):,} files", Location(folder))
+        raise DataError(
+            f"holds no picture ({', '.join(SUFFIXES)}) among {len(paths):,} files; name the folder that does",
+            Location(folder),
+        )
     files: dict[str, Path] = {}
     for path in pictures:
         if path.stem in files:

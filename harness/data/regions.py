@@ -142,3 +142,13 @@ def take(rows: NDArray[Any], places: Ints, out: NDArray[Any]) -> None:
     else:
         out[...] = np.take(rows, places, axis=0, mode="clip")
     out[places < 0] = 0
+
+
+def grid_boxes(rows: NDArray[np.floating[Any]], columns: NDArray[np.floating[Any]]) -> Floats:
+    """The boxes x, y, width, height of a grid's cells, row by row from the top left: (R x C, 4).
+
+    rows (R, 2), columns (C, 2): where each begins and how far it goes.
+    """
+    (y, height), (x, width) = rows.T, columns.T
+    boxes = [np.tile(x, len(rows)), np.repeat(y, len(columns)), np.tile(width, len(rows))]
+    return np.stack([*boxes, np.repeat(height, len(columns))], axis=1).astype(np.float32)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from harness.data.regions import Floats, Ints
+from harness.data.regions import Floats, Ints, grid_boxes
 from harness.errors import DataError, ResourceError, UsageError
 from harness.extraction.backbones import Backbone
 from harness.extraction.corners import Corners
@@ -183,11 +183,8 @@ def cell_shares(cells: tuple[int, int], regions: tuple[int, int], covered: tuple
     for count, bins, share in zip(cells, regions, covered, strict=True):
         starts = np.arange(bins) * count // bins
         ends = -(-np.arange(1, bins + 1) * count // bins)
-        axes.append(np.stack([starts, ends - starts]) * share / count)
-    (y, height), (x, width) = axes
-    rows, columns = regions
-    boxes = [np.tile(x, rows), np.repeat(y, columns), np.tile(width, rows), np.repeat(height, columns)]
-    return np.stack(boxes, axis=1).astype(np.float32)
+        axes.append(np.stack([starts, ends - starts], axis=1) * share / count)
+    return grid_boxes(*axes)
 
 
 def batch_of(pictures: Sequence[Pixels], name: str) -> Tensor:

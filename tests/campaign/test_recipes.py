@@ -139,3 +139,35 @@ def test_members_of_an_ensemble_are_trained_as_their_papers_did(cards: Path, cal
     capsys.readouterr()
     assert run(call, "--methods", "papered+vsepp", "--recipe", "paper") == 2
     assert "vsepp has no recipe of its paper for tiny" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--methods", "vsepp", "--recipe", "paper"), "vsepp has no recipe of its paper for f30k"),
+        (("--methods", "zero_shot"), "zero_shot needs a dual encoder"),
+    ],
+)
+def test_a_method_that_cannot_run_on_a_dataset_is_told_before_files_are_missed(
+    project: Path, call: Call, capsys: Captured, words: tuple[str, ...], said: str
+) -> None:
+    """Whoever is told of the files first fetches them in vain."""
+    assert call("run", "--here", "--datasets", "f30k,tiny", "--seeds", "0", *words, "-n") == 2
+    assert said in capsys.readouterr().err
+
+
+def test_describe_says_the_source_of_a_recipe_once_and_that_a_card_has_none(
+    cards: Path, call: Call, capsys: Captured
+) -> None:
+    assert call("describe", "papered") == 0
+    assert capsys.readouterr().out.count("table 3") == 1
+    assert call("describe", "vsepp") == 0
+    assert "none on this card, so --recipe paper cannot train it" in capsys.readouterr().out
+
+
+def test_describe_says_in_a_line_what_datasets_have_otherwise(cards: Path, call: Call, capsys: Captured) -> None:
+    with (cards / "harness.toml").open("a") as file:
+        file.write("\n".join(f"[per_dataset.{name}.settings.'*']\ndim = 32" for name in ("tiny", "f30k")))
+    assert call("describe", "papered") == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if " on " in line and "dim 32" in line)
+    assert "tiny, f30k: dim 32" in line and "margin" not in line

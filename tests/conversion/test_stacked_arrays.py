@@ -619,6 +619,18 @@ def test_a_folder_of_several_arrays_with_their_lists_is_refused_with_what_to_giv
     assert convert([tmp_path / "alone"], tmp_path / "store").facts.boxes
 
 
+def test_what_lies_beside_several_arrays_and_could_be_of_any_is_said_to_be_unread(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for number, name in enumerate(("train", "val")):
+        stacked(folder, numbers(IMAGES, REGIONS, WIDTH), names(begin=number * IMAGES), name, boxes=corners(IMAGES, 3))
+    made = convert([folder / "train.npy", folder / "val.npy"], tmp_path / "store")
+    unread = [line for line in made.remarks if "boxes.npy is not read" in line]
+    assert not made.facts.boxes and len(unread) == 1 and "grid_boxes.npy beside grid.npy" in unread[0]
+    stacked(tmp_path / "alone", boxes=corners(IMAGES, 3), grid_boxes=corners(IMAGES, 3))
+    alone = convert([tmp_path / "alone" / "grid.npy"], tmp_path / "other")
+    assert alone.facts.boxes and any("boxes.npy is not read" in line for line in alone.remarks)
+
+
 @pytest.mark.parametrize("shape", [(1200, WIDTH), (1200, REGIONS, 4 * WIDTH)])
 def test_a_few_arrays_of_very_many_rows_are_not_taken_for_an_image_each(tmp_path: Path, shape: Any) -> None:
     (tmp_path / "in").mkdir()

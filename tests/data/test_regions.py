@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.regions import PaddedArray, Ragged, Regions, offsets
+from harness.conversion.maps import cells
+from harness.data.regions import PaddedArray, Ragged, Regions, grid_boxes, offsets
 from harness.data.tokens import PAD, Tokens
+from harness.extraction.extractors import cell_shares
 
 
 @st.composite
@@ -116,3 +118,11 @@ def test_gathered_tokens_are_the_padded_single_captions(captions: list[list[int]
         assert batch[row, mask[row]].tolist() == captions[index] == tokens[index].tolist()
         assert (batch[row, ~mask[row]] == PAD).all()
     np.testing.assert_array_equal(tokens.take(np.array(indices)).lengths, tokens.lengths[indices])
+
+
+def test_the_boxes_of_a_grid_go_row_by_row_and_are_those_of_converted_and_of_extracted_maps() -> None:
+    rows, columns = np.array([[0.0, 6.0], [6.0, 4.0]]), np.array([[0.0, 2.0], [2.0, 3.0], [5.0, 4.0]])
+    boxes = [[0, 0, 2, 6], [2, 0, 3, 6], [5, 0, 4, 6], [0, 6, 2, 4], [2, 6, 3, 4], [5, 6, 4, 4]]
+    assert grid_boxes(rows, columns).tolist() == boxes
+    shares = cell_shares((2, 3), (2, 3), (1.0, 1.0))
+    np.testing.assert_allclose(shares * (60, 48, 60, 48), cells((2, 3), (60, 48)), rtol=1e-6)
