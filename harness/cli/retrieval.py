@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,7 @@ def retrieve(
     from harness.explain.query_picture import ModelPlace
     from harness.explain.retrieval import Retriever, gallery_choice
     from harness.explain.weights import trial_with_weights
+    from harness.terminal.output import passing_bar
     from harness.terminal.retrieval_page import retrieved_json, retrieved_page
 
     check_queries(texts, images, file)
@@ -92,7 +94,8 @@ def retrieve(
     trial = trial_with_weights(config.trials, name)
     choice = gallery_choice(trial.spec, registry.dataset(trial.spec.dataset), split, flags.protocol)
     encoder = open_encoder(config, registry, trial, flags.device or "cpu")
-    retriever = Retriever(Gallery(encoder, choice.split, config.cache, out.note), choice.protocol)
+    watch = partial(passing_bar, visible=not flags.quiet)
+    retriever = Retriever(Gallery(encoder, choice.split, config.cache, out.note, watch), choice.protocol)
     retrievals = [*retriever.of_texts(texts, k)] if texts else []
     retrievals += [of_image(retriever, image, k, ModelPlace(model, weights), config) for image in images]
     for one in retrievals:
