@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,11 +23,13 @@ class Progress:
     """A step of something long; its text is one line."""
 
     name: str  # of the trial, METHOD/DATASET/sSEED; empty for a warning
-    state: str  # running, testing, done, failed, …; reading, loading, ranking; or warning
+    state: str  # running, testing, done, failed, …; reading, loading, encoding, ranking; or warning
     epoch: int = 0  # that have ended
     epochs: int = 0  # in all
     rsum: float | None = None  # on val while it is running, on test when it is done
     message: str = ""
+    done: int = 0  # images or captions that are encoded
+    total: int = 0  # of them
 
     def __str__(self) -> str:
         """The step on one line."""
@@ -54,6 +57,21 @@ def reported(read: Callable[..., T], runs: Iterable[Run], report: Report) -> Cal
         return read(run_id, *more)
 
     return reading
+
+
+@contextmanager
+def encoding_steps(report: Report, name: str, what: str, total: int) -> Iterator[Callable[[int], object]]:
+    """Reports how many images or captions are encoded, and the seconds left by the pace so far."""
+    began, done = time.monotonic(), 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        left = (time.monotonic() - began) * (total - done) / done
+        message = f"{done:,} of {total:,} {what}, {left:.0f} s left"
+        report(Progress(name, "encoding", message=message, done=done, total=total))
+
+    yield tell
 
 
 class ProgressView:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.api.running import Report, encoding_steps, silent
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.data.regions import Ragged
 from harness.data.split import Split
 from harness.errors import UsageError
-from harness.explain.encoding import EncodedItems, Encoder, open_encoder
+from harness.explain.encoding import EncodedItems, Encoder, Watch, open_encoder
 from harness.explain.gallery import Gallery
 from harness.explain.retrieval import GalleryChoice, Retriever, gallery_choice
 from harness.explain.weights import check_is_no_composite, trial_with_weights
@@ -51,8 +52,11 @@ class TrainedMethod:
         """The split that the trial's protocol scores, with its ids and captions; UsageError for weights of a folder."""
         return self._encoded.encoder.dataset.split(self._encoded.split)
 
-    def encode_images(self, images: Sequence[NDArray[Any]] | None = None) -> EncodedItems:
+    def encode_images(
+        self, images: Sequence[NDArray[Any]] | None = None, *, progress: Report | None = None
+    ) -> EncodedItems:
         """Images, each its regions (R, F) as the dataset has them; those of the gallery where none are given."""
+        watch = self._watched(progress)
         if images is None:
             return self._encoded.images
         wrong = [np.shape(image) for image in images if np.ndim(image) != 2 or np.shape(image)[1] != self.width]
@@ -60,30 +64,39 @@ class TrainedMethod:
             raise UsageError(
                 f"images {wrong or 'none'}: give at least one image of one region (R, {self.width}) or more"
             )
-        return self._encoder.images([*map(str, range(len(images)))], Ragged.stack([*map(np.asarray, images)]))
+        return self._encoder.images([*map(str, range(len(images)))], Ragged.stack([*map(np.asarray, images)]), watch)
 
-    def encode_captions(self, captions: Sequence[str] | None = None) -> EncodedItems:
+    def encode_captions(self, captions: Sequence[str] | None = None, *, progress: Report | None = None) -> EncodedItems:
         """Captions by the dataset's vocabulary; those of the gallery where none are given."""
+        watch = self._watched(progress)
         if captions is None:
             return self._encoded.captions
         if isinstance(captions, str) or not captions or not all(caption.strip() for caption in captions):
             raise UsageError("captions: give a list of texts, none of them empty")
-        return self._encoder.captions(captions)
+        return self._encoder.captions(captions, watch=watch)
 
     def score(self, images: EncodedItems, captions: EncodedItems) -> NDArray[np.float32]:
         """The scores (n, m) of every image with every caption, higher is better."""
         return self._encoder.score(images, captions)
 
-    def retrieve(self, text: str | None = None, image: str | None = None, k: int | None = None) -> pandas.DataFrame:
+    def retrieve(
+        self,
+        text: str | None = None,
+        image: str | None = None,
+        k: int | None = None,
+        *,
+        progress: Report | None = None,
+    ) -> pandas.DataFrame:
         """The first k images of the gallery for a text, or captions for the image with an id: rank, item, score.
 
-        Without k the first ten.
+        Without k the first ten. The first call encodes the gallery, which `progress` follows.
         A warning names the words of a text that the vocabulary lacks.
         """
         import pandas
 
         if (text is None) == (image is None):
             raise UsageError("give a text to retrieve images for, or the id of an image to retrieve captions for")
+        self._watched(progress)
         one = self._retriever.of_texts([text], k)[0] if text is not None else self._retriever.of_image(str(image), k)
         if one.unknown:
             warnings.warn(f"not in the vocabulary, all one word to the method: {', '.join(one.unknown)}", stacklevel=2)
@@ -93,6 +106,13 @@ class TrainedMethod:
             "score": np.array([hit.score for hit in one.hits], dtype=np.float32),
         }
         return pandas.DataFrame(columns).astype({"item": "string"})
+
+    def _watched(self, progress: Report | None) -> Watch:
+        """What reports the encoding, of the gallery too."""
+        watch = partial(encoding_steps, progress or silent, self.spec.label)
+        if self._stored is not None:
+            self._stored.watch = watch
+        return watch
 
     @property
     def width(self) -> int:

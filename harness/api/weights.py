@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.api.running import Report
 from harness.api.trained import TrainedMethod
 from harness.config.project import Config
 from harness.config.registry import discover
@@ -39,6 +40,8 @@ class LoadedMethod(TrainedMethod):
         image: NDArray[Any] | str | None = None,
         k: int | None = None,
         among: EncodedItems | None = None,
+        *,
+        progress: Report | None = None,
     ) -> pandas.DataFrame:
         """The first k, else ten, of some encoded images for a text, or of captions for an image's regions (R, F)."""
         import pandas
@@ -49,9 +52,9 @@ class LoadedMethod(TrainedMethod):
         if not 1 <= k <= len(among.ids):
             raise UsageError(f"k {k}: give a number from 1 to {len(among.ids)}, the items that are given")
         scores = (
-            self.score(among, self.encode_captions([text]))[:, 0]
+            self.score(among, self.encode_captions([text], progress=progress))[:, 0]
             if text is not None
-            else self.score(self.encode_images([np.asarray(image)]), among)[0]
+            else self.score(self.encode_images([np.asarray(image)], progress=progress), among)[0]
         )
         first = first_of(scores, np.arange(len(scores)), k)
         columns = {"rank": np.arange(1, k + 1), "item": [among.ids[place] for place in first], "score": scores[first]}

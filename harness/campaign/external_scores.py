@@ -190,7 +190,7 @@ def known_scores(request: ScoreRequest, before: TrialResult) -> RankedScores:
         split = open_dataset(request.dataset, request.data, request.cache).split(request.protocol.split)
         of = ScoreLooks(split, split_folds(request.protocol, split))
         scores = mean_scores(request.files, request.dataset, request.protocol, split) if of.are_wanted else None
-        looks = looks if scores is None else of(scores)
+        looks = looks if scores is None else of.of_all(scores)
     return RankedScores(result, None, looks, ())
 
 
@@ -228,7 +228,7 @@ def evaluate_scores(
     sets, absent = open_sets(card, protocol.name, data, split)
     test = outcome(protocol, split, folds, rank_scores(scores, folds, sets))
     warnings = tuple(filter(None, (absent, reversal(scores, folds, test.measures["rsum"]))))
-    return EvaluatedScores(test, ScoreLooks(split, folds)(scores), warnings)
+    return EvaluatedScores(test, ScoreLooks(split, folds).of_all(scores), warnings)
 
 
 def reversal(scores: Floats, folds: Sequence[Fold], rsum: float) -> str:

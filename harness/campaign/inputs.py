@@ -107,16 +107,12 @@ def doubtful_pairs(trials: Sequence[Assignment], inputs: PlanInputs) -> Iterator
             )
 
 
-def unfamiliar_words(trials: Sequence[Assignment], inputs: PlanInputs) -> Iterator[str]:
-    """A line for each transfer: the words of the captions to be ranked that the trained vocabulary lacks."""
+def transfer_notes(trials: Sequence[Assignment], inputs: PlanInputs) -> Iterator[str]:
+    """Lines for each transfer: words that the trained vocabulary lacks, and that nothing says what made the regions."""
     transfers = {(trial.spec.dataset, trial.spec.protocol): trial for trial in trials if trial.test_card}
     for trial in transfers.values():
+        if note := inputs.tests(trial.spec.tested_on).check_alike(inputs.dataset(trial.spec.dataset)):
+            yield note
         split = inputs.tested(trial).split(trial.test_protocol.split)
-        unknown, words = split.tokens.unknown_words
-        if unknown:
-            only = split.tokens.unknown_only
-            yield (
-                f"{trial.spec.tested_on} {split.name}: {unknown:,} of {words:,} words "
-                f"({100 * unknown / words:.1f} %) are unknown to methods trained on {trial.spec.dataset}"
-                + (f"; {only:,} captions have no word that is known" if only else "")
-            )
+        if unknown := split.tokens.unknown_to(trial.spec.dataset):
+            yield f"{trial.spec.tested_on} {split.name}: {unknown}"

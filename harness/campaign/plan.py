@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.campaign.composites import Composites
-from harness.campaign.inputs import PlanInputs, check_data, doubtful_pairs, unfamiliar_words
+from harness.campaign.inputs import PlanInputs, check_data, doubtful_pairs, transfer_notes
 from harness.config.cards import SELECTION, DatasetCard, MethodCard
 from harness.config.choice import chosen_recipes, left_out, suited, trained_as_configured, trained_as_paper
 from harness.config.project import Config
@@ -123,7 +123,7 @@ def plan(
         todo = [trial.assignment for trial in campaign.todo]
         tell("reading every split and comparing it with its card")
         check_data(todo, inputs)
-        notes = (*doubtful_pairs(todo, inputs), *unfamiliar_words(todo, inputs))
+        notes = (*doubtful_pairs(todo, inputs), *transfer_notes(todo, inputs))
         campaign = replace(campaign, notes=(*campaign.notes, *notes))
     return campaign
 

@@ -13,6 +13,7 @@ from harness.cli.flags import CONFIG, MACHINE, OUTPUT, RESULT, Flags, takes
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from harness.config.registry import Registry
     from harness.diagnostics.table import Looks
     from harness.tracking.runs import Run
 
@@ -21,6 +22,9 @@ NO_RANKINGS = "hubness needs the run's rankings, which the store has lost or nev
 NO_CATEGORIES = (
     "category-level mAP needs all scores: where the dataset has categories of images, `harness looks {key} --score` "
     "makes them again from the trial's weights"
+)
+NO_CHOICES = (
+    "two-way choices not answered yet: {names}; `harness looks {key} --score` scores them with the trial's weights"
 )
 
 
@@ -38,8 +42,9 @@ def looks(flags: Flags, run: str, again: bool) -> int:
 
     Hubness is read from the stored rankings: how often the most returned item stands first, and the skew of N_10.
     Category-level mAP is kept by every trial of a dataset that has categories of its images, such as coco-objects; with
-    --score it is worked out for older ones, and two-way choices that the dataset's card names are answered. The same
-    stands on the row's page of `harness report`.
+    --score it is worked out for older ones, and two-way choices (an image, its right caption and a wrong one) that the
+    dataset's card names by [[choices]] are answered. An ensemble's scores are the mean of its members'. The same stands
+    on the row's page of `harness report`.
 
     \b
     Examples:
@@ -61,17 +66,25 @@ def looks(flags: Flags, run: str, again: bool) -> int:
             tell(f"making the scores of {one.label} again")
             look_again(config, registry, one, flags.device or "auto")
         known = run_looks(store.artifact, one.run_id)
-    notes = list(missing(known, one))
+    notes = list(missing(known, one, registry))
     out.answer(looks_json(known, one, notes), *looks_page(known, one), *notes)
     return 0
 
 
-def missing(known: Looks, run: Run) -> Iterator[str]:
+def missing(known: Looks, run: Run, registry: Registry) -> Iterator[str]:
     """What is not known of a run, and how to get it."""
+    from harness.explain.rescoring import why_not_again
+
     if not known.hubness:
         yield NO_RANKINGS
-    if not known.category:
+    reason, card = why_not_again(run), registry.datasets.get(run.spec.dataset)
+    if reason and not known.category:
+        yield f"no category-level mAP and no choices: this trial {reason}"
+    elif not known.category:
         yield NO_CATEGORIES.format(key=run.key)
+    names = [one.name for one in card.choices if one.name not in known.choices] if card else []
+    if names and not reason:
+        yield NO_CHOICES.format(names=", ".join(names), key=run.key)
 
 
 def looks_page(known: Looks, run: Run) -> Iterator[RenderableType]:

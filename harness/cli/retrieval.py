@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,7 @@ def retrieve(
     from harness.explain.query_picture import ModelPlace
     from harness.explain.retrieval import Retriever, gallery_choice
     from harness.explain.weights import trial_with_weights
+    from harness.terminal.output import passing_bar
     from harness.terminal.retrieval_page import retrieved_json, retrieved_page
 
     check_queries(texts, images, file)
@@ -94,10 +96,10 @@ def retrieve(
     with out.at_work() as tell:
         tell(f"loading {name} and its dataset")
         encoder = open_encoder(config, registry, trial, flags.device or "cpu")
-        say: Callable[[str], object] = tell if out.is_live else out.note
-        retriever = Retriever(Gallery(encoder, choice.split, config.cache, say), choice.protocol)
-        retrievals = [*retriever.of_texts(texts, k)] if texts else []
-        retrievals += [of_image(retriever, image, k, ModelPlace(model, weights), config) for image in images]
+    watch = partial(passing_bar, visible=not flags.quiet)
+    retriever = Retriever(Gallery(encoder, choice.split, config.cache, out.note, watch), choice.protocol)
+    retrievals = [*retriever.of_texts(texts, k)] if texts else []
+    retrievals += [of_image(retriever, image, k, ModelPlace(model, weights), config) for image in images]
     for one in retrievals:
         if one.unknown:
             warn(f"harness: warning: not in the vocabulary, all one word to the method: {', '.join(one.unknown)}")

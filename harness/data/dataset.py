@@ -22,7 +22,7 @@ from harness.data import tokens as tokenizer
 from harness.data.cache import cached, checked_sha256, require, save_cached, text_array, text_of
 from harness.data.content import Content, Place, Reader
 from harness.data.galleries import read_galleries
-from harness.data.region_store import FACTS, StoreFacts, read_facts
+from harness.data.region_store import FACTS, FeatureFacts, StoreFacts, check_alike, read_facts
 from harness.data.split import TRAIN, Split, check_split, drawn_pairs, read_noise, too_few
 from harness.data.split import VERSION as NOISE_VERSION
 from harness.data.text_encoder import (
@@ -134,19 +134,17 @@ class Dataset:
                 f"{self.card.text.encoder} {width}; extract image embeddings with that very model, one per image"
             )
 
-    def check_alike(self, other: Dataset) -> None:
-        """DataError where a method that is trained on the regions of another dataset cannot read these."""
-        mine, its = self.card.feature_width, other.card.feature_width
-        if mine != its:
-            raise DataError(
-                f"{self.card.name}: regions have {mine} numbers, those of {other.card.name} {its}; a method trained "
-                f"on {other.card.name} can only be tested on regions that were made in the same way"
-            )
-        if self.weights_of_regions and other.weights_of_regions and self.weights_of_regions != other.weights_of_regions:
-            raise DataError(
-                f"{self.card.name}: its regions were made with other weights of a vision model than those of "
-                f"{other.card.name}, so that their numbers mean something else; extract both with one model"
-            )
+    @property
+    def features(self) -> FeatureFacts:
+        """How its regions were made."""
+        card = self.card
+        return FeatureFacts(
+            width=card.feature_width, max_regions=card.max_regions, layout=card.layout, origins=self.origins
+        )
+
+    def check_alike(self, trained_on: Dataset) -> str:
+        """DataError where a method trained on another dataset cannot read these regions; a note, else empty."""
+        return check_alike(self.card.name, self.features, trained_on.card.name, trained_on.features)
 
     @cached_property
     def weights_of_regions(self) -> frozenset[str]:

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,11 @@ STORE_FILES = ("regions.npy", "offsets.npy", "ids.txt", "boxes.npy", "sizes.npy"
 REGIONS, OFFSETS, IDS, BOXES, SIZES, FACTS = STORE_FILES
 JOURNAL = "journal.part"  # of a writer that has not finished
 AGAIN = "make the store again with `harness data convert` or `harness data extract`"
+# Keys of an origin that do not decide what a region's numbers mean: whose pictures, and which regions of each.
+OF_PICTURES = ("files", "folders", "ids", "beside", "bytes", "boxes", "pictures", "channels", "most", "threshold")
+MODEL_NAMES = ("model", "transformers", "timm")  # of an origin: what decides no number, or its last bits alone
+OF_ONE_KIND = "a method reads only regions that were made as those that it was trained on, by one model in one way"
+DRAWN = ("scenes", "coco", "entities")  # layouts whose reader makes the regions, so that they are of one kind
 
 
 class StoreFacts(BaseModel):
@@ -46,6 +51,62 @@ class StoreFacts(BaseModel):
     boxes: bool
     sizes: bool
     origin: dict[str, Any] = Field(description="how it was made: of which files, by which model")
+
+
+class FeatureFacts(BaseModel):
+    """How the regions of a dataset were made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int = Field(ge=1, description="numbers per region")
+    max_regions: int
+    layout: str = Field(description="of the dataset's files")
+    origins: list[dict[str, Any]] = Field(description="of its region stores: what store.json says; empty without one")
+
+    @property
+    def kinds(self) -> tuple[dict[str, Any], ...]:
+        """What decides the meaning of a region's numbers, one for all stores that agree; empty where nothing says."""
+        if self.layout in DRAWN and not self.origins:
+            return ({"layout": self.layout},)
+        each = [kind_of(origin) for origin in self.origins if "model" in origin]
+        return tuple(kind for place, kind in enumerate(each) if kind not in each[:place])
+
+
+def kind_of(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What an origin says of the meaning of its numbers: a model is known by its weights where they are hashed."""
+    names = MODEL_NAMES if "weights_sha256" in origin else MODEL_NAMES[1:]
+    return {key: value for key, value in origin.items() if key not in (*OF_PICTURES, *names)}
+
+
+def check_alike(name: str, features: FeatureFacts, trained_on: str, trained: FeatureFacts) -> str:
+    """DataError where a method trained on the regions of one dataset cannot read those of another, `name`.
+
+    What is returned is a note where nothing says which model made the one or the other; empty where that is known.
+    """
+    if features.width != trained.width:
+        raise DataError(
+            f"{name}: regions have {features.width} numbers, those of {trained_on} {trained.width}; {OF_ONE_KIND}"
+        )
+    kinds, others = features.kinds, trained.kinds
+    strange = [kind for kind in kinds if others and kind not in others]
+    if strange:
+        (one, *_), (other, *_) = strange, others
+        differing = differing_keys(one, other)
+        said = "; ".join(f"{key} {short(one.get(key))}, there {short(other.get(key))}" for key in differing)
+        raise DataError(f"{name}: regions are of another kind than those of {trained_on} ({said}); {OF_ONE_KIND}")
+    if kinds and others:
+        return ""
+    silent = trained_on if kinds else name
+    return f"nothing says which model made the regions of {silent}; see that {name} and {trained_on} are of one model"
+
+
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], ignored: Sequence[str] = ()) -> list[str]:
+    """Keys under which two origins do not say the same."""
+    return sorted(key for key in {*one, *other} if key not in ignored and one.get(key) != other.get(key))
+
+
+def short(value: object) -> str:
+    return "none" if value is None else str(value)[:40]
 
 
 class RegionStore(NamedTuple):

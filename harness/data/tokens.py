@@ -225,6 +225,16 @@ class Tokens:
         ids = self.ids[~np.isin(self.ids, self.special_ids.specials)]
         return int((ids == self.special_ids.unknown).sum()), len(ids)
 
+    def unknown_to(self, trained_on: str) -> str:
+        """How many of the words a vocabulary of another dataset lacks, in words; empty where it has them all."""
+        unknown, words = self.unknown_words
+        if not unknown:
+            return ""
+        only = f"; {self.unknown_only:,} captions have no word that is known" if self.unknown_only else ""
+        share = 100 * unknown / words
+        words_unknown = f"{unknown:,} of {words:,} words ({share:.1f} %)"
+        return f"{words_unknown} are unknown to methods trained on {trained_on}{only}"
+
     def __len__(self) -> int:
         return len(self.starts) - 1
 

@@ -3,7 +3,8 @@
 An image has the categories of its objects, a caption those of its images. Items of equal score share one place, that
 of the last of them, as in scikit-learn's average_precision_score: AP = sum_n (R_n - R_(n-1)) P_n over distinct scores,
 so that no order breaks a tie. A query without a category, or that shares none with any item, is not asked; an item
-without one stays in the gallery, relevant to nobody. Scores are sorted a block of queries at a time.
+without one stays in the gallery, relevant to nobody. Scores come in strips, some queries with
+all items, and are sorted a block of queries at a time, so that no number of scores is too large.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.content import Labels
-from harness.evaluation.protocols import Fold, block
-from harness.evaluation.ranks import DIRECTIONS, Floats, Ints
+from harness.evaluation.protocols import Fold
+from harness.evaluation.ranks import DIRECTIONS, Direction, Floats, Ints
 
 Bools = NDArray[np.bool_]
 MAP, RANDOM, ASKED = "map", "random", "queries"
@@ -24,16 +25,69 @@ CATEGORIES = "categories"
 BLOCK_SCORES = 2**20  # sorted at a time, of which about ten copies are made
 
 
-def category_measures(scores: Floats, pairs: Ints, folds: Sequence[Fold], labels: Labels) -> dict[str, float]:
-    """mAP of both directions in percent, that of a random order, and the queries asked: means over folds.
+class CategoryTally:
+    """Category-level mAP from strips of scores, some queries with all items at a time, in any order."""
 
-    scores (N, M) of the whole split, higher is better; pairs (P, 2). A direction without a query has no measures.
-    """
-    images, captions = labels.of_images, caption_labels(labels.of_images, pairs, scores.shape[1])
-    parts = [_of_fold(block(scores, fold), images[fold.images], captions[fold.captions]) for fold in folds]
-    names = [name for name in parts[0] if all(name in part for part in parts)]
-    means = {name: float(np.mean([part[name] for part in parts])) for name in names}
-    return {**means, CATEGORIES: float(len(labels.names))} if means else {}
+    def __init__(self, pairs: Ints, folds: Sequence[Fold], labels: Labels, captions: int) -> None:
+        """pairs: (P, 2) of the split, which has so many captions."""
+        texts = caption_labels(labels.of_images, pairs, captions)
+        self._sides = [side for fold in folds for side in _sides_of(fold, labels.of_images, texts)]
+        self._categories = len(labels.names)
+
+    def take(self, direction: Direction, queries: Ints, table: Floats) -> None:
+        """Scores (q, G) of queries of the split (q,) with all its items, higher is better."""
+        for side in self._sides:
+            if side.direction == direction:
+                side.take(queries, table)
+
+    def measures(self) -> dict[str, float]:
+        """mAP of both directions in percent, that of a random order, and the queries asked: means over folds.
+
+        A direction without a query has no measures.
+        """
+        parts = [side.measures() for side in self._sides]
+        values: dict[str, list[float]] = {}
+        for part in parts:
+            for name, value in part.items():
+                values.setdefault(name, []).append(value)
+        of_each = len(parts) // len(DIRECTIONS)
+        means = {name: float(np.mean(each)) for name, each in values.items() if len(each) == of_each}
+        return {**means, CATEGORIES: float(self._categories)} if means else {}
+
+
+class _Side:
+    """The queries of one direction in one fold."""
+
+    def __init__(self, direction: Direction, queries: Ints, items: Ints, of_queries: Bools, of_items: Bools) -> None:
+        self.direction = direction
+        self._queries, self._items = queries, items  # numbers in the split, ascending
+        self._of_queries = of_queries[queries]
+        self._of_items = of_items[items].T.astype(np.float32)  # (C, G)
+        self._each = np.full((2, len(queries)), np.nan)  # AP, and the share of relevant items
+
+    def take(self, queries: Ints, table: Floats) -> None:
+        """Rows are copied a block at a time, with the items of this fold alone."""
+        inside = np.flatnonzero(np.isin(queries, self._queries))
+        rows = max(1, BLOCK_SCORES // len(self._items))
+        for start in range(0, len(inside), rows):
+            of = inside[start : start + rows]
+            own = np.searchsorted(self._queries, queries[of])
+            relevant = self._of_queries[own].astype(np.float32) @ self._of_items > 0
+            precision = average_precisions(table[np.ix_(of, self._items)], relevant)
+            self._each[:, own] = precision, np.where(np.isnan(precision), np.nan, relevant.mean(axis=1))
+
+    def measures(self) -> dict[str, float]:
+        asked = ~np.isnan(self._each[0])
+        if not asked.any():
+            return {}
+        precision, share = 100 * self._each[:, asked].mean(axis=1)
+        values = {MAP: float(precision), RANDOM: float(share), ASKED: float(asked.sum())}
+        return {f"{self.direction}_{name}": value for name, value in values.items()}
+
+
+def _sides_of(fold: Fold, of_images: Bools, of_captions: Bools) -> Iterator[_Side]:
+    yield _Side("i2t", fold.images, fold.captions, of_images, of_captions)
+    yield _Side("t2i", fold.captions, fold.images, of_captions, of_images)
 
 
 def caption_labels(of_images: Bools, pairs: Ints, captions: int) -> Bools:
@@ -41,31 +95,6 @@ def caption_labels(of_images: Bools, pairs: Ints, captions: int) -> Bools:
     labels = np.zeros((captions, of_images.shape[1]), dtype=np.bool_)
     np.logical_or.at(labels, pairs[:, 1], of_images[pairs[:, 0]])
     return labels
-
-
-def _of_fold(scores: Floats, images: Bools, captions: Bools) -> dict[str, float]:
-    measures: dict[str, float] = {}
-    for direction, table, queries, items in zip(
-        DIRECTIONS, (scores, scores.T), (images, captions), (captions, images), strict=True
-    ):
-        each = np.concatenate([*_query_measures(table, queries, items)], axis=1)
-        asked = ~np.isnan(each[0])
-        if asked.any():
-            precision, share = 100 * each[:, asked].mean(axis=1)
-            names = (MAP, RANDOM, ASKED)
-            values = (float(precision), float(share), float(asked.sum()))
-            measures |= {f"{direction}_{name}": value for name, value in zip(names, values, strict=True)}
-    return measures
-
-
-def _query_measures(table: Floats, queries: Bools, items: Bools) -> Iterator[NDArray[np.float64]]:
-    """Blocks (2, q) of the AP of queries and their share of relevant items; nan where nothing is relevant."""
-    rows = max(1, BLOCK_SCORES // table.shape[1])
-    of_items = items.T.astype(np.float32)
-    for start in range(0, len(table), rows):
-        relevant = queries[start : start + rows].astype(np.float32) @ of_items > 0
-        precision = average_precisions(np.ascontiguousarray(table[start : start + rows]), relevant)
-        yield np.stack([precision, np.where(np.isnan(precision), np.nan, relevant.mean(axis=1))])
 
 
 def average_precisions(scores: Floats, relevant: Bools) -> NDArray[np.float64]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.data.split import Split
-from harness.diagnostics.categories import category_measures
+from harness.diagnostics.categories import CategoryTally
 from harness.evaluation.protocols import Fold
-from harness.evaluation.ranks import Floats
+from harness.evaluation.ranks import DIRECTIONS, Direction, Floats, Ints
 from harness.files import read_own, write_own
 
 LOOKS = "looks.json"
@@ -57,18 +58,26 @@ class ScoreLooks:
     """Takes the further looks at the scores of a split, where its data say enough for any."""
 
     def __init__(self, split: Split, folds: Sequence[Fold]) -> None:
-        self.stored = StoredLooks()
-        self._split = split
-        self._folds = folds
+        labels, captions = split.labels, len(split.captions)
+        self._tally = CategoryTally(split.pairs, folds, labels, captions) if labels else None
 
     @property
     def are_wanted(self) -> bool:
         """Whether the scores of the split have anything to say."""
-        return self._split.labels is not None
+        return self._tally is not None
 
-    def __call__(self, scores: Floats) -> StoredLooks:
-        """The looks at all scores (N, M), higher is better; kept as `stored`."""
-        if self._split.labels is not None:
-            category = category_measures(scores, self._split.pairs, self._folds, self._split.labels)
-            self.stored = StoredLooks(category=category)
+    def take(self, direction: Direction, queries: Ints, table: Floats) -> None:
+        """Look at the scores (q, G) of some queries of the split (q,) with all its items, higher is better."""
+        if self._tally:
+            self._tally.take(direction, queries, table)
+
+    def of_all(self, scores: Floats) -> StoredLooks:
+        """The looks at all scores (N, M)."""
+        for direction, table in zip(DIRECTIONS, (scores, scores.T), strict=True):
+            self.take(direction, np.arange(len(table)), table)
         return self.stored
+
+    @property
+    def stored(self) -> StoredLooks:
+        """The looks at what was taken."""
+        return StoredLooks(category=self._tally.measures() if self._tally else {})

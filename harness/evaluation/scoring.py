@@ -25,7 +25,7 @@ from harness.evaluation.device_ranks import rank_on_device
 from harness.evaluation.outcome import SplitRanks, rank_scores
 from harness.evaluation.positives import PositiveSet
 from harness.evaluation.protocols import Fold
-from harness.evaluation.ranks import Ints
+from harness.evaluation.ranks import DIRECTIONS, Direction, Ints
 from harness.evaluation.streaming import Rows, rank_streamed
 from harness.method import Encoded, Method, ScorePrecision, Scorer
 
@@ -34,7 +34,7 @@ MATRIX_BYTES = 2**32  # of scores held together: COCO's 5,000 x 25,000 take an e
 FUSED_PAIRS = 2**24  # from which a kernel, which is compiled for seconds, is worth it
 FUSED_VECTORS = 2**16  # a side of what it scores at once
 T = TypeVar("T")
-Look = Callable[[NDArray[np.float32]], object]
+Look = Callable[[Direction, Ints, NDArray[np.float32]], object]  # queries (q,) and their scores (q, G) with all items
 
 
 class Scored(NamedTuple):
@@ -95,12 +95,12 @@ def rank_split(
     """The ranks of every fold of a split and of sets of positives on it, and what they cost.
 
     Scores beyond `matrix_bytes` are never held together; DataError where there are sets, which need all of them.
-    `look` is called with all scores (N, M) where they are held.
+    `look` is called with all scores of both directions, where they are not held together with some queries at a time.
     """
     if 4 * len(split.images) * len(split.captions) <= matrix_bytes:
         scores, encoded, cost = _score_there(method, split, device, precision)
         if look:
-            look(scores.cpu().numpy())
+            look_at_all(scores.cpu().numpy(), look)
         return RankedSplit(rank_there(scores, folds, sets), cost, encoded)
     if sets:
         raise DataError(
@@ -117,9 +117,49 @@ def rank_split(
                 lambda vectors: rank_streamed(partial(score_rows, way, encoded, split.pairs, vectors), folds),
                 way.vectors,
             )
-        pairs = len(split.images) * len(split.captions)
-    cost = {**encoded.cost, "score_pairs_per_second": pairs / (time.perf_counter() - start)}
+        seconds = time.perf_counter() - start
+        if look:
+            look_in_strips(way, encoded, split, device, precision, look)
+    cost = {**encoded.cost, "score_pairs_per_second": len(split.images) * len(split.captions) / seconds}
     return RankedSplit(SplitRanks(ranks, shortlists, []), cost, encoded)
+
+
+def look_at_split(
+    method: Method,
+    split: Split,
+    device: torch.device,
+    look: Look,
+    matrix_bytes: int = MATRIX_BYTES,
+    precision: ScorePrecision = "fp32",
+) -> None:
+    """Call `look` with all scores of a split, as `rank_split` does, without ranking them."""
+    if 4 * len(split.images) * len(split.captions) <= matrix_bytes:
+        look_at_all(score_split(method, split, device, precision).scores, look)
+        return
+    with scoring(method):
+        encoded = encode_split(method, split, device)
+        way = way_of(method, encoded.images, encoded.captions, device, precision)
+        look_in_strips(way, encoded, split, device, precision, look)
+
+
+def look_at_all(scores: NDArray[np.float32], look: Look) -> None:
+    for direction, table in zip(DIRECTIONS, (scores, scores.T), strict=True):
+        look(direction, np.arange(len(table)), table)
+
+
+def look_in_strips(
+    way: Way, sets: Sets, split: Split, device: torch.device, precision: ScorePrecision, look: Look
+) -> None:
+    """Call `look` with scores of the images, then of the captions, some of them at a time: all are scored twice."""
+
+    def strips(vectors: int) -> None:
+        for rows in score_rows(way, sets, split.pairs, vectors, matching=False):
+            look("i2t", rows.images, rows.scores)
+        for captions, scores in score_columns(way, sets, vectors):
+            look("t2i", captions, scores)
+
+    with products_in(precision, device):
+        shrinking(strips, way.vectors)
 
 
 def rank_there(scores: Tensor, folds: Sequence[Fold], sets: Sequence[PositiveSet]) -> SplitRanks:
@@ -198,12 +238,15 @@ def encode(
     source: Regions | Tokens,
     lengths: Ints,
     device: torch.device,
+    tell: Callable[[int], object] = lambda _: None,
 ) -> list[Tile]:
+    """Sets in tiles of similar lengths; `tell` is called with the number that was encoded since."""
     order = np.argsort(lengths, kind="stable")
     batches = []
     for places in np.split(order, np.cumsum(runs(lengths[order].tolist(), BATCH_VECTORS))[:-1]):
         values, mask = (to_device(part, device) for part in source.gather(places))
         batches.append(Tile(places, encoder(values, with_lengths(mask, lengths[places]))))
+        tell(len(places))
     return batches
 
 
@@ -261,6 +304,18 @@ def score_rows(way: Way, sets: Sets, pairs: Ints, vectors: int, matching: bool) 
             if not matching or np.isin(places, near).any():
                 scores[:, column.places] = scorer.score_sides(shared, of).float().cpu().numpy()
         yield Rows(places, scores)
+
+
+def score_columns(way: Way, sets: Sets, vectors: int) -> Iterator[tuple[Ints, NDArray[np.float32]]]:
+    """Some captions at a time, their numbers (m,) and their scores (m, N) with all images."""
+    scorer, rows = way.scorer, way.tiles(sets.images, vectors)
+    sides = [scorer.image_side(tile.sets) for tile in rows]
+    for tile in way.tiles(sets.captions, vectors):
+        places, shared = tile.places, scorer.caption_side(tile.sets)
+        scores = np.empty((len(places), sum(len(row.places) for row in rows)), dtype=np.float32)
+        for row, of in zip(rows, sides, strict=True):
+            scores[:, row.places] = scorer.score_sides(of, shared).float().cpu().numpy().T
+        yield places, scores
 
 
 def _cut(batches: Sequence[Tile], vectors: int) -> list[Tile]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 
     from harness.method import Method
     from harness.trial.models import InputSource
+
+
+Tell = Callable[[int], object]  # how many were encoded since
+Watch = Callable[[str, int], AbstractContextManager[Tell]]  # what is encoded, and how many
+
+
+def unwatched(what: str, total: int) -> AbstractContextManager[Tell]:
+    """Tell nobody."""
+    return nullcontext(lambda _: None)
 
 
 class EncodedItems(NamedTuple):
@@ -53,24 +63,24 @@ class Encoder:
         """Numbers of a region."""
         return self.inputs.feature_width
 
-    def images(self, ids: Sequence[str], regions: Regions) -> EncodedItems:
+    def images(self, ids: Sequence[str], regions: Regions, watch: Watch = unwatched) -> EncodedItems:
         from harness.evaluation.scoring import encode, scoring
 
-        with scoring(self.method):
-            tiles = encode(self.method.encode_images, regions, regions.counts, self.device)
+        with scoring(self.method), watch("images", len(ids)) as tell:
+            tiles = encode(self.method.encode_images, regions, regions.counts, self.device, tell)
         return EncodedItems(tuple(ids), tiles)
 
     def image(self, name: str, regions: NDArray[Any]) -> EncodedItems:
         """One image of regions (R, F)."""
         return self.images([name], Ragged.stack([np.asarray(regions)]))
 
-    def captions(self, captions: Sequence[str], tokens: Tokens | None = None) -> EncodedItems:
+    def captions(self, captions: Sequence[str], tokens: Tokens | None = None, watch: Watch = unwatched) -> EncodedItems:
         """Captions by the vocabulary of the training, unless their tokens are given."""
         from harness.evaluation.scoring import encode, scoring
 
         tokens = Tokens.encode(captions, self.inputs.vocabulary) if tokens is None else tokens
-        with scoring(self.method):
-            tiles = encode(self.method.encode_captions, tokens, tokens.lengths, self.device)
+        with scoring(self.method), watch("captions", len(captions)) as tell:
+            tiles = encode(self.method.encode_captions, tokens, tokens.lengths, self.device, tell)
         return EncodedItems(tuple(captions), tiles)
 
     def score(self, images: EncodedItems, captions: EncodedItems) -> NDArray[np.float32]:

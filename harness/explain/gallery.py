@@ -25,7 +25,7 @@ from harness.data.cache import parsed_arrays, save_cached, text_array, text_of, 
 from harness.data.regions import Ints
 from harness.data.split import Split
 from harness.errors import StoreError
-from harness.explain.encoding import EncodedItems, TrialEncoder
+from harness.explain.encoding import EncodedItems, TrialEncoder, Watch, unwatched
 from harness.files import read_own
 from harness.trial.folder import gallery_folder
 
@@ -53,13 +53,19 @@ class Gallery:
     """The images and captions of a split as a trained method encodes them, read from the cache where they are there."""
 
     def __init__(
-        self, encoder: TrialEncoder, split: str, cache: Path, tell: Callable[[str], object] = lambda _: None
+        self,
+        encoder: TrialEncoder,
+        split: str,
+        cache: Path,
+        tell: Callable[[str], object] = lambda _: None,
+        watch: Watch = unwatched,
     ) -> None:
-        """tell: is called with a line before anything is encoded."""
+        """tell: is called with a line before anything is encoded; watch: with what is, and how many."""
         self.encoder = encoder
         self.split = split
         self._cache = cache
         self._tell = tell
+        self.watch = watch
         self._folder = gallery_folder(cache, encoder.spec.key) / stamp(encoder)
 
     @cached_property
@@ -103,7 +109,10 @@ class Gallery:
         self._tell(f"encoding {len(ids):,} {kind} of {of}, for this and later queries")
         split = self._content
         encoder = self.encoder
-        encoded = encoder.images(ids, split.images) if kind == IMAGES else encoder.captions(ids, split.tokens)
+        if kind == IMAGES:
+            encoded = encoder.images(ids, split.images, self.watch)
+        else:
+            encoded = encoder.captions(ids, split.tokens, self.watch)
         self._keep(lambda: write_tiles(place, self._cache, encoded.tiles))
         return encoded
 

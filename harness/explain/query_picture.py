@@ -11,14 +11,13 @@ import numpy as np
 
 from harness.data.dataset import Dataset
 from harness.data.pictures import read_picture
-from harness.data.region_store import StoreFacts
+from harness.data.region_store import MODEL_NAMES, StoreFacts, differing_keys, short
 from harness.data.regions import Floats
 from harness.errors import DataError, Location, UsageError
 
 if TYPE_CHECKING:
     from harness.extraction.vision_models import ModelChoice
 
-NAMES = ("model", "transformers", "timm")  # of an origin: what decides no number, or its last bits alone
 OWN = "or give the id of an image of the dataset, or its regions in Python (docs/guide/retrieving.md)"
 
 
@@ -99,14 +98,10 @@ def found_folder(name: str, root: Path) -> str:
 def check_origin(stored: Mapping[str, Any], own: Mapping[str, Any], model: str) -> None:
     """DataError where a model makes other regions than those that a store holds."""
     made = json.loads(json.dumps(own))
-    differing = sorted(key for key in {*stored, *made} if key not in NAMES and stored.get(key) != made.get(key))
+    differing = differing_keys(stored, made, MODEL_NAMES)
     if differing:
         said = "; ".join(f"{key} {short(stored.get(key))}, here {short(made.get(key))}" for key in differing)
         raise DataError(
             f"it makes other regions than those of the dataset ({said}); name the model that made them by --model",
             Location(model),
         )
-
-
-def short(value: object) -> str:
-    return "none" if value is None else str(value)[:40]

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.campaign.reproduction import add_to_trial
 from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.data.dataset import Dataset
-from harness.data.split import Split
 from harness.data.tokens import Tokens
 from harness.diagnostics.choices import TwoWayChoices, choice_measures, read_choices
 from harness.diagnostics.looks import LOOKS, ScoreLooks, StoredLooks
 from harness.errors import DataError, UsageError
 from harness.evaluation.protocols import split_folds
-from harness.explain.weights import TrialChoice, best_weights, check_is_no_composite, trained
+from harness.explain.weights import Trained, TrialChoice, best_weights, no_transfer, trained
 from harness.layouts.opening import open_dataset
 from harness.tracking.runs import Run
+from harness.trial.ensembles import is_ensemble, is_reranking, member_keys
 from harness.trial.external import is_external
 
 if TYPE_CHECKING:
@@ -29,12 +31,40 @@ if TYPE_CHECKING:
 
 NOTHING = "no categories of its images, and no file of choices below the data root"
 TOGETHER = 64  # choices
+Floats = NDArray[np.float32]
+
+
+class TrainedScorer(NamedTuple):
+    """A method with trained weights, and the dataset as it reads it."""
+
+    method: Method
+    dataset: Dataset
+    device: torch.device
+    precision: ScorePrecision
+
+    def choices(self, split: str, choices: TwoWayChoices) -> Floats:
+        """Scores (2, Q) of the right and the wrong captions, some choices scored at a time."""
+        from harness.evaluation.scoring import encode, score_encoded, scoring
+
+        images, parts = self.dataset.split(split).images, []
+        for start in range(0, len(choices.images), TOGETHER):
+            asked = images.choose(choices.images[start : start + TOGETHER])
+            right, wrong = (texts[start : start + TOGETHER] for texts in (choices.right, choices.wrong))
+            tokens = Tokens.encode([*right, *wrong], self.dataset.vocabulary)
+            with scoring(self.method):
+                tiles = encode(self.method.encode_images, asked, asked.counts, self.device)
+                captions = encode(self.method.encode_captions, tokens, tokens.lengths, self.device)
+                scores = score_encoded(self.method, tiles, captions, self.device, precision=self.precision)
+            own = np.arange(len(right))
+            parts.append(scores.cpu().numpy()[own, np.stack([own, len(own) + own])])
+        return np.concatenate(parts, axis=1)
 
 
 def look_again(config: Config, registry: Registry, run: Run, device: str = "cpu") -> StoredLooks:
     """The looks at the scores of a finished trial, made again from its weights and recorded in folder and store.
 
-    UsageError where its weights, source or data are no longer here, DataError where its dataset has nothing to look at.
+    Of an ensemble the scores are the mean of its members'. UsageError where weights, source or data are no longer here,
+    DataError where its dataset has nothing to look at.
     """
     looks = rescored(config, registry, run, device)
     assert run.result is not None  # of a run that is done
@@ -44,64 +74,65 @@ def look_again(config: Config, registry: Registry, run: Run, device: str = "cpu"
 
 def rescored(config: Config, registry: Registry, run: Run, device: str) -> StoredLooks:
     """The looks at the scores of a finished trial; errors as `look_again`."""
-    from harness.evaluation.scoring import score_split
-    from harness.trial.device import choose_device
-
-    spec = run.spec
-    check_weights(run)
-    one = trained(config, registry, TrialChoice(spec.method, spec.dataset, spec.protocol, key=spec.key))
-    card = registry.dataset(spec.dataset)
-    dataset = open_dataset(card, config.data, config.cache, spec.limit).for_settings(spec.settings)
-    protocol = card.protocol(spec.protocol)
+    if reason := why_not_again(run):
+        raise UsageError(f"{run.spec.label} {reason}")
+    spec, card = run.spec, registry.dataset(run.spec.dataset)
+    members = trials_behind(config, registry, run)
+    dataset, protocol = open_dataset(card, config.data, config.cache, spec.limit), card.protocol(spec.protocol)
     split = dataset.split(protocol.split)
     looks = ScoreLooks(split, split_folds(protocol, split, limited=spec.limit is not None))
-    sets = {one.name: read_choices(one, config.data, dataset.split(one.split).image_ids) for one in card.choices}
+    sets = {one: read_choices(one, config.data, dataset.split(one.split).image_ids) for one in card.choices}
     if not looks.are_wanted and not any(sets.values()):
         raise DataError(f"{spec.dataset} has {NOTHING}: there is nothing to score again for")
-    where = choose_device(device)
-    method = best_weights(one, registry, dataset).to(where)
+    scorers = [scorer_of(one, registry, dataset, device) for one in members]
     if looks.are_wanted:
-        looks(score_split(method, split, where, spec.training.score_precision).scores)
-    splits = {one.name: dataset.split(one.split) for one in card.choices}
+        look_at(scorers, protocol.split, looks)
     answers = {
-        name: answered(method, dataset, splits[name], choices, where, spec.training.score_precision)
-        for name, choices in sets.items()
+        one.name: choice_measures(choices.images, *np.mean([by.choices(one.split, choices) for by in scorers], axis=0))
+        for one, choices in sets.items()
         if choices
     }
     return looks.stored.model_copy(update={"choices": answers})
 
 
-def answered(
-    method: Method,
-    dataset: Dataset,
-    split: Split,
-    choices: TwoWayChoices,
-    device: torch.device,
-    precision: ScorePrecision,
-) -> dict[str, float]:
-    """How a method answers two-way choices on the images of a split, some choices scored at a time."""
-    from harness.evaluation.scoring import encode, score_encoded, scoring
+def look_at(scorers: Sequence[TrainedScorer], split: str, looks: ScoreLooks) -> None:
+    """Take looks at the scores of a method, of several at their mean, which is held whole."""
+    from harness.evaluation.scoring import look_at_split, score_split
 
-    parts = []
-    for start in range(0, len(choices.images), TOGETHER):
-        images = split.images.choose(choices.images[start : start + TOGETHER])
-        right, wrong = (texts[start : start + TOGETHER] for texts in (choices.right, choices.wrong))
-        tokens = Tokens.encode([*right, *wrong], dataset.vocabulary)
-        with scoring(method):
-            tiles = encode(method.encode_images, images, images.counts, device)
-            captions = encode(method.encode_captions, tokens, tokens.lengths, device)
-            scores = score_encoded(method, tiles, captions, device, precision=precision).cpu().numpy()
-        own = np.arange(len(right))
-        parts.append(np.stack([scores[own, own], scores[own, len(own) + own]]))
-    first, second = np.concatenate(parts, axis=1)
-    return choice_measures(choices.images, first, second)
+    if len(scorers) == 1:
+        (one,) = scorers
+        look_at_split(one.method, one.dataset.split(split), one.device, looks.take, precision=one.precision)
+        return
+    total: Any = 0
+    for one in scorers:
+        total = total + score_split(one.method, one.dataset.split(split), one.device, one.precision).scores
+    looks.of_all(total / np.float32(len(scorers)))
 
 
-def check_weights(run: Run) -> None:
-    """UsageError for a trial that has no weights to score with."""
+def trials_behind(config: Config, registry: Registry, run: Run) -> list[Trained]:
+    """The trials whose weights make a trial's scores: its own, of an ensemble its members'."""
+    spec = run.spec
+    keys = member_keys(run.environment) if is_ensemble(spec) else {spec.method: spec.key}
+    return [
+        trained(config, registry, TrialChoice(method, spec.dataset, spec.protocol, key=key))
+        for method, key in keys.items()
+    ]
+
+
+def scorer_of(one: Trained, registry: Registry, dataset: Dataset, device: str) -> TrainedScorer:
+    from harness.trial.device import choose_device
+
+    own, where = dataset.for_settings(one.spec.settings), choose_device(device)
+    return TrainedScorer(best_weights(one, registry, own).to(where), own, where, one.spec.training.score_precision)
+
+
+def why_not_again(run: Run) -> str:
+    """Why the scores of a trial cannot be made again from weights; empty where they can."""
     spec = run.spec
     if is_external(spec.method):
-        raise UsageError(f"{spec.label} is ranked from a file of scores; give that file to `harness score` again")
-    check_is_no_composite(spec.method, spec.label)
+        return "is ranked from a file of scores; give that file to `harness score` again"
+    if is_reranking(spec):
+        return "scores only the first candidates of each query, and looks need all scores; look at the trial of a stage"
     if spec.protocol == SELECTION:
-        raise UsageError(f"{spec.label} is a trial of a search, which never opens test; look at a trial of its row")
+        return "is a trial of a search, which never opens test; look at a trial of its row"
+    return no_transfer(spec)

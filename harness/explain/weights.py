@@ -110,9 +110,14 @@ def named(trials: Sequence[Trained], choice: TrialChoice) -> Trained:
 
 def check_is_no_transfer(spec: TrialSpec) -> None:
     """UsageError for a test on another dataset, whose weights are another trial's."""
-    if spec.tested_on:
-        source = f"{spec.method}/{spec.dataset}/s{spec.seed}"
-        raise UsageError(f"{spec.label} is a test on {spec.tested_on} with the weights of {source}; give that trial")
+    if reason := no_transfer(spec):
+        raise UsageError(f"{spec.label} {reason}")
+
+
+def no_transfer(spec: TrialSpec) -> str:
+    """Why a test on another dataset has no weights of its own; empty for any other trial."""
+    source = f"{spec.method}/{spec.dataset}/s{spec.seed}"
+    return f"is a test on {spec.tested_on} with the weights of {source}; give that trial" if spec.tested_on else ""
 
 
 def check_is_no_composite(method: str, label: str) -> None:
@@ -142,7 +147,7 @@ def why_not(one: Trained, source: str, data: str) -> str:
         return "the method's source has changed since; run it again"
     if one.spec.data_fingerprint != data:
         return "the dataset has changed since; run it again"
-    if not (one.folder / CHECKPOINT).is_file():
+    if one.spec.training.epochs and not (one.folder / CHECKPOINT).is_file():
         return f"its {CHECKPOINT} is gone; run it again with --force"
     return ""
 
@@ -150,13 +155,15 @@ def why_not(one: Trained, source: str, data: str) -> str:
 def best_weights(one: Trained, registry: Registry, dataset: Dataset, cache: Path | None = None) -> Method:
     """The method of a trial with its best weights, on the CPU; DataError where they are gone or damaged.
 
-    With a cache, a checkpoint that was whole and is unchanged is not read whole again.
+    A method that trains nothing is as it was built. With a cache, a checkpoint that was whole and is unchanged is not
+    read whole again.
     """
     from harness.trial.models import build_method, load_best
 
     spec = one.spec
     method = build_method(registry.methods[spec.method], spec.settings, dataset, spec.seed)
-    load_best(method, one.folder, spec.label, cache=cache)
+    if spec.training.epochs:
+        load_best(method, one.folder, spec.label, cache=cache)
     return method
 
 

@@ -29,7 +29,6 @@ from harness.portable.weights_folder import (
     README,
     TENSORS,
     VOCABULARY,
-    FeatureFacts,
     TextFacts,
     WeightsFacts,
     WeightsFolder,
@@ -108,7 +107,7 @@ def facts_of(one: Trained, card: MethodCard, dataset: Dataset) -> WeightsFacts:
         val=result.val,
         gallery=result.gallery,
         text=text_facts(dataset),
-        features=feature_facts(dataset),
+        features=dataset.features,
         source_file=own.name,
         further_sources=others,
         harness=harness.__version__,
@@ -125,13 +124,6 @@ def text_facts(dataset: Dataset) -> TextFacts:
         encoder_files={} if encoder is None else {name: sha256(encoder / name) for name in encoder_files(encoder)},
         vectors=text.vectors,
         vectors_width=0 if vectors is None else vectors.numbers.shape[1],
-    )
-
-
-def feature_facts(dataset: Dataset) -> FeatureFacts:
-    card = dataset.card
-    return FeatureFacts(
-        width=card.feature_width, max_regions=card.max_regions, layout=card.layout, origins=dataset.origins
     )
 
 

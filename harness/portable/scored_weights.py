@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.campaign.external_scores import RankedScores, check_name, rank_external
 from harness.campaign.plan import check_protocol
@@ -13,31 +11,19 @@ from harness.config.cards import DatasetCard, ProtocolCard
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.data.dataset import Dataset
+from harness.data.region_store import check_alike
 from harness.data.split import Split
 from harness.data.tokens import Tokens
 from harness.diagnostics.looks import ScoreLooks, StoredLooks
-from harness.errors import DataError
 from harness.evaluation.outcome import outcome
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import split_folds
 from harness.layouts.opening import open_dataset
 from harness.portable.loading import StoredInputs, installed_card, load_method
-from harness.portable.weights_folder import TENSORS, FeatureFacts, WeightsFolder, read_weights_folder
+from harness.portable.weights_folder import TENSORS, WeightsFolder, read_weights_folder
 from harness.tracking.result_store import ResultStore
 from harness.trial.external import FILE, file_name, method_of, spec_of, weights_settings
 from harness.trial.results import State, TrialResult, TrialSpec
-
-OF_FILES = (
-    "files",
-    "folders",
-    "ids",
-    "beside",
-    "bytes",
-    "boxes",
-    "pictures",
-    "channels",
-)  # of an origin: one dataset's
-DRAWN = ("scenes", "coco", "entities")  # layouts whose reader makes the regions, so that they are of one kind
 
 
 @dataclass(frozen=True)
@@ -49,7 +35,7 @@ class WeightsRequest:
     spec: TrialSpec
     config: Config
     registry: Registry
-    notes: tuple[str, ...]  # what is not known of the features
+    note: str  # on features of which nothing says what made them
 
 
 def weights_request(
@@ -65,46 +51,18 @@ def weights_request(
     card = registry.dataset(dataset)
     under = card.protocol(protocol)
     opened = open_dataset(card, config.data, config.cache)
-    notes = tuple(check_features(weights, opened))
+    of_features = check_features(weights, opened)
     about = (under.name, under.identity), then.seed, note, opened.fingerprint, weights.facts.files[TENSORS]
     spec = spec_of(method_of(name), dataset, *about, extra=weights_settings(then))
-    return WeightsRequest(weights, card, under, opened, spec, config, registry, notes)
+    return WeightsRequest(weights, card, under, opened, spec, config, registry, of_features)
 
 
-def check_features(weights: WeightsFolder, dataset: Dataset) -> Iterator[str]:
-    """DataError where regions are of another width or extractor than the weights'; a note where that is not known."""
-    then, name = weights.facts.features, weights.spec.dataset
-    if dataset.fingerprint == weights.spec.data_fingerprint:
-        return
-    if dataset.feature_width != then.width:
-        raise DataError(
-            f"{dataset.card.name} has regions of {dataset.feature_width} numbers, the weights take {then.width}, those "
-            f"of {name}; take features of the same extractor"
-        )
-    now = FeatureFacts(
-        width=then.width, max_regions=dataset.card.max_regions, layout=dataset.card.layout, origins=dataset.origins
-    )
-    mine, other = kind_of(then), kind_of(now)
-    if mine and other and mine != other:
-        raise DataError(
-            f"{dataset.card.name} has features of another kind than {name}: {shortly(other)}, not {shortly(mine)}; "
-            "take features of the same extractor"
-        )
-    if not (mine and other):
-        unknown = name if not mine else dataset.card.name
-        yield f"nothing says which model made the features of {unknown}: see yourself that both are of one extractor"
-
-
-def kind_of(features: FeatureFacts) -> list[dict[str, Any]]:
-    """What decides the numbers of regions, without the files of one dataset; empty where nothing says."""
-    if features.layout in DRAWN and not features.origins:
-        return [{"layout": features.layout}]
-    kinds = [{name: one for name, one in origin.items() if name not in OF_FILES} for origin in features.origins]
-    return [kind for kind in kinds if "model" in kind]
-
-
-def shortly(kinds: list[dict[str, Any]]) -> str:
-    return "; ".join(", ".join(f"{name} {str(value)[:40]}" for name, value in kind.items()) for kind in kinds)
+def check_features(weights: WeightsFolder, dataset: Dataset) -> str:
+    """DataError where regions are of another kind than those that the weights were trained on; a note, else empty."""
+    then = weights.spec
+    if dataset.fingerprint == then.data_fingerprint:
+        return ""
+    return check_alike(dataset.card.name, dataset.features, then.dataset, weights.facts.features)
 
 
 def score_weights(request: WeightsRequest) -> tuple[ResultStore, RankedScores]:
@@ -133,7 +91,7 @@ def evaluate_weights(request: WeightsRequest) -> RankedScores:
     folds = split_folds(request.protocol, split)
     sets, absent = open_sets(request.dataset, request.protocol.name, config.data, split)
     looks = ScoreLooks(split, folds)
-    precision, look = then.training.score_precision, looks if looks.are_wanted else None
+    precision, look = then.training.score_precision, looks.take if looks.are_wanted else None
     ranks, cost, _ = rank_split(method.to(device), split, device, folds, sets, precision=precision, look=look)
     test = outcome(request.protocol, split, folds, ranks)
     request.opened.check_unchanged()
@@ -145,21 +103,10 @@ def evaluate_weights(request: WeightsRequest) -> RankedScores:
         cost=cost | {"parameters": float(sum(part.numel() for part in method.parameters()))},
         environment=environment(device) | test.releases | {FILE: file_name(request.weights.folder.resolve())},
     )
-    warnings = filter(None, (*request.notes, absent, unknown_words(split, then.dataset)))
+    warnings = filter(None, (request.note, absent, split.tokens.unknown_to(then.dataset)))
     return RankedScores(result, test.records, looks.stored, tuple(warnings))
 
 
 def in_words_of(inputs: StoredInputs, split: Split) -> Split:
     """A split whose captions have the ids of the weights' words."""
     return replace(split, tokens=Tokens.encode(split.captions, inputs.vocabulary))
-
-
-def unknown_words(split: Split, trained_on: str) -> str:
-    """How many words of a split the weights do not know; empty where they know all."""
-    number, words = split.tokens.unknown_words
-    if not number:
-        return ""
-    alone = split.tokens.unknown_only
-    return f"{number:,} of {words:,} words ({100 * number / words:.1f} %) are not in the vocabulary of {trained_on}" + (
-        f"; {alone:,} captions have no other" if alone else ""
-    )

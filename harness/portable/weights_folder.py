@@ -11,10 +11,11 @@ README.md           what this is, in words
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness.data.region_store import FeatureFacts
 from harness.errors import DataError, Location, UsageError
 from harness.files import has_file, has_folder, read_bytes, sha256
 from harness.trial.results import TrialSpec
@@ -37,15 +38,6 @@ class TextFacts(Portable):
     )
     vectors: str = Field("", description="file of word vectors that training began with; they lie in the tensors")
     vectors_width: int = 0
-
-
-class FeatureFacts(Portable):
-    """How the regions were made."""
-
-    width: int = Field(ge=1, description="numbers per region")
-    max_regions: int
-    layout: str = Field(description="of the dataset's files")
-    origins: list[dict[str, Any]] = Field(description="of its region stores: what store.json says; empty without one")
 
 
 class WeightsFacts(Portable):

@@ -154,7 +154,7 @@ def ranked(assignment: Assignment, split: Split, scores: Floats) -> Evaluation:
     """The mean scores as a trial's own are ranked, under every set of positives that is here; looks are kept."""
     protocol = assignment.test_protocol
     folds = split_folds(protocol, split, limited=assignment.spec.limit is not None)
-    save_looks(assignment.folder, ScoreLooks(split, folds)(scores))
+    save_looks(assignment.folder, ScoreLooks(split, folds).of_all(scores))
     return outcome(protocol, split, folds, rank_scores(scores, folds, sets_of(assignment, split)))
 
 

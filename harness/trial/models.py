@@ -108,8 +108,8 @@ def load_best(method: Method, folder: Path, name: str, key: str = "", cache: Pat
 
 
 def weights_of(folder: Path) -> str:
-    """Which weights a trial has left, as a checksum: those of another training of the same trial may differ."""
-    return checksum_of(folder / CHECKPOINT)
+    """Which weights a trial has left, as a checksum, empty where it trained nothing; another training's may differ."""
+    return checksum_of(folder / CHECKPOINT) if (folder / CHECKPOINT).is_file() else ""
 
 
 def check_fingerprint(dataset: Dataset, planned: str) -> None:

@@ -244,7 +244,7 @@ class Trial:
         folds = split_folds(protocol, split, limited=self.spec.limit is not None)
         sets = positives.read_sets(self.positives, self.assignment.data, split)
         looks, precision = ScoreLooks(split, folds), self.spec.training.score_precision
-        look = looks if looks.are_wanted else None
+        look = looks.take if looks.are_wanted else None
         ranks, cost, encoded = rank_split(self.method, split, self.device, folds, sets, precision=precision, look=look)
         test = outcome(protocol, split, folds, ranks)
         self.environment |= test.releases

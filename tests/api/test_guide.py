@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import re
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pandas
 import pytest
+
+from harness.api.project import Project
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "python.md"
 
@@ -24,3 +27,11 @@ def test_the_blocks_of_the_guide_run(project: Path, capfd: pytest.CaptureFixture
     assert "mean/tiny/s0" in {*cells["project"].results()["name"]}
     assert cells["result"].measures["rsum"] == pytest.approx(cells["trial"].measures["rsum"])
     assert capfd.readouterr().out == ""
+
+
+def test_the_guide_names_every_public_method_of_a_project_and_every_argument_of_run() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    names = [name for name in vars(Project) if not name.startswith("_") and callable(getattr(Project, name))]
+    assert len(names) > 10 and not [name for name in names if f"project.{name}(" not in page]
+    arguments = {*inspect.signature(Project.run).parameters} - {"self"}
+    assert not [name for name in arguments if not re.search(rf"\b{name}\b", page)]

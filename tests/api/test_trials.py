@@ -11,6 +11,7 @@ from finished_projects import Finish
 
 import harness
 from harness.api.project import Project
+from harness.api.running import Progress
 from harness.errors import DataError, UsageError
 
 
@@ -45,6 +46,21 @@ def test_a_trained_method_scores_as_its_trial_did(opened: Project) -> None:
     gallery = method.gallery
     by_hand = method.encode_images([gallery.images[0], gallery.images[1]])
     assert np.allclose(method.score(by_hand, method.encode_captions(gallery.captions[:3])), scores[:2, :3], atol=1e-5)
+
+
+def test_what_encodes_reports_its_progress_and_the_time_left(
+    opened: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps: list[Progress] = []
+    method = opened.load("vsepp/tiny/s0")
+    regions = [method.gallery.images[0]] * 200
+    method.encode_images(regions, progress=steps.append)
+    method.encode_captions(["a red circle"] * 3, progress=steps.append)
+    assert {step.name for step in steps} == {"vsepp/tiny/s0"} and {step.state for step in steps} == {"encoding"}
+    images = [step for step in steps if step.total == 200]
+    assert [step.done for step in images] == sorted({step.done for step in images}) and images[-1].done == 200
+    assert str(steps[-1]) == "vsepp/tiny/s0 encoding 3 of 3 captions, 0 s left"
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_trained_method_retrieves(opened: Project) -> None:

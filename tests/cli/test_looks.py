@@ -103,3 +103,42 @@ def shape() -> tuple[int, int]:
     """Images and captions of the test split."""
     (line,) = harness.open().datasets().query("name == 'tiny'").to_dict("records")
     return line["images"], line["captions"]
+
+
+def test_an_ensemble_is_looked_at_by_the_mean_of_its_members_scores(
+    labelled: None, project: Path, call: Call, capsys: Captured
+) -> None:
+    assert call("run", "--here", "--methods", "vsepp+chance,vsepp@3:scan_t2i") == 0
+    ask("swap")
+    capsys.readouterr()
+    assert call("looks", "chance+vsepp/tiny/s0", "--json") == 0
+    before = json.loads(capsys.readouterr().out)
+    assert "two-way choices not answered yet: swap" in "".join(before["notes"])
+    assert call("looks", "chance+vsepp/tiny/s0", "--score", "--json") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["category"] == pytest.approx(before["category"], abs=0.01) and not again["notes"]
+    members = [harness.open().load(f"{name}/tiny/s0") for name in ("chance", "vsepp")]
+    right, wrong = (
+        sum(one.score(one.encode_images(), one.encode_captions([text])) for one in members) for text in CHOICE
+    )
+    assert again["choices"]["swap"]["accuracy"] == pytest.approx(100 * (right > wrong).mean())
+    assert call("looks", "vsepp@3:scan_t2i/tiny/s0", "--json") == 0
+    assert "scores only the first candidates of each query" in "".join(json.loads(capsys.readouterr().out)["notes"])
+    assert call("looks", "vsepp@3:scan_t2i/tiny/s0", "--score") == 2
+    assert "look at the trial of a stage" in capsys.readouterr().err
+
+
+CHOICE = ("a red circle", "a blue square")
+
+
+def ask(name: str) -> None:
+    """Give the dataset a set of two-way choices, one per image."""
+    ids = harness.open().load("vsepp/tiny/s0").gallery.image_ids
+    folder = harness.open().config.data / "sets"
+    folder.mkdir(parents=True)
+    right, wrong = CHOICE
+    (folder / "own.json").write_text(json.dumps([{"image": one, "right": right, "wrong": wrong} for one in ids]))
+    card = Path("cards/tiny/card.toml")
+    card.write_text(
+        f'{card.read_text()}\n[[choices]]\nname = "{name}"\nfolder = "sets"\nfile = "own.json"\norigin = "x"\n'
+    )

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.data import region_writer
-from harness.data.region_store import open_store, store_files
+from harness.data.region_store import FeatureFacts, check_alike, open_store, store_files
 from harness.data.region_writer import RegionWriter, discard
 from harness.data.regions import PaddedArray, Ragged
 from harness.errors import DataError, ResourceError, StoreError, UsageError
@@ -284,3 +284,43 @@ def test_work_is_made_durable_while_it_goes_on(tmp_path: Path, monkeypatch: pyte
     with RegionWriter(tmp_path / "store", "float32", {}) as writer:
         writer.add("a", image(1))
         assert b'["a", ' in (tmp_path / "store" / "journal.part").read_bytes()
+
+
+BY_CLIP = {"kind": "grid", "model": "clip", "weights_sha256": "1", "transformers": "5.1", "pictures": 8}
+
+
+def features(*origins: dict[str, Any], layout: str = "folder", width: int = 4) -> FeatureFacts:
+    return FeatureFacts(width=width, max_regions=36, layout=layout, origins=[*origins])
+
+
+@pytest.mark.parametrize(
+    ("tested", "trained"),
+    [
+        (features(BY_CLIP), features({**BY_CLIP, "model": "elsewhere/clip", "transformers": "5.2", "pictures": 9})),
+        (features(BY_CLIP), features(BY_CLIP, BY_CLIP, BY_CLIP)),  # a store per split
+        (features({**BY_CLIP, "most": 36}), features({**BY_CLIP, "most": 100})),
+        (features(layout="scenes"), features(layout="scenes")),
+    ],
+)
+def test_regions_made_in_one_way_are_of_one_kind(tested: FeatureFacts, trained: FeatureFacts) -> None:
+    assert check_alike("new", tested, "old", trained) == ""
+
+
+@pytest.mark.parametrize(
+    ("tested", "why"),
+    [
+        (features(BY_CLIP, width=5), "new: regions have 5 numbers, those of old 4"),
+        (features({**BY_CLIP, "weights_sha256": "2"}), r"another kind than those of old \(weights_sha256 2, there 1\)"),
+        (features(BY_CLIP, {**BY_CLIP, "kind": "boxes"}), r"\(kind boxes, there grid\)"),
+        (features(layout="coco"), "kind none, there grid; layout coco, there none"),
+    ],
+)
+def test_regions_of_another_kind_are_refused_with_what_differs(tested: FeatureFacts, why: str) -> None:
+    with pytest.raises(DataError, match=why):
+        check_alike("new", tested, "old", features(BY_CLIP))
+
+
+def test_where_nothing_says_what_made_regions_a_note_names_the_dataset() -> None:
+    unsaid, said = features({"kind": "bottom-up-attention TSV"}), features(BY_CLIP)
+    assert "which model made the regions of new; see that new and old" in check_alike("new", unsaid, "old", said)
+    assert "which model made the regions of old;" in check_alike("new", said, "old", unsaid)

@@ -12,9 +12,10 @@ from folds import card, five_each
 
 from harness.data.content import Labels
 from harness.diagnostics import categories
-from harness.diagnostics.categories import average_precisions, caption_labels, category_measures
+from harness.diagnostics.categories import CategoryTally, average_precisions, caption_labels
 from harness.diagnostics.looks import LOOKS, StoredLooks, read_looks, save_looks
-from harness.evaluation.protocols import folds
+from harness.evaluation.protocols import Fold, folds
+from harness.evaluation.ranks import DIRECTIONS
 
 
 def textbook(scores: np.ndarray, relevant: np.ndarray) -> float:
@@ -33,6 +34,17 @@ def case(levels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Labels]:
     table = rng.random((20, 6)) < 0.25
     table[3] = False  # an image without a thing
     return scores, five_each(20), Labels(tuple("abcdef"), table)
+
+
+def category_measures(
+    scores: np.ndarray, pairs: np.ndarray, parts: list[Fold], labels: Labels, rows: int = 1_000_000
+) -> dict[str, float]:
+    """Taken so many queries at a time, the last ones first."""
+    tally = CategoryTally(pairs, parts, labels, scores.shape[1])
+    for direction, table in zip(DIRECTIONS, (scores, scores.T), strict=True):
+        for start in reversed(range(0, len(table), rows)):
+            tally.take(direction, np.arange(start, min(start + rows, len(table))), table[start : start + rows])
+    return tally.measures()
 
 
 @pytest.mark.parametrize("levels", [2, 9, 100_000])
@@ -122,3 +134,12 @@ def test_a_thousand_images_take_seconds() -> None:
     scores, start = rng.normal(size=(1000, 5000)).astype(np.float32), time.perf_counter()
     category_measures(scores, pairs, folds(card(1000, 5000), 1000, pairs), labels)
     assert time.perf_counter() - start < 30
+
+
+def test_strips_of_queries_give_the_same_as_all_scores_together() -> None:
+    scores, pairs, labels = case(9, seed=5)
+    for number in (1, 2):
+        parts = folds(card(20, 100, number), 20, pairs)
+        assert category_measures(scores, pairs, parts, labels, rows=3) == category_measures(
+            scores, pairs, parts, labels
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +21,7 @@ from harness.data.tokens import Tokens
 from harness.errors import NonFiniteError
 from harness.evaluation.protocols import Fold, folds, rank_folds
 from harness.evaluation.ranks import Ranks
-from harness.evaluation.scoring import encode_split, rank_split, score_encoded
+from harness.evaluation.scoring import encode_split, look_at_split, rank_split, score_encoded, score_split
 from harness.evaluation.streaming import Rows, rank_streamed
 from harness.method import Encoded, Inputs
 
@@ -130,3 +131,24 @@ def test_tiles_of_streamed_scores_shrink_until_they_fit_the_memory() -> None:
     assert same(streamed(crowded(room=300**2)), in_tiles_of(256))
     with pytest.raises(torch.OutOfMemoryError):
         streamed(crowded(room=0))
+
+
+def test_looks_at_scores_that_are_never_held_together_see_each_of_them_in_both_directions() -> None:
+    split, whole = many()
+    expected = score_split(crowded(), split, CPU).scores
+    for matrix_bytes in (0, 2**30):
+        for by in (partial(look_at_split, crowded(), split, CPU), ranked_with(split, whole)):
+            seen = {"i2t": np.full((60, 300), np.nan), "t2i": np.full((300, 60), np.nan)}
+            strips: list[int] = []
+
+            def look(direction: str, queries: np.ndarray, table: np.ndarray, seen=seen, strips=strips) -> None:
+                seen[direction][queries] = table
+                strips.append(len(queries))
+
+            by(look, matrix_bytes=matrix_bytes)
+            assert np.array_equal(seen["i2t"], expected) and np.array_equal(seen["t2i"], expected.T)
+            assert (len(strips) > 2) == (matrix_bytes == 0)
+
+
+def ranked_with(split: Any, whole: list[Fold]) -> Any:
+    return lambda look, matrix_bytes: rank_split(crowded(), split, CPU, whole, matrix_bytes=matrix_bytes, look=look)

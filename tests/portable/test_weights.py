@@ -229,20 +229,20 @@ def test_features_of_another_width_or_extractor_are_refused(
     Path("cards/other").mkdir()
     Path("cards/other/card.toml").write_text(card.replace('"tiny"', '"other"').replace("= 205", "= 204"))
     message = refusal(call, capsys, 3, "score", "--weights", "w", "--dataset", "other")
-    assert "other has regions of 204 numbers, the weights take 205, those of tiny" in message
+    assert "other: regions have 204 numbers, those of tiny 205; a method reads only regions" in message
     config, weights = load(), read_weights_folder(folder)
     dataset = open_dataset(discover(config).dataset("tiny"), config.data, config.cache)
-    assert not [*check_features(weights, dataset)]
+    assert not check_features(weights, dataset)
     monkeypatch.setattr(dataset, "fingerprint", "another")
-    assert not [*check_features(weights, dataset)]  # another split of the same generator
+    assert not check_features(weights, dataset)  # another split of the same generator
     origins = [{"kind": "grid", "model": "clip", "weights_sha256": "1", "files": ["a"]}]
     made = weights.facts.features.model_copy(update={"origins": origins})
     by_model = weights._replace(facts=weights.facts.model_copy(update={"features": made}))
-    with pytest.raises(DataError, match="another kind than tiny: layout scenes, not kind grid, model clip"):
-        [*check_features(by_model, dataset)]
+    with pytest.raises(DataError, match=r"another kind than those of tiny \(kind none, there grid; layout scenes"):
+        check_features(by_model, dataset)
     unknown = made.model_copy(update={"origins": [], "layout": "precomp"})
     by_nobody = weights._replace(facts=weights.facts.model_copy(update={"features": unknown}))
-    assert "nothing says which model made the features of tiny" in "".join(check_features(by_nobody, dataset))
+    assert "nothing says which model made the regions of tiny" in check_features(by_nobody, dataset)
 
 
 def test_words_that_the_weights_do_not_know_are_counted_and_the_row_says_what_they_were_trained_on(
