@@ -128,7 +128,7 @@ def as_latex(one: Assessed, methods: Methods) -> str:
     lines = [[row[place] for place in shown] for row in rows(board, evidence, methods)]
     heads = [names[place] for place in shown]
     apart = [[own.get(names[place], "") for place in shown] for own in ensemble_cells(board, evidence)]
-    about = {"ensembles": apart, "saturation": saturation(board), "recipe": recipe(board)}
+    about: dict[str, Any] = {"ensembles": apart, "saturation": saturation(board), "recipe": recipe(board)}
     first = heads.index(title(RECALLS[0]))  # of the six R@K, three under each direction
     short = [name.removeprefix("i2t ").removeprefix("t2i ") for name in headings(board, heads)]
     about |= {"columns": heads, "heads": short, "before": first, "after": len(heads) - first - len(RECALLS)}
