@@ -43,7 +43,9 @@ def _read(file: Path) -> Any:
             return load_file(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what the reader of pickles does, safetensors a class of its own
-        message = f"cannot be read as weights ({first_line(error)}); safetensors or a state dict of tensors is needed"
+        # not torch's own words, which advise to load objects of any kind
+        why = first_line(error) if file.suffix == SAFE else "it is damaged, or holds more than tensors, which is never run"
+        message = f"cannot be read as weights ({why}); safetensors or a state dict of tensors is needed"
         raise DataError(message, Location(file)) from error
 
 

@@ -197,6 +197,7 @@ def test_weights_that_are_not_the_models_are_refused(
     assert call(*command(images, tmp_path / "store", "test_efficientnet", tmp_path / "some.pth", *flags)) == 3
     err = capsys.readouterr().err
     assert "some.pth" in err and said in err
+    assert "weights_only" not in err, "no advice of torch to load objects of any kind"
     assert not (tmp_path / "store").exists()
 
 
