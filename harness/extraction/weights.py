@@ -44,7 +44,7 @@ def _read(file: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what the reader of pickles does, safetensors a class of its own
         # not torch's own words, which advise to load objects of any kind
-        why = first_line(error) if file.suffix == SAFE else "it is damaged, or holds more than tensors, which is never run"
+        why = first_line(error) if file.suffix == SAFE else "it is damaged, or holds more than tensors"
         message = f"cannot be read as weights ({why}); safetensors or a state dict of tensors is needed"
         raise DataError(message, Location(file)) from error
 
