@@ -80,8 +80,7 @@ def report(flags: Flags, formats: str, check: bool) -> int:
             tell("making every board, to compare it with its files")
             files = forms.files(assessed(runs, registry.methods, store.artifact, now), registry.methods, chosen) | pages
             files |= search_files(config) if are_all else {}
-        known = report_pages(boards, registry, files) if are_all else None
-        lines = publishing.outdated(files, config.reports, known)
+        lines = publishing.outdated(files, config.reports, report_pages(boards, registry, files) if are_all else None)
         return outdated([*lines], len(files), out)
     with named_steps(len(boards), out.is_live) as tell:
         published = publishing.refresh(boards, store, registry, config, chosen, are_all, tell)

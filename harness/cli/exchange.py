@@ -17,7 +17,11 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from harness.board.publishing import Published
+    from harness.campaign.external_scores import RankedScores
     from harness.campaign.removal import Removal
+    from harness.terminal.board_page import BoardPlace
+    from harness.terminal.output import Output
 
 FORMATS = ("trec", "csv", "parquet")
 
@@ -86,7 +90,7 @@ def score(
     from harness.campaign import external_scores
     from harness.campaign.current import current
     from harness.portable import scored_weights
-    from harness.terminal import board_page, campaign_page
+    from harness.terminal.board_page import place_of
 
     check_score(files, weights, name, seed, said)
     config, registry, out = flags.open()
@@ -105,13 +109,19 @@ def score(
         boards, now = {(request.spec.dataset, request.spec.protocol)}, current(config, registry)
         tell("writing the board")
         published = publishing.publish(store, registry, now, config.reports, boards)
+    answer_scored(scores, place_of(boards_of(store.runs(), registry.methods, now), request.spec.key), published, out)
+    return 0
+
+
+def answer_scored(scores: RankedScores, place: BoardPlace, published: Published, out: Output) -> None:
+    """Print what was ranked, where it stands, and its board."""
+    from harness.terminal import board_page, campaign_page
+
     for warning in scores.warnings:
         warn(f"harness: warning: {warning}")
-    place = board_page.place_of(boards_of(store.runs(), registry.methods, now), request.spec.key)
     out.note(*board_page.tables(published.boards))
     data = {**board_page.score_json(scores, place), "reports": [str(file) for file in published.files]}
     out.answer(data, *board_page.score_page(scores, place), *campaign_page.files_page(published))
-    return 0
 
 
 def check_score(

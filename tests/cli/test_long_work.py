@@ -69,7 +69,7 @@ def test_what_opens_datasets_loads_weights_or_tests_rows_says_what_it_is_at(
         ("plan", "--methods", "vsepp,chance", "--seeds", "0,1", "--seed-sd", "2", "--image-sd", "100"): [
             "measuring how far rsum varies"
         ],
-        ("looks", "vsepp/tiny/s0", "--score"): ["reading the tracking store", "making the scores of vsepp/tiny/s0"],
+        ("looks", "vsepp/tiny/s0"): ["reading the tracking store"],
         ("reproduce", "vsepp/tiny/s0", "-n"): ["comparing the data and the code"],
         ("retrieve", "--trial", "vsepp/tiny/s0", "--text", "a dog"): ["loading vsepp/tiny/s0"],
         ("report", "--check"): ["making every board"],
