@@ -6,7 +6,6 @@ What others wrote comes with escapes for what acts on a terminal.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 WATCH_SECONDS = 2.0  # between two looks
-PIPE_WIDTH = 160  # columns of a table where there is no terminal to measure, and COLUMNS does not say
+PIPE_WIDTH = 160  # columns of a table where there is no terminal to measure
 SLOW = 600  # seconds over which the time left is estimated: a batch may take minutes
 
 
@@ -68,7 +67,7 @@ class Output:
         self._as_json = as_json
         self.is_quiet = quiet
         self.console = Console(stderr=as_json)
-        if not self.console.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
+        if not self.console.is_terminal:
             self.console.width = PIPE_WIDTH
 
     def answer(self, data: Any, *page: RenderableType) -> None:

@@ -218,7 +218,7 @@ def test_other_commands_take_a_reranking_by_its_name_or_say_why_not(stages: Path
         (("search", "--methods", NAME), "a reranking has no settings to search; search its members (vsepp,scan_t2i)"),
         (("reproduce", f"{NAME}/tiny/s0"), "reproduce its members (vsepp, scan_t2i)"),
         (("export", f"{NAME}/tiny/s0", "--weights", "w"), "it is made of other trials and has no weights of its own"),
-        (("looks", f"{NAME}/tiny/s0", "--score"), "is made of other trials and has no weights of its own"),
+        (("looks", f"{NAME}/tiny/s0", "--score"), "scores only the first candidates of each query"),
     ):
         assert call(*words) == 2
         assert why in " ".join(capsys.readouterr().err.split())

@@ -127,12 +127,6 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("columns", "widest"), [("70", 70), ("", 160), ("wide", 160)])
-def test_a_pipe_has_160_columns_unless_the_environment_says_how_many(columns: str, widest: int, project: Path) -> None:
-    lengths = [len(line) for line in shell("harness list methods", COLUMNS=columns).stdout.splitlines()]
-    assert widest - 10 < max(lengths) <= widest
-
-
 @pytest.mark.parametrize(
     "environment",
     [

@@ -208,7 +208,8 @@ def check_markdown(text: str) -> None:
 
 def check_tex(text: str) -> None:
     assert set(re.findall(r"\\([a-zA-Z]+)", text)) <= {
-        *("begin", "end", "centering", "caption", "label", "toprule", "midrule", "bottomrule", "pm"),
+        *("begin", "end", "centering", "caption", "label", "toprule", "midrule", "bottomrule", "cmidrule"),
+        *("multicolumn", "pm"),
         *("textbackslash", "textasciitilde", "textasciicircum", "usepackage"),
     }
     assert text.replace(r"\$", "").replace(r"$\pm$", "").count("$") == 0
