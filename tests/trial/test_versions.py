@@ -26,7 +26,8 @@ from harness.trial.steps import steps
 
 GOLDEN = Path(__file__).with_name("golden.json")
 RECIPES: dict[str, dict[str, Any]] = {
-    "caan": {"batch_size": 16, "optimizer": "adamw", "weight_decay": 0.01, "schedule": "cosine"},
+    # At the usual rate the last bits of a CPU's sums grow to 1 % of CAAN's loss in three epochs.
+    "caan": {"batch_size": 16, "optimizer": "adamw", "lr": 1e-4, "weight_decay": 1.0, "schedule": "cosine"},
     "vsepp": {"batch_size": 16, "drop_words": 0.2, "drop_regions": 0.2, "schedule": "step"},
 }
 SMALL = {"dim": 16, "word_dim": 8, "width": 4}
@@ -79,7 +80,7 @@ def test_the_golden_numbers_are_of_the_versions_of_the_code() -> None:
 def test_training_gives_what_its_version_gave() -> None:
     golden = json.loads(GOLDEN.read_text())["training"]
     for method, values in training().items():
-        assert values == pytest.approx(golden[method], rel=1e-3), f"{method} is trained in another way: {REMEDY}"
+        assert values == pytest.approx(golden[method], rel=2e-4), f"{method} is trained in another way: {REMEDY}"
 
 
 def test_evaluation_gives_what_its_version_gave() -> None:
