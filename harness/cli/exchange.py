@@ -157,10 +157,9 @@ def import_(flags: Flags, folders: Sequence[Path], dry_run: bool) -> int:
     """
     from harness.portable.results import import_results
     from harness.terminal.board_page import import_json, import_page
-    from harness.terminal.output import named_steps
 
     config, _, out = flags.open()
-    with named_steps(len(folders), out.is_live, counted=False) as tell:
+    with out.at_work() as tell:
         imported = import_results(config, folders, dry_run, tell)
     out.answer(import_json(imported, dry_run), *import_page(imported, dry_run))
     return 0

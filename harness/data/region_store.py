@@ -91,8 +91,7 @@ def check_alike(name: str, features: FeatureFacts, trained_on: str, trained: Fea
     strange = [kind for kind in kinds if others and kind not in others]
     if strange:
         (one, *_), (other, *_) = strange, others
-        differing = differing_keys(one, other)
-        said = "; ".join(f"{key} {short(one.get(key))}, there {short(other.get(key))}" for key in differing)
+        said = differences(one, other, "there")
         raise DataError(f"{name}: regions are of another kind than those of {trained_on} ({said}); {OF_ONE_KIND}")
     if kinds and others:
         return ""
@@ -100,9 +99,10 @@ def check_alike(name: str, features: FeatureFacts, trained_on: str, trained: Fea
     return f"nothing says which model made the regions of {silent}; see that {name} and {trained_on} are of one model"
 
 
-def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], ignored: Sequence[str] = ()) -> list[str]:
-    """Keys under which two origins do not say the same."""
-    return sorted(key for key in {*one, *other} if key not in ignored and one.get(key) != other.get(key))
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], where: str, ignored: Sequence[str] = ()) -> str:
+    """What two origins do not say alike, in words, the other's behind `where`; empty where they agree."""
+    keys = sorted(key for key in {*one, *other} if key not in ignored and one.get(key) != other.get(key))
+    return "; ".join(f"{key} {short(one.get(key))}, {where} {short(other.get(key))}" for key in keys)
 
 
 def short(value: object) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.data.split import Split
 from harness.diagnostics.categories import CategoryTally
 from harness.evaluation.protocols import Fold
-from harness.evaluation.ranks import DIRECTIONS, Direction, Floats, Ints
+from harness.evaluation.ranks import Direction, Floats, Ints, look_at_all
 from harness.files import read_own, write_own
 
 LOOKS = "looks.json"
@@ -73,8 +72,7 @@ class ScoreLooks:
 
     def of_all(self, scores: Floats) -> StoredLooks:
         """The looks at all scores (N, M)."""
-        for direction, table in zip(DIRECTIONS, (scores, scores.T), strict=True):
-            self.take(direction, np.arange(len(table)), table)
+        look_at_all(scores, self.take)
         return self.stored
 
     @property

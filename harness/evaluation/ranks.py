@@ -15,6 +15,7 @@ Direction = Literal["i2t", "t2i"]
 DIRECTIONS: tuple[Direction, Direction] = ("i2t", "t2i")  # images ask for captions, captions ask for images
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
+Look = Callable[[Direction, Ints, Floats], object]  # queries (q,) and their scores (q, G) with all items
 Compare = Callable[[Any, Any], Any]  # operator.ge or operator.eq
 BLOCK_ROWS = 255  # counts of one block fit in a byte, which is what makes adding them up fast
 BLOCK_BYTES = 64 * 2**20  # most that the comparisons of one block may take
@@ -130,6 +131,12 @@ def rank_direction(scores: Any, pairs: Ints, direction: Direction, by: Counting 
 def best_ranks(ranks: DirectedRanks) -> NDArray[np.int32]:
     """The rank of every query's best positive, (Q,) in order of the query's number."""
     return group(ranks.queries).smallest(ranks.ranks)
+
+
+def look_at_all(scores: Floats, look: Look) -> None:
+    """Call `look` with all scores (N, M), once for each direction."""
+    for direction, table in zip(DIRECTIONS, (scores, scores.T), strict=True):
+        look(direction, np.arange(len(table)), table)
 
 
 def check_finite(scores: Floats, images: Ints | None = None) -> None:

@@ -25,7 +25,7 @@ from harness.evaluation.device_ranks import rank_on_device
 from harness.evaluation.outcome import SplitRanks, rank_scores
 from harness.evaluation.positives import PositiveSet
 from harness.evaluation.protocols import Fold
-from harness.evaluation.ranks import DIRECTIONS, Direction, Ints
+from harness.evaluation.ranks import Ints, Look, look_at_all
 from harness.evaluation.streaming import Rows, rank_streamed
 from harness.method import Encoded, Method, ScorePrecision, Scorer
 
@@ -34,7 +34,6 @@ MATRIX_BYTES = 2**32  # of scores held together: COCO's 5,000 x 25,000 take an e
 FUSED_PAIRS = 2**24  # from which a kernel, which is compiled for seconds, is worth it
 FUSED_VECTORS = 2**16  # a side of what it scores at once
 T = TypeVar("T")
-Look = Callable[[Direction, Ints, NDArray[np.float32]], object]  # queries (q,) and their scores (q, G) with all items
 
 
 class Scored(NamedTuple):
@@ -140,11 +139,6 @@ def look_at_split(
         encoded = encode_split(method, split, device)
         way = way_of(method, encoded.images, encoded.captions, device, precision)
         look_in_strips(way, encoded, split, device, precision, look)
-
-
-def look_at_all(scores: NDArray[np.float32], look: Look) -> None:
-    for direction, table in zip(DIRECTIONS, (scores, scores.T), strict=True):
-        look(direction, np.arange(len(table)), table)
 
 
 def look_in_strips(

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.data.dataset import Dataset
 from harness.data.pictures import read_picture
-from harness.data.region_store import MODEL_NAMES, StoreFacts, differing_keys, short
+from harness.data.region_store import MODEL_NAMES, StoreFacts, differences
 from harness.data.regions import Floats
 from harness.errors import DataError, Location, UsageError
 
@@ -98,9 +98,7 @@ def found_folder(name: str, root: Path) -> str:
 def check_origin(stored: Mapping[str, Any], own: Mapping[str, Any], model: str) -> None:
     """DataError where a model makes other regions than those that a store holds."""
     made = json.loads(json.dumps(own))
-    differing = differing_keys(stored, made, MODEL_NAMES)
-    if differing:
-        said = "; ".join(f"{key} {short(stored.get(key))}, here {short(made.get(key))}" for key in differing)
+    if said := differences(stored, made, "here", MODEL_NAMES):
         raise DataError(
             f"it makes other regions than those of the dataset ({said}); name the model that made them by --model",
             Location(model),

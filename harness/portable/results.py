@@ -54,9 +54,9 @@ class ForeignTrial:
 class ImportedResults:
     """What became of the trials in folders that were imported."""
 
-    taken: Sequence[ForeignTrial]
-    known: Sequence[ForeignTrial]  # this project has the same result
-    other: Sequence[ForeignTrial]  # this project has another result of the same key, and keeps it
+    taken: list[ForeignTrial]
+    known: list[ForeignTrial]  # this project has the same result
+    other: list[ForeignTrial]  # this project has another result of the same key, and keeps it
     left: Counter[str]  # folders without a result to take, by why
 
 
@@ -72,17 +72,15 @@ def import_results(
     trials, left = foreign_trials(folders)
     for trial in trials:
         check(trial)
-    kept = {trial.result.key: read_result(config.results / TRIALS / trial.result.key) for trial in trials}
-    done = {key for key, result in kept.items() if result and result.state is State.DONE}
-    same = {
-        trial.result.key for trial in trials if (own := kept[trial.result.key]) and own.numbers == trial.result.numbers
-    }
-    imported = ImportedResults(
-        taken=[trial for trial in trials if trial.result.key not in done],
-        known=[trial for trial in trials if trial.result.key in done & same],
-        other=[trial for trial in trials if trial.result.key in done - same],
-        left=left,
-    )
+    imported = ImportedResults([], [], [], left)
+    for trial in trials:
+        own = read_result(config.results / TRIALS / trial.result.key)
+        if own is None or own.state is not State.DONE:
+            imported.taken.append(trial)
+        elif own.numbers == trial.result.numbers:
+            imported.known.append(trial)
+        else:
+            imported.other.append(trial)
     if not dry_run and (imported.taken or imported.known):
         take(config, imported, tell)
     return imported
