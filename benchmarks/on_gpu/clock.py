@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from harness.trial.device import half_precision
+
 BUDGET = 0.6  # seconds that the repeats of one call may take
 REHEARSED = 0.01  # the same on a CPU
 REPEATS = 9  # at most
@@ -67,7 +69,7 @@ def products_in(precision: str, device: str) -> Iterator[None]:
     """Matrix products in float32, in TF32, or under autocast to bf16."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+        with half_precision(torch.device(device), precision == "bf16"):
             yield
     finally:
         torch.set_float32_matmul_precision("highest")

@@ -12,6 +12,7 @@ from harness.config.cards import MethodCard
 from harness.contract.rule import DoesNotApply, hold
 from harness.contract.samples import batch, build, encoded
 from harness.method import Method
+from harness.trial.device import half_precision
 
 HALF = 0.1  # the part of a loss that half-precision products may change
 
@@ -88,7 +89,7 @@ def a_step_in_bfloat16_has_its_loss_in_float32_close_to_the_exact_one(card: Meth
     trained(card)
     method = build(card)
     exact = method.loss(batch()).item()
-    with torch.autocast("cpu", torch.bfloat16):
+    with half_precision(torch.device("cpu")):
         loss = method.loss(batch())
         method.regions_of_words(*encoded(method))
     loss.backward()

@@ -1,4 +1,4 @@
-"""The choice of a device, and the peak memory of a trial in a process that has run others before."""
+"""The choice of a device, its half precision, and the peak memory of a trial where others ran before."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import ctypes
 import gc
 import re
 import resource
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -13,6 +16,7 @@ import torch
 from harness.config.sections import CONTEXT_MB
 from harness.errors import ResourceError, UsageError
 
+BF16_CPU = "AVX512"  # the least that oneDNN computes an LSTM in bfloat16 on; elsewhere it refuses to
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -78,3 +82,16 @@ def choose_device(name: str) -> torch.device:
             f"--device {name}: this process sees {seen} CUDA device(s), numbered from 0; use --device cuda"
         )
     return torch.device("cuda", index)
+
+
+@contextmanager
+def half_precision(device: torch.device, enabled: bool = True) -> Iterator[None]:
+    """Autocast to bfloat16 where enabled, on any CPU: one that oneDNN has no bfloat16 for computes without oneDNN."""
+    refuses = enabled and device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith(BF16_CPU)
+    if refuses:
+        warnings.filterwarnings("ignore", message="TF32 acceleration on top of oneDNN")  # which only flags() speaks of
+    with (
+        torch.backends.mkldnn.flags(enabled=False) if refuses else nullcontext(),
+        torch.autocast(device.type, torch.bfloat16, enabled=enabled),
+    ):
+        yield

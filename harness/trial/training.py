@@ -18,6 +18,7 @@ from harness.data.split import Split
 from harness.errors import NonFiniteError
 from harness.method import Batch, Method
 from harness.trial.batches import Batches, ReadAhead, free_bytes, source
+from harness.trial.device import half_precision
 
 LATE = 4  # steps; a GPU has about as many in its queue
 
@@ -111,7 +112,7 @@ class Trainer:
             group["lr"] = learning_rate(self.training, step, len(self.batches)) * group.get("share", 1.0)
         batch = batch._replace(hardest=self.epoch >= self.training.all_negatives_epochs)
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
+        with half_precision(self.device, self.training.precision == "bf16"):
             loss = self.method.loss(batch)
         loss.backward()
         if self.training.clip:
