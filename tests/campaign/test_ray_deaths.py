@@ -164,7 +164,7 @@ def test_twenty_kills_of_any_process_end_as_if_nothing_had_been(
 def test_a_local_ray_that_has_ended_costs_its_trials_an_attempt_and_is_started_again(
     project: Path, tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
-    words = (*RUN[:3], "--seeds", "0,1", "-s", "training.epochs=250", "-s", "failures.wait_seconds=0.1")
+    words = (*RUN[:3], "--seeds", "0,1", "-s", "training.epochs=100", "-s", "failures.wait_seconds=0.1")
     with command(*words, folder=project) as process:
         while not list(project.glob("runs/trials/*/epochs.jsonl")) and process.poll() is None:
             time.sleep(0.05)
