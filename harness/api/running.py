@@ -15,7 +15,7 @@ from harness.config.registry import Registry
 from harness.config.selection import Selection
 from harness.errors import UsageError, unknown
 from harness.tracking.runs import Run
-from harness.trial.results import Assignment, EpochReport, Failure, TrialResult
+from harness.trial.results import Assignment, EpochReport, Failure, StepReport, TrialResult
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Progress:
     """A step of something long; its text is one line."""
 
     name: str  # of the trial, METHOD/DATASET/sSEED; empty for a warning
-    state: str  # running, testing, done, failed, …; reading, loading, encoding, ranking; or warning
+    state: str  # starting, running, testing, done, failed, …; reading, loading, encoding, ranking; or warning
     epoch: int = 0  # that have ended
     epochs: int = 0  # in all
     rsum: float | None = None  # on val while it is running, on test when it is done
@@ -82,7 +82,8 @@ class ProgressView:
         self._names: dict[str, str] = {}  # of trials, by key
 
     def start(self, total: int, before: int) -> None:
-        """Nothing to report: the first trial says that the campaign began."""
+        """Report that workers and the store are started."""
+        self._report(Progress("", "starting", message=f"{total - before} of {total} trials are left"))
 
     def begin(self, assignment: Assignment) -> None:
         """Report that a trial is handed out."""
@@ -90,11 +91,12 @@ class ProgressView:
         self._report(Progress(assignment.name, "running", 0, assignment.spec.training.epochs))
 
     def epoch(self, report: EpochReport) -> None:
-        """Report an epoch, or that the trial is being tested; its start was reported."""
+        """Report an epoch, how far one is, or that the trial is being tested; its start was reported."""
         if report.phase != "start":
             state = "testing" if report.phase == "test" else "running"
             name, rsum = self._names[report.key], report.val.get("rsum")
-            self._report(Progress(name, state, report.epoch, report.epochs, rsum))
+            part = f"{report.share:.0%} of the next" if isinstance(report, StepReport) else ""
+            self._report(Progress(name, state, report.epoch, report.epochs, rsum, part))
 
     def result(self, result: TrialResult) -> None:
         """Report that a trial has ended."""

@@ -34,7 +34,7 @@ from harness.tracking.logged import write_memory
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import read_result
 from harness.trial.private_folders import remove_left_behind
-from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
+from harness.trial.results import Assignment, EpochReport, State, StepReport, TrialResult, TrialSpec
 
 LOCK = ".lock"
 OWNER = ".owner.json"  # who holds the lock, for whoever finds it held
@@ -168,8 +168,8 @@ def run_all(
             executor.check(workload.requests)
         recorder = Recorder(tracker, view)
         with signals_raise():
-            begin(workload, executor, recorder)
             view.start(workload.total, workload.before)
+            begin(workload, executor, recorder)
             outcome = record(workload, executor, recorder, failures or Failures())
     finally:
         executor.close()
@@ -196,7 +196,7 @@ def record(workload: Workload, executor: Executor, recorder: Recorder, failures:
     def answer(report: EpochReport) -> bool:
         # Recorded first: the epoch after which a trial is stopped counts as well.
         recorder.epoch(report)
-        return workload.answer(report)
+        return isinstance(report, StepReport) or workload.answer(report)
 
     try:
         # Before any trial begins: one that is repeated overwrites the folder that its result is logged from.

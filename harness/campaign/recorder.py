@@ -9,14 +9,14 @@ from typing import Protocol
 
 from harness.tracking.log import Ended, ResultLog
 from harness.tracking.tracker import Tracker
-from harness.trial.results import Assignment, EpochReport, State, TrialResult, TrialSpec
+from harness.trial.results import Assignment, EpochReport, State, StepReport, TrialResult, TrialSpec
 
 
 class View(Protocol):
     """Shows a campaign to the person at the terminal."""
 
     def start(self, total: int, before: int) -> None:
-        """The campaign begins: so many trials in all, so many ended before."""
+        """The campaign begins, before its workers do: so many trials in all, so many ended before."""
 
     def begin(self, assignment: Assignment) -> None:
         """A trial is handed out."""
@@ -50,7 +50,13 @@ class Recorder:
         self.view.begin(assignment)
 
     def epoch(self, report: EpochReport) -> None:
-        """Record a trial's report, and show its note unless another trial had the same."""
+        """Record a trial's report, and show its note unless another trial had the same.
+
+        How far an epoch is goes to the view alone.
+        """
+        if isinstance(report, StepReport):
+            self.view.epoch(report)
+            return
         self._log.write(partial(self._tracker.epoch, report))
         if report.note and report.note not in self._notes:
             self._notes.add(report.note)

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -14,6 +15,7 @@ from harness.errors import StoreError
 from harness.trial.folder import attempts, read_epochs, write_result, write_spec
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
+STEP_SECONDS = 2.0  # between two reports of an epoch under way
 POLL_SECONDS = 0.25  # between two looks; Ctrl-C is noticed there
 Answer = Callable[[EpochReport], bool]
 Steps = Callable[[Assignment], Generator[EpochReport, bool | None, TrialResult]]
@@ -177,4 +179,4 @@ def trial_steps() -> Steps:
     """The real trial; imported here because it brings torch."""
     from harness.trial.steps import steps
 
-    return steps
+    return partial(steps, pace=STEP_SECONDS)

@@ -15,45 +15,86 @@ from rich.table import Table
 
 from harness.config.cards import SELECTION
 from harness.terminal.output import Console, Output, Text
-from harness.trial.results import Assignment, EpochReport, State, TrialResult
+from harness.trial.results import Assignment, EpochReport, State, StepReport, TrialResult
 
 MARKS = {State.DONE: ("✓", "green"), State.FAILED: ("✗", "red"), State.PRUNED: ("■", "yellow")}
-WIDE = 100  # columns from which a running trial also shows its loss
+NARROW, WIDE = 72, 100  # columns from which a running trial also shows its pace, and its loss
 FRAMES = 4  # per second
+SILENCE = 300.0  # seconds of a trial's epoch after which a log hears of it before its end
 
 
 @dataclass
 class RunningRow:
     label: str
-    report: EpochReport
-    seen: float  # when the report came, seconds of a monotonic clock
+    report: EpochReport | None  # None until its worker is there
+    seen: float  # when the report came, or the trial was handed out; seconds of a monotonic clock
     began: int  # epochs that an earlier run had finished
+    epochs: int
     spent: float = 0.0  # seconds of the epochs that this run has finished
     val: str = ""  # the size of the gallery that val rsum is of, as ` (300 images)`
+    loss: float | None = None  # of the last epoch
 
     def update(self, report: EpochReport, now: float) -> None:
-        self.report, self.seen = report, now
-        self.spent += report.seconds if report.phase == "train" else 0.0
+        if self.report is None:
+            self.began = report.epoch
+        self.report, self.seen, self.epochs = report, now, report.epochs
+        if report.phase == "train" and not isinstance(report, StepReport):
+            self.spent += report.seconds
+            self.loss = report.loss
+
+    @property
+    def share(self) -> float:
+        """Of the epoch under way that is trained."""
+        return self.report.share if isinstance(self.report, StepReport) else 0.0
+
+    @property
+    def done(self) -> float:
+        """Epochs, with the part of the one under way."""
+        return self.report.epoch + self.share if self.report else 0.0
 
     @property
     def stage(self) -> str:
-        return "testing" if self.report.phase == "test" else f"{self.report.epoch}/{self.report.epochs}"
+        if self.report is None:
+            return "starting"
+        if self.report.phase == "test":
+            return "testing"
+        return "validating" if self.share == 1.0 else f"{self.report.epoch}/{self.epochs}"
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds per epoch in this run; None before a part of its first one is over."""
+        if self.done <= self.began:
+            return None
+        under_way = self.report.seconds if isinstance(self.report, StepReport) else 0.0
+        return (self.spent + under_way) / (self.done - self.began)
 
     def left(self, now: float) -> float | None:
-        """Seconds until its last epoch, from the mean of its own epochs; None before the first one has ended."""
-        done = self.report.epoch - self.began
-        if self.report.phase == "test":
+        """Seconds until its last epoch, by the pace of its own; None before there is one."""
+        if self.report and self.report.phase == "test":
             return 0.0
-        if done < 1:
-            return None
-        return max(0.0, (self.report.epochs - self.report.epoch) * self.spent / done - (now - self.seen))
+        return None if self.pace is None else max(0.0, (self.epochs - self.done) * self.pace - (now - self.seen))
+
+    def cells(self, now: float, width: int) -> list[RenderableType]:
+        """What a terminal of so many columns shows of it."""
+        report, left = self.report, self.left(now)
+        val = f"val {report.val['rsum']:.1f}{self.val * (width >= WIDE)}" if report and "rsum" in report.val else ""
+        rate = report.pairs_per_second if report and width >= NARROW else 0.0
+        cells: list[RenderableType] = [
+            Text(f"  {self.label}"),
+            ProgressBar(total=max(1, self.epochs), completed=self.done, width=24 if width >= WIDE else width // 6),
+            Text(self.stage),
+            Text(val, style="bold"),
+            Text(f"{rate:,.0f} pairs/s" if rate else "", style="dim"),
+            Text(clock(now - self.seen) if left is None else f"{clock(left)} left" if left else ""),
+        ]
+        loss = [Text("" if self.loss is None else f"loss {self.loss:.4g}", style="dim")]
+        return cells + loss * (width >= WIDE)
 
 
 class Totals:
     def __init__(self, total: int, before: int, now: float) -> None:
-        self.labels: dict[str, str] = {}
-        self.val: dict[str, str] = {}
         self.widest = 0  # the longest label so far
+        self.labels: dict[str, str] = {}
         self.began = now
         self.before = before
         self.total = total - before
@@ -61,19 +102,16 @@ class Totals:
         self.ended: list[State] = []
         self.seconds: list[float] = []  # of the trials that this run has done
 
-    def begin(self, assignment: Assignment) -> None:
-        self.labels[assignment.spec.key] = assignment.name
-        self.val[assignment.spec.key] = val_size(assignment)
-        self.widest = max(self.widest, len(assignment.name))
-        self.rows.pop(assignment.spec.key, None)
+    def begin(self, assignment: Assignment, now: float) -> None:
+        name, epochs = assignment.name, assignment.spec.training.epochs
+        self.labels[assignment.spec.key] = name
+        self.widest = max(self.widest, len(name))
+        self.rows[assignment.spec.key] = RunningRow(name, None, now, 0, epochs, val=val_size(assignment))
 
     def epoch(self, report: EpochReport, now: float) -> RunningRow:
-        row = self.rows.setdefault(report.key, self.new_row(report, now))
+        row = self.rows[report.key]
         row.update(report, now)
         return row
-
-    def new_row(self, report: EpochReport, now: float) -> RunningRow:
-        return RunningRow(self.labels[report.key], report, now, report.epoch, val=self.val[report.key])
 
     def result(self, result: TrialResult) -> None:
         self.rows.pop(result.key, None)
@@ -84,12 +122,12 @@ class Totals:
     def left(self, now: float) -> float | None:
         """Seconds until all trials are done, those that wait spread over the slots in use; None if unknown."""
         known = [left for row in self.rows.values() if (left := row.left(now)) is not None]
-        waiting = self.total - len(self.ended) - len(self.rows)
-        guesses = self.seconds or [row.spent + (row.left(now) or 0.0) for row in self.rows.values() if row.spent]
-        if len(known) < len(self.rows) or (waiting and not guesses):
+        others = self.total - len(self.ended) - len(known)  # that wait, or cannot say yet
+        guesses = self.seconds or [row.pace * row.epochs for row in self.rows.values() if row.pace]
+        if others and not guesses:
             return None
         mean = sum(guesses) / len(guesses) if guesses else 0.0
-        return max([(sum(known) + waiting * mean) / max(1, len(self.rows)), *known])
+        return max([(sum(known) + others * mean) / max(1, len(self.rows)), *known])
 
     def line(self, now: float) -> str:
         parts = [f"{len(self.ended)}/{self.total} trials", clock(now - self.began)]
@@ -103,12 +141,13 @@ class Totals:
 
 
 class LineView:
-    """One line per report and per result, for logs and pipes; with `quiet` results alone."""
+    """One line per epoch and per result, in long epochs one every few minutes; with `quiet` results alone."""
 
     def __init__(self, console: Console, quiet: bool = False) -> None:
         self._console = console
         self._quiet = quiet
         self._totals: Totals | None = None
+        self._printed: dict[str, float] = {}  # when the last line of a trial was, by its key
 
     def __enter__(self) -> Self:
         return self
@@ -121,13 +160,17 @@ class LineView:
 
     def begin(self, assignment: Assignment) -> None:
         assert self._totals
-        self._totals.begin(assignment)
+        self._totals.begin(assignment, time.monotonic())
 
     def epoch(self, report: EpochReport) -> None:
         assert self._totals
-        row = self._totals.epoch(report, time.monotonic())
-        if not self._quiet:
+        now = time.monotonic()
+        row = self._totals.epoch(report, now)
+        is_due = not isinstance(report, StepReport) or now - self._printed.get(report.key, now) >= SILENCE
+        if not self._quiet and is_due:
             self._print(Text(epoch_line(row)))
+        if is_due:
+            self._printed[report.key] = now
 
     def result(self, result: TrialResult) -> None:
         assert self._totals
@@ -162,12 +205,13 @@ class LiveView(LineView):
     def draw(self) -> RenderableType:
         if self._totals is None:
             return Text("")
-        now, rows = time.monotonic(), list(self._totals.rows.values())
+        now, rows = time.monotonic(), sorted(self._totals.rows.values(), key=lambda row: row.report is None)
         room = max(1, self._console.height - 4)
         parts: list[RenderableType] = [trial_rows(rows[:room], now, self._console.width)] if rows else []
         if len(rows) > room:
             parts.append(Text(f"  … and {len(rows) - room} more running", style="dim"))
-        self._spinner.update(text=Text(self._totals.line(now) if rows or self._totals.ended else "starting …"))
+        at = "" if rows or self._totals.ended else "starting workers, opening the tracking store · "
+        self._spinner.update(text=Text(at + self._totals.line(now)))
         return Group(*parts, self._spinner)
 
 
@@ -182,26 +226,8 @@ def trial_rows(rows: list[RunningRow], now: float, width: int) -> Table:
     for _ in range(5 + (width >= WIDE)):
         table.add_column(no_wrap=True, justify="right")
     for row in rows:
-        report, left = row.report, row.left(now)
-        cells: list[RenderableType] = [
-            Text(f"  {row.label}"),
-            ProgressBar(total=max(1, report.epochs), completed=report.epoch, width=14 if width < WIDE else 24),
-            Text(row.stage),
-            Text(
-                f"val {report.val['rsum']:.1f}{row.val * (width >= WIDE)}" if "rsum" in report.val else "", style="bold"
-            ),
-            Text(f"{report.pairs_per_second:,.0f} pairs/s" if report.pairs_per_second else "", style="dim"),
-            Text(f"{clock(left)} left" if left else ""),
-        ]
-        if width >= WIDE:
-            cells.append(Text(f"loss {report.loss:.4g}" if report.loss is not None else "", style="dim"))
-        table.add_row(*cells)
+        table.add_row(*row.cells(now, width))
     return table
-
-
-def val_text(row: RunningRow, width: int) -> str:
-    rsum = row.report.val.get("rsum")
-    return "" if rsum is None else f"val {rsum:.1f}{row.val if width >= WIDE else ''}"
 
 
 def val_size(assignment: Assignment) -> str:
@@ -214,6 +240,10 @@ def val_size(assignment: Assignment) -> str:
 
 def epoch_line(row: RunningRow) -> str:
     report = row.report
+    assert report
+    if isinstance(report, StepReport):
+        rate, left = f"{report.pairs_per_second:,.0f} pairs/s", clock(row.left(row.seen) or 0.0)
+        return f"{row.label}  {report.share:.0%} of epoch {report.epoch + 1}/{row.epochs}  {rate}  about {left} left"
     if report.phase == "start":
         return f"{row.label}  starts" + (f" after epoch {report.epoch}" if report.epoch else "")
     if report.phase == "test":
@@ -237,8 +267,9 @@ def result_line(result: TrialResult, label: str = "", width: int = 0) -> Text:
         return line.append(f"pruned after epoch {result.epochs}: val rsum {result.val.get('rsum', 0.0):.1f}")
     where = "val " if result.spec.protocol == SELECTION else ""
     line.append(f"{where}rsum {result.measures['rsum']:5.1f}", style="bold")
-    r1 = f"  R@1 {result.measures['i2t_r1']:4.1f} {result.measures['t2i_r1']:4.1f}"
-    return line.append(f"{r1}  best epoch {result.best_epoch}/{result.epochs}  {clock(result.cost['seconds'])}")
+    line.append(f"  R@1 i2t {result.measures['i2t_r1']:4.1f} t2i {result.measures['t2i_r1']:4.1f}")
+    best = f"best epoch {result.best_epoch}/{result.epochs}  " if result.epochs else ""
+    return line.append(f"  {best}{clock(result.cost['seconds'])}")
 
 
 def clock(seconds: float) -> str:

@@ -13,6 +13,7 @@ from harness.config.registry import load_class
 from harness.config.sections import Scalar
 from harness.config.sources import source_hash
 from harness.data.dataset import Dataset
+from harness.data.split import Split
 from harness.data.tokens import Tokenizer
 from harness.data.word_vectors import WordVectors
 from harness.errors import ConfigError, DataError
@@ -20,7 +21,7 @@ from harness.layouts.opening import open_dataset
 from harness.method import Inputs, Method, Words
 from harness.trial.checkpoint import checksum_of, fits, load_checkpoint, mapped_checkpoint
 from harness.trial.folder import CHECKPOINT
-from harness.trial.results import Assignment
+from harness.trial.results import UNKNOWN_WORDS, Assignment
 from harness.trial.text_tower import TextTower
 
 
@@ -58,6 +59,12 @@ class TrialData(NamedTuple):
     def check_unchanged(self) -> None:
         for dataset in filter(None, self):
             dataset.check_unchanged()
+
+
+def unknown_words(split: Split) -> dict[str, str]:
+    """For the environment of a transfer: the words of a split that the trained vocabulary lacks, and all of them."""
+    unknown, words = split.tokens.unknown_words
+    return {UNKNOWN_WORDS: f"{unknown} of {words}"}
 
 
 def open_data(assignment: Assignment) -> TrialData:

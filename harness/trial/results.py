@@ -219,6 +219,12 @@ class EpochReport(TrialRecord):
     note: str = Field("", description="shown to people, once")
 
 
+class StepReport(EpochReport):
+    """What is trained of an epoch under way; shown to people, kept nowhere."""
+
+    share: float = Field(description="of the epoch's steps that are done; 1 while val is scored")
+
+
 def best_rsum(reports: Iterable[EpochReport]) -> float | None:
     """The highest rsum on val; None where no epoch has one."""
     return max((report.val["rsum"] for report in reports if "rsum" in report.val), default=None)

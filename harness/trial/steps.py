@@ -6,7 +6,7 @@ import errno
 import math
 import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from harness.config.cards import SELECTION, ProtocolCard
 from harness.costs.retrieval import retrieval_costs
 from harness.costs.sharing import Load, load_costs, load_now
-from harness.data.split import Split
 from harness.diagnostics.looks import ScoreLooks, save_looks
 from harness.errors import CollapsedError, DataError, MemberError, TrialError, first_line
 from harness.evaluation import positives
@@ -43,15 +42,15 @@ from harness.trial.combining import average, member_result, rerank
 from harness.trial.device import peak_mb, prepare_device
 from harness.trial.ensembles import is_ensemble, is_reranking
 from harness.trial.environment import environment
-from harness.trial.models import build_method, check_source, load_best, open_data
+from harness.trial.models import build_method, check_source, load_best, open_data, unknown_words
 from harness.trial.results import (
-    UNKNOWN_WORDS,
     WEIGHTS_OF,
     Assignment,
     EpochReport,
     Failure,
     Phase,
     State,
+    StepReport,
     TrialResult,
 )
 from harness.trial.training import EpochCost, Trainer
@@ -60,28 +59,29 @@ Steps = Generator[EpochReport, bool | None, TrialResult]
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no room, or no more allowed
 
 
-def steps(assignment: Assignment) -> Steps:
+def steps(assignment: Assignment, pace: float = math.inf) -> Steps:
     """Run a trial: yields a report per epoch, is sent go on (True) or stop (False), returns the result.
 
+    pace: seconds after which a `StepReport` says how far an epoch is, again and again; no answer matters.
     Raises on an interruption only: any other error becomes a FAILED result, its traceback in the folder.
     """
     try:
-        result = yield from run_of(assignment)
+        result = yield from run_of(assignment, pace)
     except Exception as error:  # noqa: BLE001  the one boundary where a trial becomes a result
         result = failed(assignment, error)
     record.write_result(assignment.folder, result)
     return result
 
 
-def run_of(assignment: Assignment) -> Steps:
+def run_of(assignment: Assignment, pace: float) -> Steps:
     if is_reranking(assignment.spec):
         return rerank(assignment)
-    return average(assignment) if is_ensemble(assignment.spec) else Trial(assignment).run()
+    return average(assignment) if is_ensemble(assignment.spec) else Trial(assignment, pace).run()
 
 
 class Trial:
-    def __init__(self, assignment: Assignment) -> None:
-        self.assignment = assignment
+    def __init__(self, assignment: Assignment, pace: float = math.inf) -> None:
+        self.assignment, self.pace = assignment, pace
         self.spec = assignment.spec
         self.folder = assignment.folder
         record.write_spec(self.folder, self.spec)
@@ -106,7 +106,7 @@ class Trial:
         val = self.reports[-1].val if self.reports else {}
         go = yield self._phase("start", val, self.note)
         while go is not False and trainer is not None and not self._finished(trainer):
-            go = yield self._epoch(trainer)
+            go = yield (yield from self._epoch(trainer))
             if self.collapse and self.protocol is None:
                 return self._result(State.PRUNED, message=self.collapse)  # which tells a search of its settings
             if self.collapse:
@@ -180,10 +180,11 @@ class Trial:
         waited = trainer.epoch - self.best["epoch"]
         return trainer.epoch >= self.spec.training.epochs or bool(patience and waited >= patience)
 
-    def _epoch(self, trainer: Trainer) -> EpochReport:
+    def _epoch(self, trainer: Trainer) -> Generator[StepReport, bool | None, EpochReport]:
         """Train, validate, keep the best, checkpoint: in this order, so that a checkpoint never lacks its report."""
         start = time.perf_counter()
-        cost = trainer.run_epoch()
+        yield from self._parts(trainer)
+        cost = trainer.cost
         scores = self._scores()
         val = self._measures(scores)
         if val["rsum"] > self.best["rsum"]:
@@ -207,6 +208,13 @@ class Trial:
         save_checkpoint(self.folder / record.CHECKPOINT, state)
         self.collapse = self._collapse(cost, scores, trainer)
         return report
+
+    def _parts(self, trainer: Trainer) -> Iterator[StepReport]:
+        """Train an epoch, with reports of its parts."""
+        before = self._phase("train", self.reports[-1].val if self.reports else {}).model_dump()
+        for part in trainer.epoch_parts(self.pace):
+            rate = {"seconds": part.seconds, "pairs_per_second": part.pairs / part.seconds}
+            yield StepReport(**{**before, **rate}, share=part.share)
 
     def _collapse(self, cost: EpochCost, scores: NDArray[np.float32], trainer: Trainer) -> str:
         """Why the last epoch shows that training has collapsed; empty where it does not."""
@@ -300,12 +308,6 @@ class Trial:
         """The report that a phase other than training begins."""
         epoch, epochs = len(self.reports), self.spec.training.epochs
         return EpochReport(key=self.spec.key, epoch=epoch, epochs=epochs, phase=phase, val=val or {}, note=note)
-
-
-def unknown_words(split: Split) -> dict[str, str]:
-    """For the environment of a transfer: the words of a split that the trained vocabulary lacks, and all of them."""
-    unknown, words = split.tokens.unknown_words
-    return {UNKNOWN_WORDS: f"{unknown} of {words}"}
 
 
 def failed(assignment: Assignment, error: Exception) -> TrialResult:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,14 @@ class EpochCost(NamedTuple):
     waited: float  # seconds that steps waited for their batch
     lowest: float  # loss of a step, per pair
     highest: float  # likewise
+
+
+class EpochPart(NamedTuple):
+    """What is trained of an epoch under way."""
+
+    share: float  # of its steps
+    seconds: float
+    pairs: int
 
 
 class Losses:
@@ -71,6 +80,26 @@ class Losses:
         self.lowest, self.highest = min(self.lowest, loss.item() / pairs), max(self.highest, loss.item() / pairs)
 
 
+class Stopwatch:
+    """Seconds of the monotonic clock since it was made, pauses left out."""
+
+    def __init__(self) -> None:
+        self._began = self._went_on = time.perf_counter()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+    def since_pause(self) -> float:
+        return time.perf_counter() - self._went_on
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        stopped = time.perf_counter()
+        yield
+        self._went_on = time.perf_counter()
+        self._began += self._went_on - stopped
+
+
 class Trainer:
     """Trains one method on one split; everything random follows from (seed, epoch), so an epoch can be replayed."""
 
@@ -81,6 +110,7 @@ class Trainer:
         self.seed = seed
         self.device = device
         self.epoch = 0
+        self.cost: EpochCost  # of the last epoch
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training.optimizer]
         self.frozen = [] if training.encoder_lr else encoders(method)
         for encoder in self.frozen:
@@ -90,21 +120,39 @@ class Trainer:
         self.optimizer = kind(groups, lr=training.lr, weight_decay=training.weight_decay, fused=fused)
 
     def run_epoch(self) -> EpochCost:
+        """Train an epoch to its end."""
+        for _ in self.epoch_parts(math.inf):
+            pass
+        return self.cost
+
+    def epoch_parts(self, pace: float) -> Iterator[EpochPart]:
+        """Train an epoch; says what is trained of it about every `pace` seconds, and once more after its last step.
+
+        Whoever is told may draw random numbers: those of the epoch go on as if nobody had been told.
+        """
         rng = np.random.default_rng([self.seed, self.epoch])
         torch.manual_seed(int(rng.integers(2**62)))
         self.method.train()
         for encoder in self.frozen:
             encoder.eval()  # without dropout
-        start, losses, pairs = time.perf_counter(), Losses(self.epoch), 0
+        watch, losses, pairs = Stopwatch(), Losses(self.epoch), 0
         batches = ReadAhead(self.batches.epoch(rng))
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # else recurrent layers take it by themselves
             for step, batch in enumerate(batches):
+                if watch.since_pause() >= pace:
+                    yield from self._pause(watch, EpochPart(step / len(self.batches), watch.seconds(), pairs))
                 losses.add(self.step(batch, self.epoch * len(self.batches) + step), len(batch.positives))
                 pairs += len(batch.positives)
-        total = losses.total()
+        total, seconds, lr = losses.total(), watch.seconds(), self.optimizer.param_groups[0]["lr"]
         self.epoch += 1
-        lr, seconds = self.optimizer.param_groups[0]["lr"], time.perf_counter() - start
-        return EpochCost(total / pairs, lr, seconds, pairs, batches.waited, losses.lowest, losses.highest)
+        self.cost = EpochCost(total / pairs, lr, seconds, pairs, batches.waited, losses.lowest, losses.highest)
+        if seconds >= pace:
+            yield from self._pause(watch, EpochPart(1.0, seconds, pairs))
+
+    def _pause(self, watch: Stopwatch, part: EpochPart) -> Iterator[EpochPart]:
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), watch.paused():
+            yield part
 
     def step(self, batch: Batch, step: int) -> Tensor:
         """Train on a batch, the step of this number over all epochs; its loss."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 from filelock import FileLock
 
 from harness.campaign import inputs as campaign_inputs
-from harness.campaign.driver import LOCK, CampaignOutcome, choose_executor, execute
+from harness.campaign.driver import LOCK, CampaignOutcome, PlannedTrials, choose_executor, execute
 from harness.campaign.plan import Plan, check_room, plan, selected
 from harness.config.cards import DatasetCard, ResourceRequest, read_card
 from harness.config.project import Config, load
@@ -37,7 +38,8 @@ from harness.layouts.scenes import Scenes
 from harness.tracking.logged import is_logged
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import add_attempt, read_epochs, read_result, write_result
-from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
+from harness.trial.results import Assignment, EpochReport, Failure, State, StepReport, TrialResult
+from harness.trial.steps import steps
 
 SIZES = {"train": 48, "val": 16, "test": 16}
 TINY = """
@@ -391,6 +393,19 @@ def test_a_campaign_whose_executor_cannot_start_ends_with_its_error(config: Conf
         execute(campaign, Failing(), Tracker(campaign.uri), Watcher())
     assert not (config.results / "trials").exists()
     assert run_plan(config).counts == {"done": 1}
+
+
+def test_parts_of_epochs_are_shown_and_neither_logged_nor_answered_by_the_workload(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, view, asked = planned(config), Watcher(), []
+    monkeypatch.setattr(PlannedTrials, "answer", lambda _, report: asked.append(report) or True)
+    execute(plan, InProcess(partial(steps, pace=0.0)), Tracker(plan.uri), view)
+    parts = [report for report in view.reports if isinstance(report, StepReport)]
+    assert len(parts) > 2 and not [report for report in asked if isinstance(report, StepReport)]
+    with closing(sqlite3.connect(plan.uri.removeprefix("sqlite:///"))) as store:
+        ((logged,),) = store.execute("select count(*) from metrics where key = 'val/rsum'")
+    assert logged == len(read_epochs(plan.trials[0].folder)) == 2
 
 
 def test_a_second_driver_is_refused(config: Config) -> None:

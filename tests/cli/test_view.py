@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from toy_trials import toy_assignment
 
 from harness.campaign.plan import Plan, Planned
 from harness.terminal.view import LineView, LiveView, Totals, clock
-from harness.trial.results import EpochReport, Failure, State, TrialResult
+from harness.trial.results import EpochReport, Failure, State, StepReport, TrialResult
 
 EPOCHS = 10
 
@@ -40,6 +41,13 @@ def report(plan: Plan, trial: int, epoch: int, phase: str = "train", seconds: fl
     )
 
 
+def part(plan: Plan, trial: int, epoch: int, share: float, seconds: float) -> StepReport:
+    """How far the epoch after this one is."""
+    return StepReport(
+        **report(plan, trial, epoch).model_dump() | {"seconds": seconds, "pairs_per_second": 1234.5}, share=share
+    )
+
+
 def ended(plan: Plan, trial: int, state: State = State.DONE) -> TrialResult:
     measures = {"rsum": 234.5, "i2t_r1": 12.3, "t2i_r1": 10.1}
     return TrialResult(
@@ -61,10 +69,11 @@ def start(view: LineView | LiveView, plan: Plan) -> None:
         view.begin(trial.assignment)
 
 
-def totals_of(plan: Plan) -> Totals:
+def totals_of(plan: Plan, places: int = 2) -> Totals:
+    """The campaign begins, and as many trials as there are places are handed out."""
     totals = Totals(len(plan.trials), len(plan.trials) - len(plan.todo), now=0.0)
-    for trial in plan.todo:
-        totals.begin(trial.assignment)
+    for trial in plan.todo[:places]:
+        totals.begin(trial.assignment, 0.0)
     return totals
 
 
@@ -91,13 +100,38 @@ def test_the_picture_never_overflows_the_screen(tmp_path: Path, width: int, heig
             picture.epoch(report(plan, trial, 3))
         lines = drawn(picture, console)
     assert len(lines) < height and all(len(line) <= width for line in lines)
-    assert ("0/80 trials" in lines[-1]) == bool(running)
-    if running == 60:
-        assert f"and {60 - (height - 4)} more running" in lines[-2]
+    assert "0/80 trials" in lines[-1]
+    assert f"and {80 - (height - 4)} more" in lines[-2]
+    assert sum("3/10" in line for line in lines) == min(running, height - 4)  # before those that start
+    assert any("start" in line for line in lines) == (running < height - 4)
+
+
+def test_before_the_first_trial_it_says_what_is_started_and_for_how_long(tmp_path: Path) -> None:
+    console = screen(80, 24)
+    with LiveView(console) as picture:
+        picture.start(3, 0)
+        (line,) = drawn(picture, console)
+    assert "starting workers, opening the tracking store" in line and line.endswith("0:00")
+
+
+def test_a_bar_moves_within_an_epoch_and_says_when_val_is_scored(tmp_path: Path) -> None:
+    plan, console = make_plan(tmp_path, 1), screen(120, 24)
+    with LiveView(console) as picture:
+        start(picture, plan)
+        picture.epoch(report(plan, 0, 0, "start"))
+        assert drawn(picture, console)[0].split()[-1] == "0:00"
+        bars = []
+        for number in (0.2, 0.6):
+            picture.epoch(part(plan, 0, 4, number, 30.0 * number))
+            line = drawn(picture, console)[0]
+            assert "4/10" in line and "pairs/s" in line and "left" in line
+            bars.append(line.count("━"))
+        picture.epoch(part(plan, 0, 4, 1.0, 30.0))
+        assert "validating" in drawn(picture, console)[0]
 
 
 def test_a_running_trial_shows_epoch_val_rsum_speed_and_time_left(tmp_path: Path) -> None:
-    plan, console = make_plan(tmp_path, 3, done=1), screen(80, 24)
+    plan, console = make_plan(tmp_path, 2, done=1), screen(80, 24)
     with LiveView(console) as picture:
         start(picture, plan)
         picture.epoch(report(plan, 1, 0, "start"))
@@ -105,7 +139,7 @@ def test_a_running_trial_shows_epoch_val_rsum_speed_and_time_left(tmp_path: Path
         running, totals = drawn(picture, console)
     for part in ("toy/none/s1", "4/10", "val 123.4", "1,234 pairs/s", "left"):
         assert part in running
-    assert "0/2 trials" in totals and "1 were done before" in totals
+    assert "0/1 trials" in totals and "1 were done before" in totals
 
 
 def test_results_scroll_by_and_leave_the_picture(tmp_path: Path) -> None:
@@ -134,6 +168,15 @@ def test_time_left_follows_the_epochs_of_this_run_and_the_clock(tmp_path: Path) 
     assert row.left(99.0) == 0.0
 
 
+def test_time_left_is_known_within_the_first_epoch(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, 2)
+    totals = totals_of(plan)
+    totals.epoch(report(plan, 0, 0, "start"), now=0.0)
+    row = totals.epoch(part(plan, 0, 0, 0.25, seconds=5.0), now=5.0)
+    assert row.left(5.0) == pytest.approx(9.75 * 20.0)
+    assert totals.left(5.0) == pytest.approx((9.75 * 20.0 + 200.0) / 2)  # the other one is starting
+
+
 def test_time_left_of_a_campaign_spreads_what_waits_over_the_places_in_use(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, 6)
     totals = totals_of(plan)
@@ -149,6 +192,22 @@ def test_time_left_of_a_campaign_spreads_what_waits_over_the_places_in_use(tmp_p
         totals.result(replace_seconds(ended(plan, trial), 80.0))
     assert totals.left(50.0) == pytest.approx(4 * 80.0)  # no place in use is known at this moment
     assert "2/6 trials" in totals.line(50.0)
+
+
+def test_a_log_hears_of_a_long_epoch_before_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, file, now = make_plan(tmp_path, 1), io.StringIO(), [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with LineView(Console(file=file, width=80)) as lines:
+        start(lines, plan)
+        lines.epoch(report(plan, 0, 0, "start"))
+        for minute in range(1, 13):
+            now[0] = 60.0 * minute
+            lines.epoch(part(plan, 0, 0, minute / 20, seconds=now[0]))
+    said = file.getvalue().splitlines()
+    assert said[1:] == [
+        "toy/none/s0  25% of epoch 1/10  1,234 pairs/s  about 3:15:00 left",
+        "toy/none/s0  50% of epoch 1/10  1,234 pairs/s  about 3:10:00 left",
+    ]
 
 
 def replace_seconds(result: TrialResult, seconds: float) -> TrialResult:

@@ -29,7 +29,7 @@ from harness.trial.device import choose_device
 from harness.trial.environment import commit_of
 from harness.trial.folder import CHECKPOINT, EPOCHS, TRACEBACK, read_epochs, read_result, read_spec
 from harness.trial.models import build_method
-from harness.trial.results import Assignment, Failure, State, TrialResult, TrialSpec
+from harness.trial.results import Assignment, Failure, State, StepReport, TrialResult, TrialSpec
 from harness.trial.steps import explain, steps
 
 CARDS = Path(methods.__path__[0])
@@ -109,6 +109,22 @@ def test_a_killed_trial_continues_and_ends_with_the_same_bits(assign) -> None:
     assert actual.measures == expected.measures and actual.val == expected.val
     weights = [torch.load(a.folder / CHECKPOINT, weights_only=True)["trainer"]["method"] for a in (whole, broken)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_trial_that_says_how_far_its_epochs_are_is_the_same_trial(assign) -> None:
+    silent, telling = assign(folder="silent"), assign(folder="telling")
+    expected, life, parts = run(silent), steps(telling, pace=0.0), []
+    try:
+        report = next(life)
+        while True:
+            parts += [report] if isinstance(report, StepReport) else []
+            report = life.send(not isinstance(report, StepReport))  # the answer to a part of an epoch stops nothing
+    except StopIteration as end:
+        actual = end.value
+    assert actual.measures == expected.measures and actual.val == expected.val
+    assert [part.epoch for part in parts if part.share == 1.0] == [0, 1, 2]
+    assert all(part.pairs_per_second > 0 for part in parts if part.share) and parts[-1].val
+    assert [len(read_epochs(trial.folder)) for trial in (silent, telling)] == [3, 3]
 
 
 @pytest.mark.parametrize("name", ["checkpoint.pt", "epochs.jsonl"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 
 import pytest
 import torch
@@ -47,6 +48,28 @@ def test_a_resumed_run_ends_with_the_same_bits_as_an_uninterrupted_one() -> None
     for _ in range(2):
         second.run_epoch()
     assert torch.equal(whole.method.weight, second.method.weight)
+
+
+def test_an_epoch_in_parts_is_the_same_epoch_whatever_is_drawn_in_between() -> None:
+    training = Training(epochs=1, batch_size=2, drop_regions=0.3)
+    whole, told = trainer(training), trainer(training)
+    whole.run_epoch()
+    shares, pairs = [], []
+    for part in told.epoch_parts(0.0):
+        torch.rand(7)
+        shares.append(part.share)
+        pairs.append(part.pairs)
+    steps = len(told.batches)
+    assert shares == [step / steps for step in range(steps + 1)]
+    assert pairs[0] == 0 and pairs[-1] == told.cost.pairs == whole.cost.pairs
+    assert torch.equal(whole.method.weight, told.method.weight) and told.cost.loss == whole.cost.loss
+
+
+def test_the_seconds_of_an_epoch_leave_out_those_of_whoever_is_told() -> None:
+    run = trainer(Training(epochs=1, batch_size=2))
+    for _ in run.epoch_parts(0.0):
+        time.sleep(0.05)
+    assert run.cost.seconds < 0.05 * len(run.batches)
 
 
 def test_the_hinge_takes_the_hardest_negative_or_all_of_them() -> None:
