@@ -56,6 +56,21 @@ HEADER = (
     *map(title, RECALLS),
     *(VAL, "train pairs/s", "score pairs/s", "parameters", "notes"),
 )
+MEANINGS = {  # of columns, for whoever points at their heads; a page says more below
+    "#": "place by mean rsum",
+    "n": "seeds",
+    "rsum": "the six R@K added, mean over seeds ± standard deviation over seeds",
+    "95 %": "interval of rsum over test images; the spread over seeds is not in it",
+    "group": "the rows, by their numbers, that do not differ significantly from this one; – is not tested",
+    **{title(f"i2t_r{k}"): f"percent of images with a caption of theirs among the first {k}" for k in (1, 5, 10)},
+    **{title(f"t2i_r{k}"): f"percent of captions with their image among the first {k}" for k in (1, 5, 10)},
+    VAL: "rsum on val of the epoch that was chosen; galleries of other sizes do not compare",
+    "train pairs/s": "matching pairs trained per second",
+    "score pairs/s": "image-caption pairs scored per second, encoding not included",
+    "parameters": "trainable numbers",
+    SETTINGS: "default: as on the card; else what differs, with the card's value in brackets",
+    PUBLISHED: "the paper's rsum, our difference, and whether ours reproduces it",
+}
 SINGLE = ("#", "group", VAL)  # columns of single models alone: ensembles are not ranked, and none is scored on val
 STATED = ("epochs", "batch_size", "optimizer", "lr")  # of a board's recipe, by default or not
 LEFT = ("method", "rsum", "group", "notes", SETTINGS, PUBLISHED)

@@ -7,9 +7,11 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
+from urllib.parse import quote
 
 from harness.board.cells import (
     LEFT,
+    MEANINGS,
     Methods,
     ensemble_cells,
     ensemble_header,
@@ -33,7 +35,7 @@ from harness.board.plots import drawn, plots, row_curve
 from harness.board.published import beside
 from harness.board.row_page import SEEDS, curve_name, entry, facts, file_stem, method_page
 from harness.board.standings import SECTIONS, Board, Standing
-from harness.board.tables import all_measures, cost_table, grid, more_measures
+from harness.board.tables import all_measures, cost_table, grid, index_rows, more_measures, rows_across
 from harness.errors import ConfigError
 from harness.evaluation.measures import title
 from harness.evaluation.ranks import DIRECTIONS
@@ -44,6 +46,8 @@ from harness.tracking.store import digest
 from harness.trial.results import HEADLINE, RECALLS
 
 ASIDE = ("val rsum", "parameters", "notes", "score pairs/s")  # columns that a paper has no room for
+DEFAULT = ("md", "html")  # forms that are written where none is named
+INDEX = "index.html"  # the page of all boards
 SUFFIXES = {"latex": "tex"}
 MEASURES = {
     **{"rsum": "rsum", **{title(name): name for name in RECALLS}, "val rsum": "best_val_rsum"},
@@ -80,8 +84,19 @@ def page_name(board: Board, form: str) -> str:
 
 
 def pages(boards: Sequence[Board]) -> set[str]:
-    """The file names of boards in every form."""
-    return {page_name(board, form) for board in boards for form in FORMS}
+    """The file names of boards in every form, and of the page of all."""
+    return {page_name(board, form) for board in boards for form in FORMS} | {INDEX for _ in boards[:1]}
+
+
+def index(boards: Sequence[Board]) -> dict[str, bytes]:
+    """The page that leads to the pages of boards, by its file name; none where there is no board."""
+    if not boards:
+        return {}
+    made = markup("index.html.j2").render(
+        **{"lines": index_rows(boards), "across": rows_across(boards)},
+        links=[quote(page_name(board, "html")) for board in boards],
+    )
+    return {INDEX: str(made).encode()}
 
 
 def as_csv(one: Assessed, methods: Methods) -> str:
@@ -249,7 +264,7 @@ def webpage(one: Assessed, methods: Methods) -> str:
             "seeds": headings(board, SEEDS),
         },
         **{"measures": more_measures(board, evidence.lists), "grid": grid(board), "costs": cost_table(board)},
-        **{"plots": plots(one), "numbers": NUMBERS},
+        **{"plots": plots(one), "numbers": NUMBERS, "meanings": MEANINGS},
     )
     return str(made)
 

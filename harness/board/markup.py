@@ -23,7 +23,7 @@ PLAIN_ADDRESS = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w./%~+=&?#-]*)?", re.ASC
 def markup(name: str) -> Any:
     """A template of a page in HTML."""
     made = environment(finalize=readable, autoescape=True)
-    made.filters["px"] = "{:.1f}".format
+    made.filters |= {"px": "{:.1f}".format, "is_web": is_web}
     return made.get_template(name)
 
 
@@ -62,7 +62,12 @@ def fenced(text: str) -> Verbatim:
 
 def address(text: str) -> str:
     """The address of a web page as a link; anything else as text."""
-    return Verbatim(f"<{text}>") if PLAIN_ADDRESS.fullmatch(text) else text
+    return Verbatim(f"<{text}>") if is_web(text) else text
+
+
+def is_web(text: str) -> bool:
+    """Whether a text is the address of a web page and nothing else."""
+    return bool(PLAIN_ADDRESS.fullmatch(text))
 
 
 def linked(path: str) -> Verbatim:

@@ -23,7 +23,7 @@ from typing import Any
 
 from harness.board import cells, forms
 from harness.board.evidence import ARTIFACTS, Assessed, assessed, evidence
-from harness.board.standings import SECTIONS, Board
+from harness.board.standings import SECTIONS, Board, boards_of
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.sources import PACKAGE, package_hash
@@ -61,10 +61,12 @@ class Published:
 def publish(
     store: ResultStore, registry: Registry, current: Current, folder: Path, only: Boards | None = None
 ) -> Published:
-    """Write the store's boards."""
-    runs = [run for run in store.runs() if only is None or (run.spec.dataset, run.spec.protocol) in only]
+    """Write the store's boards, and the page of all that have a page."""
+    every = store.runs()
+    runs = [run for run in every if only is None or (run.spec.dataset, run.spec.protocol) in only]
     boards = assessed(runs, registry.methods, store.artifact, current)
-    files = forms.files(boards, registry.methods)
+    files = forms.files(boards, registry.methods, forms.DEFAULT)
+    files |= forms.index(with_page(boards_of(every, registry.methods, current), files, folder))
     return replace(of_boards(written(files, folder), files, folder), boards=tuple(boards))
 
 
@@ -74,18 +76,19 @@ def refresh(
     registry: Registry,
     config: Config,
     chosen: Sequence[str],
-    are_all: bool = True,
+    every: Sequence[Board] | None = None,
     tell: Callable[[str], object] = str,
 ) -> Published:
     """Write boards in the chosen forms; those of which nothing has changed since the last time are not made again.
 
-    are_all: whether these are all boards of the store; else what is known of the others is kept. tell: hears the name
+    every: all boards of the store, where these are only some: what is known of the others is kept. tell: hears the name
     of each board.
     """
     forms.check_names(boards, chosen)
     file, folder = config.cache / RECORD, config.reports
     old = stored_record(file)
-    record = {} if are_all else dict(old)
+    every = boards if every is None else every
+    record = {} if len(every) == len(boards) else dict(old)
     files, digests = dict[str, bytes](), Digests()
     for board in boards:
         tell(f"{board.dataset} {board.protocol}")
@@ -97,11 +100,20 @@ def refresh(
             files |= made
         digests |= own
         record |= {key: own} if key else {}
+    if "html" in chosen:
+        files |= (made := forms.index(with_page(every, digests, folder)))
+        digests |= digests_of(made)
     result = of_boards(written(files, folder, digests), digests, folder)
     if record != old:
         with suppress(OSError):  # a results folder that cannot be written does without
             write_own(file, json.dumps(record))
     return result
+
+
+def with_page(boards: Iterable[Board], files: Collection[str], folder: Path) -> list[Board]:
+    """Those boards whose page is among the files or in the folder."""
+    names = [(board, forms.page_name(board, "html")) for board in boards]
+    return [board for board, name in names if name in files or (folder / name).is_file()]
 
 
 def of_boards(result: Published, names: Iterable[str], folder: Path) -> Published:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isnan, nan
 from typing import NamedTuple
 
-from harness.board.cells import label, millions, named, rate, tenths
+from harness.board.cells import label, millions, named, rate, rsum, tenths, titled
 from harness.board.standings import SECTIONS, Board, Standing, mean, state_of
 from harness.evaluation.measures import KINDS, Measure, title
 from harness.evaluation.ranks import DIRECTIONS
@@ -67,6 +67,43 @@ def cost_table(board: Board) -> list[list[str]]:
         cells[-1] += ", shared" * row.is_timed_beside_others
         lines.append([named(row), *cells])
     return lines
+
+
+def index_rows(boards: Sequence[Board]) -> list[list[str]]:
+    """A header, then a line per board: its gallery, how many methods it ranks, the first of them."""
+    lines = [["dataset", "protocol", "images", "captions", "rows", "first", "rsum"]]
+    for board in boards:
+        sizes = [f"{board.gallery[name]:,}" if name in board.gallery else ABSENT for name in ("images", "captions")]
+        first = [titled(board.ranked[0]), rsum(board.ranked[0])] if board.ranked else [ABSENT, ABSENT]
+        lines.append([board_title(board), board.protocol, *sizes, str(len(board.ranked)), *first])
+    return lines
+
+
+def rows_across(boards: Sequence[Board]) -> list[list[str]]:
+    """A header, then a line per row label with its rsum on every board; empty where there are fewer than two boards.
+
+    Ordered by the mean over boards of those that stand on all of them, then by name.
+    """
+    ranked = [board for board in boards if board.ranked]
+    if len(ranked) < 2:
+        return []
+    cells: dict[str, dict[int, Standing]] = {}
+    for column, board in enumerate(ranked):
+        for row in board.ranked:
+            cells.setdefault(row.method, {}).setdefault(column, row)  # of several rows of a method the first
+    means = {name: mean([own[column].means["rsum"] for column in own]) for name, own in cells.items()}
+    whole = {name for name, own in cells.items() if len(own) == len(ranked)}
+    names = sorted(cells, key=lambda name: (name not in whole, -means[name] if name in whole else 0.0, name))
+    lines = [["method", *(f"{board_title(board)} {board.protocol}" for board in ranked), "mean"]]
+    for name in names:
+        own = [rsum(cells[name][column]) if column in cells[name] else ABSENT for column in range(len(ranked))]
+        lines.append([name, *own, tenths(means[name]) if name in whole else ABSENT])
+    return lines
+
+
+def board_title(board: Board) -> str:
+    """The dataset of a board; of a transfer both."""
+    return f"{board.dataset} → {board.tested_on}" if board.tested_on else board.dataset
 
 
 def grid(board: Board) -> list[list[str]]:

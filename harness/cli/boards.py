@@ -1,7 +1,8 @@
-"""The commands that look at results: report, compare, explain."""
+"""The commands that look at results: board, report, compare."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import filter as filter_names
 from functools import partial
@@ -10,24 +11,70 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.flags import CONFIG, DATASET, FILE, METHOD, OUTPUT, PROTOCOL, RESULT, TRIAL, Flags, NameList, takes
+from harness.cli.flags import CONFIG, OUTPUT, RESULT, Flags, NameList, takes
 from harness.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from harness.board.standings import Board
-    from harness.config.cards import DatasetCard
     from harness.config.project import Config
     from harness.config.registry import Registry
-    from harness.explain.explanation import Explanations
     from harness.terminal.output import Output
     from harness.tracking.result_store import ResultStore
     from harness.tracking.runs import Run
 
 EXAMPLES = "examples"  # a form that needs the dataset beside the store
 PAGE = ".html"
-PICTURES = (".svg", ".png", PAGE)
 OUTDATED = 5
 READING = "reading the tracking store"
+
+
+@click.command(short_help="Show leaderboards here, or open their pages.")
+@takes(CONFIG, OUTPUT)
+@click.argument("datasets", nargs=-1, metavar="[DATASET ...]")
+@click.option("--open", "is_opened", is_flag=True, help="Write the pages of the boards, and open them in the browser.")
+def board(flags: Flags, is_opened: bool) -> int:
+    """Show the leaderboards of all datasets that have results, or of these by names or globs.
+
+    In a terminal of 110 columns or more with the 95 % interval of each row. `harness report` writes them into files.
+
+    \b
+    Examples:
+      harness board
+      harness board scenes --open
+      harness board f30k --json
+    """
+    from harness.board import forms, publishing
+    from harness.board.evidence import assessed
+    from harness.board.standings import boards_of
+    from harness.campaign.current import current
+    from harness.terminal.board_page import NO_TRIALS, tables
+    from harness.tracking.result_store import open_store
+    from harness.tracking.store import default_uri
+
+    config, registry, out = flags.open()
+    store, now = open_store(default_uri(config)), current(config, registry)
+    with out.at_work() as tell:
+        tell(READING)
+        all_runs = store.runs()
+        runs = of_datasets(all_runs, flags.datasets or None)
+        tell("intervals and tests of the boards")
+        boards = assessed(runs, registry.methods, store.artifact, now)
+    data = [json.loads(forms.as_json(one, registry.methods)) for one in boards]
+    out.answer(data, *(tables(boards, out.console.width) if boards else [NO_TRIALS]))
+    if is_opened and boards:
+        chosen, every = ([one.board for one in boards], boards_of(all_runs, registry.methods, now))
+        publishing.refresh(chosen, store, registry, config, ["html"], every)
+        name = forms.page_name(chosen[0], "html") if len(chosen) == 1 else forms.INDEX
+        browse(config.reports / name, out)
+    return 0
+
+
+def browse(file: Path, out: Output) -> None:
+    """Open a page in the browser; say where it is where there is none."""
+    import webbrowser
+
+    if not webbrowser.open(file.as_uri()):
+        out.note(f"no browser was found here: open {file.as_uri()}")
 
 
 @click.command(short_help="Write leaderboards from the tracking store, in several forms.")
@@ -36,7 +83,7 @@ READING = "reading the tracking store"
 @click.option(
     "--format",
     "formats",
-    default="md",
+    default="md,html",
     show_default=True,
     help="Write these forms, with commas between them: md, html, csv, json, latex, examples.",
 )
@@ -44,6 +91,7 @@ READING = "reading the tracking store"
 def report(flags: Flags, formats: str, check: bool) -> int:
     """Write leaderboards from the tracking store, and the pages of searches from their studies.
 
+    The form `html` is a page per board that sorts and filters, with an index.html that leads to all of them.
     The form `examples` is a page of sampled queries, with what each method found first. Files that harness wrote for
     rows, boards or searches that are gone are removed; with --check they are named. A board is made again only where
     something has changed that decides its files; --check makes every board. With --datasets only the boards of these
@@ -51,8 +99,8 @@ def report(flags: Flags, formats: str, check: bool) -> int:
 
     \b
     Examples:
-      harness report --format md,html
-      harness report --datasets scenes,'f30k*'
+      harness report
+      harness report --format latex --datasets scenes,'f30k*'
       harness report --check
     """
     from harness.board import forms, publishing
@@ -72,18 +120,21 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     store, now = open_store(default_uri(config)), current(config, registry)
     if warning := healing.warning(config.results, default_uri(config)):
         click.echo(f"harness: warning: {warning}", err=True)
-    runs, are_all = of_datasets(store.runs(), flags.datasets), flags.datasets is None
+    all_runs, are_all = store.runs(), flags.datasets is None
+    runs = of_datasets(all_runs, flags.datasets)
     boards = boards_of(runs, registry.methods, now)
+    every = boards if are_all else boards_of(all_runs, registry.methods, now)
     pages = examples(boards, store, config, registry, out) if EXAMPLES in names else {}
     if check:
         with out.at_work() as tell:
             tell("making every board, to compare it with its files")
             files = forms.files(assessed(runs, registry.methods, store.artifact, now), registry.methods, chosen) | pages
             files |= search_files(config) if are_all else {}
+        files |= forms.index(boards) if are_all and "html" in chosen else {}
         lines = publishing.outdated(files, config.reports, report_pages(boards, registry, files) if are_all else None)
         return outdated([*lines], len(files), out)
     with named_steps(len(boards), out.is_live) as tell:
-        published = publishing.refresh(boards, store, registry, config, chosen, are_all, tell)
+        published = publishing.refresh(boards, store, registry, config, chosen, every, tell)
     published += publishing.written(pages, config.reports)
     if are_all:
         published += publish_searches(config)
@@ -178,125 +229,3 @@ def compare(flags: Flags, names: Sequence[str]) -> int:
         comparisons = comparison.comparisons(runs, boards, names, partial(hits, store))
     out.answer(compare_json(comparisons), *compare_page(comparisons))
     return 0
-
-
-@click.command(short_help="Draw which regions the words of a caption attend to.")
-@takes((PROTOCOL,), CONFIG, OUTPUT)
-@click.option("--method", type=METHOD, metavar="NAME", help="Take this method, which must have attention.")
-@click.option(
-    "--methods", type=NameList(), help="Show these methods, by names or globs, side by side on a page instead."
-)
-@click.option("--image", required=True, metavar="ID", help="Take the image with this id in its dataset.")
-@click.option("--caption", metavar="TEXT", help="Explain this text instead of the image's own first caption.")
-@click.option(
-    "--words",
-    default="",
-    metavar="WORDS",
-    help="Show these words or phrases of the caption, with commas between, instead of all; a phrase is the mean of "
-    "its words.",
-)
-@click.option(
-    "--dataset", type=DATASET, metavar="NAME", help="Take this dataset instead of the first of [campaign] datasets."
-)
-@click.option(
-    "--split",
-    default="",
-    metavar="NAME",
-    help="Look for the image in this split instead of the one that the protocol scores.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Take the trial of this seed instead of the first one that is trained.",
-)
-@click.option(
-    "--run",
-    "key",
-    default="",
-    type=TRIAL,
-    metavar="KEY",
-    help="Take the trial of this key, start of a key, or name METHOD/DATASET/sSEED.",
-)
-@click.option(
-    "-o", "--output", "file", type=FILE, metavar="FILE", help="Write the picture into this .svg, .png or .html file."
-)
-def explain(
-    flags: Flags,
-    method: str | None,
-    image: str,
-    caption: str | None,
-    words: str,
-    dataset: str | None,
-    split: str,
-    seed: int | None,
-    key: str,
-    file: Path | None,
-) -> int:
-    """Draw which regions of an image the words of a caption attend to, with the weights of a trained method.
-
-    Pictures of a dataset that is not generated are written to private/ in the folder of reports, which git ignores.
-
-    \b
-    Examples:
-      harness explain --method caan --image test-0055b
-      harness explain --method caan --image test-0055b --caption "a blue triangle" -o triangle.png
-      harness explain --methods caan,bssan --image test-0055b --words triangle
-    """
-    from harness.explain import explanation as explaining
-    from harness.explain.weights import TrialChoice
-    from harness.terminal.board_page import explained_json, explained_page
-
-    check_explain(method, flags.methods, key, file)
-    config, registry, out = flags.open()
-    name = dataset or registry.select_datasets(config.campaign.datasets)[0]
-    methods = (method,) if method else registry.select_methods(flags.methods or ())
-    choices = [TrialChoice(one, name, flags.protocol, seed, key) for one in methods]
-    with out.at_work() as tell:
-        tell(f"opening {name}, loading weights and scoring by {', '.join(methods)}")
-        several = explaining.explanations(config, registry, choices, explaining.Pair(image, caption, split, words))
-    file = file or explain_file(registry.dataset(name), config.reports, method, image, out)
-    draw(several, file)
-    out.note(*(f"left out: {', '.join(names)}: {reason}" for reason, names in several.left_out.items()))
-    out.note(*dict.fromkeys(note for one in several.ones for note in explaining.notes(one)))
-    out.answer(explained_json(several, file, bool(method)), explained_page(several, file))
-    return 0
-
-
-def check_explain(method: str | None, methods: Sequence[str] | None, key: str, file: Path | None) -> None:
-    """UsageError for flags of explain that do not go together."""
-    if bool(method) == bool(methods):
-        raise UsageError("give --method for one method, or --methods for several side by side")
-    if methods and key:
-        raise UsageError("--run names the trial of one method; give --method instead of --methods")
-    if file and file.suffix.lower() not in (PICTURES if method else (PAGE,)):
-        forms = "an .svg, a .png or an .html file" if method else "an .html file, as several methods stand on a page"
-        raise UsageError(f"-o {file}: write {forms}")
-
-
-def explain_file(card: DatasetCard, reports: Path, method: str | None, image: str, out: Output) -> Path:
-    """Where a picture is written if no file is named; in the private folder where it shows what others made."""
-    from harness.explain.private_pages import REASON, is_private, private_folder
-    from harness.files import safe_name
-    from harness.terminal.output import near
-
-    name = safe_name(f"explain-{method}-{image}") + ".svg" if method else safe_name(f"explain-{image}") + PAGE
-    if not is_private(card):
-        return Path(name)
-    folder = private_folder(reports)
-    out.note(f"{near(folder)} is ignored by git: {REASON}")
-    return folder / name
-
-
-def draw(several: Explanations, file: Path) -> None:
-    """Write the picture or page; UsageError where it cannot be written."""
-    from harness.explain.attention_page import webpage
-    from harness.explain.picture import png, svg
-    from harness.files import write_atomic
-
-    suffix, first = file.suffix.lower(), several.ones[0]
-    picture = webpage(several) if suffix == PAGE else png(first) if suffix == ".png" else svg(first)
-    try:
-        write_atomic(file, picture)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error}; name another with -o") from error

@@ -108,7 +108,7 @@ def carry_out(course: Course, out: Output) -> int:
     from harness.terminal.view import view_for
 
     outcome, published = course.run(partial(view_for, out), invocation().words)
-    out.note(*board_page.tables(published.boards))
+    out.note(*board_page.tables(published.boards, out.console.width))
     out.answer(
         campaign_page.run_json(course.plan, published.files), *campaign_page.run_page(course.plan, outcome, published)
     )

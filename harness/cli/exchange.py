@@ -119,7 +119,7 @@ def answer_scored(scores: RankedScores, place: BoardPlace, published: Published,
 
     for warning in scores.warnings:
         warn(f"harness: warning: {warning}")
-    out.note(*board_page.tables(published.boards))
+    out.note(*board_page.tables(published.boards, out.console.width))
     data = {**board_page.score_json(scores, place), "reports": [str(file) for file in published.files]}
     out.answer(data, *board_page.score_page(scores, place), *campaign_page.files_page(published))
 

@@ -1,23 +1,42 @@
-"""The command that looks at the scores of a trial beyond its measures: hubness, category-level mAP, choices."""
+"""The commands that look into a trial: at its scores beyond their measures (looks), at what it attends to (explain)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.boards import READING
-from harness.cli.flags import CONFIG, MACHINE, OUTPUT, RESULT, Flags, takes
+from harness.cli.boards import PAGE, READING
+from harness.cli.flags import (
+    CONFIG,
+    DATASET,
+    FILE,
+    MACHINE,
+    METHOD,
+    OUTPUT,
+    PROTOCOL,
+    RESULT,
+    TRIAL,
+    Flags,
+    NameList,
+    takes,
+)
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from harness.config.cards import DatasetCard
     from harness.config.registry import Registry
     from harness.diagnostics.table import Looks
+    from harness.explain.explanation import Explanations
+    from harness.terminal.output import Output
     from harness.tracking.runs import Run
 
 DEVICE = MACHINE[:1]
+PICTURES = (".svg", ".png", PAGE)
 NO_RANKINGS = "hubness needs the run's rankings, which the store has lost or never had; run it again with --force"
 NO_CATEGORIES = (
     "category-level mAP needs all scores: where the dataset has categories of images, `harness looks {key} --score` "
@@ -102,3 +121,125 @@ def looks_page(known: Looks, run: Run) -> Iterator[RenderableType]:
 def looks_json(known: Looks, run: Run, notes: list[str]) -> dict[str, Any]:
     about = {"run": run.label, "key": run.key, "dataset": run.spec.dataset, "protocol": run.spec.protocol}
     return {**about, **known.as_json(), "notes": notes}
+
+
+@click.command(short_help="Draw which regions the words of a caption attend to.")
+@takes((PROTOCOL,), CONFIG, OUTPUT)
+@click.option("--method", type=METHOD, metavar="NAME", help="Take this method, which must have attention.")
+@click.option(
+    "--methods", type=NameList(), help="Show these methods, by names or globs, side by side on a page instead."
+)
+@click.option("--image", required=True, metavar="ID", help="Take the image with this id in its dataset.")
+@click.option("--caption", metavar="TEXT", help="Explain this text instead of the image's own first caption.")
+@click.option(
+    "--words",
+    default="",
+    metavar="WORDS",
+    help="Show these words or phrases of the caption, with commas between, instead of all; a phrase is the mean of "
+    "its words.",
+)
+@click.option(
+    "--dataset", type=DATASET, metavar="NAME", help="Take this dataset instead of the first of [campaign] datasets."
+)
+@click.option(
+    "--split",
+    default="",
+    metavar="NAME",
+    help="Look for the image in this split instead of the one that the protocol scores.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Take the trial of this seed instead of the first one that is trained.",
+)
+@click.option(
+    "--run",
+    "key",
+    default="",
+    type=TRIAL,
+    metavar="KEY",
+    help="Take the trial of this key, start of a key, or name METHOD/DATASET/sSEED.",
+)
+@click.option(
+    "-o", "--output", "file", type=FILE, metavar="FILE", help="Write the picture into this .svg, .png or .html file."
+)
+def explain(
+    flags: Flags,
+    method: str | None,
+    image: str,
+    caption: str | None,
+    words: str,
+    dataset: str | None,
+    split: str,
+    seed: int | None,
+    key: str,
+    file: Path | None,
+) -> int:
+    """Draw which regions of an image the words of a caption attend to, with the weights of a trained method.
+
+    Pictures of a dataset that is not generated are written to private/ in the folder of reports, which git ignores.
+
+    \b
+    Examples:
+      harness explain --method caan --image test-0055b
+      harness explain --method caan --image test-0055b --caption "a blue triangle" -o triangle.png
+      harness explain --methods caan,bssan --image test-0055b --words triangle
+    """
+    from harness.explain import explanation as explaining
+    from harness.explain.weights import TrialChoice
+    from harness.terminal.board_page import explained_json, explained_page
+
+    check_explain(method, flags.methods, key, file)
+    config, registry, out = flags.open()
+    name = dataset or registry.select_datasets(config.campaign.datasets)[0]
+    methods = (method,) if method else registry.select_methods(flags.methods or ())
+    choices = [TrialChoice(one, name, flags.protocol, seed, key) for one in methods]
+    with out.at_work() as tell:
+        tell(f"opening {name}, loading weights and scoring by {', '.join(methods)}")
+        several = explaining.explanations(config, registry, choices, explaining.Pair(image, caption, split, words))
+    file = file or explain_file(registry.dataset(name), config.reports, method, image, out)
+    draw(several, file)
+    out.note(*(f"left out: {', '.join(names)}: {reason}" for reason, names in several.left_out.items()))
+    out.note(*dict.fromkeys(note for one in several.ones for note in explaining.notes(one)))
+    out.answer(explained_json(several, file, bool(method)), explained_page(several, file))
+    return 0
+
+
+def check_explain(method: str | None, methods: Sequence[str] | None, key: str, file: Path | None) -> None:
+    """UsageError for flags of explain that do not go together."""
+    if bool(method) == bool(methods):
+        raise UsageError("give --method for one method, or --methods for several side by side")
+    if methods and key:
+        raise UsageError("--run names the trial of one method; give --method instead of --methods")
+    if file and file.suffix.lower() not in (PICTURES if method else (PAGE,)):
+        forms = "an .svg, a .png or an .html file" if method else "an .html file, as several methods stand on a page"
+        raise UsageError(f"-o {file}: write {forms}")
+
+
+def explain_file(card: DatasetCard, reports: Path, method: str | None, image: str, out: Output) -> Path:
+    """Where a picture is written if no file is named; in the private folder where it shows what others made."""
+    from harness.explain.private_pages import REASON, is_private, private_folder
+    from harness.files import safe_name
+    from harness.terminal.output import near
+
+    name = safe_name(f"explain-{method}-{image}") + ".svg" if method else safe_name(f"explain-{image}") + PAGE
+    if not is_private(card):
+        return Path(name)
+    folder = private_folder(reports)
+    out.note(f"{near(folder)} is ignored by git: {REASON}")
+    return folder / name
+
+
+def draw(several: Explanations, file: Path) -> None:
+    """Write the picture or page; UsageError where it cannot be written."""
+    from harness.explain.attention_page import webpage
+    from harness.explain.picture import png, svg
+    from harness.files import write_atomic
+
+    suffix, first = file.suffix.lower(), several.ones[0]
+    picture = webpage(several) if suffix == PAGE else png(first) if suffix == ".png" else svg(first)
+    try:
+        write_atomic(file, picture)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error}; name another with -o") from error

@@ -46,7 +46,7 @@ LONGEST = 100  # characters of a command's short help
 SECTIONS = {  # of `harness -h`
     "Prepare": ("init", "list", "describe", "validate", "data"),
     "Train": ("plan", "run", "search", "confirm", "resume", "status"),
-    "Look at results": ("report", "compare", "looks", "explain", "retrieve", "reproduce"),
+    "Look at results": ("board", "report", "compare", "looks", "explain", "retrieve", "reproduce"),
     "Exchange and remove": ("score", "import", "export", "forget"),
     "Keep in order": ("doctor", "gc", "completion"),
 }
@@ -152,7 +152,7 @@ def describe(flags: Flags, name: str | None, kind: str | None, schema: str | Non
     return 0
 
 
-for command in (boards.report, boards.compare, looks.looks, boards.explain, verification.reproduce):
+for command in (boards.board, boards.report, boards.compare, looks.looks, looks.explain, verification.reproduce):
     cli.add_command(command)
 cli.add_command(retrieval.retrieve)
 for command in (campaigns.run, campaigns.search, campaigns.confirm, progress.resume, progress.status):

@@ -43,22 +43,30 @@ from harness.terminal.output import Text, count, near, table
 from harness.trial.external import recipe_of
 from harness.trial.results import HEADLINE, RECALLS
 
-HIDDEN = ("95 %", "val rsum", "parameters", "notes", SETTINGS)  # in the terminal, so that a table fits 80 columns
+INTERVAL = "95 %"
+BELOW = ("val rsum", "parameters", "notes", SETTINGS)  # columns that a terminal has no room for
+NARROW = (INTERVAL, *BELOW)  # those of a terminal of 80 columns
+WIDE = 110  # columns from which a terminal shows intervals, too
 COLUMNS = ("R@1", "R@5", "R@10", "median rank", "mean rank", "tied")
 
 
-def tables(boards: Sequence[Assessed]) -> list[Table]:
-    return [table for one in boards for table in (terminal_table(*one), ensembles_table(*one)) if table]
+NO_TRIALS = "no trials in the tracking store yet; `harness run` makes them"
 
 
-def ensembles_table(board: Board, evidence: Evidence) -> Table | None:
+def tables(boards: Sequence[Assessed], width: int = 80) -> list[Table]:
+    """Boards for a terminal of so many columns."""
+    each = ((terminal_table(*one, width), ensembles_table(*one, width)) for one in boards)
+    return [table for pair in each for table in pair if table]
+
+
+def ensembles_table(board: Board, evidence: Evidence, width: int = 80) -> Table | None:
     """The ensembles of a board for the terminal; None where it has none."""
     if not board.ensembles:
         return None
     title = Text(f"{board.dataset}, protocol {board.protocol}: {board.composites.lower()}, never ranked", style="bold")
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=0)
     heads = ensemble_header(board)
-    columns = [column for column, name in enumerate(heads) if name not in HIDDEN]
+    columns = [column for column, name in enumerate(heads) if name not in (BELOW if width >= WIDE else NARROW)]
     for head in (heads[column] for column in columns):
         side: Any = "left" if head in LEFT else "right"
         table.add_column(Text(head.replace(" ", "\n")), justify=side, no_wrap=head not in LEFT, overflow="fold")
@@ -69,16 +77,17 @@ def ensembles_table(board: Board, evidence: Evidence) -> Table | None:
     return table
 
 
-def terminal_table(board: Board, evidence: Evidence) -> Table:
+def terminal_table(board: Board, evidence: Evidence, width: int = 80) -> Table:
     """A board for the terminal, its notes below the table, so that the numbers fit."""
     title = Text(f"{board.dataset}, protocol {board.protocol}", style="bold")
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=0)
     names = header(board, {})
-    columns = [column for column, name in enumerate(names) if name not in HIDDEN]
+    columns = [column for column, name in enumerate(names) if name not in (BELOW if width >= WIDE else NARROW)]
     heads = headings(board, names)
     for name, head in ((names[column], heads[column]) for column in columns):
         side: Any = "left" if name in LEFT else "right"
-        table.add_column(Text(head.replace(" ", "\n")), justify=side, no_wrap=name not in LEFT, overflow="fold")
+        words = head if head == INTERVAL else head.replace(" ", "\n")
+        table.add_column(Text(words), justify=side, no_wrap=name not in LEFT, overflow="fold")
     cells = rows(board, evidence, {})
     for row in cells:
         table.add_row(*(Text(row[column]) for column in columns))

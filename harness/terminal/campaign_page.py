@@ -16,6 +16,7 @@ from harness.campaign.driver import CampaignOutcome
 from harness.campaign.estimate import Basis, Estimate, TrialTime
 from harness.campaign.plan import Plan, Planned
 from harness.campaign.status import Status, counts
+from harness.terminal.board_page import NO_TRIALS
 from harness.terminal.output import Text, count, near, table
 from harness.terminal.view import clock
 from harness.tracking.store import without_password
@@ -149,16 +150,17 @@ def run_json(plan: Plan, files: Iterable[Path]) -> dict[str, Any]:
     return {"campaign": plan.name, "trials": trials, "reports": [str(file) for file in files]}
 
 
-def files_page(published: Published) -> Iterator[str]:
+def files_page(published: Published) -> Iterator[RenderableType]:
     for file in published.files:
-        yield f"{near(file)} {'written' if file in published.changed else 'unchanged'}"
+        line = f"{near(file)} {'written' if file in published.changed else 'unchanged'}"
+        yield Text(line, style=f"link {file.as_uri()}") if file.suffix == ".html" else line
     for file in published.removed:
         yield f"{near(file)} removed: its row, board or search is gone"
 
 
 def published_page(published: Published) -> Iterator[RenderableType]:
     if not published.files:
-        yield "no trials in the tracking store yet; `harness run` makes them"
+        yield NO_TRIALS
     yield from files_page(published)
 
 

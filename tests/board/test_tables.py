@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 from boards import (
@@ -19,8 +21,9 @@ from boards import (
 )
 from sample_results import result_of, spec_of
 
-from harness.board.forms import as_json, webpage
-from harness.board.tables import all_measures, grid, more_measures, set_of
+from harness.board.forms import as_json, index, webpage
+from harness.board.standings import Board, boards_of
+from harness.board.tables import all_measures, grid, index_rows, more_measures, rows_across, set_of
 from harness.evaluation.measures import title
 from harness.tracking.runs import Run
 from harness.trial.results import Failure, State
@@ -135,3 +138,31 @@ def test_the_page_shows_the_grid_where_anything_is_missing() -> None:
     tables = html_tables(only_page(trials))
     assert [["method", "seed 0", "seed 1", "seed 2"], ["caan", "done", "failed: oom_host", "done"]] in tables
     assert [["method", "done", "missing"], ["caan", "2", "seed 1: failed (oom_host): a|b"]] in tables
+
+
+def boards_of_two() -> list[Board]:
+    runs = [*three_seeds("caan", 260.0), *three_seeds("vsepp", 280.0)]
+    others = [*three_seeds("caan", 420.0, dataset="photos"), *three_seeds("saf", 400.0, dataset="photos")]
+    return sorted(boards_of([*runs, *others], {}), key=lambda board: board.dataset)
+
+
+def test_all_boards_stand_in_one_table_with_the_first_row_of_each() -> None:
+    head, photos, scenes = index_rows(boards_of_two())
+    assert head[:2] == ["dataset", "protocol"] and photos[0] == "photos" and scenes[0] == "scenes"
+    assert photos[-3:] == ["2", "caan", "421.0 ± 1.0"] and scenes[-3:] == ["2", "vsepp", "281.0 ± 1.0"]
+
+
+def test_rows_across_boards_have_a_mean_where_they_stand_on_all_and_come_first() -> None:
+    lines = rows_across(boards_of_two())
+    assert [line[0] for line in lines] == ["method", "caan", "saf", "vsepp"]
+    assert lines[1][1:] == ["421.0 ± 1.0", "261.0 ± 1.0", "341.0"]
+    assert lines[2][1:] == ["401.0 ± 1.0", "–", "–"] and lines[3][1:] == ["–", "281.0 ± 1.0", "–"]
+    assert rows_across(boards_of_two()[:1]) == []
+
+
+def test_the_page_of_all_boards_escapes_what_others_named_and_asks_no_one_for_anything() -> None:
+    hostile = [replace(board, dataset=f"<b>{board.dataset}</b>") for board in boards_of_two()]
+    ((name, data),) = index(hostile).items()
+    page = data.decode()
+    assert name == "index.html" and "<b>" not in page and "&lt;b&gt;photos" in page
+    assert not re.search(r"https?:|url\(|<script", page) and index([]) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tiny_project import Call
 
 from harness.board import publishing
 from harness.board.evidence import ARTIFACTS
+from harness.board.forms import INDEX
 from harness.board.plots import Plot
 from harness.board.publishing import LIST, RECORD, digest_of
 from harness.config.cards import DatasetCard, read_card
@@ -192,6 +194,23 @@ def test_a_file_of_a_report_that_was_edited_or_lost_makes_its_board(report: Repo
 
 
 @pytest.mark.usefixtures("sketches")
+def test_the_index_leads_to_every_page_that_there_is(report: Report, call: Call) -> None:
+    assert call("report", "--datasets", "scenes") == 0
+    assert pages_of_index() == ["scenes-full.html"]
+    report()
+    assert pages_of_index() == ["photos-full.html", "scenes-full.html"]
+    assert call("report", "--datasets", "scenes") == 0 and len(pages_of_index()) == 2
+    (REPORTS / INDEX).write_text("edited")
+    assert call("report", "--check") == 5
+    report()
+    assert len(pages_of_index()) == 2
+
+
+def pages_of_index() -> list[str]:
+    return re.findall(r'href="([^"]*)"', (REPORTS / INDEX).read_text())
+
+
+@pytest.mark.usefixtures("sketches")
 def test_data_that_change_make_the_board_of_what_is_current_now(report: Report, project: Path) -> None:
     report()
     page = REPORTS / "photos-full.md"
@@ -278,7 +297,9 @@ def test_the_boards_of_some_datasets_are_written_and_all_else_stays(
     photos.write_text("changed")
     capsys.readouterr()
     assert call("report", "--datasets", "ph*", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"written": [str(photos)], "unchanged": [], "removed": []}
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["written"] == [str(photos)] and not answer["removed"]
+    assert [Path(name).name for name in answer["unchanged"]] == ["photos-full.html", INDEX]
     assert report() == set(), "what is known of the other board is kept"
     scenes.write_text("changed")
     assert call("report", "--datasets", "photos") == 0

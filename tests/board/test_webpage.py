@@ -15,7 +15,7 @@ from tiny_project import Call
 from harness.board.cells import header, published, rows
 from harness.board.cells import pairs as differences
 from harness.board.evidence import Assessed, Evidence
-from harness.board.forms import files, sortable, webpage
+from harness.board.forms import INDEX, files, sortable, webpage
 from harness.board.markup import readable
 from harness.config.papers import Reported
 from harness.config.project import Config
@@ -55,6 +55,23 @@ def test_names_stay_where_the_columns_of_the_board_scroll_on_a_screen_of_any_wid
     assert page.count('class="text name"') == 1 + len(four()) // len({run.spec.seed for run in four()})
 
 
+def test_heads_say_what_they_mean_where_one_points_at_them() -> None:
+    page = Page(webpage(one_of(four()), {}))
+    heads = [found.get("title") for tag, found, _ in page.elements if tag == "button" and "disabled" in found]
+    assert len(heads) > 14 and heads.count(None) == 2  # method and notes speak for themselves
+
+
+@pytest.mark.parametrize(
+    ("address", "is_link"), [("https://arxiv.org/abs/1803.08024", True), ("javascript:alert(1)", False), ("x", False)]
+)
+def test_a_paper_is_a_link_where_its_address_is_one(address: str, is_link: bool) -> None:
+    methods = dict(discover(Config(root=Path(__file__).parents[2])).methods)
+    card = methods["caan"]
+    paper = card.paper.model_copy(update={"url": address, "doi": None})
+    page = Page(webpage(one_of(four()), methods | {"caan": card.model_copy(update={"paper": paper})}))
+    assert (address in [found.get("href") for _, found, _ in page.elements]) == is_link
+
+
 def test_cells_carry_the_numbers_that_they_round() -> None:
     one = one_of(four())
     (first, *_) = sortable(one, {})
@@ -74,11 +91,14 @@ def test_a_number_that_is_missing_is_no_value_to_sort_by() -> None:
 def test_the_page_asks_no_one_for_anything() -> None:
     text = webpage(one_of(four()), discover(Config(root=Path(__file__).parents[2])).methods)
     page = Page(text)
-    links = [value for _, found, _ in page.elements for name, value in found.items() if name == "href"]
-    assert links and all(value and value.startswith("#row-") for value in links)
+    links = [(tag, value or "") for tag, found, _ in page.elements for name, value in found.items() if name == "href"]
+    web = {value for _, value in links if re.match("https?://", value)}
+    assert {tag for tag, _ in links} == {"a"}
+    assert {"https://doi.org/10.1109/TIP.2018.2882225", "https://arxiv.org/abs/1803.08024"} & web
+    assert {value.rstrip("0123456789") for _, value in links if value not in web} == {"#row-", INDEX}
     pictures = [value or "" for _, found, _ in page.elements for name, value in found.items() if name == "src"]
     assert pictures and all(value.startswith("data:image/svg+xml;base64,") for value in pictures)
-    rest = re.sub(r'src="data:[^"]*"', "", text)
+    rest = re.sub(r'<a href="[^"]*" rel="noreferrer">[^<]*</a>|src="data:[^"]*"', "", text)
     assert not re.search(r"url\(|@import|https?:|//[a-z]", rest, re.IGNORECASE)
     assert not {"link", "iframe", "object", "use", "image", "base"} & {tag for tag, _, _ in page.elements}
     (policy,) = [

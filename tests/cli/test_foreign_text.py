@@ -22,8 +22,9 @@ from tiny_project import METHOD, Call
 
 from harness.acquisition import download
 from harness.board.forms import FORMS
-from harness.cli.boards import EXAMPLES, PICTURES
+from harness.cli.boards import EXAMPLES
 from harness.cli.exchange import FORMATS
+from harness.cli.looks import PICTURES
 from harness.cli.main import cli
 from harness.config.toml import literal
 from harness.foreign_text import UNSEEN
@@ -109,6 +110,7 @@ COMMANDS: dict[str, list[str]] = {
     "resume": ["resume FOREIGN", "resume nothing"],
     "score": ["score SCORES --dataset foreign-data --name MODEL --note LINE", "score FOREIGN --dataset x --name x"],
     "import": ["import . --json", "import FOREIGN"],
+    "board": ["board", "board --json", "board FOREIGN"],
     "report": [f"report --format {','.join([*FORMS, EXAMPLES])}", "report --check", "report --format FOREIGN"],
     "compare": ["compare foreign scan_t2i", "compare FOREIGN foreign"],
     "reproduce": ["reproduce foreign -n", "reproduce FOREIGN"],
