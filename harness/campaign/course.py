@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.board.cells import file_name
+from harness.board.forms import DEFAULT, INDEX
 from harness.board.publishing import Published, publish
 from harness.campaign import driver
 from harness.campaign.current import current
@@ -56,8 +57,9 @@ class Course:
 
     @property
     def files(self) -> list[Path]:
-        """The Markdown files of the plan's boards, written or not."""
-        return [self.config.reports / file_name(*board) for board in sorted(self.plan.boards)]
+        """The files of the plan's boards and the page of all boards, written or not."""
+        names = [file_name(*board, form) for board in sorted(self.plan.boards) for form in DEFAULT]
+        return [self.config.reports / name for name in (*names, INDEX)]
 
     @property
     def is_over(self) -> bool:

@@ -109,12 +109,13 @@ def identity_json(spec: TrialSpec) -> dict[str, Any]:
 
 def nothing_to_do(course: Course) -> str:
     """What is done and what has failed, where a plan leaves nothing to run."""
-    plan, reports = course.plan, ", ".join(near(file) for file in course.files)
+    plan, boards = course.plan, ", ".join(near(file) for file in course.files if file.suffix == ".md")
+    where = f"leaderboard in {boards}, shown by `harness board`"
     done = len(plan.trials) - len(plan.failed)
     if not plan.failed:
-        return f"{plan.name}: nothing to do: {count(done, 'trial')} done, leaderboard in {reports}"
+        return f"{plan.name}: nothing to do: {count(done, 'trial')} done, {where}"
     before = f"{count(done, 'trial')} done, " if done else ""
-    return f"{plan.name}: {before}{len(plan.failed)} failed, nothing else to do; leaderboard in {reports}"
+    return f"{plan.name}: {before}{len(plan.failed)} failed, nothing else to do; {where}"
 
 
 def run_page(plan: Plan, outcome: CampaignOutcome, published: Published) -> Iterator[RenderableType]:

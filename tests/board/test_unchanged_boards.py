@@ -136,7 +136,8 @@ def test_nothing_is_made_where_nothing_has_changed_and_every_board_is_named(
     assert {file: file.stat().st_mtime_ns for file in before} == {f: one.st_mtime_ns for f, one in before.items()}
     capsys.readouterr()
     assert call("report", "--json") == 0
-    names = [str(Path.cwd() / REPORTS / f"{name}-full.md") for name in ("photos", "scenes")]
+    pages = [f"{name}-full.{form}" for name in ("photos", "scenes") for form in ("md", "html")]
+    names = [str(Path.cwd() / REPORTS / name) for name in (*pages, INDEX)]
     assert json.loads(capsys.readouterr().out) == {"written": [], "unchanged": names, "removed": []}
 
 

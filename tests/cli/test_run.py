@@ -26,6 +26,7 @@ from harness.trial.results import Assignment
 
 Captured = pytest.CaptureFixture[str]
 METHODS = "chance,vsepp,nan"
+REPORTS = ("tiny-all.md", "tiny-all.html", "index.html")
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_a_mistake_in_a_method_fails_its_trial_and_says_where_the_traceback_is(
 
 def test_a_second_run_does_nothing_says_so_and_imports_nothing_heavy(finished: Path) -> None:
     out, imported = in_a_new_process("run", "--methods", "chance,vsepp")
-    assert out == "main: nothing to do: 2 trials done, leaderboard in reports/tiny-all.md\n"
+    assert out == "main: nothing to do: 2 trials done, leaderboard in reports/tiny-all.md, shown by `harness board`\n"
     assert not imported & {"ray", "torch", "mlflow", "pandas", "optuna"}
 
 
@@ -103,7 +104,7 @@ def test_json_stands_alone_on_stdout_and_everything_else_on_stderr(
         "nan": "failed",
     }
     assert all(0 <= trial["measures"]["rsum"] <= 600 for trial in run["trials"] if trial["state"] == "done")
-    assert run["reports"] == [str(finished / "reports" / "tiny-all.md")]
+    assert run["reports"] == [str(finished / "reports" / name) for name in REPORTS]
     assert "nan/tiny/s0" in err
     assert call("run", "--methods", "chance", "--json") == 0
     assert json.loads(capsys.readouterr().out)["trials"][0]["state"] == "done"
@@ -159,10 +160,11 @@ def test_two_reports_are_the_same_bytes_and_the_command_says_so(
     file = finished / "reports" / "tiny-all.md"
     before = file.read_bytes()
     assert call("report") == 0
-    assert capsys.readouterr().out == "reports/tiny-all.md unchanged\n"
+    assert capsys.readouterr().out.splitlines() == [f"reports/{name} unchanged" for name in REPORTS]
     file.write_text("another")
     assert call("report", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"written": [str(file)], "unchanged": [], "removed": []}
+    same = [str(file.with_name(name)) for name in REPORTS[1:]]
+    assert json.loads(capsys.readouterr().out) == {"written": [str(file)], "unchanged": same, "removed": []}
     assert file.read_bytes() == before
 
 
@@ -277,9 +279,9 @@ def test_an_interrupted_run_keeps_its_state_and_the_same_command_continues(
 
 def test_quiet_says_one_line_a_result(project: Path, call: Call, capsys: Captured) -> None:
     assert call("run", "--here", "--methods", "chance", "--seeds", "5", "-q") == 0
-    result, report, counts = capsys.readouterr().out.splitlines()
-    assert result.startswith("✓ chance/tiny/s5")
-    assert (report, counts) == ("reports/tiny-all.md written", "1 done")
+    result, *reports, counts = capsys.readouterr().out.splitlines()
+    assert result.startswith("✓ chance/tiny/s5") and counts == "1 done"
+    assert reports == [f"reports/{name} written" for name in REPORTS]
 
 
 def test_sigterm_in_the_middle_of_a_wait_for_ray_ends_with_143(
