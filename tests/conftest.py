@@ -15,6 +15,7 @@ from pathlib import Path
 
 # Read once, by numpy and torch: where several processes test, more threads than cores wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("COLUMNS", None)  # of whoever tests: tables are as wide as they are in a pipe
 
 import pytest
 from filelock import FileLock

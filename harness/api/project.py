@@ -214,20 +214,36 @@ class Project:
         (progress or silent)(Progress(one.name, "loading", message="data, then weights"))
         return load_trained(self.config, self.registry, one.run.spec, device)
 
-    def export(self, trial: str | ProjectTrial, folder: str | PathLike[str], force: bool = False) -> WeightsFolder:
+    def export(
+        self,
+        trial: str | ProjectTrial,
+        folder: str | PathLike[str],
+        force: bool = False,
+        *,
+        progress: Report | None = None,
+    ) -> WeightsFolder:
         """Write the weights of a trial into a new folder, which `harness.load` takes; force: over earlier weights.
 
         UsageError where it has none that can be used, or the folder holds something else.
         """
         name = trial if isinstance(trial, str) else trial.key
+        (progress or silent)(Progress(name, "loading", message="its weights, to be exported"))
         return export_weights(self.config, self.registry, name, Path(folder).expanduser(), force)
 
     def score_weights(
-        self, folder: str | PathLike[str], dataset: str, protocol: str = "", name: str = "", note: str = ""
+        self,
+        folder: str | PathLike[str],
+        dataset: str,
+        protocol: str = "",
+        name: str = "",
+        note: str = "",
+        *,
+        progress: Report | None = None,
     ) -> ProjectTrial:
         """Rank exported weights on a dataset, as `harness score --weights` does: an external row, and its board."""
         place = Path(folder).expanduser()
         request = weights_request(self.config, self.registry, place, dataset, protocol, name, note)
+        (progress or silent)(Progress(request.spec.label, "ranking"))
         store, _ = score_weights(request)
         now, boards = current(self.config, self.registry), {(request.spec.dataset, request.spec.protocol)}
         publishing.publish(store, self.registry, now, self.config.reports, boards)
@@ -241,13 +257,14 @@ class Project:
         """
         return import_results(self.config, [Path(folder).expanduser() for folder in folders], dry_run)
 
-    def look(self, trial: str | ProjectTrial, device: str = "cpu") -> Looks:
+    def look(self, trial: str | ProjectTrial, device: str = "cpu", *, progress: Report | None = None) -> Looks:
         """Make the scores of a finished trial again, record the looks that need them, and return all its looks.
 
         What `harness looks --score` does. UsageError where its weights cannot be used, DataError where its dataset has
         neither categories nor choices.
         """
         one = self.trial(trial) if isinstance(trial, str) else trial
+        (progress or silent)(Progress(one.name, "ranking", message="its scores are made again"))
         look_again(self.config, self.registry, one.run, device)
         return one.looks()
 

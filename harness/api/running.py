@@ -80,6 +80,7 @@ class ProgressView:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._names: dict[str, str] = {}  # of trials, by key
+        self._tenths: dict[str, int] = {}  # of the epoch under way that were reported, likewise
 
     def start(self, total: int, before: int) -> None:
         """Report that workers and the store are started."""
@@ -91,8 +92,11 @@ class ProgressView:
         self._report(Progress(assignment.name, "running", 0, assignment.spec.training.epochs))
 
     def epoch(self, report: EpochReport) -> None:
-        """Report an epoch, how far one is, or that the trial is being tested; its start was reported."""
-        if report.phase != "start":
+        """Report an epoch, each tenth of one that takes long, or that the trial is tested; its start was reported."""
+        tenth = int(10 * report.share) if isinstance(report, StepReport) else None
+        is_new = tenth is None or tenth > self._tenths.get(report.key, 0)
+        self._tenths[report.key] = tenth or 0
+        if report.phase != "start" and is_new:
             state = "testing" if report.phase == "test" else "running"
             name, rsum = self._names[report.key], report.val.get("rsum")
             part = f"{report.share:.0%} of the next" if isinstance(report, StepReport) else ""

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from harness.config.cards import DatasetCard, MethodCard
 from harness.config.project import Config
-from harness.config.registry import Registry, choices, paper_settings, settings_for, training_for
+from harness.config.registry import Registry, choices, paper_settings, settings_for, training_for, unknown_card
 from harness.config.toml import override_value
-from harness.errors import UsageError, unknown
+from harness.errors import UsageError
 from harness.terminal.output import Text, table
 
 COUNTS = ("version", "images", "captions", "folds")  # columns of numbers
@@ -75,7 +75,7 @@ def card_named(registry: Registry, name: str, kind: str | None = None) -> Method
         raise UsageError(f"{name} is a method and a dataset; say which by --kind method or --kind dataset")
     if card := method or dataset:
         return card
-    raise UsageError(unknown("method or dataset", name, [*registry.methods, *registry.datasets]))
+    raise UsageError(unknown_card("method or dataset", name, [*registry.methods, *registry.datasets]))
 
 
 def card_page(card: MethodCard | DatasetCard, config: Config) -> Iterator[RenderableType]:

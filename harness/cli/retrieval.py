@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from harness.terminal.output import Output
 
 PAGE = ".html"
+STDIN = "-"
 
 
 @click.command(short_help="Find the images of a text, or the captions of an image.")
@@ -32,7 +34,13 @@ PAGE = ".html"
     metavar="NAME",
     help="Search with the method of this finished trial, METHOD/DATASET/sSEED or the start of its key.",
 )
-@click.option("--text", "texts", multiple=True, metavar="TEXT", help="Find images for this text; may be repeated.")
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    metavar="TEXT",
+    help="Find images for this text; may be repeated. With - for each line of standard input, as it comes.",
+)
 @click.option(
     "--image",
     "images",
@@ -78,6 +86,7 @@ def retrieve(
     \b
     Examples:
       harness retrieve --trial vsepp/scenes/s0 --text "a blue triangle" --text "a red square" -k 5
+      harness retrieve --trial vsepp/scenes/s0 --text -
       harness retrieve --trial vsepp/scenes/s0 --image test-0055b --page
       harness retrieve --trial vsepp/mine/s0 --image holiday.jpg --model models/dinov2 --json
     """
@@ -89,7 +98,7 @@ def retrieve(
     from harness.terminal.output import passing_bar
     from harness.terminal.retrieval_page import retrieved_json, retrieved_page
 
-    check_queries(texts, images, file)
+    check_queries(texts, images, page, file)
     config, registry, out = flags.open()
     trial = trial_with_weights(config.trials, name)
     choice = gallery_choice(trial.spec, registry.dataset(trial.spec.dataset), split, flags.protocol)
@@ -98,18 +107,60 @@ def retrieve(
         encoder = open_encoder(config, registry, trial, flags.device or "cpu")
     watch = partial(passing_bar, visible=not flags.quiet)
     retriever = Retriever(Gallery(encoder, choice.split, config.cache, out.note, watch), choice.protocol)
+    if STDIN in texts:
+        return converse(retriever, k, out)
     retrievals = [*retriever.of_texts(texts, k)] if texts else []
     retrievals += [of_image(retriever, image, k, ModelPlace(model, weights), config) for image in images]
-    for one in retrievals:
-        if one.unknown:
-            warn(f"harness: warning: not in the vocabulary, all one word to the method: {', '.join(one.unknown)}")
+    warn_of_unknown(retrievals)
     written = write_page(retriever, retrievals, config, file, out) if page or file else None
     out.answer(retrieved_json(retriever, retrievals, written), *retrieved_page(retriever, retrievals, written))
     return 0
 
 
-def check_queries(texts: Sequence[str], images: Sequence[str], file: Path | None) -> None:
+def converse(retriever: Retriever, k: int | None, out: Output) -> int:
+    """Answer the texts that come on standard input, each as it comes; one that cannot be answered is named."""
+    from harness.explain.retrieval import checked_k
+    from harness.terminal.retrieval_page import retrieved_json, retrieved_page
+
+    checked_k(k, retriever.images, "images")
+    retrievals: list[Retrieval] = []
+    for text in lines_asked():
+        try:
+            own = retriever.of_texts([text], k)
+        except UsageError as error:
+            warn(f"harness: {error}")
+            continue
+        warn_of_unknown(own)
+        out.part(*retrieved_page(retriever, own, None))
+        retrievals += own
+    out.answer(retrieved_json(retriever, retrievals, None))
+    return 0
+
+
+def lines_asked() -> Iterator[str]:
+    """The lines of standard input that are not empty, each asked for where somebody types them."""
+    is_typed = sys.stdin.isatty()
+    while True:
+        if is_typed:
+            click.echo("text (Ctrl-D ends): ", nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if text := line.strip():
+            yield text
+
+
+def warn_of_unknown(retrievals: Iterable[Retrieval]) -> None:
+    """Name the words of queries that the vocabulary lacks."""
+    for one in retrievals:
+        if one.unknown:
+            warn(f"harness: warning: not in the vocabulary, all one word to the method: {', '.join(one.unknown)}")
+
+
+def check_queries(texts: Sequence[str], images: Sequence[str], page: bool, file: Path | None) -> None:
     """UsageError where there is nothing to search for, or no page can be written into a file."""
+    if STDIN in texts and (len(texts) > 1 or images or page or file):
+        raise UsageError(f"--text {STDIN} takes all queries from standard input: give it without others, and no page")
     if not texts and not images:
         raise UsageError("give --text TEXT to find images, or --image ID or FILE to find captions")
     if file and file.suffix.lower() != PAGE:

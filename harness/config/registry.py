@@ -204,8 +204,15 @@ def _check_per_dataset(config: Config, methods: Mapping[str, MethodCard], datase
 
 def _card(kind: str, name: str, cards: Mapping[str, Card]) -> Card:
     if name not in cards:
-        raise UsageError(unknown(kind, name, cards))
+        raise UsageError(unknown_card(kind, name, cards))
     return cards[name]
+
+
+def unknown_card(kind: str, name: str, known: Iterable[str]) -> str:
+    """A message for an unknown method or dataset; of a method with its card, where that lies in the working folder."""
+    file = Path(f"{name}.toml")
+    hint = f"; its card lies here: --plugin {file}" if kind.startswith("method") and file.is_file() else ""
+    return unknown(kind, name, known) + hint
 
 
 def _select(kind: str, patterns: Sequence[str], known: Mapping[str, object]) -> tuple[str, ...]:
@@ -213,7 +220,7 @@ def _select(kind: str, patterns: Sequence[str], known: Mapping[str, object]) -> 
     for pattern in patterns:
         matches = fnmatch.filter(known, pattern)
         if not matches:
-            raise UsageError(unknown(kind, pattern, known))
+            raise UsageError(unknown_card(kind, pattern, known))
         names.update(dict.fromkeys(matches))
     return tuple(names)
 

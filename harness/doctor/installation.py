@@ -12,6 +12,7 @@ from harness.config.sources import PACKAGE
 from harness.doctor.diagnosis import Remark, fault, sound, warning
 
 DISTRIBUTION = "itm-harness"
+NAMESAKE = "harness"  # of PyPI: another project, which installs a package of our name into the same place
 EXTRAS = {
     "vision": "pictures to regions, `harness data extract`",
     "text": "pretrained text and dual encoders, [text] encoder",
@@ -26,8 +27,19 @@ def packages() -> Iterator[Remark]:
     wrong = [problem for one in needed if (problem := problem_of(one))]
     for problem in wrong:
         yield fault(problem, f"pip install -U {DISTRIBUTION}, in the environment of the `harness` command")
-    if not wrong:
+    if has_namesake():
+        reason = f"the distribution {NAMESAKE!r} is another project, whose files lie where ours do"
+        yield fault(reason, f"pip uninstall {NAMESAKE}; then install {DISTRIBUTION} again")
+    elif not wrong:
         yield sound(f"{len(needed)} that the harness needs are here{tested(needed)}")
+
+
+def has_namesake() -> bool:
+    """Whether the other project of our package's name is installed, too."""
+    try:
+        return bool(version(NAMESAKE))
+    except PackageNotFoundError:
+        return False
 
 
 def extras() -> Iterator[Remark]:

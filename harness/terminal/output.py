@@ -6,6 +6,7 @@ What others wrote comes with escapes for what acts on a terminal.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 WATCH_SECONDS = 2.0  # between two looks
-PIPE_WIDTH = 160  # columns of a table where there is no terminal to measure
+PIPE_WIDTH = 160  # columns of a table where there is no terminal to measure, and COLUMNS says nothing
 SLOW = 600  # seconds over which the time left is estimated: a batch may take minutes
 
 
@@ -68,7 +69,8 @@ class Output:
         self.is_quiet = quiet
         self.console = Console(stderr=as_json)
         if not self.console.is_terminal:
-            self.console.width = PIPE_WIDTH
+            columns = os.environ.get("COLUMNS", "")
+            self.console.width = max(1, int(columns)) if columns.isdecimal() else PIPE_WIDTH
 
     def answer(self, data: Any, *page: RenderableType) -> None:
         """Print the answer of a command: `data` with --json, else `page`."""
@@ -76,6 +78,11 @@ class Output:
             text = json_text(data, indent=2)
             click.echo(text if has_characters(text) else json.dumps(json.loads(text), indent=2))
         else:
+            self._print(page)
+
+    def part(self, *page: RenderableType) -> None:
+        """Print a part of an answer that goes on; with --json it is in `answer` alone."""
+        if not self._as_json:
             self._print(page)
 
     def note(self, *page: RenderableType) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 import pandas
 import pytest
 from finished_projects import Finish
+from toy_trials import toy_assignment
 
 import harness
 from harness.api.project import Project
-from harness.api.running import Progress
+from harness.api.running import Progress, ProgressView
 from harness.errors import ConfigError, StoreError, UsageError
+from harness.trial.results import EpochReport, StepReport
 
 Captured = pytest.CaptureFixture[str]
 
@@ -58,6 +60,19 @@ def test_run_returns_trials_prints_nothing_and_reports_its_progress(project: Pat
     again: list[Progress] = []
     same = opened.run("vsepp", seeds=range(2), settings={"training.epochs": 1}, here=True, progress=again.append)
     assert [trial.key for trial in same] == [trial.key for trial in trials] and not again
+
+
+def test_each_tenth_of_a_long_epoch_is_reported_once(tmp_path: Path) -> None:
+    heard: list[Progress] = []
+    view, trial = ProgressView(heard.append), toy_assignment(tmp_path, 0, epochs=2)
+    view.begin(trial)
+    for epoch in range(2):
+        for share in (0.02, 0.04, 0.11, 0.13, 0.35, 1.0):
+            view.epoch(StepReport(key=trial.spec.key, epoch=epoch, epochs=2, seconds=9.0, share=share))
+        view.epoch(EpochReport(key=trial.spec.key, epoch=epoch + 1, epochs=2))
+    each = ["11% of the next", "35% of the next", "100% of the next"]
+    assert [step.message for step in heard] == ["", *each, "", *each, ""]
+    assert str(heard[1]) == "toy/none/s0 running epoch 0/2 11% of the next"
 
 
 def test_run_returns_a_trial_that_failed_with_its_message(project: Path) -> None:

@@ -13,6 +13,7 @@ from finished_projects import Finish
 from tiny_project import Call
 
 import harness
+from harness.api.running import Progress
 from harness.data.content import Content, Labels
 from harness.diagnostics.looks import LOOKS
 from harness.layouts.scenes import Scenes
@@ -69,7 +70,10 @@ def test_category_level_map_is_kept_and_can_be_made_again(
     assert looked(call, capsys, "--score")["category"] == pytest.approx(kept["category"], abs=0.01)
     assert len([*Path("runs").rglob(LOOKS)]) == 2
     assert looked(call, capsys)["category"] == pytest.approx(kept["category"], abs=0.01)
-    assert harness.open().look(TRIAL).category == pytest.approx(kept["category"], abs=0.01)
+    steps: list[Progress] = []
+    looks = harness.open().look(TRIAL, progress=steps.append)
+    assert looks.category == pytest.approx(kept["category"], abs=0.01)
+    assert [(step.name, step.state) for step in steps] == [(TRIAL, "ranking")]
 
 
 def test_the_rows_page_and_json_have_looks_and_the_ranking_has_not(

@@ -11,6 +11,7 @@ from rich.console import Console
 from toy_trials import toy_assignment
 
 from harness.campaign.plan import Plan, Planned
+from harness.terminal.output import Output
 from harness.terminal.view import LineView, LiveView, Totals, clock
 from harness.trial.results import EpochReport, Failure, State, StepReport, TrialResult
 
@@ -236,3 +237,9 @@ def test_lines_are_plain_and_one_a_report_or_result(tmp_path: Path, quiet: bool,
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (61, "1:01"), (3599.6, "1:00:00"), (90061, "25:01:01")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(("columns", "width"), [("", 160), ("80", 80), ("wide", 160), ("0", 1)])
+def test_a_pipe_is_as_wide_as_columns_says(monkeypatch: pytest.MonkeyPatch, columns: str, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert Output().console.width == width

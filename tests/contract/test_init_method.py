@@ -26,6 +26,14 @@ def test_what_is_written_passes_the_contract_by_the_command_that_is_named(
     assert {file.name for file in tmp_path.iterdir()} <= {"my_own.py", "my_own.toml", "__pycache__"}
 
 
+def test_without_plugin_the_message_says_where_the_card_lies(project: Path, call: Call, capsys: Captured) -> None:
+    assert call("init", "method", "mine") == 0
+    for words in (("validate", "mine"), ("run", "--methods", "mine", "-n"), ("describe", "mine")):
+        assert call(*words) == 2
+        assert "its card lies here: --plugin mine.toml" in " ".join(capsys.readouterr().err.split())
+    assert call("describe", "min") == 2 and "lies here" not in capsys.readouterr().err
+
+
 def test_it_goes_where_harness_toml_keeps_methods(project: Path, call: Call, capsys: Captured) -> None:
     assert call("init", "method", "mine") == 0
     assert (project / "cards" / "mine.toml").is_file() and "--plugin" not in capsys.readouterr().out

@@ -241,6 +241,17 @@ def test_packages_that_are_absent_or_too_old_and_what_extras_enable(
     assert "(tested: 0.1)" in installation.tested(numpy, pins)
 
 
+def test_another_project_of_our_packages_name_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "harness-0.1.0.dist-info").mkdir()
+    (tmp_path / "harness-0.1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: harness\nVersion: 0.1.0\n"
+    )
+    assert not installation.has_namesake()
+    monkeypatch.syspath_prepend(tmp_path)
+    (namesake,) = faults(installation.packages())
+    assert "another project" in namesake.message and namesake.cure.startswith("pip uninstall harness;")
+
+
 def test_files_of_a_dataset_that_are_absent_of_another_size_or_of_another_release(tmp_path: Path) -> None:
     config = load(folder=tmp_path, overrides=[f"paths.data={tmp_path}"])
     card = next(one for one in discover(config).datasets.values() if one.folder and one.layout == "precomp")

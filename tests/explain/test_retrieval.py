@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -156,6 +157,42 @@ def test_the_command_answers_as_a_table_as_json_and_as_a_page(
     assert ask(*words, "-o", "own.html")["file"] == "own.html" and (trained / "own.html").exists()
 
 
+def test_texts_on_standard_input_are_answered_as_they_come(
+    trained: Path, call: Call, ask: Ask, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--trial", "vsepp/tiny/s0", "--text", "-", "-k", "2")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{TEXT}\n\nzebra quagga!\na red square"))
+    assert call("retrieve", *words) == 0
+    out = capsys.readouterr()
+    assert [line.split("  (")[0] for line in out.out.splitlines() if "first 2 of 8 images" in line] == [
+        TEXT,
+        "a red square",
+    ]
+    assert "in the vocabulary of tiny (zebra, quagga)" in " ".join(out.err.split())
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{TEXT}\na red square\n"))
+    queries = ask(*words)["queries"]
+    assert queries == ask(*words[:2], "--text", TEXT, "--text", "a red square", "-k", "2")["queries"]
+
+
+def test_texts_on_standard_input_are_answered_before_the_next_one_is_read(
+    trained: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asking(io.StringIO):
+        """Somebody who types the next text once the answer is there."""
+
+        def readline(self, size: int | None = -1) -> str:
+            answers.append(capsys.readouterr().out)
+            return super().readline()
+
+        def isatty(self) -> bool:
+            return True
+
+    answers: list[str] = []
+    monkeypatch.setattr("sys.stdin", Asking(f"{TEXT}\na red square\n"))
+    assert call("retrieve", "--trial", "vsepp/tiny/s0", "--text", "-") == 0
+    assert [text in answer for text, answer in zip((TEXT, "a red square"), answers[1:], strict=True)] == [True, True]
+
+
 def test_other_splits_and_protocols_are_searched(trained: Path, ask: Ask) -> None:
     answer = ask("--trial", "vsepp/tiny/s0", "--text", TEXT, "--split", "train", "-k", "12")
     assert answer["split"] == "train" and answer["gallery"]["images"] == 16
@@ -188,6 +225,9 @@ def test_a_protocols_own_gallery_bounds_what_is_searched(trained: Path) -> None:
         (("--trial", "vsepp/tiny/s0", "--text", TEXT, "-k", "0"), 2, "k 0: give a number from 1"),
         (("--trial", "vsepp/tiny/s0", "--text", " \n"), 2, "the text to search for is empty"),
         (("--trial", "vsepp/tiny/s0", "--text", "zebra quagga!"), 2, "in the vocabulary of tiny (zebra, quagga)"),
+        (("--trial", "vsepp/tiny/s0", "--text", "-", "-k", "9"), 2, "k 9: give a number from 1 to 8, the images"),
+        (("--trial", "vsepp/tiny/s0", "--text", "-", "--page"), 2, "--text - takes all queries from standard input"),
+        (("--trial", "vsepp/tiny/s0", "--text", "-", "--text", TEXT), 2, "give it without others, and no page"),
         (("--trial", "vsepp/tiny/s0"), 2, "give --text TEXT to find images, or --image ID or FILE"),
         (("--trial", "vsepp/tiny/s0", "--image", "test-0001x"), 2, "unknown image 'test-0001x'; did you mean"),
         (("--trial", "vsepp/tiny/s0", "--image", "harness.toml"), 3, "no readable picture"),
