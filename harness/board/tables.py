@@ -82,7 +82,7 @@ def index_rows(boards: Sequence[Board]) -> list[list[str]]:
 def rows_across(boards: Sequence[Board]) -> list[list[str]]:
     """A header, then a line per row label with its rsum on every board; empty where there are fewer than two boards.
 
-    Ordered by the mean over boards of those that stand on all of them, then by name.
+    Ordered by how many boards they stand on, then by their mean over these, which is shown of those that stand on all.
     """
     ranked = [board for board in boards if board.ranked]
     if len(ranked) < 2:
@@ -93,7 +93,7 @@ def rows_across(boards: Sequence[Board]) -> list[list[str]]:
             cells.setdefault(row.method, {}).setdefault(column, row)  # of several rows of a method the first
     means = {name: mean([own[column].means["rsum"] for column in own]) for name, own in cells.items()}
     whole = {name for name, own in cells.items() if len(own) == len(ranked)}
-    names = sorted(cells, key=lambda name: (name not in whole, -means[name] if name in whole else 0.0, name))
+    names = sorted(cells, key=lambda name: (-len(cells[name]), -means[name], name))
     lines = [["method", *(f"{board_title(board)} {board.protocol}" for board in ranked), "mean"]]
     for name in names:
         own = [rsum(cells[name][column]) if column in cells[name] else ABSENT for column in range(len(ranked))]

@@ -200,6 +200,13 @@ RUNNING = (
     click.option(
         "--device", type=DeviceName(), default="auto", show_default=True, help="Run the model on this device."
     ),
+    click.option(
+        "--unusual",
+        type=click.Choice(["refuse", "convert"]),
+        default="refuse",
+        show_default=True,
+        help="Refuse CMYK, 16-bit and animated pictures, or convert them: the first frame, to 8-bit RGB.",
+    ),
     FORCE,
 )
 
@@ -218,20 +225,22 @@ def extract(flags: Flags, images: Path, folder: Path, **settings: Any) -> int:
       harness data extract pictures --to data/mine/regions --model timm:resnet50 --weights resnet50.safetensors
       harness data extract pictures --to data/mine/regions --model models/clip --boxes-from boxes.json --whole
     """
-    from harness.data.pictures import find_pictures, read_heads
+    from harness.data.pictures import check_usual, find_pictures, read_heads
     from harness.extraction import extract, vision_models
     from harness.interruption import signals_raise
     from harness.terminal import dataset_page
     from harness.trial.device import choose_device
 
     out, visible = flags.out(), not (flags.quiet or flags.as_json)
-    dtype, batch_size, force = (settings.pop(name) for name in ("dtype", "batch_size", "force"))
+    dtype, batch_size, force, unusual = (settings.pop(name) for name in ("dtype", "batch_size", "force", "unusual"))
     request = vision_models.request_of(**settings)
     pictures = find_pictures(images)
     out.note(*dataset_page.left_out(images, pictures))
     with signals_raise():
         with passing_bar("looking at pictures", len(pictures.files), visible) as tell:
             heads = read_heads(pictures.files, request.boxes_from is not None, tell)
+        if unusual == "refuse":
+            check_usual(pictures.files, heads, "give --unusual convert")
         placed = request.place(heads)
         out.note(*dataset_page.pictures_page(heads, placed))
         extractor = vision_models.load(request.model, choose_device(flags.device or "auto"), placed)

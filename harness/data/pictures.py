@@ -17,6 +17,7 @@ from harness.files import check_regular, has_folder, unreadable
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MOST_PIXELS = 80_000_000  # below that of which Pillow warns
 FORMATS = ("JPEG", "PNG", "WEBP")
+SHOWN = 10  # pictures that a message names
 TURN = 0x0112  # the tag of EXIF that says how a picture is turned
 TURNS = range(1, 9)
 BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -33,6 +34,14 @@ class PictureHead(NamedTuple):
     size: tuple[int, int]  # width and height as the file holds them, before it is turned
     frames: int  # of an animation, else 1
     orientation: int = 1  # of EXIF
+    is_cmyk: bool = False
+    is_16_bit: bool = False
+
+    @property
+    def unusual(self) -> str:
+        """What it is that must be converted before a model sees it; empty of a still picture of 8-bit RGB or grey."""
+        kinds = {"animated": self.frames > 1, "CMYK": self.is_cmyk, "16-bit": self.is_16_bit}
+        return ", ".join(name for name, holds in kinds.items() if holds)
 
 
 def find_pictures(folder: Path) -> PictureFiles:
@@ -94,7 +103,24 @@ def read_head(file: Path, turned: bool = False) -> PictureHead:
     with _opened(file) as picture:
         frames = getattr(picture, "n_frames", 1) if picture.format in ("PNG", "WEBP") else 1
         orientation = picture.getexif().get(TURN, 1) if turned else 1
-        return PictureHead(picture.size, frames, orientation if orientation in TURNS else 1)
+        orientation = orientation if orientation in TURNS else 1
+        return PictureHead(picture.size, frames, orientation, picture.mode == "CMYK", is_16_bit(picture))
+
+
+def is_16_bit(picture: Image.Image) -> bool:
+    """Whether a file has 16 bits per channel, of which Pillow's mode says nothing where there are three."""
+    tiles = getattr(picture, "tile", ())
+    return picture.mode.startswith("I") or (picture.format == "PNG" and any("16" in str(tile[3]) for tile in tiles))
+
+
+def check_usual(files: Mapping[str, Path], heads: Mapping[str, PictureHead], cure: str) -> None:
+    """DataError that names the pictures that would have to be converted, where there are any."""
+    unusual = [image for image, head in heads.items() if head.unusual]
+    if unusual:
+        some = ", ".join(f"{files[image].name} ({heads[image].unusual})" for image in unusual[:SHOWN])
+        more = f" and {len(unusual) - SHOWN:,} more" if len(unusual) > SHOWN else ""
+        message = f"no still pictures of 8 bits in RGB or grey: {some}{more}; convert them, or {cure}"
+        raise DataError(message, Location(files[unusual[0]].parent))
 
 
 def read_heads(files: Mapping[str, Path], turned: bool, tell: Callable[[int], object]) -> dict[str, PictureHead]:

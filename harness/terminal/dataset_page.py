@@ -142,8 +142,8 @@ def left_out(folder: Path, pictures: PictureFiles) -> Iterator[str]:
 
 def pictures_page(heads: Mapping[str, PictureHead], placed: PlacedBoxes | None) -> Iterator[str]:
     """What becomes of pictures and of given boxes that are not as others are."""
-    if animated := animations(heads):
-        yield f"of {count(len(animated), 'animated picture')} the first frame is taken, {animated[0]!a} first"
+    if odd := unusual(heads):
+        yield f"converted to 8-bit RGB, of animations the first frame: {count(len(odd), 'picture')}, {odd[0]!a} first"
     if placed is None:
         return
     if placed.boxless:
@@ -152,8 +152,8 @@ def pictures_page(heads: Mapping[str, PictureHead], placed: PlacedBoxes | None) 
         yield f"boxes left out, as their pictures are not here: those of {count(placed.unused, 'image')}"
 
 
-def animations(heads: Mapping[str, PictureHead]) -> list[str]:
-    return [image for image, head in heads.items() if head.frames > 1]
+def unusual(heads: Mapping[str, PictureHead]) -> list[str]:
+    return [image for image, head in heads.items() if head.unusual]
 
 
 def extract_page(store: WrittenStore, placed: PlacedBoxes | None) -> Iterator[str]:
@@ -165,7 +165,7 @@ def extract_page(store: WrittenStore, placed: PlacedBoxes | None) -> Iterator[st
 
 def extract_json(store: WrittenStore, heads: Mapping[str, PictureHead], placed: PlacedBoxes | None) -> dict[str, Any]:
     boxes = placed and {"given": placed.total, "cut": placed.cut, "boxless": placed.boxless, "unused": placed.unused}
-    more = {"boxes": boxes, "animated": len(animations(heads))}
+    more = {"boxes": boxes, "converted": len(unusual(heads))}
     return {**store_json(store, "origin"), **more, "seconds": store.seconds}
 
 

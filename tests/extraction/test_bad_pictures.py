@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,12 +120,32 @@ def test_unusual_pictures_are_read_as_they_are_meant(
     np.testing.assert_array_equal(colours["grey16"], [0x80] * 3)
     np.testing.assert_array_equal(colours["palette"], [255, 255, 255])  # what is transparent is white
     words = ("data", "extract", str(folder), "--to", str(tmp_path / "store"), "--model", str(models / "vit"))
+    assert call(*words) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cmyk.jpg (CMYK), frames.png (animated), frames2.webp (animated), grey16.png (16-bit)" in said
+    assert "palette.png" not in said and "give --unusual convert" in said and not (tmp_path / "store").exists()
+    words += ("--unusual", "convert")
     assert call(*words) == 0
-    assert "of 2 animated pictures the first frame is taken, 'frames' first" in capsys.readouterr().out
+    assert "of animations the first frame: 4 pictures, 'cmyk' first" in capsys.readouterr().out
     store = open_store(tmp_path / "store", tmp_path / "cache")
     np.testing.assert_array_equal(store.images[1], store.images[2])  # the same red picture
     assert call(*words, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["animated"] == 2
+    assert json.loads(capsys.readouterr().out)["converted"] == 4
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L"])
+def test_16_bits_are_seen_in_every_mode_of_a_png(tmp_path: Path, mode: str) -> None:
+    channels = len(mode)
+    rows = np.full((4, 4 * channels), 0x80FF, dtype=">u2")
+    kind = {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}[mode]
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, kind, 0, 0, 0))]
+    parts += [(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))), (b"IEND", b"")]
+    sums = (struct.pack(">I", zlib.crc32(name + data)) for name, data in parts)
+    chunks = (struct.pack(">I", len(data)) + name + data + crc for (name, data), crc in zip(parts, sums, strict=True))
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    assert read_head(tmp_path / "deep.png").unusual == "16-bit"
+    Image.new(mode, (4, 4)).save(tmp_path / "flat.png")
+    assert read_head(tmp_path / "flat.png").unusual == ""
 
 
 def test_a_head_is_what_the_file_says(tmp_path: Path) -> None:
