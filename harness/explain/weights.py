@@ -116,8 +116,11 @@ def check_is_no_transfer(spec: TrialSpec) -> None:
 
 def no_transfer(spec: TrialSpec) -> str:
     """Why a test on another dataset has no weights of its own; empty for any other trial."""
+    if not spec.tested_on:
+        return ""
     source = f"{spec.method}/{spec.dataset}/s{spec.seed}"
-    return f"is a test on {spec.tested_on} with the weights of {source}; give that trial" if spec.tested_on else ""
+    run = f"harness run --methods {spec.method} --datasets {spec.dataset} --seeds {spec.seed}"
+    return f"is a test on {spec.tested_on} with the weights of {source}; give that trial, where it is gone after: {run}"
 
 
 def check_is_no_composite(method: str, label: str) -> None:
