@@ -15,6 +15,8 @@ from harness.cli.flags import CONFIG, OUTPUT, RESULT, Flags, NameList, takes
 from harness.errors import UsageError, unknown
 
 if TYPE_CHECKING:
+    from harness.board.evidence import Assessed
+    from harness.board.publishing import Published
     from harness.board.standings import Board
     from harness.config.project import Config
     from harness.config.registry import Registry
@@ -108,7 +110,6 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     from harness.board.standings import boards_of
     from harness.campaign import healing
     from harness.campaign.current import current
-    from harness.search.publishing import publish_searches, search_files
     from harness.terminal import campaign_page
     from harness.terminal.output import named_steps
     from harness.tracking.result_store import open_store
@@ -128,20 +129,40 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     if check:
         with out.at_work() as tell:
             tell("making every board, to compare it with its files")
-            files = forms.files(assessed(runs, registry.methods, store.artifact, now), registry.methods, chosen) | pages
-            files |= search_files(config) if are_all else {}
-        files |= forms.index(boards) if are_all and "html" in chosen else {}
+            boards_now = assessed(runs, registry.methods, store.artifact, now)
+            files = current_files(boards_now, registry, config, chosen, are_all) | pages
         lines = publishing.outdated(files, config.reports, report_pages(boards, registry, files) if are_all else None)
         return outdated([*lines], len(files), out)
     with named_steps(len(boards), out.is_live) as tell:
         published = publishing.refresh(boards, store, registry, config, chosen, every, tell)
     published += publishing.written(pages, config.reports)
-    if are_all:
-        published += publish_searches(config)
-        written = [str(file.relative_to(config.reports)) for file in published.files]
-        published += publishing.cleared(config.reports, report_pages(boards, registry, written))
+    published = with_searches(published, boards, registry, config) if are_all else published
     out.answer(campaign_page.published_json(published), *campaign_page.published_page(published))
     return 0
+
+
+def with_searches(published: Published, boards: Sequence[Board], registry: Registry, config: Config) -> Published:
+    """What was written, with the pages of searches; what belongs to no board or search any more is removed."""
+    from harness.board.publishing import cleared
+    from harness.search.publishing import publish_searches
+
+    published += publish_searches(config)
+    written = [str(file.relative_to(config.reports)) for file in published.files]
+    return published + cleared(config.reports, report_pages(boards, registry, written))
+
+
+def current_files(
+    boards: Sequence[Assessed], registry: Registry, config: Config, chosen: Sequence[str], are_all: bool
+) -> dict[str, bytes]:
+    """What the files of boards should be now, and where these are all boards the index and the pages of searches."""
+    from harness.board import forms
+    from harness.search.publishing import search_files
+
+    files = forms.files(boards, registry.methods, chosen)
+    if are_all:
+        files |= search_files(config)
+        files |= forms.index([one.board for one in boards]) if "html" in chosen else {}
+    return files
 
 
 def of_datasets(runs: Sequence[Run], patterns: Sequence[str] | None) -> list[Run]:

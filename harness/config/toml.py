@@ -79,9 +79,15 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def override_value(value: Any) -> str:
     """A value as `-s key=` takes it: `parse_override` reads the same value back."""
-    if isinstance(value, str) and value.isprintable() and parse_override(f"key={value}")[1] == value:
-        return value
-    return literal(value)
+    return value if isinstance(value, str) and value.isprintable() and is_read_as_text(value) else literal(value)
+
+
+def is_read_as_text(value: str) -> bool:
+    """Whether a text without quotes is no other value to TOML, and none that is refused."""
+    try:
+        return bool(parse_override(f"key={value}")[1] == value)
+    except ConfigError:
+        return False
 
 
 def literal(value: Any) -> str:

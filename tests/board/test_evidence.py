@@ -185,7 +185,8 @@ def test_ranks_that_are_there_and_cannot_be_read_are_a_store_error(tracker: Trac
 def test_a_published_board_is_the_same_bytes_again(tracker: Tracker, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
     first = publish(ResultStore(tracker.uri), NOTHING, Current(), reports)
-    assert first.files == (reports / "scenes-full.md",) and len(first.changed) == 1 + 4 + 2 * 3
+    assert first.files == tuple(reports / name for name in ("scenes-full.md", "scenes-full.html", "index.html"))
+    assert len(first.changed) == 3 + 4 + 2 * 3
     assert not publish(ResultStore(tracker.uri), NOTHING, Current(), reports).changed
 
 

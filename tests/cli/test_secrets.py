@@ -77,7 +77,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, migrated_store: Path) -> It
         process.wait()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_password_reaches_the_server_and_no_file_page_or_store(
     project: Path, server: str, call: Call, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,7 +26,10 @@ def test_what_is_written_passes_the_contract_by_the_command_that_is_named(
     assert {file.name for file in tmp_path.iterdir()} <= {"my_own.py", "my_own.toml", "__pycache__"}
 
 
-def test_without_plugin_the_message_says_where_the_card_lies(project: Path, call: Call, capsys: Captured) -> None:
+def test_without_plugin_the_message_says_where_the_card_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert call("init", "method", "mine") == 0
     for words in (("validate", "mine"), ("run", "--methods", "mine", "-n"), ("describe", "mine")):
         assert call(*words) == 2

@@ -170,8 +170,16 @@ def test_texts_on_standard_input_are_answered_as_they_come(
     ]
     assert "in the vocabulary of tiny (zebra, quagga)" in " ".join(out.err.split())
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{TEXT}\na red square\n"))
-    queries = ask(*words)["queries"]
-    assert queries == ask(*words[:2], "--text", TEXT, "--text", "a red square", "-k", "2")["queries"]
+    one_by_one = ask(*words)["queries"]
+    together = ask(*words[:2], "--text", TEXT, "--text", "a red square", "-k", "2")["queries"]
+    images = [
+        [(one["text"], [hit["image"] for hit in one["results"]]) for one in each] for each in (one_by_one, together)
+    ]
+    assert images[0] == images[1] and len(one_by_one) == 2
+
+
+def images_of(query: dict[str, Any]) -> tuple[str, list[str]]:
+    return query["text"], [hit["image"] for hit in query["results"]]
 
 
 def test_texts_on_standard_input_are_answered_before_the_next_one_is_read(
