@@ -19,7 +19,7 @@ Every message says what is wrong, where, and what to do next.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,10 +113,14 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """A message for an unknown name, with its nearest neighbours among the known ones."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
-    shown = f"{', '.join(names[:MOST_NAMES]) or 'none'}{more}"
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {shown}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {named(names)}"
     return f"unknown {kind} {name!r}; {hint}"
+
+
+def named(names: Sequence[str], most: int = MOST_NAMES) -> str:
+    """Names in a message, no more of them than it has room for: `a, b and 3 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most]) or 'none'}{more}"
 
 
 def first_line(error: BaseException) -> str:

@@ -113,6 +113,11 @@ def as_csv(one: Assessed, methods: Methods) -> str:
 
 
 def as_json(one: Assessed, methods: Methods) -> str:
+    return json_text(board_json(one, methods), indent=1, sort_keys=True) + "\n"
+
+
+def board_json(one: Assessed, methods: Methods) -> dict[str, Any]:
+    """All that is known of a board, for `json_text`."""
     board, evidence = one
     facts = ("dataset", "protocol", "version", "data", "gallery", "training", "val_images", "saturated")
     ranked = [label(row) for row in board.ranked]
@@ -133,7 +138,7 @@ def as_json(one: Assessed, methods: Methods) -> str:
         for part in (board, board.of_ensembles)
         for one in beside(part, methods)
     ]
-    return json_text(whole, indent=1, sort_keys=True) + "\n"
+    return whole
 
 
 def as_latex(one: Assessed, methods: Methods) -> str:

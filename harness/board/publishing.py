@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.board import cells, forms
-from harness.board.evidence import ARTIFACTS, Assessed, assessed, evidence
+from harness.board.evidence import ARTIFACTS, Assessed, evidence
 from harness.board.standings import SECTIONS, Board, boards_of
 from harness.config.project import Config
 from harness.config.registry import Registry
@@ -62,11 +62,18 @@ def publish(
     store: ResultStore, registry: Registry, current: Current, folder: Path, only: Boards | None = None
 ) -> Published:
     """Write the store's boards, and the page of all that have a page."""
-    every = store.runs()
-    runs = [run for run in every if only is None or (run.spec.dataset, run.spec.protocol) in only]
-    boards = assessed(runs, registry.methods, store.artifact, current)
-    files = forms.files(boards, registry.methods, forms.DEFAULT)
-    files |= forms.index(with_page(boards_of(every, registry.methods, current), files, folder))
+    every = boards_of(store.runs(), registry.methods, current)
+    chosen = [board for board in every if only is None or (board.dataset, board.protocol) in only]
+    boards = [Assessed(board, evidence(board, store.artifact)) for board in chosen]
+    return write_boards(boards, every, registry, folder, forms.DEFAULT)
+
+
+def write_boards(
+    boards: Sequence[Assessed], every: Iterable[Board], registry: Registry, folder: Path, chosen: Sequence[str]
+) -> Published:
+    """Write boards in the chosen forms, and with their pages the one that leads to those of all boards."""
+    files = forms.files(boards, registry.methods, chosen)
+    files |= forms.index(with_page(every, files, folder)) if "html" in chosen else {}
     return replace(of_boards(written(files, folder), files, folder), boards=tuple(boards))
 
 
@@ -76,18 +83,17 @@ def refresh(
     registry: Registry,
     config: Config,
     chosen: Sequence[str],
-    every: Sequence[Board] | None = None,
+    every: Sequence[Board],
     tell: Callable[[str], object] = str,
 ) -> Published:
     """Write boards in the chosen forms; those of which nothing has changed since the last time are not made again.
 
-    every: all boards of the store, where these are only some: what is known of the others is kept. tell: hears the name
-    of each board.
+    every: all boards of the store; what is known of those that are not written is kept. tell: hears the name of each
+    board.
     """
     forms.check_names(boards, chosen)
     file, folder = config.cache / RECORD, config.reports
     old = stored_record(file)
-    every = boards if every is None else every
     record = {} if len(every) == len(boards) else dict(old)
     files, digests = dict[str, bytes](), Digests()
     for board in boards:

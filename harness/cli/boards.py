@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import filter as filter_names
 from functools import partial
@@ -45,8 +44,9 @@ def board(flags: Flags, is_opened: bool) -> int:
       harness board scenes --open
       harness board f30k --json
     """
-    from harness.board import forms, publishing
+    from harness.board import forms
     from harness.board.evidence import assessed
+    from harness.board.publishing import write_boards
     from harness.board.standings import boards_of
     from harness.campaign.current import current
     from harness.terminal.board_page import NO_TRIALS, tables
@@ -61,12 +61,11 @@ def board(flags: Flags, is_opened: bool) -> int:
         runs = of_datasets(all_runs, flags.datasets or None)
         tell("intervals and tests of the boards")
         boards = assessed(runs, registry.methods, store.artifact, now)
-    data = [json.loads(forms.as_json(one, registry.methods)) for one in boards]
+    data = [forms.board_json(one, registry.methods) for one in boards] if flags.as_json else []
     out.answer(data, *(tables(boards, out.console.width) if boards else [NO_TRIALS]))
     if is_opened and boards:
-        chosen, every = ([one.board for one in boards], boards_of(all_runs, registry.methods, now))
-        publishing.refresh(chosen, store, registry, config, ["html"], every)
-        name = forms.page_name(chosen[0], "html") if len(chosen) == 1 else forms.INDEX
+        write_boards(boards, boards_of(all_runs, registry.methods, now), registry, config.reports, ["html"])
+        name = forms.page_name(boards[0].board, "html") if len(boards) == 1 else forms.INDEX
         browse(config.reports / name, out)
     return 0
 

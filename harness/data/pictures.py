@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from harness.errors import DataError, Location
+from harness.errors import DataError, Location, named
 from harness.files import check_regular, has_folder, unreadable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -115,12 +115,15 @@ def is_16_bit(picture: Image.Image) -> bool:
 
 def check_usual(files: Mapping[str, Path], heads: Mapping[str, PictureHead], cure: str) -> None:
     """DataError that names the pictures that would have to be converted, where there are any."""
-    unusual = [image for image, head in heads.items() if head.unusual]
-    if unusual:
-        some = ", ".join(f"{files[image].name} ({heads[image].unusual})" for image in unusual[:SHOWN])
-        more = f" and {len(unusual) - SHOWN:,} more" if len(unusual) > SHOWN else ""
-        message = f"no still pictures of 8 bits in RGB or grey: {some}{more}; convert them, or {cure}"
+    if unusual := unusual_pictures(heads):
+        names = named([f"{files[image].name} ({heads[image].unusual})" for image in unusual], SHOWN)
+        message = f"no still pictures of 8 bits in RGB or grey: {names}; convert them, or {cure}"
         raise DataError(message, Location(files[unusual[0]].parent))
+
+
+def unusual_pictures(heads: Mapping[str, PictureHead]) -> list[str]:
+    """The ids of pictures that must be converted before a model sees them."""
+    return [image for image, head in heads.items() if head.unusual]
 
 
 def read_heads(files: Mapping[str, Path], turned: bool, tell: Callable[[int], object]) -> dict[str, PictureHead]:

@@ -36,10 +36,7 @@ def packages() -> Iterator[Remark]:
 
 def has_namesake() -> bool:
     """Whether the other project of our package's name is installed, too."""
-    try:
-        return bool(version(NAMESAKE))
-    except PackageNotFoundError:
-        return False
+    return not problem_of(Requirement(NAMESAKE))
 
 
 def extras() -> Iterator[Remark]:

@@ -48,8 +48,6 @@ BELOW = ("val rsum", "parameters", "notes", SETTINGS)  # columns that a terminal
 NARROW = (INTERVAL, *BELOW)  # those of a terminal of 80 columns
 WIDE = 110  # columns from which a terminal shows intervals, too
 COLUMNS = ("R@1", "R@5", "R@10", "median rank", "mean rank", "tied")
-
-
 NO_TRIALS = "no trials in the tracking store yet; `harness run` makes them"
 
 
@@ -65,14 +63,8 @@ def ensembles_table(board: Board, evidence: Evidence, width: int = 80) -> Table 
         return None
     title = Text(f"{board.dataset}, protocol {board.protocol}: {board.composites.lower()}, never ranked", style="bold")
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=0)
-    heads = ensemble_header(board)
-    columns = [column for column, name in enumerate(heads) if name not in (BELOW if width >= WIDE else NARROW)]
-    for head in (heads[column] for column in columns):
-        side: Any = "left" if head in LEFT else "right"
-        table.add_column(Text(head.replace(" ", "\n")), justify=side, no_wrap=head not in LEFT, overflow="fold")
-    cells = ensemble_rows(board, evidence)
-    for row in cells:
-        table.add_row(*(Text(row[column]) for column in columns))
+    names, cells = ensemble_header(board), ensemble_rows(board, evidence)
+    fill(table, names, names, cells, width)
     table.caption = Text("\n".join(f"{row[0]}: {row[-1]}" for row in cells), style="not italic")
     return table
 
@@ -81,16 +73,8 @@ def terminal_table(board: Board, evidence: Evidence, width: int = 80) -> Table:
     """A board for the terminal, its notes below the table, so that the numbers fit."""
     title = Text(f"{board.dataset}, protocol {board.protocol}", style="bold")
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=0)
-    names = header(board, {})
-    columns = [column for column, name in enumerate(names) if name not in (BELOW if width >= WIDE else NARROW)]
-    heads = headings(board, names)
-    for name, head in ((names[column], heads[column]) for column in columns):
-        side: Any = "left" if name in LEFT else "right"
-        words = head if head == INTERVAL else head.replace(" ", "\n")
-        table.add_column(Text(words), justify=side, no_wrap=name not in LEFT, overflow="fold")
-    cells = rows(board, evidence, {})
-    for row in cells:
-        table.add_row(*(Text(row[column]) for column in columns))
+    names, cells = header(board, {}), rows(board, evidence, {})
+    fill(table, names, headings(board, names), cells, width)
     footnotes = [f"{row[0]}: {text}" for row in cells if (text := footnote(row))]
     machines = [f"machine {number}: {name}" for number, name in enumerate(board.machines, start=1)]
     trained = f"recipe: {text}" if (text := recipe(board)) else ""
@@ -98,6 +82,17 @@ def terminal_table(board: Board, evidence: Evidence, width: int = 80) -> Table:
     lines = [*footnotes, *about, *machines, *unranked(board)]
     table.caption = Text("\n".join(lines), style="not italic")
     return table
+
+
+def fill(table: Table, names: Sequence[str], heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> None:
+    """Add the columns for which a terminal of so many columns has room, under their heads, and the rows."""
+    columns = [column for column, name in enumerate(names) if name not in (BELOW if width >= WIDE else NARROW)]
+    for name, head in ((names[column], heads[column]) for column in columns):
+        side: Any = "left" if name in LEFT else "right"
+        words = head if head == INTERVAL else head.replace(" ", "\n")
+        table.add_column(Text(words), justify=side, no_wrap=name not in LEFT, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row[column]) for column in columns))
 
 
 def unranked(board: Board) -> list[str]:

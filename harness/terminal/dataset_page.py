@@ -14,7 +14,7 @@ from rich.table import Table
 
 from harness.acquisition.download import Item
 from harness.config.cards import DatasetCard
-from harness.data.pictures import PictureFiles, PictureHead
+from harness.data.pictures import PictureFiles, PictureHead, unusual_pictures
 from harness.data.region_store import WrittenStore
 from harness.extraction.placed_boxes import PlacedBoxes
 from harness.preparation.card import CardRequest, MeasuredCard
@@ -142,7 +142,7 @@ def left_out(folder: Path, pictures: PictureFiles) -> Iterator[str]:
 
 def pictures_page(heads: Mapping[str, PictureHead], placed: PlacedBoxes | None) -> Iterator[str]:
     """What becomes of pictures and of given boxes that are not as others are."""
-    if odd := unusual(heads):
+    if odd := unusual_pictures(heads):
         yield f"converted to 8-bit RGB, of animations the first frame: {count(len(odd), 'picture')}, {odd[0]!a} first"
     if placed is None:
         return
@@ -150,10 +150,6 @@ def pictures_page(heads: Mapping[str, PictureHead], placed: PlacedBoxes | None) 
         yield f"one region, as no box is given: {count(placed.boxless, 'picture')}"
     if placed.unused:
         yield f"boxes left out, as their pictures are not here: those of {count(placed.unused, 'image')}"
-
-
-def unusual(heads: Mapping[str, PictureHead]) -> list[str]:
-    return [image for image, head in heads.items() if head.unusual]
 
 
 def extract_page(store: WrittenStore, placed: PlacedBoxes | None) -> Iterator[str]:
@@ -165,7 +161,7 @@ def extract_page(store: WrittenStore, placed: PlacedBoxes | None) -> Iterator[st
 
 def extract_json(store: WrittenStore, heads: Mapping[str, PictureHead], placed: PlacedBoxes | None) -> dict[str, Any]:
     boxes = placed and {"given": placed.total, "cut": placed.cut, "boxless": placed.boxless, "unused": placed.unused}
-    more = {"boxes": boxes, "converted": len(unusual(heads))}
+    more = {"boxes": boxes, "converted": len(unusual_pictures(heads))}
     return {**store_json(store, "origin"), **more, "seconds": store.seconds}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -33,6 +34,7 @@ class RunningRow:
     spent: float = 0.0  # seconds of the epochs that this run has finished
     val: str = ""  # the size of the gallery that val rsum is of, as ` (300 images)`
     loss: float | None = None  # of the last epoch
+    printed: float = math.inf  # when a line of it was, by the same clock
 
     def update(self, report: EpochReport, now: float) -> None:
         if self.report is None:
@@ -147,7 +149,6 @@ class LineView:
         self._console = console
         self._quiet = quiet
         self._totals: Totals | None = None
-        self._printed: dict[str, float] = {}  # when the last line of a trial was, by its key
 
     def __enter__(self) -> Self:
         return self
@@ -166,11 +167,10 @@ class LineView:
         assert self._totals
         now = time.monotonic()
         row = self._totals.epoch(report, now)
-        is_due = not isinstance(report, StepReport) or now - self._printed.get(report.key, now) >= SILENCE
+        is_due = not isinstance(report, StepReport) or now - row.printed >= SILENCE
         if not self._quiet and is_due:
+            row.printed = now
             self._print(Text(epoch_line(row)))
-        if is_due:
-            self._printed[report.key] = now
 
     def result(self, result: TrialResult) -> None:
         assert self._totals

@@ -103,8 +103,7 @@ class Trial:
 
     def run(self) -> Steps:
         trainer = self._trainer()
-        val = self.reports[-1].val if self.reports else {}
-        go = yield self._phase("start", val, self.note)
+        go = yield self._phase("start", self._last_val, self.note)
         while go is not False and trainer is not None and not self._finished(trainer):
             go = yield (yield from self._epoch(trainer))
             if self.collapse and self.protocol is None:
@@ -211,10 +210,15 @@ class Trial:
 
     def _parts(self, trainer: Trainer) -> Iterator[StepReport]:
         """Train an epoch, with reports of its parts."""
-        before = self._phase("train", self.reports[-1].val if self.reports else {}).model_dump()
+        epoch, epochs, val = trainer.epoch, self.spec.training.epochs, self._last_val
         for part in trainer.epoch_parts(self.pace):
-            rate = {"seconds": part.seconds, "pairs_per_second": part.pairs / part.seconds}
-            yield StepReport(**{**before, **rate}, share=part.share)
+            pace = {"share": part.share, "seconds": part.seconds, "pairs_per_second": part.pairs / part.seconds}
+            yield StepReport(key=self.spec.key, epoch=epoch, epochs=epochs, val=val, **pace)
+
+    @property
+    def _last_val(self) -> dict[str, float]:
+        """Measures on val of the last epoch; none before the first one."""
+        return self.reports[-1].val if self.reports else {}
 
     def _collapse(self, cost: EpochCost, scores: NDArray[np.float32], trainer: Trainer) -> str:
         """Why the last epoch shows that training has collapsed; empty where it does not."""
