@@ -15,7 +15,7 @@ LOOK = 0.2  # seconds between two looks
 class Pace(NamedTuple):
     """The least that a server must send."""
 
-    rate: float = 1000.0  # bytes a second, on average over a window; 0: as slow as it likes
+    rate: float = 1000.0  # bytes per second, on average over a window; 0: as slow as it likes
     window: float = 60.0  # seconds
 
 

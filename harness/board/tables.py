@@ -39,12 +39,12 @@ def milliseconds(value: float) -> str:
 
 
 COSTS = (
-    CostLine("matching pairs trained a second", "train_pairs_per_second", rate),
-    CostLine("images encoded a second", "encode_images_per_second", rate),
-    CostLine("captions encoded a second", "encode_captions_per_second", rate),
-    CostLine("image-caption pairs scored a second", "score_pairs_per_second", rate),
+    CostLine("matching pairs trained per second", "train_pairs_per_second", rate),
+    CostLine("images encoded per second", "encode_images_per_second", rate),
+    CostLine("captions encoded per second", "encode_captions_per_second", rate),
+    CostLine("image-caption pairs scored per second", "score_pairs_per_second", rate),
     CostLine("pairs scored again by the second stage", PAIRS, whole),
-    CostLine("ms a query takes, both stages", QUERY_MS, milliseconds),
+    CostLine("ms per query, both stages", QUERY_MS, milliseconds),
     CostLine("parameters", "parameters", millions, "parameters"),
     CostLine("bytes of an encoded image", "bytes_per_image", whole, "bytes/image"),
     CostLine("bytes of an encoded caption", "bytes_per_caption", whole, "bytes/caption"),

@@ -93,7 +93,7 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[VectorLine]:
 
 
 def _header(line: VectorLine) -> tuple[int, int] | None:
-    """Words and numbers a word, where a line says them as word2vec's text files do."""
+    """Words and numbers per word, where a line says them as word2vec's text files do."""
     parts = line.text.split(b" ")
     whole = all(part.isdigit() and len(part) < DIGITS for part in parts)
     return (int(parts[0]), int(parts[1])) if len(parts) == 2 and whole else None
