@@ -108,6 +108,9 @@ class ProgressView:
         name = self._names.get(result.key, result.spec.label)
         self._report(Progress(name, result.state.value, result.epochs, epochs, rsum, result.message))
 
+    def standing(self, text: str) -> None:
+        """Leave it to the studies, which the API does not search."""
+
     def warn(self, message: str) -> None:
         """Report a warning."""
         self._report(Progress("", "warning", message=message))

@@ -89,6 +89,9 @@ class Workload(Protocol):
     def ended(self, result: TrialResult) -> None:
         """Take in a trial's result, after its last attempt."""
 
+    def standing(self) -> str:
+        """What the trials have come to so far, for the view; empty where there is nothing to say."""
+
 
 class PlannedTrials:
     """The trials of a plan."""
@@ -131,6 +134,10 @@ class PlannedTrials:
         """Note that it has ended: the result lies in the trial's folder."""
         self._open.discard(result.key)
 
+    def standing(self) -> str:
+        """Nothing: trials of a plan are for the board to compare."""
+        return ""
+
 
 def choose_executor(config: Config, here: bool = False) -> Executor:
     """Ray, local or the cluster that the configuration names; with `here` this process.
@@ -169,6 +176,7 @@ def run_all(
         recorder = Recorder(tracker, view)
         with signals_raise():
             view.start(workload.total, workload.before)
+            view.standing(workload.standing())
             begin(workload, executor, recorder)
             outcome = record(workload, executor, recorder, failures or Failures())
     finally:
@@ -216,6 +224,7 @@ def record(workload: Workload, executor: Executor, recorder: Recorder, failures:
 
             # The store last: what a crash keeps from it, the next run finds in the trial's folder.
             recorder.result(result, workload.results / TRIALS / result.key)
+            recorder.view.standing(workload.standing())
 
             # Only then may the campaign stop, so that the failure that stops it is recorded, too.
             if failures.max_failures and len(outcome.failed) >= failures.max_failures:

@@ -27,6 +27,9 @@ class View(Protocol):
     def result(self, result: TrialResult) -> None:
         """A trial has ended."""
 
+    def standing(self, text: str) -> None:
+        """What the trials have come to so far, after each; empty where there is nothing to say."""
+
     def warn(self, message: str) -> None:
         """Show a warning while the campaign goes on; may be called from another thread."""
 

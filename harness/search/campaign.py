@@ -56,6 +56,12 @@ class SearchTrials:
     def ended(self, result: TrialResult) -> None:
         self._search_of.pop(result.key).ended(result)
 
+    def standing(self) -> str:
+        """What is best so far, by method and dataset; reads the studies."""
+        objective = ", ".join(self.searches[0].budget.objective)
+        lines = [line for search in self.searches if (line := search.best_line())]
+        return f"best val {objective} so far: {', '.join(lines)}" if lines else ""
+
     @property
     def idle(self) -> bool:
         return not self.requests and not self.unlogged and not any(search.study.open() for search in self.searches)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.search.optuna_study import Study
-from harness.search.plan import SearchPlan
+from harness.search.plan import SearchPlan, measured, settings_line
 from harness.search.studies import Ended, Outcome, Proposal
 from harness.trial.folder import read_result
 from harness.trial.results import Assignment, Budget, EpochReport, Failure, State, TrialResult
@@ -83,7 +83,17 @@ class MethodSearch:
             yield from self._begin(proposal, self.assignment(proposal))
 
     def assignment(self, proposal: Proposal) -> Assignment:
-        return self.plan.trial(proposal.values, f"{self.label} #{proposal.number}")
+        tried = f" ({settings_line(proposal.values)})" if proposal.values else ""
+        return self.plan.trial(proposal.values, f"{self.label} #{proposal.number}{tried}")
+
+    def best_line(self) -> str:
+        """`vsepp/scenes 131.4 (#3)`, of several objectives the size of their front; empty before the first."""
+        best = self.study.best()
+        if not best:
+            return ""
+        if len(self.budget.objective) > 1:
+            return f"{self.label} {len(best)} on the front"
+        return f"{self.label} {measured(self.budget.objective[0], best[0].objective[0])} (#{best[0].number})"
 
     def failed(self) -> list[Assignment]:
         ended = [trial for trial in superseding(self.study.ended()) if trial.state == "failed"]

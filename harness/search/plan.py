@@ -13,6 +13,7 @@ from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.sections import Scalar, Tunable
 from harness.config.selection import Selection
+from harness.config.toml import literal
 from harness.errors import UsageError, unknown
 from harness.search.optuna_study import read_studies
 from harness.search.space import applied, check_search, default_point, points_in, space_for
@@ -47,6 +48,17 @@ class SearchPlan:
 
     def trial(self, values: Mapping[str, Scalar], label: str = "") -> Assignment:
         return with_values(self.base, values).model_copy(update={"label": label})
+
+
+def measured(name: str, value: float) -> str:
+    """An objective as a reader sees it."""
+    return f"{value:.4g}" if name.removeprefix("-") in COSTS else f"{value:.1f}"
+
+
+def settings_line(values: Mapping[str, Scalar]) -> str:
+    """Tried values, floats in four digits."""
+    cut = {key: f"{value:.4g}" if isinstance(value, float) else literal(value) for key, value in values.items()}
+    return ", ".join(f"{key} = {text}" for key, text in cut.items())
 
 
 def with_values(base: Assignment, values: Mapping[str, Scalar]) -> Assignment:

@@ -12,11 +12,11 @@ from rich.table import Table
 from harness.board.publishing import Published
 from harness.campaign.driver import CampaignOutcome
 from harness.campaign.estimate import Estimate
-from harness.config.sections import Scalar, Search
+from harness.config.sections import Search
 from harness.config.toml import literal
 from harness.search.campaign import SearchTrials
 from harness.search.method_search import MethodSearch
-from harness.search.plan import COSTS, SearchPlan
+from harness.search.plan import SearchPlan, measured, settings_line
 from harness.search.space import described
 from harness.search.status import StudyStatus, seconds_left
 from harness.search.studies import Ended
@@ -102,15 +102,6 @@ def searches_table(searches: Sequence[MethodSearch]) -> Table:
         if not best:
             rows.add_row(*names, *cost, "–", "", "")
     return rows
-
-
-def measured(name: str, value: float) -> str:
-    return f"{value:.4g}" if name.removeprefix("-") in COSTS else f"{value:.1f}"
-
-
-def settings_line(values: dict[str, Scalar]) -> str:
-    cut = {key: f"{value:.4g}" if isinstance(value, float) else literal(value) for key, value in values.items()}
-    return ", ".join(f"{key} = {text}" for key, text in cut.items())
 
 
 def unequal(searches: Sequence[MethodSearch]) -> Iterator[str]:

@@ -103,6 +103,7 @@ class Totals:
         self.rows: dict[str, RunningRow] = {}
         self.ended: list[State] = []
         self.seconds: list[float] = []  # of the trials that this run has done
+        self.standing = ""  # what they have come to
 
     def begin(self, assignment: Assignment, now: float) -> None:
         name, epochs = assignment.name, assignment.spec.training.epochs
@@ -177,6 +178,12 @@ class LineView:
         self._totals.result(result)
         self._print(result_line(result, self._totals.labels.get(result.key, ""), self._totals.widest))
 
+    def standing(self, text: str) -> None:
+        assert self._totals
+        if text != self._totals.standing and not self._quiet:
+            self._print(Text(text))
+        self._totals.standing = text
+
     def warn(self, message: str) -> None:
         self._print(Text(f"warning: {message}", style="yellow"))
 
@@ -206,13 +213,15 @@ class LiveView(LineView):
         if self._totals is None:
             return Text("")
         now, rows = time.monotonic(), sorted(self._totals.rows.values(), key=lambda row: row.report is None)
-        room = max(1, self._console.height - 4)
+        standing = self._totals.standing
+        room = max(1, self._console.height - 4 - bool(standing))
         parts: list[RenderableType] = [trial_rows(rows[:room], now, self._console.width)] if rows else []
         if len(rows) > room:
             parts.append(Text(f"  … and {len(rows) - room} more running", style="dim"))
         at = "" if rows or self._totals.ended else "starting workers, opening the tracking store · "
         self._spinner.update(text=Text(at + self._totals.line(now)))
-        return Group(*parts, self._spinner)
+        best = [Text(f"  {standing}", no_wrap=True, overflow="ellipsis")] if standing else []
+        return Group(*parts, *best, self._spinner)
 
 
 def view_for(out: Output) -> LineView:

@@ -81,6 +81,9 @@ class Watcher:
     def result(self, result: TrialResult) -> None:
         self.results.append(result)
 
+    def standing(self, text: str) -> None:
+        """What the trials have come to."""
+
     def warn(self, message: str) -> None:
         self.warnings.append(message)
 

@@ -107,6 +107,26 @@ def test_the_picture_never_overflows_the_screen(tmp_path: Path, width: int, heig
     assert any("start" in line for line in lines) == (running < height - 4)
 
 
+def test_what_a_search_has_come_to_stands_in_one_line_however_narrow_the_screen(tmp_path: Path) -> None:
+    plan, console, best = make_plan(tmp_path, 80), screen(60, 10), "best val rsum so far: " + "vsepp/x 131.4 (#3), " * 9
+    with LiveView(console) as picture:
+        start(picture, plan)
+        picture.standing(best)
+        lines = drawn(picture, console)
+    assert len(lines) < 10 and all(len(line) <= 60 for line in lines)
+    assert lines[-2].startswith("  best val rsum so far: vsepp/x 131.4 (#3)") and lines[-2].endswith("…")
+
+
+@pytest.mark.parametrize(("quiet", "said"), [(False, ["best: 3", "best: 4"]), (True, [])])
+def test_a_log_hears_of_a_new_best_once(tmp_path: Path, quiet: bool, said: list[str]) -> None:
+    plan, file = make_plan(tmp_path, 1), io.StringIO()
+    with LineView(Console(file=file, width=80), quiet) as lines:
+        start(lines, plan)
+        for text in ("", "best: 3", "best: 3", "best: 4"):
+            lines.standing(text)
+    assert file.getvalue().splitlines() == said
+
+
 def test_before_the_first_trial_it_says_what_is_started_and_for_how_long(tmp_path: Path) -> None:
     console = screen(80, 24)
     with LiveView(console) as picture:

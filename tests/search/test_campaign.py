@@ -98,6 +98,19 @@ def test_every_method_gets_its_trials_and_a_second_search_does_nothing(
     assert {run.state for run in runs} <= {"done", "pruned"} and {run.spec.protocol for run in runs} == {"val"}
 
 
+def test_a_search_shows_what_each_trial_tries_and_the_best_so_far(
+    searchable: Path, call: Call, capsys: Captured
+) -> None:
+    words = ("search", "--methods", "vsepp", "--here", "-s", "search.trials=2")
+    assert call(*words) == 0
+    said = capsys.readouterr().out.splitlines()
+    first = next(line for line in said if line.startswith("vsepp/tiny #0 (dim = "))
+    (done,) = [line for line in said if line.startswith("✓ vsepp/tiny #0 (dim = ")]
+    best = said[said.index(done) + 1]
+    assert best.startswith("best val rsum so far: vsepp/tiny ") and best.endswith(" (#0)")
+    assert first.split("  ")[0] == done.removeprefix("✓ ").split("  ")[0], "a setting stands behind the trial's name"
+
+
 def test_a_larger_total_adds_the_difference(searchable: Path, call: Call, capsys: Captured) -> None:
     answer(call, capsys, "search", "--methods", "vsepp", "--here", "--trials", "2")
     (more,) = answer(call, capsys, "search", "--methods", "vsepp", "--here", "--trials", "3")["searches"]

@@ -37,6 +37,8 @@ class Watcher:
 
     def result(self, result: object) -> None: ...
 
+    def standing(self, text: str) -> None: ...
+
     def warn(self, message: str) -> None:
         self.warned.append(message)
 
