@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from math import isfinite
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.board import drawing
 from harness.board.cells import rate, rsum
@@ -24,6 +24,7 @@ MOST = 8  # rows that are drawn as lines
 MARKED = (1, 2, 5, 10, 20, 50, 100)  # K with a mark
 FEW = 12  # epochs that all have a mark
 SPEED = "score_pairs_per_second"
+OFF_SCALE: dict[str, Any] = {"color": drawing.BLUE, "ms": 7, "mew": 0, "ls": "none", "clip_on": False}
 
 
 class Expense(NamedTuple):
@@ -68,6 +69,11 @@ def intervals(figure: Figure, one: Assessed) -> None:
     axes.set_yticks(places, names_of(board), fontsize=drawing.SIZE)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(places) - 0.4, -0.6)
+    start = start_of_scale(board.ranked, [evidence.intervals.get(place, (means[place],) * 2) for place in places])
+    if start is not None:
+        axes.set_xlim(left=start)
+        beyond = [place for place in places if means[place] < start]
+        axes.plot([0.012] * len(beyond), beyond, "<", transform=axes.get_yaxis_transform(), **OFF_SCALE)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("rsum", loc="right")
@@ -76,6 +82,19 @@ def intervals(figure: Figure, one: Assessed) -> None:
     width = max(drawing.measured(text, 8) for text in texts)
     column(axes, 16 + width, [evidence.groups.get(place, "") for place in places])
     figure.legend(loc="outside lower left", ncols=3)
+
+
+def start_of_scale(rows: Sequence[Standing], ends: Sequence[tuple[float, float]]) -> float | None:
+    """Where an axis of rsum begins, so that untrained rows far below do not press the others together.
+
+    ends: of each row, what is drawn of it. None where the axis may show all.
+    """
+    trained = [pair for row, pair in zip(rows, ends, strict=True) if not row.is_untrained]
+    if len(trained) < 2:
+        return None
+    low, high = min(low for low, _ in trained), max(high for _, high in trained)
+    span = max(high - low, high / 10)  # of rows that are almost equal no small difference is to look large
+    return low - span / 10 if min(low for low, _ in ends) < low - span else None
 
 
 def column(axes: Axes, right: float, texts: Sequence[str]) -> None:
@@ -148,13 +167,20 @@ def tradeoff(figure: Figure, board: Board, expense: Expense = THROUGHPUT) -> Non
             compared(axes, points, best, fronts[-1], place)
     drawing.compare_ratios(axes, [row.means[expense.name] for row in rows.values()])
     axes.margins(y=0.12)
+    points = [point_of(row, expense) for row in rows.values()]
+    start = start_of_scale([*rows.values()], [(height, height) for _, height in points])
+    if start is not None:
+        axes.set_ylim(bottom=start)
+        beyond = [right for right, height in points if height < start]
+        axes.plot(beyond, [0.0] * len(beyond), "v", transform=axes.get_xaxis_transform(), **OFF_SCALE)
+        points = [(right, max(height, start)) for right, height in points]
     axes.set_xlabel(expense.axis, loc="right")
     axes.set_ylabel("rsum")
     if expense.is_of_machine and len(board.machines) > 1:
         figure.legend(loc="outside lower left", ncols=4)
     names = names_of(board)
     versions = [(names[place], str(place + 1)) for place in rows]
-    drawing.label_points(axes, [point_of(row, expense) for row in rows.values()], versions, fronts)
+    drawing.label_points(axes, points, versions, fronts)
 
 
 def compared(axes: Axes, points: Sequence[Point], unbeaten: Sequence[int], path: Sequence[Point], machine: int) -> None:

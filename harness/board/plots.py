@@ -29,6 +29,7 @@ TRADEOFF = (
     "The line joins the rows that no other{} beats in both; the other marks are hollow. A number is the place of a row "
     "for whose name there is no room."
 )
+OFF_SCALE = "A triangle at the edge: an untrained row, far below the others."
 SAME_MACHINE = " of the same machine"
 RECALL = "R@K for K = 1 to 100, the mean over seeds."
 LEARNING = "Val rsum after each epoch; the strong line is the mean over seeds, a thin one a seed."
@@ -80,7 +81,8 @@ def interval_plot(one: Assessed) -> Plot:
     numbers = tuple(interval_text(row, evidence, place) for place, row in enumerate(board.ranked))
     height = AROUND + LINE * len(board.ranked)
     title = f"rsum, {place_of(board)}"
-    return Plot("rsum.svg", ORDER, title, INTERVALS, numbers, lambda figure: charts.intervals(figure, one), height)
+    note = f"{INTERVALS} {OFF_SCALE}" if has_untrained(board) else INTERVALS
+    return Plot("rsum.svg", ORDER, title, note, numbers, lambda figure: charts.intervals(figure, one), height)
 
 
 def interval_text(row: Standing, evidence: Evidence, place: int) -> str:
@@ -113,9 +115,14 @@ def expense_plot(board: Board, expense: Expense, file: str, heading: str, title:
     if not rows:
         return Plot(file, heading, title, noted(NO_SPEED, missing))
     numbers = tuple(tradeoff_text(board, row, expense) for row in rows.values())
-    note = noted(TRADEOFF.format(SAME_MACHINE * expense.is_of_machine), missing)
+    text = TRADEOFF.format(SAME_MACHINE * expense.is_of_machine)
+    note = noted(f"{text} {OFF_SCALE}" if has_untrained(board) else text, missing)
     height = min(TALL + MORE * max(0, len(rows) - FEW), TALLEST)
     return Plot(file, heading, title, note, numbers, lambda figure: charts.tradeoff(figure, board, expense), height)
+
+
+def has_untrained(board: Board) -> bool:
+    return any(row.is_untrained for row in board.ranked)
 
 
 def tradeoff_text(board: Board, row: Standing, expense: Expense) -> str:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from boards import HOSTILE, SPEEDS, Page, four, of_method, one_of, only_board, run_of, with_speed
+from boards import HOSTILE, SPEEDS, Page, changed, four, of_method, one_of, only_board, run_of, with_speed
 from hypothesis import given
 from hypothesis import strategies as st
 from sample_results import log_ranked, result_of, spec_of
@@ -101,6 +101,43 @@ def test_ranked_rows_stand_from_the_best_down_with_interval_mean_and_seeds() -> 
         assert len(seeds.get_xdata()) == 12 and min(seeds.get_xdata()) < means.get_xdata()[-1]  # type: ignore[index]
         beside = [text.get_text() for text in axes.texts]
         assert beside == [f"{rsum:.1f} ± 1.0" for rsum in (291, 261, 251, 201)] + [*one.evidence.groups.values()]
+
+
+def test_an_untrained_row_far_below_is_a_triangle_at_the_edge_and_presses_no_other_row_together() -> None:
+    untrained = run_of(result_of(spec_of("chance"), epochs=0, measures={"rsum": 3.2}))
+    board = only_board([changed(untrained, cost={"score_pairs_per_second": 1e7}), *four()])
+    means = [row.means["rsum"] for row in board.ranked]
+    one = Assessed(board, Evidence(intervals={place: (mean - 9, mean + 9) for place, mean in enumerate(means)}))
+    with painted(charts.intervals, one) as figure:
+        (axes,) = figure.axes
+        assert 150 < axes.get_xlim()[0] < 201 - 9
+        assert [line.get_ydata() for line in axes.get_lines() if line.get_marker() == "<"] == [[4]]
+        assert "3.2" in [text.get_text() for text in axes.texts]
+    with painted(charts.tradeoff, one.board) as figure:
+        (axes,) = figure.axes
+        assert 150 < axes.get_ylim()[0] < 201
+        assert [line.get_xdata() for line in axes.get_lines() if line.get_marker() == "v"] == [[1e7]]
+        assert "chance" in [text.get_text() for text in axes.texts]
+    assert "triangle" in plot_of(one, "rsum.svg").note and "triangle" in plot_of(one, "tradeoff.svg").note
+    assert "triangle" not in plot_of(one_of(four()), "rsum.svg").note
+
+
+@pytest.mark.parametrize(
+    ("trained", "untrained", "start"),
+    [
+        ([(200.0, 300.0)], [(3.0, 4.0)], None),  # nothing is pressed together
+        ([(200.0, 300.0), (250.0, 290.0)], [(90.0, 101.0)], 190.0),
+        ([(200.0, 300.0), (250.0, 290.0)], [(101.0, 110.0)], None),
+        ([(299.0, 300.0), (299.5, 300.0)], [(3.0, 4.0)], 296.0),  # no small difference looks large
+        ([(200.0, 300.0), (3.0, 300.0)], [], None),
+    ],
+)
+def test_a_scale_begins_below_the_trained_rows_only_where_others_are_far_off(
+    trained: list[tuple[float, float]], untrained: list[tuple[float, float]], start: float | None
+) -> None:
+    rows = [only_board([run_of(result_of(spec_of(), epochs=3))]).ranked[0] for _ in trained]
+    rows += [only_board([run_of(result_of(spec_of(), epochs=0))]).ranked[0] for _ in untrained]
+    assert charts.start_of_scale(rows, [*trained, *untrained]) == (start and pytest.approx(start))
 
 
 def test_a_row_whose_ranks_are_gone_is_drawn_without_an_interval() -> None:
