@@ -127,9 +127,13 @@ def looks_json(known: Looks, run: Run, notes: list[str]) -> dict[str, Any]:
 @takes((PROTOCOL,), CONFIG, OUTPUT)
 @click.option("--method", type=METHOD, metavar="NAME", help="Take this method, which must have attention.")
 @click.option(
-    "--methods", type=NameList(), help="Show these methods, by names or globs, side by side on a page instead."
+    "--methods",
+    type=NameList(),
+    help="Show these methods, by names or globs, side by side on a page; without --method those of [campaign].",
 )
-@click.option("--image", required=True, metavar="ID", help="Take the image with this id in its dataset.")
+@click.option(
+    "--image", default="", metavar="ID", help="Take the image with this id in its dataset instead of the split's first."
+)
 @click.option("--caption", metavar="TEXT", help="Explain this text instead of the image's own first caption.")
 @click.option(
     "--words",
@@ -182,6 +186,7 @@ def explain(
 
     \b
     Examples:
+      harness explain
       harness explain --method caan --image test-0055b
       harness explain --method caan --image test-0055b --caption "a blue triangle" -o triangle.png
       harness explain --methods caan,bssan --image test-0055b --words triangle
@@ -193,12 +198,12 @@ def explain(
     check_explain(method, flags.methods, key, file)
     config, registry, out = flags.open()
     name = dataset or registry.select_datasets(config.campaign.datasets)[0]
-    methods = (method,) if method else registry.select_methods(flags.methods or ())
+    methods = (method,) if method else registry.select_methods(flags.methods or config.campaign.methods)
     choices = [TrialChoice(one, name, flags.protocol, seed, key) for one in methods]
     with out.at_work() as tell:
         tell(f"opening {name}, loading weights and scoring by {', '.join(methods)}")
         several = explaining.explanations(config, registry, choices, explaining.Pair(image, caption, split, words))
-    file = file or explain_file(registry.dataset(name), config.reports, method, image, out)
+    file = file or explain_file(registry.dataset(name), config.reports, method, several.ones[0].image, out)
     draw(several, file)
     out.note(*(f"left out: {', '.join(names)}: {reason}" for reason, names in several.left_out.items()))
     out.note(*dict.fromkeys(note for one in several.ones for note in explaining.notes(one)))
@@ -208,10 +213,10 @@ def explain(
 
 def check_explain(method: str | None, methods: Sequence[str] | None, key: str, file: Path | None) -> None:
     """UsageError for flags of explain that do not go together."""
-    if bool(method) == bool(methods):
+    if method and methods:
         raise UsageError("give --method for one method, or --methods for several side by side")
-    if methods and key:
-        raise UsageError("--run names the trial of one method; give --method instead of --methods")
+    if key and not method:
+        raise UsageError("--run names the trial of one method; name that with --method")
     if file and file.suffix.lower() not in (PICTURES if method else (PAGE,)):
         forms = "an .svg, a .png or an .html file" if method else "an .html file, as several methods stand on a page"
         raise UsageError(f"-o {file}: write {forms}")

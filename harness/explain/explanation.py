@@ -34,7 +34,7 @@ SUM = 0.01  # by which weights that were rounded may miss a sum of one
 
 
 class Pair(NamedTuple):
-    image: str  # its id
+    image: str  # its id; empty: the first of the split
     caption: str | None = None  # the image's own first one
     split: str = ""  # empty: the protocol's
     words: str = ""  # those to show, with commas between; empty: all
@@ -117,7 +117,8 @@ def explanation(
     if pair.split and pair.split not in card.splits:
         raise UsageError(f"--split: {unknown('split', pair.split, card.splits)}")
     split = dataset.split(pair.split or ranked)
-    row = row_of(split, pair.image)
+    row = row_of(split, pair.image) if pair.image else 0
+    image = split.image_ids[row]
     caption = split.captions[own_captions(split, row)[0]] if pair.caption is None else spoken(pair.caption)
     parts = dataset.vocabulary.parts(caption)
     check_words(parts)
@@ -128,11 +129,11 @@ def explanation(
         trial=trial,
         card=card,
         split=split.name,
-        image=pair.image,
+        image=image,
         caption=caption,
         words=chosen(words, pair.words) if pair.words else tuple(words),
         boxes=boxes_of(split, row),
-        look=Previews(card, config.data, config.cache).of(pair.image),
+        look=Previews(card, config.data, config.cache).of(image),
         score=score,
         rank=rank_of(trial, split, row, caption) if split.name == ranked else None,
     )

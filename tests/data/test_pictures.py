@@ -100,7 +100,7 @@ def test_a_palette_with_a_transparent_colour_lies_on_white(tmp_path: Path) -> No
     drawn.putpalette([255, 0, 0, 0, 0, 255])
     drawn.putpixel((1, 0), 1)
     drawn.save(tmp_path / "a.png", transparency=0)
-    assert list(read_picture(tmp_path / "a.png").get_flattened_data()) == [(255, 255, 255), BLUE]
+    assert np.asarray(read_picture(tmp_path / "a.png")).tolist() == [[[255, 255, 255], [*BLUE]]]
 
 
 def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path) -> None:

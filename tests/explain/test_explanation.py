@@ -193,7 +193,7 @@ def test_the_trial_of_the_configuration_comes_first_then_its_first_seed_and_a_ke
         (["--methods", "caan,scan_t2i", "-o", "a.svg"], "-o a.svg: write an .html file, as several methods stand on"),
         (["--methods", "caan", "--run", "abcdef"], "--run names the trial of one method"),
         (["--methods", "caan", "--method", "caan"], "give --method for one method, or --methods for several"),
-        ([], "give --method for one method, or --methods for several"),
+        (["--run", "abcdef"], "--run names the trial of one method; name that with --method"),
         (["--methods", "vsepp,bssan"], "vsepp has no attention to show"),
         (["--method", "caan", "-o", "harness.toml/a.svg"], "cannot be written"),
         (["--method", "caan", "--seed", "9"], "--seeds 9"),
@@ -210,6 +210,24 @@ def test_what_cannot_be_explained_is_refused_with_what_to_do(
     code, text = said(call, capsys, "--image", IMAGE, "--dataset", "tiny", *more)
     assert code == 2 and why in text
     assert not list(trained_project.glob("*.svg")) and not list(trained_project.glob("*.pdf"))
+
+
+def test_without_method_and_image_a_page_shows_the_first_image_of_the_split_by_every_method_that_attends(
+    trained_project: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = said(
+        call, capsys, "--dataset", "tiny", "-s", 'campaign.methods=["caan", "scan_t2i", "vsepp"]', "--json"
+    )
+    assert code == 0, text
+    config = load(trained_project / "harness.toml", [])
+    split = open_dataset(discover(config).datasets["tiny"], config.data, config.cache).split("test")
+    answer = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    assert {(one["method"], one["image"]) for one in answer["methods"]} == {
+        ("caan", split.image_ids[0]),
+        ("scan_t2i", split.image_ids[0]),
+    }
+    assert split.image_ids[0] in Path(answer["file"]).name and Path(answer["file"]).is_file()
+    assert answer["left_out"] == {"no attention to show": ["vsepp"]}
 
 
 def test_weights_that_no_longer_fit_are_refused(
