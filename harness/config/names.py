@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = "harness.toml"
+RESULTS = "runs"  # the results folder of a project, unless its harness.toml says otherwise
 HERE = Path(__file__).parents[1]  # the package harness; methods and cards of datasets lie as registry.py has them
 METHODS = HERE.parent / "methods"
 DATASETS = (HERE / "dataset_cards", HERE.parent / "datasets")
@@ -41,7 +42,7 @@ class ProjectPlace:
 
     @property
     def results(self) -> Path:
-        return next(iter(self.folders("results", ("runs",))), self.root / "runs")
+        return next(iter(self.folders("results", (RESULTS,))), self.root / RESULTS)
 
 
 def read_paths(file: Path) -> Mapping[str, Any]:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
 
+from harness.config.names import RESULTS
+
 OWN_RESOURCES = ("CPU", "GPU", "memory", "object_store_memory")  # of Ray, beside the custom ones
 CONTEXT_MB = 700.0  # that a process holds on a GPU beside its tensors: CUDA, its libraries and their kernels
 
@@ -71,7 +73,7 @@ class Paths(Section):
     """Folders, relative to the folder of this file."""
 
     data: Path = Field(Path("data"), description="root of datasets on disk; HARNESS_DATA overrides it")
-    results: Path = Field(Path("runs"), description="trials, tracking store, caches")
+    results: Path = Field(Path(RESULTS), description="trials, tracking store, caches")
     reports: Path = Field(Path("reports"), description="generated leaderboards")
     methods: tuple[Path, ...] = Field((), description="folders or files of further method cards")
     datasets: tuple[Path, ...] = Field((Path("datasets"),), description="folders of dataset cards")

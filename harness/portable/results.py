@@ -13,6 +13,7 @@ from harness.campaign.driver import only_driver
 from harness.campaign.healing import log_again
 from harness.campaign.plan import check_writable
 from harness.config.cards import SELECTION
+from harness.config.names import RESULTS
 from harness.config.project import TRIALS, Config
 from harness.errors import DataError, Location
 from harness.evaluation.measures import CUTOFFS
@@ -35,7 +36,6 @@ from harness.trial.folder import (
 )
 from harness.trial.results import State, TrialResult
 
-RESULTS = "runs"  # the results folder of a project, unless its harness.toml says otherwise
 REST = (*(name for name in ARTIFACTS if name != RESULT), CHECKPOINT, ATTEMPTS, VERIFICATION, WRONG_PAIRS, NOISE_INDEX)
 NEEDED = (SPEC, RANKS)  # what a result is of no use without
 AGAIN = "copy the folder again from its project, or leave it out"
