@@ -109,7 +109,7 @@ class ProgressView:
         self._report(Progress(name, result.state.value, result.epochs, epochs, rsum, result.message))
 
     def standing(self, text: str) -> None:
-        """Leave it to the studies, which the API does not search."""
+        """A plan has none: it is for searches, which are no call of the API."""
 
     def warn(self, message: str) -> None:
         """Report a warning."""

@@ -100,7 +100,7 @@ def index(boards: Sequence[Board]) -> dict[str, bytes]:
 
 
 def as_csv(one: Assessed, methods: Methods) -> str:
-    """One line a trial: where its row stands, every number that the store has of it, and its run."""
+    """One line per trial: where its row stands, every number that the store has of it, and its run."""
     board = {"saturated": " ".join(one.board.saturated), "val_images": one.board.val_images or None}
     lines = [{**about, **board, **flat(run)} for about, row in placed(one) for run in row.runs]
     about = ("section", "place", "row", "fidelity", "low", "high", "group")

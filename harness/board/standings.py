@@ -325,4 +325,4 @@ def machine(environment: Mapping[str, str]) -> str:
     """The machine that a trial was run on, as far as it decides the speed: no clock, no host name."""
     device, cpu, cores, threads, torch = (environment.get(name) or "unknown" for name in MACHINE)
     on = cpu if device == "cpu" else f"{device}, {cpu}"
-    return f"{on}; cores: {cores}, torch threads a trial: {threads}, torch {torch}"
+    return f"{on}; cores: {cores}, torch threads per trial: {threads}, torch {torch}"

@@ -57,9 +57,9 @@ class SearchTrials:
         self._search_of.pop(result.key).ended(result)
 
     def standing(self) -> str:
-        """What is best so far, by method and dataset; reads the studies."""
+        """What is best so far, by method and dataset."""
         objective = ", ".join(self.searches[0].budget.objective)
-        lines = [line for search in self.searches if (line := search.best_line())]
+        lines = [search.best_line for search in self.searches if search.best_line]
         return f"best val {objective} so far: {', '.join(lines)}" if lines else ""
 
     @property

@@ -52,6 +52,7 @@ class MethodSearch:
         for trial in ended:
             if trial.notes.get("failure") in retry:
                 study.enqueue(trial.values)
+        self.best_line = self._best_line()
 
     @property
     def begun(self) -> int:
@@ -86,7 +87,7 @@ class MethodSearch:
         tried = f" ({settings_line(proposal.values)})" if proposal.values else ""
         return self.plan.trial(proposal.values, f"{self.label} #{proposal.number}{tried}")
 
-    def best_line(self) -> str:
+    def _best_line(self) -> str:
         """`vsepp/scenes 131.4 (#3)`, of several objectives the size of their front; empty before the first."""
         best = self.study.best()
         if not best:
@@ -137,6 +138,7 @@ class MethodSearch:
         self.spent.add(state, notes)
         if state != "failed":
             self._first.setdefault(result.key, number)
+        self.best_line = self._best_line()
 
 
 def spent_on(trials: Iterable[Ended]) -> Spent:
