@@ -15,7 +15,16 @@ from harness.addresses import without_secrets
 from harness.errors import StoreError
 from harness.tracking.artifacts import local_folder
 from harness.tracking.pages import EXPERIMENT_TAGS
-from harness.tracking.store import ENVIRONMENT, SQLITE, create_sqlite, is_damaged, moved, sqlite_file, without_password
+from harness.tracking.store import (
+    ENVIRONMENT,
+    SQLITE,
+    create_sqlite,
+    is_damaged,
+    is_folder,
+    moved,
+    sqlite_file,
+    without_password,
+)
 
 EXPERIMENT = "harness"
 ENDED = ("FINISHED", "FAILED")  # MLflow's states of a run that has a result
@@ -29,6 +38,9 @@ class Connection:
 
     def __init__(self, uri: str, artifacts: Path | None = None) -> None:
         """Connect, and make the store where it is a file that is not there; StoreError where it cannot be used."""
+        if is_folder(uri):  # newer versions of MLflow refuse it themselves, older ones would lose runs to those
+            what = f"{without_password(uri)} cannot be used: it is a folder of files, which MLflow keeps no longer"
+            raise StoreError(f"the tracking store {what}; give a database or a server ([tracking] uri)")
         os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
         import alembic.util
         import mlflow

@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from harness.addresses import shown
 from harness.config.project import Config
@@ -39,6 +40,11 @@ def digest(result: TrialResult) -> str:
 def without_password(uri: str) -> str:
     """The uri of a store as it may be shown and stored."""
     return shown(uri)
+
+
+def is_folder(uri: str) -> bool:
+    """Whether a store would be a folder of files, as MLflow kept runs before it had databases."""
+    return urlsplit(uri).scheme in ("", "file") and not uri.startswith("databricks")
 
 
 def sqlite_file(uri: str) -> Path:
