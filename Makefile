@@ -33,7 +33,8 @@ test: $(VENV)/for-test ## install, then the tests (minutes)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 coverage: $(VENV)/for-test ## the tests, and which lines they run; slower than `make test`
-	COVERAGE_CORE=sysmon $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder \
+	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+	  $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder \
 	  --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(TEST_ARGS)
 
 test-oldest: build/oldest/installed ## some tests with the oldest versions that pyproject.toml allows
