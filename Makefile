@@ -73,6 +73,7 @@ bench: $(VENV)/for-test ## speed and memory against the textbook algorithm
 	$(BIN)/python benchmarks/converting.py
 	$(BIN)/python benchmarks/extracting.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/reranking.py --images 400,1000 --k 32 --dim 256
 	$(BIN)/python benchmarks/side_by_side.py
 	$(BIN)/python benchmarks/search_simulation.py
 	$(BIN)/python benchmarks/false_alarms.py

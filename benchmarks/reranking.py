@@ -1,12 +1,12 @@
 """Two stages against one: a fragment method on the first k of an embedding method, and on every pair.
 
-    python benchmarks/reranking.py [--method bssan] [--images 1000] [--k 128] [--dim 1024] [--runs 1]
+    python benchmarks/reranking.py [--method bssan] [--images 1000] [--k 128] [--dim 1024] [--runs 1] [--threads 1]
 
 Encodings are random unit vectors, 36 regions per image and five captions per image of about the length of COCO's words;
 the first stage's are one vector each. So what is timed is what a reranking does from encoded sets: scores of all pairs
 by one product, the first k of every query, the second stage's scores of their pairs, and the order of both. The plain
 row is the second stage's method on every pair. Both run in turn in one process; times are medians. The table is written
-to reports/measurements/reranking.md.
+to reports/measurements/reranking.md. One thread, as a trial has: where others take a CPU, two wait for each other.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ MEASUREMENTS = Path(__file__).parents[1] / "reports" / "measurements"
 REGIONS, EACH, WORDS = 36, 5, 500
 HEAD = """# Rerankings
 
-Written by `python benchmarks/reranking.py`, which says how it measures, on {cpus} CPUs, which {load}
-processes wanted when it began. *First stage*: scores of all pairs from one vector each, and the first k of every query.
-*Second stage*: the fragment method's scores of those pairs alone, and the order of both.
+Written by `python benchmarks/reranking.py`, which says how it measures, with {threads} of {cpus} CPUs, which
+{load} processes wanted when it began. *First stage*: scores of all pairs from one vector each, and the first k of every
+query. *Second stage*: the fragment method's scores of those pairs alone, and the order of both; a pair costs more there
+than among all pairs, since what images and captions bring to a score is computed for each shortlist instead of once.
 
 | method | gallery | k | pairs scored | of all | first stage | second stage | every pair by it | faster | per pair |
 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
@@ -137,13 +138,15 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=128)
     parser.add_argument("--dim", type=int, default=1024)
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     machine, load, rows = this_machine(), Path("/proc/loadavg").read_text().split()[0], []
     method = ready_made(args.method, args.dim)
     for images in map(int, args.images.split(",")):
         rows.append(row(method, args.method, split_of(images, args.dim), args))
         Console(width=200, highlight=False).print(rows[-1])
-    head = HEAD.format(cpus=f"{machine.cpus:g}", load=load)
+    head = HEAD.format(threads=args.threads, cpus=f"{machine.cpus:g}", load=load)
     write_atomic(MEASUREMENTS / "reranking.md", head + "\n".join(rows) + "\n")
 
 
