@@ -365,7 +365,13 @@ def test_a_store_that_was_moved_has_its_artifacts_beside_it(store: str, tmp_path
 
 @pytest.mark.parametrize(
     "uri",
-    ["sqlite:////proc/nowhere/mlflow.db", "sqlite:////etc/passwd", "file:///tmp/nowhere", "./mlruns", "nothing://nowhere"],
+    [
+        "sqlite:////proc/nowhere/mlflow.db",
+        "sqlite:////etc/passwd",
+        "file:///tmp/nowhere",
+        "./mlruns",
+        "nothing://nowhere",
+    ],
 )
 def test_a_store_that_cannot_be_used_is_one_store_error(uri: str) -> None:
     with pytest.raises(StoreError, match="cannot be used") as caught:
