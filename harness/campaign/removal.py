@@ -25,8 +25,8 @@ METHOD = "method:"  # before the name of a method, where a scored model has the 
 
 
 @dataclass(frozen=True)
-class Removal:
-    """A trial to be removed, with all that is kept of it."""
+class StoredTrial:
+    """A trial with all that is kept of it."""
 
     spec: TrialSpec
     state: str
@@ -36,14 +36,14 @@ class Removal:
     ended: float | None = None  # seconds since the epoch
 
 
-def removals(config: Config, names: Sequence[str]) -> list[Removal]:
+def removals(config: Config, names: Sequence[str]) -> list[StoredTrial]:
     """What names mean: all of a method or an external model, a trial such as caan/scenes/s0, or the start of a key.
 
     UsageError for a name that means nothing, and for one of a trial that may mean several.
     """
     folders, runs = kept_folders(config.results / TRIALS), runs_in_store(default_uri(config))
     specs = {key: run.spec for key, run in runs.items()} | {key: spec for key, (spec, _) in folders.items()}
-    chosen: dict[str, Removal] = {}
+    chosen: dict[str, StoredTrial] = {}
     for name in names:
         meant = of_method(name, specs.values())
         is_method = bool(meant)
@@ -51,11 +51,22 @@ def removals(config: Config, names: Sequence[str]) -> list[Removal]:
         if not meant:
             known = {text for spec in specs.values() for text in (spec.method, spec.label)}
             raise UsageError(f"{unknown('result', name, known)}; the start of a key will do as well")
-        every = [removal(spec, folders.get(spec.key, (spec, []))[1], runs.get(spec.key)) for spec in meant]
+        every = [stored(spec, folders.get(spec.key, (spec, []))[1], runs.get(spec.key)) for spec in meant]
         if not is_method:
             alone(name, every, candidate)
         chosen |= {one.spec.key: one for one in every}
-    return sorted(chosen.values(), key=lambda one: (one.spec.dataset, one.spec.method, one.spec.seed, one.spec.key))
+    return sorted(chosen.values(), key=place)
+
+
+def trials_in(folder: Path) -> list[StoredTrial]:
+    """Every trial that has a folder in one of trials, whatever became of it."""
+    every = [stored(spec, folders, None) for spec, folders in kept_folders(folder).values()]
+    return sorted(every, key=place)
+
+
+def place(one: StoredTrial) -> tuple[str, str, int, str]:
+    """Where a trial stands in a list."""
+    return one.spec.dataset, one.spec.method, one.spec.seed, one.spec.key
 
 
 def of_method(name: str, specs: Iterable[TrialSpec]) -> list[TrialSpec]:
@@ -67,18 +78,20 @@ def of_method(name: str, specs: Iterable[TrialSpec]) -> list[TrialSpec]:
     return [spec for spec in specs if names and spec.method == whole[names[0]]]
 
 
-def candidate(one: Removal) -> Candidate:
+def candidate(one: StoredTrial) -> Candidate:
     """A trial as a list of those that a name may mean shows it."""
     return Candidate(one.spec, one.rsum, one.ended)
 
 
-def removal(spec: TrialSpec, folders: Sequence[Path], run: Run | None) -> Removal:
+def stored(spec: TrialSpec, folders: Sequence[Path], run: Run | None) -> StoredTrial:
     result = next((result for folder in folders if (result := read_result(folder))), run.result if run else None)
     state = result.state.value if result else "begun" if folders else run.state.value if run else ""
     rsum = result.measures.get("rsum") if result else None
     ended = [(folder / RESULT).stat().st_mtime for folder in folders if (folder / RESULT).is_file()]
     ended += [run.ended / 1000] if run and run.ended else []
-    return Removal(spec, state, rsum, tuple(folders), run is not None and bool(run.run_id), max(ended, default=None))
+    return StoredTrial(
+        spec, state, rsum, tuple(folders), run is not None and bool(run.run_id), max(ended, default=None)
+    )
 
 
 def kept_folders(trials: Path) -> dict[str, tuple[TrialSpec, list[Path]]]:
@@ -99,7 +112,7 @@ def runs_in_store(uri: str) -> dict[str, Run]:
     return {run.key: run for run in ResultStore(uri).runs()}
 
 
-def remove(config: Config, trials: Iterable[Removal], told: Callable[[str], None]) -> None:
+def remove(config: Config, trials: Iterable[StoredTrial], told: Callable[[str], None]) -> None:
     """Remove trials: first from the store, so that an interrupted command leaves nothing that would be logged again."""
     trials, uri = list(trials), default_uri(config)
     with only_driver(config.results):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from rich.console import RenderableType
@@ -16,7 +17,10 @@ from harness.config.project import Config
 from harness.config.registry import Registry, choices, paper_settings, settings_for, training_for, unknown_card
 from harness.config.toml import override_value
 from harness.errors import UsageError
-from harness.terminal.output import Text, table
+from harness.terminal.output import Text, near, table
+
+if TYPE_CHECKING:
+    from harness.campaign.removal import StoredTrial
 
 COUNTS = ("version", "images", "captions", "folds")  # columns of numbers
 
@@ -55,6 +59,27 @@ def listing(registry: Registry, kind: str) -> list[dict[str, Any]]:
         cards = registry.datasets.values()
         return [{"dataset": card.name, **p.model_dump(mode="json")} for card in cards for p in card.protocols]
     return [card_json(card) for card in (registry.methods if kind == "methods" else registry.datasets).values()]
+
+
+def trials(config: Config) -> tuple[list[dict[str, Any]], RenderableType]:
+    """The trials that have a folder, as JSON and in words."""
+    from harness.campaign.removal import trials_in
+
+    every = trials_in(config.trials)
+    grid = table("trial", "protocol", "state", "rsum", "ended", "key", right=("rsum",))
+    for one in every:
+        spec, rsum = one.spec, "–" if one.rsum is None else f"{one.rsum:.1f}"
+        ended = f"{datetime.fromtimestamp(one.ended):%Y-%m-%d %H:%M}" if one.ended else "–"
+        protocol = f"{spec.protocol}, limit {spec.limit}" if spec.limit else spec.protocol
+        grid.add_row(Text(spec.label, style="bold"), Text(protocol), one.state, rsum, ended, spec.key)
+    return [trial_json(one) for one in every], grid if every else f"no trial in {near(config.trials)} yet"
+
+
+def trial_json(one: StoredTrial) -> dict[str, Any]:
+    names = ("label", "key", "method", "dataset", "protocol", "seed", "limit", "settings")
+    spec = {name: getattr(one.spec, name) for name in names}
+    ended = {"state": one.state, "rsum": one.rsum, "ended": one.ended}
+    return {**spec, **ended, "folders": [str(folder) for folder in one.folders]}
 
 
 def card_json(card: MethodCard | DatasetCard) -> dict[str, Any]:

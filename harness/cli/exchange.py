@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from harness.board.publishing import Published
     from harness.campaign.external_scores import RankedScores
-    from harness.campaign.removal import Removal
+    from harness.campaign.removal import StoredTrial
     from harness.terminal.board_page import BoardPlace
     from harness.terminal.output import Output
 
@@ -300,7 +300,7 @@ def agree(question: str) -> None:
         raise UsageError("nothing was removed")
 
 
-def removal_page(trials: Sequence[Removal], cache: bool) -> Iterator[RenderableType]:
+def removal_page(trials: Sequence[StoredTrial], cache: bool) -> Iterator[RenderableType]:
     from harness.terminal.output import table
 
     if trials:
@@ -314,6 +314,6 @@ def removal_page(trials: Sequence[Removal], cache: bool) -> Iterator[RenderableT
         yield "and the cache, which is worked out again"
 
 
-def removal_json(one: Removal) -> dict[str, Any]:
+def removal_json(one: StoredTrial) -> dict[str, Any]:
     identity = {"key": one.spec.key, "label": one.spec.label, "state": one.state, "rsum": one.rsum}
     return {**identity, "folders": [str(folder) for folder in one.folders], "in_store": one.in_store}

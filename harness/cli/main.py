@@ -42,6 +42,7 @@ from harness.errors import EXIT_CODES, ResourceError, UsageError
 from harness.interruption import Interruption, signals_raise
 
 KINDS = ("methods", "datasets", "protocols")
+TRIALS = "trials"
 LONGEST = 100  # characters of a command's short help
 SECTIONS = {  # of `harness -h`
     "Prepare": ("init", "list", "describe", "validate", "data"),
@@ -117,14 +118,17 @@ def cli() -> None:
         raise ResourceError(f"the working folder is not there any more ({error}); change to one that is") from error
 
 
-@cli.command("list", short_help="List methods, datasets and protocols.")
+@cli.command("list", short_help="List methods, datasets, protocols, or the trials of this project.")
 @takes(CONFIG, OUTPUT)
-@click.argument("kind", required=False, type=click.Choice(KINDS))
+@click.argument("kind", required=False, type=click.Choice((*KINDS, TRIALS)))
 def list_(flags: Flags, kind: str | None) -> int:
-    """List methods, datasets, protocols, or all of them."""
+    """List methods, datasets, protocols, or all three; or the trials of the results folder with their keys."""
     from harness.cli import catalogue
 
-    _, registry, out = flags.open()
+    config, registry, out = flags.open()
+    if kind == TRIALS:
+        out.answer(*catalogue.trials(config))
+        return 0
     kinds = [kind] if kind else KINDS
     lists = {name: catalogue.listing(registry, name) for name in kinds}
     out.answer(lists[kind] if kind else lists, *(catalogue.TABLES[name](registry) for name in kinds))

@@ -52,6 +52,35 @@ def test_a_trial_is_removed_by_its_name_or_the_start_of_its_key(finished: Path, 
     assert labels(finished) == ["chance/s0", "chance/s1"]
 
 
+def test_trials_are_listed_with_state_rsum_and_the_key_that_other_commands_take(
+    finished: Path, call: Call, capsys: Captured
+) -> None:
+    capsys.readouterr()
+    assert call("list", "trials", "--json") == 0
+    trials = json.loads(capsys.readouterr().out)
+    assert [one["label"] for one in trials] == ["chance/tiny/s0", "chance/tiny/s1", "vsepp/tiny/s0", "vsepp/tiny/s1"]
+    result = json.loads((finished / "runs" / "trials" / trials[2]["key"] / "result.json").read_text())
+    assert trials[2]["rsum"] == result["measures"]["rsum"] and trials[2]["state"] == "done"
+    assert call("list", "trials") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("vsepp/tiny/s0" in line and trials[2]["key"] in line for line in lines)
+    assert call("forget", trials[2]["key"], "-y") == 0
+    capsys.readouterr()
+    assert call("list", "trials", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)) == 3
+    assert call("list", "--json") == 0
+    assert "trials" not in json.loads(capsys.readouterr().out), "cards alone"
+
+
+def test_a_folder_without_trials_says_so(
+    tmp_path: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("list", "trials") == 0
+    assert "no trial in runs/trials yet" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+
+
 def test_nothing_is_removed_before_the_answer_and_what_would_be_is_listed(
     finished: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
