@@ -105,7 +105,7 @@ COMMANDS: dict[str, list[str]] = {
     "list": ["list", "list --json", "list methods", "list FOREIGN"],
     "describe": ["describe foreign", "describe foreign-data", "describe FOREIGN", "describe --schema method"],
     "run": [f"run {ALL} -n", f"run {ALL} --here", f"run {ALL} --json", "run -c FOREIGN"],
-    "status": [f"status {ALL}", f"status {ALL} --json", "status FOREIGN"],
+    "status": [f"status {ALL}", f"status {ALL} --json", "status FOREIGN", "list trials", "list trials --json"],
     "search": [f"search {ONE} -n", f"search {ONE}"],
     "confirm": ["confirm FOREIGN -n", "confirm nothing"],
     "resume": ["resume FOREIGN", "resume nothing"],
