@@ -45,7 +45,7 @@ from harness.tracking.runs import Run
 from harness.tracking.store import digest
 from harness.trial.results import HEADLINE, RECALLS
 
-ASIDE = ("val rsum", "parameters", "notes", "score pairs/s")  # columns that a paper has no room for
+ASIDE = ("val rsum", "parameters", "notes", "train pairs/s", "score pairs/s")  # columns that a paper has no room for
 DEFAULT = ("md", "html")  # forms that are written where none is named
 INDEX = "index.html"  # the page of all boards
 SUFFIXES = {"latex": "tex"}
@@ -146,6 +146,9 @@ def as_latex(one: Assessed, methods: Methods) -> str:
     names = header(board, methods)
     shown = [place for place, name in enumerate(names) if name not in ASIDE]
     lines = [[row[place] for place in shown] for row in rows(board, evidence, methods)]
+    for line, row in zip(lines, board.ranked, strict=True):
+        if row.method in methods:
+            line[1] = line[1].replace(row.method, methods[row.method].title, 1)
     heads = [names[place] for place in shown]
     apart = [[own.get(names[place], "") for place in shown] for own in ensemble_cells(board, evidence)]
     about: dict[str, Any] = {"ensembles": apart, "saturation": saturation(board), "recipe": recipe(board)}

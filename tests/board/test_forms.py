@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -16,8 +17,10 @@ from boards import failed, one_of, run_of, three_seeds, unfinished
 from sample_results import log_ranked, result_of, spec_of, two_methods
 from tiny_project import Call
 
-from harness.board.forms import FORMS, as_json, flat
+import methods
+from harness.board.forms import FORMS, as_json, as_latex, flat
 from harness.board.markup import tex
+from harness.config.cards import MethodCard, read_card
 from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run
 from harness.tracking.tracker import Tracker
@@ -88,10 +91,19 @@ def test_latex_is_a_booktabs_table_whose_text_is_escaped(tracker: Tracker, call:
     places = [place for place, name in enumerate(heads.removesuffix(r" \\").split(" & "), start=1) if "R@" in name]
     first, last = places[0], places[-1]
     assert groups.count("&") == len(columns) - 1 - 4, "two heads of three columns each"
+    assert "\\&" not in groups, "they separate columns"
     assert groups.index("image to text") < groups.index("text to image")
     assert rules == rf"\cmidrule(lr){{{first}-{first + 2}}} \cmidrule(lr){{{first + 3}-{last}}}"
     assert heads.count("R@10") == 2 and "i2t" not in heads
     assert all(line.replace(r"\&", "").count("&") == len(columns) - 1 and line.endswith(r"\\") for line in body)
+
+
+def test_latex_names_methods_by_their_titles_and_parts_sentences_with_blanks() -> None:
+    card = read_card(MethodCard, Path(methods.__path__[0]) / "scan_t2i.toml")
+    text = as_latex(one_of([*three_seeds("scan_t2i", 250), *three_seeds("unknown_one", 200)]), {"scan_t2i": card})
+    assert "& SCAN (text to image) &" in text and r"& unknown\_one &" in text
+    caption = text[text.index(r"\caption") : text.index(r"\label")]
+    assert not re.search(r"[a-z]\.[A-Z$]", caption), caption
 
 
 def test_tex_escapes_every_mark() -> None:
