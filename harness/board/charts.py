@@ -69,7 +69,7 @@ def intervals(figure: Figure, one: Assessed) -> None:
     axes.set_yticks(places, names_of(board), fontsize=drawing.SIZE)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(places) - 0.4, -0.6)
-    start = start_of_scale(board.ranked, [evidence.intervals.get(place, (means[place],) * 2) for place in places])
+    start = intervals_start(one)
     if start is not None:
         axes.set_xlim(left=start)
         beyond = [place for place in places if means[place] < start]
@@ -82,6 +82,15 @@ def intervals(figure: Figure, one: Assessed) -> None:
     width = max(drawing.measured(text, 8) for text in texts)
     column(axes, 16 + width, [evidence.groups.get(place, "") for place in places])
     figure.legend(loc="outside lower left", ncols=3)
+
+
+def intervals_start(one: Assessed) -> float | None:
+    ranked, known = one.board.ranked, one.evidence.intervals
+    return start_of_scale(ranked, [known.get(place, (row.means["rsum"],) * 2) for place, row in enumerate(ranked)])
+
+
+def tradeoff_start(rows: Sequence[Standing]) -> float | None:
+    return start_of_scale(rows, [(row.means["rsum"],) * 2 for row in rows])
 
 
 def start_of_scale(rows: Sequence[Standing], ends: Sequence[tuple[float, float]]) -> float | None:
@@ -167,20 +176,19 @@ def tradeoff(figure: Figure, board: Board, expense: Expense = THROUGHPUT) -> Non
             compared(axes, points, best, fronts[-1], place)
     drawing.compare_ratios(axes, [row.means[expense.name] for row in rows.values()])
     axes.margins(y=0.12)
-    points = [point_of(row, expense) for row in rows.values()]
-    start = start_of_scale([*rows.values()], [(height, height) for _, height in points])
+    marks, start = [point_of(row, expense) for row in rows.values()], tradeoff_start([*rows.values()])
     if start is not None:
         axes.set_ylim(bottom=start)
-        beyond = [right for right, height in points if height < start]
+        beyond = [right for right, height in marks if height < start]
         axes.plot(beyond, [0.0] * len(beyond), "v", transform=axes.get_xaxis_transform(), **OFF_SCALE)
-        points = [(right, max(height, start)) for right, height in points]
+        marks = [(right, max(height, start)) for right, height in marks]
     axes.set_xlabel(expense.axis, loc="right")
     axes.set_ylabel("rsum")
     if expense.is_of_machine and len(board.machines) > 1:
         figure.legend(loc="outside lower left", ncols=4)
     names = names_of(board)
     versions = [(names[place], str(place + 1)) for place in rows]
-    drawing.label_points(axes, points, versions, fronts)
+    drawing.label_points(axes, marks, versions, fronts)
 
 
 def compared(axes: Axes, points: Sequence[Point], unbeaten: Sequence[int], path: Sequence[Point], machine: int) -> None:

@@ -146,10 +146,11 @@ def as_latex(one: Assessed, methods: Methods) -> str:
     names = header(board, methods)
     shown = [place for place, name in enumerate(names) if name not in ASIDE]
     lines = [[row[place] for place in shown] for row in rows(board, evidence, methods)]
+    heads = [names[place] for place in shown]
+    name = heads.index("method")
     for line, row in zip(lines, board.ranked, strict=True):
         if row.method in methods:
-            line[1] = line[1].replace(row.method, methods[row.method].title, 1)
-    heads = [names[place] for place in shown]
+            line[name] = line[name].replace(row.method, methods[row.method].title, 1)
     apart = [[own.get(names[place], "") for place in shown] for own in ensemble_cells(board, evidence)]
     about: dict[str, Any] = {"ensembles": apart, "saturation": saturation(board), "recipe": recipe(board)}
     first = heads.index(title(RECALLS[0]))  # of the six R@K, three under each direction

@@ -81,7 +81,7 @@ def interval_plot(one: Assessed) -> Plot:
     numbers = tuple(interval_text(row, evidence, place) for place, row in enumerate(board.ranked))
     height = AROUND + LINE * len(board.ranked)
     title = f"rsum, {place_of(board)}"
-    note = f"{INTERVALS} {OFF_SCALE}" if has_untrained(board) else INTERVALS
+    note = INTERVALS if charts.intervals_start(one) is None else f"{INTERVALS} {OFF_SCALE}"
     return Plot("rsum.svg", ORDER, title, note, numbers, lambda figure: charts.intervals(figure, one), height)
 
 
@@ -116,13 +116,10 @@ def expense_plot(board: Board, expense: Expense, file: str, heading: str, title:
         return Plot(file, heading, title, noted(NO_SPEED, missing))
     numbers = tuple(tradeoff_text(board, row, expense) for row in rows.values())
     text = TRADEOFF.format(SAME_MACHINE * expense.is_of_machine)
-    note = noted(f"{text} {OFF_SCALE}" if has_untrained(board) else text, missing)
+    is_whole = charts.tradeoff_start([*rows.values()]) is None
+    note = noted(text if is_whole else f"{text} {OFF_SCALE}", missing)
     height = min(TALL + MORE * max(0, len(rows) - FEW), TALLEST)
     return Plot(file, heading, title, note, numbers, lambda figure: charts.tradeoff(figure, board, expense), height)
-
-
-def has_untrained(board: Board) -> bool:
-    return any(row.is_untrained for row in board.ranked)
 
 
 def tradeoff_text(board: Board, row: Standing, expense: Expense) -> str:

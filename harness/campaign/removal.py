@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.campaign.driver import only_driver
 from harness.config.project import TRIALS, Config
@@ -34,6 +35,14 @@ class StoredTrial:
     folders: tuple[Path, ...]
     in_store: bool
     ended: float | None = None  # seconds since the epoch
+
+    @property
+    def shown_rsum(self) -> str:
+        return "–" if self.rsum is None else f"{self.rsum:.1f}"
+
+    def as_json(self) -> dict[str, Any]:
+        identity = {"key": self.spec.key, "label": self.spec.label, "state": self.state, "rsum": self.rsum}
+        return {**identity, "folders": [str(folder) for folder in self.folders]}
 
 
 def removals(config: Config, names: Sequence[str]) -> list[StoredTrial]:

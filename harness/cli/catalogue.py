@@ -68,18 +68,16 @@ def trials(config: Config) -> tuple[list[dict[str, Any]], RenderableType]:
     every = trials_in(config.trials)
     grid = table("trial", "protocol", "state", "rsum", "ended", "key", right=("rsum",))
     for one in every:
-        spec, rsum = one.spec, "–" if one.rsum is None else f"{one.rsum:.1f}"
+        spec = one.spec
         ended = f"{datetime.fromtimestamp(one.ended):%Y-%m-%d %H:%M}" if one.ended else "–"
         protocol = f"{spec.protocol}, limit {spec.limit}" if spec.limit else spec.protocol
-        grid.add_row(Text(spec.label, style="bold"), Text(protocol), one.state, rsum, ended, spec.key)
+        grid.add_row(Text(spec.label, style="bold"), Text(protocol), one.state, one.shown_rsum, ended, spec.key)
     return [trial_json(one) for one in every], grid if every else f"no trial in {near(config.trials)} yet"
 
 
 def trial_json(one: StoredTrial) -> dict[str, Any]:
-    names = ("label", "key", "method", "dataset", "protocol", "seed", "limit", "settings")
-    spec = {name: getattr(one.spec, name) for name in names}
-    ended = {"state": one.state, "rsum": one.rsum, "ended": one.ended}
-    return {**spec, **ended, "folders": [str(folder) for folder in one.folders]}
+    names = ("method", "dataset", "protocol", "seed", "limit", "settings")
+    return {**one.as_json(), **{name: getattr(one.spec, name) for name in names}, "ended": one.ended}
 
 
 def card_json(card: MethodCard | DatasetCard) -> dict[str, Any]:

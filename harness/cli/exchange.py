@@ -306,14 +306,12 @@ def removal_page(trials: Sequence[StoredTrial], cache: bool) -> Iterator[Rendera
     if trials:
         grid = table("trial", "state", "rsum", "folders", "in store", "key", right=("rsum", "folders"))
         for one in trials:
-            rsum = "–" if one.rsum is None else f"{one.rsum:.1f}"
             stored = "yes" if one.in_store else "–"
-            grid.add_row(one.spec.label, one.state, rsum, str(len(one.folders)), stored, one.spec.key)
+            grid.add_row(one.spec.label, one.state, one.shown_rsum, str(len(one.folders)), stored, one.spec.key)
         yield grid
     if cache:
         yield "and the cache, which is worked out again"
 
 
 def removal_json(one: StoredTrial) -> dict[str, Any]:
-    identity = {"key": one.spec.key, "label": one.spec.label, "state": one.state, "rsum": one.rsum}
-    return {**identity, "folders": [str(folder) for folder in one.folders], "in_store": one.in_store}
+    return {**one.as_json(), "in_store": one.in_store}

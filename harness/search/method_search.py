@@ -9,6 +9,7 @@ from typing import Any
 from harness.search.optuna_study import Study
 from harness.search.plan import SearchPlan, measured, settings_line
 from harness.search.studies import Ended, Outcome, Proposal
+from harness.search.study_records import front
 from harness.trial.folder import read_result
 from harness.trial.results import Assignment, Budget, EpochReport, Failure, State, TrialResult
 
@@ -52,7 +53,7 @@ class MethodSearch:
         for trial in ended:
             if trial.notes.get("failure") in retry:
                 study.enqueue(trial.values)
-        self.best_line = self._best_line()
+        self._front = study.best()  # kept up with each trial: to read the study again costs as much as it has trials
 
     @property
     def begun(self) -> int:
@@ -87,9 +88,10 @@ class MethodSearch:
         tried = f" ({settings_line(proposal.values)})" if proposal.values else ""
         return self.plan.trial(proposal.values, f"{self.label} #{proposal.number}{tried}")
 
-    def _best_line(self) -> str:
+    @property
+    def best_line(self) -> str:
         """`vsepp/scenes 131.4 (#3)`, of several objectives the size of their front; empty before the first."""
-        best = self.study.best()
+        best = self._front
         if not best:
             return ""
         if len(self.budget.objective) > 1:
@@ -138,7 +140,9 @@ class MethodSearch:
         self.spent.add(state, notes)
         if state != "failed":
             self._first.setdefault(result.key, number)
-        self.best_line = self._best_line()
+        if state == "complete":
+            trial = Ended(number, state, {}, tuple(value for value in values if value is not None), notes)
+            self._front = front([*self._front, trial], self.budget.objective)
 
 
 def spent_on(trials: Iterable[Ended]) -> Spent:

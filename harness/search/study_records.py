@@ -58,17 +58,27 @@ class StudyRecord:
     @property
     def ranked(self) -> list[Ended]:
         """The complete trials, best first, by the first objective; of equals the earlier one."""
-        sign = 1 if self.objective[0].startswith("-") else -1
-        return sorted(self.complete, key=lambda trial: sign * trial.objective[0])
+        return ranked(self.complete, self.objective)
 
     @property
     def front(self) -> list[Ended]:
         """The complete trials that no other one beats in every objective, by the first one: of one, its best."""
-        signs = [-1 if name.startswith("-") else 1 for name in self.objective]
-        values = {t.number: tuple(s * v for s, v in zip(signs, t.objective, strict=True)) for t in self.complete}
-        if len(signs) == 1:
-            return self.ranked[:1]
-        return [t for t in self.ranked if not any(_beats(other, values[t.number]) for other in values.values())]
+        return front(self.complete, self.objective)
+
+
+def ranked(complete: Sequence[Ended], objective: Sequence[str]) -> list[Ended]:
+    sign = 1 if objective[0].startswith("-") else -1
+    return sorted(complete, key=lambda trial: (sign * trial.objective[0], trial.number))
+
+
+def front(complete: Sequence[Ended], objective: Sequence[str]) -> list[Ended]:
+    """As `StudyRecord.front`; that of a front and one more trial is that of all of them."""
+    signs = [-1 if name.startswith("-") else 1 for name in objective]
+    if len(signs) == 1:
+        return ranked(complete, objective)[:1]
+    values = {t.number: tuple(s * v for s, v in zip(signs, t.objective, strict=True)) for t in complete}
+    best = ranked(complete, objective)
+    return [t for t in best if not any(_beats(other, values[t.number]) for other in values.values())]
 
 
 def record_of(name: str, attributes: Mapping[str, Any], trials: Sequence[Any]) -> StudyRecord:

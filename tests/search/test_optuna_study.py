@@ -28,6 +28,7 @@ from harness.errors import ConfigError, StoreError, UsageError
 from harness.search.optuna_study import Storage, Study, _suggested, open_storage, read_studies, study_names
 from harness.search.space import applies, within
 from harness.search.studies import Ended, Proposal, StudyDesign, grid_of
+from harness.search.study_records import front
 
 pytestmark = pytest.mark.filterwarnings("error")  # people are shown none of optuna's
 
@@ -468,6 +469,18 @@ def test_the_best_of_several_objectives_are_those_that_no_other_beats_in_all(mak
     for values in ([1.0, 1.0], [3.0, 3.0], [2.0, 3.0], [3.0, 4.0], [0.0, 0.5]):
         study.tell(ask(study).number, "complete", values)
     assert [trial.number for trial in study.best()] == [1, 0, 4]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=12), st.sampled_from([1, 2]))
+def test_a_front_that_takes_in_each_trial_as_it_ends_is_that_of_all(
+    points: list[tuple[int, int]], several: int
+) -> None:
+    objective = ("-seconds", "rsum")[:several]
+    trials = [Ended(n, "complete", {}, tuple(map(float, point[:several])), {}) for n, point in enumerate(points)]
+    best: list[Ended] = []
+    for trial in random.Random(0).sample(trials, len(trials)):  # they end in another order than they begin
+        best = front([*best, trial], objective)
+    assert best == front(trials, objective)
 
 
 # What makes it the same study
