@@ -69,8 +69,10 @@ def test_the_row_of_a_reconstruction_or_a_pretrained_model_says_so_in_every_form
     marked: Assessed, methods: dict[str, MethodCard], form: str, best: str
 ) -> None:
     page, mark = plain(FORMS[form](marked, methods)), MARKS[best]
-    line = next(line for line in page.splitlines() if f"{best}, {mark}" in line)
-    assert "caan" not in line and f"caan, {mark}" not in page
+    name, other = (methods[best].title, methods["caan"].title) if form == "latex" else (best, "caan")
+    line = next(line for line in page.splitlines() if f"{name}, {mark}" in line)
+    assert other not in line and f"{other}, {mark}" not in page
+    assert page.count(f", {mark}, {mark}") == 0, "a title that ends in the mark would say it twice"
 
 
 def test_the_row_of_one_says_so_in_tables_of_data_and_in_the_terminal(
