@@ -32,6 +32,8 @@ from harness.blocks.strips import REGIONS, growth, in_strips
 from harness.blocks.tiles import in_full
 from harness.method import Encoded, Inputs
 
+TINY = 1e-12  # the least norm that a vector is divided by, as in torch.nn.functional.normalize
+
 
 class Images(NamedTuple):
     """What all tiles of a row share."""
@@ -103,7 +105,8 @@ class SGRAF(UnitFragments):
         """(n, m), in strips of images whose attended vectors are computed again for gradients."""
         product = products(images.context.vectors, captions.queries.vectors)
         of_strip = partial(self.of_strip, captions=captions)
-        return in_strips(of_strip, captions.vectors, product, images, recompute=True)
+        nodes = captions.vectors[:, :, : self.settings.width]  # in size: most passes are over these
+        return in_strips(of_strip, nodes, product, images, recompute=True)
 
     def of_strip(self, product: Tensor, of: Images, captions: Captions) -> Tensor:
         """(C, Q)."""
@@ -115,7 +118,7 @@ class SGRAF(UnitFragments):
         """Similarity vectors of every pair, the global one first, (C, Q, 1 + T, S)."""
         weights = self.weights(product, of.context).permute(0, 3, 2, 1)  # (C, Q, T, R)
         attended = (weights.flatten(1, 2) @ in_full(of.context.vectors)).unflatten(1, weights.shape[1:3])
-        local = self.local_similarity((captions.vectors - normalize(attended, dim=3)).square())
+        local = self.local_similarity(squared_differences(captions.vectors, attended))
         whole = self.global_similarity((in_full(of.whole)[:, None] - in_full(captions.whole)).square())
         return normalize(torch.cat([whole.unsqueeze(2), local], 2), dim=3)
 
@@ -180,6 +183,33 @@ class GraphStep(nn.Module):
         asked = functional.linear(asking, key.T @ self.query.weight, self.query.bias @ key)
         edges = masked_softmax(asked @ nodes.transpose(2, 3), real.unsqueeze(1), dim=3)
         return torch.relu(self.result(edges @ nodes))
+
+
+def squared_differences(words: Tensor, attended: Tensor) -> Tensor:
+    """(y - l2(x))^2 of words y (Q, T, D) and what they attend to in every image (C, Q, T, D)."""
+    squares: Tensor = _SquaredDifferences.apply(words, attended)  # type: ignore[no-untyped-call]
+    return squares
+
+
+class _SquaredDifferences(torch.autograd.Function):
+    """d^2 with d = y - u, u = x / |x|; written out, it passes half as often over the largest tensor of a step."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, x: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=3, keepdim=True).clamp_min_(TINY)
+        d = torch.addcdiv(y, x, norm, value=-1)
+        ctx.save_for_backward(y, d, norm)
+        return d.square()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        y, d, norm = ctx.saved_tensors
+        half = gradient * d
+        by_y = half.sum(0).mul_(2)
+        u = y - d
+        along = (half * u).sum(3, keepdim=True)
+        scale = 2 / norm
+        return by_y, half.mul_(-scale).addcmul_(u, along.mul_(scale))
 
 
 def linear(width: int, result: int, bias: bool = True) -> nn.Linear:
