@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from harness.config.cards import MethodCard
 from harness.config.project import built_in
 from harness.config.registry import choices
-from harness.config.sections import Scalar
 from harness.config.selection import member_names
-from harness.config.toml import override_value
+from harness.config.toml import shortly
 from harness.tracking.runs import Run
 from harness.trial.ensembles import is_composite
 from harness.trial.external import is_external
@@ -210,10 +209,6 @@ def unlike_paper(spec: TrialSpec, card: MethodCard | None) -> Iterator[str]:
     for name, value in sorted(defaults.items()):
         if (own := spec.settings.get(name, value)) != value:
             yield f"{name} {shortly(own)} ({shortly(value)})"
-
-
-def shortly(value: Scalar) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else override_value(value)
 
 
 def fidelity(spec: TrialSpec, methods: Mapping[str, MethodCard]) -> str:

@@ -30,9 +30,10 @@ STDIN = "-"
     "--trial",
     "name",
     type=RESULT,
-    required=True,
+    default="",
     metavar="NAME",
-    help="Search with the method of this finished trial, METHOD/DATASET/sSEED or the start of its key.",
+    help="Search with the method of this finished trial, METHOD/DATASET/sSEED or the start of its key; may be left out "
+    "where there is only one.",
 )
 @click.option(
     "--text",
@@ -103,7 +104,7 @@ def retrieve(
     trial = trial_with_weights(config.trials, name)
     choice = gallery_choice(trial.spec, registry.dataset(trial.spec.dataset), split, flags.protocol)
     with out.at_work() as tell:
-        tell(f"loading {name} and its dataset")
+        tell(f"loading {trial.spec.label} and its dataset")
         encoder = open_encoder(config, registry, trial, flags.device or "cpu")
     watch = partial(passing_bar, visible=not flags.quiet)
     retriever = Retriever(Gallery(encoder, choice.split, config.cache, out.note, watch), choice.protocol)

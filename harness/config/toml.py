@@ -82,6 +82,11 @@ def override_value(value: Any) -> str:
     return value if isinstance(value, str) and value.isprintable() and is_read_as_text(value) else literal(value)
 
 
+def shortly(value: bool | float | str) -> str:
+    """A value as people read it in a table: a float in four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else override_value(value)
+
+
 def is_read_as_text(value: str) -> bool:
     """Whether a text without quotes is no other value to TOML, and none that is refused."""
     try:

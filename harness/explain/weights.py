@@ -11,6 +11,7 @@ from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.selection import Selection, member_names
 from harness.errors import UsageError, unknown
+from harness.errors import named as some
 from harness.tracking.naming import Candidate, alone, trial_named
 from harness.tracking.runs import SHORTEST
 from harness.trial.folder import CHECKPOINT, RESULT, read_result
@@ -130,15 +131,20 @@ def check_is_no_composite(method: str, label: str) -> None:
 
 
 def trial_with_weights(trials: Path, name: str) -> Trained:
-    """The finished trial that a label or the start of a key means; UsageError where it is not one that has weights."""
+    """The finished trial that a label or the start of a key means, without a name the only one there is.
+
+    UsageError where it is not one that has weights.
+    """
     check_is_no_composite(name.partition("/")[0], name)
     every = [*finished(trials)]
-    one = trial_named(name, every, candidate)
+    own = [one for one in every if not member_names(one.spec.method) and not one.spec.tested_on]
+    if not name and len(own) == 1:
+        return own[0]
+    one = trial_named(name, every, candidate) if name else None
     if one is None:
-        known = sorted({other.spec.label for other in every if not member_names(other.spec.method)})
-        raise UsageError(
-            f"{unknown('trained trial', name, known)}; a trial is named METHOD/DATASET/sSEED or by the start of its key"
-        )
+        labels = sorted({other.spec.label for other in own})
+        problem = unknown("trained trial", name, labels) if name else f"which trial? Trained here: {some(labels)}"
+        raise UsageError(f"{problem}; a trial is named METHOD/DATASET/sSEED or by the start of its key")
     check_is_no_composite(one.spec.method, one.spec.label)
     check_is_no_transfer(one.spec)
     return one

@@ -13,7 +13,7 @@ from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.sections import Scalar, Tunable
 from harness.config.selection import Selection
-from harness.config.toml import literal
+from harness.config.toml import shortly
 from harness.errors import UsageError, unknown
 from harness.search.optuna_study import read_studies
 from harness.search.space import applied, check_search, default_point, points_in, space_for
@@ -56,9 +56,8 @@ def measured(name: str, value: float) -> str:
 
 
 def settings_line(values: Mapping[str, Scalar]) -> str:
-    """Tried values, floats in four digits."""
-    cut = {key: f"{value:.4g}" if isinstance(value, float) else literal(value) for key, value in values.items()}
-    return ", ".join(f"{key} = {text}" for key, text in cut.items())
+    """Tried values in a table."""
+    return ", ".join(f"{key} = {shortly(value)}" for key, value in values.items())
 
 
 def with_values(base: Assignment, values: Mapping[str, Scalar]) -> Assignment:

@@ -22,6 +22,7 @@ from tiny_vision import models
 from harness.config.project import load
 from harness.config.registry import discover
 from harness.data.dataset import Dataset
+from harness.errors import UsageError
 from harness.evaluation.scoring import score_split
 from harness.explain.encoding import Encoder, open_encoder
 from harness.explain.gallery import Gallery
@@ -223,6 +224,7 @@ def test_a_protocols_own_gallery_bounds_what_is_searched(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        (("--text", TEXT), 2, "which trial? Trained here: scan_t2i/tiny/s0, vsepp/tiny/s0"),
         (("--trial", "vsepp/tiny/s9", "--text", TEXT), 2, "unknown trained trial 'vsepp/tiny/s9'; did you mean vsepp/"),
         (
             ("--trial", "vsepp+scan_t2i/tiny/s0", "--text", TEXT),
@@ -251,6 +253,17 @@ def test_bad_input_is_named(
     Image.new("RGB", (9, 9)).save(trained / "one.png")
     assert call("retrieve", *words) == code
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_only_trained_trial_needs_no_name(trained: Path, tmp_path: Path) -> None:
+    trials = trained / "runs" / "trials"
+    one = trial_with_weights(trials, "vsepp/tiny/s0")
+    shutil.copytree(one.folder, tmp_path / one.folder.name)
+    assert trial_with_weights(tmp_path, "").spec == one.spec
+    with pytest.raises(UsageError, match="which trial"):
+        trial_with_weights(trials, "")
+    with pytest.raises(UsageError, match="Trained here: none"):
+        trial_with_weights(tmp_path / "nowhere", "")
 
 
 def test_weights_that_are_gone_or_damaged_and_data_that_changed_are_named(
