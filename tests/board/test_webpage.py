@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from harness.config.papers import Reported
 from harness.config.project import Config
 from harness.config.registry import discover
 from harness.tracking.tracker import Tracker
+
+TEMPLATES = Path(__file__).parents[2] / "harness" / "templates"
 
 
 def test_the_page_says_all_that_the_tables_of_the_markdown_say() -> None:
@@ -46,6 +49,15 @@ def test_the_page_says_all_that_the_tables_of_the_markdown_say() -> None:
     assert f"no difference of rsum below {one.evidence.least:.1f} would have been significant" in told["Group"]
     assert {"R@K", "rsum", "95 %"} <= told.keys()
     assert any("“Context-Aware Attention Network" in text for text in page.texts("p"))
+
+
+def test_every_style_sheet_closes_what_it_opens_and_no_more() -> None:
+    sheets = [file.read_text(encoding="utf-8") for file in TEMPLATES.glob("*.css.j2")]
+    assert len(sheets) > 3
+    for sheet in sheets:
+        rules = re.sub(r"\{[{%].*?[%}]\}|/\*.*?\*/", "", sheet, flags=re.DOTALL)
+        depth = list(accumulate((brace == "{") - (brace == "}") for brace in rules if brace in "{}"))
+        assert min(depth) == 0 == depth[-1], "a browser drops the rule after a brace too many"
 
 
 def test_names_stay_where_the_columns_of_the_board_scroll_on_a_screen_of_any_width() -> None:
