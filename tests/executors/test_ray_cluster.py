@@ -44,7 +44,8 @@ def executor(local_ray: None) -> RayExecutor:
 
 
 def test_two_trials_run_side_by_side_each_in_a_process_of_its_own(executor: RayExecutor, tmp_path: Path) -> None:
-    results = run(executor, [toy_assignment(tmp_path, seed, epochs=1, pause=1.0) for seed in range(2)])
+    # longer than the second process takes to start on a machine that has much else to do
+    results = run(executor, [toy_assignment(tmp_path, seed, epochs=1, pause=5.0) for seed in range(2)])
     first, second = results[0].cost, results[1].cost
     assert len({first["pid"], second["pid"], os.getpid()}) == 3
     assert max(first["started"], second["started"]) < min(first["ended"], second["ended"])
