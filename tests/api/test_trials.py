@@ -103,10 +103,13 @@ def test_a_score_matrix_is_evaluated_with_intervals(opened: Project) -> None:
 
 
 def test_import_harness_is_light() -> None:
-    script = "import sys; known = {*sys.modules}; import harness; print(*{*sys.modules} - known)"
+    script = """import sys, time
+known, t = {*sys.modules}, time.time()
+import harness
+print(time.time() - t, *{*sys.modules} - known)"""
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    modules = {*run.stdout.split()}
-    assert len(modules) < 20 and not {"harness.api", "numpy", "pydantic"} & modules
+    seconds, *modules = run.stdout.split()
+    assert float(seconds) < 0.15 and len(modules) < 20 and not {"harness.api", "numpy", "pydantic"} & {*modules}
     assert {"open", "evaluate"} <= {*dir(harness)}  # what a notebook completes
     with pytest.raises(AttributeError, match="no attribute 'opne'"):
         harness.opne  # type: ignore[attr-defined]  # noqa: B018
