@@ -89,6 +89,18 @@ def _is_there(path: Path) -> bool:
     return True
 
 
+def resolved(path: Path) -> Path:
+    """An absolute path without links, there or not; OSError for a circle of links, which Pythons handle differently."""
+    try:
+        return path.resolve(strict=True)
+    except RuntimeError as error:  # a circle, until Python 3.12
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise
+        return path.resolve()
+
+
 def listing(folder: Path) -> list[Path]:
     """What lies in a folder, by name; DataError where it is none or cannot be read."""
     try:

@@ -31,9 +31,9 @@ from harness.board.cells import (
 from harness.board.charts import SPEED
 from harness.board.evidence import Assessed, Evidence
 from harness.board.markup import markup, template, tex_escaped
-from harness.board.plots import drawn, plots, row_curve
+from harness.board.plots import Pictures
 from harness.board.published import beside
-from harness.board.row_page import SEEDS, curve_name, entry, facts, file_stem, method_page
+from harness.board.row_page import SEEDS, RowFacts, curve_name, entry, facts, file_stem, method_page
 from harness.board.standings import SECTIONS, Board, Standing
 from harness.board.tables import all_measures, cost_table, grid, index_rows, more_measures, rows_across
 from harness.errors import ConfigError
@@ -63,8 +63,9 @@ def files(found: Sequence[Assessed], methods: Methods, forms: Sequence[str] = ("
     check_names([one.board for one in found], forms)
     made: dict[str, bytes] = {}
     for one in found:
-        made |= {page_name(one.board, form): FORMS[form](one, methods).encode() for form in forms}
-        made |= dict(attachments(one, methods)) if "md" in forms else {}
+        pictures = Pictures(one)
+        made |= {page_name(one.board, form): FORMS[form](one, methods, pictures).encode() for form in forms}
+        made |= dict(attachments(one, methods, pictures)) if "md" in forms else {}
     return made
 
 
@@ -99,7 +100,7 @@ def index(boards: Sequence[Board]) -> dict[str, bytes]:
     return {INDEX: str(made).encode()}
 
 
-def as_csv(one: Assessed, methods: Methods) -> str:
+def as_csv(one: Assessed, methods: Methods, pictures: Pictures | None = None) -> str:
     """One line per trial: where its row stands, every number that the store has of it, and its run."""
     board = {"saturated": " ".join(one.board.saturated), "val_images": one.board.val_images or None}
     lines = [{**about, **board, **flat(run)} for about, row in placed(one) for run in row.runs]
@@ -112,7 +113,7 @@ def as_csv(one: Assessed, methods: Methods) -> str:
     return out.getvalue()
 
 
-def as_json(one: Assessed, methods: Methods) -> str:
+def as_json(one: Assessed, methods: Methods, pictures: Pictures | None = None) -> str:
     return json_text(board_json(one, methods), indent=1, sort_keys=True) + "\n"
 
 
@@ -141,7 +142,7 @@ def board_json(one: Assessed, methods: Methods) -> dict[str, Any]:
     return whole
 
 
-def as_latex(one: Assessed, methods: Methods) -> str:
+def as_latex(one: Assessed, methods: Methods, pictures: Pictures | None = None) -> str:
     board, evidence = one
     names = header(board, methods)
     shown = [place for place, name in enumerate(names) if name not in ASIDE]
@@ -217,8 +218,9 @@ def _measured(evidence: Evidence, about: Mapping[str, Any], row: Standing) -> di
     }
 
 
-def board_page(one: Assessed, methods: Methods) -> str:
+def board_page(one: Assessed, methods: Methods, pictures: Pictures | None = None) -> str:
     board, evidence = one
+    pictures = pictures or Pictures(one)
     folder = folder_name(board)
     names = header(board, methods)
     made = template("board.md.j2").render(
@@ -227,7 +229,7 @@ def board_page(one: Assessed, methods: Methods) -> str:
         **{"rows": rows(board, evidence, methods), "pairs": pairs(board, evidence)},
         **{"published": published(board, methods), "measures": more_measures(board, evidence.lists)},
         **{"grid": grid(board), "costs": cost_table(board)},
-        plots={f"{folder}/{plot.file}": plot for plot in plots(one) if plot.paint},
+        plots={f"{folder}/{plot.file}": plot for plot in pictures.of_board if plot.paint},
         **{"pages": row_pages(board), "ensemble_pages": row_pages(board.of_ensembles)},
         **{"ensemble_heads": ensemble_header(board), "ensembles": ensemble_rows(board, evidence)},
     )
@@ -239,43 +241,49 @@ def row_pages(board: Board) -> list[str]:
     return [f"{folder_name(board)}/{file_stem(board, place)}.md" for place in range(len(board.ranked))]
 
 
-def attachments(one: Assessed, methods: Methods) -> Iterator[tuple[str, bytes]]:
+def attachments(one: Assessed, methods: Methods, pictures: Pictures | None = None) -> Iterator[tuple[str, bytes]]:
     """The files that the page shows and links to, by their paths from it."""
-    for name, data in drawn(one).items():
+    pictures = pictures or Pictures(one)
+    for name, data in pictures.files.items():
         yield f"{folder_name(one.board)}/{name}", data
-    yield from row_files(one, methods)
-    yield from row_files(one.of_ensembles, methods)
+    yield from row_files(one, methods, pictures)
+    yield from row_files(one.of_ensembles, methods, pictures.of_ensembles)
 
 
-def row_files(one: Assessed, methods: Methods) -> Iterator[tuple[str, bytes]]:
+def row_files(one: Assessed, methods: Methods, pictures: Pictures) -> Iterator[tuple[str, bytes]]:
     """The pages of ranked rows with their learning curves."""
-    board, evidence = one
+    board = one.board
     folder = folder_name(board)
     for place in range(len(board.ranked)):
         stem = file_stem(board, place)
-        yield f"{folder}/{stem}.md", method_page(one, methods, place).encode()
-        if place in evidence.curves:
-            yield f"{folder}/{curve_name(stem)}", row_curve(one, place).svg()
+        yield f"{folder}/{stem}.md", method_page(one, methods, place, pictures).encode()
+        if curve := pictures.curve(place):
+            yield f"{folder}/{curve_name(stem)}", curve.svg
 
 
-def webpage(one: Assessed, methods: Methods) -> str:
+def webpage(one: Assessed, methods: Methods, pictures: Pictures | None = None) -> str:
     board, evidence = one
+    pictures = pictures or Pictures(one)
     names = header(board, methods)
     made = markup("board.html.j2").render(
         **{"board": board, "evidence": evidence, "header": names, "left": LEFT},
         **{"heads": headings(board, names), "saturation": saturation(board), "recipe": recipe(board)},
         **{"rows": sortable(one, methods), "pairs": pairs(board, evidence), "published": published(board, methods)},
         **{
-            "facts": [facts(one, methods, place) for place in range(len(board.ranked))],
-            "ensemble_facts": [facts(one.of_ensembles, methods, place) for place in range(len(board.ensembles))],
+            "facts": row_facts(one, methods, pictures),
+            "ensemble_facts": row_facts(one.of_ensembles, methods, pictures.of_ensembles),
             "ensemble_heads": ensemble_header(board),
             "ensembles": ensemble_rows(board, evidence),
             "seeds": headings(board, SEEDS),
         },
         **{"measures": more_measures(board, evidence.lists), "grid": grid(board), "costs": cost_table(board)},
-        **{"plots": plots(one), "numbers": NUMBERS, "meanings": MEANINGS},
+        **{"plots": pictures.of_board, "numbers": NUMBERS, "meanings": MEANINGS},
     )
     return str(made)
+
+
+def row_facts(one: Assessed, methods: Methods, pictures: Pictures) -> list[RowFacts]:
+    return [facts(one, methods, place, pictures) for place in range(len(one.board.ranked))]
 
 
 def sortable(one: Assessed, methods: Methods) -> list[list[tuple[str, float | None]]]:
@@ -291,5 +299,5 @@ def sortable(one: Assessed, methods: Methods) -> list[list[tuple[str, float | No
     return found
 
 
-Form = Callable[[Assessed, Methods], str]
+Form = Callable[[Assessed, Methods, Pictures], str]
 FORMS: dict[str, Form] = {"md": board_page, "csv": as_csv, "json": as_json, "latex": as_latex, "html": webpage}

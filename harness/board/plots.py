@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from harness.board import charts
@@ -49,6 +50,7 @@ class Plot:
     paint: Paint | None = None  # None where there is nothing to draw
     height: float = TALL
 
+    @cached_property
     def svg(self) -> bytes:
         assert self.paint is not None
         with canvas(WIDTH, self.height) as figure:
@@ -57,7 +59,34 @@ class Plot:
 
     @property
     def uri(self) -> str:
-        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg()).decode()}"
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg).decode()}"
+
+
+class Pictures:
+    """The plots of one board and of its rows, each drawn once, however many forms of the board show it."""
+
+    def __init__(self, one: Assessed) -> None:
+        self._one = one
+        self._curves: dict[int, Plot] = {}
+
+    @cached_property
+    def of_board(self) -> list[Plot]:
+        return plots(self._one)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The files of a board's plots, by name."""
+        return {plot.file: plot.svg for plot in self.of_board if plot.paint}
+
+    def curve(self, place: int) -> Plot | None:
+        """The learning curve of a row; None where the store has no epochs of it."""
+        if place in self._one.evidence.curves and place not in self._curves:
+            self._curves[place] = row_curve(self._one, place)
+        return self._curves.get(place)
+
+    @cached_property
+    def of_ensembles(self) -> Pictures:
+        return Pictures(self._one.of_ensembles)
 
 
 def plots(one: Assessed) -> list[Plot]:
@@ -69,11 +98,6 @@ def plots(one: Assessed) -> list[Plot]:
         return []
     retrieval = [plot for plot in (query_plot(one.board), index_plot(one.board)) if plot.paint]
     return [interval_plot(one), tradeoff_plot(one.board), *retrieval, recall_plot(one), learning_plot(one)]
-
-
-def drawn(one: Assessed) -> dict[str, bytes]:
-    """The files of a board's plots, by name."""
-    return {plot.file: plot.svg() for plot in plots(one) if plot.paint}
 
 
 def interval_plot(one: Assessed) -> Plot:

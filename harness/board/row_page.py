@@ -21,7 +21,7 @@ from harness.board.cells import (
 )
 from harness.board.evidence import Assessed
 from harness.board.markup import template
-from harness.board.plots import Plot, row_curve
+from harness.board.plots import Pictures, Plot
 from harness.board.standings import Board, Standing, mean
 from harness.board.tables import COSTS
 from harness.config.cards import MethodCard
@@ -80,7 +80,7 @@ class RowFacts:
         return f"ensemble-{self.place}" if self.row.is_composite else str(self.place)
 
 
-def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFacts:
+def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int, pictures: Pictures | None = None) -> RowFacts:
     board, evidence = one
     row = board.ranked[place]
     return RowFacts(
@@ -94,7 +94,7 @@ def facts(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> RowFa
         costs=list(costs(row)),
         published=[cells[1:] for cells in published(board, methods, place)],
         hardest=evidence.hardest.get(place),
-        curve=row_curve(one, place) if place in evidence.curves else None,
+        curve=(pictures or Pictures(one)).curve(place),
         members=[cells for run in row.runs for cells in member_cells(run)],
         entry=list(entry(row)),
         remade=[(str(run.spec.seed), run.verification.verdict) for run in row.done if run.verification],
@@ -117,8 +117,8 @@ def member_cells(run: Run) -> Iterator[list[str]]:
         yield [str(run.spec.seed), method, key]
 
 
-def method_page(one: Assessed, methods: Mapping[str, MethodCard], place: int) -> str:
-    about = facts(one, methods, place)
+def method_page(one: Assessed, methods: Mapping[str, MethodCard], place: int, pictures: Pictures | None = None) -> str:
+    about = facts(one, methods, place, pictures)
     stem = file_stem(one.board, place)
     back = f"../{file_name(one.board.dataset, one.board.protocol)}"
     page = template("method.md.j2").render(

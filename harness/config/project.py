@@ -28,7 +28,7 @@ from harness.config.sections import (
 )
 from harness.config.toml import PARTS, cut, parse_override, read_toml, validate
 from harness.errors import ConfigError, DataError
-from harness.files import has_file
+from harness.files import has_file, resolved
 
 FILE = "harness.toml"
 DEFAULTS = Path(__file__).with_name("defaults.toml")
@@ -91,7 +91,7 @@ class Config(Section):
     def path(self, place: Path) -> Path:
         """A path of the configuration as an absolute one; ConfigError for one that leads nowhere."""
         try:
-            return (self.root / place.expanduser()).resolve()
+            return resolved(self.root / place.expanduser())
         except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, no such user, a NUL
             raise ConfigError(f"[paths] {cut(str(place))} leads nowhere: {error}; name another folder") from error
 

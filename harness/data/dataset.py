@@ -41,7 +41,7 @@ from harness.data.text_encoder import (
 from harness.data.tokens import Tokenizer, Tokens, Vocabulary
 from harness.data.word_vectors import WordVectors, read_vectors
 from harness.errors import ConfigError, DataError, Location, unknown
-from harness.files import has_file, has_folder
+from harness.files import has_file, has_folder, resolved
 
 # Keys of [text] that many trials are older than: where they are empty, they change no key.
 LATER = ("vectors", "encoder")
@@ -270,8 +270,8 @@ class Dataset:
 def place_of(card: DatasetCard, data: Path, cache: Path) -> Place:
     """Where a dataset lies; DataError where its folder is a link that leads nowhere."""
     try:
-        return Place(card, (data / card.folder).resolve(), cache)
-    except (RuntimeError, OSError) as error:  # RuntimeError until Python 3.12
+        return Place(card, resolved(data / card.folder), cache)
+    except OSError as error:
         message = f"a link that leads nowhere ({error}); put the folder there"
         raise DataError(message, Location(data / card.folder)) from error
 

@@ -10,7 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 from PIL import Image
 
 from harness.config.cards import DatasetCard
-from harness.data.content import SHOWN, Place, Preview
+from harness.data.content import SHOWN, Preview
+from harness.data.dataset import place_of
 from harness.data.pictures import SUFFIXES, read_picture
 from harness.errors import DataError, Location
 from harness.files import has_file, read_json
@@ -34,7 +35,7 @@ class Previews:
     """DataError where the file of original sizes is wrong."""
 
     def __init__(self, card: DatasetCard, data: Path, cache: Path) -> None:
-        place = Place(card, (data / card.folder).resolve(), cache)
+        place = place_of(card, data, cache)
         self._reader = LAYOUTS[card.layout](place)
         self._folder = place.folder / FOLDER
         self._originals = original_sizes(place.folder / ORIGINALS) if card.folder else {}

@@ -10,7 +10,7 @@ from harness.board.cells import notes
 from harness.board.charts import INDEX_SIZE, QUERY_TIME
 from harness.board.drawing import canvas
 from harness.board.forms import webpage
-from harness.board.plots import drawn, index_plot, plots, query_plot
+from harness.board.plots import Pictures, index_plot, plots, query_plot
 from harness.board.row_page import costs
 from harness.board.tables import cost_table
 from harness.tracking.runs import Run
@@ -95,7 +95,7 @@ def test_query_times_compare_within_one_machine_and_bytes_on_all() -> None:
 def test_boards_without_query_times_have_the_plots_that_they_had() -> None:
     old, new = one_of(three_seeds("caan", 260.0)), one_of(rows())
     assert [plot.file for plot in plots(old)] == ["rsum.svg", "tradeoff.svg", "recall.svg", "curves.svg"]
-    assert {"query-time.svg", "index-size.svg"} == drawn(new).keys() - drawn(old).keys()
+    assert {"query-time.svg", "index-size.svg"} == Pictures(new).files.keys() - Pictures(old).files.keys()
 
 
 def test_members_of_an_ensemble_are_asked_and_kept_one_after_another() -> None:

@@ -13,12 +13,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from boards import failed, one_of, run_of, three_seeds, unfinished
+from boards import failed, four, one_of, run_of, three_seeds, unfinished
 from sample_results import log_ranked, result_of, spec_of, two_methods
 from tiny_project import Call
 
 import methods
-from harness.board.forms import FORMS, as_json, as_latex, flat
+from harness.board.drawing import canvas
+from harness.board.forms import FORMS, as_json, as_latex, files, flat
 from harness.board.markup import tex
 from harness.config.cards import MethodCard, read_card
 from harness.tracking.result_store import ResultStore
@@ -55,6 +56,15 @@ def test_another_place_time_zone_and_locale_give_the_same_bytes(
     kinds = Counter(Path(name).suffix for name in found[0])
     assert kinds == {".md": 1 + 3, ".svg": 4 + 3, ".html": 2, ".csv": 1, ".json": 1, ".tex": 1}
     assert not any(str(project).encode() in page for page in found[0].values())
+
+
+def test_every_picture_is_drawn_once_however_many_forms_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[object] = []
+    monkeypatch.setattr("harness.board.plots.canvas", lambda *size: begun.append(size) or canvas(*size))
+    made = files([one_of(four())], {}, ("md", "html"))
+    pictures = {name for name in made if name.endswith(".svg")}
+    assert len(begun) == len(pictures) == 4 + 4
+    assert made["scenes-full.html"].count(b"data:image/svg+xml;base64,") == len(pictures)
 
 
 def test_csv_has_a_line_a_trial_with_its_run_and_all_its_numbers(tracker: Tracker, call: Call) -> None:

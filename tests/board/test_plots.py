@@ -22,7 +22,7 @@ from harness.board.charts import MARKED, MOST, front, mean_curve, steps
 from harness.board.drawing import SIZE, canvas, cover, is_within, look, measured, plain
 from harness.board.evidence import Assessed, Evidence, LearningCurve, assessed
 from harness.board.forms import webpage
-from harness.board.plots import TALL, Plot, drawn, learning_plot, plots, recall_plot, row_curve, tradeoff_plot
+from harness.board.plots import TALL, Pictures, Plot, learning_plot, plots, recall_plot, row_curve, tradeoff_plot
 from harness.config.sections import Training
 from harness.foreign_text import visible
 from harness.tracking.result_store import ResultStore
@@ -55,7 +55,7 @@ def plot_of(one: Assessed, file: str) -> Plot:
 
 
 def test_a_board_has_four_plots_each_well_formed_with_a_title_and_text_that_is_text() -> None:
-    made = drawn(one_of(four()))
+    made = Pictures(one_of(four())).files
     assert [*made] == EVERY
     for name, data in made.items():
         tree = ElementTree.fromstring(data)
@@ -65,7 +65,7 @@ def test_a_board_has_four_plots_each_well_formed_with_a_title_and_text_that_is_t
 
 
 def test_a_plot_asks_for_nothing_and_has_a_transparent_ground() -> None:
-    for data in drawn(one_of(four())).values():
+    for data in Pictures(one_of(four())).files.values():
         tree = ElementTree.fromstring(data)
         links = [value for node in tree.iter() for name, value in node.attrib.items() if name.endswith("href")]
         assert all(link.startswith("#") for link in links)
@@ -75,12 +75,16 @@ def test_a_plot_asks_for_nothing_and_has_a_transparent_ground() -> None:
         assert b"<dc:date>" not in data and b"Matplotlib" not in data
 
 
+@pytest.fixture(scope="module")
+def plain_files() -> dict[str, bytes]:
+    return Pictures(one_of(four())).files
+
+
 @pytest.mark.parametrize("name", [*HOSTILE, "a\x00b\ufffe", "]]>", "$x^2$", r"\frac", "_hidden"])
-def test_a_name_breaks_no_plot(name: str) -> None:
+def test_a_name_breaks_no_plot(plain_files: dict[str, bytes], name: str) -> None:
     rows = [of_method(run, name) if run.spec.method == "caan" else run for run in four()]
-    plain = drawn(one_of(four()))
-    for file, data in drawn(one_of(rows)).items():
-        tree, other = (ElementTree.fromstring(each) for each in (data, plain[file]))
+    for file, data in Pictures(one_of(rows)).files.items():
+        tree, other = (ElementTree.fromstring(each) for each in (data, plain_files[file]))
         assert {node.tag for node in tree.iter()} == {node.tag for node in other.iter()}
         shown = visible(name)
         begins = [text for text in texts(data) if text == shown or (text[-1:] == "…" and shown.startswith(text[:-1]))]
@@ -169,7 +173,7 @@ def test_rows_of_each_machine_are_compared_with_each_other_alone() -> None:
         assert sorted(tuple(joined[f"machine {n}"]) for n in (1, 2)) == [(1e5,), (9e6,)]
     plot = tradeoff_plot(board)
     assert plot.note.endswith("Left out: chance (its seeds ran on several machines).")
-    assert {"machine 1", "machine 2"} <= set(texts(plot.svg()))
+    assert {"machine 1", "machine 2"} <= set(texts(plot.svg))
     assert plot.note in Page(webpage(Assessed(board, Evidence()), {})).texts("p")
 
 
@@ -182,7 +186,7 @@ def test_rows_without_throughput_are_named_below_the_plot(speed: float | None) -
     assert none.paint is None
     shown = Page(webpage(one_of(rows[3:]), {})).texts("p")
     assert any(text.startswith("No row has the throughput of one machine.") for text in shown)
-    assert "tradeoff.svg" not in drawn(one_of(rows[3:]))
+    assert "tradeoff.svg" not in Pictures(one_of(rows[3:])).files
 
 
 def test_r_at_k_never_falls_and_passes_through_the_measures_of_the_row() -> None:
@@ -342,7 +346,7 @@ def test_a_row_without_epochs_is_named_below_and_the_others_are_drawn(store: str
     plot = learning_plot(one)
     assert [text.split(":")[0] for text in plot.numbers] == ["kept"]
     assert plot.note.endswith("Left out: gone (no epochs in the store).")
-    assert "gone" not in texts(plot.svg()) and "gone (no epochs in the store)" in webpage(one, {})
+    assert "gone" not in texts(plot.svg) and "gone (no epochs in the store)" in webpage(one, {})
 
 
 def test_a_row_that_needs_no_training_is_not_said_to_be_lost() -> None:
@@ -354,7 +358,7 @@ def test_a_row_that_needs_no_training_is_not_said_to_be_lost() -> None:
 
 def test_a_board_without_ranks_or_epochs_has_the_two_plots_that_need_neither() -> None:
     bare = Assessed(one_of(four()).board, Evidence(lost=frozenset(range(4))))
-    assert [*drawn(bare)] == EVERY[:2]
+    assert [*Pictures(bare).files] == EVERY[:2]
     shown = Page(webpage(bare, {})).texts("p")
     assert "The store has no usable ranks of the first rows." in shown
     assert "The store has no epochs of the first rows." in shown
@@ -365,7 +369,7 @@ def test_only_the_first_rows_are_drawn_as_lines_and_the_others_are_named() -> No
     plot = recall_plot(one_of(rows))
     with painted(plot.paint) as figure:
         assert len(figure.axes[0].get_lines()) == MOST
-    assert f"m{MOST - 1}" in texts(plot.svg()) and f"m{MOST}" not in texts(plot.svg())
+    assert f"m{MOST - 1}" in texts(plot.svg) and f"m{MOST}" not in texts(plot.svg)
     assert plot.note.endswith(f"Left out: rows after the first {MOST}.")
 
 
@@ -379,7 +383,7 @@ def test_the_page_has_the_pictures_of_the_markdown_and_their_numbers_in_words() 
 
 
 def test_pictures_are_the_same_bytes_again() -> None:
-    assert drawn(one_of(four())) == drawn(one_of(four()))
+    assert Pictures(one_of(four())).files == Pictures(one_of(four())).files
 
 
 points = st.lists(st.tuples(st.floats(0.1, 1e9), st.floats(0, 600)), min_size=1, max_size=12)

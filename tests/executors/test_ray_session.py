@@ -86,7 +86,9 @@ def test_nothing_of_the_working_folder_is_imported_by_workers(project: Path) -> 
     assert "✓ signalled/tiny/s0" in out, "a method of the working folder comes by the path of its card"
 
 
-@pytest.mark.parametrize(("more", "niceness"), [({}, 3), ({"RAY_worker_niceness": "4"}, 7)])
+@pytest.mark.parametrize(
+    ("more", "niceness"), [({}, 3), pytest.param({"RAY_worker_niceness": "4"}, 7, marks=pytest.mark.soak)]
+)
 def test_trials_are_as_nice_as_the_command_unless_ray_is_told_otherwise(
     project: Path, more: dict[str, str], niceness: int
 ) -> None:

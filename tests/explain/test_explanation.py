@@ -365,7 +365,7 @@ def width_of(text: Any) -> float:
 
 @pytest.mark.parametrize("hostile", [*HOSTILE, "$x^2$", "\x00\x1b[31m", "mañana 中文 " * 40, "w" * 3000])
 def test_no_caption_breaks_the_picture(one: Explanation, elements: set[str], hostile: str) -> None:
-    words = tuple(word._replace(text=hostile, is_known=False) for word in one.words)
+    words = tuple(word._replace(text=hostile, is_known=False) for word in one.words[:3])  # a panel each
     look = UNSEEN._replace(labels=(hostile,) * one.regions)
     changed = replace(one, caption=hostile, image=hostile, words=words, look=look)
     data = svg(changed)

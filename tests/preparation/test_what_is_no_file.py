@@ -249,6 +249,14 @@ def test_harness_data_that_is_empty_or_of_nobody_is_told(project: Path, monkeypa
         _ = load().data
 
 
+@pytest.mark.parametrize("place", ["circle", "circle/below/it"])
+def test_a_folder_of_the_configuration_that_leads_back_to_itself_is_told(project: Path, place: str) -> None:
+    (project / "circle").symlink_to("circle")
+    for key in ("data", "results", "reports"):
+        with pytest.raises(HarnessError, match=f"{place} leads nowhere"):
+            getattr(load(None, [f"paths.{key}={place}"]), key)
+
+
 def test_a_store_that_is_a_pipe_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "regions" / "regions.npy").unlink()
     os.mkfifo(folder / "regions" / "regions.npy")
