@@ -181,10 +181,10 @@ def test_a_row_has_a_page_of_its_own_whose_name_no_other_row_changes() -> None:
 )
 def test_a_page_stays_in_its_folder_whatever_the_name_of_its_method(name: str) -> None:
     one = one_of([run_of(result_of(spec_of(name))), run_of(result_of(spec_of("caan")))])
-    for path in dict(attachments(one, {})):
-        assert re.fullmatch(r"scenes-full/\w[\w.-]{0,80}\.(md|svg)", path)
+    paths = {*dict(attachments(one, {}))}
+    assert all(re.fullmatch(r"scenes-full/\w[\w.-]{0,80}\.(md|svg)", path) for path in paths)
     made = board_page(one, {})
-    assert {link for link in links(made) if link.endswith(".md")} <= {*dict(attachments(one, {}))}
+    assert {link for link in links(made) if link.endswith(".md")} <= paths
     place = next(place for place, ranked in enumerate(one.board.ranked) if ranked.method != "caan")
     for page in (made, method_page(one, {}, place)):
         tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(page)
