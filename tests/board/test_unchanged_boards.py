@@ -118,7 +118,7 @@ def sketches(monkeypatch: pytest.MonkeyPatch) -> None:
     def words(plot: Plot) -> bytes:
         return "\n".join([plot.file, plot.heading, plot.title, plot.note, *plot.numbers]).encode()
 
-    monkeypatch.setattr(Plot, "svg", words)
+    monkeypatch.setattr(Plot, "svg", property(words))
 
 
 def artifacts(dataset: str, tracker: Tracker) -> list[Path]:
