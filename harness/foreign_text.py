@@ -18,8 +18,8 @@ UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
 )
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-# Also in full width, and after marks that divide cells in some countries.
-FORMULA = re.compile("(^|[;|])( ?)(?=[=+\\-@\uff1d\uff0b\uff0d\uff20])")
+# Also in full width, and after marks that divide cells in some countries; quotes that follow them are not shown.
+FORMULA = re.compile('(^|[;|])([" ]*)(?=[=+\\-@\uff1d\uff0b\uff0d\uff20])')
 TEX = {
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"},
@@ -58,7 +58,10 @@ def lines(text: str) -> str:
 
 
 def cell(value: Any) -> Any:
-    """A cell of a CSV file: one line that no spreadsheet takes for a formula; numbers stay numbers."""
+    """A cell of a CSV file: one line that no spreadsheet takes for a formula; numbers stay numbers.
+
+    A line begins with a word of ours: where `;` divides cells, a number in the first would be read with what follows.
+    """
     if not isinstance(value, str):
         return value
     text = line(value)

@@ -10,7 +10,7 @@ import re
 from unicodedata import category
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -51,6 +51,8 @@ FORMULAS = (
         "\uff1d1",
         "a;=1",
         "a|@x",
+        'a;"=1',
+        'a|" "-1',
     ),
     *("=cmd|' /C calc'!A0", '=HYPERLINK("http://x")', "-2+3+cmd|x", "\u00a0=1", "\x00=1", "--1", "1-=2;=3", "'=1"),
 )
@@ -142,6 +144,13 @@ def test_no_cell_is_a_formula(text: str) -> None:
     check_cell(text)
 
 
+@given(st.lists(st.text(st.sampled_from("=-+@;|\"', a1\uff1d"), max_size=6), max_size=3))
+@example([';"=1'])  # quotes are doubled in the file, and a pair of them behind a divider is not shown
+@example(["-0", "2+1"])
+def test_no_cell_is_a_formula_beside_others(texts: list[str]) -> None:
+    check_cell(*texts)
+
+
 @pytest.mark.parametrize("value", ["-1.5", "+3", "1e-5", "-.5", -1.5, 3, None, True, "a=b", "2-1", "x@y"])
 def test_numbers_and_plain_cells_stay(value: object) -> None:
     assert cell(value) == value
@@ -157,10 +166,11 @@ def test_tex_shows_it_and_runs_nothing(text: str) -> None:
     check_tex(text)
 
 
-def check_cell(text: str) -> None:
+def check_cell(*texts: str) -> None:
+    """A line as our files have it, which begins with a word of ours, with a number of ours between texts."""
     out = io.StringIO()
-    csv.writer(out).writerow([cell(text), "b"])
-    for divider in ",;":
+    csv.writer(out).writerow(["run", *(one for text in texts for one in (cell(text), -1.5)), "b"])
+    for divider in ",;|":
         for row in csv.reader(io.StringIO(out.getvalue()), delimiter=divider):
             for one in row:
                 number = re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", one)

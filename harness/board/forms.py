@@ -107,9 +107,9 @@ def as_csv(one: Assessed, methods: Methods, pictures: Pictures | None = None) ->
     about = ("section", "place", "row", "fidelity", "low", "high", "group")
     names = [*about, *sorted({name for line in lines for name in line} - {*about})]
     out = io.StringIO()
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: cell(value) for name, value in line.items()} for line in lines)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(map(cell, names))
+    writer.writerows(map(cell, map(line.get, names)) for line in lines)
     return out.getvalue()
 
 

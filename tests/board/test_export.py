@@ -188,6 +188,7 @@ def test_tables_hold_the_ids_of_the_dataset_and_give_the_measures_again(
 ) -> None:
     exported(call, capsys, "--format", "csv")
     ranks, rankings = (pandas.read_csv(f"export/{name}.csv", dtype={"run": str}) for name in ("ranks", "rankings"))
+    assert ranks.columns[0] == rankings.columns[0] == "run", "a line begins with a word of ours"
     for key in keys:
         for way in ("i2t", "t2i"):
             own = ranks[(ranks["run"] == key) & (ranks["direction"] == way)]

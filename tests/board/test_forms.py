@@ -72,6 +72,7 @@ def test_csv_has_a_line_a_trial_with_its_run_and_all_its_numbers(tracker: Tracke
     lines = list(csv.DictReader(io.StringIO(Path("reports/scenes-full.csv").read_text())))
     runs = {run.run_id: run for run in ResultStore(tracker.uri).runs()}
     assert {line["run_id"] for line in lines} == {*runs} and len(lines) == 7
+    assert next(iter(lines[0])) == "section", "a line begins with a word of ours"
     for line in lines:
         assert float(line["rsum"]) == runs[line["run_id"]].numbers["rsum"]
         assert float(line["low"]) < float(line["high"]) and line["settings.dim"] == "256"
@@ -174,6 +175,12 @@ def test_a_run_without_a_result_is_a_line_with_empty_cells() -> None:
     assert (running["state"], running["epoch"], running["kind"]) == ("running", 2.0, "trial")
     lost = flat(failed(spec_of(), message="no\nmemory"))
     assert (lost["state"], lost["failure"], lost["message"], lost["rsum"]) == ("failed", "oom", "no memory", None)
+
+
+def test_names_of_settings_are_no_formulas_in_the_head_of_a_csv_file() -> None:
+    text = FORMS["csv"](one_of(three_seeds("caan", 260.0, settings={"a;=1": "=1"})), {})
+    head, first = list(csv.reader(io.StringIO(text)))[:2]
+    assert dict(zip(head, first, strict=True))["settings.a;'=1"] == "'=1"
 
 
 def test_every_line_of_json_has_the_columns_of_the_whole_board() -> None:
