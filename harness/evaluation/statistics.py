@@ -139,9 +139,11 @@ def false_discovery_rates(p: Floats) -> Floats:
 
     Of the pairs below a level, no larger share than that level is expected to be of equally good methods.
     """
-    from scipy.stats import false_discovery_control  # half a second, which commands without a board need not wait
-
     is_pair_tested = ~np.isnan(p)
+    if is_pair_tested.sum() < 2:  # nothing to adjust, and the import takes longer than all else of a small board
+        return p
+    from scipy.stats import false_discovery_control
+
     adjusted = np.full_like(p, nan)
     adjusted[is_pair_tested] = false_discovery_control(p[is_pair_tested], method="bh")
     return adjusted
