@@ -12,9 +12,11 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 
-from harness.config.cards import DatasetCard, MethodCard
+from harness.config.cards import DatasetCard, MethodCard, TextSettings
+from harness.config.noise import base_name
 from harness.config.project import Config
 from harness.config.registry import Registry, choices, paper_settings, settings_for, training_for, unknown_card
+from harness.config.sections import PerDataset
 from harness.config.toml import override_value
 from harness.errors import UsageError
 from harness.terminal.output import Text, near, table
@@ -102,7 +104,7 @@ def card_named(registry: Registry, name: str, kind: str | None = None) -> Method
 
 
 def card_page(card: MethodCard | DatasetCard, config: Config) -> Iterator[RenderableType]:
-    return method_page(card, config) if isinstance(card, MethodCard) else dataset_page(card)
+    return method_page(card, config) if isinstance(card, MethodCard) else dataset_page(card, config)
 
 
 def method_page(card: MethodCard, config: Config) -> Iterator[RenderableType]:
@@ -119,14 +121,17 @@ def method_page(card: MethodCard, config: Config) -> Iterator[RenderableType]:
         yield from part("Reported by the paper" if card.paper else "Reported by others", reported_table(card))
 
 
-def dataset_page(card: DatasetCard) -> Iterator[RenderableType]:
+def dataset_page(card: DatasetCard, config: Config) -> Iterator[RenderableType]:
     yield from head(card.name, card.title, card.summary)
+    changes = changes_for(card.name, config)
     yield facts(
         {
             "layout": card.layout,
             "features": f"{card.feature_width} wide, at most {card.max_regions} regions an image",
             **({"noise": card.noise.text} if card.noise.is_on else {}),
+            "text": words_of(card.text),
             "options": ", ".join(f"{key} = {value}" for key, value in card.options.items()) or "none",
+            **({"trained with": changes} if changes else {}),
             "folder": f"<data>/{card.folder}" if card.folder else "none, generated",
             "origin": card.origin,
             "licence": card.licence,
@@ -140,6 +145,22 @@ def dataset_page(card: DatasetCard) -> Iterator[RenderableType]:
     yield from part("Protocols", protocols_table(Registry({}, {card.name: card})))
     if card.files:
         yield from part("Files", bullets(f"{file.path}  {file.origin}" for file in card.files))
+
+
+def words_of(text: TextSettings) -> str:
+    """Where the words of captions come from, as `[text]` of a card says it."""
+    if text.encoder:
+        return f"encoder {text.encoder}"
+    made = f"words seen {text.min_count} times or more in {', '.join(text.vocabulary_splits)}"
+    return (text.vocabulary or made) + (f", vectors {text.vectors}" if text.vectors else "")
+
+
+def changes_for(dataset: str, config: Config) -> str:
+    """What [per_dataset] changes for a dataset, each as `-s` takes it."""
+    own = config.per_dataset.get(base_name(dataset), PerDataset())
+    tables = {"training": own.training, **{f"settings.{name}": table for name, table in own.settings.items()}}
+    each = ((f"{name}.{key}", value) for name, table in tables.items() for key, value in table.items())
+    return ", ".join(f"{key}={override_value(value)}" for key, value in each)
 
 
 def head(name: str, title: str, summary: str) -> Iterator[Text]:

@@ -257,9 +257,16 @@ def test_describe_wants_one_name_or_one_kind_of_file(
 
 def test_describe_shows_a_dataset(project: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("describe", "coco-objects") == 0
-    page = capsys.readouterr().out
-    for part in ("3,452", "1k", "instances_val2017.json", "CC BY 4.0", "coco_val2017"):
+    page = " ".join(capsys.readouterr().out.split())
+    for part in ("3,452", "1k", "instances_val2017.json", "CC BY 4.0", "coco_val2017", "seen 4 times or more in train"):
         assert part in page
+    assert "trained with settings.*.width=32 folder" in page, "dim and epochs are those of harness.toml"
+
+
+def test_describe_shows_what_reads_the_captions_of_a_dataset(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("describe", "flickr8k-minilm.noise0.2-s1") == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert "text encoder minilm options" in page and "training.encoder_lr=0.0" in page
 
 
 def test_nothing_is_coloured_where_stdout_is_no_terminal(
