@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from statistics import fmean, median
+from time import time as now
 
 from harness.campaign.plan import Plan, Planned
 from harness.config.cards import DatasetCard
 from harness.config.project import TRIALS
-from harness.trial.folder import read_epochs, read_result, read_spec
+from harness.trial.folder import EPOCHS, read_epochs, read_result, read_spec
 from harness.trial.results import Assignment, TrialSpec
 
 ALIKE = ("batch_size", "optimizer", "precision", "score_precision", "encoder_lr")  # of training: what decides the pace
@@ -42,6 +43,7 @@ class TrialTime:
     seconds: float = 0.0
     device_seconds: float = 0.0
     basis: Basis = Basis.SAME
+    epoch: float = 0.0  # the seconds of one epoch
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,30 @@ class Estimate:
 
 def estimate(plan: Plan, datasets: Mapping[str, DatasetCard], room: int) -> Estimate:
     """The time that a plan's trials will take; `datasets` are those by whose pairs a pace is scaled."""
-    return Estimate(times_of(plan.todo, plan.results / TRIALS, datasets), room)
+    return Estimate(times_of(plan.todo, trial_folders(plan.results / TRIALS), datasets), room)
 
 
-def times_of(trials: Sequence[Planned], folder: Path, datasets: Mapping[str, DatasetCard]) -> dict[str, TrialTime]:
-    """The time of each of some trials by its key, from the trials in a folder."""
-    known = sorted(paces(folder, {trial.spec.method for trial in trials}), key=lambda pace: pace.spec.key)
+def time_left(plan: Plan, datasets: Mapping[str, DatasetCard], room: int) -> Estimate:
+    """As `estimate`, while a plan is run, from its own trials alone: whoever asks every two seconds reads no others."""
+    times = times_of(plan.todo, [trial.folder for trial in plan.trials], datasets)
+    return Estimate({trial.spec.key: less_this_epoch(times[trial.spec.key], trial.folder) for trial in plan.todo}, room)
+
+
+def less_this_epoch(time: TrialTime, folder: Path) -> TrialTime:
+    """The time without what has passed since the last epoch ended, of one epoch at most."""
+    try:
+        passed = min(time.epoch, max(0.0, now() - (folder / EPOCHS).stat().st_mtime))
+    except FileNotFoundError:  # the first has not ended
+        return time
+    share = 1 - passed / time.seconds if time.seconds else 1.0
+    return replace(time, seconds=share * time.seconds, device_seconds=share * time.device_seconds)
+
+
+def times_of(
+    trials: Sequence[Planned], folders: Iterable[Path], datasets: Mapping[str, DatasetCard]
+) -> dict[str, TrialTime]:
+    """The time of each of some trials by its key, from those in some folders."""
+    known = sorted(paces(folders, {trial.spec.method for trial in trials}), key=lambda pace: pace.spec.key)
     return {trial.spec.key: time_of(trial, known, datasets) for trial in trials}
 
 
@@ -98,8 +118,9 @@ def time_of(trial: Planned, known: Iterable[EpochTime], datasets: Mapping[str, D
     best = min(scaled, default=Basis.NONE)
     if best is Basis.NONE:
         return TrialTime(basis=best)
-    seconds = epochs * median(pace.seconds for pace in scaled[best])
-    return TrialTime(seconds, seconds * devices(trial.assignment, scaled[best]), best)
+    epoch = median(pace.seconds for pace in scaled[best])
+    seconds = epochs * epoch
+    return TrialTime(seconds, seconds * devices(trial.assignment, scaled[best]), best, epoch)
 
 
 def likeness(spec: TrialSpec, other: TrialSpec, datasets: Mapping[str, DatasetCard]) -> tuple[Basis, float]:
@@ -127,9 +148,13 @@ def devices(assignment: Assignment, like: Sequence[EpochTime]) -> float:
     return assignment.devices(is_gpu=assignment.gpus > 0 or (assignment.gpus < 0 and like[0].is_gpu))
 
 
-def paces(trials: Path, methods: Collection[str]) -> Iterator[EpochTime]:
-    """The paces of the trials of some methods in a folder, as far as these have finished an epoch."""
-    for folder in trials.iterdir() if trials.is_dir() else ():
+def trial_folders(trials: Path) -> list[Path]:
+    return [*trials.iterdir()] if trials.is_dir() else []
+
+
+def paces(folders: Iterable[Path], methods: Collection[str]) -> Iterator[EpochTime]:
+    """The paces of the trials of some methods in these folders, as far as they have finished an epoch."""
+    for folder in folders:
         spec = read_spec(folder)
         reports = read_epochs(folder) if spec and spec.method in methods else []
         if spec and reports:

@@ -93,20 +93,24 @@ def progress(
         return search_page.status_json(campaign, studies, busy), [*page]
     if campaign and not last:
         raise UsageError(unknown("search campaign", campaign, campaigns(config)))
-    return trials_page(last.plan() if last else selected(config, registry, flags.selection), busy)
+    return trials_page(last.plan() if last else selected(config, registry, flags.selection), registry, busy)
 
 
-def trials_page(plan: Plan, busy: bool) -> tuple[dict[str, Any], list[RenderableType]]:
+def trials_page(plan: Plan, registry: Registry, busy: bool) -> tuple[dict[str, Any], list[RenderableType]]:
     from harness.campaign import healing
+    from harness.campaign.estimate import Estimate, time_left
     from harness.campaign.status import statuses
     from harness.terminal import campaign_page
+    from harness.trial.results import State
 
     none: tuple[frozenset[str], str] = (frozenset(), "")
     gone, trouble = none if busy else healing.missing(plan.results, plan.uri)  # a driver that is at work has looked
     if trouble:
         warn(f"harness: warning: {trouble}")
     trials = list(statuses(plan.trials, plan.uri, busy, gone))
-    return campaign_page.status_json(plan, trials), [*campaign_page.status_page(plan, trials)]
+    room = sum(trial.state is State.RUNNING for trial in trials)
+    times = time_left(plan, registry.datasets, room) if busy else Estimate({}, room)
+    return campaign_page.status_json(plan, trials, times), [*campaign_page.status_page(plan, trials, times)]
 
 
 class GivenCommand(NamedTuple):

@@ -139,13 +139,11 @@ def false_discovery_rates(p: Floats) -> Floats:
 
     Of the pairs below a level, no larger share than that level is expected to be of equally good methods.
     """
-    is_pair_tested = ~np.isnan(p)
-    if is_pair_tested.sum() < 2:  # nothing to adjust, and the import takes longer than all else of a small board
-        return p
-    from scipy.stats import false_discovery_control
+    is_pair_tested, adjusted = ~np.isnan(p), p.copy()
+    if is_pair_tested.sum() > 1:  # else there is nothing to adjust, and the import takes longer than a small board
+        from scipy.stats import false_discovery_control
 
-    adjusted = np.full_like(p, nan)
-    adjusted[is_pair_tested] = false_discovery_control(p[is_pair_tested], method="bh")
+        adjusted[is_pair_tested] = false_discovery_control(p[is_pair_tested], method="bh")
     return adjusted
 
 

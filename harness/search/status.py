@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
-from harness.campaign.estimate import Basis, Estimate, TrialTime, times_of
+from harness.campaign.estimate import Basis, Estimate, TrialTime, times_of, trial_folders
 from harness.campaign.plan import Planned
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
@@ -68,7 +68,7 @@ def most_time_left(
     datasets: those by whose pairs a pace is scaled; room: trials at a time, 0 where that is not known.
     """
     begun = {one.name: spent_on(superseding(one.trials)) for one in read_studies(config.studies, config.campaign.name)}
-    times = times_of([Planned(plan.base, "new") for plan in plans], config.trials, datasets)
+    times = times_of([Planned(plan.base, "new") for plan in plans], trial_folders(config.trials), datasets)
     each: dict[str, TrialTime] = {}
     for plan in plans:
         one = times[plan.base.spec.key]

@@ -96,10 +96,15 @@ def totals_json(times: Estimate) -> dict[str, Any]:
 
 
 def time_json(trial: Planned, times: Estimate) -> dict[str, Any]:
-    time = times.times.get(trial.spec.key)
-    if time is None or time.basis is Basis.NONE:
-        return {"seconds": None, "seconds_from": None}
-    return {"seconds": time.seconds, "seconds_from": time.basis.name.lower()}
+    seconds = seconds_of(times, trial.spec.key)
+    basis = None if seconds is None else times.times[trial.spec.key].basis.name.lower()
+    return {"seconds": seconds, "seconds_from": basis}
+
+
+def seconds_of(times: Estimate, key: str) -> float | None:
+    """The seconds of one trial; None where they are not known."""
+    time = times.times.get(key)
+    return None if time is None or time.basis is Basis.NONE else time.seconds
 
 
 def identity_json(spec: TrialSpec) -> dict[str, Any]:
@@ -172,13 +177,16 @@ def published_json(published: Published) -> dict[str, Any]:
     return groups
 
 
-def status_page(plan: Plan, statuses: Sequence[Status]) -> Iterator[RenderableType]:
-    grid = table("trial", "state", "epoch", "rsum", "in store", "key", right=("epoch", "rsum"))
+def status_page(plan: Plan, statuses: Sequence[Status], times: Estimate) -> Iterator[RenderableType]:
+    """Every trial with its state, and the time that it has left where a driver is at work."""
+    left = ("left",) if times.times else ()
+    grid = table("trial", "state", "epoch", *left, "rsum", "in store", "key", right=("epoch", *left, "rsum"))
     for status in statuses:
         grid.add_row(
             status.label,
             Text(status.state.value, style=STYLES.get(status.state.value, "")),
             f"{status.epoch}/{status.epochs}",
+            *(time_text(times.times.get(status.key)) for _ in left),
             rsum_of(status),
             "yes" if status.logged else "–",
             status.key,
@@ -188,14 +196,17 @@ def status_page(plan: Plan, statuses: Sequence[Status]) -> Iterator[RenderableTy
     yield grid
     logged = sum(status.logged for status in statuses)
     yield f"\n{plan.name}: {counts_line(counts(statuses))} · {logged} in the store {without_password(plan.uri)}"
+    if times.seconds is not None and times.times:
+        yield f"about {clock(times.seconds)} left"
 
 
-def status_json(plan: Plan, statuses: Sequence[Status]) -> dict[str, Any]:
+def status_json(plan: Plan, statuses: Sequence[Status], times: Estimate) -> dict[str, Any]:
     return {
         "campaign": plan.name,
         "store": without_password(plan.uri),
         "counts": counts(statuses),
-        "trials": [asdict(status) for status in statuses],
+        "seconds_left": times.seconds if times.times else None,
+        "trials": [{**asdict(status), "seconds_left": seconds_of(times, status.key)} for status in statuses],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -221,6 +222,36 @@ def test_status_of_a_driver_whose_command_says_nothing_is_that_of_the_last_comma
     assert "2 done" in page and "at work: " in page
 
 
+def write_paces(folder: Path, seconds: float, epochs: int) -> None:
+    """Have the first epochs of a trial taken so many seconds each, and no other ended."""
+    file = folder / "epochs.jsonl"
+    reports = [json.loads(line) | {"seconds": seconds} for line in file.read_text().splitlines()[:epochs]]
+    file.write_text("".join(f"{json.dumps(report)}\n" for report in reports))
+
+
+def test_status_says_what_is_left_while_a_driver_is_at_work(finished: Path, call: Call, capsys: Captured) -> None:
+    begun = trial_folders(finished)["vsepp"]
+    (begun / "result.json").unlink()
+    write_paces(begun, 1800.0, epochs=1)
+    os.utime(begun / "epochs.jsonl", (time.time() - 600,) * 2)
+    words = ("status", "--methods", "chance,vsepp,slow", "--seeds", "0,1")
+    with FileLock(finished / "runs" / ".lock"):
+        assert call(*words, "--json") == 0
+        status = json.loads(capsys.readouterr().out)
+        assert call(*words) == 0 and call(*words[:-2], "--seeds", "0", "--methods", "vsepp") == 0
+        page = capsys.readouterr().out
+    left = {one["label"]: one["seconds_left"] for one in status["trials"]}
+    assert left.pop("vsepp/tiny/s0") == pytest.approx(1200, abs=60), "one epoch, less what has passed of it"
+    rest = dict.fromkeys(("slow/tiny/s0", "slow/tiny/s1", "chance/tiny/s0"))
+    assert left == {**rest, "chance/tiny/s1": 0.0, "vsepp/tiny/s1": 3600.0} and status["seconds_left"] is None
+    assert re.search(r"vsepp/tiny/s0 +running +1/2 +(20:00|19:\d\d) ", page) and re.search(
+        "about (20:00|19:..) left", page
+    )
+    assert call(*words, "--json") == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert {one["seconds_left"] for one in alone["trials"]} == {None}, "nobody is at work"
+
+
 def test_a_dry_run_says_how_long_by_earlier_trials_of_the_same_method(
     finished: Path, call: Call, capsys: Captured
 ) -> None:
@@ -229,9 +260,7 @@ def test_a_dry_run_says_how_long_by_earlier_trials_of_the_same_method(
         plan: dict[str, Any] = json.loads(capsys.readouterr().out)
         return plan
 
-    folder = trial_folders(finished)["vsepp"]
-    reports = [json.loads(line) | {"seconds": 1800.0} for line in (folder / "epochs.jsonl").read_text().splitlines()]
-    (folder / "epochs.jsonl").write_text("".join(f"{json.dumps(report)}\n" for report in reports))
+    write_paces(trial_folders(finished)["vsepp"], 1800.0, epochs=2)
     same = planned("--methods", "vsepp", "--seeds", "0-2", "-s", "training.epochs=4")
     assert [(one["seconds"], one["seconds_from"]) for one in same["trials"]] == [(7200.0, "same")] * 3
     assert (same["seconds"], same["device_seconds"], same["unknown"]) == (21600.0, 21600.0, 0)
