@@ -178,17 +178,16 @@ def published_json(published: Published) -> dict[str, Any]:
 
 
 def status_page(plan: Plan, statuses: Sequence[Status], times: Estimate) -> Iterator[RenderableType]:
-    """Every trial with its state, and the time that it has left where a driver is at work."""
-    left = ("left",) if times.times else ()
-    grid = table("trial", "state", "epoch", *left, "rsum", "in store", "key", right=("epoch", *left, "rsum"))
+    """Every trial with its state; what it has left where a driver is at work, else whether the store has it."""
+    place = "left" if times.times else "in store"
+    grid = table("trial", "state", "epoch", "rsum", place, "key", right=("epoch", "rsum", "left"))
     for status in statuses:
         grid.add_row(
             status.label,
             Text(status.state.value, style=STYLES.get(status.state.value, "")),
             f"{status.epoch}/{status.epochs}",
-            *(time_text(times.times.get(status.key)) for _ in left),
             rsum_of(status),
-            "yes" if status.logged else "–",
+            time_text(times.times.get(status.key)) if times.times else "yes" if status.logged else "–",
             status.key,
         )
         if status.message:
