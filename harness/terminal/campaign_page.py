@@ -59,10 +59,15 @@ def estimate_line(times: Estimate) -> str:
     if times.unknown and not times.device_seconds:
         return "time: unknown until the first epoch: no earlier trial of these methods in the results folder has one"
     total = f"about {clock(times.seconds)} in all" if times.seconds is not None else ""
-    parts = [", ".join(filter(None, [total, f"{times.device_seconds / 3600:.2g} device-hours"]))]
-    parts += [f"? {count(times.unknown, 'trial')} unknown until the first epoch"] if times.unknown else []
+    whole = ", ".join(filter(None, [total, f"{times.device_seconds / 3600:.2g} device-hours"]))
+    return "time: " + "; ".join([whole, *what_it_rests_on(times)])
+
+
+def what_it_rests_on(times: Estimate) -> list[str]:
+    """How many trials nothing is known of, and what the time of the others is known from."""
+    unknown = [f"? {count(times.unknown, 'trial')} unknown until the first epoch"] if times.unknown else []
     bases = {time.basis for time in times.known if time.seconds}
-    return "time: " + "; ".join([*parts, *(text for basis, text in BASES.items() if basis in bases)])
+    return [*unknown, *(text for basis, text in BASES.items() if basis in bases)]
 
 
 def plan_line(plan: Plan, place: str) -> str:
@@ -195,8 +200,9 @@ def status_page(plan: Plan, statuses: Sequence[Status], times: Estimate) -> Iter
     yield grid
     logged = sum(status.logged for status in statuses)
     yield f"\n{plan.name}: {counts_line(counts(statuses))} · {logged} in the store {without_password(plan.uri)}"
-    if times.seconds is not None and times.times:
-        yield f"about {clock(times.seconds)} left"
+    if times.times:
+        about = [f"about {clock(times.seconds)}"] if times.seconds is not None else []
+        yield "left: " + "; ".join([*about, *what_it_rests_on(times)])
 
 
 def status_json(plan: Plan, statuses: Sequence[Status], times: Estimate) -> dict[str, Any]:
