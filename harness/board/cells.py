@@ -106,13 +106,20 @@ def unknown_words(row: Standing) -> list[str]:
 
 
 def recipe(board: Board) -> str:
-    """How the rows of a board were trained, with defaults in brackets where they are others; empty where none was."""
+    """How the rows of a board were trained, empty where none was.
+
+    Named are what people ask for first, what this dataset wants otherwise, and what is not its default.
+    """
     if not board.training:
         return ""
     own = {name.removeprefix(TRAINING): text for name, text in board.training.items()}
-    usual = {name.removeprefix(TRAINING): text for name, text in default_training(board.dataset).items()}
-    unusual = [name for name in own if name in usual and own[name] != usual[name]]
-    names = [*STATED, *(name for name in unusual if name not in STATED)]
+    usual, plain = (
+        {name.removeprefix(TRAINING): text for name, text in default_training(dataset).items()}
+        for dataset in (board.dataset, "")
+    )
+    unusual = {name for name in usual if own.get(name, usual[name]) != usual[name]}
+    wanted = {name for name in usual if usual[name] != plain[name]}
+    names = [*STATED, *(name for name in own if name in unusual | wanted and name not in STATED)]
     texts = [f"{name} {own[name]}" + f" (default {usual.get(name)})" * (name in unusual) for name in names]
     is_other = any(TRAINING in row.differs for row in board.ranked)
     return ", ".join([*texts, "all else by default"]) + OTHERWISE * is_other

@@ -155,7 +155,7 @@ def common_training(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def default_training(dataset: str) -> dict[str, str]:
-    """The training that is built in for a dataset, as `-s` takes it."""
+    """The training that is built in for a dataset, as `-s` takes it; an empty name is any that wants nothing else."""
     return choices({}, built_in().for_dataset(dataset).training)
 
 

@@ -171,7 +171,8 @@ def test_the_recipe_of_a_board_is_said_once_in_every_form_and_by_rows_that_have_
 def test_a_recipe_by_default_is_said_as_such_and_one_that_nothing_was_trained_by_is_not() -> None:
     usual = built_in().for_dataset("scenes").training
     (board,) = boards_of([run_of(result_of(spec_of(training=usual)))], {})
-    assert cells.recipe(board) == "epochs 3, batch_size 128, optimizer adam, lr 0.001, all else by default"
+    stated = "epochs 3, batch_size 128, optimizer adam, lr 0.001, all_negatives_epochs 2, drop_words 0.0"
+    assert cells.recipe(board) == f"{stated}, all else by default", "what scenes want otherwise is named, too"
     untrained = spec_of("chance", training=usual.model_copy(update={"epochs": 0}))
     assert not cells.recipe(only_board([run_of(result_of(untrained, epochs=0))]))
 
