@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from harness.foreign_text import UNSEEN, cell, json_text, line, lines, markdown, tex
+from harness.foreign_text import NUMBER, UNSEEN, cell, json_text, line, lines, markdown, tex
 
 ACTING = "=+-@#*_`<>[]()!|\\${}~^&%;:'\" \n\t\r\x1b\x07\x9b\x00\u202e\u2066\u200b\u200f\ufeff\xad\u2028\u3164\ufe0f"
 FOREIGN = st.one_of(st.text(max_size=30), st.text(st.sampled_from(ACTING + "a1./wxhtps"), max_size=30))
@@ -167,9 +167,18 @@ def test_tex_shows_it_and_runs_nothing(text: str) -> None:
 
 
 def check_cell(*texts: str) -> None:
-    """A line as our files have it, which begins with a word of ours, with a number of ours between texts."""
+    """A line as our files have it, which begins with a word of ours; and each text first, unless it is a number."""
+    cells = [cell(text) for text in texts]
+    check_line(["run", *(one for text in cells for one in (text, -1.5)), "b"])
+    for text in cells:
+        if not NUMBER.fullmatch(text):
+            check_line([text, "b"])
+
+
+def check_line(line: list[object]) -> None:
+    """No cell is a formula, whichever mark divides cells."""
     out = io.StringIO()
-    csv.writer(out).writerow(["run", *(one for text in texts for one in (cell(text), -1.5)), "b"])
+    csv.writer(out).writerow(line)
     for divider in ",;|":
         for row in csv.reader(io.StringIO(out.getvalue()), delimiter=divider):
             for one in row:

@@ -83,8 +83,9 @@ def estimate(plan: Plan, datasets: Mapping[str, DatasetCard], room: int) -> Esti
 
 def time_left(plan: Plan, datasets: Mapping[str, DatasetCard], room: int) -> Estimate:
     """As `estimate`, while a plan is run, from its own trials alone: whoever asks every two seconds reads no others."""
-    times = times_of(plan.todo, [trial.folder for trial in plan.trials], datasets)
-    return Estimate({trial.spec.key: less_this_epoch(times[trial.spec.key], trial.folder) for trial in plan.todo}, room)
+    todo = plan.todo
+    times = times_of(todo, [trial.folder for trial in plan.trials], datasets)
+    return Estimate({trial.spec.key: less_this_epoch(times[trial.spec.key], trial.folder) for trial in todo}, room)
 
 
 def less_this_epoch(time: TrialTime, folder: Path) -> TrialTime:

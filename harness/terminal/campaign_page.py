@@ -210,7 +210,7 @@ def status_json(plan: Plan, statuses: Sequence[Status], times: Estimate) -> dict
         "campaign": plan.name,
         "store": without_password(plan.uri),
         "counts": counts(statuses),
-        "seconds_left": times.seconds if times.times else None,
+        "seconds_left": times.seconds,
         "trials": [{**asdict(status), "seconds_left": seconds_of(times, status.key)} for status in statuses],
     }
 
