@@ -66,6 +66,11 @@ class Retries:
         self._warn(f"{assignment.name}: {why}; attempt {count + 1} of {self._failures.attempts} in {wait:g} s")
         return False
 
+    @property
+    def under_way(self) -> list[str]:
+        """The keys of the trials that are handed out and have not ended."""
+        return [*self._under_way]
+
     def _due(self) -> Assignment | None:
         now = time.monotonic()
         due = next((waiting for waiting in self._waiting if waiting[0] <= now), None)

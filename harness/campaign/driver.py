@@ -210,12 +210,13 @@ def record(workload: Workload, executor: Executor, recorder: Recorder, failures:
         # Before any trial begins: one that is repeated overwrites the folder that its result is logged from.
         recorder.catch_up(workload.unlogged)
 
-        for result in executor.run(handed_out(retries, recorder, shares), answer):
+        for result in executor.run(handed_out(workload.results, retries, recorder, shares), answer):
             # Shares before retries: out of memory is repeated where the share that was given here was too small.
             forgiven = shares.is_forgiven(result)
 
             # A lost attempt is no result: it is handed out again, and neither search nor store hears of it.
             if not retries.ended(result, forgiven):
+                write_owner(workload.results, retries.under_way)
                 continue
 
             # The search before the next trial: it is proposed when the executor is asked to go on.
@@ -238,7 +239,7 @@ def record(workload: Workload, executor: Executor, recorder: Recorder, failures:
     return outcome
 
 
-def handed_out(retries: Retries, recorder: Recorder, shares: GpuShares) -> Iterator[Assignment | None]:
+def handed_out(results: Path, retries: Retries, recorder: Recorder, shares: GpuShares) -> Iterator[Assignment | None]:
     """Record each assignment as it is handed out, and give it its share of a GPU."""
     for assignment in retries:
         if assignment is None:
@@ -246,6 +247,7 @@ def handed_out(retries: Retries, recorder: Recorder, shares: GpuShares) -> Itera
             continue
         # Recorded before its first report can come; the run of a repeated attempt is still open and goes on.
         recorder.begin(assignment)
+        write_owner(results, retries.under_way)
         # The share is decided now and not in the plan: by now other trials have shown what their method needs.
         yield shares.with_share(assignment)
 
@@ -267,11 +269,8 @@ def only_driver(results: Path) -> Iterator[None]:
         raise ResourceError(
             f"another harness is running in {where}; wait until it ends, or set [paths] results to another folder"
         ) from None
-    words = words_without_secrets(sys.argv[1:])
     with held:
-        with suppress(OSError):  # the lock is what counts, the name a courtesy
-            driver = Driver(words, str(Path.cwd()), os.getpid(), socket.gethostname())
-            write_own(results / OWNER, json.dumps(driver._asdict()))
+        write_owner(results)
         yield
 
 
@@ -282,10 +281,19 @@ class Driver(NamedTuple):
     folder: str  # in which it was given
     pid: int
     host: str
+    trials: Sequence[str] = ()  # keys of those that are under way
 
     def __str__(self) -> str:
         """The driver in words."""
         return f"`{shlex.join(['harness', *self.words])}`, process {self.pid} on {self.host}"
+
+
+def write_owner(results: Path, trials: Sequence[str] = ()) -> None:
+    """Say who holds the results folder, this command, and which trials it has under way."""
+    with suppress(OSError):  # the lock is what counts, the name a courtesy
+        words = words_without_secrets(sys.argv[1:])
+        driver = Driver(words, str(Path.cwd()), os.getpid(), socket.gethostname(), trials)
+        write_own(results / OWNER, json.dumps(driver._asdict()))
 
 
 def driver_of(results: Path) -> Driver | None:
@@ -296,4 +304,5 @@ def driver_of(results: Path) -> Driver | None:
 def _driver(text: bytes) -> Driver:
     entry = json.loads(text)
     words = [str(word) for word in entry["words"]] if "words" in entry else shlex.split(entry["command"])[1:]
-    return Driver(words, str(entry.get("folder", ".")), int(entry["pid"]), str(entry["host"]))
+    trials = [str(key) for key in entry.get("trials", ())]
+    return Driver(words, str(entry.get("folder", ".")), int(entry["pid"]), str(entry["host"]), trials)

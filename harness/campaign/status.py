@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,20 +44,21 @@ class Status:
 
 
 def statuses(
-    trials: Iterable[Planned], uri: str, busy: bool, lacking: frozenset[str] = frozenset()
+    trials: Iterable[Planned], uri: str, under_way: Collection[str] = (), lacking: frozenset[str] = frozenset()
 ) -> Iterator[Status]:
-    """The status of every trial of a plan; with `busy` a driver is at work, and unfinished trials are running.
+    """The status of every trial of a plan.
 
+    under_way: keys of the trials that a driver has under way; others that have begun are interrupted.
     lacking: keys of the results that the store has lost.
     """
     for trial in trials:
         result, epochs = read_result(trial.folder), read_epochs(trial.folder)
-        unfinished = State.RUNNING if busy else State.INTERRUPTED
-        state = result.state if result else unfinished if (trial.folder / SPEC).is_file() else State.WAITING
+        unended = State.INTERRUPTED if (trial.folder / SPEC).is_file() else State.WAITING
+        unended = State.RUNNING if trial.spec.key in under_way else unended
         yield Status(
             key=trial.spec.key,
             label=trial.spec.label,
-            state=state,
+            state=result.state if result else unended,
             epoch=len(epochs),
             epochs=trial.spec.training.epochs,
             rsum=result.measures.get("rsum") if result else best_rsum(epochs),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
@@ -93,10 +93,13 @@ def progress(
         return search_page.status_json(campaign, studies, busy), [*page]
     if campaign and not last:
         raise UsageError(unknown("search campaign", campaign, campaigns(config)))
-    return trials_page(last.plan() if last else selected(config, registry, flags.selection), registry, busy)
+    plan = last.plan() if last else selected(config, registry, flags.selection)
+    return trials_page(plan, registry, busy, driver.trials if driver else ())
 
 
-def trials_page(plan: Plan, registry: Registry, busy: bool) -> tuple[dict[str, Any], list[RenderableType]]:
+def trials_page(
+    plan: Plan, registry: Registry, busy: bool, under_way: Collection[str]
+) -> tuple[dict[str, Any], list[RenderableType]]:
     from harness.campaign import healing
     from harness.campaign.estimate import Estimate, time_left
     from harness.campaign.status import statuses
@@ -107,7 +110,7 @@ def trials_page(plan: Plan, registry: Registry, busy: bool) -> tuple[dict[str, A
     gone, trouble = none if busy else healing.missing(plan.results, plan.uri)  # a driver that is at work has looked
     if trouble:
         warn(f"harness: warning: {trouble}")
-    trials = list(statuses(plan.trials, plan.uri, busy, gone))
+    trials = list(statuses(plan.trials, plan.uri, under_way, gone))
     room = sum(trial.state is State.RUNNING for trial in trials)
     times = time_left(plan, registry.datasets, room) if busy else Estimate({}, room)
     return campaign_page.status_json(plan, trials, times), [*campaign_page.status_page(plan, trials, times)]

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -20,17 +21,17 @@ import pytest
 from filelock import FileLock
 
 from harness.campaign import inputs as campaign_inputs
-from harness.campaign.driver import LOCK, CampaignOutcome, PlannedTrials, choose_executor, execute
+from harness.campaign.driver import LOCK, CampaignOutcome, PlannedTrials, choose_executor, driver_of, execute
 from harness.campaign.plan import Plan, check_room, plan, selected
 from harness.config.cards import DatasetCard, ResourceRequest, read_card
 from harness.config.project import Config, load
 from harness.config.registry import discover
-from harness.config.sections import Campaign, Paths, Resources, Training
+from harness.config.sections import Campaign, Failures, Paths, Resources, Training
 from harness.config.selection import Selection
 from harness.config.sources import source_hash
 from harness.data.content import Place
 from harness.errors import DataError, ResourceError, StoreError, UsageError
-from harness.executors.executor import InProcess
+from harness.executors.executor import Answer, InProcess, lost
 from harness.executors.ray_cluster import RayExecutor
 from harness.files import write_atomic
 from harness.layouts.opening import open_dataset
@@ -409,6 +410,28 @@ def test_parts_of_epochs_are_shown_and_neither_logged_nor_answered_by_the_worklo
     with closing(sqlite3.connect(plan.uri.removeprefix("sqlite:///"))) as store:
         ((logged,),) = store.execute("select count(*) from metrics where key = 'val/rsum'")
     assert logged == len(read_epochs(plan.trials[0].folder)) == 2
+
+
+def test_a_driver_names_the_trials_that_it_has_under_way_and_none_that_waits_for_another_attempt(
+    config: Config,
+) -> None:
+    class LosesTheFirst(InProcess):
+        def run(self, assignments: Iterable[Assignment | None], answer: Answer) -> Iterator[TrialResult]:
+            waiting = iter(assignments)
+            first = next(assignment for assignment in waiting if assignment)
+            begun.append((first.spec.key, under_way()))
+            yield lost(first, Failure.KILLED, "so it is")
+            yield from super().run(waiting, answer)
+
+    def under_way() -> list[str]:
+        owner = driver_of(config.results)
+        return [*owner.trials] if owner else []
+
+    plan, view, begun = planned(config, seeds=[0, 1]), Watcher(), []
+    view.at = lambda report: begun.append((report.key, under_way()))  # type: ignore[method-assign]
+    execute(plan, LosesTheFirst(), Tracker(plan.uri), view, Failures(wait_seconds=2))
+    assert [*dict.fromkeys(key for key, _ in begun[1:])] == [trial.spec.key for trial in reversed(plan.trials)]
+    assert all(trials == [key] for key, trials in begun)
 
 
 def test_a_second_driver_is_refused(config: Config) -> None:

@@ -10,7 +10,8 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,15 @@ def test_two_reports_are_the_same_bytes_and_the_command_says_so(
     assert file.read_bytes() == before
 
 
+@contextmanager
+def driver_at_work(project: Path, **entries: object) -> Iterator[None]:
+    """Hold a project's results folder as a driver does whose file has these entries besides."""
+    driver = {"words": ["run"], "folder": str(project), "pid": 77, "host": "here", "trials": [], **entries}
+    (project / "runs" / ".owner.json").write_text(json.dumps(driver))
+    with FileLock(project / "runs" / ".lock"):
+        yield
+
+
 def test_status_counts_every_state_and_starts_nothing(
     finished: Path,
     call: Call,
@@ -182,10 +192,11 @@ def test_status_counts_every_state_and_starts_nothing(
     states = {trial["label"].split("/")[0]: trial["state"] for trial in status["trials"]}
     assert states == {"chance": "done", "vsepp": "interrupted", "nan": "failed", "scan_t2i": "waiting"}
     assert status["counts"] == {"waiting": 1, "running": 0, "done": 1, "failed": 1, "interrupted": 1}
-    with FileLock(finished / "runs" / ".lock"):
-        assert call(*words) == 0
-    page = capsys.readouterr().out
-    assert "1 running" in page and "2/2" in page and "nonfinite" in page
+    for under_way, state in ((begun.name, "1 running"), ("another", "1 interrupted")):
+        with driver_at_work(finished, trials=[under_way]):
+            assert call(*words) == 0
+        page = capsys.readouterr().out
+        assert state in page and "2/2" in page and "nonfinite" in page
     assert not (begun / "result.json").exists()
 
 
@@ -193,11 +204,9 @@ def test_status_shows_the_driver_at_work_and_the_trials_of_its_command_from_wher
     finished: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["run", "-c", "harness.toml", "--methods", "scan_t2i", "--seeds", "5,6"]
-    driver = {"words": words, "folder": str(finished), "pid": 77, "host": "here"}
-    (finished / "runs" / ".owner.json").write_text(json.dumps(driver))
     (finished / "below").mkdir()
     monkeypatch.chdir(finished / "below")
-    with FileLock(finished / "runs" / ".lock"):
+    with driver_at_work(finished, words=words):
         assert call("status") == 0
         page = capsys.readouterr().out
         assert call("status", "--json") == 0
@@ -206,6 +215,7 @@ def test_status_shows_the_driver_at_work_and_the_trials_of_its_command_from_wher
         assert "at work: `harness run -c" in capsys.readouterr().out
     assert "at work: `harness run -c harness.toml --methods scan_t2i --seeds 5,6`, process 77 on here" in page
     assert [trial["label"] for trial in status["trials"]] == ["scan_t2i/tiny/s5", "scan_t2i/tiny/s6"]
+    driver = {"words": words, "folder": str(finished), "pid": 77, "host": "here", "trials": []}
     assert status["driver"] == driver
     assert call("status", "--json") == 0
     assert json.loads(capsys.readouterr().out)["driver"] is None, "what a killed driver left says nothing"
@@ -235,7 +245,7 @@ def test_status_says_what_is_left_while_a_driver_is_at_work(finished: Path, call
     write_paces(begun, 1800.0, epochs=1)
     os.utime(begun / "epochs.jsonl", (time.time() - 600,) * 2)
     words = ("status", "--methods", "chance,vsepp,slow", "--seeds", "0,1")
-    with FileLock(finished / "runs" / ".lock"):
+    with driver_at_work(finished, trials=[begun.name]):
         assert call(*words, "--json") == 0
         status = json.loads(capsys.readouterr().out)
         assert call(*words) == 0 and call(*words[:-2], "--seeds", "0", "--methods", "vsepp") == 0
