@@ -13,6 +13,7 @@ GPU_PYTHON ?= $(BIN)/python
 GPU_WHEELS ?= gpu-wheels
 GPU_ARGS ?=
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 SHELL := /bin/sh
 # --no-compile: Python compiles what it imports anyway; compiling everything would double the time
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
@@ -21,7 +22,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-oldest test-newest coverage check docs bench gpu gpu-wheels report soak wheel clean
+.PHONY: help run test test-slow test-oldest test-newest coverage check docs bench gpu gpu-wheels report soak wheel clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST)
@@ -29,13 +30,15 @@ help: ## list what can be made
 run: $(VENV)/for-run ## install, then train, compare and rank methods on the embedded dataset
 	$(BIN)/harness run $(RUN_ARGS)
 
-test: $(VENV)/for-test ## install, then the tests (minutes)
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
+test: $(VENV)/for-test ## install, then the fast tests (minutes)
+	$(PYTEST) -m "not slow and not soak" $(TEST_ARGS)
 
-coverage: $(VENV)/for-test ## the tests, and which lines they run; slower than `make test`
+test-slow: $(VENV)/for-test ## the tests of seconds each: whole campaigns, Ray, stores, processes that are killed
+	$(PYTEST) -m "slow and not soak" $(TEST_ARGS)
+
+coverage: $(VENV)/for-test ## fast and slow tests, and which lines they run
 	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
-	  $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder \
-	  --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(TEST_ARGS)
+	  $(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(TEST_ARGS)
 
 test-oldest: build/oldest/installed ## some tests with the oldest versions that pyproject.toml allows
 	build/oldest/bin/python -m pytest $(or $(TEST_ARGS),$(BOUND_TESTS))
@@ -51,7 +54,7 @@ build/%/installed: pyproject.toml
 	build/$*/bin/uv pip install --quiet --python build/$*/bin/python --resolution $(RESOLUTION) -e '.[test]'
 	@touch $@
 
-soak: $(VENV)/for-test ## the long tests
+soak: $(VENV)/for-test ## the tests of minutes each
 	$(BIN)/python -m pytest -m soak $(TEST_ARGS)
 
 check: $(VENV)/for-dev ## ruff, mypy and codespell

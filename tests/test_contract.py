@@ -109,6 +109,7 @@ def test_recipes_are_of_known_datasets_and_build_the_method(card: MethodCard) ->
     holds(card_rules.recipes_are_of_known_datasets_and_fit_the_settings, card, FOUND)
 
 
+@pytest.mark.slow
 def test_the_cost_on_the_card_is_what_is_measured(card: MethodCard) -> None:
     if card.name == EXAMPLE:
         assert card.cost is None
@@ -129,5 +130,6 @@ def test_a_training_step_reads_nothing_from_the_device(card: MethodCard, picture
     holds(learning.a_training_step_reads_nothing_from_the_device, card, pictures)
 
 
+@pytest.mark.slow
 def test_a_few_steps_on_the_embedded_data_leave_chance_behind(card: MethodCard, pictures: Dataset) -> None:
     holds(learning.a_few_steps_on_the_embedded_data_leave_chance_behind, card, pictures)

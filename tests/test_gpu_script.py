@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from gpu import PARTS, USUAL
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
 
 
+@pytest.mark.slow
 def test_the_gpu_script_rehearses_on_a_cpu(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--rehearse", "--parts", "large,reads", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

@@ -107,6 +107,7 @@ def loaded(folder: Path) -> int:
     return 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_process_leaves_no_file_and_the_next_one_nothing_else(
     site: Site, tmp_path: Path, number: signal.Signals
@@ -317,6 +318,7 @@ def test_the_command_never_loads_without_being_told_to(site: Site, tmp_path: Pat
     assert site.requests == 0 and not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "code", "requests"), [("n", 2, 0), ("", 2, 0), ("y", 0, 1)])
 def test_at_a_terminal_the_command_asks(site: Site, answer: str, code: int, requests: int) -> None:
     project(site)

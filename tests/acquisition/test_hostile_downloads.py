@@ -265,6 +265,7 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(site: Site, tmp_pat
     assert time.monotonic() - began < 10 and names(tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_a_slow_server_may_do_where_any_rate_may(site: Site, tmp_path: Path) -> None:
     site.drip, site.content = "body", CONTENT[:100]
     item = item_of(download(site), tmp_path / "data")
@@ -337,6 +338,7 @@ def card_file(project: Path, table: Table) -> Path:
     return card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ADDRESSES)
 @pytest.mark.parametrize("state", ["there", "gone", "refused", "other bytes", "lost"])
 def test_an_address_of_a_card_is_shown_without_its_password(
@@ -362,6 +364,7 @@ def test_an_address_of_a_card_is_shown_without_its_password(
     assert holders == [card]
 
 
+@pytest.mark.slow
 def test_a_password_of_the_environment_is_not_shown(
     project: Path, site: Site, call: Call, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

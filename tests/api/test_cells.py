@@ -23,6 +23,7 @@ def run_cell(source: str, name: str, names: dict[str, Any] | None = None) -> dic
     return namespace
 
 
+@pytest.mark.slow
 def test_a_method_of_a_cell_is_run_and_a_changed_one_is_another(project: Path) -> None:
     opened = harness.open(project)
     cell = METHOD + "\nSTARTED = []\nSTARTED.append(print)\n"
@@ -50,6 +51,7 @@ def test_what_is_wrong_with_a_method_of_a_cell_is_named(project: Path) -> None:
         opened.register(run_cell(inside, "<cell-6>")["Faulty"], {"name": "mine"})
 
 
+@pytest.mark.slow
 def test_a_class_may_use_what_other_cells_define(project: Path) -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
     imports, body = METHOD.split("class Faulty")

@@ -15,6 +15,8 @@ import harness
 from harness.api.project import Project
 from harness.errors import ConfigError, DataError, HarnessError, StoreError, UsageError
 
+pytestmark = pytest.mark.slow
+
 SCORES = np.zeros((8, 40))
 WRONG: tuple[tuple[Callable[[Project], Any], type[HarnessError], str], ...] = (
     (lambda project: harness.open(project.folder / "nowhere"), UsageError, "no such folder or file"),

@@ -10,6 +10,8 @@ from finished_projects import Finish
 
 import harness
 
+pytestmark = pytest.mark.slow
+
 MODULES = {"harness.api.project": 11, "harness.api.trials": 3}  # and how many calls have an example
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

@@ -16,6 +16,7 @@ from harness.api.project import Project
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "python.md"
 
 
+@pytest.mark.slow
 def test_the_blocks_of_the_guide_run(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     cells: dict[str, Any] = {"__name__": "__main__"}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

@@ -46,6 +46,7 @@ def test_what_cannot_be_opened_is_named(project: Path) -> None:
         harness.open(project, settings={"training.epoch": 3})
 
 
+@pytest.mark.slow
 def test_run_returns_trials_prints_nothing_and_reports_its_progress(project: Path, capfd: Captured) -> None:
     steps: list[Progress] = []
     opened = harness.open(project)
@@ -75,6 +76,7 @@ def test_each_tenth_of_a_long_epoch_is_reported_once(tmp_path: Path) -> None:
     assert str(heard[1]) == "toy/none/s0 running epoch 0/2 11% of the next"
 
 
+@pytest.mark.slow
 def test_run_returns_a_trial_that_failed_with_its_message(project: Path) -> None:
     (trial,) = harness.open(project).run("nan", here=True)
     assert trial.state == "failed" and trial.message and not trial.is_done

@@ -113,6 +113,7 @@ def test_the_kernel_scores_as_torch_does(seed: int) -> None:
     torch.testing.assert_close(scores, expected(context, queries, how, mapping, weights), rtol=0, atol=CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", get_args(Precision))
 def test_each_precision_keeps_its_bound(precision: Precision) -> None:
     if DEVICE.type == "cpu" and not precision.startswith("tf32"):
@@ -140,6 +141,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "changes"), METHODS)
 def test_a_method_is_scored_by_its_kernel_as_by_torch(

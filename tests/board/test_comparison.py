@@ -69,6 +69,7 @@ def test_a_row_of_one_seed_is_not_tested(tracker: Tracker, call: Call, capsys: C
     assert found["verdict"].startswith("not tested: alone (n = 1): other seeds may move rsum")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("worst", [4, 5, 6, 7])
 def test_a_comparison_says_what_the_board_says(
     project: Path, tracker: Tracker, call: Call, capsys: Captured, worst: int
@@ -149,6 +150,7 @@ def test_rows_whose_ranks_are_gone_are_a_data_error(tracker: Tracker, call: Call
     assert "no usable ranks of good (n = 3); run it again with --force" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_method_of_several_recipes_is_named_by_its_label(tracker: Tracker, call: Call, capsys: Captured) -> None:
     for seed in range(3):
         log_ranked(tracker, Path(), "good", seed, worst=5, settings={"dim": 64, "margin": 0.2, "unit": True})

@@ -31,6 +31,7 @@ def rows(method: str = "caan", rsum: float = 260.0, machine: str = "A CPU", **co
     return found
 
 
+@pytest.mark.slow
 def test_the_costs_of_every_row_stand_in_a_table_on_both_pages() -> None:
     old = three_seeds("vsepp", 200.0)
     board = only_board([*rows(), *old])
@@ -92,6 +93,7 @@ def test_query_times_compare_within_one_machine_and_bytes_on_all() -> None:
     assert "of the same machine" in query_plot(board).note and "machine" not in index_plot(board).note
 
 
+@pytest.mark.slow
 def test_boards_without_query_times_have_the_plots_that_they_had() -> None:
     old, new = one_of(three_seeds("caan", 260.0)), one_of(rows())
     assert [plot.file for plot in plots(old)] == ["rsum.svg", "tradeoff.svg", "recall.svg", "curves.svg"]

@@ -69,6 +69,7 @@ def example() -> tuple[bytes, bytes]:
         return svg(figure, "A title", "What it shows"), png(figure, 2)
 
 
+@pytest.mark.slow
 def test_a_figure_is_the_same_bytes_whatever_clock_locale_zone_and_settings_the_machine_has() -> None:
     import matplotlib
 
@@ -85,6 +86,7 @@ def test_a_figure_is_the_same_bytes_whatever_clock_locale_zone_and_settings_the_
     assert changed == example()
 
 
+@pytest.mark.slow
 def test_drawing_leaves_pyplot_alone() -> None:
     script = "import sys, test_drawing; test_drawing.example(); assert 'matplotlib.pyplot' not in sys.modules"
     path = os.pathsep.join([os.path.dirname(__file__), *sys.path])  # noqa: PTH120

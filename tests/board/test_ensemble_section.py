@@ -57,6 +57,7 @@ def test_ensembles_are_ordered_by_their_mean() -> None:
     assert [row.method for row in only_board([*made(), *third]).ensembles] == ["bssan+caan", BOTH]
 
 
+@pytest.mark.slow
 def test_markdown_html_and_the_terminal_have_a_table_of_ensembles() -> None:
     one = one_of([*singles(), *made()])
     ((*cells,),) = ensemble_rows(*one)
@@ -84,6 +85,7 @@ def test_csv_json_and_latex_name_the_section() -> None:
     assert BOTH not in above and BOTH in below
 
 
+@pytest.mark.slow
 def test_an_ensemble_has_a_page_with_the_trials_that_were_averaged() -> None:
     spec = ensemble()
     environment = {f"{MEMBER}caan": "a" * 16, f"{MEMBER}vsepp": "b" * 16}
@@ -126,6 +128,7 @@ def test_one_without_a_member_or_of_few_images_is_marked_among_the_others() -> N
     assert f"| {BOTH} (limit 20), ensemble |" in page or f"| {BOTH}, ensemble | 1 |" in page
 
 
+@pytest.mark.slow
 def test_a_foreign_name_with_a_plus_breaks_no_form() -> None:
     strange = spec_of("a++<b>|{{ c }}+", settings={})
     one = one_of([*singles(), run_of(result_of(strange, 300.0))], METHODS)

@@ -45,6 +45,7 @@ def page(tracker: Tracker) -> tuple[str, Evidence]:
     return files(found, {})["scenes-full.md"].decode(), one.evidence
 
 
+@pytest.mark.slow
 def test_rows_that_are_alike_name_each_other_and_one_that_is_worse_itself_alone(tracker: Tracker) -> None:
     text, evidence = page(tracker)
     assert evidence.groups == {0: "1–2", 1: "1–2", 2: "3"}
@@ -69,6 +70,7 @@ def first_id(tracker: Tracker, method: str) -> str:
     return next(run.run_id for run in ResultStore(tracker.uri).runs() if run.spec.method == method)
 
 
+@pytest.mark.slow
 def test_a_row_whose_ranks_are_gone_stays_on_the_board_and_says_so(tracker: Tracker) -> None:
     lost = first_id(tracker, "same")
     for folder in (Path(tracker.uri.removeprefix("sqlite:///")).parents[1] / "artifacts").rglob(lost):
@@ -80,12 +82,14 @@ def test_a_row_whose_ranks_are_gone_stays_on_the_board_and_says_so(tracker: Trac
     assert "same" in line and len(evidence.differences) == 1
 
 
+@pytest.mark.slow
 def test_ranks_that_are_damaged_are_as_good_as_gone(tracker: Tracker, tmp_path: Path) -> None:
     (file, *_) = sorted((tmp_path / "artifacts").rglob("ranks.npz"))
     file.write_bytes(file.read_bytes()[:50])
     assert len(page(tracker)[1].lost) == 1
 
 
+@pytest.mark.slow
 def test_ranks_of_other_queries_are_left_out_and_the_others_compared(tracker: Tracker, tmp_path: Path) -> None:
     run = first_id(tracker, "good")
     (file,) = (tmp_path / "artifacts").rglob(f"{run}/**/ranks.npz")
@@ -95,6 +99,7 @@ def test_ranks_of_other_queries_are_left_out_and_the_others_compared(tracker: Tr
     assert "no usable ranks in the store" in text
 
 
+@pytest.mark.slow
 def test_one_row_alone_is_compared_with_nothing(store: str, tmp_path: Path) -> None:
     tracker = Tracker(store, tmp_path / "artifacts")
     for seed in range(3):
@@ -104,6 +109,7 @@ def test_one_row_alone_is_compared_with_nothing(store: str, tmp_path: Path) -> N
     assert "- Group" not in text and "## Differences" not in text
 
 
+@pytest.mark.slow
 def test_single_seeds_are_not_tested_and_share_no_group(store: str, tmp_path: Path) -> None:
     tracker = Tracker(store, tmp_path / "artifacts")
     for method, worst in QUALITY.items():
@@ -113,6 +119,7 @@ def test_single_seeds_are_not_tested_and_share_no_group(store: str, tmp_path: Pa
     assert "fewer than two rows have several seeds" in text and "no difference of rsum below" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["floor", "external:CLIP"])
 def test_untrained_and_external_rows_lend_no_spread_to_single_seeds(store: str, tmp_path: Path, method: str) -> None:
     tracker = Tracker(store, tmp_path / "artifacts")
@@ -128,6 +135,7 @@ def test_untrained_and_external_rows_lend_no_spread_to_single_seeds(store: str, 
     assert evidence.groups == {2: "3", 3: "4"}, "by their own spread"
 
 
+@pytest.mark.slow
 def test_the_smallest_difference_is_told_of_trained_rows(store: str, tmp_path: Path) -> None:
     tracker = Tracker(store, tmp_path / "artifacts")
     for seed in range(3):
@@ -182,6 +190,7 @@ def test_ranks_that_are_there_and_cannot_be_read_are_a_store_error(tracker: Trac
         page(tracker)
 
 
+@pytest.mark.slow
 def test_a_published_board_is_the_same_bytes_again(tracker: Tracker, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
     first = publish(ResultStore(tracker.uri), NOTHING, Current(), reports)
@@ -190,6 +199,7 @@ def test_a_published_board_is_the_same_bytes_again(tracker: Tracker, tmp_path: P
     assert not publish(ResultStore(tracker.uri), NOTHING, Current(), reports).changed
 
 
+@pytest.mark.slow
 def test_a_board_counts_as_written_where_only_the_page_of_a_row_was(tracker: Tracker, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
     publish(ResultStore(tracker.uri), NOTHING, Current(), reports)

@@ -71,6 +71,7 @@ def success(run: str, qrels: str) -> dict[int, float]:
     return {k: 100 * float(means[k]) for k in CUTOFFS}
 
 
+@pytest.mark.slow
 @given(st.sampled_from([2, 5, 1000]), st.sampled_from([1, 3]), st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
 def test_trec_files_have_our_recalls_for_other_tools_with_and_without_ties(levels: int, n: int, seed: int) -> None:
@@ -216,6 +217,7 @@ def test_parquet_has_what_csv_has(keys: list[str], call: Call, capsys: Captured)
         pandas.testing.assert_frame_equal(table, plain, check_dtype=False)
 
 
+@pytest.mark.slow
 def test_rows_runs_datasets_and_protocols_can_be_chosen(keys: list[str], call: Call, capsys: Captured) -> None:
     def runs(*words: str) -> set[str]:
         exported(call, capsys, *words, "--format", "csv")

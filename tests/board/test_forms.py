@@ -39,6 +39,7 @@ def tracker(project: Path) -> Tracker:
     return tracker
 
 
+@pytest.mark.slow
 def test_another_place_time_zone_and_locale_give_the_same_bytes(
     tracker: Tracker, project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -79,6 +80,7 @@ def test_csv_has_a_line_a_trial_with_its_run_and_all_its_numbers(tracker: Tracke
     assert {line["group"] for line in lines if line["method"] == "worse"} == {"3"}
 
 
+@pytest.mark.slow
 def test_json_has_rows_with_statistics_and_trials_and_the_differences(tracker: Tracker, call: Call) -> None:
     assert call(*EVERY) == 0
     board = json.loads(Path("reports/scenes-full.json").read_text())
@@ -90,6 +92,7 @@ def test_json_has_rows_with_statistics_and_trials_and_the_differences(tracker: T
     assert board["rows"][1]["sd"] is None, "what is not known of a single seed is null"
 
 
+@pytest.mark.slow
 def test_latex_is_a_booktabs_table_whose_text_is_escaped(tracker: Tracker, call: Call) -> None:
     assert call(*EVERY) == 0
     table = Path("reports/scenes-full.tex").read_text()
@@ -129,6 +132,7 @@ def test_an_unknown_form_is_refused(tracker: Tracker, call: Call, capsys: Captur
     assert "unknown format 'cvs'; did you mean csv" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_check_answers_5_with_the_difference_and_writes_nothing(tracker: Tracker, call: Call, capsys: Captured) -> None:
     assert call("report", "--check") == 5
     assert "scenes-full.md is missing" in capsys.readouterr().out

@@ -105,6 +105,7 @@ def crowded() -> Assessed:
     return one_of([changed(run, gallery=SMALL) for run in three_seeds("caan", 260.0)])
 
 
+@pytest.mark.slow
 def test_an_r_at_k_that_any_scores_reach_is_marked_with_a_note_in_every_form(crowded: Assessed) -> None:
     assert crowded.board.saturated == ("t2i_r10",)
     for name in ("md", "html", "latex"):
@@ -142,6 +143,7 @@ def test_a_large_gallery_has_no_mark_and_no_note() -> None:
     assert SAYS not in page and "R@10*" not in plain(page)
 
 
+@pytest.mark.slow
 def test_a_row_says_which_of_its_settings_are_not_those_of_the_paper(methods: dict[str, MethodCard]) -> None:
     paper = dict(methods["caan"].defaults)
     small = {**methods["vsepp"].defaults, "dim": 128, "margin": 0.0931243}
@@ -164,6 +166,7 @@ def test_at_the_sizes_of_the_papers_there_is_no_such_column(methods: dict[str, M
     assert "settings from" not in FORMS["md"](untrained, methods), "no paper, no size of a paper"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("training", "says"),
     [

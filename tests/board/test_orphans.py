@@ -33,6 +33,7 @@ def pages(pattern: str) -> list[str]:
     return sorted(file.name for file in (REPORTS / "scenes-full").glob(pattern))
 
 
+@pytest.mark.slow
 def test_the_pages_of_a_row_that_was_deleted_go_and_what_a_user_wrote_stays(
     tracker: Tracker, call: Call, capsys: Captured
 ) -> None:
@@ -52,6 +53,7 @@ def test_the_pages_of_a_row_that_was_deleted_go_and_what_a_user_wrote_stays(
     assert call("report", "--check") == 0
 
 
+@pytest.mark.slow
 def test_a_page_that_somebody_changed_stays(tracker: Tracker, call: Call) -> None:
     assert call("report") == 0
     (stale,) = pages("worse*.md")
@@ -61,6 +63,7 @@ def test_a_page_that_somebody_changed_stays(tracker: Tracker, call: Call) -> Non
     assert pages("worse*") == [stale]
 
 
+@pytest.mark.slow
 def test_a_second_recipe_changes_no_name_and_its_page_goes_with_it(tracker: Tracker, project: Path, call: Call) -> None:
     assert call("report") == 0
     before = pages("*.md")
@@ -73,6 +76,7 @@ def test_a_second_recipe_changes_no_name_and_its_page_goes_with_it(tracker: Trac
     assert pages("*.md") == before
 
 
+@pytest.mark.slow
 def test_a_board_without_runs_goes_in_every_form_with_its_folder(
     tracker: Tracker, project: Path, call: Call, capsys: Captured
 ) -> None:
@@ -88,6 +92,7 @@ def test_a_board_without_runs_goes_in_every_form_with_its_folder(
     assert len([*REPORTS.glob("scenes-full*")]) == len(FORMS) + 1, "other forms of a board that is there stay"
 
 
+@pytest.mark.slow
 def test_rows_pages_of_an_older_version_go_when_the_board_is_written(tracker: Tracker, call: Call) -> None:
     assert call("report") == 0
     (page,), folder = pages("worse*.md"), REPORTS / "scenes-full"

@@ -80,6 +80,7 @@ def plain_files() -> dict[str, bytes]:
     return Pictures(one_of(four())).files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*HOSTILE, "a\x00b\ufffe", "]]>", "$x^2$", r"\frac", "_hidden"])
 def test_a_name_breaks_no_plot(plain_files: dict[str, bytes], name: str) -> None:
     rows = [of_method(run, name) if run.spec.method == "caan" else run for run in four()]
@@ -177,6 +178,7 @@ def test_rows_of_each_machine_are_compared_with_each_other_alone() -> None:
     assert plot.note in Page(webpage(Assessed(board, Evidence()), {})).texts("p")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speed", [0.0, None])
 def test_rows_without_throughput_are_named_below_the_plot(speed: float | None) -> None:
     rows = [*with_speed("caan", 260.0, 1e5), *with_speed("chance", 3.0, speed), *with_speed("vsepp", 2.0, speed)]
@@ -286,6 +288,7 @@ def test_names_are_cut_where_rows_are_alike_and_no_two_to_one_text() -> None:
     assert "bssan (epochs 12)" in names and not any("training." in name for name in names)
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=6, unique=True))
 def test_names_fit_and_stay_different(names: list[str]) -> None:
     short = charts.distinct(names)
@@ -294,6 +297,7 @@ def test_names_fit_and_stay_different(names: list[str]) -> None:
         assert len({*short}) == len(names)
 
 
+@pytest.mark.slow
 def test_a_crowd_is_named_as_far_as_there_is_room_and_then_by_numbers() -> None:
     rows = [line for n in range(50) for line in with_speed(f"a rather long name {n:02}", 200 + n / 50, 1e5 + n)]
     plot = tradeoff_plot(only_board(rows))
@@ -335,6 +339,7 @@ def test_epochs_are_counted_in_whole_numbers_with_few_ticks(last: int) -> None:
         assert all(float(tick).is_integer() for tick in ticks) and len(ticks) <= 14
 
 
+@pytest.mark.slow
 def test_a_row_without_epochs_is_named_below_and_the_others_are_drawn(store: str, tmp_path: Path) -> None:
     tracker = Tracker(store, tmp_path / "artifacts")
     for method in ("kept", "gone"):
@@ -364,6 +369,7 @@ def test_a_board_without_ranks_or_epochs_has_the_two_plots_that_need_neither() -
     assert "The store has no epochs of the first rows." in shown
 
 
+@pytest.mark.slow
 def test_only_the_first_rows_are_drawn_as_lines_and_the_others_are_named() -> None:
     rows = [line for place in range(MOST + 2) for line in with_speed(f"m{place}", 290.0 - 9 * place, 1e5)]
     plot = recall_plot(one_of(rows))
@@ -373,6 +379,7 @@ def test_only_the_first_rows_are_drawn_as_lines_and_the_others_are_named() -> No
     assert plot.note.endswith(f"Left out: rows after the first {MOST}.")
 
 
+@pytest.mark.slow
 def test_the_page_has_the_pictures_of_the_markdown_and_their_numbers_in_words() -> None:
     one = one_of(four())
     page = Page(webpage(one, {}))
@@ -382,6 +389,7 @@ def test_the_page_has_the_pictures_of_the_markdown_and_their_numbers_in_words() 
     assert {text for plot in plots(one) for text in plot.numbers} <= set(page.texts("li"))
 
 
+@pytest.mark.slow
 def test_pictures_are_the_same_bytes_again() -> None:
     assert Pictures(one_of(four())).files == Pictures(one_of(four())).files
 

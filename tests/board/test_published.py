@@ -104,6 +104,7 @@ UNLIKE = ["dim 256 (1024)", "only 3 epochs (30 by default)", "train 500 images (
 OTHER = "not compared: our recipe, not the paper's (--recipe paper)"
 
 
+@pytest.mark.slow
 def test_a_row_by_the_common_recipe_is_compared_with_no_number_and_says_so_in_every_form() -> None:
     methods = {"caan": card(455.8)}
     current = Current(resized=lambda _: ("train 500 images (29,000)",))

@@ -132,6 +132,7 @@ def links(page: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_every_link_and_picture_of_a_board_and_its_rows_leads_to_a_file_that_is_written(
     one: Assessed, known: dict[str, MethodCard]
 ) -> None:
@@ -176,6 +177,7 @@ def test_a_row_has_a_page_of_its_own_whose_name_no_other_row_changes() -> None:
     assert stems == [f"{ranked.method}-{ranked.recipe[:8]}" for ranked in board.ranked]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [*HOSTILE, "../../away", ".hidden", "a" * 300, "external:Their Model", "a\n```\n<b>", ""]
 )

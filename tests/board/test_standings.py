@@ -185,6 +185,7 @@ def test_a_row_of_other_training_than_most_says_so_whatever_its_method() -> None
     assert "a row that was trained otherwise" in cells.recipe(board)
 
 
+@pytest.mark.slow
 def test_ties_uncommitted_changes_and_mixed_machines_are_noted() -> None:
     first = result_of(spec_of("caan"))
     tied = first.measures | {"i2t_tied": 12.34}
@@ -197,6 +198,7 @@ def test_ties_uncommitted_changes_and_mixed_machines_are_noted() -> None:
     assert found["vsepp"] == "n = 1; uncommitted changes; machine 2; i2t ties 12.3 %"
 
 
+@pytest.mark.slow
 def test_each_dataset_and_protocol_has_its_own_board_and_two_never_share_a_file() -> None:
     def runs(*boards: tuple[str, str]) -> list[Run]:
         return [run_of(result_of(spec_of(dataset=name, protocol=protocol))) for name, protocol in boards]
@@ -214,6 +216,7 @@ def test_a_board_stays_in_its_folder(tmp_path: Path) -> None:
         write(pages, tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_boards_are_the_same_bytes_whatever_the_order_of_the_rows() -> None:
     other = three_seeds("caan", 250.3, settings={"dim": 64})
     rows = [*three_seeds("caan", 260.1), *other, *three_seeds("vsepp", 255.7), run_of(result_of(spec_of("a", limit=3)))]
@@ -263,6 +266,7 @@ def test_escaped_text_is_shown_as_it_was(text: str) -> None:
     assert html.unescape(escaped(text)) == " ".join(text.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["<script>|", "`a` *b* _c_ [d](e)", "a\nb | c", "<!-- ", "&lt;", "**"])
 def test_a_method_of_any_name_is_one_cell(name: str) -> None:
     page = only_page([run_of(result_of(spec_of(name)))])

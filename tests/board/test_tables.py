@@ -85,6 +85,7 @@ def test_measures_are_named_as_papers_do() -> None:
     assert [title(name) for name in names] == words
 
 
+@pytest.mark.slow
 def test_every_form_has_them() -> None:
     found = rows()
     lines = [line for table in html_tables(only_page(found)) for line in table]

@@ -127,6 +127,7 @@ def artifacts(dataset: str, tracker: Tracker) -> list[Path]:
     return [folder / "artifacts" for run_id in ids for folder in Path("runs").rglob(run_id)]
 
 
+@pytest.mark.slow
 def test_nothing_is_made_where_nothing_has_changed_and_every_board_is_named(
     report: Report, call: Call, capsys: Captured
 ) -> None:
@@ -141,6 +142,7 @@ def test_nothing_is_made_where_nothing_has_changed_and_every_board_is_named(
     assert json.loads(capsys.readouterr().out) == {"written": [], "unchanged": names, "removed": []}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sketches")
 def test_a_run_more_or_less_makes_its_board(report: Report, tracker: Tracker, project: Path) -> None:
     report()
@@ -150,6 +152,7 @@ def test_a_run_more_or_less_makes_its_board(report: Report, tracker: Tracker, pr
     assert report() == {"scenes"} and not [*REPORTS.rglob("other*")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sketches")
 def test_a_failure_that_changes_no_ranked_row_makes_its_board(report: Report, tracker: Tracker, project: Path) -> None:
     report()
@@ -160,6 +163,7 @@ def test_a_failure_that_changes_no_ranked_row_makes_its_board(report: Report, tr
     assert "no luck" in (REPORTS / "scenes-full.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARTIFACTS)
 @pytest.mark.usefixtures("sketches")
 def test_an_artifact_that_is_new_another_or_gone_makes_its_board(report: Report, tracker: Tracker, name: str) -> None:
@@ -171,6 +175,7 @@ def test_an_artifact_that_is_new_another_or_gone_makes_its_board(report: Report,
     assert report() == {"scenes"} and report() == set()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sketches")
 def test_a_number_on_a_methods_card_makes_its_board(report: Report, project: Path) -> None:
     report()
@@ -186,6 +191,7 @@ def test_other_forms_make_every_board(report: Report) -> None:
     assert report("--format", "md,csv") == BOTH and report("--format", "md,csv") == set()
 
 
+@pytest.mark.slow
 def test_a_file_of_a_report_that_was_edited_or_lost_makes_its_board(report: Report) -> None:
     report()
     (REPORTS / "scenes-full.md").write_text("edited")
@@ -194,6 +200,7 @@ def test_a_file_of_a_report_that_was_edited_or_lost_makes_its_board(report: Repo
     assert report() == {"photos"} and report() == set()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sketches")
 def test_the_index_leads_to_every_page_that_there_is(report: Report, call: Call) -> None:
     assert call("report", "--datasets", "scenes") == 0
@@ -233,6 +240,7 @@ def test_the_code_has_every_file_of_the_package() -> None:
     assert files == {file for pattern in publishing.DATA for file in PACKAGE.glob(pattern)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sketches")
 def test_boards_of_runs_just_written_or_kept_elsewhere_are_always_made(
     report: Report, monkeypatch: pytest.MonkeyPatch
@@ -277,6 +285,7 @@ def test_check_does_not_believe_the_record(report: Report, call: Call, capsys: C
     assert "scenes-full.md, from the store" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sketches")
 def test_what_harness_wrote_is_listed_and_what_is_gone_removed_where_nothing_is_made(report: Report) -> None:
     report()
@@ -290,6 +299,7 @@ def test_what_harness_wrote_is_listed_and_what_is_gone_removed_where_nothing_is_
     assert report() == set() and not stale.exists()
 
 
+@pytest.mark.slow
 def test_the_boards_of_some_datasets_are_written_and_all_else_stays(
     report: Report, project: Path, call: Call, capsys: Captured
 ) -> None:

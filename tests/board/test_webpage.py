@@ -26,6 +26,7 @@ from harness.tracking.tracker import Tracker
 TEMPLATES = Path(__file__).parents[2] / "harness" / "templates"
 
 
+@pytest.mark.slow
 def test_the_page_says_all_that_the_tables_of_the_markdown_say() -> None:
     known = discover(Config(root=Path(__file__).parents[2])).methods
     number = {"dataset": "scenes", "protocol": "full", "i2t": (1, 2, 3), "t2i": (4, 5, 6), "rsum": 280.0}
@@ -60,6 +61,7 @@ def test_every_style_sheet_closes_what_it_opens_and_no_more() -> None:
         assert min(depth) == 0 == depth[-1], "a browser drops the rule after a brace too many"
 
 
+@pytest.mark.slow
 def test_names_stay_where_the_columns_of_the_board_scroll_on_a_screen_of_any_width() -> None:
     page = webpage(one_of(four()), {})
     everywhere = page.partition("@media (max-width")[0]
@@ -67,12 +69,14 @@ def test_names_stay_where_the_columns_of_the_board_scroll_on_a_screen_of_any_wid
     assert page.count('class="text name"') == 1 + len(four()) // len({run.spec.seed for run in four()})
 
 
+@pytest.mark.slow
 def test_heads_say_what_they_mean_where_one_points_at_them() -> None:
     page = Page(webpage(one_of(four()), {}))
     heads = [found.get("title") for tag, found, _ in page.elements if tag == "button" and "disabled" in found]
     assert len(heads) > 14 and heads.count(None) == 2  # method and notes speak for themselves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "is_link"), [("https://arxiv.org/abs/1803.08024", True), ("javascript:alert(1)", False), ("x", False)]
 )
@@ -84,6 +88,7 @@ def test_a_paper_is_a_link_where_its_address_is_one(address: str, is_link: bool)
     assert (address in [found.get("href") for _, found, _ in page.elements]) == is_link
 
 
+@pytest.mark.slow
 def test_cells_carry_the_numbers_that_they_round() -> None:
     one = one_of(four())
     (first, *_) = sortable(one, {})
@@ -100,6 +105,7 @@ def test_a_number_that_is_missing_is_no_value_to_sort_by() -> None:
     assert ("–", None) in first and "nan" not in [str(value) for _, value in first]
 
 
+@pytest.mark.slow
 def test_the_page_asks_no_one_for_anything() -> None:
     text = webpage(one_of(four()), discover(Config(root=Path(__file__).parents[2])).methods)
     page = Page(text)
@@ -119,6 +125,7 @@ def test_the_page_asks_no_one_for_anything() -> None:
     assert policy == "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_breaks_nothing(name: str) -> None:
     marked = [*three_seeds("caan", 260.0), *[of_method(run, name) for run in four()[:3]]]
@@ -138,6 +145,7 @@ def test_what_html_has_no_character_for_is_marked() -> None:
     assert readable(3) == 3
 
 
+@pytest.mark.slow
 def test_the_page_is_the_same_bytes_from_the_same_rows_in_any_order() -> None:
     found = four()
     made = files([one_of(found)], {}, ["html"])
@@ -146,6 +154,7 @@ def test_the_page_is_the_same_bytes_from_the_same_rows_in_any_order() -> None:
     assert webpage(without[0], {}) == webpage(without[1], {})
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_and_check_finds_it_unchanged(project: Path, call: Call) -> None:
     tracker = Tracker(f"sqlite:///{project / 'runs' / 'mlflow.db'}")
     for seed in range(2):
@@ -190,6 +199,7 @@ document.getElementById("seen").textContent = seen.join("; ");
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 def test_a_browser_sorts_by_numbers_and_filters_by_name(tmp_path: Path) -> None:
     page = webpage(one_of([*four(), *with_speed("Scan_zero", 3.0, 0.0)]), {})

@@ -157,6 +157,7 @@ def test_a_method_that_is_not_trained_gets_no_epochs(config: Config) -> None:
     assert (chance.spec.training.epochs, vsepp.spec.training.epochs) == (0, 2)
 
 
+@pytest.mark.slow
 def test_a_trial_is_done_resumed_or_run_again_as_its_folder_says(config: Config) -> None:
     campaign = planned(config, seeds=[0, 1, 2, 3])
     done, failed, begun, _ = campaign.trials
@@ -309,6 +310,7 @@ def test_a_disk_that_is_nearly_full_is_refused(tmp_path: Path, monkeypatch: pyte
 # --- running it
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again_and_needs_no_heavy_library(config: Config) -> None:
     first = run_plan(config, methods=["vsepp", "chance"])
     assert (first.exit_code, first.counts) == (0, {"done": 2})
@@ -326,6 +328,7 @@ def test_what_is_done_is_not_done_again_and_needs_no_heavy_library(config: Confi
     subprocess.run([sys.executable, "-c", code], input=config.model_dump_json(), text=True, check=True)
 
 
+@pytest.mark.slow
 def test_force_runs_anew_and_keeps_the_old_folder_beside(config: Config) -> None:
     run_plan(config, methods=["chance"])
     (trial,) = planned(config, methods=["chance"]).trials
@@ -335,6 +338,7 @@ def test_force_runs_anew_and_keeps_the_old_folder_beside(config: Config) -> None
     assert is_logged(trial.folder, planned(config).uri)
 
 
+@pytest.mark.slow
 def test_a_trial_that_meets_nan_fails_and_the_others_go_on(config: Config) -> None:
     source = "class Mine(VSEpp):\n    def loss(self, batch):\n        return super().loss(batch) * float('nan')\n"
     broken = with_method(config, source)
@@ -345,6 +349,7 @@ def test_a_trial_that_meets_nan_fails_and_the_others_go_on(config: Config) -> No
     assert standing(planned(broken, methods=["mine", "chance"])) == ["failed", "done"]
 
 
+@pytest.mark.slow
 def test_a_failed_trial_is_run_again_when_asked_and_its_old_result_is_gone_meanwhile(config: Config) -> None:
     (trial,) = planned(config).trials
     (result,) = InProcess().run([trial.assignment], lambda _report: True)
@@ -369,6 +374,7 @@ def test_a_request_that_no_node_can_meet_is_refused_before_anything_starts(confi
     assert not (config.results / "trials").exists()
 
 
+@pytest.mark.slow
 def test_the_store_is_opened_while_the_executor_starts(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     opening = Event()
     original = Tracker.open_campaign
@@ -386,6 +392,7 @@ def test_the_store_is_opened_while_the_executor_starts(config: Config, monkeypat
     assert execute(campaign, Starting(), Tracker(campaign.uri), Watcher()).counts == {"done": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [ResourceError("no Ray"), KeyboardInterrupt()])
 def test_a_campaign_whose_executor_cannot_start_ends_with_its_error(config: Config, error: BaseException) -> None:
     class Failing(InProcess):
@@ -399,6 +406,7 @@ def test_a_campaign_whose_executor_cannot_start_ends_with_its_error(config: Conf
     assert run_plan(config).counts == {"done": 1}
 
 
+@pytest.mark.slow
 def test_parts_of_epochs_are_shown_and_neither_logged_nor_answered_by_the_workload(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -440,6 +448,7 @@ def test_a_second_driver_is_refused(config: Config) -> None:
         execute(campaign, InProcess(), Tracker(campaign.uri), Watcher())
 
 
+@pytest.mark.slow
 def test_ray_and_this_process_give_the_same_result(config: Config, local_ray: None) -> None:
     run_plan(config)
     campaign = planned(config, force=True)
@@ -457,6 +466,7 @@ def losses(folder: Path) -> list[tuple[float | None, dict[str, float]]]:
 # --- a store that goes away
 
 
+@pytest.mark.slow
 def test_a_store_that_goes_away_stops_no_training_and_is_told_once(config: Config) -> None:
     database = config.results / "mlflow.db"
 
@@ -516,6 +526,7 @@ def test_an_interruption_keeps_what_is_finished_and_the_same_plan_continues(
     assert [(report.phase, report.epoch) for report in view.reports] == [("start", 1), ("train", 2), ("test", 2)]
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_the_command_line_answers_130_and_the_trial_ends_as_if_nothing_had_been(
     config: Config, tiny: Path, tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ def trial(project: Path, method: str, **settings: Any) -> Path:
 RUN = ("run", "--here", "-q", "--datasets", "pooled", "--seeds", "0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["{}", "a photo of {}."])
 def test_a_zero_shot_row_has_the_recalls_of_the_model_itself(
     project: Path, call: Call, clip: Path, prompt: str
@@ -155,6 +156,7 @@ def test_a_zero_shot_row_has_the_recalls_of_the_model_itself(
     )
 
 
+@pytest.mark.slow
 def test_from_pictures_to_the_zero_shot_row_of_the_models_own_processor(project: Path, call: Call, clip: Path) -> None:
     write_dataset(project, clip)
     encoder, folder = project / "data" / clip.name, project / "data" / "pooled"
@@ -194,6 +196,7 @@ def seen_by(encoder: Path, processor: Any, picture: Image.Image) -> Any:
     return model.get_image_features(**processor(images=picture, return_tensors="pt")).pooler_output[0].numpy()
 
 
+@pytest.mark.slow
 def test_heads_are_trained_on_a_frozen_tower_whose_numbers_are_in_no_checkpoint(
     project: Path, call: Call, clip: Path
 ) -> None:
@@ -211,12 +214,14 @@ def test_heads_are_trained_on_a_frozen_tower_whose_numbers_are_in_no_checkpoint(
     assert ensemble and ensemble.measures["rsum"] > 0
 
 
+@pytest.mark.slow
 def test_members_of_an_ensemble_have_each_its_own_prompt(project: Path, call: Call, clip: Path) -> None:
     write_dataset(project, clip)
     prompts = ("-s", "settings.zero_shot.prompt=the {}", "-s", "failures.random_epochs=0")
     assert call(*RUN, "--methods", "zero_shot+clip_heads", *prompts) == 0
 
 
+@pytest.mark.slow
 def test_a_word_encoder_reads_the_states_of_the_tower(project: Path, call: Call, clip: Path) -> None:
     write_dataset(project, clip)
     assert call(*RUN, "--methods", "vsepp", "-s", "failures.random_epochs=0") == 0
@@ -224,6 +229,7 @@ def test_a_word_encoder_reads_the_states_of_the_tower(project: Path, call: Call,
     assert any("text_model" in name for name in weights) and not any("vision" in name for name in weights)
 
 
+@pytest.mark.slow
 def test_exported_weights_take_their_encoder_by_its_name_and_hashes(project: Path, call: Call, clip: Path) -> None:
     write_dataset(project, clip)
     assert call(*RUN, "--methods", "clip_heads") == 0
@@ -309,6 +315,7 @@ def test_a_prompt_without_one_place_for_the_caption_is_refused(
     assert "the caption stands in the place of {}, once" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_a_broken_torchvision_is_the_environments_fault_and_its_trials_run_once_it_is_gone(
     project: Path, clip: Path
 ) -> None:

@@ -91,6 +91,7 @@ def test_an_ensemble_is_the_mean_of_its_members_scores_as_numpy_has_it(ensembles
         assert {name: result_of(one).measures[name] for name in RECALLS} == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_members_that_are_done_are_not_trained_again_and_the_order_of_names_says_nothing(
     singles: Path, call: Call, capsys: Captured
 ) -> None:
@@ -132,6 +133,7 @@ def test_the_plan_shows_ensembles_behind_their_members(project: Path, call: Call
     assert [trial["label"] for trial in trials] == ["chance/tiny/s0", "vsepp/tiny/s0", "chance+vsepp/tiny/s0"]
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_a_failed_member_is_not_made_and_names_it(project: Path, call: Call, capsys: Captured) -> None:
     words = ("run", "--here", "--methods", "chance+nan")
     assert call(*words) == 4
@@ -145,6 +147,7 @@ def test_an_ensemble_of_a_failed_member_is_not_made_and_names_it(project: Path, 
     assert "failed (member)" in row.reason
 
 
+@pytest.mark.slow
 def test_a_member_without_its_weights_is_named_and_not_trained_again(
     singles: Path, call: Call, capsys: Captured
 ) -> None:
@@ -155,6 +158,7 @@ def test_a_member_without_its_weights_is_named_and_not_trained_again(
     assert not (member.folder / CHECKPOINT).exists()
 
 
+@pytest.mark.slow
 def test_scores_that_are_too_many_to_hold_fail_the_ensemble_and_say_so(
     singles: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +167,7 @@ def test_scores_that_are_too_many_to_hold_fail_the_ensemble_and_say_so(
     assert "8 x 32 scores are too many to hold" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_an_ensemble_that_was_cut_off_is_made_by_the_next_run(
     singles: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def board() -> Board:
     return found
 
 
+@pytest.mark.slow
 def test_a_file_becomes_a_finished_trial_with_the_measures_of_the_textbook(
     split: Split, call: Call, capsys: Captured
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_file_becomes_a_finished_trial_with_the_measures_of_the_textbook(
     assert call("report", "--check") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folds", [1, 2])
 def test_a_trials_own_scores_saved_and_scored_give_its_measures_and_its_records_to_the_byte(
     split: Split, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch, folds: int
@@ -109,6 +111,7 @@ def test_a_trials_own_scores_saved_and_scored_give_its_measures_and_its_records_
         assert (folder / name).read_bytes() == (other / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_people_are_told_the_measures_the_place_and_the_files(split: Split, call: Call, capsys: Captured) -> None:
     assert call(*asked(saved(scores_of(split, signal=9)))) == 0
     page = capsys.readouterr().out
@@ -120,12 +123,14 @@ def test_people_are_told_the_measures_the_place_and_the_files(split: Split, call
     assert str(Path.cwd()) not in text
 
 
+@pytest.mark.slow
 def test_a_file_cannot_be_reproduced_and_the_reason_is_told(split: Split, call: Call, capsys: Captured) -> None:
     found = scored(call, capsys, saved(scores_of(split)))
     assert call("reproduce", found["key"]) == 2
     assert "is ranked from a file of scores, which nothing here can make again" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_same_file_twice_is_done_once(split: Split, call: Call, capsys: Captured) -> None:
     first = scored(call, capsys, saved(scores_of(split)))
     file = Path("runs/trials") / first["key"] / "result.json"
@@ -137,6 +142,7 @@ def test_the_same_file_twice_is_done_once(split: Split, call: Call, capsys: Capt
     assert file.stat().st_mtime_ns == before and board().ranked[0].n == 1
 
 
+@pytest.mark.slow
 def test_a_store_that_lacks_a_file_gets_it_without_its_being_ranked_again(
     split: Split, call: Call, capsys: Captured, migrated_store: Path
 ) -> None:
@@ -150,6 +156,7 @@ def test_a_store_that_lacks_a_file_gets_it_without_its_being_ranked_again(
     assert run.key == key and run.numbers["rsum"] == found["measures"]["rsum"]
 
 
+@pytest.mark.slow
 def test_files_of_several_seeds_are_one_row_that_is_tested_against_ours(
     split: Split, call: Call, capsys: Captured
 ) -> None:
@@ -169,6 +176,7 @@ def test_files_of_several_seeds_are_one_row_that_is_tested_against_ours(
     assert board().incomplete == ()
 
 
+@pytest.mark.slow
 def test_a_row_names_the_commands_that_find_its_trials_again(split: Split, call: Call, capsys: Captured) -> None:
     Path("below").mkdir()
     keys = [
@@ -187,6 +195,7 @@ def test_a_row_names_the_commands_that_find_its_trials_again(split: Split, call:
         assert json.loads(capsys.readouterr().out)["key"] == key
 
 
+@pytest.mark.slow
 def test_another_note_is_another_row_told_by_its_note(split: Split, call: Call, capsys: Captured) -> None:
     for seed, note in enumerate(("zero-shot", "fine-tuned")):
         scored(call, capsys, saved(scores_of(split, seed), f"s{seed}.npy"), "--note", note)
@@ -198,6 +207,7 @@ def test_another_note_is_another_row_told_by_its_note(split: Split, call: Call, 
     }
 
 
+@pytest.mark.slow
 def test_a_later_file_of_a_seed_takes_the_place_of_the_earlier_one(split: Split, call: Call, capsys: Captured) -> None:
     keys = [scored(call, capsys, saved(scores_of(split, seed), f"s{seed}.npy"))["key"] for seed in range(3)]
     other = scored(call, capsys, saved(scores_of(split, 9), "s9.npy"), "--seed", "1")["key"]
@@ -208,6 +218,7 @@ def test_a_later_file_of_a_seed_takes_the_place_of_the_earlier_one(split: Split,
     assert "an earlier file, " in found.stale[1].reason
 
 
+@pytest.mark.slow
 def test_a_file_that_is_scored_again_is_the_newest_again(split: Split, call: Call, capsys: Captured) -> None:
     keys = [scored(call, capsys, saved(scores_of(split, seed), f"s{seed}.npy"))["key"] for seed in (0, 1, 0)]
     assert keys[0] == keys[2]
@@ -215,6 +226,7 @@ def test_a_file_that_is_scored_again_is_the_newest_again(split: Split, call: Cal
     assert [run.key for row in board().stale for run in row.runs] == [keys[1]]
 
 
+@pytest.mark.slow
 def test_one_file_is_no_further_seed(split: Split, call: Call, capsys: Captured) -> None:
     scored(call, capsys, saved(scores_of(split)))
     assert call(*asked("scores.npy", "--seed", "1")) == 2
@@ -223,6 +235,7 @@ def test_one_file_is_no_further_seed(split: Split, call: Call, capsys: Captured)
     scored(call, capsys, "scores.npy", name="a copy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "convert",
     [
@@ -244,6 +257,7 @@ def test_numbers_of_any_exact_kind_give_the_same_ranks(
     assert other["measures"] == plain["measures"] and plain["measures"]["i2t_tied"] > 0
 
 
+@pytest.mark.slow
 def test_distances_are_warned_of_and_scores_are_not(split: Split, call: Call, capsys: Captured) -> None:
     scores = scores_of(split, signal=9)
     assert call(*asked(saved(-scores))) == 0
@@ -255,6 +269,7 @@ def test_distances_are_warned_of_and_scores_are_not(split: Split, call: Call, ca
         assert "warning" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_files_are_averaged_into_an_ensemble_of_its_own_section(
     split: Split, call: Call, capsys: Captured
 ) -> None:
@@ -352,6 +367,7 @@ def test_a_wrong_word_is_refused_before_anything_is_ranked(
     assert not Path("runs/trials").exists()
 
 
+@pytest.mark.slow
 def test_a_name_with_marks_is_shown_as_it_is_in_every_form(split: Split, call: Call, capsys: Captured) -> None:
     name = "a|b <script>alert(1)</script> `c` $d$ \\e {{ f }} 模型"
     found = scored(call, capsys, saved(scores_of(split), "<i>`x`.npy"), "--note", "</code><b>", name=name)

@@ -91,6 +91,7 @@ def long_ones(*values: object) -> list[Any]:
     return [pytest.param(value, marks=pytest.mark.soak) for value in values]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [gone, *long_ones(gone_with_artifacts, emptied)], ids=lambda loss: loss.__name__)
 def test_a_store_that_was_lost_is_filled_again_from_the_folders(
     finished: Path, fresh: Fresh, loss: Callable[[Path], None]
@@ -126,6 +127,7 @@ def hole(store: Path) -> None:
         file.write(b"\xa5" * (size // 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [halved, *long_ones(zeroed, garbage, hole)], ids=lambda damage: damage.__name__)
 def test_a_damaged_store_is_moved_away_as_the_error_says_and_filled_again(
     finished: Path, fresh: Fresh, damage: Callable[[Path], None]
@@ -164,6 +166,7 @@ def test_every_command_that_reads_a_damaged_store_says_what_to_do(finished: Path
     assert not any(trial["logged"] for trial in json.loads(done.stdout)["trials"])
 
 
+@pytest.mark.slow
 def test_a_store_replaced_by_an_older_one_gets_what_it_lacks(finished: Path, fresh: Fresh, tmp_path: Path) -> None:
     backup = tmp_path / "backup.db"
     shutil.copy2(finished / "runs" / "mlflow.db", backup)
@@ -177,6 +180,7 @@ def test_a_store_replaced_by_an_older_one_gets_what_it_lacks(finished: Path, fre
     assert boards(finished) == pages
 
 
+@pytest.mark.slow
 def test_a_run_deleted_in_mlflow_is_logged_again(finished: Path, call: Call, capsys: Captured) -> None:
     run = runs(finished)[0]
     client(finished).delete_run(run.info.run_id)
@@ -211,11 +215,13 @@ def test_a_dry_run_tells_what_the_store_lacks_and_writes_nothing(finished: Path,
     assert not (finished / "runs" / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 def test_a_store_that_was_left_as_it_is_now_is_not_asked(finished: Path) -> None:
     text, libraries = in_a_new_process(*RUN)
     assert "nothing to do" in text and not libraries & {"mlflow", "torch", "ray"}
 
 
+@pytest.mark.slow
 def test_a_store_that_another_program_wrote_to_is_asked_once(finished: Path) -> None:
     script = """
 import sys
@@ -250,6 +256,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_artifacts_that_were_damaged_are_copied_again_from_the_folder(
     finished: Path, call: Call, damage: Callable[[Path], object]
@@ -287,6 +294,7 @@ def test_folders_that_are_gone_come_back_from_the_store_and_nothing_is_trained_a
     assert not libraries & {"mlflow", "torch"}
 
 
+@pytest.mark.slow
 def test_a_folder_is_not_taken_from_a_store_that_has_lost_its_ranks(finished: Path, call: Call) -> None:
     before = json.loads(next(iter(results(finished).values())))
     shutil.rmtree(finished / "runs" / "trials")
@@ -297,6 +305,7 @@ def test_a_folder_is_not_taken_from_a_store_that_has_lost_its_ranks(finished: Pa
     assert after["measures"].keys() == before["measures"].keys()
 
 
+@pytest.mark.slow
 def test_a_forced_run_is_not_answered_by_the_store(finished: Path, call: Call) -> None:
     folder = next(iter(folders(finished).values()))
     assert call(*RUN, "--force") == 0
@@ -307,6 +316,7 @@ def measures(project: Path) -> dict[str, object]:
     return {key: json.loads(text)["measures"] for key, text in results(project).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["garbage", *long_ones("empty", "folder")])
 def test_whatever_file_of_a_results_folder_is_damaged_the_same_command_gives_the_same_results(
     finished: Path, call: Call, damage: str
@@ -328,6 +338,7 @@ def test_whatever_file_of_a_results_folder_is_damaged_the_same_command_gives_the
 # --- projects that move
 
 
+@pytest.mark.slow
 def test_a_project_that_was_moved_goes_on(
     finished: Path,
     call: Call,
@@ -365,6 +376,7 @@ def test_a_copy_with_new_times_lacks_nothing(finished: Path, tmp_path_factory: p
     assert len(examine(copy / "runs", uri)) == 1
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_project_leaves_the_first_alone(
     finished: Path, call: Call, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

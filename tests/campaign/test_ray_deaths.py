@@ -20,6 +20,8 @@ from same_trials import assert_same_campaign
 from harness.tracking.result_store import ResultStore
 from harness.trial.results import State
 
+pytestmark = pytest.mark.slow
+
 HARNESS = [sys.executable, "-c", "from harness.cli.main import main; main()"]
 ENDS_WITHIN = 120  # seconds
 QUICK = ("-s", "failures.wait_seconds=0.1", "-q")

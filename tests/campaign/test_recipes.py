@@ -65,6 +65,7 @@ def test_settings_and_training_are_those_of_the_card_whatever_harness_toml_says(
     assert paper.model_copy(update={"trained_as": ""}).key == same.key
 
 
+@pytest.mark.slow
 def test_both_recipes_are_rows_of_a_board_and_the_command_beside_each_is_its_own(
     cards: Path, call: Call, capsys: Captured
 ) -> None:
@@ -125,6 +126,7 @@ def test_describe_shows_the_recipe_beside_the_common_one(cards: Path, call: Call
     assert "training.lr" in out and "0.02" in out and "its epoch was chosen on test" in out
 
 
+@pytest.mark.slow
 def test_members_of_an_ensemble_are_trained_as_their_papers_did(cards: Path, call: Call, capsys: Captured) -> None:
     (cards / "cards" / "other.toml").write_text(CARD.format(name="other", dataset="tiny", margin=0.4))
     assert run(call, "--methods", "papered+other", "--recipe", "paper") == 0

@@ -28,6 +28,7 @@ def trained(finish: Finish) -> Path:
     return finish(("run", "--methods", "mean", "--here", "--seeds", "0,1,2", "-q"), cards={"mean.toml": MEAN})
 
 
+@pytest.mark.slow
 def test_a_trial_comes_back_to_the_last_digit_and_the_store_keeps_its_result_and_that_it_came_back(
     trained: Path, call: Call, capsys: Captured
 ) -> None:
@@ -45,6 +46,7 @@ def test_a_trial_comes_back_to_the_last_digit_and_the_store_keeps_its_result_and
     assert "code, data, versions and machine are as they were" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_changed_method_is_told_before_it_is_run(trained: Path, call: Call, fresh: Fresh, capsys: Captured) -> None:
     source = trained / "cards" / "faulty.py"
     source.write_text(source.read_text().replace("return images.vectors", "return -images.vectors"))

@@ -121,6 +121,7 @@ def test_only_candidates_are_scored_and_the_cost_says_how_many(stages: Path) -> 
     assert result_of(reranking_of(planned("vsepp@32:scan_t2i"))).cost[PAIRS] == pairs.size
 
 
+@pytest.mark.slow
 def test_members_that_are_done_are_not_trained_again(finish: Finish, call: Call, capsys: Captured) -> None:
     finish((*RUN, "vsepp,scan_t2i"))
     one = reranking_of(planned())
@@ -130,6 +131,7 @@ def test_members_that_are_done_are_not_trained_again(finish: Finish, call: Call,
     assert {file: file.stat().st_mtime_ns for member in one.members for file in member.folder.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_reranking_is_among_no_single_models_and_says_what_it_is(stages: Path, call: Call, capsys: Captured) -> None:
     assert {row.method for row in board().ranked} == {"vsepp", "scan_t2i"}
     _, other = sorted(board().ensembles, key=lambda row: row.method)
@@ -186,16 +188,19 @@ def test_k_is_part_of_the_identity(project: Path) -> None:
     assert reranking_of(planned("vsepp@3:scan_t2i")).spec.key != reranking_of(planned("vsepp@4:scan_t2i")).spec.key
 
 
+@pytest.mark.slow
 def test_weights_that_are_gone_fail_it_and_name_the_member(stages: Path, call: Call, capsys: Captured) -> None:
     (reranking_of(planned()).members[1].folder / CHECKPOINT).unlink()
     assert call(*RUN, "vsepp@5:scan_t2i") == 4
     assert "run scan_t2i/tiny/s0 again with --force" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_a_limited_gallery_may_be_smaller_than_k(project: Path, call: Call) -> None:
     assert call(*RUN, "vsepp@32:scan_t2i", "--limit", "4") == 0
 
 
+@pytest.mark.slow
 def test_what_was_trained_is_reranked_on_another_dataset(stages: Path, call: Call) -> None:
     (stages / "cards" / "other").mkdir()
     write_dataset(stages / "cards" / "other" / "card.toml", stages / "runs" / "cache", "other", seed=7)
@@ -207,6 +212,7 @@ def test_what_was_trained_is_reranked_on_another_dataset(stages: Path, call: Cal
     assert result_of(one).measures == result_of(one.members[1]).measures
 
 
+@pytest.mark.slow
 def test_other_commands_take_a_reranking_by_its_name_or_say_why_not(stages: Path, call: Call, capsys: Captured) -> None:
     assert call("compare", NAME, "scan_t2i", "--json") == 0
     (comparison,) = json.loads(capsys.readouterr().out)

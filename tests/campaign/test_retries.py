@@ -69,6 +69,7 @@ def test_while_one_waits_for_its_next_attempt_the_others_are_handed_out(tmp_path
     assert next(taken) is None, "there is nothing at the moment, and it is not the end"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ray", [False, True])
 def test_a_trial_that_takes_longer_than_it_may_is_ended(tmp_path: Path, ray: bool, request) -> None:
     executor: Executor = InProcess(counting)
@@ -81,6 +82,7 @@ def test_a_trial_that_takes_longer_than_it_may_is_ended(tmp_path: Path, ray: boo
     assert 1 <= result.epochs < 200 and "failures.trial_seconds" in result.message
 
 
+@pytest.mark.slow
 def test_a_killed_process_costs_an_attempt_and_the_trial_ends_well(local_ray: None, tmp_path: Path) -> None:
     trial = toy_assignment(tmp_path, epochs=3, pause=0.1)
     repeated = Retries([trial], QUICK, lambda _line: None)

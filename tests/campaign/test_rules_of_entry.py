@@ -56,6 +56,7 @@ def row(method: str = NAME) -> dict[str, Any]:
     return next(one for one in board["rows"] if one["method"] == method)
 
 
+@pytest.mark.slow
 def test_what_is_said_of_scores_stands_escaped_on_the_page_and_in_json(
     project: Path, call: Call, capsys: Captured
 ) -> None:
@@ -71,6 +72,7 @@ def test_what_is_said_of_scores_stands_escaped_on_the_page_and_in_json(
     assert "--trained-on" in row()["command"]
 
 
+@pytest.mark.slow
 def test_an_entry_without_facts_shows_dashes_and_the_same_file_given_again_adds_them(
     project: Path, call: Call, capsys: Captured
 ) -> None:
@@ -103,6 +105,7 @@ def remade(call: Call, table: np.ndarray, *more: str, name: str = NAME) -> int:
     return call("reproduce", name, "--scores", "again.npy", "--by", "J. Doe", *more)
 
 
+@pytest.mark.slow
 def test_scores_made_again_verify_an_entry_to_the_bit_or_within_rounding(
     project: Path, call: Call, capsys: Captured
 ) -> None:
@@ -120,6 +123,7 @@ def test_scores_made_again_verify_an_entry_to_the_bit_or_within_rounding(
     assert run_of(key).is_verified
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -143,6 +147,7 @@ def test_what_verifies_nothing_is_named(
     assert run_of(key).verification is None
 
 
+@pytest.mark.slow
 def test_a_trial_of_ours_is_marked_where_it_came_back_and_the_mark_outlives_the_store(
     finish: Finish, call: Call, capsys: Captured
 ) -> None:

@@ -40,6 +40,8 @@ from harness.trial.checkpoint import load_checkpoint
 from harness.trial.folder import ATTEMPTS, CHECKPOINT, EPOCHS, RESULT, SPEC, read_result
 from harness.trial.results import Assignment, EpochReport, Failure, State
 
+pytestmark = pytest.mark.slow
+
 Captured = pytest.CaptureFixture[str]
 HARNESS = [sys.executable, "-c", "from harness.cli.main import main; main()"]
 LONG = 120  # seconds in which even a busy machine gets anything done

@@ -101,6 +101,7 @@ def written(assignment: Assignment) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in assignment.folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_transfer_is_tested_on_the_other_dataset_with_the_trained_vocabulary(two: Path, call: Call) -> None:
     assert call(*RUN, "--methods", "vsepp") == 0
     one = transfer_of(planned("vsepp"))
@@ -124,6 +125,7 @@ def test_a_transfer_is_tested_on_the_other_dataset_with_the_trained_vocabulary(t
     ]
 
 
+@pytest.mark.slow
 def test_what_is_trained_is_not_trained_again_under_whichever_protocol_it_was(
     two: Path, call: Call, capsys: Captured
 ) -> None:
@@ -158,6 +160,7 @@ def test_a_search_s_weights_under_val_are_reused_and_its_trial_is_on_no_board(tw
     assert trials[0].assignment.weights.spec.key == spec.key
 
 
+@pytest.mark.slow
 def test_where_the_weights_are_gone_the_transfer_is_trained_and_gives_the_same(two: Path, call: Call) -> None:
     assert call("run", "--here", "--methods", "vsepp") == 0
     (source,) = (trial.assignment for trial in planned("vsepp").trials if not trial.spec.tested_on)
@@ -173,6 +176,7 @@ def test_where_the_weights_are_gone_the_transfer_is_trained_and_gives_the_same(t
     assert {file: when for file, when in before.items() if file.name != CHECKPOINT} == written(source)
 
 
+@pytest.mark.slow
 def test_weights_of_another_trial_in_the_folder_are_refused(two: Path, call: Call, capsys: Captured) -> None:
     assert call("run", "--here", "--methods", "vsepp", "--seeds", "0,1") == 0
     source, other = (trial.assignment for trial in plan_of_seeds((0, 1)).trials if not trial.spec.tested_on)
@@ -190,6 +194,7 @@ def page(suffix: str) -> Path:
     return Path("reports", file_name("tiny", "other:all", suffix))
 
 
+@pytest.mark.slow
 def test_rows_of_a_transfer_share_a_board_with_no_others_and_say_where_they_were_trained(
     two: Path, call: Call, capsys: Captured
 ) -> None:
@@ -212,6 +217,7 @@ def test_rows_of_a_transfer_share_a_board_with_no_others_and_say_where_they_were
     assert row.command.startswith(f"harness run --methods {row.method} --datasets tiny --test-on other --protocol all")
 
 
+@pytest.mark.slow
 def test_other_files_of_the_other_dataset_are_another_row(two: Path, call: Call) -> None:
     assert call(*RUN, "--methods", "vsepp") == 0
     first = transfer_of(planned("vsepp"))
@@ -260,6 +266,7 @@ def test_a_protocol_of_the_same_name_is_refused(two: Path, call: Call, capsys: C
     assert "has the name of a test on other; rename it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_transfers_travels_to_another_node_with_all_weights(
     two: Path, call: Call, tmp_path: Path
 ) -> None:
@@ -276,6 +283,7 @@ def test_an_ensemble_of_transfers_travels_to_another_node_with_all_weights(
         assert result_of(at).measures == result_of(assignment if assignment is not there else one).measures
 
 
+@pytest.mark.slow
 def test_other_commands_work_or_say_why_not(two: Path, call: Call, capsys: Captured) -> None:
     assert call(*RUN, "--methods", "vsepp,chance") == 0
     capsys.readouterr()
@@ -299,6 +307,7 @@ def test_other_commands_work_or_say_why_not(two: Path, call: Call, capsys: Captu
     assert [trial.state for trial in planned("vsepp").trials] == ["done", "new"]
 
 
+@pytest.mark.slow
 def test_the_python_api_runs_transfers(two: Path) -> None:
     project = harness.open(two)
     trials = project.run("vsepp", datasets="tiny", test_on="other", here=True)
@@ -309,6 +318,7 @@ def test_the_python_api_runs_transfers(two: Path) -> None:
         project.load("vsepp/tiny:other/s0")
 
 
+@pytest.mark.slow
 def test_a_transfer_of_a_trial_that_failed_is_not_made_and_names_it(
     finish: Finish, call: Call, capsys: Captured
 ) -> None:

@@ -127,6 +127,7 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [
@@ -145,6 +146,7 @@ def test_no_encoding_and_no_filter_of_warnings_breaks_a_command(project: Path, e
     assert "Méthode ✓ 𝄞 with a fault" in titles, "nothing is lost in JSON"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
@@ -172,6 +174,7 @@ def test_streams_and_folders_that_are_gone_full_or_not_text_break_nothing(
 READ_ONLY = "chmod -R a-w . && setpriv --bounding-set -dac_override,-dac_read_search "  # root, too, has no more rights
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv of util-linux")
 @pytest.mark.parametrize(
     ("words", "code", "said"),

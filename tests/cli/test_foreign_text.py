@@ -257,6 +257,7 @@ def test_every_command_has_its_lines() -> None:
     assert set(leaves(cli)) == set(COMMANDS), "give a new command its lines here"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_nothing_foreign_acts_in_a_terminal_or_in_a_file(
     foreign: Path, call: Call, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -24,6 +24,7 @@ def labels(project: Path) -> list[str]:
     return sorted(f"{one['spec']['method']}/s{one['spec']['seed']}" for one in results)
 
 
+@pytest.mark.slow
 def test_a_method_is_removed_from_folders_store_and_boards_and_run_again_when_asked_for(
     finished: Path, call: Call, capsys: Captured
 ) -> None:
@@ -52,6 +53,7 @@ def test_a_trial_is_removed_by_its_name_or_the_start_of_its_key(finished: Path, 
     assert labels(finished) == ["chance/s0", "chance/s1"]
 
 
+@pytest.mark.slow
 def test_trials_are_listed_with_state_rsum_and_the_key_that_other_commands_take(
     finished: Path, call: Call, capsys: Captured
 ) -> None:
@@ -97,6 +99,7 @@ def test_nothing_is_removed_before_the_answer_and_what_would_be_is_listed(
     assert len(labels(finished)) == 4
 
 
+@pytest.mark.slow
 def test_old_folders_of_forced_runs_go_too(finished: Path, call: Call) -> None:
     assert call("run", "--here", "--methods", "chance", "--force") == 0
     assert list((finished / "runs" / "trials").glob("*.old-1"))

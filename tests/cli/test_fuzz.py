@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from harness.cli.main import main
 from harness.errors import EXIT_CODES, FAULT
 
+pytestmark = pytest.mark.slow
+
 CODES = {int(code) for codes in EXIT_CODES for code in codes.split(", ")} - {FAULT}
 QUICK = settings(max_examples=150, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
 LONG = settings(max_examples=3000, database=None, suppress_health_check=[*HealthCheck])

@@ -30,6 +30,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_report_export_gc_and_forget_name_their_steps(finish: Finish, call: Call, heard: list[str]) -> None:
     finish(RUN)
     assert call("report") == 0
@@ -58,6 +59,7 @@ def at_work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_what_opens_datasets_loads_weights_or_tests_rows_says_what_it_is_at(
     finish: Finish, call: Call, at_work: list[str]
 ) -> None:
@@ -82,6 +84,7 @@ def test_what_opens_datasets_loads_weights_or_tests_rows_says_what_it_is_at(
         assert all(name.startswith(first) for name, first in zip(at_work, begun, strict=True)), (words, at_work)
 
 
+@pytest.mark.slow
 def test_scores_of_a_file_say_that_they_are_ranked(finish: Finish, call: Call, at_work: list[str]) -> None:
     from harness.config.project import load
     from harness.config.registry import discover

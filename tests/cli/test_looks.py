@@ -18,6 +18,8 @@ from harness.data.content import Content, Labels
 from harness.diagnostics.looks import LOOKS
 from harness.layouts.scenes import Scenes
 
+pytestmark = pytest.mark.slow
+
 Captured = pytest.CaptureFixture[str]
 TRIAL = "vsepp/tiny/s0"
 

@@ -23,6 +23,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert all(name in out for name in ("run", "list", "describe", "report", "status", "init"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "light"),
     [
@@ -234,6 +235,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_the_schema_of_a_kind_of_file_accepts_every_file_here_and_no_unknown_key(
     call: Call, capsys: pytest.CaptureFixture[str], kind: str
@@ -314,6 +316,7 @@ def test_dry_run_refuses_what_the_run_refuses_and_makes_nothing(
     assert codes[0] == codes[1] != 0 and texts[0] == texts[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("--gpus-per-trial", "64"), ("--cpus-per-trial", "6400"), ("--device", "cuda")])
 def test_resources_that_are_not_there_are_refused_where_nothing_is_to_do_too(
     project: Path, call: Call, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
@@ -334,6 +337,7 @@ def test_dry_run_makes_no_folder_and_says_which_file_is_in_force(
     assert not (project / "fresh").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -443,6 +447,7 @@ def test_a_reported_number_that_is_not_finite_is_refused_at_the_card(
     assert "reported.0.rsum: " in err and "reported.0.t2i.2: " in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["null", "[]", '{"main": null}', '{"main": {"words": 1}}', "[" * 100_000, "\x00"])
 def test_a_damaged_list_of_last_commands_is_as_good_as_none(
     project: Path, call: Call, capsys: pytest.CaptureFixture[str], content: str

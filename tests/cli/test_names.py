@@ -57,6 +57,7 @@ def test_a_name_of_several_trials_is_refused_with_key_recipe_rsum_and_date_of_ea
     assert all(row[3] == f"{results[row[1]]['measures']['rsum']:.1f}" for row in rows)
 
 
+@pytest.mark.slow
 def test_the_key_of_one_is_taken_by_all_of_them(two: dict[int, str], call: Call, capsys: Captured) -> None:
     short, long = (two[epochs][:8] for epochs in (SHORT, LONG))
     for epochs, key in ((SHORT, short), (LONG, long)):
@@ -113,6 +114,7 @@ def test_reproduce_says_first_which_trial_it_runs(two: dict[int, str], call: Cal
         assert out.err.splitlines()[0] == expected
 
 
+@pytest.mark.slow
 def test_a_method_of_several_rows_is_refused_with_the_runs_of_each(
     two: dict[int, str], call: Call, capsys: Captured
 ) -> None:

@@ -61,6 +61,7 @@ def test_a_run_ends_with_its_leaderboard_and_4_where_a_trial_failed(
     assert "chance" in board and "nonfinite" in board
 
 
+@pytest.mark.slow
 def test_a_mistake_in_a_method_fails_its_trial_and_says_where_the_traceback_is(
     project: Path, call: Call, capsys: Captured
 ) -> None:
@@ -71,12 +72,14 @@ def test_a_mistake_in_a_method_fails_its_trial_and_says_where_the_traceback_is(
     assert "ZeroDivisionError" in trace.read_text()
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_says_so_and_imports_nothing_heavy(finished: Path) -> None:
     out, imported = in_a_new_process("run", "--methods", "chance,vsepp")
     assert out == "main: nothing to do: 2 trials done, leaderboard in reports/tiny-all.md, shown by `harness board`\n"
     assert not imported & {"ray", "torch", "mlflow", "pandas", "optuna"}
 
 
+@pytest.mark.slow
 def test_status_counts_the_trials_of_the_last_command_and_not_those_of_the_file(
     finished: Path, call: Call, capsys: Captured
 ) -> None:
@@ -92,6 +95,7 @@ def test_status_counts_the_trials_of_the_last_command_and_not_those_of_the_file(
     assert labels("--methods", "vsepp") == ["vsepp/tiny/s0"]
 
 
+@pytest.mark.slow
 def test_json_stands_alone_on_stdout_and_everything_else_on_stderr(
     finished: Path,
     call: Call,
@@ -112,6 +116,7 @@ def test_json_stands_alone_on_stdout_and_everything_else_on_stderr(
     assert json.loads(capsys.readouterr().out)["trials"][0]["state"] == "done"
 
 
+@pytest.mark.slow
 def test_a_missing_report_is_written_by_a_run_that_has_nothing_else_to_do(
     finished: Path,
     call: Call,
@@ -125,6 +130,7 @@ def test_a_missing_report_is_written_by_a_run_that_has_nothing_else_to_do(
     assert file.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_results_that_the_store_lacks_are_logged_without_running_anything(
     finished: Path,
     template: Path,
@@ -143,6 +149,7 @@ def test_results_that_the_store_lacks_are_logged_without_running_anything(
     assert all(trial["logged"] for trial in json.loads(capsys.readouterr().out)["trials"])
 
 
+@pytest.mark.slow
 def test_force_runs_anew_and_keeps_the_old_folder(
     finished: Path,
     call: Call,
@@ -154,6 +161,7 @@ def test_force_runs_anew_and_keeps_the_old_folder(
     assert (folder / "result.json").is_file() and folder.with_name(f"{folder.name}.old-1").is_dir()
 
 
+@pytest.mark.slow
 def test_two_reports_are_the_same_bytes_and_the_command_says_so(
     finished: Path,
     call: Call,
@@ -295,6 +303,7 @@ def test_a_second_driver_is_refused_with_2(finished: Path, call: Call, capsys: C
     assert "another harness is running" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_keeps_its_state_and_the_same_command_continues(
     project: Path,
@@ -316,6 +325,7 @@ def test_an_interrupted_run_keeps_its_state_and_the_same_command_continues(
     assert "signalled/tiny/s0  starts after epoch 1" in out and "✓ signalled/tiny/s0" in out
 
 
+@pytest.mark.slow
 def test_quiet_says_one_line_a_result(project: Path, call: Call, capsys: Captured) -> None:
     assert call("run", "--here", "--methods", "chance", "--seeds", "5", "-q") == 0
     result, *reports, counts = capsys.readouterr().out.splitlines()
@@ -323,6 +333,7 @@ def test_quiet_says_one_line_a_result(project: Path, call: Call, capsys: Capture
     assert reports == [f"reports/{name} written" for name in REPORTS]
 
 
+@pytest.mark.slow
 def test_sigterm_in_the_middle_of_a_wait_for_ray_ends_with_143(
     project: Path, call: Call, capsys: Captured, local_ray: None
 ) -> None:
@@ -339,6 +350,7 @@ def test_sigterm_in_the_middle_of_a_wait_for_ray_ends_with_143(
     assert json.loads(capsys.readouterr().out)["counts"]["interrupted"] == 1
 
 
+@pytest.mark.slow
 def test_every_executor_is_closed_once(project: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dry run, a run, one with nothing to do, and one that is refused before it begins."""
     closed: list[Counter[str]] = []

@@ -77,6 +77,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, migrated_store: Path) -> It
         process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_password_reaches_the_server_and_no_file_page_or_store(
     project: Path, server: str, call: Call, capfd: pytest.CaptureFixture[str]
@@ -96,6 +97,7 @@ def test_a_password_reaches_the_server_and_no_file_page_or_store(
     assert mark == f"http://{server}"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("address", FORMS)
 def test_a_store_that_is_away_is_named_without_its_secret(
@@ -134,6 +136,7 @@ def test_a_damaged_list_of_commands_is_as_good_as_none(project: Path, call: Call
     assert "no campaign was begun" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_older_list_loses_its_passwords_with_the_next_command(project: Path, call: Call) -> None:
     old = {"words": ["run", "-s", f"tracking.uri={FORMS[0]}"], "folder": str(project)}
     (project / "runs" / "commands.json").write_text(json.dumps({"old": old}))

@@ -158,6 +158,7 @@ def dims(tmp_path: Path, text: str, *overrides: str, dataset: str = "scenes") ->
     }
 
 
+@pytest.mark.slow
 def test_a_glob_of_a_file_wins_over_the_built_in_one_of_a_dataset(tmp_path: Path) -> None:
     for glob in ("scan_*", "s*", "*_t2i", "[s]can*"):
         text = f'[settings."{glob}"]\ndim = 64\n'

@@ -67,6 +67,7 @@ def test_built_in_methods_and_datasets_are_found_from_any_folder(tmp_path: Path)
     assert "scenes" in registry.datasets
 
 
+@pytest.mark.slow
 def test_listing_everything_imports_neither_torch_nor_a_method(tmp_path: Path) -> None:
     folder = tmp_path / "extra"
     write_card(folder, "third_party", code="raise RuntimeError('imported')")
@@ -228,6 +229,7 @@ def changed_methods(checkout: Path, file: str) -> set[str]:
     return {name for name in before if before[name] != after[name]}
 
 
+@pytest.mark.slow
 def test_a_change_in_what_a_method_reaches_changes_its_hash_and_no_other(checkout: Path) -> None:
     cards = discover(Config(root=ROOT)).methods
     every = set(cards)
@@ -238,6 +240,7 @@ def test_a_change_in_what_a_method_reaches_changes_its_hash_and_no_other(checkou
     assert changed_methods(checkout, "harness/blocks/attention.py") == attending
 
 
+@pytest.mark.slow
 def test_what_no_method_reaches_changes_no_hash(checkout: Path) -> None:
     assert not changed_methods(checkout, "harness/blocks/a_new_loss.py")
     assert not changed_methods(checkout, "harness/blocks/__init__.py")

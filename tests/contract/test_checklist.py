@@ -191,6 +191,7 @@ def check(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Calla
 Check = Callable[[MethodCard], dict[str, Outcome]]
 
 
+@pytest.mark.slow
 def test_a_sound_method_passes_every_rule_that_applies(check: Check, tmp_path: Path) -> None:
     outcomes = check(rigged(tmp_path))
     assert not [outcome for outcome in outcomes.values() if outcome.state == "broken"]
@@ -198,6 +199,7 @@ def test_a_sound_method_passes_every_rule_that_applies(check: Check, tmp_path: P
     assert skipped == {"recipes", "reported", "oracle", "attention"} and len(outcomes) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=[f"{fault.rule}-{fault.message[:20]}" for fault in FAULTS])
 def test_a_method_that_breaks_one_rule_is_seen_by_exactly_that_check(
     check: Check, tmp_path: Path, fault: Fault
@@ -214,6 +216,7 @@ def test_every_rule_that_a_method_can_break_alone_has_a_rigged_one(registry: Reg
     assert rules - {fault.rule for fault in FAULTS} == {"recipes", "reported", "oracle"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "table", "message"),
     [
@@ -244,6 +247,7 @@ def score(method, regions, tokens):
 """
 
 
+@pytest.mark.slow
 def test_an_oracle_beside_the_card_is_compared(check: Check, tmp_path: Path) -> None:
     card, file = rigged(tmp_path), tmp_path / "rigged_oracle.py"
     results = []
@@ -267,6 +271,7 @@ def test_every_rule_has_a_heading_on_the_page_of_the_contract(registry: Registry
     assert headings == [rule.name for rule in rules_of(registry, Path())]
 
 
+@pytest.mark.slow
 def test_the_command_lists_the_rules_names_what_is_broken_and_ends_with_3(
     project: Path, call: Call, capsys: Captured
 ) -> None:

@@ -11,6 +11,7 @@ from tiny_project import Call
 Captured = pytest.CaptureFixture[str]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scoring", ["embedding", "fragment"])
 def test_what_is_written_passes_the_contract_by_the_command_that_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call, capsys: Captured, scoring: str

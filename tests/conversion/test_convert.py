@@ -227,6 +227,7 @@ def test_a_file_that_is_no_tsv_is_refused_before_anything_is_touched(tmp_path: P
     assert contents(tmp_path / "store") == before
 
 
+@pytest.mark.slow
 def test_a_line_without_an_end_is_not_read_whole(tmp_path: Path) -> None:
     with (tmp_path / "a.tsv").open("wb") as file:
         file.write(row(image(0)) + b"\n")
@@ -417,6 +418,7 @@ convert.convert([Path(sys.argv[1])], Path(sys.argv[2]), watch=lambda total, done
 """
 
 
+@pytest.mark.slow
 def test_a_conversion_that_is_killed_twice_ends_byte_equal_and_reads_nothing_again(tmp_path: Path) -> None:
     path, store, told = large(tmp_path / "a.tsv", range(30)), tmp_path / "store", []
     for at, commit in ((8e6, "0.0"), (9e6, "1e9")):
@@ -444,6 +446,7 @@ def test_a_conversion_that_is_killed_twice_ends_byte_equal_and_reads_nothing_aga
     assert contents(store) == contents(tmp_path / "at once")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_command_says_that_it_goes_on_and_does(tmp_path: Path, number: int, code: int) -> None:
     path, store = large(tmp_path / "a.tsv", range(120)), tmp_path / "store"
@@ -703,6 +706,7 @@ def test_an_array_that_is_no_file_is_refused(tmp_path: Path, make: Any, suffix: 
         convert([folder], tmp_path / "store")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compressed", [True, False])
 def test_an_npz_that_unpacks_to_gigabytes_is_refused_before_it_is_read(tmp_path: Path, compressed: bool) -> None:
     folder = arrays(tmp_path / "in", b=image(1).regions)

@@ -718,6 +718,7 @@ convert.convert([Path(part) for part in sys.argv[5:]], Path(sys.argv[1]), sys.ar
 """
 
 
+@pytest.mark.slow
 def test_a_conversion_that_is_killed_twice_ends_byte_equal(tmp_path: Path) -> None:
     parts = [
         stacked(tmp_path / "in", numbers(40, 256, 2, dtype=np.float16), None, "a"),
@@ -798,6 +799,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_array(tmp_path: Path) -> None:
     """Of the process and its mapped files, in kB; the array has 128 MB."""
     path = stacked(tmp_path / "in", np.zeros((64, 1024, 1024), np.float16))

@@ -49,6 +49,7 @@ def test_bytes_are_those_of_real_vectors_in_their_own_type() -> None:
     assert mean_bytes([half]) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vsepp", "scan_t2i", "scan_i2t"])
 def test_a_single_query_has_the_scores_of_the_whole_evaluation(name: str, dataset: Dataset) -> None:
     """Of the second of two folds, so that the gallery is a part of the split."""

@@ -146,6 +146,7 @@ def test_wrong_pairs_are_in_training_alone_and_in_the_identity(project: Path) ->
     assert (noisy.training.pairs != clean.training.pairs).any(axis=1).sum() == round(0.2 * len(clean.training.pairs))
 
 
+@pytest.mark.slow
 def test_noisy_rows_have_a_board_of_their_own_that_says_so(finish: Finish, call: Call) -> None:
     finish(("run", "--here"), ("run", "--here", *NOISY))
     opened = harness.open(".")
@@ -159,6 +160,7 @@ def test_noisy_rows_have_a_board_of_their_own_that_says_so(finish: Finish, call:
     assert noisy.settings == clean.settings and noisy.training == clean.training
 
 
+@pytest.mark.slow
 def test_the_pairs_of_a_trial_are_exported_and_give_the_same_trial_when_they_are_read(
     finish: Finish, call: Call, capsys: Captured
 ) -> None:
@@ -178,6 +180,7 @@ def test_the_pairs_of_a_trial_are_exported_and_give_the_same_trial_when_they_are
     assert "leave --limit out" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_card_may_have_noise_and_its_rows_say_so(project: Path, call: Call) -> None:
     card = Path("cards/tiny/card.toml").read_text().replace('name = "tiny"', 'name = "noisy"')
     Path("cards/noisy").mkdir()

@@ -426,6 +426,7 @@ def encoder_project(project: Path, saved: Path) -> Path:
     return project
 
 
+@pytest.mark.slow
 def test_a_trial_trains_an_encoder_and_its_weights_are_explained(encoder_project: Path, call: Call) -> None:
     assert call("run", "--here", "-q", "--methods", "caan", "-s", "training.encoder_lr=1.0") == 0
     config = load(encoder_project / "harness.toml", [])

@@ -37,6 +37,7 @@ def said(folder: Path, content: str, *command: str) -> str:
     return subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_a_build_for_cuda_is_imported_beside_a_torch_for_cpus(tmp_path: Path) -> None:
     assert said(tmp_path, FOR_CUDA, IMPORTING) == "imported torchvision\n"
 
@@ -66,6 +67,7 @@ for read in (lambda: PretrainedTokenizer(Path(model)), lambda: load(ModelChoice(
 """
 
 
+@pytest.mark.slow
 def test_a_broken_one_is_never_a_fault_of_a_model(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     model = tmp_path / "model"

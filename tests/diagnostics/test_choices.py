@@ -44,6 +44,7 @@ def test_a_wrong_file_is_named_by_its_entry(content: object, message: str, tmp_p
         read_choices(CARD, tmp_path, ["a"])
 
 
+@pytest.mark.slow
 def test_a_trained_method_answers_them_as_its_scores_say(
     finish: Finish, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -281,6 +281,7 @@ def test_a_file_is_compared_with_its_card_and_hashed_where_that_is_quick(
     assert "sha256" in datasets.difference(place, other), "large, and hashed before"
 
 
+@pytest.mark.slow
 def test_a_store_of_an_older_mlflow_is_a_fault_with_its_cure(project: Path) -> None:
     config = load(folder=project)
     uri = default_uri(config)
@@ -313,6 +314,7 @@ def test_a_probe_that_hangs_or_dies_is_told(monkeypatch: pytest.MonkeyPatch, tmp
             probe.answer()
 
 
+@pytest.mark.slow
 def test_the_command_says_all_of_it_and_ends_with_2_where_a_run_would_stop(
     project: Path, call: Call, capsys: Captured
 ) -> None:

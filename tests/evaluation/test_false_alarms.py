@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from false_alarms import BAR, FAMILIES, MIXED, PAIRS, Case, Shape, false_and_found, significance
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 2000
 FEWEST = 0.025  # of three seeds beside many that spread otherwise: 3.0 % of rounds, below the bar on the safe side
 

@@ -56,6 +56,7 @@ def drawn_table(rng: np.random.Generator, ends: tuple[float, float], most_seeds:
 TABLES = [((0.0, 0.05), 3), ((0.0, 0.6), 3), ((-1.0, 1.0), 4), ((-4.0, 4.0), 6), ((-4.0, 4.0), 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ends", "most_seeds"), TABLES)
 @pytest.mark.parametrize("resamples", [40, 99, 400, 2000])
 def test_one_pair_of_a_table_differs_significantly_where_all_pairs_together_say_so(

@@ -71,6 +71,7 @@ def test_an_interval_is_scipys_percentile_bootstrap_over_images() -> None:
     assert high - low == pytest.approx(theirs.high - theirs.low, rel=0.05)
 
 
+@pytest.mark.slow
 def test_an_interval_holds_the_truth_in_19_cases_of_20_and_one_that_ignores_images_does_not() -> None:
     rng = np.random.default_rng(3)
     truth = 600 * scipy.stats.norm.cdf(0.2 / np.sqrt(2))  # the mean over images of the normal ease
@@ -127,6 +128,7 @@ LONG = [
 ALARMS = [*FAST, *(pytest.param(*case, marks=pytest.mark.soak) for case in LONG)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second", "luck", "other"), ALARMS)
 def test_equally_good_methods_differ_significantly_once_in_twenty_times(
     first: int, second: int, luck: float, other: float
@@ -181,6 +183,7 @@ def test_a_pair_depends_on_its_two_rows_alone_and_not_on_their_order() -> None:
         assert (-other.rsum, other.p, other.least) == pytest.approx((pair.rsum, pair.p, pair.least))
 
 
+@pytest.mark.slow
 def test_many_rows_that_all_differ_are_found_to_differ() -> None:
     """10,000 swaps tell no p below 0.0001, which times 1,770 pairs is no longer significant."""
     rng = np.random.default_rng(16)
@@ -272,6 +275,7 @@ def test_one_row_has_an_interval_and_no_differences() -> None:
     assert differences([row]) == [] and intervals([row], 100).shape == (1, 7, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [1, 4])
 def test_one_more_run_lies_within_the_noise_of_the_others_in_19_cases_of_20(others: int) -> None:
     """Four runs tell the spread; the further one is compared with one of them, or with their mean."""

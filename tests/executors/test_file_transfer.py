@@ -41,6 +41,7 @@ def trial(project: Path) -> Assignment:
     return plan(config, discover(config)).trials[0].assignment
 
 
+@pytest.mark.slow
 def test_a_trial_on_another_node_gives_the_same_files_and_leaves_nothing_on_its_node(
     trial: Assignment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_cache_on_the_node_that_others_could_write_is_left_alone_and_stops_no_
     assert not list((tmp_path / "node").glob("itm-node-*"))
 
 
+@pytest.mark.slow
 def test_a_trial_whose_node_is_lost_goes_on_elsewhere_from_its_last_epoch(trial: Assignment, tmp_path: Path) -> None:
     whole = trial.model_copy(update={"folder": tmp_path / "whole"})
     expected = carried(whole).outcome
@@ -115,6 +117,7 @@ def test_a_method_whose_code_is_not_on_the_node_fails_its_trial(trial: Assignmen
     assert read_result(trial.folder) == outcome
 
 
+@pytest.mark.slow
 def test_rays_workers_bring_their_files_to_the_driver(local_ray: None, tmp_path: Path) -> None:
     executor = RayExecutor(Cluster(shared=False), steps=counting)
     trials = [toy_assignment(tmp_path, seed, epochs=3) for seed in range(3)]

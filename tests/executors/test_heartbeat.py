@@ -38,6 +38,7 @@ def test_a_call_that_holds_pythons_lock_is_ended_by_the_kernel(around: str) -> N
     assert (code, out) == (-signal.SIGALRM, "") and seconds < 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("around", AROUND)
 def test_a_call_that_returns_in_time_leaves_no_alarm(around: str) -> None:
     code, out, _ = run(HELD.format(around=around.replace("0.5", "30"), seconds=0) + "import time; time.sleep(1.5)")

@@ -43,6 +43,7 @@ def executor(local_ray: None) -> RayExecutor:
 # --- on a running Ray
 
 
+@pytest.mark.slow
 def test_two_trials_run_side_by_side_each_in_a_process_of_its_own(executor: RayExecutor, tmp_path: Path) -> None:
     # longer than the second process takes to start on a machine that has much else to do
     results = run(executor, [toy_assignment(tmp_path, seed, epochs=1, pause=5.0) for seed in range(2)])
@@ -51,6 +52,7 @@ def test_two_trials_run_side_by_side_each_in_a_process_of_its_own(executor: RayE
     assert max(first["started"], second["started"]) < min(first["ended"], second["ended"])
 
 
+@pytest.mark.slow
 def test_a_worker_whose_trial_ended_well_takes_the_next_and_after_a_failure_a_new_one_is_started(
     local_ray: None, tmp_path: Path
 ) -> None:
@@ -64,6 +66,7 @@ def test_a_worker_whose_trial_ended_well_takes_the_next_and_after_a_failure_a_ne
     assert pids[3] not in (None, pids[0])
 
 
+@pytest.mark.slow
 def test_free_workers_give_their_places_back_to_a_trial_that_asks_for_others(
     executor: RayExecutor, tmp_path: Path
 ) -> None:
@@ -72,12 +75,14 @@ def test_free_workers_give_their_places_back_to_a_trial_that_asks_for_others(
     assert {result.state for result in results.values()} == {State.DONE}
 
 
+@pytest.mark.slow
 def test_a_trial_that_wants_the_whole_machine_runs_alone(executor: RayExecutor, tmp_path: Path) -> None:
     results = run(executor, [toy_assignment(tmp_path, seed, epochs=1, pause=0.2, cpus=2) for seed in range(2)])
     first, second = sorted((result.cost for result in results.values()), key=lambda cost: cost["started"])
     assert first["ended"] <= second["started"]
 
 
+@pytest.mark.slow
 def test_no_more_trials_are_taken_than_may_run(local_ray: None, tmp_path: Path) -> None:
     taken: list[int] = []
 
@@ -114,6 +119,7 @@ def test_a_killed_process_fails_its_trial_and_no_other(
     assert capfd.readouterr().out == "", "Ray is silent on stdout, where --json speaks"
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_outside_of_the_trial_is_a_bug_of_its_trial_alone(
     executor: RayExecutor, tmp_path: Path
 ) -> None:
@@ -124,11 +130,13 @@ def test_a_worker_that_fails_outside_of_the_trial_is_a_bug_of_its_trial_alone(
     assert "ZeroDivisionError: a mistake of the machine" in results[0].message
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_told_to_stop_stops(executor: RayExecutor, tmp_path: Path) -> None:
     (result,) = executor.run([toy_assignment(tmp_path, epochs=5)], lambda report: report.epoch < 2)
     assert (result.state, result.epochs) == (State.PRUNED, 2)
 
 
+@pytest.mark.slow
 def test_an_interruption_ends_the_workers(executor: RayExecutor, tmp_path: Path) -> None:
     def interrupted(report: EpochReport) -> bool:
         if report.epoch == 1:
@@ -153,6 +161,7 @@ def ended_within(pid: int, seconds: float) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_trial_without_a_gpu_is_told_so(executor: RayExecutor, tmp_path: Path) -> None:
     (result,) = run(executor, [toy_assignment(tmp_path, gpus=-1.0, device="auto")]).values()
     assert (result.environment["device"], result.cost["gpus"]) == ("cpu", 0.0)

@@ -74,6 +74,7 @@ def is_alive(process: psutil.Process) -> bool:
 # --- the import path
 
 
+@pytest.mark.slow
 def test_nothing_of_the_working_folder_is_imported_by_workers(project: Path) -> None:
     poison = "raise SystemExit('poisoned: taken from the working folder')\n"
     (project / "harness").mkdir()
@@ -86,6 +87,7 @@ def test_nothing_of_the_working_folder_is_imported_by_workers(project: Path) -> 
     assert "✓ signalled/tiny/s0" in out, "a method of the working folder comes by the path of its card"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "niceness"), [({}, 3), pytest.param({"RAY_worker_niceness": "4"}, 7, marks=pytest.mark.soak)]
 )
@@ -124,6 +126,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", ["a line", *(pytest.param(change, marks=pytest.mark.soak) for change in ("nothing", "everything"))]
 )
@@ -172,6 +175,7 @@ def assert_private(process: subprocess.Popen[str], folder: Path) -> None:
     assert len(ports) > 4 and {port.laddr.ip.removeprefix("::ffff:") for port in ports} == {"127.0.0.1"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_worker_without_the_results_folder_leaves_nothing_on_its_node(project: Path) -> None:
     temporary = project / "tmp"
     temporary.mkdir()
@@ -185,6 +189,7 @@ def test_an_interrupted_worker_without_the_results_folder_leaves_nothing_on_its_
     assert not list(temporary.glob("itm-node-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "group"),
     [
@@ -224,6 +229,7 @@ def statuses(project: Path) -> set[str]:
     return {run.info.status for run in client.search_runs([experiment.experiment_id], "tags.`harness.kind` = 'trial'")}
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_ends_a_run_as_a_signal_does(project: Path) -> None:
     ours, theirs = os.openpty()
     outer = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -239,6 +245,7 @@ def test_a_closed_terminal_ends_a_run_as_a_signal_does(project: Path) -> None:
     assert not folder.exists() and ended(rays) and statuses(project) == {"KILLED"}
 
 
+@pytest.mark.slow
 def test_what_a_killed_command_leaves_is_removed_by_the_next_one(project: Path) -> None:
     with command(*LONG_RUN, folder=project) as process:
         until_trained(project, process)
@@ -270,6 +277,7 @@ def test_where_no_folder_is_short_enough_for_sockets_nothing_starts(
         ray_session.socket_place()
 
 
+@pytest.mark.slow
 def test_a_machine_without_loopback_is_told_so(project: Path) -> None:
     apart = ["unshare", "--user", "--map-root-user", "--net"]
     if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
@@ -304,6 +312,7 @@ def ports_of(process: psutil.Process) -> set[int]:
     return {port.laddr.port for port in process.net_connections() if port.status == psutil.CONN_LISTEN}
 
 
+@pytest.mark.slow
 def test_a_door_that_stays_shut_is_noticed_and_one_that_opens_again_in_time_is_not() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         patient = Heartbeat([server.getsockname()], 60)

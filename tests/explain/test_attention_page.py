@@ -110,6 +110,7 @@ def test_nothing_that_others_wrote_breaks_the_page(several: Explanations, hostil
         assert said == " ".join(hostile.split()), "in full"
 
 
+@pytest.mark.slow
 def test_the_command_leaves_out_methods_without_attention_or_trial(
     project: Path, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +136,7 @@ def test_the_command_leaves_out_methods_without_attention_or_trial(
     assert len(rows) == 1 and rows[0].startswith("caan")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 def test_a_browser_lights_what_a_word_attends_to(tmp_path: Path) -> None:
     look = Preview((100, 80), Image.new("RGB", (100, 80), "black"))

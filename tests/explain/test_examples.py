@@ -229,6 +229,7 @@ def test_boxes_have_the_names_of_their_categories(tmp_path: Path) -> None:
     assert look.labels == tuple(f"kind {(3, 7, 90)[column]}" for column in columns)
 
 
+@pytest.mark.slow
 def test_the_pictures_of_scenes_are_those_that_its_regions_were_cut_from(tmp_path: Path) -> None:
     reader = Scenes(Place(SCENES_CARD, tmp_path, tmp_path))
     look = reader.preview("val-0003c")
@@ -254,6 +255,7 @@ def test_a_name_wider_than_its_canvas_is_cut() -> None:
     assert tag.text.startswith("a very long") and tag.text.endswith("…") and len(tag.text) < 30
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_of_a_board_and_says_which_have_none(
     project: Path, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,6 +280,7 @@ def test_the_command_writes_the_page_of_a_board_and_says_which_have_none(
     assert call("report", "--format", "example") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 def test_a_browser_draws_the_pictures(tmp_path: Path, looks: Previews) -> None:
     store = Store({"caan": 3.0})
@@ -295,6 +298,7 @@ def test_a_browser_draws_the_pictures(tmp_path: Path, looks: Previews) -> None:
     assert re.search(r"<use href=\"#i\d+\"", file.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_board_of_other_data_has_no_page(project: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("run", "--here", "-q", "-s", "training.epochs=1") == 0
     card = project / "cards" / "tiny" / "card.toml"

@@ -171,6 +171,7 @@ def test_the_trial_of_the_configuration_comes_first_then_its_first_seed_and_a_ke
         trained(other, registry, TrialChoice("caan", "tiny"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "why"),
     [
@@ -258,6 +259,7 @@ def test_a_key_of_another_method_is_told(trained_project: Path, call: Call, caps
     assert code == 2 and "give --method scan_t2i --dataset tiny" in text
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_picture_and_tells_all_as_json(
     trained_project: Path, call: Call, capsys: pytest.CaptureFixture[str], one: Explanation
 ) -> None:
@@ -276,6 +278,7 @@ def texts(data: bytes) -> list[str]:
     return [node.text or "" for node in ElementTree.fromstring(data).iter(f"{SVG}text")]
 
 
+@pytest.mark.slow
 def test_the_picture_has_a_panel_a_word_with_its_strongest_weights(one: Explanation) -> None:
     data = svg(one)
     assert data == svg(one) and png(one) == png(one) and data.count(b"data:image") == len(one.words) + 1
@@ -339,6 +342,7 @@ def test_a_png_shows_the_region_that_a_word_means(one: Explanation) -> None:
     assert drawn.getpixel((2, 2)) == 255, "on white"
 
 
+@pytest.mark.slow
 def test_an_image_without_a_picture_is_boxes_with_names_and_one_without_boxes_is_cells(one: Explanation) -> None:
     labels = tuple(f"thing {n}" for n in range(one.regions))
     unseen = replace(one, look=Preview((128, 128), None, (), labels))
@@ -363,6 +367,7 @@ def width_of(text: Any) -> float:
     return measured(text.get_text(), text.get_size(), text.get_weight() == "bold")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hostile", [*HOSTILE, "$x^2$", "\x00\x1b[31m", "mañana 中文 " * 40, "w" * 3000])
 def test_no_caption_breaks_the_picture(one: Explanation, elements: set[str], hostile: str) -> None:
     words = tuple(word._replace(text=hostile, is_known=False) for word in one.words[:3])  # a panel each
@@ -378,6 +383,7 @@ def test_no_caption_breaks_the_picture(one: Explanation, elements: set[str], hos
     assert png(changed).startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_caption_stands_in_full_above_the_panels_however_long(one: Explanation) -> None:
     for caption in ("a very long caption about a dog " * 12, "x" * 700, "Wörter " + "W" * 90):
         with painted(replace(one, caption=caption), PIXELS) as figure:
@@ -399,6 +405,7 @@ def test_words_and_phrases_are_chosen_wherever_they_stand(one: Explanation) -> N
     assert {word.text for word in chosen(one.words, text)} == {one.words[1].text, one.words[0].text}
 
 
+@pytest.mark.slow
 def test_what_weights_do_not_add_up_to_is_said_where_they_do_not(trials: Path, one: Explanation) -> None:
     said = "the weights of a word do not add up to one"
     assert not any(said in note for note in explain_json(one, Path("x"))["notes"])
@@ -407,6 +414,7 @@ def test_what_weights_do_not_add_up_to_is_said_where_they_do_not(trials: Path, o
     assert any(said.capitalize() in text for text in texts(svg(other)))
 
 
+@pytest.mark.slow
 def test_a_picture_says_whose_it_is(one: Explanation) -> None:
     card = one.card.model_copy(update={"title": "Photos", "licence": "research only", "origin": "those who took them"})
     words = " ".join(texts(svg(replace(one, card=card))))

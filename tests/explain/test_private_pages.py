@@ -11,6 +11,8 @@ from boards import Page
 from photo_project import LICENCE, ORIGIN
 from tiny_project import Call
 
+pytestmark = pytest.mark.slow
+
 RUN = ("run", "--here", "-q", "-s", "training.epochs=1")
 PAGE = "photos-all-examples.html"
 

@@ -104,6 +104,7 @@ def test_the_order_is_that_of_the_scores_before_and_after_the_cache(
     assert all(hit.is_match is None for hit in answers[0][1].hits), "nothing is known of a text of one's own"
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_of_these_weights_and_is_made_again_where_it_is_damaged(trained: Path) -> None:
     gallery = trained / "runs" / "cache" / "galleries"
 
@@ -304,6 +305,7 @@ def photographed(photos: Path, project: Path, models: Path, call: Call, capsys: 
     return photos
 
 
+@pytest.mark.slow
 def test_a_picture_is_seen_by_the_model_that_made_the_regions(
     photographed: Path, models: Path, project: Path, ask: Ask, call: Call, capsys: Captured
 ) -> None:
@@ -334,6 +336,7 @@ def test_a_picture_is_seen_by_the_model_that_made_the_regions(
     assert "vit is no folder here" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_a_store_that_names_no_model_is_named(photos: Path, call: Call, capsys: Captured) -> None:
     assert call("run", "--here", "-q", "--methods", "vsepp") == 0
     picture = str(photos / "images" / "test3.png")

@@ -199,6 +199,7 @@ extract(files, Colours(), store / "at once")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["cores", "gpu"])
 def test_a_killed_process_loses_nothing_that_it_had_written(images: Path, tmp_path: Path, where: str) -> None:
     command = [sys.executable, "-c", KILLED, str(images), str(tmp_path)]
@@ -273,6 +274,7 @@ for step in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_model_is_downloaded_only_where_that_is_asked_for(tmp_path: Path) -> None:
     steps = ["owner/tiny", "owner/absent+download", "owner/cut+download", "owner/tiny+download", "owner/tiny"]
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:

@@ -331,6 +331,7 @@ print(extract(files, extractor, store, batch_size=4).before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["grid", "boxes"])
 def test_a_killed_process_goes_on_to_the_same_bytes(weights: Path, images: Path, tmp_path: Path, given: bool) -> None:
     boxes = tmp_path / "boxes.json"

@@ -209,6 +209,7 @@ def rewritten(line: str, words: list[str]) -> str:
     return " ".join([*(f"{mark} {' '.join(words)}]" for mark in marks), "so", *words])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(words=WORDS, number=st.sampled_from([1, 2]))
 def test_no_region_changes_with_the_words_of_a_caption_that_is_asked(

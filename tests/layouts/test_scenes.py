@@ -197,6 +197,7 @@ def test_labels_decide_no_feature_but_by_their_pixels() -> None:
     np.testing.assert_array_equal(one._replace(scene=renamed).regions, regions)
 
 
+@pytest.mark.slow
 def test_the_card_says_what_is_generated_and_a_second_opening_generates_nothing(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def test_a_store_without_rows_names_what_is_missing_and_flags_take_its_place(tmp
     assert (plan.images, plan.seeds, plan.wanted, plan.among_all) == (500, 3, POWER, None)
 
 
+@pytest.mark.slow
 def test_rows_of_the_store_say_how_much_rsum_varies_and_how_few_they_are(tmp_path: Path) -> None:
     for seed in range(3):
         log_ranked(tracker := store(tmp_path), tmp_path, "caan", seed, worst=30)
@@ -51,6 +52,7 @@ def test_rows_of_the_store_say_how_much_rsum_varies_and_how_few_they_are(tmp_pat
     assert plan.components.luck > 0 and 0 < plan.alone.power < 1
 
 
+@pytest.mark.slow
 def test_one_row_and_rows_of_another_dataset_are_taken_only_with_a_word(tmp_path: Path) -> None:
     log_ranked(tracker := store(tmp_path), tmp_path, "caan", 0, worst=30)
     plan = planned(tmp_path)
@@ -87,6 +89,7 @@ def test_numbers_that_make_no_plan_are_named(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_python_returns(
     tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,6 +39,7 @@ def components() -> Components:
     return Components(*seeds, images)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("seeds", "images", "skill"), [(3, 200, 0.4), (5, 300, 0.24), (10, 200, 0.2)])
 def test_simulated_power_is_within_three_points_of_what_was_promised(

@@ -54,6 +54,7 @@ def labels(entries: list[dict[str, Any]]) -> list[str]:
     return sorted(entry["label"] for entry in entries)
 
 
+@pytest.mark.slow
 def test_a_board_of_imported_results_is_that_of_the_machine_that_made_them_and_nothing_is_trained_again(
     other: Path, call: Call, capsys: Captured
 ) -> None:
@@ -86,6 +87,7 @@ def test_one_trial_is_taken_from_its_own_folder_and_a_second_import_leaves_what_
     assert (labels(again["imported"]), labels(again["known"])) == (["chance/tiny/s0"], ["vsepp/tiny/s0"])
 
 
+@pytest.mark.slow
 def test_what_boards_need_is_enough(other: Path, call: Call, capsys: Captured) -> None:
     """Results that are handed on as numbers alone: no weights, no rankings, no epochs, no note of a store."""
     for folder in trials(other).values():
@@ -120,6 +122,7 @@ def test_trials_that_have_not_ended_well_are_left_out_by_reason(other: Path, cal
     assert imported["imported"] == [] and imported["left_out"] == {"failed": 1, "not ended": 1}
 
 
+@pytest.mark.slow
 def test_trials_of_a_search_stay_with_their_study(finish: Finish, tmp_path: Path, call: Call, capsys: Captured) -> None:
     project = finish(("search", "--here", "--methods", "vsepp", "--trials", "1"))
     shutil.move(project / "runs", tmp_path / "searched")

@@ -62,6 +62,7 @@ def altered(folder: Path, change: Callable[[dict[str, Any]], object], *files: st
     (folder / FACTS).write_text(json.dumps(facts))
 
 
+@pytest.mark.slow
 def test_weights_give_the_ranks_of_their_trial_to_the_byte(folder: Path, call: Call, capsys: Captured) -> None:
     (then,) = ResultStore(f"sqlite:///{Path('runs/mlflow.db').absolute()}").runs()
     found = answer(call, capsys, "score", "--weights", "w", "--dataset", "tiny")
@@ -89,6 +90,7 @@ def test_a_folder_says_what_it_is(folder: Path) -> None:
     assert "Licence of the data: generated" in text and not [mark for mark in text.splitlines() if "/tmp" in mark]
 
 
+@pytest.mark.slow
 def test_weights_load_without_the_project_and_score_and_retrieve_as_the_trial(folder: Path, tmp_path: Path) -> None:
     trained = harness.open(".").load(TRIAL)
     gallery = trained.gallery
@@ -126,6 +128,7 @@ def test_what_weights_alone_cannot_do_is_named(folder: Path) -> None:
             wrong()
 
 
+@pytest.mark.slow
 def test_export_refuses_what_it_would_overwrite_and_what_has_no_weights(
     folder: Path, call: Call, capsys: Captured
 ) -> None:
@@ -206,6 +209,7 @@ def test_weights_of_another_source_are_refused(folder: Path, call: Call, capsys:
     assert "belong to the source 000000000000 of vsepp" in message and "install that version" in message
 
 
+@pytest.mark.slow
 def test_no_code_of_a_folder_runs_unless_its_card_is_named(finish: Finish, call: Call, tmp_path: Path) -> None:
     own = {
         "own.py": f"open('{tmp_path}/ran', 'w').close()\n{METHOD}",
@@ -245,6 +249,7 @@ def test_features_of_another_width_or_extractor_are_refused(
     assert "nothing says which model made the regions of tiny" in check_features(by_nobody, dataset)
 
 
+@pytest.mark.slow
 def test_words_that_the_weights_do_not_know_are_counted_and_the_row_says_what_they_were_trained_on(
     folder: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

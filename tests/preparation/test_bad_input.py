@@ -395,6 +395,7 @@ def test_broken_data_end_with_3_and_the_place_and_nothing_is_scored(
     assert not (project / "runs" / "trials").exists()
 
 
+@pytest.mark.slow
 def test_sound_data_in_a_folder_with_spaces_and_with_windows_line_ends_are_scored(
     project: Path, precomp: Path, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,6 +101,7 @@ def test_a_card_is_measured_and_opens_what_it_was_measured_from(project: Path, c
     assert {split: len(dataset.split(split).captions) for split in sizes} == {s: c for s, (_, c) in sizes.items()}
 
 
+@pytest.mark.slow
 def test_run_works_at_once_and_changed_files_are_refused(project: Path, call: Call, capsys: Capture) -> None:
     folder = filled(project, "own")
     assert call("init", "dataset", "mine") == 0

@@ -181,6 +181,7 @@ def test_copies_in_another_order_and_near_ones_are_told_by_the_command(precomp: 
     assert (beside["severity"], beside["entry"]) == (NOTE, "row 3")
 
 
+@pytest.mark.slow
 def test_thousands_of_copies_are_counted_in_little_memory() -> None:
     rng = np.random.default_rng(4)
     image = rng.random((36, 64), np.float32)
@@ -274,6 +275,7 @@ def leak(folder: Path) -> None:
     saved("test_ims.npy", lambda array: np.stack([array[0], train[5][::-1], train[2], array[3]]))(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validated", [False, True])
 def test_a_run_says_once_what_makes_numbers_doubtful_validated_or_not(
     precomp: Path, look: Look, call: Call, capsys: pytest.CaptureFixture[str], validated: bool
@@ -290,6 +292,7 @@ def test_a_run_says_once_what_makes_numbers_doubtful_validated_or_not(
     assert "doubtful" not in capsys.readouterr().out, "nothing was to do"
 
 
+@pytest.mark.slow
 def test_a_run_on_sound_data_says_nothing_and_what_is_remembered_is_not_looked_at_again(
     precomp: Path, call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

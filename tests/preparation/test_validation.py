@@ -59,6 +59,7 @@ def test_a_sound_dataset_is_told_in_numbers(precomp: Path, look: Look) -> None:
     assert report["protocols"]["all"]["oracle"] == 600 and report["protocols"]["all"]["folds"] == 1
 
 
+@pytest.mark.slow
 def test_the_fingerprint_is_that_of_trials(precomp: Path, look: Look, call: Call, project: Path) -> None:
     report = look("precomp")
     assert call("run", "--here", "--datasets", "precomp", "--methods", "chance") == 0
@@ -273,6 +274,7 @@ def gallery(project: Path, folder: Path, ids: list[str], images: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_gallery_is_run_under_its_own_identity(
     precomp: Path, project: Path, look: Look, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:

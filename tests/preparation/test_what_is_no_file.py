@@ -137,6 +137,7 @@ def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path) -> None:
 # --- headers and sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
 def test_an_npy_of_every_version_is_read(tmp_path: Path, version: tuple[int, int], precomp: Path, call: Call) -> None:
     array = np.load(precomp / "test_ims.npy", allow_pickle=False)

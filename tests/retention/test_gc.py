@@ -67,6 +67,7 @@ def test_in_a_fresh_project_nothing_goes_but_what_is_asked_for(finished: Path, c
     assert files(finished / "runs" / "trials") == before
 
 
+@pytest.mark.slow
 def test_old_attempts_and_stale_trials_go_and_the_boards_stay(finished: Path, call: Call, capsys: Captured) -> None:
     assert call(*RUN[:2], "--methods", "vsepp", "--seeds", "0", "--force") == 0
     stale = folder_of(finished, "signalled")
@@ -100,6 +101,7 @@ def test_an_old_attempt_without_a_newer_result_stays(finished: Path, call: Call,
     assert "old attempts" not in goes(gc(call, capsys))
 
 
+@pytest.mark.slow
 def test_checkpoints_go_when_asked_for_and_those_of_searches_always(
     finish: Finish, call: Call, capsys: Captured
 ) -> None:
@@ -127,6 +129,7 @@ def test_what_is_unfinished_goes_only_where_no_command_would_continue_it(
     assert goes(gc(call, capsys))["unfinished trials"] == [folder.name]
 
 
+@pytest.mark.slow
 def test_artifacts_of_deleted_runs_and_half_written_files_go(finished: Path, call: Call, capsys: Captured) -> None:
     config = load(folder=finished)
     Tracker(default_uri(config)).forget([folder_of(finished, "signalled").name])
@@ -146,6 +149,7 @@ def test_artifacts_of_deleted_runs_and_half_written_files_go(finished: Path, cal
     assert call("report", "--check") == 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_removal_leaves_no_half_trial_and_the_next_one_goes_on(
     finished: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +181,7 @@ def test_nothing_is_removed_while_a_driver_is_at_work(finished: Path, call: Call
     assert len([*(finished / "runs" / "trials").glob("*/checkpoint.pt")]) == 2
 
 
+@pytest.mark.slow
 def test_the_page_says_sizes_reasons_and_the_next_command(finished: Path, call: Call, capsys: Captured) -> None:
     assert call(*RUN, "--force") == 0
     capsys.readouterr()

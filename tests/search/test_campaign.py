@@ -98,6 +98,7 @@ def test_every_method_gets_its_trials_and_a_second_search_does_nothing(
     assert {run.state for run in runs} <= {"done", "pruned"} and {run.spec.protocol for run in runs} == {"val"}
 
 
+@pytest.mark.slow
 def test_a_search_shows_what_each_trial_tries_and_the_best_so_far(
     searchable: Path, call: Call, capsys: Captured
 ) -> None:
@@ -111,12 +112,14 @@ def test_a_search_shows_what_each_trial_tries_and_the_best_so_far(
     assert first.split("  ")[0] == done.removeprefix("✓ ").split("  ")[0], "a setting stands behind the trial's name"
 
 
+@pytest.mark.slow
 def test_a_larger_total_adds_the_difference(searchable: Path, call: Call, capsys: Captured) -> None:
     answer(call, capsys, "search", "--methods", "vsepp", "--here", "--trials", "2")
     (more,) = answer(call, capsys, "search", "--methods", "vsepp", "--here", "--trials", "3")["searches"]
     assert more["trials"] == 3
 
 
+@pytest.mark.slow
 def test_test_is_never_opened(searchable: Path, call: Call, capsys: Captured, monkeypatch) -> None:
     from harness.data.dataset import Dataset
 
@@ -127,6 +130,7 @@ def test_test_is_never_opened(searchable: Path, call: Call, capsys: Captured, mo
     assert set(opened) == {"train", "val"}
 
 
+@pytest.mark.slow
 def test_a_search_is_planned_and_checked_with_one_opening_of_its_dataset(
     searchable: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +142,7 @@ def test_a_search_is_planned_and_checked_with_one_opening_of_its_dataset(
     assert opened == ["tiny"]
 
 
+@pytest.mark.slow
 def test_the_winners_are_confirmed_on_test_with_other_seeds_and_the_board_says_so(
     searchable: Path, call: Call, capsys: Captured
 ) -> None:
@@ -166,6 +171,7 @@ def test_the_winners_are_confirmed_on_test_with_other_seeds_and_the_board_says_s
     assert "nothing to do" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_search_that_fails_goes_on_answers_4_and_retries_when_asked(
     searchable: Path, call: Call, capsys: Captured
 ) -> None:
@@ -216,6 +222,7 @@ def test_what_cannot_be_searched_is_refused_and_nothing_is_lost(
     assert not (project / "runs" / "studies.journal").exists()
 
 
+@pytest.mark.slow
 def test_a_campaign_of_another_space_is_refused_with_the_difference(
     searchable: Path, call: Call, capsys: Captured
 ) -> None:
@@ -243,6 +250,7 @@ def test_studies_of_an_earlier_harness_are_refused_by_every_command_that_would_r
         assert "studies.db" in (error := capsys.readouterr().err) and "move it away" in error
 
 
+@pytest.mark.slow
 def test_an_unknown_campaign_or_the_searchs_own_seed_cannot_be_confirmed(
     searchable: Path, call: Call, capsys: Captured
 ) -> None:
@@ -263,6 +271,7 @@ def test_two_searches_at_once_the_second_is_refused(searchable: Path, call: Call
     assert "another harness is running" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_search_is_confirmed_with_the_values_that_it_was_given_by_the_very_command_that_it_names(
     searchable: Path, call: Call, capsys: Captured
 ) -> None:
@@ -287,6 +296,7 @@ def test_a_search_is_confirmed_with_the_values_that_it_was_given_by_the_very_com
     assert """`harness confirm 'a b'"'"'s'`""" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_limited_search_is_confirmed_with_its_limit_and_other_data_or_code_are_refused(
     searchable: Path, call: Call, capsys: Captured
 ) -> None:
@@ -305,6 +315,7 @@ def test_a_limited_search_is_confirmed_with_its_limit_and_other_data_or_code_are
 # --- seeing it
 
 
+@pytest.mark.slow
 def test_status_tells_a_searchs_trials_by_state_its_best_and_what_failed(
     searchable: Path, call: Call, capsys: Captured
 ) -> None:
@@ -322,6 +333,7 @@ def test_status_tells_a_searchs_trials_by_state_its_best_and_what_failed(
     assert "did you mean main" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_status_of_a_search_that_runs_shows_its_trials_and_watching_ends_with_it(
     searchable: Path, call: Call, capsys: Captured
 ) -> None:
@@ -355,6 +367,7 @@ def test_status_of_a_search_that_runs_shows_its_trials_and_watching_ends_with_it
 # --- going on with the last command
 
 
+@pytest.mark.slow
 def test_resume_gives_the_last_command_of_a_campaign_again(searchable: Path, call: Call, capsys: Captured) -> None:
     assert call("resume") == 2
     assert "no campaign was begun" in capsys.readouterr().err
@@ -371,6 +384,7 @@ def test_resume_gives_the_last_command_of_a_campaign_again(searchable: Path, cal
     assert "did you mean night" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_resume_is_refused_where_the_words_would_mean_something_else(
     searchable: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -467,6 +481,7 @@ def studies_of_before(file: Path) -> None:
     file.with_name("studies.db").write_bytes(b"\xa5" * 999)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [zeroed, garbage, hole, studies_of_before], ids=lambda damage: damage.__name__)
 def test_damaged_studies_are_moved_away_as_the_error_says_and_no_finished_trial_is_run_again(
     searchable: Path, call: Call, capsys: Captured, damage: Any

@@ -119,6 +119,7 @@ def asked_in_turn(opened: Callable[[], Study], trials: int) -> list[dict[str, Sc
     return proposals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "space"),
     [("random", MIXED), ("tpe", MIXED), ("tpe", CONDITIONAL), ("grid", CELLS), ("gp", MIXED), ("cmaes", NUMBERS)],
@@ -534,6 +535,7 @@ def test_studies_of_one_file_do_not_meet(make: Maker, file: Path) -> None:
 # One writer, killed at any time
 
 
+@pytest.mark.slow
 def test_a_trial_of_a_driver_that_was_killed_is_found_by_the_next(make: Maker, file: Path) -> None:
     script = f"""
 import sys, time
@@ -591,6 +593,7 @@ def test_a_trial_whose_driver_died_while_it_drew_values_draws_the_rest(
     assert ask(again).number == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [1, pytest.param(60, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
 def test_a_kill_at_any_moment_loses_nothing_that_was_told(make: Maker, file: Path, tmp_path: Path, kills: int) -> None:
     script = f"""
@@ -755,6 +758,7 @@ def test_a_full_disk_loses_nothing_that_was_told_and_the_next_driver_goes_on(
     assert [trial.objective for trial in make(name="scenes/mine").ended()] == [(1.0,), (3.0,)]
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_writer_that_was_killed_holds_nobody_up_for_long(
     make: Maker, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

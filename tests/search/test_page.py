@@ -81,6 +81,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("[!.]*") if file.is_file()}
 
 
+@pytest.mark.slow
 def test_a_search_writes_its_page_and_figures_and_a_report_finds_them_as_they_are(
     project: Path, call: Call, capsys: Captured
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_search_writes_its_page_and_figures_and_a_report_finds_them_as_they_ar
     assert contents(reports) == first
 
 
+@pytest.mark.slow
 def test_a_report_without_searches_imports_neither_optuna_nor_matplotlib(project: Path) -> None:
     out, imported = in_a_new_process("report")
     assert "search" not in out
@@ -360,6 +362,7 @@ def of_many(number: int) -> Iterator[Ended]:
         yield ended(n, None if state == "failed" else 100.0 + n % 7, state, epochs=3 if state == "complete" else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 100])
 def test_a_figure_is_the_same_bytes_again_and_its_text_is_text(number: int) -> None:
     trials = list(of_many(number))

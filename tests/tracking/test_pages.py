@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 from sample_results import folder_of, reports_of, result_of, spec_of
 
@@ -26,6 +27,7 @@ def test_every_metric_stands_in_a_section_and_leads_back_to_its_plain_name() -> 
     assert [plain(name) for name in ("rsum", "val_rsum", "lr")] == ["rsum", "val_rsum", "lr"], "of earlier stores"
 
 
+@pytest.mark.slow
 def test_a_run_has_few_tags_its_dataset_and_a_description(tmp_path: Path) -> None:
     spec, store = spec_of(), f"sqlite:///{tmp_path}/runs/mlflow.db"
     result = result_of(spec)

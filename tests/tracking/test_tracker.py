@@ -390,6 +390,7 @@ def test_a_store_that_becomes_unwritable_is_a_store_error(store: str, monkeypatc
         tracker.close_campaign(State.DONE)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)  # MLflow itself would try for minutes
 def test_a_server_that_is_not_there_is_noticed_and_its_password_is_not_shown() -> None:
     with pytest.raises(StoreError) as caught:

@@ -116,6 +116,7 @@ def run(assignment: Assignment) -> TrialResult:
         return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "epochs", "reason"),
     [
@@ -133,21 +134,25 @@ def test_a_trial_that_learns_nothing_ends_in_its_first_epochs_and_says_what_to_t
     assert result.epochs == len(read_epochs(assignment.folder)) == epochs
 
 
+@pytest.mark.slow
 def test_a_search_takes_a_collapse_as_a_finding_on_its_settings(assign: Assign) -> None:
     result = run(assign("flat", protocol=SELECTION))
     assert (result.state, result.failure, result.epochs) == (State.PRUNED, None, 1)
     assert "the hinge of equal scores" in result.message and result.val["rsum"] >= 0
 
 
+@pytest.mark.slow
 def test_a_random_order_ends_no_trial_where_it_is_told_not_to(assign: Assign) -> None:
     assignment = assign("deaf").model_copy(update={"random_epochs": 0})
     assert run(assignment).state is State.DONE
 
 
+@pytest.mark.slow
 def test_equal_scores_count_from_the_epochs_of_hardest_negatives_on(assign: Assign) -> None:
     assert run(assign("flat", all_negatives_epochs=2)).epochs == 3
 
 
+@pytest.mark.slow
 def test_a_slow_start_is_no_collapse(assign: Assign) -> None:
     slow = run(assign(method="vsepp", warmup_steps=150))
     assert slow.state is State.DONE and slow.val["rsum"] < 20, "no better than random, while the rate was still rising"

@@ -80,6 +80,7 @@ def run(assignment: Assignment, stop_after: int | None = None) -> TrialResult | 
     return None
 
 
+@pytest.mark.slow
 def test_a_trial_leaves_spec_epochs_checkpoint_ranks_and_result(assign) -> None:
     assignment = assign()
     result = run(assignment)
@@ -127,6 +128,7 @@ def test_a_trial_that_says_how_far_its_epochs_are_is_the_same_trial(assign) -> N
     assert [len(read_epochs(trial.folder)) for trial in (silent, telling)] == [3, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["checkpoint.pt", "epochs.jsonl"])
 @pytest.mark.parametrize("how", ["cut", "flipped", "empty"])
 def test_a_torn_file_is_never_trusted_and_the_trial_begins_anew(assign, name: str, how: str) -> None:
@@ -173,6 +175,7 @@ def text_as_epoch(state: dict[str, Any]) -> None:
     state["trainer"]["epoch"] = "two"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [other_key, other_shape, other_best, other_moments, other_groups, no_trainer, text_as_epoch]
 )
@@ -205,6 +208,7 @@ def test_a_folder_in_place_of_a_checkpoint_makes_way(assign) -> None:
     assert run(broken).state is State.DONE and (broken.folder / CHECKPOINT).is_file()
 
 
+@pytest.mark.slow
 def test_epochs_of_another_trial_are_not_taken_for_its_own(assign) -> None:
     whole, broken = assign(folder="whole"), assign(folder="broken")
     expected = run(whole)
@@ -215,6 +219,7 @@ def test_epochs_of_another_trial_are_not_taken_for_its_own(assign) -> None:
     assert run(broken).measures == expected.measures
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_in_a_checkpoint_leaves_the_one_before_whole(assign, monkeypatch) -> None:
     whole, full = assign(folder="whole"), assign(folder="full")
     expected = run(whole)
@@ -260,6 +265,7 @@ def test_a_trial_of_a_search_ends_with_its_measures_on_val_and_never_opens_test(
     assert result.state is State.DONE and result.measures == result.val and 0 < result.measures["rsum"] <= 600
 
 
+@pytest.mark.slow
 def test_the_test_split_is_scored_with_the_weights_of_the_best_epoch(assign) -> None:
     result = run(assign(epochs=5, lr=0.05))
     assert 0 < result.best_epoch < 5
@@ -367,6 +373,7 @@ def test_a_trial_needs_no_file_of_its_cards(assign, tmp_path: Path) -> None:
     assert run(assignment.model_copy(update=cards)).state is State.DONE
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights_and_the_same_seed_the_same(assign) -> None:
     first = run(assign(folder="a"))
     again = run(assign(folder="b"))

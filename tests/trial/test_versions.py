@@ -77,6 +77,7 @@ def test_the_golden_numbers_are_of_the_versions_of_the_code() -> None:
     assert golden["versions"] == [TRAINING_VERSION, EVALUATION_VERSION], "write the golden numbers again"
 
 
+@pytest.mark.slow
 def test_training_gives_what_its_version_gave() -> None:
     golden = json.loads(GOLDEN.read_text())["training"]
     for method, values in training().items():
