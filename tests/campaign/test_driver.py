@@ -329,7 +329,7 @@ def test_what_is_done_is_not_done_again_and_needs_no_heavy_library(config: Confi
 
 
 @pytest.mark.slow
-def test_force_runs_anew_and_keeps_the_old_folder_beside(config: Config) -> None:
+def test_force_runs_trials_again_and_keeps_the_old_folder_beside(config: Config) -> None:
     run_plan(config, methods=["chance"])
     (trial,) = planned(config, methods=["chance"]).trials
     before = (trial.folder / "result.json").read_bytes()

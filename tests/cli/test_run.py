@@ -150,7 +150,7 @@ def test_results_that_the_store_lacks_are_logged_without_running_anything(
 
 
 @pytest.mark.slow
-def test_force_runs_anew_and_keeps_the_old_folder(
+def test_force_runs_trials_again_and_keeps_the_old_folder(
     finished: Path,
     call: Call,
     capsys: Captured,

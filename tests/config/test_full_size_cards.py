@@ -1,4 +1,4 @@
-"""The cards of COCO and Flickr30K at full size, held to the real caption files with generated features."""
+"""The cards of COCO and Flickr30K at full size, checked against the real caption files with generated features."""
 
 from __future__ import annotations
 

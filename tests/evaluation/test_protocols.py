@@ -1,4 +1,4 @@
-"""Galleries: folds are diagonal blocks of one score matrix, and sizes are held to the card."""
+"""Galleries: folds are diagonal blocks of one score matrix, and sizes are checked against the card."""
 
 from __future__ import annotations
 

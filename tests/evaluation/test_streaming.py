@@ -118,7 +118,7 @@ def in_tiles_of(vectors: int) -> list[Ranks]:
     return rank_folds(score_encoded(crowded(), sets.images, sets.captions, CPU, vectors).numpy(), whole)
 
 
-def test_out_of_memory_in_either_pass_both_begin_anew_in_smaller_tiles() -> None:
+def test_out_of_memory_in_either_pass_both_begin_again_in_smaller_tiles() -> None:
     calm = crowded()
     assert same(streamed(calm), in_tiles_of(2048))
     assert not same(in_tiles_of(1024), in_tiles_of(2048))

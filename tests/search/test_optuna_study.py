@@ -125,7 +125,7 @@ def asked_in_turn(opened: Callable[[], Study], trials: int) -> list[dict[str, Sc
     [("random", MIXED), ("tpe", MIXED), ("tpe", CONDITIONAL), ("grid", CELLS), ("gp", MIXED), ("cmaes", NUMBERS)],
     ids=["random", "tpe", "tpe with conditions", "grid", "gp", "cmaes"],
 )
-def test_a_study_that_is_opened_anew_before_every_ask_asks_for_the_same(
+def test_a_study_that_is_opened_again_before_every_ask_asks_for_the_same(
     make: Maker, sampler: str, space: Mapping[str, Tunable]
 ) -> None:
     if sampler == "cmaes":
@@ -266,7 +266,7 @@ def test_a_grid_is_asked_for_cell_by_cell_and_then_is_exhausted(make: Maker) -> 
     point = {"layers": 3, "pooling": "lse"}
     proposals = []
     for turn in range(8):
-        study = make(CELLS, points=[point], sampler="grid", seed=5)  # a driver started anew
+        study = make(CELLS, points=[point], sampler="grid", seed=5)  # another driver
         proposals.append(ask(study))
         if turn % 3:  # the others run on
             study.tell(turn, "complete" if turn % 2 else "failed", [1.0])
@@ -334,7 +334,7 @@ def judged(study: Callable[[], Study]) -> list[list[bool]]:
 
 
 @pytest.mark.parametrize("pruner", ["median", "halving", "hyperband"])
-def test_a_pruner_judges_the_same_in_a_driver_that_is_started_anew(make: Maker, tmp_path: Path, pruner: str) -> None:
+def test_a_pruner_judges_the_same_in_another_driver(make: Maker, tmp_path: Path, pruner: str) -> None:
     search = {"pruner": pruner, "sampler": "random", "name": f"judged by {pruner}"}  # hyperband draws lots by name
     study = make(**search, on=open_storage(tmp_path / "one.journal"))
     whole = judged(lambda: study)

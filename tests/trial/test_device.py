@@ -15,7 +15,7 @@ from harness.trial.device import RESET, cap_memory, choose_device, forget_peak, 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.skipif(not RESET.exists(), reason="only Linux lets a process begin to measure anew")
+@pytest.mark.skipif(not RESET.exists(), reason="only Linux lets a process begin to measure again")
 def test_the_peak_of_an_earlier_trial_is_forgotten_and_a_later_one_is_seen() -> None:
     forget_peak(CPU)
     start = peak_mb(CPU)

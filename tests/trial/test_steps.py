@@ -131,7 +131,7 @@ def test_a_trial_that_says_how_far_its_epochs_are_is_the_same_trial(assign) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["checkpoint.pt", "epochs.jsonl"])
 @pytest.mark.parametrize("how", ["cut", "flipped", "empty"])
-def test_a_torn_file_is_never_trusted_and_the_trial_begins_anew(assign, name: str, how: str) -> None:
+def test_a_torn_file_is_never_trusted_and_the_trial_begins_again(assign, name: str, how: str) -> None:
     whole, broken = assign(folder="whole"), assign(folder="broken")
     expected = run(whole)
     run(broken, stop_after=2)
