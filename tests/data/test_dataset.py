@@ -1,4 +1,4 @@
-"""Datasets are checked against their cards, and a fingerprint changes with what decides results and with nothing else."""
+"""Datasets are checked against their cards; a fingerprint changes with what decides results and nothing else."""
 
 from __future__ import annotations
 

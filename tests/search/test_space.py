@@ -1,4 +1,4 @@
-"""What may be searched, checked against the cards, to [training] and to [search]; what samplers and grids make of it."""
+"""What may be searched, checked against cards, [training] and [search]; what samplers and grids make of it."""
 
 from __future__ import annotations
 
