@@ -1,4 +1,4 @@
-"""What several test files share: one migrated MLflow store, copied where a test wants one of its own."""
+"""What several test files share: a migrated MLflow store, copied where a test wants one, and the embedded dataset."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
+from harness.config.project import Config
+from harness.config.registry import discover
 from harness.config.sections import Cluster
 from harness.data.torchvision import import_torchvision
 from harness.executors.placement import Node
@@ -67,16 +69,33 @@ def _imports_are_no_garbage() -> None:
 
 
 @pytest.fixture(scope="session")
-def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty sqlite store with MLflow's schema: migrating a fresh one takes seconds, so one does for all workers."""
+def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes which test side by side share."""
     own = tmp_path_factory.getbasetemp()
-    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    file = folder / "migrated" / "mlflow.db"
-    with FileLock(folder / "migrated.lock"):
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def migrated_store(of_all_workers: Path) -> Path:
+    """An empty sqlite store with MLflow's schema: migrating a fresh one takes seconds, so one does for all workers."""
+    file = of_all_workers / "migrated" / "mlflow.db"
+    with FileLock(of_all_workers / "migrated.lock"):
         if not file.exists():
-            migrate(folder / "migrated.part" / file.name)
-            (folder / "migrated.part").rename(file.parent)
+            migrate(of_all_workers / "migrated.part" / file.name)
+            (of_all_workers / "migrated.part").rename(file.parent)
     return file
+
+
+@pytest.fixture(scope="session")
+def scenes_cache(of_all_workers: Path) -> Path:
+    """A cache with the whole embedded dataset: to draw it takes seconds, so one does for all workers."""
+    from harness.layouts.opening import open_dataset
+
+    cache, card = of_all_workers / "scenes", discover(Config()).datasets["scenes"]
+    with FileLock(of_all_workers / "scenes.lock"):
+        for split in card.splits:
+            open_dataset(card, of_all_workers, cache).split(split)
+    return cache
 
 
 def migrate(file: Path) -> None:

@@ -311,9 +311,14 @@ def code_words(file: Path) -> Iterator[str]:
         )
 
 
+@cache
+def own_methods() -> set[str]:
+    return set(discover(Config(root=ROOT)).methods)
+
+
 @pytest.mark.parametrize("file", HARNESS, ids=name_of)
 def test_the_harness_names_no_method(file: Path) -> None:
-    named = set(discover(Config(root=ROOT)).methods) & set(code_words(file))
+    named = own_methods() & set(code_words(file))
     assert not named, f"{file.name} names {named}"
 
 

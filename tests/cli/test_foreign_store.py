@@ -39,9 +39,11 @@ def rewrite(project: Path, revision: str, statement: str = "") -> Path:
 
 
 @pytest.fixture
-def stored(project: Path, capsys: Captured) -> Path:
+def stored(project: Path, migrated_store: Path, capsys: Captured) -> Path:
     """A project with a store that MLflow has not opened at this place, where it would not look at its schema again."""
     elsewhere = project / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(migrated_store, elsewhere)
     tracker = Tracker(f"sqlite:///{elsewhere / 'mlflow.db'}")
     for method in ("good", "worse"):
         log_ranked(tracker, elsewhere, method, 0, worst=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    place = tmp_path_factory.mktemp("data")
-    return open_dataset(discover(Config()).datasets["scenes"], place, place / "cache", 60)
+def dataset(scenes_cache: Path) -> Dataset:
+    return open_dataset(discover(Config()).datasets["scenes"], Path(), scenes_cache, 60)
 
 
 def built(name: str, dataset: Dataset) -> Method:

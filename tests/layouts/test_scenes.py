@@ -24,8 +24,8 @@ PLACES = st.tuples(st.integers(0, 3), st.sampled_from(scenes.SPLITS), st.integer
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return open_dataset(read_card(DatasetCard, CARD), Path(), tmp_path_factory.mktemp("cache"))
+def dataset(scenes_cache: Path) -> Dataset:
+    return open_dataset(read_card(DatasetCard, CARD), Path(), scenes_cache)
 
 
 # An oracle of its own: it reads a caption's words, knowing none of the claims it was made from.

@@ -68,13 +68,8 @@ fault = "flat"
 """
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def assign(cache: Path, tmp_path: Path) -> Assign:
+def assign(scenes_cache: Path, tmp_path: Path) -> Assign:
     """A trial of the rigged method, or of another, on the first scenes."""
     registry = discover(Config())
     scenes = registry.datasets["scenes"]
@@ -95,11 +90,11 @@ def assign(cache: Path, tmp_path: Path) -> Assign:
                 **{"epochs": 4, "batch_size": 16, "schedule": "constant", "all_negatives_epochs": 0, **training}
             ),
             limit=300,
-            data_fingerprint=fingerprint(scenes, tmp_path, cache),
+            data_fingerprint=fingerprint(scenes, tmp_path, scenes_cache),
             protocol_version=1,
             source=source_hash(card),
         )
-        places = {"data": tmp_path, "folder": tmp_path / spec.key, "cache": cache}
+        places = {"data": tmp_path, "folder": tmp_path / spec.key, "cache": scenes_cache}
         return Assignment(spec=spec, method_card=card, dataset_card=scenes, random_epochs=3, **places)
 
     return make
@@ -159,8 +154,8 @@ def test_a_slow_start_is_no_collapse(assign: Assign) -> None:
     assert run(assign(method="vsepp", epochs=3, lr=5e-3, all_negatives_epochs=3)).state is State.DONE
 
 
-def test_the_random_order_and_its_spread_are_those_of_random_scores(cache: Path, tmp_path: Path) -> None:
-    split = open_dataset(discover(Config()).datasets["scenes"], tmp_path, cache).split("val")
+def test_the_random_order_and_its_spread_are_those_of_random_scores(scenes_cache: Path, tmp_path: Path) -> None:
+    split = open_dataset(discover(Config()).datasets["scenes"], tmp_path, scenes_cache).split("val")
     of, rng = random_order(split), np.random.default_rng(0)
     shape = (len(split.images), len(split.captions))
     drawn = [measures(rank(rng.random(shape, np.float32), split.pairs))["rsum"] for _ in range(60)]

@@ -36,13 +36,8 @@ CARDS = Path(methods.__path__[0])
 TRAINING = Training(epochs=3, batch_size=32, schedule="constant")
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def assign(cache: Path, tmp_path: Path):
+def assign(scenes_cache: Path, tmp_path: Path):
     """A tiny assignment of a method on scenes; keywords change its recipe."""
     scenes = discover(Config()).datasets["scenes"]
 
@@ -58,12 +53,14 @@ def assign(cache: Path, tmp_path: Path):
             settings=settings,
             training=TRAINING.model_copy(update=training),
             limit=40,
-            data_fingerprint=fingerprint(scenes, tmp_path, cache),
+            data_fingerprint=fingerprint(scenes, tmp_path, scenes_cache),
             protocol_version=1,
             source=source_hash(card),
         )
         place = tmp_path / (folder or spec.key)
-        return Assignment(spec=spec, method_card=card, dataset_card=scenes, data=tmp_path, folder=place, cache=cache)
+        return Assignment(
+            spec=spec, method_card=card, dataset_card=scenes, data=tmp_path, folder=place, cache=scenes_cache
+        )
 
     return make
 
