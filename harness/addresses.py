@@ -71,15 +71,15 @@ def _user_end(place: str) -> int:
     return place.rindex("@") + 1
 
 
-def _parameter(found: re.Match[str]) -> str:
-    mark, name, value = found["mark"], found["name"], found["value"]
+def _parameter(match: re.Match[str]) -> str:
+    mark, name, value = match["mark"], match["name"], match["value"]
     if value is None:  # a word by itself, such as the heading of a page
         return f"{mark}{name}" if mark in ";#" or not name else f"{mark}{HIDDEN}"
     return f"{mark}{name}{value}" if name.lower() in HARMLESS else f"{mark}{name}={HIDDEN}"
 
 
-def _named(found: re.Match[str]) -> str:
-    return f"{found['name']}{HIDDEN}"
+def _named(match: re.Match[str]) -> str:
+    return f"{match['name']}{HIDDEN}"
 
 
 def _secrets(address: str) -> Iterator[str]:
@@ -88,9 +88,9 @@ def _secrets(address: str) -> Iterator[str]:
     place, parameters = _divided(address[scheme.end() :] if scheme else address)
     user, _, password = place[: max(0, _user_end(place) - 1)].partition(":")
     parts = [password or user]
-    for found in PARAMETER.finditer(parameters):
-        if found["value"] and found["name"].lower() not in HARMLESS:
-            parts.append(found["value"][1:])
+    for parameter in PARAMETER.finditer(parameters):
+        if parameter["value"] and parameter["name"].lower() not in HARMLESS:
+            parts.append(parameter["value"][1:])
     # a password with a mark in it that should have been escaped is cut there by whoever reads the address
     parts += [piece for one in parts for piece in re.split(r"[/?#@:;=]", unquote(one))]
     forms = {form for one in parts for form in (one, unquote(one), quote(unquote(one), safe=""))}

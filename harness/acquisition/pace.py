@@ -59,12 +59,12 @@ class Transfer:
             raise Stopped
 
     def _watch(self, thread: threading.Thread, tell: Callable[[int], object]) -> None:
-        began, before, told = time.monotonic(), 0, 0
-        while told < self._bytes or thread.is_alive():
+        began, before, reported = time.monotonic(), 0, 0
+        while reported < self._bytes or thread.is_alive():
             thread.join(LOOK)
-            if self._bytes > told:
-                told = self._bytes
-                tell(told)
+            if self._bytes > reported:
+                reported = self._bytes
+                tell(reported)
             if time.monotonic() - began >= self._pace.window:
                 if thread.is_alive() and self._bytes - before < self._pace.rate * self._pace.window:
                     raise StoreError(self._too_slow(self._bytes - before))

@@ -39,8 +39,8 @@ def check_class(method: object) -> None:
     from harness.method import Method
 
     if not (isinstance(method, type) and issubclass(method, Method)):
-        given = f"the class {method.__name__}" if isinstance(method, type) else f"a {type(method).__name__}"
-        raise ConfigError(f"register takes a subclass of harness.method.Method, not {given}")
+        got = f"the class {method.__name__}" if isinstance(method, type) else f"a {type(method).__name__}"
+        raise ConfigError(f"register takes a subclass of harness.method.Method, not {got}")
 
 
 def defaults_of(method: type[Method], name: str) -> dict[str, Any]:

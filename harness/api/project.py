@@ -107,8 +107,8 @@ class Project:
         [<trial vsepp/tiny/s0 ... done rsum ...>, <trial vsepp/tiny/s1 ... done rsum ...>]
         """
         config, registry = self._read(settings)
-        given = {**self._settings, **settings}
-        check_recipe(recipe or config.campaign.recipe, {key for key in given if key.split(".")[0] in RECIPE_TABLES})
+        overrides = {**self._settings, **settings}
+        check_recipe(recipe or config.campaign.recipe, {key for key in overrides if key.split(".")[0] in RECIPE_TABLES})
         chosen = replace(
             selected(methods, datasets, seeds, protocol), limit=limit, recipe=recipe, test_on=names(test_on)
         )
@@ -170,10 +170,12 @@ class Project:
         >>> project.pictures("tiny", hits, title="a red square")
         <picture: a red square: 1: ... 2: ... 3: ...>
         """
-        card, chosen = self.registry.dataset(dataset), ids_and_notes(images)
+        card, images_and_notes = self.registry.dataset(dataset), ids_and_notes(images)
         opened = open_dataset(card, self.config.data, self.config.cache)
-        check_ids([name for name, _ in chosen], (opened.split(name).image_ids for name in reversed([*card.splits])))
-        return sheet(chosen, Previews(card, self.config.data, self.config.cache), title)
+        check_ids(
+            [name for name, _ in images_and_notes], (opened.split(name).image_ids for name in reversed([*card.splits]))
+        )
+        return sheet(images_and_notes, Previews(card, self.config.data, self.config.cache), title)
 
     def compare(self, first: str, second: str, *, progress: Report | None = None) -> Comparisons:
         """A paired test of two rows on every board that has both, or of two trials; errors of `harness compare`.
@@ -205,8 +207,8 @@ class Project:
         What is empty is taken from [campaign]. power: the probability of finding the difference. seed_sd, image_sd:
         taken as known, in place of what the rows of the store say.
         """
-        chosen = selected(methods, datasets, seeds, protocol)
-        return power_plans(self.config, self.registry, chosen, detect, power, Assumed(seed_sd, image_sd))
+        selection = selected(methods, datasets, seeds, protocol)
+        return power_plans(self.config, self.registry, selection, detect, power, Assumed(seed_sd, image_sd))
 
     def load(self, trial: str | ProjectTrial, device: str = "cpu", *, progress: Report | None = None) -> TrainedMethod:
         """The trained method of a trial, given itself or by its name; UsageError where its weights cannot be used."""

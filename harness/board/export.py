@@ -30,13 +30,13 @@ class Written:
 
 def within(runs: Sequence[Run], dataset: str, protocol: str) -> list[Run]:
     """The runs of one dataset and protocol, of all where none is named; UsageError for one that has no runs."""
-    chosen = [*runs]
+    matching = [*runs]
     for name, value in (("dataset", dataset), ("protocol", protocol)):
-        known = {str(getattr(run.spec, name)) for run in chosen}
+        known = {str(getattr(run.spec, name)) for run in matching}
         if value and value not in known:
             raise UsageError(unknown(name, value, known))
-        chosen = [run for run in chosen if value in ("", getattr(run.spec, name))]
-    return chosen
+        matching = [run for run in matching if value in ("", getattr(run.spec, name))]
+    return matching
 
 
 def chosen(runs: Sequence[Run], boards: Sequence[Board], names: Sequence[str]) -> list[Run]:

@@ -58,15 +58,15 @@ EVIDENT = ("ranked", "ensembles")  # sections whose rows have evidence
 NUMBERS = (*MEASURES, "n", "95 %")  # columns that are sorted with the largest first
 
 
-def files(found: Sequence[Assessed], methods: Methods, forms: Sequence[str] = ("md",)) -> dict[str, bytes]:
+def files(boards: Sequence[Assessed], methods: Methods, forms: Sequence[str] = ("md",)) -> dict[str, bytes]:
     """Every board in every form, by file name, and what lies beside it. ConfigError where two would share a file."""
-    check_names([one.board for one in found], forms)
-    made: dict[str, bytes] = {}
-    for one in found:
+    check_names([one.board for one in boards], forms)
+    contents: dict[str, bytes] = {}
+    for one in boards:
         pictures = Pictures(one)
-        made |= {page_name(one.board, form): FORMS[form](one, methods, pictures).encode() for form in forms}
-        made |= dict(attachments(one, methods, pictures)) if "md" in forms else {}
-    return made
+        contents |= {page_name(one.board, form): FORMS[form](one, methods, pictures).encode() for form in forms}
+        contents |= dict(attachments(one, methods, pictures)) if "md" in forms else {}
+    return contents
 
 
 def check_names(boards: Sequence[Board], forms: Sequence[str]) -> None:
@@ -223,7 +223,7 @@ def board_page(one: Assessed, methods: Methods, pictures: Pictures | None = None
     pictures = pictures or Pictures(one)
     folder = folder_name(board)
     names = header(board, methods)
-    made = template("board.md.j2").render(
+    page = template("board.md.j2").render(
         **{"board": board, "evidence": evidence, "methods": methods, "left": LEFT},
         **{"header": names, "heads": headings(board, names), "saturation": saturation(board), "recipe": recipe(board)},
         **{"rows": rows(board, evidence, methods), "pairs": pairs(board, evidence)},
@@ -233,7 +233,7 @@ def board_page(one: Assessed, methods: Methods, pictures: Pictures | None = None
         **{"pages": row_pages(board), "ensemble_pages": row_pages(board.of_ensembles)},
         **{"ensemble_heads": ensemble_header(board), "ensembles": ensemble_rows(board, evidence)},
     )
-    return str(made)
+    return str(page)
 
 
 def row_pages(board: Board) -> list[str]:
@@ -265,7 +265,7 @@ def webpage(one: Assessed, methods: Methods, pictures: Pictures | None = None) -
     board, evidence = one
     pictures = pictures or Pictures(one)
     names = header(board, methods)
-    made = markup("board.html.j2").render(
+    page = markup("board.html.j2").render(
         **{"board": board, "evidence": evidence, "header": names, "left": LEFT},
         **{"heads": headings(board, names), "saturation": saturation(board), "recipe": recipe(board)},
         **{"rows": sortable(one, methods), "pairs": pairs(board, evidence), "published": published(board, methods)},
@@ -279,7 +279,7 @@ def webpage(one: Assessed, methods: Methods, pictures: Pictures | None = None) -
         **{"measures": more_measures(board, evidence.lists), "grid": grid(board), "costs": cost_table(board)},
         **{"plots": pictures.of_board, "numbers": NUMBERS, "meanings": MEANINGS},
     )
-    return str(made)
+    return str(page)
 
 
 def row_facts(one: Assessed, methods: Methods, pictures: Pictures) -> list[RowFacts]:
@@ -289,14 +289,14 @@ def row_facts(one: Assessed, methods: Methods, pictures: Pictures) -> list[RowFa
 def sortable(one: Assessed, methods: Methods) -> list[list[tuple[str, float | None]]]:
     """The ranked rows as cells, with numbers in full; an interval counts as its lower end."""
     board, evidence = one
-    found = []
+    table = []
     for place, texts in enumerate(rows(board, evidence, methods)):
         row = board.ranked[place]
         known: dict[str, float] = {column: row.means[name] for column, name in MEASURES.items()}
         known |= {"#": place + 1, "n": row.n} | dict(zip(["95 %"], evidence.intervals.get(place, ()), strict=False))
         named = zip(header(board, methods), texts, strict=True)
-        found.append([(text, None if text == "–" else known.get(name)) for name, text in named])
-    return found
+        table.append([(text, None if text == "–" else known.get(name)) for name, text in named])
+    return table
 
 
 Form = Callable[[Assessed, Methods, Pictures], str]

@@ -22,9 +22,9 @@ PLAIN_ADDRESS = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w./%~+=&?#-]*)?", re.ASC
 @cache
 def markup(name: str) -> Any:
     """A template of a page in HTML."""
-    made = environment(finalize=readable, autoescape=True)
-    made.filters |= {"px": "{:.1f}".format, "is_web": is_web}
-    return made.get_template(name)
+    engine = environment(finalize=readable, autoescape=True)
+    engine.filters |= {"px": "{:.1f}".format, "is_web": is_web}
+    return engine.get_template(name)
 
 
 def html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()) -> str:
@@ -78,15 +78,15 @@ def linked(path: str) -> Verbatim:
 @cache
 def template(name: str) -> Any:
     """A template of a page: every value it prints is escaped, no place of it has to remember that."""
-    made = environment(finalize=escaped)
-    made.filters |= {"verbatim": Verbatim, "fenced": fenced, "linked": linked, "address": address}
-    return made.get_template(name)
+    engine = environment(finalize=escaped)
+    engine.filters |= {"verbatim": Verbatim, "fenced": fenced, "linked": linked, "address": address}
+    return engine.get_template(name)
 
 
 def environment(finalize: Callable[[Any], Any], **options: Any) -> Environment:
     """What reads the templates of one form; `finalize` escapes, as jinja's own `autoescape` knows HTML alone."""
     settings: dict[str, Any] = {"finalize": finalize, "undefined": StrictUndefined, "autoescape": False}
     settings |= {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    made = Environment(loader=FileSystemLoader(TEMPLATES), **settings | options)
-    made.filters.update(short=lambda text: text[:SHORT], label=label, named=named, tenths=tenths)
-    return made
+    engine = Environment(loader=FileSystemLoader(TEMPLATES), **settings | options)
+    engine.filters.update(short=lambda text: text[:SHORT], label=label, named=named, tenths=tenths)
+    return engine

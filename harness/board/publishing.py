@@ -63,8 +63,8 @@ def publish(
 ) -> Published:
     """Write the store's boards, and the page of all that have a page."""
     every = boards_of(store.runs(), registry.methods, current)
-    chosen = [board for board in every if only is None or (board.dataset, board.protocol) in only]
-    boards = [Assessed(board, evidence(board, store.artifact)) for board in chosen]
+    selection = [board for board in every if only is None or (board.dataset, board.protocol) in only]
+    boards = [Assessed(board, evidence(board, store.artifact)) for board in selection]
     return write_boards(boards, every, registry, folder, forms.DEFAULT)
 
 
@@ -101,14 +101,14 @@ def refresh(
         key = key_of(board, store, registry, chosen)
         own = old.get(key, {})
         if not is_written(own, folder):
-            made = forms.files([Assessed(board, evidence(board, store.artifact))], registry.methods, chosen)
-            own = digests_of(made)
-            files |= made
+            pages = forms.files([Assessed(board, evidence(board, store.artifact))], registry.methods, chosen)
+            own = digests_of(pages)
+            files |= pages
         digests |= own
         record |= {key: own} if key else {}
     if "html" in chosen:
-        files |= (made := forms.index(with_page(every, digests, folder)))
-        digests |= digests_of(made)
+        files |= (pages := forms.index(with_page(every, digests, folder)))
+        digests |= digests_of(pages)
     result = of_boards(written(files, folder, digests), digests, folder)
     if record != old:
         with suppress(OSError):  # a results folder that cannot be written does without
@@ -229,13 +229,13 @@ def remember_written(files: Digests, folder: Path, pages: Collection[str] | None
     """Remove the orphans beside files that were written, and list these; the names of what was removed."""
     gone = orphans(files, folder, pages)
     known = written_before(folder, {page_of(name) for name in files})
-    kept = {name: digest for name, digest in known.items() if name not in gone and (folder / name).is_file()}
-    kept |= files
+    listed = {name: digest for name, digest in known.items() if name not in gone and (folder / name).is_file()}
+    listed |= files
     try:
         for name in gone:
             remove_file(folder / name, folder)
-        if kept != stored_list(folder):
-            write_own(folder / LIST, json.dumps(dict(sorted(kept.items())), indent=0) + "\n")
+        if listed != stored_list(folder):
+            write_own(folder / LIST, json.dumps(dict(sorted(listed.items())), indent=0) + "\n")
     except OSError as error:
         raise StoreError(f"old reports in {folder} cannot be removed: {error}; set [paths] reports") from error
     return gone

@@ -262,14 +262,14 @@ def backup_of(folder: Path) -> Path:
 def only_driver(results: Path) -> Iterator[None]:
     """Hold the results folder, and say in it who does; ResourceError that names the driver that holds it already."""
     try:
-        held = FileLock(results / LOCK).acquire(timeout=LOCK_SECONDS)
+        lock = FileLock(results / LOCK).acquire(timeout=LOCK_SECONDS)
     except Timeout:
         driver = driver_of(results)
         where = f"{results}: {driver}" if driver else str(results)
         raise ResourceError(
             f"another harness is running in {where}; wait until it ends, or set [paths] results to another folder"
         ) from None
-    with held:
+    with lock:
         write_owner(results)
         yield
 

@@ -52,7 +52,7 @@ def removals(config: Config, names: Sequence[str]) -> list[StoredTrial]:
     """
     folders, runs = kept_folders(config.results / TRIALS), runs_in_store(default_uri(config))
     specs = {key: run.spec for key, run in runs.items()} | {key: spec for key, (spec, _) in folders.items()}
-    chosen: dict[str, StoredTrial] = {}
+    trials: dict[str, StoredTrial] = {}
     for name in names:
         meant = of_method(name, specs.values())
         is_method = bool(meant)
@@ -63,8 +63,8 @@ def removals(config: Config, names: Sequence[str]) -> list[StoredTrial]:
         every = [stored(spec, folders.get(spec.key, (spec, []))[1], runs.get(spec.key)) for spec in meant]
         if not is_method:
             alone(name, every, candidate)
-        chosen |= {one.spec.key: one for one in every}
-    return sorted(chosen.values(), key=place)
+        trials |= {one.spec.key: one for one in every}
+    return sorted(trials.values(), key=place)
 
 
 def trials_in(folder: Path) -> list[StoredTrial]:

@@ -118,14 +118,14 @@ def command_words(results: Path, campaign: str = "", overrides: Sequence[str] = 
     folder = (results / command.folder).resolve()
     if folder != Path.cwd().resolve():
         raise UsageError(f"the campaign {name!r} was begun in {folder}; resume it there")
-    given = {override.partition("=")[0].strip(): override for override in overrides}
-    if missing := [key for key in command.secret if key not in given]:
+    by_key = {override.partition("=")[0].strip(): override for override in overrides}
+    if missing := [key for key in command.secret if key not in by_key]:
         flags = " ".join(f"-s {key}=…" for key in missing)
         raise UsageError(
             f"the command of {name!r} held a password or a token, which is not stored; give it again: "
             f"harness resume {flags}, or in harness.toml and then the command itself"
         )
-    return [*command.words, *(word for key in command.secret for word in ("-s", given[key]))]
+    return [*command.words, *(word for key in command.secret for word in ("-s", by_key[key]))]
 
 
 def _without_secrets(command: LastCommand) -> LastCommand:

@@ -29,8 +29,8 @@ class ProjectPlace:
 
     def __init__(self, file: Path | None = None) -> None:
         here = Path.cwd()
-        found = (place / FILE for place in (here, *here.parents) if (place / FILE).is_file())
-        file = file or next(found, None)
+        files = (place / FILE for place in (here, *here.parents) if (place / FILE).is_file())
+        file = file or next(files, None)
         self.root = file.parent if file else here
         self._paths = read_paths(file) if file else {}
 

@@ -36,8 +36,8 @@ class Noise(Section):
     @property
     def text(self) -> str:
         """The noise in words, for boards; empty without any."""
-        drawn = f"{100 * self.share:g} % wrong training pairs, drawn with seed {self.seed}"
-        return f"wrong training pairs of {self.file}" if self.file else drawn if self.share else ""
+        draw = f"{100 * self.share:g} % wrong training pairs, drawn with seed {self.seed}"
+        return f"wrong training pairs of {self.file}" if self.file else draw if self.share else ""
 
     @property
     def suffix(self) -> str:
@@ -49,9 +49,9 @@ class Noise(Section):
 def noise_of(name: str) -> Noise | None:
     """The noise that the name of a dataset says; None where it says none, or not as it is written."""
     _, mark, ending = name.partition(SEPARATOR)
-    drawn, read = DRAWN.fullmatch(ending), READ.fullmatch(ending)
+    draw, read = DRAWN.fullmatch(ending), READ.fullmatch(ending)
     try:
-        noise = Noise(share=float(drawn[1]), seed=int(drawn[2])) if drawn else Noise(file=read[1]) if read else Noise()
+        noise = Noise(share=float(draw[1]), seed=int(draw[2])) if draw else Noise(file=read[1]) if read else Noise()
     except (ValidationError, ValueError):
         return None
     return noise if mark and noise.suffix == f"{mark}{ending}" else None

@@ -91,8 +91,8 @@ class Registry:
         """Dataset names for names and globs, with the noise of [noise] where the name says none."""
         own = [pattern for pattern in patterns if SEPARATOR in pattern and pattern in self.datasets]
         others = [pattern for pattern in patterns if pattern not in own]
-        chosen = [*own, *(f"{name}{self.noise.suffix}" for name in _select("dataset", others, self.datasets))]
-        return tuple(dict.fromkeys(chosen))
+        selection = [*own, *(f"{name}{self.noise.suffix}" for name in _select("dataset", others, self.datasets))]
+        return tuple(dict.fromkeys(selection))
 
 
 def discover(config: Config, plugins: Sequence[Path] = ()) -> Registry:
@@ -158,9 +158,9 @@ def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
     for _, key, _ in own:
         if key not in card.defaults:
             raise ConfigError(f"[settings.{card.name}]: " + unknown("setting", key, card.defaults))
-    chosen = {key: (f"settings.{pattern}.{key}", value) for pattern, key, value in [*globs, *own]}
+    values = {key: (f"settings.{pattern}.{key}", value) for pattern, key, value in [*globs, *own]}
     return {
-        key: _like_default(card, chosen[key][0], key, chosen[key][1]) if key in chosen else default
+        key: _like_default(card, values[key][0], key, values[key][1]) if key in values else default
         for key, default in card.defaults.items()
     }
 

@@ -59,15 +59,15 @@ def checked_header(path: Path, *forms: tuple[str, ...], kinds: str = "f", any_or
 
 def _problem(header: Header, forms: Sequence[tuple[str, ...]], kinds: str) -> str:
     """Why a file is no array of such numbers with the axes of one of these forms; empty where it is one."""
-    held = f"{header.dtype} of shape {header.shape}"
+    what = f"{header.dtype} of shape {header.shape}"
     if header.dtype.hasobject:
         return "holds pickled objects, which are never loaded; save it as a plain float32 array"
     if header.dtype.kind == "V":
-        return f"holds {held}, no numbers that NumPy knows; of a bfloat16 tensor save tensor.float().numpy()"
+        return f"holds {what}, no numbers that NumPy knows; of a bfloat16 tensor save tensor.float().numpy()"
     if len(header.shape) not in map(len, forms) or header.dtype.kind not in kinds:
         numbers = KINDS.get(kinds, "numbers")
         shapes = " or ".join(f"({', '.join(axes)}{',' * (len(axes) == 1)})" for axes in forms)
-        return f"holds {held}; {numbers} of shape {shapes} are needed"
+        return f"holds {what}; {numbers} of shape {shapes} are needed"
     return ""
 
 
@@ -78,8 +78,8 @@ def _damage(header: Header, size: int, any_order: bool) -> str:
     if min(header.shape, default=0) < 0:
         return f"its header says the shape {header.shape}, which no array has; get it again"
     if header.size != size:
-        held, bytes_ = f"{header.dtype} of shape {header.shape}", f"{header.size:,} bytes, but it has {size:,}"
-        return f"its header promises {held}, {bytes_}; it was cut short or damaged: get it again"
+        what, bytes_ = f"{header.dtype} of shape {header.shape}", f"{header.size:,} bytes, but it has {size:,}"
+        return f"its header promises {what}, {bytes_}; it was cut short or damaged: get it again"
     if not math.prod(header.shape):
         return f"holds no numbers, its shape is {header.shape}; get it again"
     return ""

@@ -110,9 +110,9 @@ def forget_facts(cache: Path, folder: Path | None = None) -> None:
     """Forget what is known of files, all or those below a folder, so that they are read again when next asked for."""
     facts = _facts(cache)
     below = f" {folder.resolve()}{os.sep}" if folder else ""
-    kept = {key: fact for key, fact in facts.items() if below not in key}
-    if len(kept) < len(facts):
-        save(cache / MEMORY, sealed(kept))
+    others = {key: fact for key, fact in facts.items() if below not in key}
+    if len(others) < len(facts):
+        save(cache / MEMORY, sealed(others))
 
 
 def cached(path: Path, parse: Callable[[Arrays], T], make: Callable[[], None]) -> T:

@@ -61,13 +61,13 @@ def choice_measures(images: Ints, right: Floats, wrong: Floats) -> dict[str, flo
     """Accuracy in percent with its 95 % interval, the share of ties, and the number of choices, from scores (Q,)."""
     _, owner = np.unique(images, return_inverse=True)
     asked = np.bincount(owner)
-    chosen = np.bincount(owner, weights=right > wrong)
+    correct = np.bincount(owner, weights=right > wrong)
     rng = np.random.default_rng(SEED)
-    drawn = np.empty(RESAMPLES)
+    shares = np.empty(RESAMPLES)
     for place in range(RESAMPLES):
         of = rng.integers(0, len(asked), len(asked))
-        drawn[place] = chosen[of].sum() / asked[of].sum()
-    low, high = 100 * np.quantile(drawn, [0.025, 0.975])
+        shares[place] = correct[of].sum() / asked[of].sum()
+    low, high = 100 * np.quantile(shares, [0.025, 0.975])
     return {
         **{"accuracy": 100 * float((right > wrong).mean()), "low": float(low), "high": float(high)},
         **{"tied": 100 * float((right == wrong).mean()), "choices": float(len(right))},

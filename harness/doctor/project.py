@@ -28,8 +28,8 @@ def results_folder(config: Config) -> Iterator[Remark]:
     check_room(config.results)
     if is_busy(config.results):
         driver = driver_of(config.results)
-        held = f"held by {driver}" if driver else "held by another command"
-        yield fault(f"{config.results} is {held}", "wait until it ends, or set [paths] results to another folder")
+        state = f"held by {driver}" if driver else "held by another command"
+        yield fault(f"{config.results} is {state}", "wait until it ends, or set [paths] results to another folder")
     yield from room("results", config.results)
 
 

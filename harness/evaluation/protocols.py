@@ -124,6 +124,6 @@ def _expected(fold: Fold, column: int, k: int) -> float:
     """100 (1 - C(G - p, k) / C(G, k)), the chance that a query with p positives in a gallery of G has one in K."""
     positives = np.bincount(fold.pairs[:, column])[:, None]
     size = len(fold.images) if column else len(fold.captions)
-    drawn = np.arange(min(k, size))
-    missed = np.clip(1 - positives / (size - drawn), 0, 1).prod(axis=1)
+    draws = np.arange(min(k, size))
+    missed = np.clip(1 - positives / (size - draws), 0, 1).prod(axis=1)
     return 100.0 * float(1 - missed.mean())

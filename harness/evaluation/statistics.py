@@ -79,8 +79,8 @@ def resampled_recalls(rows: Sequence[Row], resamples: int = RESAMPLES) -> Floats
     return mean
 
 
-def _ends(drawn: Floats, level: float) -> Floats:
-    whole = np.concatenate([drawn, drawn.sum(axis=2, keepdims=True)], axis=2)
+def _ends(resampled: Floats, level: float) -> Floats:
+    whole = np.concatenate([resampled, resampled.sum(axis=2, keepdims=True)], axis=2)
     ends: Floats = np.quantile(whole, [level / 2, 1 - level / 2], axis=0).transpose(1, 2, 0)
     return ends
 
@@ -249,8 +249,8 @@ def _drawn(hits: Hits, answered: Floats, fold: int, resamples: int) -> Iterator[
     inside = np.flatnonzero(hits.folds == fold)
     rng, size = np.random.default_rng([SEED, fold]), len(inside)
     for count in _blocks(resamples, size):
-        drawn = rng.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(np.float64)
+        draws = rng.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
+        weights = np.bincount(draws.ravel(), minlength=count * size).reshape(count, size).astype(np.float64)
         queries = weights @ hits.queries[inside]
         both = [weights @ answered[inside, side].reshape(size, -1) / queries[:, side, None] for side in (0, 1)]
         yield 100 * np.concatenate([of.reshape(count, -1, len(CUTOFFS)) for of in both], axis=2)

@@ -105,13 +105,13 @@ def watched_start(seconds: float, processes: Callable[[], set[int]]) -> Iterator
 
 def _watch_start(started: threading.Event, seconds: float, processes: Callable[[], set[int]]) -> None:
     end, reason = time.monotonic() + seconds, f"Ray has not started within {seconds:g} s"
-    seen, is_failed = set[int](), False
+    starting, is_failed = set[int](), False
     while not started.wait(BEAT_SECONDS):
         now = processes()
-        if seen - now and not is_failed:
+        if starting - now and not is_failed:
             is_failed, reason = True, "a process of Ray has ended while it started"
             end = time.monotonic() + GRACE_SECONDS
-        seen |= now
+        starting |= now
         if time.monotonic() > end:
             give_up(reason)
 

@@ -53,12 +53,12 @@ def webpage(several: Explanations) -> str:
     layout, look, card = panels(first), first.look, first.card
     uri = thumbnail(look.picture, SIDE, look.shape, QUALITY) if look.picture is not None and look.shape else ""
     rows = [MethodRow(one, strongest(one, layout), tuple(cells(one, layout))) for one in several.ones]
-    told = [line for one in several.ones for line in notes(one)]
+    lines = [line for one in several.ones for line in notes(one)]
     page = markup("attention.html.j2").render(
         **{"one": first, "rows": rows, "layout": layout, "uri": uri, "left_out": several.left_out},
         **{"card": card, "private": is_private(card), "reason": REASON, "heading": heading(layout)},
         **{"plain": plain_marks(first, layout), "is_lit": bool(uri and first.boxes)},
-        **{"about": {line: [one.trial.spec.method for one in several.ones if line in notes(one)] for line in told}},
+        **{"about": {line: [one.trial.spec.method for one in several.ones if line in notes(one)] for line in lines}},
         **{"tag_size": TAG, "backing": BACKING, "faded": FADED, "veil": VEIL, "heat": HEAT, "tint": TINT},
     )
     return str(page)

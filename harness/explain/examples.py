@@ -142,8 +142,8 @@ def sampled(groups: Ints, size: int = SAMPLE, seed: int = SEED) -> list[int]:
     """As many queries of each group, drawn by lot; where one is too small, the others have more of them."""
     order = np.random.default_rng(seed).permutation(len(groups))
     turns = {int(row): turn for group in range(len(GROUPS)) for turn, row in enumerate(order[groups[order] == group])}
-    chosen = sorted(turns, key=lambda row: (turns[row], groups[row]))[:size]
-    return sorted(chosen, key=lambda row: (groups[row], turns[row]))
+    sample = sorted(turns, key=lambda row: (turns[row], groups[row]))[:size]
+    return sorted(sample, key=lambda row: (groups[row], turns[row]))
 
 
 def query(runs: Sequence[ExampleRun], direction: Direction, row: int, group: str) -> Query:

@@ -165,15 +165,15 @@ def chosen(words: Sequence[Word], text: str) -> tuple[Word, ...]:
 
     UsageError where one does not.
     """
-    found: list[Word] = []
+    selection: list[Word] = []
     for phrase in (part.lower().split() for part in text.split(",")):
         spans = [words[start : start + len(phrase)] for start in range(len(words)) if phrase]
         spans = [span for span in spans if [word.text.lower() for word in span] == phrase]
         if not spans:
             known = ", ".join(dict.fromkeys(word.text for word in words))
             raise UsageError(f"--words: {' '.join(phrase)!r} is not in the caption, whose words are: {known}")
-        found += map(united, spans)
-    return tuple(found)
+        selection += map(united, spans)
+    return tuple(selection)
 
 
 def united(span: Sequence[Word]) -> Word:

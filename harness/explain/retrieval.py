@@ -56,8 +56,8 @@ def gallery_choice(spec: TrialSpec, card: DatasetCard, split: str = "", protocol
         return GalleryChoice(split)
     if not protocol and spec.protocol == SELECTION:
         return GalleryChoice(SELECTION)
-    chosen = card.protocol(protocol or spec.protocol)
-    return GalleryChoice(chosen.split, chosen.name)
+    card_protocol = card.protocol(protocol or spec.protocol)
+    return GalleryChoice(card_protocol.split, card_protocol.name)
 
 
 class Retriever:
@@ -67,8 +67,8 @@ class Retriever:
         """protocol: one whose own gallery bounds what is searched; the whole split where it has none."""
         self.gallery = gallery
         items = gallery.items
-        chosen = items.galleries.get(protocol)
-        self._images = np.arange(len(items.image_ids)) if chosen is None else np.sort(np.array(chosen, dtype=np.int64))
+        images = items.galleries.get(protocol)
+        self._images = np.arange(len(items.image_ids)) if images is None else np.sort(np.array(images, dtype=np.int64))
         self._captions = captions_of(items, self._images)
 
     @property

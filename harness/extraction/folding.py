@@ -61,11 +61,11 @@ def _pairs(model: nn.Module, inputs: Tensor, forward: Forward) -> tuple[list[tup
     for name, module in model.named_modules():
         watch(name, module)
     try:
-        given = forward(model, inputs)
+        outputs = forward(model, inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    return [pair for pair in pairs if calls[pair[0]] == calls[pair[1]] == 1], given
+    return [pair for pair in pairs if calls[pair[0]] == calls[pair[1]] == 1], outputs
 
 
 def _rest(norm: nn.Module) -> nn.Module | None:

@@ -62,8 +62,8 @@ def shown(processor: Any, size: tuple[int, int]) -> Corners:
     resized = dict(processor.size)
     scale = resized.get("shortest_edge", 0) / min(size)
     becomes = resized.get("width") or scale * size[0], resized.get("height") or scale * size[1]
-    kept = (min(1.0, side / full) for side, full in zip(input_size(processor)[::-1], becomes, strict=True))
-    across, down = (share * side for share, side in zip(kept, size, strict=True))
+    shares = (min(1.0, side / full) for side, full in zip(input_size(processor)[::-1], becomes, strict=True))
+    across, down = (share * side for share, side in zip(shares, size, strict=True))
     left, top = (size[0] - across) / 2, (size[1] - down) / 2
     return (left, top, left + across, top + down)
 

@@ -72,25 +72,25 @@ class TimmBackbone(Backbone):
 
 
 def features(model: Any, inputs: Tensor) -> Tensor:
-    given = model.forward_features(inputs)
-    if not isinstance(given, Tensor):
-        raise DataError(f"a {type(model).__name__} of timm gives {type(given).__name__}, no map; take another model")
-    return given
+    output = model.forward_features(inputs)
+    if not isinstance(output, Tensor):
+        raise DataError(f"a {type(model).__name__} of timm gives {type(output).__name__}, no map; take another model")
+    return output
 
 
-def as_map(given: Tensor, model: Any) -> Tensor:
+def as_map(output: Tensor, model: Any) -> Tensor:
     """What a model gives as (B, D, rows, columns): a map as it is, tokens in the grid that the model names."""
-    if given.ndim == 4:
-        return given.permute(0, 3, 1, 2) if getattr(model, "output_fmt", "NCHW") == "NHWC" else given
+    if output.ndim == 4:
+        return output.permute(0, 3, 1, 2) if getattr(model, "output_fmt", "NCHW") == "NHWC" else output
     grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
     prefix = getattr(model, "num_prefix_tokens", 0)
-    if given.ndim != 3 or grid is None or given.shape[1] != prefix + grid[0] * grid[1]:
-        shape = tuple(given.shape[1:])
+    if output.ndim != 3 or grid is None or output.shape[1] != prefix + grid[0] * grid[1]:
+        shape = tuple(output.shape[1:])
         raise DataError(
             f"a {type(model).__name__} of timm gives shape {shape}, neither a map nor tokens of a grid that it "
             "names: take another model, or --pooled"
         )
-    return given[:, prefix:].transpose(1, 2).reshape(len(given), -1, *grid)
+    return output[:, prefix:].transpose(1, 2).reshape(len(output), -1, *grid)
 
 
 def is_timm_folder(folder: Path) -> bool:

@@ -34,8 +34,8 @@ class PlannedTest:
     def power(self, difference: float) -> float:
         """The probability that a true difference is found to be significant."""
         above, below = difference - self._least, -difference - self._least
-        found = ndtr(above / self.sd) + ndtr(below / self.sd)
-        return float(np.average(found, weights=self._weights))
+        chances = ndtr(above / self.sd) + ndtr(below / self.sd)
+        return float(np.average(chances, weights=self._weights))
 
     def detectable(self, power: float) -> float | None:
         """The least difference that is found with a probability; None where none is that rsum can have."""

@@ -84,8 +84,8 @@ def needs(facts: WeightsFacts) -> Iterator[str]:
     yield "## What it needs"
     features, text = facts.features, facts.text
     yield f"Regions of {features.width} numbers, made as those of `{facts.spec.dataset}` (layout {features.layout}):"
-    made = features.origins or [{"layout": features.layout}]
-    yield f"```json\n{json_text(made, indent=1)}\n```"
+    recipes = features.origins or [{"layout": features.layout}]
+    yield f"```json\n{json_text(recipes, indent=1)}\n```"
     if text.encoder:
         yield (
             f"The text encoder {markdown(text.encoder)}, which is not in this folder: put it beside this file, or "

@@ -70,9 +70,9 @@ def faults(played: Iterable[Played]) -> Iterator[Finding]:
             message = f"a method that knows every answer reaches {reached}, not 100; report this with the card"
             yield Finding(Severity.ERROR, "protocol-broken", message, location, split=one.protocol.split)
         for name, value in one.expected.items():
-            drawn = one.random[name]
-            if name != "rsum" and abs(drawn - value) > tolerance(one, name):
-                message = f"a method that draws its scores reaches {name} {drawn:.2f}, {value:.2f} is expected"
+            level = one.random[name]
+            if name != "rsum" and abs(level - value) > tolerance(one, name):
+                message = f"a method that draws its scores reaches {name} {level:.2f}, {value:.2f} is expected"
                 yield Finding(Severity.ERROR, "protocol-broken", message, location, split=one.protocol.split)
 
 

@@ -78,8 +78,8 @@ def scan(images: Regions, advance: Callable[[int], object]) -> Scan:
 
 def projection(width: int) -> Floats:
     """Orthonormal directions (F, S), the same for all splits: no distance grows by it."""
-    drawn = np.random.default_rng(0).standard_normal((width, min(SIGNATURE, width)))
-    return np.linalg.qr(drawn)[0].astype(np.float32)
+    gaussian = np.random.default_rng(0).standard_normal((width, min(SIGNATURE, width)))
+    return np.linalg.qr(gaussian)[0].astype(np.float32)
 
 
 def scanned(regions: Floats, mask: Bools, start: int, directions: Floats) -> ScannedPiece:
@@ -222,8 +222,8 @@ def _neighbours(signatures: Mapping[str, Floats], radius: float) -> Iterator[tup
         tree = _tree(signatures[earlier][usable])
         for split in names[place:]:
             asked = np.flatnonzero(np.isfinite(signatures[split]).all(axis=1))
-            _, found = tree.query(signatures[split][asked], k=NEIGHBOURS + 1, distance_upper_bound=radius)
-            for number, row in zip(asked.tolist(), found, strict=True):
+            _, neighbours = tree.query(signatures[split][asked], k=NEIGHBOURS + 1, distance_upper_bound=radius)
+            for number, row in zip(asked.tolist(), neighbours, strict=True):
                 others = usable[row[row < len(usable)]].tolist()
                 before = [other for other in others if split != earlier or other < number]
                 if not before and len(others) > NEIGHBOURS:  # one of many alike: those before it may be further away

@@ -51,15 +51,15 @@ def doctor_json(diagnoses: Sequence[Diagnosis]) -> dict[str, Any]:
     }
 
 
-def gc_page(piles: Sequence[Heap], kept: Sequence[Heap], chosen: Sequence[Heap]) -> Iterator[RenderableType]:
+def gc_page(piles: Sequence[Heap], staying: Sequence[Heap], chosen: Sequence[Heap]) -> Iterator[RenderableType]:
     """What can go and why, what stays, and what was chosen to go."""
     grid = table("what", "items", "size", "", "why", right=("items", "size"))
     for pile in piles:
         mark = "goes" if pile in chosen else pile.flag
         grid.add_row(pile.name, f"{len(pile.items):,}", in_bytes(pile.bytes), mark, pile.reason)
-    for pile in kept:
+    for pile in staying:
         grid.add_row(pile.name, "", in_bytes(pile.bytes), "stays", pile.reason)
-    yield grid if piles or kept else "there is nothing yet"
+    yield grid if piles or staying else "there is nothing yet"
 
 
 def gc_end(chosen: Sequence[Heap], is_removed: bool, command: str) -> str:
@@ -72,7 +72,7 @@ def gc_end(chosen: Sequence[Heap], is_removed: bool, command: str) -> str:
     return f"nothing was removed; {command} frees {size}, and --json lists every file"
 
 
-def gc_json(piles: Sequence[Heap], kept: Sequence[Heap], chosen: Sequence[Heap], is_removed: bool) -> dict[str, Any]:
+def gc_json(piles: Sequence[Heap], staying: Sequence[Heap], chosen: Sequence[Heap], is_removed: bool) -> dict[str, Any]:
     """Every item with its size, and what was or would be freed."""
 
     def heap(pile: Heap) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def gc_json(piles: Sequence[Heap], kept: Sequence[Heap], chosen: Sequence[Heap],
         "bytes": sum(pile.bytes for pile in chosen),
         "goes": [heap(pile) for pile in chosen],
         "could_go": [heap(pile) for pile in piles if pile not in chosen],
-        "stays": [{"name": pile.name, "reason": pile.reason, "bytes": pile.bytes} for pile in kept],
+        "stays": [{"name": pile.name, "reason": pile.reason, "bytes": pile.bytes} for pile in staying],
     }
 
 

@@ -41,9 +41,9 @@ def shown(text: str) -> str:
 def params_and_tags(spec: TrialSpec) -> tuple[dict[str, str], dict[str, str]]:
     """A spec's parameters, and the tags of its run from its creation: what it is found by, and the spec itself."""
     flat = described(spec)
-    chosen = ("method", "dataset", "protocol", "seed")
-    params = [name for name in flat if name in chosen or name.startswith(("settings.", "training."))]
-    shown = (*chosen, "key", "recipe", "limit", "trained_as")  # a run has its tags before its params
+    names = ("method", "dataset", "protocol", "seed")
+    params = [name for name in flat if name in names or name.startswith(("settings.", "training."))]
+    shown = (*names, "key", "recipe", "limit", "trained_as")  # a run has its tags before its params
     tags = {f"harness.{name}": flat[name] for name in shown if name in flat}
     return {name: flat[name] for name in params}, {**tags, **record_tags(SPEC_TAG, spec), "harness.kind": "trial"}
 

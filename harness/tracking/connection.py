@@ -87,8 +87,8 @@ class Connection:
         file = sqlite_file(self.uri).absolute()
         if self.uri.startswith(SQLITE) and is_damaged(file):
             return f"it is damaged: move {file} away, and the next `harness run` fills another from the trials' folders"
-        kept = "finished trials are kept in their folders and logged by the next `harness run`"
-        return f"{kept} once it is back ([tracking] uri)"
+        advice = "finished trials are kept in their folders and logged by the next `harness run`"
+        return f"{advice} once it is back ([tracking] uri)"
 
     def _foreign(self, schema: str) -> str:
         """What is wrong with a store whose tables are of another version of MLflow, and what to do."""

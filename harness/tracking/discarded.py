@@ -25,5 +25,5 @@ def discarded_artifacts(uri: str) -> list[Path]:
         return []
     connection = Connection(uri)
     with connection.errors():
-        held = {run.info.run_id for run in connection.runs("")}
-    return [entry for entry in sorted(folder.iterdir()) if RUN.fullmatch(entry.name) and entry.name not in held]
+        logged = {run.info.run_id for run in connection.runs("")}
+    return [entry for entry in sorted(folder.iterdir()) if RUN.fullmatch(entry.name) and entry.name not in logged]

@@ -62,14 +62,14 @@ def read_mark(folder: Path) -> Mark | None:
 
 def write_mark(folder: Path, uri: str, run_id: str, result: str, campaign: str, artifacts: Path | None) -> None:
     """Mark the result of a folder as logged."""
-    kept = [artifacts / name for name in ARTIFACTS if (artifacts / name).is_file()] if artifacts else []
+    present = [artifacts / name for name in ARTIFACTS if (artifacts / name).is_file()] if artifacts else []
     mark = Mark(
         uri=relative_uri(uri, folder),
         run_id=run_id,
         result=result,
         campaign=campaign,
         artifacts=os.path.relpath(artifacts, folder) if artifacts else "",
-        files={file.name: state_of(file) for file in kept},
+        files={file.name: state_of(file) for file in present},
     )
     write_own(folder / LOGGED, mark.model_dump_json(indent=2))
 
@@ -120,11 +120,11 @@ def examine(results: Path, uri: str) -> frozenset[str]:
         return frozenset()
     settle(uri)
     state = store_state(uri)
-    held = digests(uri)
+    stored = digests(uri)
     keys = frozenset(
         folder.name
         for folder, mark in given.items()
-        if mark.result not in held.get(folder.name, ()) or not has_artifacts(mark, folder)
+        if mark.result not in stored.get(folder.name, ()) or not has_artifacts(mark, folder)
     )
     if state:
         memory = StoreMemory(uri=relative_uri(uri, results), state=state, lost=tuple(sorted(keys)))

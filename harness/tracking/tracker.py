@@ -127,8 +127,8 @@ class Tracker:
                 self._keep_files(location, result, folder)  # again: they may be lost or damaged
             if result.state in STATUS:
                 campaign = run.data.tags.get("harness.campaign", "") if run else self._campaign
-                kept = self._connection.artifact_folder(location)
-                write_mark(folder, self.uri, run_id, digest(result), campaign, kept)
+                artifacts = self._connection.artifact_folder(location)
+                write_mark(folder, self.uri, run_id, digest(result), campaign, artifacts)
 
     def verify(self, result: TrialResult, verification: Verification) -> None:
         """Record what came of making a result again, at the run that has it."""

@@ -76,10 +76,10 @@ def choose_device(name: str) -> torch.device:
             f"--device {name}: this process sees no CUDA device; use --device cpu or ask for gpus-per-trial"
         )
     device = torch.device(name)
-    index, seen = torch.cuda.current_device() if device.index is None else device.index, torch.cuda.device_count()
-    if index >= seen:
+    index, count = torch.cuda.current_device() if device.index is None else device.index, torch.cuda.device_count()
+    if index >= count:
         raise ResourceError(
-            f"--device {name}: this process sees {seen} CUDA device(s), numbered from 0; use --device cuda"
+            f"--device {name}: this process sees {count} CUDA device(s), numbered from 0; use --device cuda"
         )
     return torch.device("cuda", index)
 

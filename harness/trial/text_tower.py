@@ -63,8 +63,8 @@ class TextTower(TextEncoder):
         sources = torch.arange(length, device=mask.device) - self._before(mask, length)  # (B, L)
         real = (sources >= 0) & (sources < mask.sum(1, keepdim=True))
         ids = tokens.gather(1, sources.clamp(0, tokens.shape[1] - 1)).masked_fill(~real, self.pad)
-        told = {"attention_mask": real.long()} if self.has_mask else {}
-        return self.model.get_text_features(input_ids=ids, **told)
+        masks = {"attention_mask": real.long()} if self.has_mask else {}
+        return self.model.get_text_features(input_ids=ids, **masks)
 
     def _before(self, mask: Tensor, length: int) -> Tensor:
         """The number of padding tokens before the words of each caption, (B, 1)."""

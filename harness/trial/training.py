@@ -180,8 +180,8 @@ class Trainer:
         """Continue from a state; ValueError or what torch raises where it is not one of this trainer."""
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for parameter, kept in self.optimizer.state.items():
-            shapes = {value.shape for value in kept.values() if isinstance(value, torch.Tensor) and value.ndim}
+        for parameter, entry in self.optimizer.state.items():
+            shapes = {value.shape for value in entry.values() if isinstance(value, torch.Tensor) and value.ndim}
             if shapes - {parameter.shape}:
                 raise ValueError(f"the optimizer's state of a parameter of {parameter.shape} is of {shapes}")
         self.epoch = int(state["epoch"])
