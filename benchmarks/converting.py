@@ -2,7 +2,7 @@
 
     python benchmarks/converting.py [--images 400] [--runs 5]
 
-A TSV of random values, 36 x 2048 an image, is written once and lies in the page cache. Every way is a process of its
+A TSV of random values, 36 x 2048 per image, is written once and lies in the page cache. Every way is a process of its
 own; all run in turn, times are medians without the start of Python, memory is the process's peak. Decoding alone reads
 the lines and decodes their base64, which a converter cannot do without. The textbook reads with csv.DictReader, keeps
 all images in a list, and saves them as one array. Writes reports/measurements/converting.md.

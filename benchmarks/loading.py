@@ -122,7 +122,7 @@ def reading_rows(dtype: str, seconds: dict[str, dict[str, float]]) -> Iterator[s
 
 
 def split_of(regions: PaddedArray) -> Split:
-    """One caption an image, about as long as COCO's."""
+    """One caption per image, about as long as COCO's."""
     images = len(regions)
     lengths = np.random.default_rng(2).normal(12.5, 2.4, images).round().clip(7, 30).astype(int)
     ids = np.random.default_rng(3).integers(UNKNOWN + 1, WORDS, lengths.sum())

@@ -2,7 +2,7 @@
 
     python benchmarks/ranking.py [--images 5000] [--runs 5]
 
-Both get the same random float32 scores, five captions an image, one thread. Times are medians; the smallest and largest
+Both get the same random float32 scores, five captions per image, one thread. Times are medians; the least and largest
 run stand behind. The best ranks of both are compared: they may differ only where scores tie.
 """
 

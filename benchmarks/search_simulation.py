@@ -80,7 +80,7 @@ class Measured(NamedTuple):
     driver: float  # seconds, of which
     studies: float
     tracking: float
-    bare: float  # seconds a trial
+    bare: float  # seconds per trial
     wall: float
     megabytes: float
     marks: tuple[float, ...]  # the driver's seconds at the end of each tenth
@@ -173,7 +173,7 @@ def measured(sampler: str, trials: int, slots: int, pruner: str) -> Measured:
 
 
 def bare(uri: str, folder: Path) -> float:
-    """CPU seconds a trial of MLflow's own calls: the entries of some trials written again, to a store of their own."""
+    """CPU seconds per trial in MLflow's own calls: the entries of some trials written again to a store of their own."""
     from mlflow import MlflowClient
     from mlflow.entities import Param, RunTag
 

@@ -107,7 +107,7 @@ def board_title(board: Board) -> str:
 
 
 def grid(board: Board) -> list[list[str]]:
-    """A header with the seeds, then a line a row of the board; empty where every trial is ranked."""
+    """A header with the seeds, then a line per row of the board; empty where every trial is ranked."""
     if not (board.incomplete or board.stale or board.limited):
         return []
     rows = [(section, row) for section in SECTIONS for row in getattr(board, section)]

@@ -249,7 +249,7 @@ def check_numbers(seeds: Sequence[int], limit: int | None) -> None:
     if wrong or not seeds:
         raise UsageError(f"seeds {wrong or 'none'}: give whole numbers from 0 to 2**32 - 1, for example --seeds 0,1,2")
     if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: give at least 1 image a split")
+        raise UsageError(f"--limit {limit}: give at least 1 image per split")
 
 
 def check_protocol(name: str) -> None:

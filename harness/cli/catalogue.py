@@ -127,7 +127,7 @@ def dataset_page(card: DatasetCard, config: Config) -> Iterator[RenderableType]:
     yield facts(
         {
             "layout": card.layout,
-            "features": f"{card.feature_width} wide, at most {card.max_regions} regions an image",
+            "features": f"{card.feature_width} wide, at most {card.max_regions} regions per image",
             **({"noise": card.noise.text} if card.noise.is_on else {}),
             "text": words_of(card.text),
             "options": ", ".join(f"{key} = {value}" for key, value in card.options.items()) or "none",

@@ -173,7 +173,7 @@ REGIONS = (
         "--boxes-from", type=FILE, metavar="FILE", help="Take boxes of a COCO json, VOC folder or json of lists."
     ),
     click.option(
-        "--boxes", type=COUNT, metavar="N", help="Keep N boxes a picture: the best found (36), or first given."
+        "--boxes", type=COUNT, metavar="N", help="Keep N boxes per picture: the best found (36), or first given."
     ),
     click.option(
         "--boxes-by", type=click.Choice(["crop", "map"]), help="Cut given boxes out (crop), or average the map."

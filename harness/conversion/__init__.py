@@ -1,1 +1,1 @@
-"""Features in other forms, made a region store: TSV, one array an image, one array of many images."""
+"""Features in other forms, made a region store: TSV, one array per image, one array of many images."""

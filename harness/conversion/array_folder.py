@@ -242,5 +242,5 @@ def _boxed(regions: NDArray[Any], corners: NDArray[Any]) -> tuple[NDArray[Any], 
     if len(regions) != len(corners) and regions.shape[1] == len(corners):
         regions = regions.T
     if len(regions) != len(corners):
-        raise DataError(f"its regions are of shape {regions.shape}, its boxes of {corners.shape}; one box a region")
+        raise DataError(f"its regions are of shape {regions.shape}, its boxes of {corners.shape}; one box per region")
     return regions, corners

@@ -115,7 +115,7 @@ class StackedArrays:
                 what = f"maps of {stack.width:,} channels, {rows} x {columns} cells, each a region{boxed}"
             else:
                 count = "one region" if stack.regions == 1 else f"{stack.regions:,} regions"
-                what = f"{count} of {stack.width:,} numbers an image"
+                what = f"{count} of {stack.width:,} numbers per image"
             files = ", ".join([stack.ids.path.name, *(file.name for file in stack.files.values())])
             yield f"{stack.path.name}: {what}; with {files}"
         yield from map(unused, self._unused)
@@ -227,7 +227,9 @@ def check_alike(stacks: Sequence[Stack]) -> None:
     first = stacks[0]
     for stack in stacks:
         if stack.width != first.width:
-            message = f"has {stack.width:,} numbers a region, {first.path.name} {first.width:,}; take both of one model"
+            message = (
+                f"has {stack.width:,} numbers per region, {first.path.name} {first.width:,}; take both of one model"
+            )
             raise DataError(message, Location(stack.path))
         if _knows(stack) != _knows(first):
             message = f"and {first.path.name}: one has boxes or sizes, the other has none; give both of them, or none"

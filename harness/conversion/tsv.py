@@ -1,4 +1,4 @@
-"""Bottom-up-attention TSV: a line an image, boxes and features as base64 of float32.
+"""Bottom-up-attention TSV: a line per image, boxes and features as base64 of float32.
 
     image_id  image_w  image_h  num_boxes  boxes  features                          as first released
     img_id  img_h  img_w  objects_id  objects_conf  attrs_id  attrs_conf  num_boxes  boxes  features

@@ -1,4 +1,4 @@
-"""The journal of a region store that is being written: what of its files is whole, a line an image."""
+"""The journal of a region store that is being written: what of its files is whole, a line per image."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Writes a region store as a stream: constant memory, and a writer that was killed goes on where it stopped.
 
-Numbers go to `*.part` files; `journal.part` tells, a line an image, what of them is whole. What was written after its
+Numbers go to `*.part` files; `journal.part` tells, a line per image, what of them is whole. What was written after its
 last line is cut off when the work goes on.
 """
 
@@ -160,7 +160,7 @@ class RegionWriter:
         if boxes is not None and (boxes[:, 2:] < 0).any():
             raise DataError(f"{where} has boxes that end before they begin; x, y, width, height are needed")
         if last and last.width != regions.shape[1]:
-            raise DataError(f"{where} has {regions.shape[1]} numbers a region, those before it have {last.width}")
+            raise DataError(f"{where} has {regions.shape[1]} numbers per region, those before it have {last.width}")
         if last and ((BOXES in self._files) != (boxes is not None) or (last.size is None) != (size is None)):
             message = "differs from those before it in having boxes or a size; give all of them, or none"
             raise DataError(f"{where} {message}")

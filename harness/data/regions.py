@@ -1,4 +1,4 @@
-"""Regions of many images, of any number an image: gathered into padded batches, never copied as a whole.
+"""Regions of many images, of any number per image: gathered into padded batches, never copied as a whole.
 
 A region has a place: its number when the images are laid out one after the other. Where each image begins is worked
 out from the counts; what lies at a place is fetched from the file. So a batch is decided first and read once.
@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 
 
 class Regions(ABC):
-    """The regions of N images: F numbers a region, one or more regions an image."""
+    """The regions of N images: F numbers per region, one or more regions per image."""
 
     rows: NDArray[Any]  # (S, F), as they lie in the file
     offsets: Ints  # (N + 1,): the place where each image's regions begin, and the end

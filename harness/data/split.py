@@ -76,7 +76,7 @@ def _sizes(card: DatasetCard, name: str, content: Content) -> Iterator[Problem]:
     for what, expected, number, key in (
         ("images", size.images, images, counts),
         ("captions", size.captions, captions, counts),
-        ("numbers a region", card.feature_width, content.images.width, f"feature_width = {content.images.width}"),
+        ("numbers per region", card.feature_width, content.images.width, f"feature_width = {content.images.width}"),
     ):
         if expected != number:
             about = f"the card says {expected} {what}, the files hold {number}; take the files the card names, or"

@@ -217,7 +217,7 @@ def _tied_positives(queries: Ints, positives: Floats) -> tuple[Ints, Ints]:
 
 
 def count_in_rows(scores: Floats, rows: Ints, thresholds: Floats, compare: Compare) -> Ints:
-    """How many scores of each given row compare true with its threshold: one call a row, as a row is contiguous."""
+    """How many scores of each given row compare true with its threshold: one call per row, as a row is contiguous."""
     pairs = zip(rows.tolist(), thresholds, strict=True)
     return np.fromiter((np.count_nonzero(compare(scores[row], limit)) for row, limit in pairs), np.int64, len(rows))
 

@@ -264,7 +264,7 @@ def score_encoded(
 
 
 def shrinking(call: Callable[[int], T], vectors: int) -> T:
-    """Call with tiles of at most so many vectors a side; halve the number and call again where memory runs out."""
+    """Call with tiles of at most so many vectors per side; halve the number and call again where memory runs out."""
     while vectors > 1:
         try:
             return call(vectors)

@@ -77,7 +77,7 @@ def _coco(path: Path, content: Mapping[str, Any]) -> GivenBoxes:
 
 
 def _voc(folder: Path) -> GivenBoxes:
-    """A file an image: pixels count from 1 and the last one belongs to a box. An object without a box has none."""
+    """A file per image: pixels count from 1 and the last one belongs to a box. An object without a box has none."""
     files = [path for path in listing(folder) if path.suffix.lower() == ".xml"]
     if not files:
         raise DataError(f"holds no .xml file; {FORMS} are read", Location(folder))

@@ -37,7 +37,7 @@ class ModelChoice:
     keys_in_order: bool = False  # weights of other names are taken by their places
     mean: Rgb | None = None  # of timm, from 0 to 255
     std: Rgb | None = None
-    pooled: bool = False  # one region a picture
+    pooled: bool = False  # one region per picture
     pool: int | None = None  # of a grid
     boxes: int | None = None  # of a detector
     threshold: float | None = None  # of a detector
@@ -129,7 +129,7 @@ def regions_by(choice: ModelChoice, backbone: Backbone, placed: PlacedBoxes | No
         return Crops(backbone, placed) if choice.by == "crop" else MapMeans(backbone, placed)
     refuse(choice, "is no object detector: its regions are patches", boxes=choice.boxes)
     if choice.pooled:
-        refuse(choice, "gives one region a picture (--pooled)", pool=choice.pool)
+        refuse(choice, "gives one region per picture (--pooled)", pool=choice.pool)
         return Pooled(backbone)
     return CellGrid(backbone, choice.pool)
 

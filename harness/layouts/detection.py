@@ -22,7 +22,7 @@ from harness.layouts.stored_regions import StoredRegions
 SPLITS = ("train", "val", "test")
 STEMS = {"train": ("train",), "val": ("dev", "val"), "test": ("testall", "test")}  # the first that is there
 REGIONS = "regions"
-MANY = 100  # captions an image; nobody repeats an image more often
+MANY = 100  # captions per image; nobody repeats an image more often
 SPLIT_LINE = '{"train": [image ids], "val": [image ids], "test": [image ids]}'
 CAPTION_LINE = '{"id": 1, "image": "an image id", "text": "a caption"}'
 WANTED = f"""It can be one of three:
@@ -68,7 +68,7 @@ def _own(folder: Path, cache: Path) -> FolderKind | None:
     absent = [name for name in (CAPTIONS, SPLIT) if not has_file(folder / name)]
     if len(absent) == 2:
         return None
-    say = {CAPTIONS: f"a line a caption, such as {CAPTION_LINE}", SPLIT: SPLIT_LINE}
+    say = {CAPTIONS: f"a line per caption, such as {CAPTION_LINE}", SPLIT: SPLIT_LINE}
     _complain(folder, [f"{name} is missing: write it, {say[name]}" for name in absent])
     used = {image for split, ids in read_split(folder / SPLIT).items() if split in SPLITS for image in ids}
     outside = read_captions(folder / CAPTIONS).keys() - used
@@ -93,7 +93,7 @@ def _karpathy(folder: Path, cache: Path) -> FolderKind | None:
     more = any(isinstance(image.get("sentences"), list) and len(image["sentences"]) > 5 for image in used)
     return kind._replace(
         options={**options, "image_id": key or "stem"},
-        remarks=("published numbers on COCO are of the first five captions an image: most_captions = 5",) * more,
+        remarks=("published numbers on COCO are of the first five captions per image: most_captions = 5",) * more,
     )
 
 
@@ -108,7 +108,7 @@ def _precomp(folder: Path, cache: Path) -> FolderKind | None:
     each = {stem: _captions_each(folder, stem) for stem in stems.values()}
     if len(set(each.values())) > 1:
         counts = ", ".join(f"{number} in {stem}" for stem, number in each.items())
-        message = f"captions an image are {counts}; the layout has one number for all: take one release"
+        message = f"captions per image are {counts}; the layout has one number for all: take one release"
         raise DataError(message, Location(folder))
     left = sorted(there - set(stems.values()))
     return FolderKind(

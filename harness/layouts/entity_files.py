@@ -1,6 +1,6 @@
 """Files of a Flickr30k Entities release: captions whose phrases are marked, and the boxes that the phrases mean.
 
-    Sentences/<id>.txt     a caption a line, `[/EN#<chain>/<type>/<type> some words]` around each of its phrases
+    Sentences/<id>.txt     a caption per line, `[/EN#<chain>/<type>/<type> some words]` around each of its phrases
     Annotations/<id>.xml   <size>, and of every <object> its chains (<name>) and a <bndbox>, where it has one
 
 A chain is what several phrases of an image's captions mean together; chain 0 is in no picture.

@@ -1,6 +1,6 @@
 """A plain folder of your own.
 
-captions.jsonl    a line a caption: {"id": its own, "image": whose, "text": "…"}; other keys are ignored
+captions.jsonl    a line per caption: {"id": its own, "image": whose, "text": "…"}; other keys are ignored
 split.json        {"train": [image ids], "val": […], "test": […]}
 regions/          a region store, made by `harness data convert` or `harness data extract`
 images/           <image id>.jpg, .jpeg or .png; optional, only looked at

@@ -1,9 +1,9 @@
 """Precomputed regions in the field's layout: `{stem}_ims.npy` (rows, R, F) beside `{stem}_caps.txt`.
 
-A caption a line, the captions of an image on consecutive lines. An image has one row, or one row a caption.
+A caption per line, the captions of an image on consecutive lines. An image has one row, or one row per caption.
 The arrays are memory-mapped and never loaded whole. Where they are there, these are read too:
 
-    {stem}_ids.txt         ids of the images, a line an image or a caption; else an image is called {stem}/{row}
+    {stem}_ids.txt         ids of the images, a line per image or caption; else an image is called {stem}/{row}
     {stem}_boxes.npy       (rows, R, 4) corners x1, y1, x2, y2 in pixels; only looked at
     {stem}_img_sizes.npy   (rows, 2) width and height in pixels; only looked at
 """
@@ -30,7 +30,7 @@ REGIONS, CAPTIONS, IDS, BOXES, SIZES = "ims.npy", "caps.txt", "ids.txt", "boxes.
 
 
 class Precomp:
-    """Reader of the layout; the card's options name the files' stems and the captions an image."""
+    """Reader of the layout; the card's options name the files' stems and the captions per image."""
 
     version: ClassVar[int] = VERSION
 
@@ -92,7 +92,7 @@ class Precomp:
         array = open_numbers(path, 2)
         if array.shape[1] != 2:
             raise DataError(
-                f"has the shape {array.shape}; a width and a height an image are needed: take it of the same release",
+                f"has the shape {array.shape}; a width and a height per image are needed: take it of the same release",
                 Location(path),
             )
         sizes: NDArray[Any] = array[:: copies(path, len(array), images, self.each)]
@@ -125,7 +125,7 @@ class Precomp:
         array = open_numbers(path, 3)
         if array.shape[1:] != (shape[1], 4):
             raise DataError(
-                f"has the shape {array.shape}, but {stem}_{REGIONS} has {shape[1]} regions an image and a box four "
+                f"has the shape {array.shape}, but {stem}_{REGIONS} has {shape[1]} regions per image and a box four "
                 "corners; take both of one release",
                 Location(path),
             )
@@ -198,13 +198,13 @@ def check_stem(place: Place, stem: str) -> None:
 
 
 def rows_an_image(path: Path, text: Path, rows: int, lines: int, each: int) -> int:
-    """1 where every image has one row, `each` where it has one row a caption; DataError where neither fits."""
+    """1 where every image has one row, `each` where it has one row per caption; DataError where neither fits."""
     if rows * each == lines:
         return 1
     if rows == lines and rows % each == 0:
         return each
     raise DataError(
-        f"has {rows:,} rows and {text.name} {lines:,} lines; with {each} captions an image there must be "
+        f"has {rows:,} rows and {text.name} {lines:,} lines; with {each} captions per image there must be "
         f"{lines / each:,g} rows, or {lines:,} where images are repeated: take both of one release",
         Location(path),
     )

@@ -33,7 +33,7 @@ ABOUT = {
     "summary": "what it is, and what its numbers do not compare with",
     "licence": "the terms under which it may be used",
     "origin": "who made it and where to get it: printed where files are absent",
-    "feature_width": "numbers a region",
+    "feature_width": "numbers per region",
     "max_regions": "of an image",
 }
 OPTIONS = {
@@ -41,7 +41,7 @@ OPTIONS = {
     "regions": "the region store's folder",
     "train": "splits, or the stem, of the files",
     "image_id": "what the store calls an image: stem, filename, cocoid or imgid",
-    "captions_each": "captions an image",
+    "captions_each": "captions per image",
 }
 TEXT = {"min_count": "a word seen less often is <unk>", "vocabulary_splits": "whose captions are counted"}
 PROTOCOL = {"name": "which queries meet which gallery: here all of test"}

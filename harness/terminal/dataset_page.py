@@ -107,8 +107,8 @@ def card_page(request: CardRequest, measured: MeasuredCard, following: str) -> l
     card = measured.card
     of_split = (f"{split} {size.images:,} images, {size.captions:,} captions" for split, size in card.splits.items())
     return [
-        f"{request.file} written: layout {card.layout}, {card.feature_width:,} numbers a region, at most "
-        f"{card.max_regions:,} regions an image, {measured.size / 1e6:,.2f} MB in {len(card.files)} files",
+        f"{request.file} written: layout {card.layout}, {card.feature_width:,} numbers per region, at most "
+        f"{card.max_regions:,} regions per image, {measured.size / 1e6:,.2f} MB in {len(card.files)} files",
         " · ".join(of_split),
         *measured.remarks,
         f"say title, licence and origin in it; next: {following}",

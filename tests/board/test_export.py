@@ -33,7 +33,7 @@ CUTOFFS = (1, 5, 10)
 
 
 def pairs_of(rng: np.random.Generator, images: int) -> Array:
-    """One to four captions an image, in a random order, and one caption of two images."""
+    """One to four captions per image, in a random order, and one caption of two images."""
     each = np.repeat(np.arange(images), rng.integers(1, 5, images))
     pairs = np.stack([each, rng.permutation(len(each))], axis=1)
     shared = [images - 1, pairs[0, 1]]

@@ -169,7 +169,7 @@ BROKEN = {
     "width and height exchanged": (with_cell(w=b"48", h=b"64", boxes=floats(*CORNERS, 1, 2, 60, 9)), "exchanged"),
     "a box that ends before it begins": (with_cell(boxes=floats(*CORNERS, 9, 2, 3, 9)), "ends before it begins"),
     "boxes as shares": (with_cell(boxes=floats(0, 0, 1, 1, 0.1, 0.2, 0.3, 0.4)), "shares of the image"),
-    "another width": (row(image(1, width=4)), "has 4 numbers a region, those before it have 5"),
+    "another width": (row(image(1, width=4)), "has 4 numbers per region, those before it have 5"),
 }
 
 
@@ -615,7 +615,7 @@ NO_ARRAYS: dict[str, tuple[Any, str]] = {
     "a map of npz": ({"x": np.zeros((2, 2, 5))}, r"1\.npz: a map is of shape \(2, 2, 5\), .* say --channels last"),
     "objects": (np.array([{}], dtype=object), r"1\.npy: holds pickled objects, which are never loaded"),
     "NaN": (np.full((1, 5), np.nan, np.float32), r"1\.npy: image '1' holds NaN"),
-    "another width": (np.zeros((1, 4), np.float32), r"1\.npy: image '1' has 4 numbers a region"),
+    "another width": (np.zeros((1, 4), np.float32), r"1\.npy: image '1' has 4 numbers per region"),
     "no known name": ({"y": np.zeros((1, 5))}, r"1\.npz: no array in it is called x, features"),
     "two names": ({"x": np.zeros((1, 5)), "feat": np.zeros((1, 5))}, r"1\.npz: it has arrays x and feat"),
     "pickled": ({"x": np.array([{}], dtype=object)}, r"1\.npz: damaged or no \.npz of plain arrays \(Object arrays"),

@@ -209,13 +209,13 @@ def test_the_answer_says_type_and_size_and_that_float16_is_half(tmp_path: Path, 
     assert harness(path, "--to", tmp_path / "store") == 0
     out = capsys.readouterr().out
     assert "store: 6 images, 6 regions of 5 numbers, float32" in out
-    assert "grid.npy: one region of 5 numbers an image; with ids.txt" in out
+    assert "grid.npy: one region of 5 numbers per image; with ids.txt" in out
     assert "--dtype float16 --force makes it half as large" in out
     assert harness(path, "--to", tmp_path / "store", "--dtype", "float16", "--force", "--json") == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["dtype"], answer["remarks"]) == (
         "float16",
-        ["grid.npy: one region of 5 numbers an image; with ids.txt"],
+        ["grid.npy: one region of 5 numbers per image; with ids.txt"],
     )
 
 
@@ -485,7 +485,7 @@ def test_arrays_that_make_no_one_store_are_refused_before_anything_is_written(tm
         (
             "b",
             stacked(tmp_path / "b", numbers(2, 3, 4), names(2, 50)),
-            r"b/grid\.npy: has 4 numbers a region, grid.npy 5",
+            r"b/grid\.npy: has 4 numbers per region, grid.npy 5",
         ),
         (
             "c",

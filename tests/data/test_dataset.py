@@ -31,7 +31,7 @@ def found(root: Path, **changes: Any) -> str:
     [
         ({"splits": {"train": {"images": 3, "captions": 5}}}, "3 images, the files hold 2"),
         ({"splits": {"train": {"images": 2, "captions": 6}}}, "6 captions, the files hold 5"),
-        ({"feature_width": 90}, "90 numbers a region, the files hold 13"),
+        ({"feature_width": 90}, "90 numbers per region, the files hold 13"),
     ],
 )
 def test_counts_that_differ_from_the_card_are_refused_with_both_numbers(

@@ -200,7 +200,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     ("second", "message"),
     [
         (("a", image(1)), "image 'a' stands twice"),
-        (("b", image(1, width=4)), "image 'b' has 4 numbers a region, those before it have 5"),
+        (("b", image(1, width=4)), "image 'b' has 4 numbers per region, those before it have 5"),
         (("b", np.full((1, 5), np.nan)), "image 'b' holds NaN"),
         (("b", np.zeros((0, 5))), r"image 'b' has regions of shape \(0, 5\)"),
         (("b\nc", image(1)), "no line of a text file"),

@@ -211,7 +211,7 @@ BROKEN = {
         lambda folder: save(folder, np.asfortranarray(regions(3))),
         r"train_ims\.npy: in Fortran order.*ascontiguousarray",
     ),
-    "another width": (lambda folder: save(folder, np.zeros((3, 3, 5), np.float32)), r"4 numbers a region.* hold 5"),
+    "another width": (lambda folder: save(folder, np.zeros((3, 3, 5), np.float32)), r"4 numbers per region.* hold 5"),
     "too many regions": (lambda folder: save(folder, np.zeros((3, 4, 4), np.float32)), r"more than 3 regions"),
     "fewer rows": (lambda folder: save(folder, regions(2)), r"train_ims\.npy: has 2 rows and train_caps\.txt 15 lines"),
     "a line less": (one_line_less, r"train_ims\.npy: has 3 rows and train_caps\.txt 14 lines"),
@@ -225,7 +225,7 @@ BROKEN = {
     "an id twice": (ids(1, 2, 1), r"train_ids\.txt, line 3: image '1' stands there twice"),
     "boxes of other regions": (
         lambda folder: np.save(folder / "train_boxes.npy", np.zeros((3, 2, 4))),
-        r"train_boxes\.npy: has the shape \(3, 2, 4\), but train_ims\.npy has 3 regions an image",
+        r"train_boxes\.npy: has the shape \(3, 2, 4\), but train_ims\.npy has 3 regions per image",
     ),
     "boxes of too few images": (
         lambda folder: np.save(folder / "train_boxes.npy", np.zeros((2, 3, 4))),

@@ -126,7 +126,7 @@ PRECOMP: dict[str, Case] = {
         saved("test_ims.npy", lambda array: np.pad(array, ((0, 0), (0, 0), (0, 1)))),
         "",
         "split test",
-        "the card says 4 numbers a region, the files hold 5",
+        "the card says 4 numbers per region, the files hold 5",
     ),
     "more regions": (
         saved("test_ims.npy", lambda array: np.pad(array, ((0, 0), (0, 1), (0, 0)))),

@@ -47,7 +47,7 @@ def karpathy_folder(folder: Path) -> None:
 
 
 def precomp_folder(folder: Path) -> None:
-    """Three captions an image; the images of dev are repeated once a caption; there is a testall beside test."""
+    """Three captions per image; the images of dev are repeated once a caption; there is a testall beside test."""
     for stem, images, times in (("train", 6, 1), ("dev", 2, 3), ("test", 2, 1), ("testall", 4, 1)):
         array = np.random.default_rng(images).random((images, 5, 7), dtype=np.float32).repeat(times, axis=0)
         write_precomp(folder, stem, array, "a dog\n" * images * 3)
@@ -246,7 +246,7 @@ MISSING: dict[str, tuple[str, Any, tuple[str, ...]]] = {
         remove("test_ims.npy", "test_caps.txt", "testall_ims.npy", "testall_caps.txt"),
         ("test_ims.npy is missing", "test_caps.txt is missing"),
     ),
-    "one width": ("precomp", other_widths, ("says 7 numbers a region, the files hold 8",)),
+    "one width": ("precomp", other_widths, ("says 7 numbers per region, the files hold 8",)),
 }
 
 

@@ -55,7 +55,7 @@ def result_of(spec: TrialSpec, rsum: float = 270.0, **changes: object) -> TrialR
 
 
 def ranks_of(spec: TrialSpec, images: int = 20, worst: int = 30) -> dict[str, Any]:
-    """The arrays of ranks.npz: two captions an image, ranks that the seed decides, the smaller `worst` the better."""
+    """The arrays of ranks.npz: two captions per image, ranks that the seed decides, the smaller `worst` the better."""
     rng = np.random.default_rng(spec.seed)
     pairs = np.stack([np.repeat(np.arange(images), 2), np.arange(2 * images)], axis=1)
     ranks = {f"{way}_rank": rng.integers(1, worst, 2 * images, dtype=np.int32) for way in ("i2t", "t2i")}

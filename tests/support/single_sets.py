@@ -1,4 +1,4 @@
-"""Methods with one vector a side against their textbook, which takes one image and one caption at a time."""
+"""Methods with one vector per side against their textbook, which takes one image and one caption at a time."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def layout(name: str, dtype: str) -> Regions:
     )
 
 
-each_layout = pytest.mark.parametrize("name", ["ragged", "padded", "a row a caption"])
+each_layout = pytest.mark.parametrize("name", ["ragged", "padded", "a row per caption"])
 each_type = pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
 
 
@@ -87,7 +87,7 @@ def test_words_hidden_and_matches_are_the_same_whether_regions_are_read_or_held(
 
 
 def test_only_regions_in_use_are_held_and_as_they_are_stored() -> None:
-    repeated = layout("a row a caption", "float16")
+    repeated = layout("a row per caption", "float16")
     assert len(repeated.rows) == IMAGES * EACH * 4
     held = DeviceRegions(repeated.first(5), CPU).rows
     assert held.shape == (5 * 4, 5) and held.dtype == torch.float16
