@@ -6,7 +6,7 @@
 The three run in turn in one process, so that a noisy machine is noisy for all: in each repeat the textbook once, and
 ours and the products, a tenth of its time and less, three times. Times are medians. Peak memory is that of a process of
 its own, beyond what held the encoded sets; the textbook's is measured for steps. Rows go into speed.json in
-reports/measurements/, in the place of earlier ones of the same method, task, shape and device, and speed.md beside it
+reports/measurements/, instead of earlier ones of the same method, task, shape and device, and speed.md beside it
 is drawn from them. --quick is a try: small shapes, nothing written.
 """
 
@@ -290,7 +290,7 @@ def cases(args: argparse.Namespace) -> list[Case]:
 
 
 def merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """New rows in the place of old ones of the same identity, in order."""
+    """New rows instead of old ones of the same identity, in order."""
     rows = {tuple(str(row[name]) for name in IDENTITY): row for row in (*old, *new)}
     return [rows[key] for key in sorted(rows)]
 

@@ -46,7 +46,7 @@ def read_looks(folder: Path) -> StoredLooks:
 
 
 def save_looks(folder: Path, looks: StoredLooks) -> None:
-    """Keep looks in a trial's folder, in the place of those of an earlier evaluation."""
+    """Keep looks in a trial's folder, replacing those of an earlier evaluation."""
     if looks.is_empty:
         (folder / LOOKS).unlink(missing_ok=True)
     else:

@@ -118,7 +118,7 @@ def load_timm(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> TimmBackbone:
-    """A model with its weights, every key of which is checked; `mean` and `std` stand in the place of timm's own."""
+    """A model with its weights, every key of which is checked; `mean` and `std` replace those of timm."""
     library = timm()
     if not library.is_model(source.name):
         raise UsageError(unknown("model of timm", source.name, library.list_models()))

@@ -5,7 +5,7 @@ Of every region, 10 + K numbers (K categories, 80 in the official files):
     4     x1/W, y1/H, x2/W, y2/H       the box in an image W wide and H high
     5     w/W, h/H, wh/WH, the box's centre over W and H
     1     W/H
-Under the option boxless = "whole", an image without a box is one region: no category, in the place of the whole image.
+Under the option boxless = "whole", an image without a box is one region: no category, and its box is the whole image.
 """
 
 from __future__ import annotations
