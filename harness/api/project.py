@@ -170,12 +170,10 @@ class Project:
         >>> project.pictures("tiny", hits, title="a red square")
         <picture: a red square: 1: ... 2: ... 3: ...>
         """
-        card, images_and_notes = self.registry.dataset(dataset), ids_and_notes(images)
+        card, rows = self.registry.dataset(dataset), ids_and_notes(images)
         opened = open_dataset(card, self.config.data, self.config.cache)
-        check_ids(
-            [name for name, _ in images_and_notes], (opened.split(name).image_ids for name in reversed([*card.splits]))
-        )
-        return sheet(images_and_notes, Previews(card, self.config.data, self.config.cache), title)
+        check_ids([name for name, _ in rows], (opened.split(name).image_ids for name in reversed([*card.splits])))
+        return sheet(rows, Previews(card, self.config.data, self.config.cache), title)
 
     def compare(self, first: str, second: str, *, progress: Report | None = None) -> Comparisons:
         """A paired test of two rows on every board that has both, or of two trials; errors of `harness compare`.
