@@ -113,15 +113,15 @@ def gc(flags: Flags, checkpoints: bool, cache: bool, yes: bool) -> int:
     with alone(config) if yes else nullcontext():
         with named_steps(12, out.is_live, counted=False) as tell:
             piles = heaps(config, registry, tell)
-            kept = needed(config, piles)
+            staying = needed(config, piles)
         chosen = [pile for pile in piles if pile.flag in wanted]
-        out.note(*gc_page(piles, kept, chosen))
+        out.note(*gc_page(piles, staying, chosen))
         if yes:
             with named_steps(sum(len(pile.items) for pile in chosen), out.is_live) as tell:
                 sweep(config, chosen, tell)
     more = [flag for flag in (CHECKPOINTS, CACHE) if flag in wanted]
     command = flags.command("gc", *more, "--yes")
-    out.answer(gc_json(piles, kept, chosen, yes), gc_end(chosen, yes, command))
+    out.answer(gc_json(piles, staying, chosen, yes), gc_end(chosen, yes, command))
     return 0
 
 
