@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from math import isfinite
@@ -126,25 +127,33 @@ def distinct(names: Sequence[str], width: float = NAME) -> list[str]:
     short = [drawing.shortened(name, width) for name in whole]
     for alike in sorted({name for name in short if short.count(name) > 1}):
         places = [place for place, name in enumerate(short) if name == alike]
-        start = common_start([whole[place] for place in places])
-        for place in places:
-            short[place] = without_middle(whole[place], start, width)
+        for place, text in zip(places, without_middle([whole[place] for place in places], width), strict=True):
+            short[place] = text
     once = [short.count(name) == 1 for name in short]
     numbered = (drawing.shortened(f"{place} {name}", width) for place, name in enumerate(short, start=1))
     return [name if is_one else other for name, is_one, other in zip(short, once, numbered, strict=True)]
 
 
-def common_start(names: Sequence[str]) -> int:
-    """Where the first part begins in which names differ: parts stand in brackets, with commas between them."""
+def starts_of_difference(names: Sequence[str]) -> list[int]:
+    """Where the first part begins in which names differ, then where the words of that part begin that still differ.
+
+    Parts stand in brackets, with commas between them; a decimal number is one word.
+    """
     same = sum(1 for _ in takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False)))
     common = names[0][:same]
-    return max(common.rfind(mark) + len(mark) for mark in (" (", ", ")) if "(" in common else common.rfind(" ") + 1
+    brackets = max(common.rfind(mark) + len(mark) for mark in (" (", ", "))
+    part = brackets if "(" in common else common.rfind(" ") + 1
+    return [part, *(word.end() for word in re.finditer(r"[ _]|\.(?=[^\W\d])", common) if word.end() > part)]
 
 
-def without_middle(name: str, start: int, width: float) -> str:
-    """A name with its beginning, as far as there is room, and with what is from `start` on."""
-    end = drawing.shortened(name[start:], 0.75 * width)
-    return drawing.shortened(name[:start], width - drawing.measured(end, drawing.SIZE)) + end
+def without_middle(names: Sequence[str], width: float) -> list[str]:
+    """Names with their beginnings, as far as there is room, and with what they differ in."""
+    for start in starts_of_difference(names):
+        ends = [drawing.shortened(name[start:], 0.75 * width) for name in names]
+        if len({*ends}) == len(ends):
+            break
+    rooms = [width - drawing.measured(end, drawing.SIZE) for end in ends]
+    return [drawing.shortened(name[:start], room) + end for name, room, end in zip(names, rooms, ends, strict=True)]
 
 
 def comparable(board: Board, expense: Expense = THROUGHPUT) -> dict[int, Standing]:

@@ -288,6 +288,25 @@ def test_names_are_cut_where_rows_are_alike_and_no_two_to_one_text() -> None:
     assert "bssan (epochs 12)" in names and not any("training." in name for name in names)
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("vsepp (all_negatives_epochs {})", ("1", "3")),
+        ("bssan (text.encoder_learning_rate {})", ("0.1", "0.01")),
+        ("caan (width 32, an_encoder.of_captions {})", ("gru", "bigru")),
+        ("bssan (a_setting.of_a_rather_long_name {}, margin 0.2)", ("4", "12")),
+    ],
+)
+def test_of_long_names_that_are_cut_what_differs_is_left_with_the_word_before_it(
+    name: str, values: tuple[str, ...]
+) -> None:
+    names = charts.distinct([name.format(value) for value in values])
+    word = re.search(r"[a-z]+ {}.", name)
+    assert word is not None and [short[:3] for short in names] == [name[:3]] * 2
+    for short, value in zip(names, values, strict=True):
+        assert word[0].format(value) in short and "…" in short, names
+
+
 @pytest.mark.slow
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=6, unique=True))
 def test_names_fit_and_stay_different(names: list[str]) -> None:
