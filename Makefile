@@ -109,7 +109,7 @@ $(BIN)/python:
 	  exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# A stamp a purpose: nothing is installed again until what is to be installed has changed.
+# One stamp file per purpose: nothing is installed again until what is to be installed has changed.
 $(VENV)/for-run: EXTRA :=
 $(VENV)/for-test: EXTRA := [test]
 $(VENV)/for-dev: EXTRA := [dev]

@@ -78,7 +78,7 @@ def cards() -> Lines:
         yield from table(f"{title} card", card)
         for name, field in card.model_fields.items():
             if inner := model_in(field.annotation):
-                yield from table(place(name, field.annotation), inner, level=3)
+                yield from table(place(field.alias or name, field.annotation), inner, level=3)
 
 
 def methods(registry: Registry) -> Lines:

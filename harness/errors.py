@@ -7,8 +7,9 @@ HarnessError                  2
 ├── DataError                 3   data or protocol does not match its card; nothing was scored
 ├── TrialError                4   one trial failed, the others go on; carries its failure class
 │   ├── NonFiniteError            NaN or inf in the loss or in the scores
+│   ├── CollapsedError            training does not leave chance
 │   └── MemberError               a member of an ensemble has no scores
-└── StoreError                6   the tracking store or the results folder cannot be reached or written
+└── StoreError                6   the tracking store or the results folder is absent, unreachable or damaged
 
 Beside these: 0 all well, 5 reports out of date, 70 a fault of harness, 141 a reader that is gone, and 128 with the
 number of the signal that has interrupted a command: 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM. No command ends with 1.
@@ -31,7 +32,7 @@ EXIT_CODES = {  # docs/guide/using.md and `harness --help` say the same
     "3": "data or protocol does not match its card, or a method breaks its contract (`validate`); nothing was scored",
     "4": "finished, some trials failed; `reproduce`: the result did not come back",
     "5": "`report --check`: a report is not what the tracking store says",
-    "6": "tracking store or results folder unreachable",
+    "6": "the tracking store or the results folder is absent, unreachable or damaged",
     f"{FAULT}": "a fault of harness itself; the message names a report of it to send",
     "129, 130, 143": "interrupted by SIGHUP, Ctrl-C or SIGTERM; the state is saved, the same command continues",
     f"{READER_GONE}": "nobody reads the output any more, as with `| head`",

@@ -27,10 +27,22 @@ from harness.blocks.attention import (
 from harness.blocks.encoders import RegionEncoder, WordEncoder
 from harness.blocks.families import FragmentMethod
 from harness.blocks.focal import BothRoles, Focus, both_directions, focused, in_both_roles
-from harness.blocks.pooling import GatedPooling
+from harness.blocks.pooling import GatedPooling, masked_mean, masked_softmax
 from harness.blocks.strips import in_strips
 from harness.blocks.tiles import in_full
 from harness.method import Encoded, Inputs
+
+
+class UnitPooling(GatedPooling):
+    """Unit vectors in one, each weighed by how it goes with the mean of the vectors as they were before."""
+
+    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """(B, L, D), (B, L) -> (B, D)."""
+        units, mean = normalize(vectors, dim=-1), masked_mean(vectors, mask)
+        by_vector, by_mean = self.vectors(units).tanh(), self.mean(mean).tanh()
+        logits = self.weight(self._dropped(by_vector) * self._dropped(by_mean).unsqueeze(1))
+        weights = masked_softmax(logits, mask.unsqueeze(2), dim=1)
+        return normalize((weights * units).sum(1), dim=1)
 
 
 class Side(NamedTuple):
@@ -62,8 +74,8 @@ class BCAN(FragmentMethod):
         self.regions = RegionEncoder(inputs.feature_width, settings.dim)
         self.words = WordEncoder(inputs, settings.word_dim, settings.dim)
         if settings.form == "abstract":
-            self.whole_image = GatedPooling(settings.dim, settings.dropout)
-            self.whole_caption = GatedPooling(settings.dim, settings.dropout)
+            self.whole_image = UnitPooling(settings.dim, settings.dropout)
+            self.whole_caption = UnitPooling(settings.dim, settings.dropout)
 
     def encode_images(self, regions: Tensor, mask: Tensor) -> Encoded:
         """Regions (B, R, D), not normalised: the whole image is pooled by their mean."""

@@ -22,6 +22,7 @@ from harness.blocks.residual_mlp import ResidualMLP
 from harness.method import Batch, Encoded, Inputs
 
 LARGEST_LOG_SCALE = math.log(100.0)  # CLIP's
+SIGMOID_SCALE = 10.0  # SigLIP's at the start
 Head = Literal["linear", "mlp"]
 
 
@@ -61,7 +62,7 @@ class CLIP(DualEncoder):
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean over the batch and both directions; other true matches are in no denominator."""
-        return softmax_loss(self.log_scale.clamp(max=LARGEST_LOG_SCALE).exp() * self.cosines(batch), batch.positives)
+        return softmax_loss(bounded_scale(self.log_scale) * self.cosines(batch), batch.positives)
 
 
 class SigLIP(DualEncoder):
@@ -167,13 +168,9 @@ class TrainedHeads(EmbeddingMethod):
 class SoftmaxHeads(TrainedHeads):
     """Heads trained by CLIP's loss."""
 
-    def __init__(self, settings: Any, inputs: Inputs) -> None:
-        super().__init__(settings, inputs)
-        self.log_scale.data.clamp_(max=LARGEST_LOG_SCALE)  # beyond it no gradient would reach the scale
-
     def loss(self, batch: Batch) -> Tensor:
         """Mean over the batch and both directions."""
-        return softmax_loss(self.log_scale.clamp(max=LARGEST_LOG_SCALE).exp() * self.cosines(batch), batch.positives)
+        return softmax_loss(bounded_scale(self.log_scale) * self.cosines(batch), batch.positives)
 
 
 class SigmoidHeads(TrainedHeads):
@@ -188,6 +185,8 @@ class SigmoidHeads(TrainedHeads):
     def __init__(self, settings: Any, inputs: Inputs) -> None:
         super().__init__(settings, inputs)
         own = None if settings.scale else self.tower.bias
+        if not settings.scale and own is None:  # a scale that a softmax learned has no bias to go with it
+            self.log_scale.data.fill_(math.log(SIGMOID_SCALE))
         self.bias = nn.Parameter(torch.tensor(settings.bias if own is None else own))
 
     def loss(self, batch: Batch) -> Tensor:
@@ -200,6 +199,13 @@ def text_encoder(inputs: Inputs) -> Any:
     if inputs.words.encoder is None:
         raise ValueError("the dataset has no [text] encoder")
     return inputs.words.encoder()
+
+
+def bounded_scale(log_scale: nn.Parameter) -> Tensor:
+    """The scale of cosines; one that a step took beyond CLIP's bound is put back, as no gradient passes a clamp."""
+    with torch.no_grad():
+        log_scale.clamp_(max=LARGEST_LOG_SCALE)
+    return log_scale.exp()
 
 
 def softmax_loss(logits: Tensor, positives: Tensor) -> Tensor:

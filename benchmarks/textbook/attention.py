@@ -26,9 +26,9 @@ def focal(w: Tensor, mask: Tensor, focus: str) -> Tensor:
     return w * kept / (w * kept).sum(1, keepdim=True)
 
 
-def gated_pooling(part: Any, x: Tensor, mask: Tensor) -> Tensor:
-    """One vector of every set (n, L, D), whose vectors are weighed by how they go with its mean."""
-    mean = (x * mask[..., None]).sum(1, keepdim=True) / mask.sum(1)[:, None, None]
+def gated_pooling(part: Any, x: Tensor, mask: Tensor, of_mean: Tensor | None = None) -> Tensor:
+    """One vector of every set (n, L, D), whose vectors are weighed by how they go with its mean, or that of another."""
+    mean = ((x if of_mean is None else of_mean) * mask[..., None]).sum(1, keepdim=True) / mask.sum(1)[:, None, None]
     hidden = linear(part.vectors, x).tanh() * linear(part.mean, mean).tanh()
     p = (hidden @ part.weight.weight.T).masked_fill(~mask[..., None], NOTHING).softmax(1)
     pooled = (p * x).sum(1)

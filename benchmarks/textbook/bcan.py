@@ -18,10 +18,11 @@ def bcan(s: Any, method: Any) -> Formula:
     def score(v: Tensor, mask: Tensor, u: Tensor) -> Tensor:
         words, real = u.expand(len(v), -1, -1), torch.ones(len(v), len(u), dtype=torch.bool, device=u.device)
         g = v.new_full((len(v),), 0.9)  # any other number that is not the threshold would do: it cancels
+        regions = v / v.norm(dim=2, keepdim=True).clamp_min(1e-12)
         if s.form == "abstract":
-            g = (gated_pooling(method.whole_image, v, mask) * gated_pooling(method.whole_caption, words, real)).sum(1)
-        v = v / v.norm(dim=2, keepdim=True).clamp_min(1e-12)
-        return direction(v, mask, words, real, g, s) + direction(words, real, v, mask, g, s)
+            image = gated_pooling(method.whole_image, regions, mask, of_mean=v)
+            g = (image * gated_pooling(method.whole_caption, words, real)).sum(1)
+        return direction(regions, mask, words, real, g, s) + direction(words, real, regions, mask, g, s)
 
     return score
 

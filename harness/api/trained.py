@@ -39,12 +39,12 @@ class TrainedMethod:
 
     @property
     def spec(self) -> TrialSpec:
-        """All that decides its result."""
+        """What decides the trial's result: method, settings, recipe, data, protocol and seed."""
         return self._encoder.spec
 
     @property
     def method(self) -> Method:
-        """The module itself."""
+        """The torch module of the method, with its trained weights."""
         return self._encoder.method
 
     @cached_property
@@ -116,7 +116,7 @@ class TrainedMethod:
 
     @property
     def width(self) -> int:
-        """Numbers of a region."""
+        """Width F of a region's feature vector."""
         return self._encoder.width
 
     @property

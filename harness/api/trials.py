@@ -86,7 +86,7 @@ class ProjectTrial:
 
     @property
     def training(self) -> Training:
-        """How it was trained."""
+        """The training recipe: epochs, batch size, learning rate and so on."""
         return self.run.spec.training
 
     @property

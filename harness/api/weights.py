@@ -47,7 +47,7 @@ class LoadedMethod(TrainedMethod):
         import pandas
 
         if among is None or (text is None) == (image is None) or isinstance(image, str):
-            raise UsageError("give among, and a text to retrieve images for or the regions of an image for captions")
+            raise UsageError("pass among, and a text to retrieve images for, or an image's regions for captions")
         k = min(10, len(among.ids)) if k is None else k
         if not 1 <= k <= len(among.ids):
             raise UsageError(f"k {k}: give a number from 1 to {len(among.ids)}, the items that are given")

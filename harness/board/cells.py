@@ -46,7 +46,7 @@ def search_name(campaign: str) -> str:
 
 
 VAL = "val rsum"
-OTHERWISE = "; a row that was trained otherwise says in what, behind its name"
+OTHERWISE = "; a row that was trained otherwise names the difference behind its name"
 MARK = "*"  # at an R@K that says nothing
 SETTINGS = "settings from"  # a column where any are from a search, or not those of the paper
 DEFAULT = "default"  # settings that the card has
@@ -94,7 +94,7 @@ def saturation(board: Board) -> str:
         return ""
     names = ", ".join(map(title, board.saturated))
     why = "fewer than K wrong answers are in this gallery"
-    return f"{MARK} {why}: {names} is 100 whatever the scores, and rsum holds it."
+    return f"{MARK} {why}: {names} is 100 whatever the scores, and is part of rsum."
 
 
 def unknown_words(row: Standing) -> list[str]:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     "-n", "--dry-run", is_flag=True, help="Say what would run, for how long, and what is done already; run nothing."
 )
 @click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
-@click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
+@click.option("--force", is_flag=True, help="Run done trials again; their old folders are renamed and kept.")
 def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
     """Train, evaluate and rank; trials that are done are not run again.
 
@@ -198,7 +198,7 @@ def carry_out_search(
     "-n", "--dry-run", is_flag=True, help="Say what would run, for how long, and what is done already; run nothing."
 )
 @click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
-@click.option("--force", is_flag=True, help="Run done trials again; their old folders are kept beside.")
+@click.option("--force", is_flag=True, help="Run done trials again; their old folders are renamed and kept.")
 def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool) -> int:
     """Train the winners of a search with other seeds and score them on test, once.
 

@@ -94,7 +94,7 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool, least_rate: float) -> 
     type=FILE,
     multiple=True,
     metavar="FILE",
-    help="Read the ids of an array's images here, not beside it; once for each array.",
+    help="Read image ids from this file, not beside the array; once for each array.",
 )
 @click.option(
     "--channels",
@@ -124,7 +124,7 @@ def convert(
     SOURCE is one of
       x.npy             an array (images, regions, width), (images, width) or
                         maps (images, channels, height, width), with ids.txt
-                        or x_ids.txt beside it: an image's id a line
+                        or x_ids.txt beside it: one image id per line
       a folder          with such an array and ids.txt, or with a file
                         IMAGE_ID.npy or IMAGE_ID.npz for each image
       x.tsv.0 x.tsv.1   bottom-up-attention TSV
@@ -162,9 +162,9 @@ MODEL = (
     ),
     click.option("--download", is_flag=True, help="Get a model of Hugging Face where it is not here."),
     click.option("--weights", type=FILE, metavar="FILE", help="Take the weights of timm:NAME from this file."),
-    click.option("--keys-in-order", is_flag=True, help="Take weights whose keys have other names by their places."),
-    click.option("--mean", type=Rgb(), help="Subtract this of pixels from 0 to 255, not what timm says."),
-    click.option("--std", type=Rgb(divides=True), help="Divide by this then, not by what timm says."),
+    click.option("--keys-in-order", is_flag=True, help="Match weights to the model by order, not by name."),
+    click.option("--mean", type=Rgb(), help="Subtract this mean of pixels (0 to 255), not timm's."),
+    click.option("--std", type=Rgb(divides=True), help="Divide by this deviation of pixels, not timm's."),
 )
 REGIONS = (
     click.option("--pool", type=COUNT, metavar="N", help="Average the map or patches of an encoder to N x N regions."),
@@ -176,11 +176,11 @@ REGIONS = (
         "--boxes", type=COUNT, metavar="N", help="Keep N boxes per picture: the best found (36), or first given."
     ),
     click.option(
-        "--boxes-by", type=click.Choice(["crop", "map"]), help="Cut given boxes out (crop), or average the map."
+        "--boxes-by", type=click.Choice(["crop", "map"]), help="Encode each given box as a crop, or from the map."
     ),
     click.option("--whole", is_flag=True, help="Put the whole picture before its given boxes."),
     click.option(
-        "--boxless", type=click.Choice(["refuse", "whole"]), help="Refuse pictures without a box, or take all."
+        "--boxless", type=click.Choice(["refuse", "whole"]), help="Refuse pictures without a box, or take them whole."
     ),
     click.option(
         "--threshold", type=click.FloatRange(0, 1), metavar="X", help="Leave out a detector's boxes below it."

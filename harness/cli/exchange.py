@@ -46,19 +46,19 @@ FORMATS = ("trec", "csv", "parquet")
     "--name",
     default="",
     metavar="MODEL",
-    help="Call the model so on the leaderboard; of weights it may be left out: METHOD trained on DATASET.",
+    help="Name of the model on the leaderboard; with --weights it may be left out: METHOD trained on DATASET.",
 )
 @click.option(
     "--seed",
     type=int,
     metavar="S",
-    help="Say of which seed the file is, 0 where not given; files of several seeds make one row. Weights know theirs.",
+    help="Seed of the run that made the file, 0 by default; files of several seeds make one row. Not for --weights.",
 )
 @click.option(
     "--note", default="", metavar="TEXT", help="Say what else a reader must know; another note makes another row."
 )
 @click.option("--by", default="", metavar="WHO", help="Say who hands the scores in.")
-@click.option("--trained-on", default="", metavar="TEXT", help="Say on which data the model was trained, all of them.")
+@click.option("--trained-on", default="", metavar="TEXT", help="Say on which data the model was trained, also before.")
 @click.option("--selected-on", default="", metavar="TEXT", help="Say on which data epoch and settings were chosen.")
 @click.option("--how", default="", metavar="TEXT", help="Say how to make the scores again: a command, a configuration.")
 @click.option("--url", default="", metavar="URL", help="Give the address of the code, the weights or the paper.")

@@ -263,7 +263,7 @@ METHODS = click.option(
     "--methods",
     type=NameList(),
     help="Take these methods, by names or globs, instead of [campaign] methods; a+b is the ensemble "
-    "of a and b, a@9:b what b makes of the first 9 that a finds.",
+    "of a and b, a@9:b reranks the first 9 results of a by b.",
 )
 DATASETS = click.option(
     "--datasets", type=NameList(), help="Take these datasets, by names or globs, instead of [campaign] datasets."
@@ -298,7 +298,7 @@ SEARCHING: tuple[Option, ...] = (
         "--trials", type=click.IntRange(min=1), metavar="N", help="Try N settings in total for each method and dataset."
     ),
     click.option(
-        "--campaign", "campaign_name", metavar="NAME", help="Name the campaign so instead of [campaign] name."
+        "--campaign", "campaign_name", metavar="NAME", help="Use this campaign name instead of [campaign] name."
     ),
     LIMIT,
 )

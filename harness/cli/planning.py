@@ -36,7 +36,7 @@ from harness.cli.flags import CONFIG, DATASETS, METHODS, OUTPUT, PROTOCOL, SEEDS
     "--image-sd",
     type=float,
     metavar="S",
-    help="Take this standard deviation over images of what one image says of the difference of two methods, instead "
+    help="Take this standard deviation over images of one image's part in the difference of two methods, instead "
     "of that of the store's rows.",
 )
 def plan(flags: Flags, difference: float, power: float, seed_sd: float | None, image_sd: float | None) -> int:

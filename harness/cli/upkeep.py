@@ -84,8 +84,8 @@ def opened(flags: Flags) -> tuple[Config, Registry, list[Diagnosis]]:
 
 @click.command(short_help="Show what takes room and what nothing needs, and remove that with --yes.")
 @takes(CONFIG, OUTPUT)
-@click.option("--checkpoints", is_flag=True, help="Count in the weights of trials on boards, which explain needs.")
-@click.option("--cache", is_flag=True, help="Count in the results folder's cache, which is made again.")
+@click.option("--checkpoints", is_flag=True, help="Include the weights of trials on boards, which explain needs.")
+@click.option("--cache", is_flag=True, help="Include the results folder's cache, which is made again.")
 @click.option("-y", "--yes", is_flag=True, help="Remove what goes; without this nothing is removed.")
 def gc(flags: Flags, checkpoints: bool, cache: bool, yes: bool) -> int:
     """Show what takes room in the results folder, what nothing needs, and why; with --yes remove that.

@@ -23,7 +23,7 @@ DIFFERENT = 4
     type=FILE,
     multiple=True,
     metavar="FILE",
-    help="Compare this file of scores made again with an external entry; repeated where that is of several.",
+    help="Compare this file of scores made again with an external entry; may be repeated, if the entry has several.",
 )
 @click.option("--by", default="", metavar="WHO", help="Say who made the scores of --scores again.")
 def reproduce(flags: Flags, run: str, dry_run: bool, files: Sequence[Path], by: str) -> int:
@@ -49,7 +49,7 @@ def reproduce(flags: Flags, run: str, dry_run: bool, files: Sequence[Path], by: 
     config, registry, out = flags.open()
     store = open_store(default_uri(config))
     with out.at_work() as tell:
-        tell("comparing the data and the code with those of then")
+        tell("comparing data and code with those of the original run")
         case = reproduction.case_of(store, config, registry, run)
     out.note(*drift_page(case))
     if dry_run:
@@ -69,7 +69,7 @@ def verify_files(flags: Flags, run: str, dry_run: bool, files: Sequence[Path], b
     from harness.tracking.store import default_uri
 
     if not (files and by.strip()):
-        raise UsageError("--scores FILE and --by WHO belong together: an entry is verified by somebody")
+        raise UsageError("--scores FILE and --by WHO belong together: say who made the scores again")
     config, registry, out = flags.open()
     store = open_store(default_uri(config))
     with out.at_work() as tell:

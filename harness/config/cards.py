@@ -54,7 +54,9 @@ class MethodCard(Table):
         "", description="why a pair's score in training depends on its batch, such as batch norms; empty: it does not"
     )
     resources: ResourceRequest = Field(ResourceRequest(), description="what a trial asks of a node")
-    paper: Paper | None = Field(None, description="where the method comes from; required unless fidelity is baseline")
+    paper: Paper | None = Field(
+        None, description="where the method comes from; required unless fidelity is baseline or zero-shot"
+    )
     choices: tuple[str, ...] = Field(description="what the paper leaves open, and what was chosen here")
     defaults: dict[str, Scalar] = Field(description="every setting of the class with its default, which gives its type")
     tunable: dict[str, Tunable] = Field({}, description="the range that a setting may be searched in")

@@ -20,7 +20,7 @@ class Noise(Section):
 
     share: float = Field(0.0, ge=0, le=1, description="of the training pairs whose image is exchanged; 0: none")
     seed: int = Field(0, ge=0, lt=2**32, description="of the draw")
-    file: InnerPath = Field("", description="instead of a draw: .npy or .json, of each caption its image's number")
+    file: InnerPath = Field("", description="instead of a draw: .npy or .json, an image's number per caption")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -60,7 +60,7 @@ class Campaign(Section):
         "main",
         pattern=r"^[^\s-]",
         max_length=200,
-        description="the parent run in MLflow; begins with no blank and no -",
+        description="of the parent run in MLflow; does not begin with a blank or -",
     )
     methods: tuple[str, ...] = Field(("*",), description='names, globs, a+b, a@9:b; ["*"]: all methods')
     datasets: tuple[str, ...] = Field(("scenes",), description="names or globs")
@@ -107,7 +107,7 @@ class Training(Section):
     patience: Count = Field(0, ge=0, description="stop after so many epochs without a better val rsum; 0 is never")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto is fp32; bf16 is autocast")
     score_precision: Literal["fp32", "tf32", "bf16"] = Field(
-        "fp32", description="of val and test scores; tf32 is of GPUs alone"
+        "fp32", description="of val and test scores; tf32 needs a GPU"
     )
 
 
@@ -186,7 +186,7 @@ class Search(Section):
 
     trials: Thousands = Field(40, ge=1, description="per method and dataset, in total: repeating the command adds none")
     epochs: Count = Field(
-        0, ge=0, description="of all trials of a method and dataset, then no more begin; 0 is no bound"
+        0, ge=0, description="of all trials of a method and dataset, after which none starts; 0 is no bound"
     )
     seconds: Seconds = Field(0.0, ge=0, description="the same in seconds of training and validation; 0 is no bound")
     sampler: Literal["tpe", "random", "grid", "gp", "cmaes"] = Field("tpe", description="proposes settings")
@@ -198,9 +198,7 @@ class Search(Section):
     startup: Thousands = Field(10, ge=1, description="trials before the sampler learns and the median pruner prunes")
     min_epochs: Thousands = Field(1, ge=1, description="epochs before a trial may be pruned")
     defaults_first: bool = Field(True, description="the first trial has the settings of this file")
-    fixed: tuple[str, ...] = Field(
-        ("dim", "width"), description="as configured although cards have ranges: equal sizes"
-    )
+    fixed: tuple[str, ...] = Field(("dim", "width"), description="not searched though cards have ranges: equal sizes")
     points: dict[str, tuple[dict[str, Scalar], ...]] = Field({}, description="settings to try first, a list per method")
     space: dict[str, dict[str, Tunable]] = Field(
         {}, description="over the cards' ranges: a table per method or glob, keys are settings or training.KEY"

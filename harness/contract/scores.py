@@ -39,7 +39,7 @@ def encoded_sets_and_scores_have_their_shapes(card: MethodCard) -> None:
         hold(kind == f"{shape[:2]} of torch.bool", f"encode_{side}: mask {kind}, not {shape[:2]} of torch.bool")
         hold(bool(sets.mask.any(1).all()), f"encode_{side}: a set without a real vector")
         one = card.scoring == "fragment" or shape[1] == 1
-        hold(one, f'encode_{side}: {shape[1]} vectors a set, where the card says scoring = "embedding"')
+        hold(one, f'encode_{side}: {shape[1]} vectors per set, where the card says scoring = "embedding"')
     scores = method.score(images, captions)
     actual, expected = f"{tuple(scores.shape)} of {scores.dtype}", f"({IMAGES}, {CAPTIONS}) of torch.float32"
     hold(actual == expected, f"score: {actual}, not {expected}; images come first")

@@ -47,7 +47,8 @@ class ArrayFolder:
                 message = "that name is no UTF-8, and no image id can be; rename the file"
                 raise DataError(message, Location(ascii(str(path))))
             if self._paths.setdefault(path.stem, path) != path:
-                message = f"is one image with {self._paths[path.stem]}; take one of the two out"
+                other = self._paths[path.stem]
+                message = f"image {path.stem!r} has two files, this one and {other}; remove or rename one"
                 raise DataError(message, Location(path))
         self.files = LaidFiles([*self._paths.values()])
         self.skipped = 0

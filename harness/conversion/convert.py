@@ -113,7 +113,7 @@ def _check_goes_on(source: RegionSource, writer: RegionWriter) -> None:
         if writer.ends_with(last.image, last.regions):
             return
     raise DataError(
-        f"no longer the image with which {writer.folder} ends so far: the source has changed; give the files that the "
+        f"this is not the image that {writer.folder} ends with so far: the source has changed; give the files that the "
         "work began with, or --force to begin again",
         source.location(writer.at),
     )

@@ -18,7 +18,7 @@ from harness.files import read_json, read_lines
 NAMES = ("ids", "image_ids", "filenames")
 SUFFIXES = (".txt", ".json", ".npy")
 FILES = tuple(f"{name}{suffix}" for name in NAMES for suffix in SUFFIXES)
-WANTED = "their ids, one a line in the order of the rows"
+WANTED = "their ids, one per line in the order of the rows"
 
 
 class ImageIds(NamedTuple):

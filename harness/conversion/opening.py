@@ -120,7 +120,7 @@ def _with_ids(arrays: Sequence[Path], given: Sequence[Path]) -> list[tuple[Path,
         raise UsageError(f"--ids is given {len(given)} times for {len(arrays)} arrays; give it once for each, in order")
     absent = next((path for path in given if not path.is_file()), None)
     if absent:
-        raise UsageError(f"--ids {absent} is no file; give the list of ids, one a line in the order of the rows")
+        raise UsageError(f"--ids {absent} is no file; give the list of ids, one per line in the order of the rows")
     if given:
         return list(zip(arrays, given, strict=True))
     folders = Counter(path.parent.resolve() for path in arrays)

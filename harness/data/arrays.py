@@ -74,7 +74,7 @@ def _problem(header: Header, forms: Sequence[tuple[str, ...]], kinds: str) -> st
 def _damage(header: Header, size: int, any_order: bool) -> str:
     """What is wrong with the numbers of a file of so many bytes; empty where nothing is."""
     if header.fortran and not any_order:
-        return "in Fortran order, an image's numbers far apart; save numpy.ascontiguousarray of it"
+        return "in Fortran order, in which an image's numbers are not side by side; save numpy.ascontiguousarray of it"
     if min(header.shape, default=0) < 0:
         return f"its header says the shape {header.shape}, which no array has; get it again"
     if header.size != size:

@@ -58,7 +58,7 @@ def find_pictures(folder: Path) -> PictureFiles:
     files: dict[str, Path] = {}
     for path in pictures:
         if path.stem in files:
-            message = f"image {path.stem!r} is {files[path.stem]} too; take one out or rename it"
+            message = f"image {path.stem!r} has two files, this one and {files[path.stem]}; remove or rename one"
             raise DataError(message, Location(path))
         files[_checked(path)] = path
     return PictureFiles(dict(sorted(files.items())), len(paths) - len(pictures))
@@ -82,10 +82,10 @@ def _unreadable(error: OSError) -> None:
 
 
 def _checked(path: Path) -> str:
-    """The id of a picture; DataError where it is no line of a UTF-8 text file."""
+    """The id of a picture; DataError where it does not fit on one line of a UTF-8 text file."""
     name = path.stem
     if name.strip() != name or "\n" in name or name.encode(errors="replace").decode() != name:
-        raise DataError("that name is no line of a text file; give it another", Location(repr(str(path))))
+        raise DataError("that name does not fit on one line of a UTF-8 text file; rename it", Location(repr(str(path))))
     return name
 
 

@@ -152,7 +152,7 @@ class RegionWriter:
         if image in self.done:
             raise DataError(f"{where} stands twice; take one of the two out")
         if not is_image_id(image):
-            raise DataError(f"{where}: that id is no line of a text file; give it another")
+            raise DataError(f"{where}: that id does not fit on one line of a text file; give it another")
         if regions.ndim != 2 or not regions.size:
             raise DataError(f"{where} has regions of shape {regions.shape}; (regions, width) is needed, one at least")
         if boxes is not None and (boxes.shape != (len(regions), 4) or not np.isfinite(boxes).all()):

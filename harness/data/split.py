@@ -166,7 +166,7 @@ def read_noise(path: Path, split: Split) -> Ints:
     """Pairs of a file that says the number of the image of each caption, from 0; DataError where it does not fit."""
     if len(split.pairs) != len(split.captions):
         raise DataError(
-            "captions have several images each; the file of one image per caption cannot say them", Location(path)
+            "the file gives one image per caption, and captions of this dataset have several", Location(path)
         )
     images = _image_numbers(path)
     if len(images) != len(split.captions):

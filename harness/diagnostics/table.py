@@ -85,7 +85,7 @@ def _category_lines(category: Mapping[str, float]) -> Iterator[Line]:
 
 
 def _choice_lines(choices: Mapping[str, Mapping[str, float]]) -> Iterator[Line]:
-    """A line a set: images ask for one of two captions, so that the other direction has none."""
+    """A line per set: images ask for one of two captions, so that the other direction has none."""
     for name, one in choices.items():
         ties = f", ties {one['tied']:.1f} %" if one["tied"] >= TIED else ""
         words = f"two-way choices of {name}, % right of {one['choices']:,.0f}{ties}"

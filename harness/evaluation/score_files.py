@@ -40,7 +40,7 @@ def open_scores(file: Path) -> Array:
     size = file.stat().st_size
     if size != header.size:
         raise DataError(
-            f"{file} has {size:,} bytes, its header speaks of {header.size:,}: it is "
+            f"{file} has {size:,} bytes, its header says {header.size:,}: it is "
             f"{'cut short' if size < header.size else 'more than one array'}; copy it again, or {AS_SAVED}"
         )
     scores: Array = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -85,7 +85,7 @@ def as_floats(source: Path | str, scores: Array) -> Floats:
     if scores.dtype.kind in "iu":
         largest = max(abs(int(scores.min())), abs(int(scores.max())))
         if largest > EXACT:
-            raise DataError(f"{source} holds the whole number {largest}, which no float64 is equal to; save floats")
+            raise DataError(f"{source} holds the whole number {largest}, which float64 cannot represent; save floats")
         return np.ascontiguousarray(scores, dtype=np.float64)
     kind = np.float32 if scores.dtype.itemsize == 2 else scores.dtype.newbyteorder("=")
     return np.ascontiguousarray(scores, dtype=kind)

@@ -70,7 +70,7 @@ def model_choice(origin: Mapping[str, Any], dataset: str, place: ModelPlace, roo
 
     kind = origin["kind"]
     if kind == "given boxes":
-        raise UsageError(f"regions of {dataset} are of boxes that were given, which a file has not; {OWN}")
+        raise UsageError(f"regions of {dataset} are of given boxes, and a new picture has none; {OWN}")
     model = place.model or found_folder(str(origin["model"]), root)
     if model.startswith(TIMM) and place.weights is None:
         raise UsageError(f"regions of {dataset} are by {model}; give its weights by --weights FILE")

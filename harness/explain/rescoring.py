@@ -83,7 +83,7 @@ def rescored(config: Config, registry: Registry, run: Run, device: str) -> Store
     looks = ScoreLooks(split, split_folds(protocol, split, limited=spec.limit is not None))
     sets = {one: read_choices(one, config.data, dataset.split(one.split).image_ids) for one in card.choices}
     if not looks.are_wanted and not any(sets.values()):
-        raise DataError(f"{spec.dataset} has {NOTHING}: there is nothing to score again for")
+        raise DataError(f"{spec.dataset} has {NOTHING}; scoring again would give nothing new")
     scorers = [scorer_of(one, registry, dataset, device) for one in members]
     if looks.are_wanted:
         look_at(scorers, protocol.split, looks)

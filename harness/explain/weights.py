@@ -121,7 +121,7 @@ def no_transfer(spec: TrialSpec) -> str:
         return ""
     source = f"{spec.method}/{spec.dataset}/s{spec.seed}"
     run = f"harness run --methods {spec.method} --datasets {spec.dataset} --seeds {spec.seed}"
-    return f"is a test on {spec.tested_on} with the weights of {source}; give that trial, where it is gone after: {run}"
+    return f"is a test on {spec.tested_on} with the weights of {source}; name that trial; if it is gone, first: {run}"
 
 
 def check_is_no_composite(method: str, label: str) -> None:

@@ -218,7 +218,7 @@ def object_scores(logits: Tensor, classes: int) -> Tensor:
         return logits.softmax(2)[..., :-1].amax(2)
     if logits.shape[2] == classes:
         return logits.sigmoid().amax(2)
-    raise DataError(f"the model gives {logits.shape[2]} scores a box, its config names {classes} classes; take another")
+    raise DataError(f"the model gives {logits.shape[2]} scores per box, its config has {classes} classes; take another")
 
 
 def box_states(states: Tensor | None, boxes: int) -> Tensor:

@@ -106,7 +106,7 @@ def of_timm(choice: ModelChoice, source: TimmSource, device: torch.device, place
 
 
 def of_transformers(choice: ModelChoice, folder: Path, device: torch.device, placed: PlacedBoxes | None) -> Extractor:
-    only_timm = "is no model of timm, whose weights and numbers alone are said by flags"
+    only_timm = "is no model of timm; --weights, --mean, --std and --keys-in-order are for those alone"
     refuse(choice, only_timm, weights=choice.weights, mean=choice.mean, std=choice.std)
     refuse(choice, only_timm, **{"keys-in-order": choice.keys_in_order or None})
     vectors = choice.needs_vectors(placed)

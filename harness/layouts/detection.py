@@ -26,7 +26,7 @@ MANY = 100  # captions per image; nobody repeats an image more often
 SPLIT_LINE = '{"train": [image ids], "val": [image ids], "test": [image ids]}'
 CAPTION_LINE = '{"id": 1, "image": "an image id", "text": "a caption"}'
 WANTED = f"""It can be one of three:
-  your own      {CAPTIONS}, one a line: {CAPTION_LINE}
+  your own      {CAPTIONS}, one per line: {CAPTION_LINE}
                 {SPLIT}: {SPLIT_LINE}
                 {REGIONS}/, a region store
   Karpathy's    dataset_NAME.json and {REGIONS}/

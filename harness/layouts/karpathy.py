@@ -94,7 +94,7 @@ class Karpathy:
     def _other_key(self, split: str) -> str:
         images = [image for _, own, image in _entries(self.parts, read_images(self.file)) if own == split]
         key = matching_key(images, self._regions_by_id)
-        advice = f'{self.place.card.path} needs image_id = "{key}" in its [options]: by it all images are there'
+        advice = f'{self.place.card.path} needs image_id = "{key}" in its [options]: all images are there by that id'
         return advice if key else ""
 
 

@@ -211,13 +211,13 @@ def rows_an_image(path: Path, text: Path, rows: int, lines: int, each: int) -> i
 
 
 def copies(path: Path, rows: int, images: int, each: int) -> int:
-    """Rows an image in a file beside the regions: one, or one a caption; DataError where neither fits."""
+    """Rows per image in a file beside the regions: one, or one per caption; DataError where neither fits."""
     if rows == images:
         return 1
     if rows == images * each:
         return each
     raise DataError(
-        f"has {rows:,} rows for {images:,} images; there must be one an image or, with {each} captions an "
+        f"has {rows:,} rows for {images:,} images; there must be one per image or, with {each} captions an "
         f"image, {images * each:,}: take it of the same release",
         Location(path),
     )

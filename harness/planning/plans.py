@@ -25,7 +25,7 @@ from harness.tracking.result_store import ResultStore
 from harness.tracking.store import default_uri, is_absent
 
 POWER = 0.8
-PUBLISHED_SD = 2.9  # over seeds: the geometric middle of 1.6 to 5.4, ten seeds on Flickr30K (arXiv 2203.03853)
+PUBLISHED_SD = 2.9  # over seeds: the geometric mean of 1.6 and 5.4, of ten seeds on Flickr30K (arXiv 2203.03853)
 FEW_DEGREES = 10  # of freedom, below which the spread over seeds is hardly known
 UNLUCKY = 0.1  # of spreads are larger than what is said of those
 SOURCES = ("ranked", "incomplete")  # sections of a board whose rows say how much rsum varies
@@ -233,8 +233,8 @@ def seed_part(known: Iterable[Sources], given: float | None, images: int) -> Var
     if given is not None:
         return Variances((given**2, 0.0), f"seeds: --seed-sd {given:g}")
     text = (
-        f"seeds: no row of two seeds in the store; a standard deviation of {PUBLISHED_SD} of rsum, the middle of the "
-        "1.6 to 5.4 of ten seeds on Flickr30K (arXiv 2203.03853)"
+        f"seeds: no row of two seeds in the store; a standard deviation of {PUBLISHED_SD} of rsum, the geometric mean "
+        "of 1.6 and 5.4, of ten seeds on Flickr30K (arXiv 2203.03853)"
     )
     return Variances((PUBLISHED_SD**2, 0.0), text, is_assumed=True)
 

@@ -106,9 +106,9 @@ NORMALISED = (
     "captions have letters or marks of several forms and are read in the plain one: composed, straight, visible"
 )
 TOO_LONG = f"captions have more than {LONG} words: every batch with one is as long; cut them, or take them out"
-WORDLESS = "captions have no word of two letters: hardly an image is found by them; write them, or take them out"
+WORDLESS = "captions have no word of two letters: they can hardly retrieve an image; write them, or take them out"
 AS_BYTES = "captions are written as Python's b'…': whoever made the file did not decode it; decode it"
-WITH_HTML = "captions hold HTML entities, which become words; unescape the file, or live with it"
+WITH_HTML = "captions hold HTML entities, which become words; unescape the file, or accept it"
 GARBLED = "captions look as if UTF-8 had been read as another encoding; get the file again"
 UNPRINTABLE = "captions hold characters that cannot be printed; take them out"
 CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (

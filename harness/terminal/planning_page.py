@@ -53,9 +53,10 @@ def cells(one: Requirement) -> list[str]:
 def variances_line(plan: PowerPlan) -> str:
     """The standard deviations that a plan rests on."""
     own = plan.components
+    error = own.image_sd / plan.images**0.5
     return (
         f"standard deviations: {own.seed_sd(plan.images):.1f} of rsum over seeds; {own.image_sd:.0f} over images of "
-        f"what one says of a difference, which is {own.image_sd / plan.images**0.5:.1f} for {plan.images:,} of them"
+        f"one image's part in a difference, a standard error of {error:.1f} for {plan.images:,}"
     )
 
 

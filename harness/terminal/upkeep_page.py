@@ -38,8 +38,8 @@ def summary(diagnoses: Sequence[Diagnosis]) -> str:
     faults, warnings = counts[Health.FAULT], counts[Health.WARNING]
     also = f"{count(warnings, 'warning')}, " if warnings else ""
     if faults:
-        return f"{count(faults, 'fault')} would stop a run, {also}{counts[Health.SOUND]} checks are well"
-    return f"nothing would stop a run: {also}{counts[Health.SOUND]} checks are well"
+        return f"{count(faults, 'fault')} would stop a run, {also}{counts[Health.SOUND]} checks passed"
+    return f"nothing would stop a run: {also}{counts[Health.SOUND]} checks passed"
 
 
 def doctor_json(diagnoses: Sequence[Diagnosis]) -> dict[str, Any]:

@@ -323,7 +323,11 @@ WRONG: dict[str, tuple[Callable[[Array], str], int, str]] = {
     "complex": (lambda s: saved(s.astype(np.complex64)), 3, "holds complex64 numbers"),
     "booleans": (lambda s: saved(s > 0), 3, "holds bool numbers"),
     "records": (lambda s: saved(np.zeros(s.shape, dtype=[("score", "f4")])), 3, "scores are float16, float32"),
-    "large integers": (lambda s: saved(np.full(s.shape, 2**53 + 1)), 3, "9007199254740993, which no float64 is"),
+    "large integers": (
+        lambda s: saved(np.full(s.shape, 2**53 + 1)),
+        3,
+        "9007199254740993, which float64 cannot represent",
+    ),
     "archive": (lambda s: np.savez("scores.npz", s) or "scores.npz", 3, "is an .npz archive"),
     "pickle": (lambda s: write("scores.npy", b"\x80\x04K\x01."), 3, "a pickle, which is never loaded"),
     "text": (lambda s: write("scores.npy", b"0.1 0.2"), 3, "is no .npy file; save the matrix alone with np.save"),

@@ -161,7 +161,7 @@ BROKEN = {
     "another number of boxes": (with_cell(n=b"3"), "its boxes are 32 bytes, no whole number of float32 for each of 3"),
     "boxes of two numbers": (with_cell(boxes=floats(1, 2, 3, 4)), "its boxes are of 2 numbers each, 4 are needed"),
     "an id that is no text": (with_cell(id=b"\xff"), "its image id is not UTF-8"),
-    "no id": (with_cell(id=b" "), "image '': that id is no line of a text file"),
+    "no id": (with_cell(id=b" "), "image '': that id does not fit on one line of a text file"),
     "NaN": (with_cell(features=floats(*range(9), np.nan)), "image '1' holds NaN or inf"),
     "a box that is NaN": (with_cell(boxes=floats(*CORNERS, 1, 2, 3, np.nan)), "its boxes hold NaN"),
     "boxes beyond the image": (with_cell(boxes=floats(*CORNERS, 1, 2, 65.5, 9)), "not within the image of 64 x 48"),
@@ -489,10 +489,10 @@ def test_unfinished_work_goes_on_only_on_what_it_was_begun_with(tmp_path: Path) 
     with pytest.raises(DataError, match="line 7"):
         convert([path], tmp_path / "store")
     path.write_bytes(good.replace(row(image(5)), row(image(8)._replace(image="5"))))
-    with pytest.raises(DataError, match=r"a\.tsv, line 6: no longer the image .* --force"):
+    with pytest.raises(DataError, match=r"a\.tsv, line 6: not the image .* --force"):
         convert([path], tmp_path / "store")
     path.write_bytes(good[len(row(image(0))) + 1 :])
-    with pytest.raises(DataError, match="no longer the image"):
+    with pytest.raises(DataError, match="not the image"):
         convert([path], tmp_path / "store")
     with pytest.raises(UsageError, match="unfinished work on something else"):
         convert([tsv(tmp_path / "b.tsv")], tmp_path / "store")
@@ -660,7 +660,7 @@ def test_a_folder_that_changed_is_gone_on_with_if_its_last_image_is_the_same(tmp
     with pytest.raises(DataError):
         convert([folder], tmp_path / "store")
     arrays(folder, a=image(3).regions, b=image(2).regions, c=image(4).regions)
-    with pytest.raises(DataError, match=r"no longer the image"):
+    with pytest.raises(DataError, match=r"not the image"):
         convert([folder], tmp_path / "store")
     arrays(folder, b=image(1).regions)
     convert([folder], tmp_path / "store")
@@ -686,7 +686,7 @@ def test_files_with_capitals_and_below_are_read_and_what_is_left_out_is_said(tmp
 def test_one_image_in_two_folders_below_is_refused(tmp_path: Path) -> None:
     arrays(tmp_path / "in" / "train", a=image(0).regions)
     arrays(tmp_path / "in" / "val", a=image(1).regions)
-    with pytest.raises(DataError, match=r"val/a\.npy: is one image with .*train/a\.npy"):
+    with pytest.raises(DataError, match=r"val/a\.npy: image 'a' has two files, this one and .*train/a\.npy"):
         convert([tmp_path / "in"], tmp_path / "store")
 
 
@@ -778,7 +778,7 @@ def test_folders_that_hold_no_image_or_one_twice_are_refused(tmp_path: Path) -> 
         convert([tmp_path / "empty"], tmp_path / "store")
     folder = arrays(tmp_path / "in", a=image(1).regions)
     np.savez(folder / "a.npz", x=image(1).regions)
-    with pytest.raises(DataError, match=r"a\.npz: is one image with .*a\.npy"):
+    with pytest.raises(DataError, match=r"a\.npz: image 'a' has two files, this one and .*a\.npy"):
         convert([folder], tmp_path / "store")
 
 

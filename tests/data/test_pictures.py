@@ -59,11 +59,14 @@ def without_pictures(folder: Path) -> None:
         (lambda folder: folder.rmdir(), ": no folder; name the one that holds the pictures"),
         (lambda folder: None, "holds no picture (.jpg, .jpeg, .png, .webp) among 0 files"),
         (without_pictures, "among 1 files"),
-        (twice, "b/7.png: image '7' is {folder}/a/7.jpg too; take one out or rename it"),
+        (twice, "b/7.png: image '7' has two files, this one and {folder}/a/7.jpg; remove or rename one"),
         (looped, "a/again: leads to {folder}, which is read already; take that link out"),
-        (lambda folder: picture(folder / " 7.jpg"), "that name is no line of a text file; give it another"),
-        (lambda folder: picture(folder / "7\n8.jpg"), "that name is no line of a text file"),
-        (lambda folder: picture(folder / os.fsdecode(b"caf\xe9.jpg")), r"caf\udce9.jpg': that name is no line"),
+        (
+            lambda folder: picture(folder / " 7.jpg"),
+            "that name does not fit on one line of a UTF-8 text file; rename it",
+        ),
+        (lambda folder: picture(folder / "7\n8.jpg"), "that name does not fit on one line"),
+        (lambda folder: picture(folder / os.fsdecode(b"caf\xe9.jpg")), r"caf\udce9.jpg': that name does not fit"),
     ],
 )
 def test_a_folder_that_gives_no_ids_is_refused(tmp_path: Path, make: Callable[[Path], object], said: str) -> None:

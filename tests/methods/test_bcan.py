@@ -37,6 +37,17 @@ def test_the_correction_of_the_abstract_reaches_every_parameter() -> None:
 
 
 @torch.no_grad()
+def test_the_length_of_a_region_counts_in_the_mean_of_the_whole_image_alone() -> None:
+    method = small("bcan", form="abstract").eval()
+    regions = torch.randn(1, 4, method.settings.dim, dtype=torch.float64)
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    longer = regions * torch.tensor([5.0, 1, 1, 1], dtype=torch.float64)[None, :, None]
+    gate = method.whole_image
+    gate.mean.weight.zero_()
+    torch.testing.assert_close(gate(longer, mask), gate(regions, mask))
+
+
+@torch.no_grad()
 def test_released_with_equal_focus_is_bfan() -> None:
     one, other = small("bcan", focus="equal"), small("bfan_equal")
     other.load_state_dict(one.state_dict())

@@ -26,3 +26,10 @@ def test_the_scale_of_clip_is_a_hundred_at_most() -> None:
         method.log_scale.data.fill_(log_scale)
         losses.append(float(method.loss(pairs).detach()))
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_scale_that_a_step_took_beyond_the_bound_is_learned_on() -> None:
+    method, pairs = build("clip_loss"), batch()
+    method.log_scale.data.fill_(9.0)
+    method.loss(pairs).backward()
+    assert method.log_scale.grad and method.log_scale.exp().item() == pytest.approx(100.0)

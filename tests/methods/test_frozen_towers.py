@@ -84,15 +84,16 @@ def test_scale_and_bias_begin_where_the_model_or_the_card_says() -> None:
 
     tower = built("zero_shot", inputs).tower
     assert tower.scale > 1 and tower.bias is None
-    for encoder, bias in ((inputs.words.encoder, -10.0), (with_a_bias, -3.0)):
+    for encoder, scale, bias in ((inputs.words.encoder, 10.0, -10.0), (with_a_bias, tower.scale, -3.0)):
         own = built("siglip_heads", inputs._replace(words=Words(encoder=encoder)))
-        assert own.log_scale.item() == pytest.approx(math.log(tower.scale), abs=1e-6) and own.bias.item() == bias
+        assert own.log_scale.item() == pytest.approx(math.log(scale), abs=1e-6) and own.bias.item() == bias
+    clip = built("clip_heads", inputs)
+    assert clip.log_scale.item() == pytest.approx(math.log(tower.scale), abs=1e-6)
     given = built("siglip_heads", inputs._replace(words=Words(encoder=with_a_bias)), scale=3.0, bias=-2.0)
     assert given.log_scale.item() == pytest.approx(math.log(3.0)) and given.bias.item() == -2.0
     most = built("clip_heads", inputs, scale=500.0)
-    assert most.log_scale.item() == pytest.approx(LARGEST_LOG_SCALE)
     most.loss(samples.batch()).backward()
-    assert most.log_scale.grad
+    assert most.log_scale.item() == pytest.approx(LARGEST_LOG_SCALE) and most.log_scale.grad
 
 
 def test_embeddings_of_another_width_are_refused_without_heads() -> None:
