@@ -104,8 +104,8 @@ def lacking(ranks: TrialRanks | None, rankings: TrialRankings | None, form: str)
         left = (
             "left out; csv and parquet have its ranks" if form == TREC else "its ranks alone, by numbers in the split"
         )
-        return f"{left}: the store has no rankings of it, or it is older than rankings in the store"
-    return "" if rankings.image_ids else "by numbers in the split: it is older than image ids in the store"
+        return f"{left}: the store has no rankings of it (earlier versions stored none)"
+    return "" if rankings.image_ids else "by numbers in the split: earlier versions stored no image ids"
 
 
 def with_records(run: Run, ranks: TrialRanks, rankings: TrialRankings | None) -> StoredRun:

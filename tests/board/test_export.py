@@ -254,7 +254,7 @@ def test_what_the_store_has_lost_is_told_and_the_rest_exported(keys: list[str], 
     assert found["runs"] == 2 and not list(Path("trec").glob(f"*{keys[0]}*"))
     assert found["notes"] == [
         f"external:many ties/s0 {keys[0][:6]}: left out; csv and parquet have its ranks: "
-        "the store has no rankings of it, or it is older than they are kept"
+        "the store has no rankings of it (earlier versions stored none)"
     ]
     found = exported(call, capsys, "--format", "csv", "-o", "csv")
     ranks = pandas.read_csv("csv/ranks.csv", dtype=str)

@@ -489,7 +489,7 @@ def test_unfinished_work_goes_on_only_on_what_it_was_begun_with(tmp_path: Path) 
     with pytest.raises(DataError, match="line 7"):
         convert([path], tmp_path / "store")
     path.write_bytes(good.replace(row(image(5)), row(image(8)._replace(image="5"))))
-    with pytest.raises(DataError, match=r"a\.tsv, line 6: not the image .* --force"):
+    with pytest.raises(DataError, match=r"a\.tsv, line 6: this is not the image .* --force"):
         convert([path], tmp_path / "store")
     path.write_bytes(good[len(row(image(0))) + 1 :])
     with pytest.raises(DataError, match="not the image"):

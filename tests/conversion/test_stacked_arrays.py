@@ -759,7 +759,7 @@ def test_unfinished_work_does_not_go_on_with_other_numbers_or_other_ids(tmp_path
     with pytest.raises(DataError):
         convert([path], tmp_path / "store")
     stacked(tmp_path / "in", numbers(IMAGES, REGIONS, WIDTH, seed=5))
-    with pytest.raises(DataError, match=r"grid\.npy, row 3: not the image .* --force"):
+    with pytest.raises(DataError, match=r"grid\.npy, row 3: this is not the image .* --force"):
         convert([path], tmp_path / "store")
     stacked(tmp_path / "in", None, [*names(5), "another"])
     with pytest.raises(UsageError, match="unfinished work on something else"):
