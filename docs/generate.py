@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import click
 from pydantic import BaseModel
@@ -204,6 +204,8 @@ def default(field: FieldInfo) -> str:
 
 def kind(annotation: Any) -> str:
     """What a value is, in words: `list of text`."""
+    if get_origin(annotation) is Annotated:
+        return kind(get_args(annotation)[0])
     inner = [part for part in get_args(annotation) if part not in (type(None), Ellipsis)]
     if get_origin(annotation) is tuple:
         return f"{len(inner)} numbers" if len(inner) > 1 else f"list of {kind(inner[0])}s".replace("texts", "text")

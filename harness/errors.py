@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FAULT, READER_GONE = 70, 141
+LONGEST_LINE = 1000  # letters of an error's first line
 MOST_NAMES = 50  # that a message lists: a library may know a thousand
 EXIT_CODES = {  # docs/guide/using.md and `harness --help` say the same
     "0": "all well",
@@ -125,5 +126,6 @@ def named(names: Sequence[str], most: int = MOST_NAMES) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; its class where it has none."""
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    """The first line of an error's message, cut where it is very long; its class where it has none."""
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"

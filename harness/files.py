@@ -21,6 +21,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree
@@ -167,18 +168,31 @@ def read_lines(path: Path, each: str) -> list[str]:
     return texts
 
 
-def read_json(path: Path, hook: Hook | None = None) -> Any:
-    """The JSON of a file, each object given to `hook`; DataError where it cannot be read or is none."""
-    return parse_json(read_text(path), Location(path), hook)
+def read_json(path: Path, hook: Hook | None = None, unique: bool = False) -> Any:
+    """The JSON of a file, each object given to `hook`; DataError where it cannot be read or is none.
+
+    With `unique`, for files that people write, also where a key stands twice in an object; `hook` is not called then.
+    """
+    return parse_json(read_text(path), Location(path), hook, unique)
 
 
-def parse_json(text: str, location: Location, hook: Hook | None = None) -> Any:
-    """JSON that stands at a location; DataError where it is none."""
+def parse_json(text: str, location: Location, hook: Hook | None = None, unique: bool = False) -> Any:
+    """JSON that stands at a location; DataError as of `read_json`."""
     try:
-        return json.loads(text, object_hook=hook)
+        return json.loads(text, object_hook=hook, object_pairs_hook=partial(_unique, location) if unique else None)
     except (ValueError, RecursionError) as error:
         hint = lfs_hint(Path(location.file)) or "correct it, or get the file again"
         raise DataError(f"not readable as JSON ({error}); {hint}", location) from error
+
+
+def _unique(location: Location, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; DataError where a key stands twice, of which Python would keep the last alone."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in content if keys.count(key) > 1)
+        raise DataError(f"the key {twice!r} stands {keys.count(twice)} times; keep one of them", location)
+    return content
 
 
 def parse_xml(text: str, location: Location) -> ElementTree.Element:

@@ -76,3 +76,13 @@ def test_a_file_is_never_written_through_a_link_that_somebody_has_put_there(
     with pytest.raises(FileExistsError):
         write_atomic(tmp_path / "facts.json", "{}")
     assert victim.read_text() == "precious"
+
+
+def test_a_key_that_stands_twice_is_refused_in_files_that_people_write_however_deep(tmp_path: Path) -> None:
+    file = tmp_path / "file.json"
+    file.write_text('{"a": [{"b": 1, "c": {"b": 2}}], "b": 3}')
+    assert read_json(file, unique=True) == read_json(file) == {"a": [{"b": 1, "c": {"b": 2}}], "b": 3}
+    file.write_text('{"a": [{"b": 1, "c": {"é": 2, "é": 2, "é": 0}}]}')
+    assert read_json(file) == {"a": [{"b": 1, "c": {"é": 0}}]}, "releases are read as they are"
+    with pytest.raises(DataError, match=r"file\.json: the key 'é' stands 3 times; keep one of them"):
+        read_json(file, unique=True)

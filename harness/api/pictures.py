@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -116,10 +117,15 @@ def check_ids(names: Iterable[str], splits: Iterable[Sequence[str]]) -> None:
 
 
 def sheet(images: Sequence[tuple[str, str]], previews: Previews, title: str) -> Picture:
-    """Images of a dataset side by side, each with its id and a note; UsageError for none or too many."""
+    """Images of a dataset side by side, each with its id and a note; UsageError for none or too many.
+
+    One whose picture cannot be read is its id alone, and a warning says why.
+    """
     if not 1 <= len(images) <= MOST:
         raise UsageError(f"images: give 1 to {MOST} ids, not {len(images)}")
-    shown = [SheetImage(name, note, previews.of(name)) for name, note in images]
+    shown = [SheetImage(name, note, previews.of_many(name)) for name, note in images]
+    for warning in previews.notes:
+        warnings.warn(warning, stacklevel=3)  # of the caller of Project.pictures
     rows, columns = ceil(len(shown) / COLUMNS), min(len(shown), COLUMNS)
     width = 2 * MARGIN + columns * (SIDE + GAP) - GAP
     height = 2 * MARGIN + HEAD * bool(title) + rows * (SIDE + BELOW + GAP) - GAP

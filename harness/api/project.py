@@ -163,8 +163,8 @@ class Project:
     def pictures(self, dataset: str, images: pandas.DataFrame | Iterable[str], title: str = "") -> Picture:
         """Images of a dataset side by side: given by id, or a frame of retrieved images, with rank and score.
 
-        UsageError for an unknown id, DataError for a file that is no picture. An image without a picture is drawn as
-        its boxes, or as its id alone.
+        UsageError for an unknown id. An image without a picture is drawn as its boxes, or as its id alone; one whose
+        picture cannot be read as its id alone, with a warning that says why.
 
         >>> hits = project.load("vsepp/tiny/s0").retrieve("a red square", k=3)
         >>> project.pictures("tiny", hits, title="a red square")

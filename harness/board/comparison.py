@@ -96,6 +96,8 @@ class Comparison:
 def comparisons(runs: Sequence[Run], boards: Sequence[Board], names: Sequence[str], load: Load) -> list[Comparison]:
     """Two rows on every board that has both, or two runs; UsageError for other names, DataError for lost ranks."""
     rows = [(board, [side for name in names if (side := row_of(board, name))]) for board in boards]
+    for _, sides in rows:
+        check_differ(sides, names)
     if results := [compared_rows(board, sides, load) for board, sides in rows if len(sides) == len(names)]:
         return results
     single = [run for name in names if (run := run_named(runs, name))]
@@ -103,8 +105,16 @@ def comparisons(runs: Sequence[Run], boards: Sequence[Board], names: Sequence[st
         mixed = f"{names[0]} and {names[1]} are a row and a run; give two rows or two runs"
         raise UsageError(mixed if single and any(sides for _, sides in rows) else missing(boards, names))
     check_same(single)
+    check_differ(single, names)
     sides = [Side(run.short_name, (run.run_id,)) for run in single]
     return [compared(f"{single[0].spec.dataset}/{single[0].spec.protocol}", sides, load, runs_only=True)]
+
+
+def check_differ(sides: Sequence[Side | Run], names: Sequence[str]) -> None:
+    """UsageError where two names mean the same row or run."""
+    if len(sides) == 2 and sides[0] == sides[1]:
+        kind = "run" if isinstance(sides[0], Run) else "row"
+        raise UsageError(f"{names[0]} and {names[1]} are one {kind}; give two that differ")
 
 
 def compared_rows(board: Board, sides: Sequence[Side], load: Load) -> Comparison:

@@ -136,7 +136,7 @@ def report(flags: Flags, formats: str, check: bool) -> int:
         published = publishing.refresh(boards, store, registry, config, chosen, every, tell)
     published += publishing.written(pages, config.reports)
     published = with_searches(published, boards, registry, config) if are_all else published
-    out.answer(campaign_page.published_json(published), *campaign_page.published_page(published))
+    out.answer(campaign_page.published_json(published), *campaign_page.published_page(published, bool(boards)))
     return 0
 
 

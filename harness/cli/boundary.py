@@ -196,6 +196,8 @@ def prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  for the whole process
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
+    # of odd tags and large pictures, which harness reads or refuses in words of its own; set once, as no thread could
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     if any(option.startswith("error") for option in sys.warnoptions):
         os.environ.pop("PYTHONWARNINGS", None)  # workers would end at their first warning
         warnings.simplefilter("ignore")

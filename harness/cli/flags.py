@@ -221,10 +221,10 @@ class FailureClasses(click.ParamType["frozenset[Failure]"]):
         from harness.trial.results import Failure  # not at the top: --help answers without pydantic
 
         names, known = parts(value), {failure.value for failure in Failure} | {"failed"}
-        for name in names:
+        for name in names or ("",):
             if name not in known:
                 self.fail(unknown("failure class", name, known), param, ctx)
-        return frozenset(Failure) if "failed" in names or not names else frozenset(map(Failure, names))
+        return frozenset(Failure) if "failed" in names else frozenset(map(Failure, names))
 
 
 NUMBER = click.FloatRange(min=0)

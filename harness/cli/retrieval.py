@@ -196,7 +196,7 @@ def write_page(
         folder = private_folder(config.reports)
         out.note(f"{near(folder)} is ignored by git: {REASON}")
         place = folder / place
-    page = webpage(retriever, retrievals, config)
+    page = webpage(retriever, retrievals, config, out.note)
     try:
         write_atomic(place, page)
     except OSError as error:

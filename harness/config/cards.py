@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictInt, ValidationInfo, field_serializer, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from harness.addresses import shown
@@ -45,8 +45,8 @@ class MethodCard(Table):
     fidelity: Literal["paper", "reconstruction", "baseline", "zero-shot"] = Field(
         description="whether it follows the paper, fills gaps in it, follows none, or is a pretrained model as it is"
     )
-    trainable: bool = Field(True, description="false where there is nothing to train")
-    text_tower: bool = Field(
+    trainable: StrictBool = Field(True, description="false where there is nothing to train")
+    text_tower: StrictBool = Field(
         False,
         description="true where it needs a dual encoder, such as CLIP, as [text] encoder; it is frozen",
     )
@@ -81,8 +81,8 @@ class MethodCard(Table):
 class SplitSize(Table):
     """How many images and captions a split must have."""
 
-    images: int = Field(ge=0, description="number of images")
-    captions: int = Field(ge=0, description="number of captions")
+    images: StrictInt = Field(ge=0, description="number of images")
+    captions: StrictInt = Field(ge=0, description="number of captions")
 
 
 class DataFile(Table):
@@ -90,7 +90,7 @@ class DataFile(Table):
 
     path: InnerPath = Field(description="in the dataset's folder")
     sha256: str = Field("", description="another file is refused; empty: any is taken")
-    bytes: int | None = Field(None, description="its size")
+    bytes: StrictInt | None = Field(None, description="its size")
     origin: str = Field("", description="where it comes from")
 
 
@@ -98,7 +98,7 @@ class Download(Table):
     """A file to download on request, and what it becomes in the dataset's folder."""
 
     url: str = Field(pattern=r"^https?://[^/\s]+/\S+$", description="http or https address")
-    bytes: int = Field(gt=0, description="size of what the address gives")
+    bytes: StrictInt = Field(gt=0, description="size of what the address gives")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of what the address gives, an archive's own")
     path: TargetPath = Field("", description="of the file itself, in the dataset's folder")
     members: dict[str, TargetPath] = Field(default_factory=dict, description="of a zip instead: {name in it: path}")
@@ -131,11 +131,11 @@ class ProtocolCard(Table):
     """Which queries meet which gallery: a named, versioned declaration with its expected sizes."""
 
     name: str = Field(description="as in --protocol; `val` is reserved")
-    version: int = Field(1, description="raised when the meaning changes; two versions never share a table")
+    version: StrictInt = Field(1, description="raised when the meaning changes; two versions never share a table")
     split: str = Field("test", description="whose images and captions")
-    folds: int = Field(1, ge=1, description="contiguous folds of the images, averaged")
-    images: int = Field(description="number of images in the split or gallery, all folds together")
-    captions: int = Field(description="number of captions, likewise")
+    folds: StrictInt = Field(1, ge=1, description="contiguous folds of the images, averaged")
+    images: StrictInt = Field(description="number of images in the split or gallery, all folds together")
+    captions: StrictInt = Field(description="number of captions, likewise")
     gallery: InnerPath = Field("", description="json list of image ids in the dataset's folder: these alone are scored")
     gallery_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="of that file; needed with one")
 
@@ -173,7 +173,7 @@ class Positives(Table):
     caption_ids: InnerPath = Field(description="npy of whole numbers, in the order of the split's captions")
     image_ids: InnerPath = Field(description="json, {caption id: [the id of its own image]}")
     captions: InnerPath = Field("", description="official captions json; where it lies there, its words are compared")
-    outside: int = Field(0, ge=0, description="entries known to name what is not in the gallery; left out")
+    outside: StrictInt = Field(0, ge=0, description="entries known to name what is not in the gallery; left out")
     sha256: dict[str, str] = Field(default_factory=dict, description="of files that must be one release")
     origin: str = Field(description="where to get it, shown when files are absent")
 
@@ -197,14 +197,14 @@ class KnownCaption(Table):
     """A caption with its line in a split: shows files that are exchanged, shifted or sorted."""
 
     split: str = Field(description="name of the split")
-    line: int = Field(ge=1, description="its number in the split, from 1")
+    line: StrictInt = Field(ge=1, description="its number in the split, from 1")
     caption: str = Field(description="its text")
 
 
 class TextSettings(Table):
     """How captions become tokens, and pretrained word vectors or a pretrained encoder."""
 
-    min_count: int = Field(4, ge=1, description="a word seen less often in the vocabulary's captions is <unk>")
+    min_count: StrictInt = Field(4, ge=1, description="a word seen less often in the vocabulary's captions is <unk>")
     vocabulary: InnerPath = Field("", description="a word2idx json to read instead, relative to the dataset's folder")
     vocabulary_splits: tuple[str, ...] = Field(("train",), description="splits whose captions make the vocabulary")
     vectors: InnerPath = Field(
@@ -235,8 +235,8 @@ class DatasetCard(Table):
     folder: FolderPath = Field("", description="below the data root; empty for generated data")
     licence: str = Field(description="of the data")
     origin: str = Field(description="where to get it, shown when files are absent")
-    feature_width: int = Field(ge=0, description="F, numbers per region")
-    max_regions: int = Field(ge=0, description="most regions of an image")
+    feature_width: StrictInt = Field(ge=0, description="F, numbers per region")
+    max_regions: StrictInt = Field(ge=0, description="most regions of an image")
     splits: dict[str, SplitSize] = Field(description="train, val and test with their sizes")
     protocols: tuple[ProtocolCard, ...] = Field(min_length=1, description="the first one is the default")
     positives: tuple[Positives, ...] = Field((), description="named sets beside the dataset's own pairs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, StrictFloat, StrictInt, ValidationError, model_validator
 
 from harness.config.paths import InnerPath
 from harness.config.sections import Section
@@ -18,8 +18,8 @@ READ = re.compile(r"-(.+)")  # -FILE
 class Noise(Section):
     """Wrong pairs among those that are trained on; val and test stay as they are."""
 
-    share: float = Field(0.0, ge=0, le=1, description="of the training pairs whose image is exchanged; 0: none")
-    seed: int = Field(0, ge=0, lt=2**32, description="of the draw")
+    share: StrictFloat = Field(0.0, ge=0, le=1, description="of the training pairs whose image is exchanged; 0: none")
+    seed: StrictInt = Field(0, ge=0, lt=2**32, description="of the draw")
     file: InnerPath = Field("", description="instead of a draw: .npy or .json, an image's number per caption")
 
     @model_validator(mode="after")

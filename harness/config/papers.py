@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
 from harness.config.sections import Scalar, Training
 
@@ -19,7 +19,7 @@ class Paper(Table):
     title: str = Field(description="as printed")
     authors: str = Field(description="separated by commas")
     venue: str = Field(description="conference or journal")
-    year: int = Field(description="of publication")
+    year: StrictInt = Field(description="of publication")
     doi: str = Field("", description="without https://doi.org/")
     url: str = Field("", description="of the paper, where it has no doi")
 
@@ -29,10 +29,14 @@ class Reported(Table):
 
     dataset: str = Field(description="name of a dataset's card")
     protocol: str = Field(description="name of one of its protocols")
-    i2t: tuple[float, float, float] = Field(description="R@1, R@5, R@10 of images as queries, in percent")
-    t2i: tuple[float, float, float] = Field(description="R@1, R@5, R@10 of captions as queries, in percent")
-    rsum: float = Field(description="the six added, as printed or as added")
-    ensemble: bool = Field(False, description="scores of several models averaged; not compared with a single one")
+    i2t: tuple[StrictFloat, StrictFloat, StrictFloat] = Field(
+        description="R@1, R@5, R@10 of images as queries, in percent"
+    )
+    t2i: tuple[StrictFloat, StrictFloat, StrictFloat] = Field(
+        description="R@1, R@5, R@10 of captions as queries, in percent"
+    )
+    rsum: StrictFloat = Field(description="the six added, as printed or as added")
+    ensemble: StrictBool = Field(False, description="scores of several models averaged; not compared with a single one")
     differs: str = Field("", description="why it does not compare with our runs: other features, another split")
     source: str = Field(description="the table that the numbers stand in")
     note: str = Field("", description="what else a reader should know")
@@ -50,9 +54,11 @@ class Reported(Table):
 class Cost(Table):
     """What a method costs at the settings of its card, by `benchmarks/costs.py`, which says of what data."""
 
-    parameters: int = Field(ge=0, description="numbers that are trained, word embeddings of 10,000 words among them")
-    mflops_per_pair: float = Field(ge=0, description="millions of operations of the products that score one pair")
-    bytes_per_image: int = Field(ge=0, description="of an encoded image in an index, in float32")
+    parameters: StrictInt = Field(
+        ge=0, description="numbers that are trained, word embeddings of 10,000 words among them"
+    )
+    mflops_per_pair: StrictFloat = Field(ge=0, description="millions of operations of the products that score one pair")
+    bytes_per_image: StrictInt = Field(ge=0, description="of an encoded image in an index, in float32")
 
 
 class PaperRecipe(Table):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +28,7 @@ from harness.config.sections import (
     Tracking,
     Training,
 )
-from harness.config.toml import PARTS, cut, parse_override, read_toml, validate
+from harness.config.toml import PARTS, cut, parse_override, read_toml, validate, without_minus
 from harness.errors import ConfigError, DataError
 from harness.files import has_file, resolved
 
@@ -71,11 +73,7 @@ class Config(Section):
         own = self.per_dataset.get(name, PerDataset())
         training = validate(Training, {**self.training.model_dump(), **own.training}, f"[per_dataset.{name}.training]")
         config = self.model_copy(update={"training": training, "settings": merged(self.settings, own.settings)})
-        return config.of_sources(
-            SettingSource(settings=tables)
-            for source in self.sources
-            for tables in (source.settings, source.per_dataset.get(name, PerDataset()).settings)
-        )
+        return config.of_sources(one for source in self.sources for one in (source, source.for_dataset(name)))
 
     def of_sources(self, sources: Iterable[SettingSource]) -> Config:
         """This configuration with the sources that its settings are from, the weakest first."""
@@ -134,18 +132,30 @@ def load(
     """
     folder = folder or Path.cwd()
     path = file or find(folder)
-    own, given = read_toml(path) if path else {}, dict[str, Any]()
-    table = merged(defaults_beside(own), own)
+    where, own = str(path or "the configuration"), read_toml(path) if path else {}
+    table = {**deepcopy(merged(defaults_beside(own), own)), "root": path.parent if path else folder}
+    validate(Config, table, where)  # first: whatever is wrong from here on was given beside the file
     if data := os.environ.get("HARNESS_DATA", "").strip():  # files of settings leave line feeds and blanks behind
         put(table, "paths.data", data)
-    for key, value in [*map(override_of, overrides), *flags.items()]:
+    values, given = [*map(override_of, overrides), *without_minus(dict(flags)).items()], dict[str, Any]()
+    for key, value in values:
         put_everywhere(table, key, value)
         put(given, key, value)
-    table["root"] = path.parent if path else folder
-    where = str(path or "the configuration")
-    config = validate(Config, table, where)
+    config = validate(Config, table, source_of([key for key, _ in values], len(overrides), where))
     check_store(config)
     return config.of_sources(validate(SettingSource, source, where) for source in (read_toml(DEFAULTS), own, given))
+
+
+def source_of(keys: Sequence[str], overrides: int, where: str) -> Callable[[str], str]:
+    """Where the value of a key is from: the last of the given keys that it is of, the first ones by -s, or the file."""
+
+    def source(place: str) -> str:
+        for number, key in reversed([*enumerate(keys)]):
+            if re.match(rf"{re.escape(key)}(?![^.\[])", place) or key.startswith(f"{place}."):
+                return f"-s {key}" if number < overrides else key
+        return where
+
+    return source
 
 
 def defaults_beside(own: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,13 +220,23 @@ def put(table: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def put_everywhere(table: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a dotted key, in the tables of [per_dataset] too: an override from the command line always wins."""
+    """Set a dotted key, and take it out of the tables of [per_dataset]: a value from the command line always wins."""
     put(table, dotted, value)
     if dotted.split(".")[0] in PerDataset.model_fields:
         tables = table.get("per_dataset", {})
-        for own in tables.values() if isinstance(tables, dict) else ():
-            if isinstance(own, dict):  # anything else is refused with the whole
-                put(own, dotted, value)
+        for own in tables.values() if isinstance(tables, dict) else ():  # anything else is refused with the whole
+            take_out(own, dotted)
+
+
+def take_out(table: Any, dotted: str) -> None:
+    """Remove a dotted key where it is there."""
+    name, _, rest = dotted.partition(".")
+    if not isinstance(table, dict):
+        return
+    if rest:
+        take_out(table.get(name), rest)
+    else:
+        table.pop(name, None)
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.noise import SEPARATOR, Noise, base_name, noise_of
 from harness.config.papers import PaperRecipe
 from harness.config.project import Config
-from harness.config.sections import Scalar, Training
-from harness.config.selection import JOIN, Reranking, members_named, reranking_named
+from harness.config.sections import Scalar, SettingTables, Training
+from harness.config.selection import JOIN, Reranking, member_names, members_named, reranking_named
 from harness.config.sources import load_module, module_file, source_file
 from harness.config.toml import override_value
 from harness.errors import ConfigError, UsageError, unknown
@@ -106,7 +106,7 @@ def discover(config: Config, plugins: Sequence[Path] = ()) -> Registry:
         other = methods.setdefault(card.name, card)
         if other.path != card.path:
             raise ConfigError(f"two method cards are named {card.name!r}: {other.path} and {card.path}; rename one")
-    _check_settings(config, methods)
+    _check_settings("settings", config.settings, methods)
     datasets: dict[str, DatasetCard] = {}
     for path in _dataset_cards(config):
         dataset = read_card(DatasetCard, path)
@@ -151,14 +151,14 @@ def settings_for(card: MethodCard, config: Config) -> dict[str, Scalar]:
     A glob only touches settings that the method has. ConfigError for a setting that the named method has not,
     and for a value of another type than the default's (an int will do for a float).
     """
-    tables = [(pattern, table) for source in config.sources for pattern, table in source.settings.items()]
-    matching = [(pattern, table) for pattern, table in tables if fnmatch.fnmatchcase(card.name, pattern)]
-    globs = [(pattern, *item) for pattern, table in matching for item in table.items() if item[0] in card.defaults]
-    own = [(pattern, *item) for pattern, table in matching for item in table.items() if pattern == card.name]
-    for _, key, _ in own:
+    tables = [(source.place, *item) for source in config.sources for item in source.settings.items()]
+    matching = [one for one in tables if fnmatch.fnmatchcase(card.name, one[1])]
+    globs = [(*one[:2], *item) for one in matching for item in one[2].items() if item[0] in card.defaults]
+    own = [(*one[:2], *item) for one in matching for item in one[2].items() if one[1] == card.name]
+    for place, _, key, _ in own:
         if key not in card.defaults:
-            raise ConfigError(f"[settings.{card.name}]: " + unknown("setting", key, card.defaults))
-    values = {key: (f"settings.{pattern}.{key}", value) for pattern, key, value in [*globs, *own]}
+            raise ConfigError(f"[{place}.{card.name}]: " + unknown("setting", key, card.defaults))
+    values = {key: (f"{place}.{pattern}.{key}", value) for place, pattern, key, value in [*globs, *own]}
     return {
         key: _like_default(card, values[key][0], key, values[key][1]) if key in values else default
         for key, default in card.defaults.items()
@@ -183,23 +183,24 @@ def paper_settings(card: MethodCard, recipe: PaperRecipe) -> dict[str, Scalar]:
     return {**card.defaults, **own}
 
 
-def _check_settings(config: Config, methods: Mapping[str, MethodCard]) -> None:
-    """ConfigError for a table of [settings] that no method answers to, and for a key that none of its methods has."""
-    for name, table in config.settings.items():
+def _check_settings(place: str, tables: SettingTables, methods: Mapping[str, MethodCard]) -> None:
+    """ConfigError for a table of settings that no method answers to, and for a key that none of its methods has."""
+    for name, table in tables.items():
         cards = [card for card in methods.values() if fnmatch.fnmatchcase(card.name, name)]
         if not cards:
-            raise ConfigError(f"[settings.{name}]: " + unknown("method", name, methods))
+            raise ConfigError(f"[{place}.{name}]: " + unknown("method", name, methods))
         known = {key for card in cards for key in card.defaults}
         for key in table:
             if key not in known:
-                raise ConfigError(f"[settings.{name}]: " + unknown("setting", key, known))
+                raise ConfigError(f"[{place}.{name}]: " + unknown("setting", key, known))
 
 
 def _check_per_dataset(config: Config, methods: Mapping[str, MethodCard], datasets: Mapping[str, DatasetCard]) -> None:
-    for name in config.per_dataset:
+    for name, own in config.per_dataset.items():
         if name not in datasets:
             raise ConfigError(f"[per_dataset.{name}]: " + unknown("dataset", name, datasets))
-        _check_settings(config.for_dataset(name), methods)
+        _check_settings(f"per_dataset.{name}.settings", own.settings, methods)
+        config.for_dataset(name)  # its keys of [training]
 
 
 def _card(kind: str, name: str, cards: Mapping[str, Card]) -> Card:
@@ -209,7 +210,13 @@ def _card(kind: str, name: str, cards: Mapping[str, Card]) -> Card:
 
 
 def unknown_card(kind: str, name: str, known: Iterable[str]) -> str:
-    """A message for an unknown method or dataset; of a method with its card, where that lies in the working folder."""
+    """A message for an unknown method or dataset; of a method with its card, where that lies in the working folder.
+
+    Of an ensemble or a reranking it names the members, which have the cards and the weights.
+    """
+    if kind.startswith("method") and (members := member_names(name)):
+        what = "an ensemble" if JOIN in name else "a reranking"
+        return f"{name} is {what} and has no card and no weights of its own; name a member: {' or '.join(members)}"
     file = Path(f"{name}.toml")
     hint = f"; its card lies here: --plugin {file}" if kind.startswith("method") and file.is_file() else ""
     return unknown(kind, name, known) + hint

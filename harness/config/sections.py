@@ -6,7 +6,18 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    field_validator,
+    model_validator,
+)
 
 from harness.config.names import RESULTS
 
@@ -27,10 +38,12 @@ Scalar = Annotated[bool | int | float | str, PlainValidator(one_value, json_sche
 SettingTables = dict[str, dict[str, Scalar]]  # by method or glob
 
 
+# A number or truth value is strict, as settings are: true is no number, a text is neither; an int will do for a float.
 # More than any campaign needs, and few enough for what is done per epoch, trial or seed to end.
-Count = Annotated[int, Field(le=10**9)]
-Hundreds = Annotated[int, Field(le=100)]
-Thousands = Annotated[int, Field(le=100_000)]
+Count = Annotated[StrictInt, Field(le=10**9)]
+Hundreds = Annotated[StrictInt, Field(le=100)]
+Thousands = Annotated[StrictInt, Field(le=100_000)]
+LARGEST_RATE = 1000.0  # with which no training goes anywhere, and float32 still holds what it gives
 LEAST_AMOUNT = 1e-4  # Ray counts its resources in ten-thousandths
 
 
@@ -41,9 +54,9 @@ def amount_of_ray(value: float) -> float:
     return value
 
 
-Amount = Annotated[float, Field(ge=LEAST_AMOUNT, le=10_000)]
-OpenAmount = Annotated[float, AfterValidator(amount_of_ray), Field(le=10_000)]
-Seconds = Annotated[float, Field(le=10**9)]
+Amount = Annotated[StrictFloat, Field(ge=LEAST_AMOUNT, le=10_000)]
+OpenAmount = Annotated[StrictFloat, AfterValidator(amount_of_ray), Field(le=10_000)]
+Seconds = Annotated[StrictFloat, Field(le=10**9)]
 
 
 class Section(BaseModel):
@@ -64,9 +77,18 @@ class Campaign(Section):
     )
     methods: tuple[str, ...] = Field(("*",), description='names, globs, a+b, a@9:b; ["*"]: all methods')
     datasets: tuple[str, ...] = Field(("scenes",), description="names or globs")
-    seeds: tuple[int, ...] = Field((0, 1, 2), max_length=10_000, description="one trial per method, dataset and seed")
+    seeds: tuple[StrictInt, ...] = Field(
+        (0, 1, 2), max_length=10_000, description="one trial per method, dataset and seed"
+    )
     protocol: str = Field("", description="empty: the first protocol of the dataset's card")
     recipe: RecipeName = Field("common", description="trained by [training], or each as its paper")
+
+    @field_validator("methods", "datasets", "seeds")
+    @classmethod
+    def _some(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value:
+            raise ValueError("give at least one, or leave the key out for its default")
+        return value
 
 
 class Paths(Section):
@@ -87,22 +109,27 @@ class Training(Section):
         128, ge=2, description="pairs per step; hard negatives depend on it, so it is never shrunk"
     )
     optimizer: Literal["adam", "adamw"] = Field("adam", description="how weights are updated")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate")
-    weight_decay: float = Field(0.0, ge=0, description="of the optimizer")
+    lr: StrictFloat = Field(1e-3, gt=0, le=LARGEST_RATE, description="peak learning rate")
+    weight_decay: StrictFloat = Field(0.0, ge=0, le=LARGEST_RATE, description="of the optimizer")
     warmup_steps: Count = Field(0, ge=0, description="steps of linear warm-up from zero")
     schedule: Literal["constant", "step", "cosine"] = Field("cosine", description="of the learning rate")
-    drop_after: tuple[int, ...] = Field(
+    drop_after: tuple[Annotated[StrictInt, Field(ge=1)], ...] = Field(
         (7,), max_length=1000, description="step schedule: lr is multiplied by drop_factor after these epochs"
     )
-    drop_factor: float = Field(0.1, gt=0, le=1, description="see drop_after")
-    clip: float = Field(2.0, ge=0, description="largest gradient norm; 0 is none")
+    drop_factor: StrictFloat = Field(0.1, gt=0, le=1, description="see drop_after")
+    clip: StrictFloat = Field(2.0, ge=0, description="largest gradient norm; 0 is none")
     all_negatives_epochs: Count = Field(
         1, ge=0, description="first epochs whose loss sums over all negatives; the hardest after"
     )
-    drop_words: float = Field(0.1, ge=0, lt=1, description="share of words hidden at random in a training batch")
-    drop_regions: float = Field(0.1, ge=0, lt=1, description="share of regions hidden at random in a training batch")
-    encoder_lr: float = Field(
-        0.1, ge=0, description="share of lr for a dataset's pretrained text encoder; 0 leaves it as it is"
+    drop_words: StrictFloat = Field(0.1, ge=0, lt=1, description="share of words hidden at random in a training batch")
+    drop_regions: StrictFloat = Field(
+        0.1, ge=0, lt=1, description="share of regions hidden at random in a training batch"
+    )
+    encoder_lr: StrictFloat = Field(
+        0.1,
+        ge=0,
+        le=LARGEST_RATE,
+        description="share of lr for a dataset's pretrained text encoder; 0 leaves it as it is",
     )
     patience: Count = Field(0, ge=0, description="stop after so many epochs without a better val rsum; 0 is never")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto is fp32; bf16 is autocast")
@@ -158,9 +185,9 @@ class Tunable(Section):
     """The range that a setting may be searched in."""
 
     type: Literal["float", "int", "categorical"] = Field(description="a number, a whole number, or one of `choices`")
-    low: float | None = Field(None, description="lowest value; of a number or whole number")
-    high: float | None = Field(None, description="highest value; of a number or whole number")
-    log: bool = Field(False, description="sample the logarithm uniformly; low must be above 0")
+    low: StrictFloat | None = Field(None, description="lowest value; of a number or whole number")
+    high: StrictFloat | None = Field(None, description="highest value; of a number or whole number")
+    log: StrictBool = Field(False, description="sample the logarithm uniformly; low must be above 0")
     choices: tuple[Scalar, ...] = Field((), description="the values of a categorical range")
     when: dict[str, Scalar] = Field({}, description="only where these other settings have these values")
 
@@ -194,15 +221,23 @@ class Search(Section):
     objective: tuple[str, ...] = Field(
         ("rsum",), description="a measure on val or a cost; -name is minimised; several are never pruned"
     )
-    seed: int = Field(100, ge=0, lt=2**32, description="of the sampler and of every trial; confirm takes others")
+    seed: StrictInt = Field(100, ge=0, lt=2**32, description="of the sampler and of every trial; confirm takes others")
     startup: Thousands = Field(10, ge=1, description="trials before the sampler learns and the median pruner prunes")
     min_epochs: Thousands = Field(1, ge=1, description="epochs before a trial may be pruned")
-    defaults_first: bool = Field(True, description="the first trial has the settings of this file")
+    defaults_first: StrictBool = Field(True, description="the first trial has the settings of this file")
     fixed: tuple[str, ...] = Field(("dim", "width"), description="not searched though cards have ranges: equal sizes")
     points: dict[str, tuple[dict[str, Scalar], ...]] = Field({}, description="settings to try first, a list per method")
     space: dict[str, dict[str, Tunable]] = Field(
         {}, description="over the cards' ranges: a table per method or glob, keys are settings or training.KEY"
     )
+
+    @field_validator("objective")
+    @classmethod
+    def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        measures = [name.removeprefix("-") for name in value]
+        if not measures or len(set(measures)) < len(measures):
+            raise ValueError("give at least one measure or cost, each of them once")
+        return value
 
     @field_validator("space", "points", mode="before")
     @classmethod
@@ -215,7 +250,9 @@ class Cluster(Section):
     """Where Ray runs."""
 
     address: str = Field("", description="an existing cluster; empty: RAY_ADDRESS, else a local Ray")
-    shared: bool = Field(True, description="every node sees the results folder; false: trials' files travel by Ray")
+    shared: StrictBool = Field(
+        True, description="every node sees the results folder; false: trials' files travel by Ray"
+    )
 
 
 class Tracking(Section):
@@ -240,6 +277,12 @@ class SettingSource(BaseModel):
 
     settings: SettingTables = {}
     per_dataset: dict[str, PerDataset] = {}
+    place: str = "settings"  # where its settings are written
+
+    def for_dataset(self, name: str) -> SettingSource:
+        """What it has for one dataset alone."""
+        own = self.per_dataset.get(name, PerDataset())
+        return SettingSource(settings=own.settings, place=f"per_dataset.{name}.settings")
 
 
 def _flattened(table: Any) -> Any:

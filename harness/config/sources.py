@@ -122,8 +122,9 @@ def load_module(card: MethodCard) -> ModuleType:
         if importable is not None and importable.samefile(file):
             return importlib.import_module(name)
         return load_file(file)
-    except (ImportError, SyntaxError) as error:
-        raise ConfigError(f"{card.path}: class = {card.class_!r}: {file} does not import: {error}") from error
+    except (ImportError, SyntaxError, SystemExit) as error:
+        why = f"it calls exit ({error})" if isinstance(error, SystemExit) else error
+        raise ConfigError(f"{card.path}: class = {card.class_!r}: {file} does not import: {why}") from error
 
 
 class _UncachedLoader(SourceFileLoader):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -44,7 +45,7 @@ def parse(text: str) -> dict[str, Any]:
     if LONG_KEY.search(text):
         raise ValueError(f"a dotted key of more than {PARTS} parts; write tables, [a.b], of fewer")
     try:
-        table = tomllib.loads(text)
+        table = tomllib.loads(text, parse_float=lambda number: float(number) + 0.0)  # -0.0 is 0.0
     except tomllib.TOMLDecodeError:
         raise
     except ValueError:
@@ -108,24 +109,47 @@ def literal(value: Any) -> str:
     return repr(value)
 
 
-def validate(model: type[Model], table: Mapping[str, Any], where: str) -> Model:
-    """A model from a table; every problem is named with its file and field in one ConfigError."""
+def without_minus(value: Any) -> Any:
+    """A value in which -0.0 is 0.0, as in TOML that is read here: two trials of equal values are one."""
+    if isinstance(value, dict):
+        return {key: without_minus(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_minus(item) for item in value]
+    return value + 0.0 if isinstance(value, float) else value
+
+
+def validate(model: type[Model], table: Mapping[str, Any], where: str | Callable[[str], str]) -> Model:
+    """A model from a table; every problem is named with its file and field in one ConfigError.
+
+    where: the file, or what gives it for a field such as `training.lr`.
+    """
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        lines = [_problem(model, item) for item in error.errors()]
-        raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
+        raise ConfigError("\n".join(_line(model, item, where) for item in error.errors())) from None
+
+
+def _line(model: type[BaseModel], item: Any, where: str | Callable[[str], str]) -> str:
+    place = dotted(item["loc"])
+    source = where if isinstance(where, str) else where(place)
+    problem = _problem(model, item)
+    return f"{source}: {problem.removeprefix(f'{place}: ') if source.endswith(place) else problem}"
+
+
+def dotted(place: Sequence[str | int]) -> str:
+    """A place in tables as people write it: `recipe[0].training.lr`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
 
 
 def _problem(model: type[BaseModel], item: Any) -> str:
-    place = [str(part) for part in item["loc"]]
+    place = item["loc"]
     if item["type"] == "extra_forbidden":
-        names = [".".join([*place[:-1], name]) for name in _known(model, place[:-1])]
+        names = [dotted((*place[:-1], name)) for name in _known(model, place[:-1])]
         tables = () if place[1:] else [f"{name}.{key}" for name in names for key in _known(model, [name])]
-        return unknown("key", cut(".".join(place)), [*names, *tables])
+        return unknown("key", cut(dotted(place)), [*names, *tables])
     if item["type"] == "missing":
-        return f"the key {'.'.join(place)!r} is missing"
-    return f"{'.'.join(place)}: {item['msg'].removeprefix('Value error, ')} (got {cut(repr(item['input']))})"
+        return f"the key {dotted(place)!r} is missing"
+    return f"{dotted(place)}: {item['msg'].removeprefix('Value error, ')} (got {cut(repr(item['input']))})"
 
 
 def cut(text: str) -> str:
@@ -133,18 +157,29 @@ def cut(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def _known(model: Any, place: Sequence[str]) -> list[str]:
-    for name in place:
-        field = model.model_fields.get(name) if _is_model(model) else None
-        if field is None:
-            continue  # an index of a list or a key of a dict: stay at its element
-        model = next((part for part in _parts(field.annotation) if _is_model(part)), None)
-    return [field.alias or name for name, field in model.model_fields.items()] if _is_model(model) else []
+def _known(kind: Any, place: Sequence[str | int]) -> list[str]:
+    """The keys of the table at a place of a model; none where no model stands there."""
+    for part in place:
+        kind = _inner(_plain(kind), part)
+    model = _plain(kind)
+    fields = model.model_fields.items() if _is_model(model) else ()
+    return [field.alias or name for name, field in fields if not field.exclude]
 
 
-def _parts(annotation: Any) -> list[Any]:
-    inner = [part for arg in getattr(annotation, "__args__", ()) for part in _parts(arg)]
-    return [annotation, *inner]
+def _inner(kind: Any, part: str | int) -> Any:
+    """The type of what stands under a key or an index; None where nothing can."""
+    if _is_model(kind):
+        fields = kind.model_fields.items()
+        return next((field.annotation for name, field in fields if part in (name, field.alias)), None)
+    is_table = get_origin(kind) is dict
+    return get_args(kind)[-1 if is_table else 0] if get_origin(kind) in (dict, list, tuple) else None
+
+
+def _plain(kind: Any) -> Any:
+    """A type without the None that may stand in its place, and without its bounds."""
+    if get_origin(kind) in (Annotated, Union, UnionType):
+        return _plain(next(part for part in get_args(kind) if part is not NoneType))
+    return kind
 
 
 def _is_model(thing: Any) -> bool:

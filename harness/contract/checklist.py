@@ -62,12 +62,12 @@ def checked(card: MethodCard, rule: Rule) -> Outcome:
         state, message = "skipped", str(reason)
     except BrokenRule as fault:
         state, message = "broken", str(fault)
-    except Exception as error:  # noqa: BLE001  the boundary where what a method raises becomes a line of the list
+    except (Exception, SystemExit) as error:  # noqa: BLE001  the boundary where what a method raises becomes a line of the list
         state, message = "broken", raised(error, card)
     return Outcome(rule, state, time.perf_counter() - began, message)  # type: ignore[arg-type]
 
 
-def raised(error: Exception, card: MethodCard) -> str:
+def raised(error: BaseException, card: MethodCard) -> str:
     """An exception in words, with the last line of the method's own folder that it passed."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).parent == card.path.parent]

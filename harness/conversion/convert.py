@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.conversion.opening import AS_FOUND, ArrayOptions, RegionSource, open_source
+from harness.conversion.source import ImageRegions
 from harness.conversion.tsv import ButdTsv
 from harness.data.arrays import open_array
 from harness.data.region_store import (
     BOXES,
+    FACTS,
     IDS,
     OFFSETS,
     REGIONS,
+    SIZES,
     StoreFacts,
     Watch,
     WrittenStore,
@@ -28,7 +31,7 @@ from harness.data.region_store import (
     unwatched,
 )
 from harness.data.region_writer import Dtype, RegionWriter, discard
-from harness.errors import DataError, UsageError
+from harness.errors import DataError, Location, UsageError
 
 
 def convert(
@@ -39,7 +42,9 @@ def convert(
     watch: Watch = unwatched,
     options: ArrayOptions = AS_FOUND,
 ) -> WrittenStore:
-    """A region store of features in another form; what an earlier call has written is not read again.
+    """A region store of features in another form; what an earlier call has written is not written again.
+
+    A finished store is compared with its source where a file of that is newer.
 
     UsageError where sources are not there or of several kinds or the folder holds something else, DataError with file
     and line where a source is wrong, StoreError where the folder cannot be written. `force` begins again.
@@ -52,6 +57,8 @@ def convert(
     if force:
         discard(folder)
     elif facts := _finished(source, folder, stored):
+        if _is_newer(source, folder):
+            check_equal(source, folder, facts, watch)
         return WrittenStore(folder, facts, facts.images, time.monotonic() - began, left_out=tuple(source.left_out))
     with RegionWriter(folder, stored, source.origin) as writer:
         before = len(writer.done)
@@ -74,22 +81,66 @@ def _finished(source: RegionSource, folder: Path, dtype: Dtype) -> StoreFacts | 
     return None
 
 
+class _Stored:
+    """The images of a store by their ids, as its arrays hold them."""
+
+    def __init__(self, folder: Path, facts: StoreFacts) -> None:
+        self.rows = {image: row for row, image in enumerate(read_ids(folder / IDS, facts))}
+        self._begins = read_offsets(folder / OFFSETS, facts)
+        self._regions = open_array(folder / REGIONS, ("regions", "width"))
+        self._boxes = open_array(folder / BOXES, ("regions", "corners")) if facts.boxes else None
+        self._sizes = open_array(folder / SIZES, ("images", "sides"), kinds="i") if facts.sizes else None
+
+    def holds(self, item: ImageRegions) -> bool:
+        """Whether the store has an image of a source, with these very numbers."""
+        if item.image not in self.rows:
+            return False
+        row = self.rows[item.image]
+        begin, end = self._begins[row : row + 2]
+        boxes = None if self._boxes is None else self._boxes[begin:end]
+        size = None if self._sizes is None else tuple(self._sizes[row].tolist())
+        return size == item.size and _equal(boxes, item.boxes) and _equal(self._regions[begin:end], item.regions)
+
+
 def _holds_first(source: RegionSource, folder: Path, facts: StoreFacts) -> bool:
     """Whether a store has the first image of a source as it is now: another model's array may have the same size."""
-    first = next(source.images({}, 0))
-    ids = read_ids(folder / IDS, facts)
-    if first.image not in ids:
-        return False
-    begin, end = read_offsets(folder / OFFSETS, facts)[ids.index(first.image) :][:2]
-    stored = open_array(folder / REGIONS, ("regions", "width"))[begin:end]
-    boxes = open_array(folder / BOXES, ("regions", "corners"))[begin:end] if facts.boxes else None
-    return _equal(boxes, first.boxes) and _equal(stored, first.regions)
+    return _Stored(folder, facts).holds(next(source.images({}, 0)))
+
+
+def _is_newer(source: RegionSource, folder: Path) -> bool:
+    """Whether a file of a source was written, or put there, since the store was finished."""
+    stats = [path.stat() for path in (*source.files.paths, *source.files.beside)]
+    finished = (folder / FACTS).stat().st_mtime_ns
+    return any(max(stat.st_mtime_ns, stat.st_ctime_ns) >= finished for stat in stats)
+
+
+def check_equal(source: RegionSource, folder: Path, facts: StoreFacts, watch: Watch) -> None:
+    """UsageError that names the first image of a source that is another one in the store, read one by one."""
+    stored, places = _Stored(folder, facts), dict[str, int]()
+    with watch(source.files.total, 0) as tell:
+        for item in source.images(places, 0):
+            if not stored.holds(item):
+                raise _changed(folder, item.image, source.location(item.at))
+            places[item.image] = item.at
+            tell(item.at)
+        tell(source.files.total)
+    gone = next((image for image in stored.rows if image not in places), None)
+    if gone is not None:
+        raise _changed(folder, gone, Location(source.files.paths[0]))
+
+
+def _changed(folder: Path, image: str, location: Location) -> UsageError:
+    return UsageError(
+        f"{location}: the source has changed since {folder} was made of it, image {image!r} first; --force converts "
+        "again, or take another folder"
+    )
 
 
 def _equal(stored: NDArray[Any] | None, array: NDArray[Any] | None) -> bool:
     if stored is None or array is None:
         return stored is array
-    return np.array_equal(stored, array.astype(stored.dtype))
+    with np.errstate(over="ignore"):
+        return np.array_equal(stored, array.astype(stored.dtype))
 
 
 def _remarks(source: RegionSource, facts: StoreFacts, dtype: str) -> Iterator[str]:

@@ -30,8 +30,9 @@ class ImageRegions(NamedTuple):
 class LaidFiles:
     """Files laid end to end: one number, the bytes before, is a place in all of them."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], beside: Sequence[Path] = ()) -> None:
         self.paths = tuple(paths)
+        self.beside = tuple(beside)  # files without a place, from which images have something too: ids, boxes, sizes
         self.sizes = [path.stat().st_size for path in paths]
         self.starts = list(accumulate(self.sizes, initial=0))[:-1]
         self.total = sum(self.sizes)  # bytes
@@ -56,7 +57,8 @@ def from_corners(corners: NDArray[Any], size: Size | None) -> NDArray[np.float32
         raise DataError(
             f"its boxes are not within the image{f' of {size[0]} x {size[1]} pixels' if size else ''}{turned}"
         )
-    return np.concatenate([low, high - low], axis=1).astype(np.float32)
+    with np.errstate(over="ignore"):  # what overflows becomes inf, which no store takes
+        return np.concatenate([low, high - low], axis=1).astype(np.float32)
 
 
 def _inside(corners: NDArray[Any], size: Size | None) -> bool:

@@ -82,7 +82,8 @@ class StackedArrays:
             open_stack(path, read_image_ids(ids), folders[path.parent.resolve()] == 1, channels) for path, ids in arrays
         ]
         check_alike(self._stacks)
-        self.files = LaidFiles([stack.path for stack in self._stacks])
+        beside = [file for stack in self._stacks for file in (stack.ids.path, *stack.files.values())]
+        self.files = LaidFiles([stack.path for stack in self._stacks], beside)
         self.skipped = 0
         self.left_out: list[Path] = []
         self.types = {stack.header.dtype.name for stack in self._stacks}
@@ -278,7 +279,9 @@ def _boxes_of(stack: Stack, row: int, count: int, size: Size | None) -> NDArray[
     if "boxes" not in stack.arrays:
         return cells(stack.grid, size) if stack.grid and size else None
     try:
-        return from_corners(stack.arrays["boxes"][row, :count].astype(np.float32), size)
+        with np.errstate(over="ignore"):  # what overflows becomes inf, which is refused
+            corners = stack.arrays["boxes"][row, :count].astype(np.float32)
+        return from_corners(corners, size)
     except DataError as error:
         location = Location(stack.files["boxes"], f"row {row}")
         raise DataError(f"image {stack.ids.ids[row]!r}: {error.message}", location) from None

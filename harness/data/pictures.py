@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from harness.errors import DataError, Location, named
+from harness.errors import DataError, Location, first_line, named
 from harness.files import check_regular, has_folder, unreadable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -20,7 +23,21 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 SHOWN = 10  # pictures that a message names
 TURN = 0x0112  # the tag of EXIF that says how a picture is turned
 TURNS = range(1, 9)
-BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+TURNED = {  # what stands a picture upright, by what EXIF says
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ORDER_MARK = "\ufeff"  # which readers of a text take off its beginning
+DIGEST_BYTES = 8
+BROKEN = (  # what Pillow raises for a file that is no whole picture, or whose head is damaged
+    *(OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning),
+    *(TypeError, AttributeError, LookupError, ArithmeticError, EOFError, RuntimeError, struct.error, zlib.error),
+)
 
 
 class PictureFiles(NamedTuple):
@@ -64,6 +81,11 @@ def find_pictures(folder: Path) -> PictureFiles:
     return PictureFiles(dict(sorted(files.items())), len(paths) - len(pictures))
 
 
+def picture_paths(folder: Path) -> list[Path]:
+    """The pictures below a folder but hidden ones, by place, whatever their ids; DataError where it cannot be read."""
+    return [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
+
+
 def _files(folder: Path) -> list[Path]:
     met: dict[Path, Path] = {}
     paths: list[Path] = []
@@ -82,8 +104,11 @@ def _unreadable(error: OSError) -> None:
 
 
 def _checked(path: Path) -> str:
-    """The id of a picture; DataError where it does not fit on one line of a UTF-8 text file."""
+    """The id of a picture; DataError where it does not fit on one line of a UTF-8 text file, or is not read back."""
     name = path.stem
+    if name.startswith(ORDER_MARK):
+        message = "that name begins with a byte order mark, which is lost where a list of ids is read; rename it"
+        raise DataError(message, Location(ascii(str(path))))
     if name.strip() != name or "\n" in name or name.encode(errors="replace").decode() != name:
         raise DataError("that name does not fit on one line of a UTF-8 text file; rename it", Location(repr(str(path))))
     return name
@@ -95,15 +120,35 @@ def read_picture(file: Path) -> Image.Image:
     Of an animation it is the first frame; CMYK becomes RGB without a colour profile, 16 bits their upper eight.
     """
     with _opened(file) as picture:
-        return as_rgb(ImageOps.exif_transpose(picture))
+        picture.load()  # of a PNG, EXIF may stand behind the pixels
+        turn = TURNED.get(_orientation(picture))
+        return as_rgb(picture if turn is None else picture.transpose(turn))
+
+
+def _orientation(picture: Image.Image) -> int:
+    """How EXIF says that a picture is turned; 1, not at all, where it says nothing that means a turn.
+
+    Only this tag is read: Pillow's own turning writes all tags again, and fails where one is of an odd kind.
+    """
+    orientation = picture.getexif().get(TURN, 1)
+    return int(orientation) if orientation in TURNS else 1
+
+
+def digest_of(file: Path) -> str:
+    """16 hex digits of a file's bytes, which tell whether it is the same; DataError where it cannot be read."""
+    check_regular(file)
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+    except OSError as error:
+        raise unreadable(file, error) from error
 
 
 def read_head(file: Path, turned: bool = False) -> PictureHead:
     """What a picture is before its pixels are read, and if asked how it is turned; DataError where it is none."""
     with _opened(file) as picture:
         frames = getattr(picture, "n_frames", 1) if picture.format in ("PNG", "WEBP") else 1
-        orientation = picture.getexif().get(TURN, 1) if turned else 1
-        orientation = orientation if orientation in TURNS else 1
+        orientation = _orientation(picture) if turned else 1
         return PictureHead(picture.size, frames, orientation, picture.mode == "CMYK", is_16_bit(picture))
 
 
@@ -144,7 +189,7 @@ def _opened(file: Path) -> Iterator[Image.Image]:
             check_pixels(file, picture.size)
             yield picture
     except BROKEN as error:
-        message = f"no readable picture ({error}); get it again or take it out"
+        message = f"no readable picture ({first_line(error)}); get it again or take it out"
         raise DataError(message, Location(file)) from error
 
 

@@ -5,6 +5,7 @@
     ids.txt       N lines, the images' ids in UTF-8
     boxes.npy     (S, 4) float32, of every region x, y, width, height in pixels; absent where none are known
     sizes.npy     (N, 2) int32, width and height of every image in pixels; absent where they are not known
+    sources.txt   N lines, a digest of the picture that each image was made of; absent where not all are known
     store.json    what it was made of, and its counts; written last, so that its presence means that all is there
 
 `region_writer` writes one.
@@ -29,8 +30,8 @@ from harness.data.regions import Ints, PaddedArray, Ragged, Regions
 from harness.errors import DataError, Location
 from harness.files import has_file, lfs_hint, read_bytes, read_lines
 
-STORE_FILES = ("regions.npy", "offsets.npy", "ids.txt", "boxes.npy", "sizes.npy", "store.json")
-REGIONS, OFFSETS, IDS, BOXES, SIZES, FACTS = STORE_FILES
+STORE_FILES = ("regions.npy", "offsets.npy", "ids.txt", "boxes.npy", "sizes.npy", "sources.txt", "store.json")
+REGIONS, OFFSETS, IDS, BOXES, SIZES, SOURCES, FACTS = STORE_FILES
 JOURNAL = "journal.part"  # of a writer that has not finished
 AGAIN = "make the store again with `harness data convert` or `harness data extract`"
 # Keys of an origin that do not decide what a region's numbers mean: whose pictures, and which regions of each.
@@ -138,6 +139,11 @@ class WrittenStore(NamedTuple):
     def bytes(self) -> int:
         return sum((self.folder / name).stat().st_size for name in store_files(self.folder))
 
+    @property
+    def knows_sources(self) -> bool:
+        """Whether it can be told of each picture that it is the one that the store was made of."""
+        return (self.folder / SOURCES).is_file()
+
 
 def store_files(folder: Path) -> list[str]:
     """Names of the files of a store that decide what it gives; DataError where there is no complete store."""
@@ -196,6 +202,20 @@ def read_ids(path: Path, facts: StoreFacts) -> tuple[str, ...]:
     if second is not None:
         raise DataError(f"image {ids[second]} stands twice; {AGAIN}", Location(path, f"line {second + 1}"))
     return tuple(ids)
+
+
+def read_sources(folder: Path) -> dict[str, str]:
+    """The digest of each image's picture by its id; empty where the store does not know them, as earlier ones do not.
+
+    DataError where they are not one for each image.
+    """
+    path = folder / SOURCES
+    if not has_file(path):
+        return {}
+    ids, digests = read_ids(folder / IDS, read_facts(folder)), read_lines(path, "is a digest of one picture")
+    if len(digests) != len(ids):
+        raise DataError(f"has {len(digests):,} lines for {len(ids):,} images; {AGAIN}, with --force", Location(path))
+    return dict(zip(ids, digests, strict=True))
 
 
 def _regions(rows: NDArray[Any], offsets: Ints) -> Regions:

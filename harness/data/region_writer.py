@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 
 from harness.data.arrays import LARGEST, largest
 from harness.data.content import is_unicode
-from harness.data.region_journal import JournalLine, as_line, whole_lines
-from harness.data.region_store import BOXES, FACTS, IDS, JOURNAL, OFFSETS, REGIONS, SIZES, STORE_FILES, StoreFacts
-from harness.data.regions import offsets
+from harness.data.region_journal import JournalLine, as_line, whole_lines, write_tables
+from harness.data.region_store import BOXES, FACTS, JOURNAL, REGIONS, STORE_FILES, StoreFacts
 from harness.errors import DataError, ResourceError, StoreError, UsageError
-from harness.files import npy, write_atomic
+from harness.files import write_atomic
 
 PART = ".part"
 HEAD = 128  # bytes kept free for the header of an .npy file
@@ -51,6 +50,11 @@ class RegionWriter:
     @property
     def done(self) -> KeysView[str]:
         return self.places.keys()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of the bytes that each image was made of, as far as they are known."""
+        return {entry.id: entry.digest for entry in (*self._entries, *self._waiting) if entry.digest}
 
     @property
     def at(self) -> int:
@@ -98,15 +102,19 @@ class RegionWriter:
         boxes: NDArray[Any] | None = None,
         size: tuple[int, int] | None = None,
         at: int = 0,
+        digest: str = "",
     ) -> None:
-        """Append one image: regions (R, F), boxes (R, 4) as x, y, width, height in pixels, size as width, height."""
+        """Append one image: regions (R, F), boxes (R, 4) as x, y, width, height in pixels, size as width, height.
+
+        `digest` is of the bytes that it was made of; where all images have one the store knows them.
+        """
         self._check_like_others(image, regions, boxes, size)
         rows = self._as_stored(image, regions)
         try:
             self._append(REGIONS, rows)
             if boxes is not None:
                 self._append(BOXES, np.asarray(boxes, dtype="<f4"))
-            self._waiting.append(JournalLine(image, len(rows), rows.shape[1], size, at))
+            self._waiting.append(JournalLine(image, len(rows), rows.shape[1], size, at, digest))
             self.places[image] = at
             if time.monotonic() - self._committed > COMMIT_SECONDS:
                 self._commit()
@@ -277,11 +285,7 @@ class RegionWriter:
         (self.folder / (name + PART)).replace(self.folder / name)
 
     def _write_tables(self) -> None:
-        begins = offsets([entry.regions for entry in self._entries])
-        write_atomic(self.folder / OFFSETS, npy(begins))
-        write_atomic(self.folder / IDS, "".join(f"{entry.id}\n" for entry in self._entries))
-        if self._entries[0].size is not None:
-            write_atomic(self.folder / SIZES, npy(np.array([entry.size for entry in self._entries], dtype=np.int32)))
+        write_tables(self.folder, self._entries)
 
     def _unwritable(self, error: OSError) -> StoreError:
         advice = "see to its rights and room, then run again: it goes on"
@@ -291,15 +295,16 @@ class RegionWriter:
 def _refused(regions: NDArray[Any], rows: NDArray[Any]) -> str:
     """What is wrong with an image's regions, of which `rows` would be stored."""
     if not np.isfinite(regions).all():
-        return "NaN or inf"
+        return "NaN or inf; get its file again, or take other weights where a model makes the numbers"
     if not np.isfinite(rows).all():
         return f"a number beyond {rows.dtype.name}; take float32"
     return f"a number beyond {LARGEST:.0e}, whose square overflows; extract it again"
 
 
 def is_image_id(text: str) -> bool:
-    """Whether a text can be an image's id in a store: one line, not empty, without blanks at its ends."""
-    return bool(text) and text.strip() == text.replace("\n", " ") and is_unicode(text)
+    """Whether a text can be an image's id in a store: one line, not empty, read back as it was written."""
+    is_line = bool(text) and text.strip() == text.replace("\n", " ") and is_unicode(text)
+    return is_line and text.encode().decode("utf-8-sig") == text  # a mark of the byte order is no letter for readers
 
 
 def discard(folder: Path) -> None:

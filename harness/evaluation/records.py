@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 
 from harness.config.cards import ProtocolCard
 from harness.data.arrays import BROKEN
-from harness.evaluation.positives import SetRanks
+from harness.evaluation.positives import PositiveSet, SetRanks
 from harness.evaluation.protocols import Fold
-from harness.evaluation.ranks import DIRECTIONS, Direction, Ints, Ranks
+from harness.evaluation.ranks import DIRECTIONS, DirectedRanks, Direction, Ints, Ranks, group, sides
 from harness.evaluation.shortlists import Shortlist
 from harness.files import save_arrays
 
 RANKS = "ranks.npz"
 RANKINGS = "rankings.npz"
+SET_PAIRS = ".i2t_pairs"  # ends the name of an array that each named set of positives has
+MOST = 2**31 - 1  # that a rank or a number of a split can be
 IMAGE_IDS, CAPTIONS = "image_ids", "captions"  # arrays of text, which early files lack
 UNREADABLE = (*BROKEN, OSError, EOFError, TypeError, RuntimeError, BadZipFile, zlib.error, struct.error)  # numpy, zip
 Bools = NDArray[np.bool_]
@@ -114,14 +116,56 @@ def read_ranks(file: bytes | None, ties: bool = False) -> TrialRanks | None:
         return None
     try:
         with np.load(BytesIO(file), allow_pickle=False) as arrays:
-            pairs, folds = arrays["pairs"].astype(np.int64), arrays["fold"].astype(np.int64)
-            ranks = {direction: arrays[f"{direction}_rank"].astype(np.int32) for direction in DIRECTIONS}
+            pairs, folds = (_whole(array, 0).astype(np.int64) for array in (arrays["pairs"], arrays["fold"]))
+            ranks = {direction: _whole(arrays[f"{direction}_rank"], 1).astype(np.int32) for direction in DIRECTIONS}
             tied = {direction: arrays[f"{direction}_tied"].astype(np.bool_) for direction in DIRECTIONS if ties}
     except UNREADABLE:
         return None
     is_whole = pairs.shape == (len(folds), 2) and len(folds) > 0
     shapes = {array.shape for array in (folds, *ranks.values(), *tied.values())}
     return TrialRanks(pairs, folds, ranks, tied) if is_whole and shapes == {(len(folds),)} else None
+
+
+def _whole(array: NDArray[Any], least: int) -> NDArray[Any]:
+    """An array of whole numbers, none below the least; ValueError for any other."""
+    if array.dtype.kind not in "iu" or array.min(initial=least) < least or array.max(initial=0) > MOST:
+        raise ValueError(f"{array.dtype} is no array of whole numbers from {least}")
+    return array
+
+
+def read_sets(file: bytes) -> list[SetRanks] | None:
+    """The ranks of named sets of positives in the bytes of a ranks.npz, without ties, which it lacks for them."""
+    try:
+        with np.load(BytesIO(file), allow_pickle=False) as arrays:
+            names = [name.removesuffix(SET_PAIRS) for name in arrays if name.endswith(SET_PAIRS)]
+            return [_set(arrays, name) for name in names]
+    except UNREADABLE:
+        return None
+
+
+def _set(arrays: Arrays, name: str) -> SetRanks:
+    of_both = []
+    for direction in DIRECTIONS:
+        pairs = _whole(arrays[f"{name}.{direction}_pairs"], 0).astype(np.int64)
+        ranks = _whole(arrays[f"{name}.{direction}_rank"], 1).astype(np.int32)
+        if pairs.shape != (len(ranks), 2) or not len(ranks):
+            raise ValueError(f"{name}: pairs {pairs.shape}, ranks {ranks.shape}")
+        queries, _ = sides(pairs, direction)
+        of_both.append((pairs, DirectedRanks(queries, ranks, np.zeros(len(np.unique(queries)), dtype=np.bool_))))
+    (i2t_pairs, i2t), (t2i_pairs, t2i) = of_both
+    return SetRanks(PositiveSet(name, i2t_pairs, t2i_pairs, ""), i2t, t2i)
+
+
+def fold_ranks(ranks: TrialRanks) -> list[Ranks]:
+    """The ranks of each fold, from those of all with their ties: what `of_ranks` has joined."""
+    parts = []
+    for fold in np.unique(ranks.folds):
+        own = ranks.folds == fold
+        pairs, (i2t, t2i) = ranks.pairs[own], (ranks.ranks[direction][own] for direction in DIRECTIONS)
+        first = {direction: group(sides(pairs, direction)[0]).first for direction in DIRECTIONS}
+        i2t_tied, t2i_tied = (ranks.tied[direction][own][first[direction]] for direction in DIRECTIONS)
+        parts.append(Ranks(pairs, i2t, t2i, i2t_tied, t2i_tied))
+    return parts
 
 
 def read_rankings(file: bytes | None, scores: bool = True) -> TrialRankings | None:

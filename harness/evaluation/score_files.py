@@ -18,6 +18,7 @@ from harness.files import has_file
 
 Array = NDArray[Any]
 MAGIC, ZIP, PICKLE = b"\x93NUMPY", b"PK", b"\x80"  # how files begin
+MOST = float(np.finfo(np.float32).max)  # that a score can be: the first of every ranking are kept as float32
 EXACT = 2**53  # the largest size up to which float64 holds every whole number
 AS_SAVED = "save the matrix alone with np.save(file, scores)"
 
@@ -96,7 +97,7 @@ def mean_scores(files: Sequence[Path], card: DatasetCard, protocol: ProtocolCard
     total: Floats | None = None
     for file in files:
         array = open_scores(file)
-        hold_scores(file, array, card, protocol, split)
+        hold_scores(file, array, card, protocol, split, len(files))
         scores = as_floats(file, array)
         total = scores if total is None else total + scores
     if total is None:
@@ -117,8 +118,13 @@ def array_scores(scores: Any, card: DatasetCard, protocol: ProtocolCard, split: 
     return as_floats(source, array)
 
 
-def hold_scores(source: Path | str, scores: Array, card: DatasetCard, protocol: ProtocolCard, split: Split) -> None:
-    """DataError unless scores (N, M) are one number for every image and caption of a split, all of them finite."""
+def hold_scores(
+    source: Path | str, scores: Array, card: DatasetCard, protocol: ProtocolCard, split: Split, files: int = 1
+) -> None:
+    """DataError unless scores (N, M) are one number for every image and caption of a split, each of which can be kept.
+
+    They are one of so many files whose scores are added.
+    """
     expected = (len(split.images), len(split.captions))
     if scores.shape != expected:
         hints = [*hints_of((scores.shape[0], scores.shape[1]), expected, card, protocol)]
@@ -128,13 +134,20 @@ def hold_scores(source: Path | str, scores: Array, card: DatasetCard, protocol: 
             + "".join(f"; {hint}" for hint in hints)
         )
     for start, block in blocks(scores):
-        finite = np.isfinite(block)
-        if not finite.all():
-            row, caption = np.argwhere(~finite)[0]
+        wrong = ~np.isfinite(block) | (np.abs(block) > np.float64(MOST / files))
+        if wrong.any():
+            row, caption = np.argwhere(wrong)[0]
             raise DataError(
                 f"{source}: the score of image {start + row} ({split.image_ids[start + row]}) and caption {caption} "
-                f"is {block[row, caption]}, which has no rank; nothing was ranked"
+                f"is {block[row, caption]}, {why_refused(float(block[row, caption]), files)}; nothing was ranked"
             )
+
+
+def why_refused(score: float, files: int) -> str:
+    if not np.isfinite(score):
+        return "which has no rank"
+    share = f", and of {files} files that are averaged {MOST / files:.2g}" if files > 1 else ""
+    return f"beyond what is stored, which is float32 up to {MOST:.2g}{share}: divide all scores by one number"
 
 
 def hints_of(

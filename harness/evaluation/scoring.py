@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from harness.blocks.tiles import Tile, by_length, joined, runs, side
 from harness.data.regions import Regions
 from harness.data.split import Split
 from harness.data.tokens import Tokens
-from harness.errors import DataError
+from harness.errors import DataError, TrialError
 from harness.evaluation.device_ranks import rank_on_device
 from harness.evaluation.outcome import SplitRanks, rank_scores
 from harness.evaluation.positives import PositiveSet
@@ -282,8 +282,20 @@ def score_tiles(method: Method | Scorer, images: Sequence[Tile], captions: Seque
     for column in captions:
         places, shared = to_device(column.places, device), method.caption_side(column.sets)
         for row, of in rows:
-            scores[row, places] = method.score_sides(of, shared).float()
+            scores[row, places] = tile_scores(method, of, shared, len(row), len(places))
     return scores
+
+
+def tile_scores(scorer: Method | Scorer, of: Any, shared: Any, images: int, captions: int) -> Tensor:
+    """Float32 scores of images by captions; TrialError where a method gives anything but real scores of that shape."""
+    scores = scorer.score_sides(of, shared)
+    if isinstance(scores, Tensor) and scores.shape == (images, captions) and scores.is_floating_point():
+        return scores.float()
+    kind = f"{tuple(scores.shape)} of {scores.dtype}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+    raise TrialError(
+        f"the method's scores of {images} images with {captions} captions are {kind}; floating numbers "
+        f"({images}, {captions}) are needed, see `harness validate`"
+    )
 
 
 def score_rows(way: Way, sets: Sets, pairs: Ints, vectors: int, matching: bool) -> Iterator[Rows]:
@@ -296,7 +308,8 @@ def score_rows(way: Way, sets: Sets, pairs: Ints, vectors: int, matching: bool) 
         scores = np.zeros((len(places), sum(len(column.places) for column in columns)), dtype=np.float32)
         for column, of, near in zip(columns, sides, of_images, strict=True):
             if not matching or np.isin(places, near).any():
-                scores[:, column.places] = scorer.score_sides(shared, of).float().cpu().numpy()
+                tile_of = tile_scores(scorer, shared, of, len(places), len(column.places))
+                scores[:, column.places] = tile_of.cpu().numpy()
         yield Rows(places, scores)
 
 
@@ -308,7 +321,7 @@ def score_columns(way: Way, sets: Sets, vectors: int) -> Iterator[tuple[Ints, ND
         places, shared = tile.places, scorer.caption_side(tile.sets)
         scores = np.empty((len(places), sum(len(row.places) for row in rows)), dtype=np.float32)
         for row, of in zip(rows, sides, strict=True):
-            scores[:, row.places] = scorer.score_sides(of, shared).float().cpu().numpy().T
+            scores[:, row.places] = tile_scores(scorer, of, shared, len(row.places), len(places)).cpu().numpy().T
         yield places, scores
 
 

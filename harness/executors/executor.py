@@ -118,19 +118,25 @@ class InProcess:
                 time.sleep(POLL_SECONDS)
                 continue
             began = time.monotonic()
-            with writing(assignment.folder):
-                outcome = worker.begin(assignment, {}).outcome
+            outcome = advanced(assignment, partial(worker.begin, assignment, {}))
             while isinstance(outcome, EpochReport):
                 if is_over(assignment, began):
                     outcome = overdue(assignment)
                     break
-                go = answer(outcome)
-                with writing(assignment.folder):
-                    outcome = worker.step(go).outcome
+                outcome = advanced(assignment, partial(worker.step, answer(outcome)))
             yield outcome
 
     def close(self) -> None:
         """Nothing was started."""
+
+
+def advanced(assignment: Assignment, call: Callable[[], Reply]) -> EpochReport | TrialResult:
+    """The next report of a trial in this process, or its result: a failed one where its method's code calls exit."""
+    try:
+        with writing(assignment.folder):
+            return call().outcome
+    except SystemExit as error:  # no signal, which comes as KeyboardInterrupt
+        return lost(assignment, Failure.BUG, f"SystemExit: {error}: the method's code ended its process")
 
 
 def is_over(assignment: Assignment, began: float) -> bool:

@@ -282,11 +282,8 @@ def cause(error: Exception) -> tuple[Failure, str]:
         return Failure.BUG, f"the worker failed outside the trial: {str(error).strip().splitlines()[-1]}"
     unreachable = exceptions.NodeDiedError | exceptions.ActorUnavailableError
     if isinstance(error, unreachable) or "node has died" in str(error):  # Ray says it in words alone
-        return Failure.NODE_LOST, "the trial's node was lost; the same command continues it from its last epoch"
-    return (
-        Failure.KILLED,
-        "the trial's process was killed or crashed; the same command continues it from its last epoch",
-    )
+        return Failure.NODE_LOST, "the trial's node was lost"
+    return Failure.KILLED, "the trial's process was killed or crashed"
 
 
 def cause_before(error: Exception) -> tuple[Failure, str]:

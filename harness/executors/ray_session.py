@@ -215,6 +215,10 @@ def set_apart(folder: Path) -> Iterator[None]:
         os.environ["PYTHONPATH"] = import_path()
         os.chdir(work)
         yield
+    except SystemExit as end:
+        if end.code == signal.SIGTERM and callable(handler):
+            handler(signal.SIGTERM, None)  # which Ray's own kept from hearing it
+        raise
     finally:
         os.fchdir(before)
         os.close(before)

@@ -49,12 +49,13 @@ class PageImage(NamedTuple):
 def pages(
     boards: Sequence[Board], registry: Registry, config: Config, read: Read
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """A page a board, by file name, and a line for each board that has none, with the reason."""
+    """A page a board, by file name; a line for each board without one and each unreadable picture, with the reason."""
     files: dict[str, bytes] = {}
-    notes = []
+    notes = list[str]()
     for board in (board for board in boards if board.ranked):
         try:
-            files[page_name(board, registry)] = page_of(board, registry, config, read)
+            files[page_name(board, registry)], own = page_of(board, registry, config, read)
+            notes += (f"{board.dataset}, protocol {board.protocol}: {note}" for note in own)
         except DataError as error:
             notes.append(f"{board.dataset}, protocol {board.protocol}: no examples: {error}")
     return files, tuple(notes)
@@ -76,8 +77,11 @@ def own_name(board: Board) -> str:
     return file_name(board.dataset, f"{board.protocol}-examples", "html")
 
 
-def page_of(board: Board, registry: Registry, config: Config, read: Read) -> bytes:
-    """The page of one board; DataError where its dataset is not here as it was, or the store has no rankings."""
+def page_of(board: Board, registry: Registry, config: Config, read: Read) -> tuple[bytes, tuple[str, ...]]:
+    """The page of one board, and notes on its pictures.
+
+    DataError where its dataset is not here as it was, or the store has no rankings.
+    """
     card = registry.datasets.get(board.ranked_dataset)
     if card is None:
         raise DataError("the dataset has no card here")
@@ -87,13 +91,14 @@ def page_of(board: Board, registry: Registry, config: Config, read: Read) -> byt
     examples = examples_of(board, registry.methods, read)
     if examples is None:
         raise DataError("the tracking store has no rankings of its rows; run them again with --force")
-    return webpage(examples, card, Previews(card, config.data, config.cache)).encode()
+    pictures = Previews(card, config.data, config.cache)
+    return webpage(examples, card, pictures).encode(), tuple(pictures.notes)
 
 
 def webpage(one: Examples, card: DatasetCard, pictures: Previews) -> str:
     ids, captions = one.runs[0].images, one.runs[0].captions
     pairs = one.runs[0].pairs.tolist()[::-1]  # so that the first of several stays
-    looks = {number: page_image(pictures.of(ids[number])) for number in images_of(one)}
+    looks = {number: page_image(pictures.of_many(ids[number])) for number in images_of(one)}
     page = markup("examples.html.j2").render(
         **{
             "card": card,

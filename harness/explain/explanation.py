@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from harness.method import Method
 
 Datasets = Callable[[str], Dataset]
+MOST_WORDS = 60  # of a picture or page, which draws the image once for each
 SUM = 0.01  # by which weights that were rounded may miss a sum of one
 
 
@@ -122,6 +123,8 @@ def explanation(
     caption = split.captions[own_captions(split, row)[0]] if pair.caption is None else spoken(pair.caption)
     parts = dataset.vocabulary.parts(caption)
     check_words(parts)
+    if not pair.words:
+        check_most(len(parts), "the caption has")
     tokens = Tokens.encode([caption], dataset.vocabulary)
     score, weights = attended(best_weights(trial, registry, dataset), split.images[row], tokens)
     words = [Word(*part, of) for part, of in zip(parts, weights, strict=True)]
@@ -160,10 +163,16 @@ def check_words(parts: Sequence[Part]) -> None:
         raise UsageError(f"--caption: no word to explain: {reason}; use words of the dataset's training captions")
 
 
+def check_most(count: int, what: str) -> None:
+    """UsageError for more words than can be shown: of each the image is drawn."""
+    if count > MOST_WORDS:
+        raise UsageError(f"--words: {what} {count:,} words, and {MOST_WORDS} can be shown; choose some with --words")
+
+
 def chosen(words: Sequence[Word], text: str) -> tuple[Word, ...]:
     """The words or phrases that a text names with commas between, wherever they stand in a caption.
 
-    UsageError where one does not.
+    UsageError where one does not, and where they are too many to be shown.
     """
     selection: list[Word] = []
     for phrase in (part.lower().split() for part in text.split(",")):
@@ -173,6 +182,7 @@ def chosen(words: Sequence[Word], text: str) -> tuple[Word, ...]:
             known = ", ".join(dict.fromkeys(word.text for word in words))
             raise UsageError(f"--words: {' '.join(phrase)!r} is not in the caption, whose words are: {known}")
         selection += map(united, spans)
+    check_most(len(selection), "these stand in the caption as")
     return tuple(selection)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.board.markup import markup
@@ -15,13 +15,18 @@ from harness.explain.retrieval import Retrieval, Retriever
 from harness.layouts.previews import Previews
 
 
-def webpage(retriever: Retriever, retrievals: Sequence[Retrieval], config: Config) -> str:
+def webpage(
+    retriever: Retriever, retrievals: Sequence[Retrieval], config: Config, tell: Callable[[str], object]
+) -> str:
+    """The page of some queries; `tell` is called with a line for each picture that cannot be read."""
     encoder = retriever.gallery.encoder
     card = encoder.dataset.card
     ids = {image for one in retrievals for image in images_of(one)}
     known = {*retriever.gallery.items.image_ids}
     previews = Previews(card, config.data, config.cache)
     looks = {name: look(previews, name, name in known) for name in sorted(ids)}
+    for note in previews.notes:
+        tell(note)
     page = markup("retrieval.html.j2").render(
         **{"spec": encoder.spec, "split": retriever.gallery.split, "images": retriever.images},
         **{"captions": retriever.captions, "retrievals": retrievals, "card": card, "private": is_private(card)},
@@ -39,6 +44,6 @@ def images_of(one: Retrieval) -> list[str]:
 def look(previews: Previews, name: str, is_known: bool) -> PageImage | None:
     """An image of the dataset by its id, or a picture by its file; None where nothing can be drawn of it."""
     if is_known:
-        return page_image(previews.of(name))
+        return page_image(previews.of_many(name))
     picture = read_picture(Path(name))
     return page_image(Preview(picture.size, picture))

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+from harness.data.content import whole_id
 from harness.errors import DataError, Location
 from harness.extraction.corners import Corners
 from harness.files import has_folder, listing, parse_xml, read_json, read_text
@@ -38,7 +39,7 @@ def read_boxes(path: Path) -> GivenBoxes:
     """The boxes of a file or folder of any of the forms; DataError where it has none of them."""
     if has_folder(path):
         return _voc(path)
-    content = read_json(path)
+    content = read_json(path, unique=True)
     if isinstance(content, dict) and {"annotations", "images"} <= content.keys():
         return _coco(path, content)
     if not isinstance(content, dict) or not content:
@@ -55,25 +56,42 @@ def _listed(path: Path, image: str, own: Any) -> Iterator[Corners]:
 
 def _coco(path: Path, content: Mapping[str, Any]) -> GivenBoxes:
     """bbox is x, y, width, height; an image's id is its file's name without the suffix. Crowds are left out."""
-    names: dict[Any, str] = {}
-    sizes: dict[str, Size] = {}
-    for number, one in enumerate(_objects(path, content, "images"), start=1):
-        location = Location(path, f"images, entry {number}")
-        name = PurePosixPath(_field(one, "file_name", str, location)).stem
-        if name in sizes:
-            raise DataError(f"a second image is called {name!r}; take one out", location)
-        names[_field(one, "id", (int, str), location)] = name
-        sizes[name] = (_field(one, "width", (int, float), location), _field(one, "height", (int, float), location))
+    names, sizes = _coco_images(path, content)
     boxes: dict[str, list[Corners]] = {}
     for number, one in enumerate(_objects(path, content, "annotations"), start=1):
         location = Location(path, f"annotations, entry {number}")
-        image = names.get(_field(one, "image_id", (int, str), location))
+        image = names.get(_coco_id(one, "image_id", location))
         if image is None:
             raise DataError(f"is of image {one['image_id']!r}, which is not among the images", location)
         if not one.get("iscrowd"):
             x, y, width, height = _corners(one.get("bbox"), location.within(f"image {image!r}"))
             boxes.setdefault(image, []).append((x, y, x + width, y + height))
     return GivenBoxes(path, boxes, sizes)
+
+
+def _coco_images(path: Path, content: Mapping[str, Any]) -> tuple[dict[int | str, str], dict[str, Size]]:
+    """The names of images by their ids, and their sizes by name."""
+    names: dict[int | str, str] = {}
+    sizes: dict[str, Size] = {}
+    for number, one in enumerate(_objects(path, content, "images"), start=1):
+        location = Location(path, f"images, entry {number}")
+        image, name = _coco_id(one, "id", location), PurePosixPath(_field(one, "file_name", str, location)).stem
+        if name in sizes:
+            raise DataError(f"a second image is called {name!r}; take one out", location)
+        if image in names:
+            raise DataError(f"a second image has the id {image!r}, as {names[image]!r} has; correct one", location)
+        names[image] = name
+        sizes[name] = (_field(one, "width", (int, float), location), _field(one, "height", (int, float), location))
+    return names, sizes
+
+
+def _coco_id(entry: Mapping[str, Any], key: str, location: Location) -> int | str:
+    """An id, as a whole number where it is one, also as pandas writes it: 12.0 or "12"."""
+    image = whole_id(entry.get(key))
+    if image is not None:
+        return image
+    text: str = _field(entry, key, str, location)
+    return text
 
 
 def _voc(folder: Path) -> GivenBoxes:

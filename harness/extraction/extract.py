@@ -16,8 +16,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from harness.data.pictures import read_picture
-from harness.data.region_store import IDS, StoreFacts, Watch, WrittenStore, read_facts, read_ids, unwatched
+from harness.data.pictures import digest_of, read_picture
+from harness.data.region_store import (
+    IDS,
+    StoreFacts,
+    Watch,
+    WrittenStore,
+    read_facts,
+    read_ids,
+    read_sources,
+    unwatched,
+)
 from harness.data.region_writer import Dtype, RegionWriter, discard
 from harness.errors import DataError, Location, UsageError
 from harness.processors import cpus_here
@@ -43,26 +52,29 @@ def extract(
     """A region store of pictures by id, in their order; those that an earlier call has written are not written again.
 
     Batches are the same however often the work was interrupted: a model's numbers may differ in their last bits with
-    what they were computed beside. So a batch that was written in part is seen again, and its rest is added.
+    what they were computed beside. So a batch that was written in part is seen again, and its rest is added. Pictures
+    that are written already are compared by digests of their bytes, where the store has them.
 
     DataError for the first picture that cannot be read, StoreError where the folder cannot be written, UsageError where
-    it holds work of another model or on other pictures. What is written stays; the same call goes on behind it,
-    `force` begins again.
+    it holds work of another model or on other pictures, also of the same names. What is written stays; the same call
+    goes on behind it, `force` begins again.
     """
     began = time.monotonic()
     if force:
         discard(folder)
     elif facts := finished(files, extractor, folder, dtype):
+        check_unchanged(files, read_sources(folder), folder, watch)
         return WrittenStore(folder, facts, facts.images, time.monotonic() - began)
     with RegionWriter(folder, dtype, extractor.origin) as writer:
         check_goes_on(files, writer)
+        check_unchanged(files, writer.digests, folder, watch)
         before = len(writer.done)
         seen_on = seen_on_cores if extractor.on_cores else seen_on_a_gpu
         with watch(len(files), before) as tell:
             for batch in seen_on(files, unfinished(files, writer, batch_size), extractor):
-                for image, picture, seen in zip(*batch, strict=True):
+                for image, digest, picture, seen in zip(*batch, strict=True):
                     if image not in writer.done:
-                        writer.add(image, seen.regions, seen.boxes, picture.size)
+                        writer.add(image, seen.regions, seen.boxes, picture.size, digest=digest)
                 tell(len(writer.done))
         return WrittenStore(folder, writer.finish(), before, time.monotonic() - began)
 
@@ -86,6 +98,25 @@ def check_goes_on(files: Mapping[str, Path], writer: RegionWriter) -> None:
         )
 
 
+def check_unchanged(files: Mapping[str, Path], digests: Mapping[str, str], folder: Path, watch: Watch) -> None:
+    """UsageError where pictures have changed since a store was made of them; `digests` are of those that it knows."""
+    known = [image for image in files if image in digests]
+    if not known:
+        return
+    changed = []
+    pool = ThreadPoolExecutor(min(WORKERS, cpus_here()))
+    with watch(len(known), 0) as tell:
+        now = in_order(pool, lambda image: digest_of(files[image]), known, AHEAD * WORKERS)
+        for done, (image, digest) in enumerate(zip(known, now, strict=True), start=1):
+            changed += [image] * (digest != digests[image])
+            tell(done)
+    if changed:
+        raise UsageError(
+            f"{len(changed):,} of the {len(known):,} pictures that {folder} was made of have changed since, "
+            f"{changed[0]!r} first; put them back, or --force extracts again"
+        )
+
+
 def unfinished(files: Mapping[str, Path], writer: RegionWriter, batch_size: int) -> list[Sequence[str]]:
     """Batches of images, always of the same ones, but those that are written in full."""
     images = list(files)
@@ -95,7 +126,8 @@ def unfinished(files: Mapping[str, Path], writer: RegionWriter, batch_size: int)
 
 class SeenBatch(NamedTuple):
     images: Sequence[str]
-    pictures: list[Pixels]
+    digests: Sequence[str]  # of their files' bytes
+    pictures: Sequence[Pixels]
     seen: list[Seen]
 
 
@@ -106,8 +138,8 @@ def seen_on_cores(
     import torch
 
     def work(images: Sequence[str]) -> SeenBatch:
-        pictures = [prepared(image, files[image], extractor) for image in images]
-        return SeenBatch(images, pictures, extractor.see(pictures))
+        digests, pictures = zip(*(digested(files, image, extractor) for image in images), strict=True)
+        return SeenBatch(images, digests, pictures, extractor.see(pictures))
 
     cores, before = cpus_here(), torch.get_num_threads()
     workers = min(WORKERS, cores)
@@ -126,10 +158,10 @@ def seen_on_a_gpu(
     with ThreadPoolExecutor(min(WORKERS, cpus_here())) as pool:
         flat = [image for images in batches for image in images]
         size = max(map(len, batches), default=1)
-        pictures = in_order(pool, lambda image: prepared(image, files[image], extractor), flat, AHEAD * size)
+        read = in_order(pool, lambda image: digested(files, image, extractor), flat, AHEAD * size)
         for images in batches:
-            own = [next(pictures) for _ in images]
-            yield SeenBatch(images, own, extractor.see(own))
+            digests, pictures = zip(*(next(read) for _ in images), strict=True)
+            yield SeenBatch(images, digests, pictures, extractor.see(pictures))
 
 
 def in_order(pool: ThreadPoolExecutor, work: Callable[[S], T], items: Iterable[S], ahead: int) -> Iterator[T]:
@@ -144,6 +176,12 @@ def in_order(pool: ThreadPoolExecutor, work: Callable[[S], T], items: Iterable[S
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def digested(files: Mapping[str, Path], image: str, extractor: Extractor) -> tuple[str, Pixels]:
+    """The digest of a picture's file, and what the extractor takes of it."""
+    # the digest first: of a picture that is replaced in between, the next call says that it has changed
+    return digest_of(files[image]), prepared(image, files[image], extractor)
 
 
 def prepared(image: str, file: Path, extractor: Extractor) -> Pixels:

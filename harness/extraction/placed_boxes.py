@@ -8,12 +8,13 @@ from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from harness.data.pictures import PictureHead
-from harness.errors import DataError, Location
+from harness.errors import DataError, Location, named
 from harness.extraction.box_files import GivenBoxes
 from harness.extraction.corners import Corners, whole
 
 EDGE = 0.01  # pixels; by less a box does not leave its picture, but was rounded
 MANY = 0.1  # of all boxes: where more leave their pictures, they are boxes of something else
+SHOWN = 3  # images that a message names
 Boxless = Literal["refuse", "whole"]
 
 
@@ -39,6 +40,7 @@ class PlacedBoxes(NamedTuple):
 
 def place_boxes(given: GivenBoxes, heads: Mapping[str, PictureHead], rules: BoxRules) -> PlacedBoxes:
     """The regions of pictures; DataError where a box is empty, or boxes are of pictures of other sizes."""
+    check_of_these(given, heads)
     boxless = [image for image in heads if not given.boxes.get(image)]
     if boxless and rules.boxless == "refuse":
         raise DataError(
@@ -53,6 +55,17 @@ def place_boxes(given: GivenBoxes, heads: Mapping[str, PictureHead], rules: BoxR
     total = sum(len(given.boxes.get(image, ())) for image in heads)
     unused = sum(image not in heads for image in given.boxes)
     return PlacedBoxes(corners, facts, beyond, total, len(boxless), unused)
+
+
+def check_of_these(given: GivenBoxes, heads: Mapping[str, PictureHead]) -> None:
+    """DataError where not one picture has a box: the file is of other pictures, or names them otherwise."""
+    if not any(given.boxes.get(image) for image in heads):
+        boxed = [repr(image) for image, boxes in given.boxes.items() if boxes]
+        raise DataError(
+            f"not one of {len(heads):,} pictures has a box in it: its boxes are of {named(boxed, SHOWN)}, the pictures "
+            f"are {named([*map(repr, heads)], SHOWN)}; take the file of these pictures, or give its images their names",
+            Location(given.file),
+        )
 
 
 def check_sizes(given: GivenBoxes, heads: Mapping[str, PictureHead]) -> None:

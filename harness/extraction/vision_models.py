@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -16,6 +17,7 @@ from harness.errors import DataError, ResourceError, UsageError, first_line
 from harness.extraction import hugging_face
 from harness.extraction.backbones import Backbone
 from harness.extraction.box_files import read_boxes
+from harness.extraction.corners import whole
 from harness.extraction.extractors import TRIED, CellGrid, Extractor, Pooled
 from harness.extraction.given_boxes import Crops, MapMeans
 from harness.extraction.placed_boxes import BoxRules, PlacedBoxes, place_boxes
@@ -78,15 +80,29 @@ def request_of(
 def load(choice: ModelChoice, device: torch.device, placed: PlacedBoxes | None = None) -> Extractor:
     """The extractor of a choice, tried on a picture; `placed` are the boxes of the pictures, where they are given.
 
-    DataError where the model is absent, damaged or gives no such regions, UsageError for a flag of another kind of
-    model, ConfigError where a library is absent, ResourceError where the device cannot hold it.
+    DataError where the model is absent, damaged or gives no such regions, or NaN, UsageError for a flag of another kind
+    of model, ConfigError where a library is absent, ResourceError where the device cannot hold it.
     """
     with fitting(choice.model, device):
         extractor = load_on(choice, device, placed)
-        tried = Image.new("RGB", TRIED)
-        if placed is None:
-            extractor.see([extractor.prepare(tried)])
+        check_finite(choice, of_one_box(extractor, placed))
     return extractor
+
+
+def check_finite(choice: ModelChoice, extractor: Extractor) -> None:
+    """DataError where what a model makes of a picture from black to white is NaN or inf."""
+    shaded = Image.linear_gradient("L").resize(TRIED).convert("RGB")  # of one shade -inf is all, and a ReLU hides it
+    (seen,) = extractor.see([extractor.prepare(shaded)])
+    if not (np.isfinite(seen.regions).all() and np.isfinite(seen.boxes).all()):
+        weights = f"the weights {choice.weights}" if choice.weights else f"{choice.model}: its weights"
+        raise DataError(f"{weights} give NaN or inf of a picture from black to white; get them again, or take others")
+
+
+def of_one_box(extractor: Extractor, placed: PlacedBoxes | None) -> Extractor:
+    """An extractor of given boxes as one of a picture that is tried, whose only box is all of it; others themselves."""
+    if placed is None or not isinstance(extractor, Crops | MapMeans):
+        return extractor
+    return type(extractor)(extractor.backbone, placed._replace(corners={"": (whole(TRIED),)}))
 
 
 def load_on(choice: ModelChoice, device: torch.device, placed: PlacedBoxes | None) -> Extractor:

@@ -28,11 +28,19 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         content = content[name] if isinstance(content, Mapping) and isinstance(content.get(name), Mapping) else content
     if not isinstance(content, Mapping) or not content:
         raise DataError(f"holds a {type(content).__name__}, no tensors by name; take a state dict", Location(file))
-    odd = next((name for name, value in content.items() if not isinstance(value, Tensor)), None)
-    if odd is not None:
-        kind = type(content[odd]).__name__
-        raise DataError(f"its entry {odd!r} is a {kind}, no tensor; take a state dict", Location(file))
+    for name, value in content.items():
+        if wrong := _wrong(name, value):
+            raise DataError(f"its entry {name!r} {wrong}; take a state dict", Location(file))
     return _without_prefix(dict(content))
+
+
+def _wrong(name: object, value: object) -> str:
+    """Why an entry is no tensor of a network by its name; empty where it is one."""
+    if not isinstance(name, str):
+        return f"has a key of {type(name).__name__}, no text"
+    if not isinstance(value, Tensor):
+        return f"is a {type(value).__name__}, no tensor"
+    return "holds complex numbers, which no network here has" if value.is_complex() else ""
 
 
 def _read(file: Path) -> Any:

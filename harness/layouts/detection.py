@@ -10,7 +10,7 @@ from harness.config.cards import DatasetCard
 from harness.config.sections import Scalar
 from harness.data.arrays import open_array
 from harness.data.content import Place
-from harness.data.pictures import SUFFIXES
+from harness.data.pictures import picture_paths
 from harness.errors import DataError, Location
 from harness.files import has_file, has_folder, listing, read_lines
 from harness.layouts.karpathy import matching_key, read_images
@@ -145,9 +145,7 @@ def _regions(folder: Path) -> str:
         return ""
     to, images = (shlex.quote(str(folder / name)) for name in (REGIONS, FOLDER))
     extract = f"harness data extract {images} --to {to} --model MODEL"
-    there = listing(folder / FOLDER) if has_folder(folder / FOLDER) else ()
-    pictures = sum(path.suffix.lower() in SUFFIXES for path in there)
-    if pictures:
+    if pictures := len(picture_paths(folder / FOLDER)) if has_folder(folder / FOLDER) else 0:
         return f"{REGIONS}/ is missing; {FOLDER}/ is there ({pictures:,} files): {extract}"
     return (
         f"{REGIONS}/ is missing; of features that you have: harness data convert SOURCE --to {to}; "

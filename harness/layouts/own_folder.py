@@ -3,7 +3,7 @@
 captions.jsonl    a line per caption: {"id": its own, "image": whose, "text": "…"}; other keys are ignored
 split.json        {"train": [image ids], "val": […], "test": […]}
 regions/          a region store, made by `harness data convert` or `harness data extract`
-images/           <image id>.jpg, .jpeg or .png; optional, only looked at
+images/           <image id>.jpg, .jpeg, .png or .webp, also in folders of its own; optional, only looked at
 
 Images stand in the order of split.json, an image's captions in the order of their lines. An image may have any number
 of captions; captions of images in no split are left out. Options of the card:
@@ -14,13 +14,15 @@ of captions; captions of images in no split are left out. Options of the card:
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.data.content import Content, Kind, Place, Preview, check_one_split, option
-from harness.errors import DataError, Location
+from harness.errors import DataError, Location, named
 from harness.files import parse_json, read_json, read_lines
 from harness.layouts.stored_regions import (
     CaptionedImage,
@@ -61,14 +63,23 @@ class OwnFolder:
     def _parse(self) -> dict[str, CaptionedImages]:
         path = self.place.folder / self.split_file
         splits, captions = read_split(path), read_captions(self.place.folder / CAPTIONS)
-        for name in self.names.values():
+        for split, name in self.names.items():
             if not splits.get(name):
-                message = f"no images in a split {name!r}; it holds {', '.join(sorted(splits)) or 'none'}"
-                raise DataError(message, Location(path))
+                raise DataError(self._without_images(split, splits), Location(path))
         return {
             split: CaptionedImages.of(_entries(self._source(split), splits[name], captions))
             for split, name in self.names.items()
         }
+
+    def _without_images(self, split: str, splits: Mapping[str, Sequence[str]]) -> str:
+        """What to do where the file has no images for a split of the card."""
+        name = self.names[split]
+        free = [other for other, ids in sorted(splits.items()) if ids and other not in self.names.values()]
+        option = f"by the card's option, [options] {split} = {json.dumps(free[0], ensure_ascii=False)}" if free else ""
+        if name in splits:
+            return f"the split {name!r} is empty; give it images" + (option and f", or choose another one {option}")
+        remedy = f"rename the one that is meant, or choose it {option}" if option else "add it"
+        return f"no images in a split {name!r}; it holds {named(sorted(splits))}; {remedy}"
 
     def _source(self, split: str) -> Location:
         """Where the images of a split of the card stand."""
@@ -77,7 +88,7 @@ class OwnFolder:
 
 def read_split(path: Path) -> dict[str, list[str]]:
     """Image ids of every split; DataError where an id stands twice, in one split or in two."""
-    content = read_json(path)
+    content = read_json(path, unique=True)
     if not isinstance(content, dict):
         raise DataError(f'{{"train": [image ids], …}} is expected, found a {type(content).__name__}', Location(path))
     splits = {split: _ids(ids, Location(path, f"[{split}]")) for split, ids in content.items()}
@@ -99,7 +110,7 @@ def read_captions(path: Path) -> Captions:
     lines: dict[str, int] = {}
     for number, line in enumerate(read_lines(path, "is one caption, as a JSON object"), start=1):
         location = Location(path, f"line {number}")
-        caption, image, text = _caption(parse_json(line.removeprefix("\ufeff"), location), location)
+        caption, image, text = _caption(parse_json(line.removeprefix("\ufeff"), location, unique=True), location)
         if lines.setdefault(caption, number) != number:
             message = f"caption {caption!r} is in line {lines[caption]} already; give each an id of its own"
             raise DataError(message, location)

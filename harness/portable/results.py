@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +15,9 @@ from harness.config.cards import SELECTION
 from harness.config.names import RESULTS
 from harness.config.project import TRIALS, Config
 from harness.errors import DataError, Location
-from harness.evaluation.measures import CUTOFFS
-from harness.evaluation.queries import profile, queries
-from harness.evaluation.ranks import DIRECTIONS
-from harness.evaluation.records import RANKS, read_ranks
+from harness.evaluation.records import RANKS
 from harness.files import has_file, has_folder, listing, read_bytes, replacing
+from harness.portable.record_checks import AGAIN, check_record
 from harness.tracking.artifacts import ARTIFACTS, PARSERS
 from harness.tracking.logged import is_logged, write_memory
 from harness.tracking.store import default_uri
@@ -38,8 +35,6 @@ from harness.trial.results import State, TrialResult
 
 REST = (*(name for name in ARTIFACTS if name != RESULT), CHECKPOINT, ATTEMPTS, VERIFICATION, WRONG_PAIRS, NOISE_INDEX)
 NEEDED = (SPEC, RANKS)  # what a result is of no use without
-AGAIN = "copy the folder again from its project, or leave it out"
-ROUNDING = 1e-6  # points
 
 
 @dataclass(frozen=True)
@@ -134,7 +129,8 @@ def why_left(result: TrialResult | None) -> str:
 
 
 def check(trial: ForeignTrial) -> None:
-    """DataError where a file of a trial is damaged, of another trial, or where its ranks give other recalls."""
+    """DataError where a file of a trial is a link, damaged, or of another trial, or where ranks deny its result."""
+    check_links(trial.folder)
     for name in REST:
         file = trial.folder / name
         if not has_file(file):
@@ -144,7 +140,16 @@ def check(trial: ForeignTrial) -> None:
             raise DataError(f"the file is damaged; {AGAIN}", Location(file))
     if PARSERS[SPEC](read_bytes(trial.folder / SPEC)) != trial.result.spec:
         raise DataError(f"it is of another trial than {RESULT} beside it; {AGAIN}", Location(trial.folder / SPEC))
-    check_recalls(trial)
+    check_record(trial.result, trial.folder)
+
+
+def check_links(folder: Path) -> None:
+    """DataError for a link in place of a file: what lies elsewhere is no part of a trial."""
+    links = [folder / name for name in (RESULT, *REST) if (folder / name).is_symlink()]
+    if links:
+        raise DataError(
+            f"it is a link, which is not followed; put the file itself there, or {AGAIN}", Location(links[0])
+        )
 
 
 def is_readable(file: Path) -> bool:
@@ -153,21 +158,6 @@ def is_readable(file: Path) -> bool:
         return PARSERS[file.name](content) is not None
     except ValueError:
         return False
-
-
-def check_recalls(trial: ForeignTrial) -> None:
-    """DataError where the ranks of a trial give other recalls than its result has: one of them was changed."""
-    file = trial.folder / RANKS
-    ranks = read_ranks(read_bytes(file))
-    assert ranks is not None
-    curves = {direction: profile(queries(ranks, direction), max(CUTOFFS)) for direction in DIRECTIONS}
-    for name, value in (
-        (f"{direction}_r{k}", float(curves[direction][k - 1])) for direction in DIRECTIONS for k in CUTOFFS
-    ):
-        own = trial.result.measures.get(name, math.nan)
-        if not abs(value - own) <= ROUNDING:
-            message = f"these ranks give {name} {value:.3f}, {RESULT} has {own:.3f}: one of them was changed; {AGAIN}"
-            raise DataError(message, Location(file))
 
 
 def take(config: Config, imported: ImportedResults, tell: Callable[[str], None]) -> None:

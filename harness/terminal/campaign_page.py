@@ -169,9 +169,10 @@ def files_page(published: Published) -> Iterator[RenderableType]:
         yield f"{near(file)} removed: its row, board or search is gone"
 
 
-def published_page(published: Published) -> Iterator[RenderableType]:
+def published_page(published: Published, has_boards: bool) -> Iterator[RenderableType]:
+    """Every file of a report; where there is none, whether there is anything to report."""
     if not published.files:
-        yield NO_TRIALS
+        yield "no file was written" if has_boards else NO_TRIALS
     yield from files_page(published)
 
 

@@ -154,7 +154,9 @@ def pictures_page(heads: Mapping[str, PictureHead], placed: PlacedBoxes | None) 
 
 def extract_page(store: WrittenStore, placed: PlacedBoxes | None) -> Iterator[str]:
     origin = store.facts.origin
-    yield from store_page(store, "of the same model and pictures", f", by {origin['class']} {origin['model']}")
+    unknown = "pictures of the same names; it does not say whether they have changed since"
+    same = f"of the same model and {'pictures' if store.knows_sources else unknown}"
+    yield from store_page(store, same, f", by {origin['class']} {origin['model']}")
     if placed is not None and placed.cut:
         yield f"cut at the edge of their pictures: {placed.cut:,} of {placed.total:,} boxes"
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.config.cards import ProtocolCard
+from harness.config.sections import Training
 from harness.data.split import Split
 from harness.evaluation.protocols import expected_at_random, folds
 
@@ -18,6 +21,50 @@ STUCK_STEPS, MANY_STEPS = 50, 1000
 FIRST_STEPS = 200  # at the full learning rate, in which a sound method may still be no better
 TELLING = 30.0  # rsum; where random orders may reach more, val has too few images to tell
 CURE = "train longer with all negatives (training.all_negatives_epochs), lower training.lr, or try another margin"
+
+
+class LastEpoch(NamedTuple):
+    """What an epoch shows of a collapse."""
+
+    scores: NDArray[np.float32]  # of val, (N, M)
+    losses: tuple[float, float]  # the lowest and the highest of its steps, per pair
+    rsum: float  # of val
+    best: float  # rsum of val so far
+    epochs: int  # so far
+    steps: int  # of it
+    all_steps: int  # so far
+
+
+class CollapseWatch:
+    """Says after each epoch whether training has collapsed; what it remembers belongs into a checkpoint."""
+
+    def __init__(self, val: Callable[[], Split], training: Training, margin: object, random_epochs: int) -> None:
+        """`val` is called when its random orders are needed; random_epochs: [failures] random_epochs."""
+        self._val, self._training, self._margin, self._first = val, training, margin, random_epochs
+        self.reason = ""  # why training has collapsed
+        self._flat_steps = 0  # in a row at the hinge of equal scores
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return {"collapse": self.reason, "flat_steps": self._flat_steps}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take up the state of a checkpoint; those of earlier versions have none."""
+        self.reason, self._flat_steps = state.get("collapse", ""), state.get("flat_steps", 0)
+
+    @cached_property
+    def _random(self) -> RandomOrder:
+        return random_order(self._val())
+
+    def look(self, last: LastEpoch) -> None:
+        is_hardest = last.epochs > self._training.all_negatives_epochs
+        is_flat = costs_as_equal_scores(*last.losses, self._margin)
+        self._flat_steps = self._flat_steps + last.steps if is_hardest and is_flat else 0
+        reasons = [scores_alike(last.scores), stuck(self._flat_steps, last.rsum, self._random)]
+        if self._first and last.epochs >= self._first:
+            steps = last.all_steps - self._training.warmup_steps
+            reasons.append(no_better(last.best, last.epochs, steps, self._random))
+        self.reason = next(filter(None, reasons), "")
 
 
 class RandomOrder(NamedTuple):
@@ -70,8 +117,9 @@ def is_random(rsum: float, of: RandomOrder) -> bool:
 def scores_alike(scores: NDArray[np.float32]) -> str:
     """Why scores (N, M) show a collapse: all images, or all captions, are the same to the method."""
     limit = EQUAL * float(np.abs(scores).max())
-    for kind, spread in (("images", np.ptp(scores, axis=0)), ("captions", np.ptp(scores, axis=1))):
-        if float(spread.max()) <= limit:
+    for axis, kind in enumerate(("images", "captions")):  # one alone is like itself
+        spread = scores.max(axis).astype(np.float64) - scores.min(axis)  # float32 has no room for that of its ends
+        if scores.shape[axis] > 1 and float(spread.max()) <= limit:
             return f"all {kind} of val have the same scores"
     return ""
 

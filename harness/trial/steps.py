@@ -7,7 +7,7 @@ import math
 import time
 import traceback
 from collections.abc import Generator, Iterator
-from functools import cached_property
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,15 +29,7 @@ from harness.files import DAMAGE, write_atomic
 from harness.method import Method
 from harness.trial import folder as record
 from harness.trial.checkpoint import fits, load_checkpoint, save_checkpoint
-from harness.trial.collapse import (
-    CURE,
-    RandomOrder,
-    costs_as_equal_scores,
-    no_better,
-    random_order,
-    scores_alike,
-    stuck,
-)
+from harness.trial.collapse import CURE, CollapseWatch, LastEpoch
 from harness.trial.combining import average, member_result, rerank
 from harness.trial.device import peak_mb, prepare_device
 from harness.trial.ensembles import is_ensemble, is_reranking
@@ -53,7 +45,7 @@ from harness.trial.results import (
     StepReport,
     TrialResult,
 )
-from harness.trial.training import EpochCost, Trainer
+from harness.trial.training import Trainer
 
 Steps = Generator[EpochReport, bool | None, TrialResult]
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no room, or no more allowed
@@ -95,8 +87,8 @@ class Trial:
         self.method = self._new_method()
         self.reports: list[EpochReport] = []
         self.loads: list[Load | None] = []  # of the machine, after each epoch and after the queries that are timed
-        self.collapse = ""  # why training has collapsed
-        self.flat_steps = 0  # in a row at the hinge of equal scores
+        val, margin = partial(self.dataset.split, "val"), self.spec.settings.get("margin")
+        self.collapse = CollapseWatch(val, self.spec.training, margin, assignment.random_epochs)
         self.best: dict[str, Any] = {"epoch": 0, "rsum": -math.inf, "method": None}
         card, protocol = assignment.tested_card, self.spec.test_protocol
         self.positives, self.note = positives.present(card, protocol, assignment.data, self.spec.limit)
@@ -104,12 +96,12 @@ class Trial:
     def run(self) -> Steps:
         trainer = self._trainer()
         go = yield self._phase("start", self._last_val, self.note)
-        while go is not False and trainer is not None and not self._finished(trainer):
+        while go is not False and trainer is not None and not (self.collapse.reason or self._finished(trainer)):
             go = yield (yield from self._epoch(trainer))
-            if self.collapse and self.protocol is None:
-                return self._result(State.PRUNED, message=self.collapse)  # which tells a search of its settings
-            if self.collapse:
-                raise CollapsedError(f"training has collapsed: {self.collapse}; {CURE}")
+        if self.collapse.reason and self.protocol is None:
+            return self._result(State.PRUNED, message=self.collapse.reason)  # which tells a search of its settings
+        if self.collapse.reason:
+            raise CollapsedError(f"training has collapsed: {self.collapse.reason}; {CURE}")
         if go is False:
             return self._result(State.PRUNED)
         if self.protocol is None:
@@ -126,12 +118,18 @@ class Trial:
         if not self.spec.training.epochs:
             return None
         trainer = self._new_trainer()
-        if (self.folder / record.CHECKPOINT).is_file() and (damaged := self._continue(trainer)):
+        if self._has_begun() and (damaged := self._continue(trainer)):
             restart = f"{self.assignment.name}: {damaged} is damaged; the trial begins again"
             self.note = f"{restart}. {self.note}" if self.note else restart
             self.method = self._new_method()  # a part of the old one may have been loaded
             trainer = self._new_trainer()
         return trainer
+
+    def _has_begun(self) -> bool:
+        """Whether there is a training to continue; one whose collapse was reported begins again."""
+        result = record.read_result(self.folder)
+        has_collapsed = result is not None and result.failure is Failure.COLLAPSED
+        return not has_collapsed and (self.folder / record.CHECKPOINT).is_file()
 
     def _take_over(self, source: Assignment) -> None:
         """Take the weights and the epochs of another trial; MemberError where it was not trained as this one would."""
@@ -169,6 +167,7 @@ class Trial:
             if best["epoch"] and reports[best["epoch"] - 1].val["rsum"] != best["rsum"]:
                 return record.EPOCHS
             trainer.load(state["trainer"])
+            self.collapse.load(state)
         except DAMAGE:
             return record.CHECKPOINT
         self.best, self.reports = best, reports[:epoch]
@@ -203,9 +202,10 @@ class Trial:
         self.reports.append(report)
         self.loads.append(load_now(self.device))
         record.write_epochs(self.folder, self.reports)
-        state = {"key": self.spec.key, "trainer": trainer.state(), "best": self.best}
+        losses, rsums = (cost.lowest, cost.highest), (val["rsum"], self.best["rsum"])
+        self.collapse.look(LastEpoch(scores, losses, *rsums, trainer.epoch, len(trainer.batches), trainer.steps))
+        state = {"key": self.spec.key, "trainer": trainer.state(), "best": self.best, **self.collapse.state}
         save_checkpoint(self.folder / record.CHECKPOINT, state)
-        self.collapse = self._collapse(cost, scores, trainer)
         return report
 
     def _parts(self, trainer: Trainer) -> Iterator[StepReport]:
@@ -219,21 +219,6 @@ class Trial:
     def _last_val(self) -> dict[str, float]:
         """Measures on val of the last epoch; none before the first one."""
         return self.reports[-1].val if self.reports else {}
-
-    def _collapse(self, cost: EpochCost, scores: NDArray[np.float32], trainer: Trainer) -> str:
-        """Why the last epoch shows that training has collapsed; empty where it does not."""
-        epochs, first, training = len(self.reports), self.assignment.random_epochs, self.spec.training
-        of, is_hardest = self._random_order, epochs > training.all_negatives_epochs
-        is_flat = costs_as_equal_scores(cost.lowest, cost.highest, self.spec.settings.get("margin"))
-        self.flat_steps = self.flat_steps + len(trainer.batches) if is_hardest and is_flat else 0
-        reasons = [scores_alike(scores), stuck(self.flat_steps, self.reports[-1].val["rsum"], of)]
-        if first and epochs >= first:
-            reasons.append(no_better(self.best["rsum"], epochs, trainer.steps - training.warmup_steps, of))
-        return next(filter(None, reasons), "")
-
-    @cached_property
-    def _random_order(self) -> RandomOrder:
-        return random_order(self.dataset.split("val"))
 
     def _scores(self) -> NDArray[np.float32]:
         """On val, (N, M)."""

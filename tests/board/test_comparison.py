@@ -143,6 +143,13 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(tracker: Tracker, ca
         assert words in capsys.readouterr().err
 
 
+def test_one_row_or_run_under_two_names_is_no_comparison(tracker: Tracker, call: Call, capsys: Captured) -> None:
+    run = run_of(tracker, "alone", "full")
+    for first, second, kind in (("good", "good", "row"), (run.run_id, run.key, "run")):
+        assert call("compare", first, second) == 2
+        assert f"{first} and {second} are one {kind}; give two that differ" in capsys.readouterr().err
+
+
 def test_rows_whose_ranks_are_gone_are_a_data_error(tracker: Tracker, call: Call, capsys: Captured) -> None:
     for file in Path("runs").rglob("ranks.npz"):
         file.unlink()

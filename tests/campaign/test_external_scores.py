@@ -318,6 +318,7 @@ WRONG: dict[str, tuple[Callable[[Array], str], int, str]] = {
     "one axis": (lambda s: saved(s.ravel()), 3, "two axes, images by captions"),
     "nothing": (lambda s: saved(s[:0]), 3, "has the shape (0, "),
     "nan": (lambda s: saved(broken(s, 3, 5, np.nan)), 3, "the score of image 3 (test-"),
+    "beyond float32": (lambda s: saved(broken(s.astype("f8"), 7, 0, -1e307)), 3, "is -1e+307, beyond what is stored"),
     "inf": (lambda s: saved(broken(s, 7, 0, -np.inf)), 3, "and caption 0 is -inf, which has no rank"),
     "objects": (lambda s: saved(s.astype(object)), 3, "never unpickled"),
     "complex": (lambda s: saved(s.astype(np.complex64)), 3, "holds complex64 numbers"),

@@ -68,6 +68,10 @@ def test_version(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
         (("list", "method"), "methods"),
         (("describe", "tinny"), "unknown method or dataset 'tinny'; did you mean tiny"),
         (("status", "--methods", "vsep"), "did you mean vsepp"),
+        (("explain", "--method", "caan+vsepp"), "caan+vsepp is an ensemble and has no card and no weights of its own"),
+        (("describe", "caan+vsepp"), "caan+vsepp is an ensemble"),
+        (("validate", "caan+vsepp"), "name a member: caan or vsepp"),
+        (("describe", "vsepp@8:caan", "--kind", "method"), "vsepp@8:caan is a reranking and has no card"),
     ],
 )
 def test_a_wrong_word_ends_with_2_and_its_nearest_neighbours(
@@ -444,7 +448,7 @@ def test_a_reported_number_that_is_not_finite_is_refused_at_the_card(
         card.write(f"rsum = {number}\nsource = 'Table 1'\n")
     assert call("list", "--json") == 2
     err = capsys.readouterr().err
-    assert "reported.0.rsum: " in err and "reported.0.t2i.2: " in err
+    assert "reported[0].rsum: " in err and "reported[0].t2i[2]: " in err
 
 
 @pytest.mark.slow

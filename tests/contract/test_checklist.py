@@ -129,8 +129,9 @@ FAULTS = (
     ),
     Fault("ranges", "[defaults] margin = 0.2 is out of its range", card=("low = 0.1", "low = 0.3")),
     Fault("builds", "ValueError: no (rigged.py, line ", {"init": "raise ValueError('no')"}),
+    Fault("builds", "SystemExit: 5 (rigged.py, line ", {"init": "raise SystemExit(5)"}),
     Fault("shapes", "score: (11, 9) of torch.float32, not (9, 11)", {"score": "scores = scores.T"}),
-    Fault("shapes", "7 vectors a set", {"captions": "return Encoded(self.words(tokens), mask)"}),
+    Fault("shapes", "7 vectors per set", {"captions": "return Encoded(self.words(tokens), mask)"}),
     Fault("finite", "99 of 99 scores are NaN", {"score": "scores = scores / 0 * 0"}),
     Fault("padding", "scores with three more places of padding", {"pool": "vectors = vectors.mean(1)"}),
     Fault("tiles", "scores in tiles of 1 x 1", {"score": "scores = scores - scores.mean(1, keepdim=True) / 2"}),
@@ -289,6 +290,9 @@ def test_what_cannot_be_checked_ends_with_2(project: Path, call: Call, capsys: C
     (project / "rigged.py").write_text("import nowhere")
     assert call("validate", "rigged", "--plugin", "rigged.toml") == 2
     assert "does not import" in capsys.readouterr().err
+    (project / "rigged.py").write_text("import sys; sys.exit(0)")
+    assert call("validate", "rigged", "--plugin", "rigged.toml") == 2
+    assert "does not import: it calls exit (0)" in capsys.readouterr().err
 
 
 def test_a_name_may_be_a_dataset(project: Path, call: Call, capsys: Captured) -> None:

@@ -66,6 +66,7 @@ def without_pictures(folder: Path) -> None:
             "that name does not fit on one line of a UTF-8 text file; rename it",
         ),
         (lambda folder: picture(folder / "7\n8.jpg"), "that name does not fit on one line"),
+        (lambda folder: picture(folder / "\ufeff7.jpg"), r"\ufeff7.jpg': that name begins with a byte order mark"),
         (lambda folder: picture(folder / os.fsdecode(b"caf\xe9.jpg")), r"caf\udce9.jpg': that name does not fit"),
     ],
 )

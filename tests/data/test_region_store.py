@@ -201,9 +201,10 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     [
         (("a", image(1)), "image 'a' stands twice"),
         (("b", image(1, width=4)), "image 'b' has 4 numbers per region, those before it have 5"),
-        (("b", np.full((1, 5), np.nan)), "image 'b' holds NaN"),
+        (("b", np.full((1, 5), np.nan)), "image 'b' holds NaN or inf; get its file again, or take other weights"),
         (("b", np.zeros((0, 5))), r"image 'b' has regions of shape \(0, 5\)"),
         (("b\nc", image(1)), "not fit on one line of a text file"),
+        (("\ufeffb", image(1)), "not fit on one line of a text file"),
         (("", image(1)), "not fit on one line of a text file"),
         (("b", image(1), boxes_of(image(1))), "in having boxes or a size"),
         (("b", image(1), None, (1, 1)), "in having boxes or a size"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from toy_trials import counting, toy_assignment
 from harness.errors import ResourceError
 from harness.executors.executor import InProcess
 from harness.trial.folder import read_epochs, read_result
-from harness.trial.results import Assignment, EpochReport, State
+from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
 
 def go_on(_report: EpochReport) -> bool:
@@ -75,3 +76,17 @@ def test_an_interruption_goes_on_to_the_caller_and_keeps_the_finished_epochs(tmp
 def test_a_device_that_this_process_does_not_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="cuda"):
         InProcess(counting).check([toy_assignment(tmp_path, device="cuda")])
+
+
+def test_a_method_whose_code_calls_exit_fails_its_trial_alone(tmp_path: Path) -> None:
+    def leaving(assignment: Assignment) -> Generator[EpochReport, bool | None, TrialResult]:
+        if assignment.spec.seed == 1:
+            sys.exit(5)
+        return counting(assignment)
+
+    def stepped(assignment: Assignment) -> Generator[EpochReport, bool | None, TrialResult]:
+        return (yield from leaving(assignment))
+
+    first, second = InProcess(stepped).run([toy_assignment(tmp_path, seed) for seed in (1, 2)], go_on)
+    assert (first.state, first.failure, second.state) == (State.FAILED, Failure.BUG, State.DONE)
+    assert "SystemExit: 5" in first.message and read_result(toy_assignment(tmp_path, 1).folder) == first

@@ -22,6 +22,7 @@ import harness
 from harness.config.sources import package_hash
 from harness.executors import ray_session
 from harness.executors.heartbeat import Heartbeat
+from harness.interruption import signals_raise
 from harness.trial.folder import read_result
 from harness.trial.results import Failure
 
@@ -227,6 +228,14 @@ def statuses(project: Path) -> set[str]:
     client = MlflowClient(tracking_uri=f"sqlite:///{project / 'runs' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("harness")
     return {run.info.status for run in client.search_runs([experiment.experiment_id], "tags.`harness.kind` = 'trial'")}
+
+
+def test_a_signal_while_ray_starts_is_heard_by_the_command_and_not_by_ray(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as end, signals_raise(), ray_session.set_apart(tmp_path):
+        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(number))  # as ray.init does
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert end.value.code == 143
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def of_one_id(folder: Path) -> None:
         (of_text, "x.jpg: no readable picture (cannot identify image file"),
         (empty, "x.jpg: no readable picture (cannot identify image file"),
         (a_gif, "x.jpg: no readable picture (cannot identify image file"),
-        (of_one_id, "image 'x' is"),
+        (of_one_id, "image 'x' has two files"),
     ],
 )
 def test_a_file_that_is_no_picture_is_named(

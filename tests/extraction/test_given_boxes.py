@@ -78,6 +78,12 @@ def objects(path: Path) -> Path:
     return path / "boxes.json"
 
 
+def test_an_image_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "boxes.json").write_text('{"a": [[0, 0, 1, 1]], "b": [], "a": [[0, 0, 2, 2]]}')
+    with pytest.raises(DataError, match=r"boxes\.json: the key 'a' stands 2 times; keep one of them"):
+        read_boxes(tmp_path / "boxes.json")
+
+
 @pytest.mark.parametrize("form", [coco, voc, lists, objects])
 def test_every_form_gives_the_same_boxes(tmp_path: Path, form: Callable[[Path], Path]) -> None:
     read = read_boxes(form(tmp_path))
@@ -98,6 +104,9 @@ def test_every_form_gives_the_same_boxes(tmp_path: Path, form: Callable[[Path], 
         ({"images": [], "annotations": [{"image_id": 3}]}, "annotations, entry 1: is of image 3, which is not among"),
         ({"images": [{"id": 1}], "annotations": []}, "images, entry 1: has no file_name as COCO has it"),
         ({"images": [SECOND, {**SECOND, "id": 2}], "annotations": []}, "a second image is called 'a'"),
+        ({"images": [SECOND, {**SECOND, "file_name": "b.jpg"}], "annotations": []}, "has the id 1, as 'a' has"),
+        ({"images": [SECOND, {**SECOND, "file_name": "b.jpg", "id": "1"}], "annotations": []}, "image has the id 1"),
+        ({"images": [{**SECOND, "id": True}], "annotations": []}, "entry 1: has no id as COCO has it, but True"),
     ],
 )  # fmt: skip
 def test_a_faulty_file_is_named_with_the_place(tmp_path: Path, content: Any, said: str) -> None:
@@ -105,6 +114,13 @@ def test_a_faulty_file_is_named_with_the_place(tmp_path: Path, content: Any, sai
     with pytest.raises(DataError, match=said) as caught:
         read_boxes(tmp_path / "boxes.json")
     assert "boxes.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(("image", "of"), [(1.0, 1.0), (1, "1"), ("1.0", 1), (12.0, "12"), ("x", "x")])
+def test_ids_as_pandas_writes_them_are_those_of_coco(tmp_path: Path, image: Any, of: Any) -> None:
+    content = {"images": [{**SECOND, "id": image}], "annotations": [{"image_id": of, "bbox": [1, 2, 3, 4]}]}
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    assert read_boxes(tmp_path / "boxes.json").boxes == {"a": [(1, 2, 4, 6)]}
 
 
 @pytest.mark.parametrize(
@@ -172,6 +188,16 @@ def test_boxes_of_another_pictures_size_are_refused() -> None:
 def test_a_picture_without_boxes_is_one_region_where_that_is_asked_for() -> None:
     regions = placed({"a": [(0, 0, 1, 1)]}, boxless="whole")
     assert regions.corners["b"] == ((0, 0, 20, 10),) and regions.boxless == 1
+
+
+@pytest.mark.parametrize("boxless", ["refuse", "whole"])
+def test_boxes_of_other_pictures_alone_are_refused_with_the_names_of_both(boxless: str) -> None:
+    boxes: dict[str, list[Corners]] = {f"{image}.jpg": [(0, 0, 1, 1)] for image in "abcd"}
+    said = r"not one of 2 pictures has a box .* 'a\.jpg', 'b\.jpg', 'c\.jpg' and 1 more, the pictures are 'a', 'b';"
+    with pytest.raises(DataError, match=said):
+        placed({**boxes, "a": []}, boxless=boxless)
+    with pytest.raises(DataError, match="its boxes are of none"):
+        placed({}, boxless=boxless)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

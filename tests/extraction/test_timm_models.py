@@ -318,8 +318,8 @@ files = find_pictures(images).files
 extractor = load(request.model, torch.device("cpu"), request.place(read_heads(files, False, lambda _: None)))
 
 class Killing(region_writer.RegionWriter):
-    def add(self, image, *rest):
-        super().add(image, *rest)
+    def add(self, image, *rest, **named):
+        super().add(image, *rest, **named)
         if len(self.done) == 6:
             os.kill(os.getpid(), signal.SIGKILL)
 

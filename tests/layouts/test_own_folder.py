@@ -159,8 +159,27 @@ BROKEN: dict[str, tuple[Change, str]] = {
     ),
     "an id that is none": (lambda lines, split: split["test"].append(None), r"\[test\], entry 1: the id is None"),
     "a split that is no list": (lambda lines, split: split.update(test="x"), r"\[test\]: no list"),
-    "a split less": (lambda lines, split: split.pop("test"), r"no images in a split 'test'; it holds about, train"),
-    "a split of nothing": (lambda lines, split: split.update(test=[]), r"no images in a split 'test'"),
+    "a split less": (
+        lambda lines, split: split.pop("test"),
+        r"split\.json: no images in a split 'test'; it holds about, train; add it$",
+    ),
+    "a split of another name": (
+        lambda lines, split: split.update(dev=split.pop("test")),
+        r"no images in a split 'test'; it holds about, dev, train; rename the one that is meant, or choose it by the "
+        r"card's option, \[options\] test = \"dev\"$",
+    ),
+    "a split of nothing": (
+        lambda lines, split: split.update(test=[]),
+        r"split\.json: the split 'test' is empty; give it images$",
+    ),
+    "a split of nothing beside another": (
+        lambda lines, split: split.update(test=[], dev=[NAMES[1]]),
+        r"'test' is empty; give it images, or choose another one by the card's option, \[options\] test = \"dev\"$",
+    ),
+    "a key twice": (
+        lambda lines, split: lines.insert(1, b'{"id": 7, "image": "x", "text": "a", "text": "b"}'),
+        r"captions\.jsonl, line 2: the key 'text' stands 2 times; keep one of them",
+    ),
 }
 
 
@@ -179,6 +198,7 @@ def test_a_broken_folder_is_refused_by_file_and_line(root: Path, kind: str) -> N
     [
         (b'{"train": [1,', r"split\.json: not readable as JSON .*line 1"),
         (b"[1, 2]", r"split\.json: .* is expected, found a list"),
+        (b'{"train": ["a"], "test": [], "test": ["b"]}', r"split\.json: the key 'test' stands 2 times; keep one"),
         (b"\xff\xfe{", r"split\.json, line 1: not UTF-8"),
         (b"version https://git-lfs.github.com/spec/v1", r"split\.json: .*Git LFS pointer"),
     ],

@@ -14,6 +14,8 @@ from coco_files import CARD, files, opened
 from PIL import Image
 
 from harness.config.cards import DatasetCard
+from harness.data.content import Preview
+from harness.data.pictures import find_pictures
 from harness.errors import DataError
 from harness.explain.examples_page import page_image
 from harness.layouts.previews import ORIGINALS, Previews, thumbnail
@@ -97,3 +99,79 @@ def test_sizes_are_no_part_of_the_data(dataset: Path) -> None:
 )
 def test_a_thumbnail_has_the_proportion_and_is_not_enlarged(size: Any, shape: Any, expected: Any) -> None:
     assert decoded(thumbnail(Image.new("RGB", size), 160, shape)).size == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["{}.JPG", "{}.WebP", "2019/{}.jpg", "2019/summer/{}.PNG", "2019.12/{}.Jpeg", "linked/{}.jpg", "{:0>12}.JPG"],
+)
+def test_pictures_are_found_wherever_extract_finds_them(dataset: Path, tmp_path: Path, name: str) -> None:
+    image = opened(dataset.parent, files()).split("train").image_ids[0]
+    (tmp_path / "elsewhere").mkdir()
+    (dataset / "images" / "linked").symlink_to(tmp_path / "elsewhere")
+    file = dataset / "images" / name.format(image)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 60), "red").save(file, {"jpg": "JPEG"}.get(file.suffix.lower()[1:]))
+    assert file.stem in find_pictures(dataset / "images").files
+    assert (look := previews(dataset).of(image)).picture is not None and look.shape == (40, 60)
+
+
+def test_an_id_with_a_folder_in_it_is_found_whatever_the_suffix(dataset: Path) -> None:
+    (dataset / "images" / "2019").mkdir()
+    Image.new("RGB", (40, 60)).save(dataset / "images" / "2019" / "beach.PNG")
+    assert previews(dataset).of("2019/beach").picture is not None
+
+
+def test_hidden_pictures_and_those_outside_the_folder_are_not_found(dataset: Path) -> None:
+    (dataset / "images" / ".thumbs").mkdir()
+    for file in ("images/.thumbs/beach.jpg", "images/.beach.JPG", "secret.JPG", "secret.jpg"):
+        Image.new("RGB", (4, 4)).save(dataset / file)
+    Image.new("RGB", (4, 4)).save(dataset / "images" / "other.jpg")
+    looks = previews(dataset)
+    for image in ("beach", "../secret", "secret", str(dataset / "secret"), "2019/../../secret"):
+        assert looks.of(image) == Preview()
+
+
+def test_an_id_with_two_files_below_the_folder_is_refused_with_both_but_one_directly_in_it_is_taken(
+    dataset: Path,
+) -> None:
+    for place in ("2018", "2019"):
+        (dataset / "images" / place).mkdir()
+        Image.new("RGB", (4, 4)).save(dataset / "images" / place / "beach.jpg")
+    with pytest.raises(
+        DataError, match=r"2019/beach\.jpg: image 'beach' has two files, this one and .*2018/beach\.jpg"
+    ):
+        previews(dataset).of("beach")
+    Image.new("RGB", (40, 60)).save(dataset / "images" / "beach.jpg")
+    assert previews(dataset).of("beach").shape == (40, 60)
+
+
+def test_the_folder_is_listed_once_also_where_that_fails(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists: list[Path] = []
+    monkeypatch.setattr("harness.data.pictures.os.walk", lambda top, **_: lists.append(top) or iter(()))
+    looks = previews(dataset)
+    assert [looks.of(f"absent{number}").picture for number in range(3)] == [None] * 3 and len(lists) == 1
+    monkeypatch.undo()
+    (dataset / "images" / "again").symlink_to(dataset / "images")
+    looks = previews(dataset)
+    for _ in range(2):
+        with pytest.raises(DataError, match="is read already; take that link out"):
+            looks.of("absent")
+
+
+def test_a_picture_that_cannot_be_read_is_its_id_alone_among_others_and_is_named(dataset: Path) -> None:
+    for number in range(12):
+        (dataset / "images" / f"broken{number}.jpg").write_text("no picture")
+    Image.new("RGB", (4, 4)).save(dataset / "images" / "whole.jpg")
+    looks = previews(dataset)
+    assert looks.of_many("whole").picture is not None and not list(looks.notes)
+    assert all(looks.of_many(f"broken{number}") == Preview() for number in [*range(12), 3])
+    first, *_, last = notes = list(looks.notes)
+    assert len(notes) == 11 and last.startswith("2 more images are shown by their ids alone")
+    assert first.startswith("broken0 is shown by its id alone: ") and "broken0.jpg: no readable picture" in first
+
+
+def test_a_size_that_stands_twice_is_refused_with_the_image(dataset: Path) -> None:
+    (dataset / ORIGINALS).write_text('{"7": [3, 4], "8": [1, 2], "7": [4, 3]}')
+    with pytest.raises(DataError, match=rf"{ORIGINALS}: the key '7' stands 2 times; keep one of them"):
+        previews(dataset)

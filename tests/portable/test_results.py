@@ -104,11 +104,11 @@ def test_a_result_that_this_project_has_already_with_other_numbers_stays(
     other: Path, call: Call, capsys: Captured
 ) -> None:
     assert call("import", str(other)) == 0
-    own = (trials(Path())["vsepp"] / RESULT).read_bytes()
-    file = trials(other)["vsepp"] / RESULT
+    file = trials(Path())["vsepp"] / RESULT
     result = json.loads(file.read_text())
     result["measures"]["i2t_mean_rank"] += 1
     file.write_text(json.dumps(result))
+    own = file.read_bytes()
     imported = answer(call, capsys, "import", str(other))
     assert labels(imported["other"]) == ["vsepp/tiny/s0"]
     assert (trials(Path())["vsepp"] / RESULT).read_bytes() == own
@@ -160,8 +160,8 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "cut result": (RESULT, cut, "no result of a trial"),
     "cut ranks": (RANKS, cut, "damaged"),
     "no ranks": (RANKS, Path.unlink, "no such file"),
-    "other ranks": (RANKS, exchange_ranks, "give i2t_r1 100.000"),
-    "other numbers": (RESULT, better_numbers, "has 99.000"),
+    "other ranks": (RANKS, exchange_ranks, "gives i2t_r1 100.000"),
+    "other numbers": (RESULT, better_numbers, "has t2i_r1 99.000"),
     "spec of another trial": (SPEC, another_seed, "of another trial"),
     "cut rankings": (RANKINGS, cut, "damaged"),
     "cut epochs": (EPOCHS, cut, "damaged"),

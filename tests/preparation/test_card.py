@@ -202,6 +202,13 @@ def pictures_alone(folder: Path) -> None:
     (folder / "images" / "a.jpg").touch()
 
 
+def pictures_in_folders(folder: Path) -> None:
+    remove("regions")(folder)
+    for name in ("2018/0.JPG", "2019/1.png", "2019/notes.txt"):
+        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "images" / name).touch()
+
+
 def no_regions_but_pictures(folder: Path) -> None:
     remove("regions")(folder)
     (folder / "images").mkdir()
@@ -236,6 +243,11 @@ MISSING: dict[str, tuple[str, Any, tuple[str, ...]]] = {
         "own",
         no_regions_but_pictures,
         ("images/ is there (2 files): harness data extract", "data/mine/images --to", "data/mine/regions --model"),
+    ),
+    "regions of pictures in folders": (
+        "own",
+        pictures_in_folders,
+        ("images/ is there (2 files): harness data extract",),
     ),
     "both": ("own", remove("regions", "split.json"), ("split.json is missing", "regions/ is missing")),
     "Karpathy's regions": ("karpathy", remove("regions"), ("regions/ is missing",)),

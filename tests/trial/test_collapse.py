@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,17 @@ from harness.config.sources import source_hash
 from harness.evaluation.measures import measures
 from harness.evaluation.ranks import rank
 from harness.layouts.opening import fingerprint, open_dataset
-from harness.trial.collapse import RandomOrder, costs_as_equal_scores, no_better, random_order, scores_alike, stuck
-from harness.trial.folder import read_epochs
+from harness.trial.collapse import (
+    CollapseWatch,
+    LastEpoch,
+    RandomOrder,
+    costs_as_equal_scores,
+    no_better,
+    random_order,
+    scores_alike,
+    stuck,
+)
+from harness.trial.folder import CHECKPOINT, read_epochs, read_result
 from harness.trial.results import Assignment, Failure, State, TrialResult, TrialSpec
 from harness.trial.steps import steps
 
@@ -137,6 +147,54 @@ def test_a_search_takes_a_collapse_as_a_finding_on_its_settings(assign: Assign) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["full", SELECTION])
+def test_a_collapse_that_a_kill_kept_from_its_result_ends_the_trial_all_the_same(assign: Assign, protocol: str) -> None:
+    undisturbed, assignment = run(assign("flat", protocol=protocol)), assign("flat", protocol=protocol, lr=0.002)
+    life = steps(assignment)
+    next(life)
+    life.send(True)  # trains the epoch whose checkpoint holds the collapse
+    life.close()
+    assert (assignment.folder / CHECKPOINT).is_file() and read_result(assignment.folder) is None
+    result = run(assignment)
+    assert (result.state, result.failure, result.message) == (
+        undisturbed.state,
+        undisturbed.failure,
+        undisturbed.message,
+    )
+    assert result.epochs == 1 and result.state is not State.DONE
+
+
+@pytest.mark.slow
+def test_a_collapsed_trial_that_is_tried_again_begins_again(assign: Assign) -> None:
+    assignment = assign("alike")
+    assert run(assignment).failure is Failure.COLLAPSED
+    life = steps(assignment)
+    assert next(life).epoch == 0
+    life.close()
+    assert run(assignment).failure is Failure.COLLAPSED
+
+
+def test_steps_at_the_hinge_of_equal_scores_are_counted_across_a_checkpoint(scenes_cache: Path, tmp_path: Path) -> None:
+    val = partial(open_dataset(discover(Config()).datasets["scenes"], tmp_path, scenes_cache).split, "val")
+
+    def looked(watch: CollapseWatch) -> CollapseWatch:
+        rng = np.random.default_rng(0)
+        watch.look(LastEpoch(rng.random((9, 9), np.float32), (0.4, 0.4), 90.0, 90.0, 2, 600, 1200))
+        return watch
+
+    def new() -> CollapseWatch:
+        return CollapseWatch(val, Training(all_negatives_epochs=0), 0.2, 0)
+
+    first = looked(new())
+    assert not first.reason
+    again = new()
+    again.load(first.state)
+    assert "the last 1200 steps" in looked(again).reason
+    again.load({})
+    assert not again.reason
+
+
+@pytest.mark.slow
 def test_a_random_order_ends_no_trial_where_it_is_told_not_to(assign: Assign) -> None:
     assignment = assign("deaf").model_copy(update={"random_epochs": 0})
     assert run(assignment).state is State.DONE
@@ -197,3 +255,9 @@ def test_scores_that_differ_in_both_directions_are_not_alike() -> None:
     assert "all images" in scores_alike(np.repeat(scores[:1], 5, axis=0))
     assert "all captions" in scores_alike(np.repeat(scores[:, :1], 9, axis=1))
     assert scores_alike(np.zeros((5, 9), np.float32))
+
+
+def test_one_image_or_caption_is_like_no_other_and_the_largest_scores_differ() -> None:
+    one = np.random.default_rng(0).random((1, 9), np.float32)
+    assert not scores_alike(one) and not scores_alike(one.T)
+    assert not scores_alike(np.array([[-3e38, 3e38], [3e38, -3e38]], np.float32))

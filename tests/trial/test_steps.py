@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import methods
 from harness.config.cards import MethodCard, read_card
@@ -18,7 +20,7 @@ from harness.config.project import Config
 from harness.config.registry import discover, settings_for
 from harness.config.sections import Training
 from harness.config.sources import source_hash
-from harness.errors import NonFiniteError, ResourceError
+from harness.errors import NonFiniteError, ResourceError, TrialError
 from harness.evaluation.protocols import folds
 from harness.evaluation.records import RANKS
 from harness.evaluation.scoring import rank_split
@@ -303,6 +305,30 @@ def test_nan_fails_the_trial_as_nonfinite_and_leaves_its_traceback(assign, monke
     assert read_result(assignment.folder) == result
 
 
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        (lambda scores: scores[:, :1], "of torch.float32"),
+        (lambda scores: scores.T[:1], "of torch.float32"),
+        (lambda scores: scores > 0, "of torch.bool"),
+        (lambda scores: scores + 0j, "of torch.complex64"),
+        (lambda scores: scores.tolist(), "a list"),
+    ],
+)
+@pytest.mark.parametrize("matrix_bytes", [2**40, 0])
+def test_scores_of_another_shape_or_kind_are_never_spread_over_a_gallery(
+    assign, monkeypatch, wrong: Callable[[Tensor], object], kind: str, matrix_bytes: int
+) -> None:
+    plan = assign()
+    dataset = open_dataset(plan.dataset_card, plan.data, plan.cache, plan.spec.limit)
+    method, split = build_method(plan.method_card, plan.spec.settings, dataset, seed=0), dataset.split("test")
+    score = method.score_sides
+    monkeypatch.setattr(method, "score_sides", lambda *sides: wrong(score(*sides)))
+    parts = folds(dataset.card.protocols[0], len(split.images), split.pairs, limited=True)
+    with pytest.raises(TrialError, match=rf"scores of \d+ images with \d+ captions are .*{kind}.*harness validate"):
+        rank_split(method, split, torch.device("cpu"), parts, matrix_bytes=matrix_bytes)
+
+
 def test_out_of_memory_is_classified_and_says_what_to_set(assign, monkeypatch) -> None:
     from harness.blocks.families import EmbeddingMethod
 
@@ -332,6 +358,7 @@ def test_a_bug_is_a_failed_result_with_one_line_and_not_an_exception(assign, mon
         (NonFiniteError(" \n"), "NonFiniteError"),
         (NonFiniteError("nan in the loss\nof epoch 2"), "nan in the loss"),
         (RuntimeError("\nfirst\nsecond"), "RuntimeError: first"),
+        (NonFiniteError("x" * 100_000), "x" * 1000 + "…"),
     ],
 )
 def test_the_message_of_a_failure_is_one_line_and_never_empty(error: Exception, message: str) -> None:
