@@ -215,7 +215,7 @@ def test_an_ensemble_is_not_searched_reproduced_or_explained(ensembles: Path, ca
     for words, why in (
         (("search", "--methods", NAME), "an ensemble has no settings to search; search its members (chance,vsepp)"),
         (("reproduce", f"{NAME}/tiny/s0"), "reproduce its members (chance, vsepp)"),
-        (("explain", "--method", NAME, "--image", "x"), f"unknown method '{NAME}'"),
+        (("explain", "--method", NAME, "--image", "x"), f"{NAME} is an ensemble"),
     ):
         assert call(*words) == 2
         assert why in capsys.readouterr().err

@@ -343,8 +343,8 @@ def test_absent_files_are_named_once_and_their_set_is_left_out(data: Path) -> No
         ([SET, SET], r"card\.toml: positives: 'more' is there twice"),
         ([{**SET, "protocol": "halves"}], "positives: 'more': no protocol 'halves' of one fold; known: all"),
         ([{**SET, "protocol": "5k"}], "no protocol '5k'"),
-        ([{**SET, "name": "A.b"}], r"positives\.0\.name"),
-        ([{**SET, "orign": "moon"}], r"unknown key 'positives\.0\.orign'; did you mean positives\.0\.origin"),
+        ([{**SET, "name": "A.b"}], r"positives\[0\]\.name"),
+        ([{**SET, "orign": "moon"}], r"unknown key 'positives\[0\]\.orign'; did you mean positives\[0\]\.origin"),
     ],
 )
 def test_a_card_whose_sets_have_no_name_or_gallery_of_their_own_is_refused(sets: list[Any], message: str) -> None:

@@ -119,7 +119,7 @@ def test_what_weights_alone_cannot_do_is_named(folder: Path) -> None:
     assert [*method.retrieve(image=regions, among=captions, k=1)["rank"]] == [1]
     for wrong, message in (
         (lambda: method.encode_images(), "without a gallery"),
-        (lambda: method.retrieve("a circle"), "give among"),
+        (lambda: method.retrieve("a circle"), "pass among"),
         (lambda: method.retrieve(image=regions, among=captions, k=3), "k 3: give a number from 1 to 2"),
         (lambda: method.encode_images([regions[:, :5]]), r"region \(R, 205\)"),
         (lambda: harness.load("nowhere"), "nowhere: no such folder"),
