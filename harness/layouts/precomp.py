@@ -217,7 +217,7 @@ def copies(path: Path, rows: int, images: int, each: int) -> int:
     if rows == images * each:
         return each
     raise DataError(
-        f"has {rows:,} rows for {images:,} images; there must be one per image or, with {each} captions an "
+        f"has {rows:,} rows for {images:,} images; there must be one per image or, with {each} captions per "
         f"image, {images * each:,}: take it of the same release",
         Location(path),
     )
