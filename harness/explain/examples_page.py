@@ -49,7 +49,7 @@ class PageImage(NamedTuple):
 def pages(
     boards: Sequence[Board], registry: Registry, config: Config, read: Read
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """A page per board, by file name; a line for each board without one and each unreadable picture, with the reason."""
+    """A page per board, by file name; a line per board without one and per unreadable picture, with the reason."""
     files: dict[str, bytes] = {}
     notes = list[str]()
     for board in (board for board in boards if board.ranked):
