@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.method import Method
 
 Datasets = Callable[[str], Dataset]
-MOST_WORDS = 60  # of a picture or page, which draws the image once for each
+MOST_WORDS = 100  # of a picture or page, which draws the image once for each
 SUM = 0.01  # by which weights that were rounded may miss a sum of one
 
 

@@ -302,7 +302,7 @@ def test_other_commands_work_or_say_why_not(two: Path, call: Call, capsys: Captu
     assert "every measure is the same" in " ".join(capsys.readouterr().out.split())
     key = transfer_of(planned("vsepp")).spec.key
     assert call("explain", "--method", "bssan", "--dataset", "tiny", "--image", "x", "--run", key) == 2
-    assert "with the weights of vsepp/tiny/s0; give that trial" in " ".join(capsys.readouterr().err.split())
+    assert "with the weights of vsepp/tiny/s0; name that trial" in " ".join(capsys.readouterr().err.split())
     assert call("forget", "vsepp/tiny:other/s0", "-y") == 0
     assert [trial.state for trial in planned("vsepp").trials] == ["done", "new"]
 

@@ -72,7 +72,7 @@ def test_what_opens_datasets_loads_weights_or_tests_rows_says_what_it_is_at(
             "measuring how far rsum varies"
         ],
         ("looks", "vsepp/tiny/s0"): ["reading the tracking store"],
-        ("reproduce", "vsepp/tiny/s0", "-n"): ["comparing the data and the code"],
+        ("reproduce", "vsepp/tiny/s0", "-n"): ["comparing data and code"],
         ("retrieve", "--trial", "vsepp/tiny/s0", "--text", "a dog"): ["loading vsepp/tiny/s0"],
         ("report", "--check"): ["making every board"],
         ("report", "--format", "md,examples"): ["pages of examples"],
