@@ -141,7 +141,7 @@ class RegionWriter:
             self._name(REGIONS, (facts.regions, facts.width), self.dtype)
             if facts.boxes:
                 self._name(BOXES, (facts.regions, 4), np.dtype("<f4"))
-            self._write_tables()
+            write_tables(self.folder, self._entries)
             write_atomic(self.folder / FACTS, facts.model_dump_json(indent=2))
             (self.folder / JOURNAL).unlink()
         except OSError as error:
@@ -283,9 +283,6 @@ class RegionWriter:
         file.flush()
         os.fsync(file.fileno())
         (self.folder / (name + PART)).replace(self.folder / name)
-
-    def _write_tables(self) -> None:
-        write_tables(self.folder, self._entries)
 
     def _unwritable(self, error: OSError) -> StoreError:
         advice = "see to its rights and room, then run again: it goes on"

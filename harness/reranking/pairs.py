@@ -16,7 +16,7 @@ from harness.blocks.host import lengths_of, to_device, with_lengths
 from harness.blocks.tiles import Tile, runs, side
 from harness.data.regions import offsets, padded_places
 from harness.data.split import Split
-from harness.evaluation.scoring import encode_split, products_in, score_split, scoring, shrinking
+from harness.evaluation.scoring import encode_split, products_in, score_split, scoring, shrinking, tile_scores
 from harness.method import Encoded, Method, ScorePrecision
 
 Ints = NDArray[np.int64]
@@ -85,7 +85,7 @@ def _row(method: Method, image: Encoded, captions: Pool, others: Ints, vectors: 
     start = 0
     for size in runs(captions.lengths[others][order].tolist(), vectors):
         sets = captions.take(others[order[start : start + size]])
-        parts.append(method.score_sides(shared, method.caption_side(sets))[0].float())
+        parts.append(tile_scores(method, shared, method.caption_side(sets), 1, size)[0])
         start += size
     scores = np.empty(len(others), dtype=np.float32)
     scores[order] = torch.cat(parts).cpu().numpy()

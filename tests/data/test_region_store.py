@@ -157,7 +157,7 @@ def test_a_writer_killed_while_it_named_the_files_is_taken_up(tmp_path: Path, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(RegionWriter, "_write_tables", dies)
+        patched.setattr(region_writer, "write_tables", dies)
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path / "store")
     assert (tmp_path / "store" / "regions.npy").is_file()
