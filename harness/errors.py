@@ -125,6 +125,11 @@ def named(names: Sequence[str], most: int = MOST_NAMES) -> str:
     return f"{', '.join(names[:most]) or 'none'}{more}"
 
 
+def is_host_memory(error: BaseException) -> bool:
+    """Whether the host's memory was full, which torch raises as a RuntimeError that names its allocator."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, cut where it is very long; its class where it has none."""
     line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__

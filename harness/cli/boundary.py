@@ -26,7 +26,7 @@ import click
 
 from harness import __version__
 from harness.addresses import without_secrets, words_without_secrets
-from harness.errors import FAULT, READER_GONE, HarnessError, ResourceError, StoreError, first_line
+from harness.errors import FAULT, READER_GONE, HarnessError, ResourceError, StoreError, first_line, is_host_memory
 from harness.foreign_text import line, lines
 
 DISTRIBUTION = "itm-harness"
@@ -105,7 +105,7 @@ def ended(error: BaseException, invocation: Invocation, interrupted: int) -> int
             return READER_GONE
         case BrokenPipeError() if reader_is_gone():
             return READER_GONE
-        case MemoryError():
+        case _ if is_host_memory(error):
             return complain(f"error: out of memory; {REMEDIES[errno.ENOMEM]}", ResourceError.exit_code)
         case OSError(errno=number) if number in REMEDIES:
             return complain(f"error: {brief(str(error))}; {REMEDIES[number]}", code_of(error, invocation.results))

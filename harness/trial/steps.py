@@ -18,7 +18,7 @@ from harness.config.cards import SELECTION, ProtocolCard
 from harness.costs.retrieval import retrieval_costs
 from harness.costs.sharing import Load, load_costs, load_now
 from harness.diagnostics.looks import ScoreLooks, save_looks
-from harness.errors import CollapsedError, DataError, MemberError, TrialError, first_line
+from harness.errors import CollapsedError, DataError, MemberError, TrialError, first_line, is_host_memory
 from harness.evaluation import positives
 from harness.evaluation.measures import measures
 from harness.evaluation.outcome import outcome
@@ -317,7 +317,9 @@ def failed(assignment: Assignment, error: Exception) -> TrialResult:
 def classify(error: Exception) -> Failure:
     if isinstance(error, TrialError):
         return Failure(error.failure)
-    kinds = {DataError: Failure.DATA, torch.OutOfMemoryError: Failure.OOM, MemoryError: Failure.OOM_HOST}
+    if is_host_memory(error):
+        return Failure.OOM_HOST
+    kinds = {DataError: Failure.DATA, torch.OutOfMemoryError: Failure.OOM}
     return next((failure for kind, failure in kinds.items() if isinstance(error, kind)), Failure.BUG)
 
 
@@ -328,6 +330,8 @@ def explain(error: Exception) -> str:
             "dim, or give the trial a larger share of a GPU"
         )
     line, name = first_line(error), type(error).__name__
+    if classify(error) is Failure.OOM_HOST:
+        return f"the machine's memory is full; run fewer trials at a time (--max-concurrent): {line}"
     if isinstance(error, OSError) and error.errno in FULL:
         return f"the trial's folder cannot be written: {line}; make room and run with --retry bug: it goes on"
     return line if line == name or isinstance(error, TrialError | DataError) else f"{name}: {line}"

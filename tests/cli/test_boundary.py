@@ -42,6 +42,7 @@ def raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), FAULT, "unexpected BrokenPipeError"),
         (SystemExit(15), FAULT, "unexpected SystemExit: 15"),
         (MemoryError(), 2, "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "out of memory"),
         (PermissionError(errno.EACCES, "Permission denied", "/a/b\n"), 2, r"'/a/b\n'; see to its rights"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "make room on the disk"),
         (OSError(errno.EMFILE, "Too many open files"), 2, "ulimit -n"),

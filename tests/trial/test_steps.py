@@ -340,6 +340,15 @@ def test_out_of_memory_is_classified_and_says_what_to_set(assign, monkeypatch) -
     assert result.failure is Failure.OOM and "training.batch_size" in result.message
 
 
+@pytest.mark.parametrize("fill", [lambda: torch.empty(2**58, dtype=torch.uint8), lambda: np.empty(2**58, np.uint8)])
+def test_a_full_memory_of_the_machine_is_no_bug(assign, monkeypatch, fill: Callable[[], object]) -> None:
+    from harness.blocks.families import EmbeddingMethod
+
+    monkeypatch.setattr(EmbeddingMethod, "loss", lambda *_: fill())
+    result = run(assign())
+    assert result.failure is Failure.OOM_HOST and "--max-concurrent" in result.message
+
+
 def test_a_bug_is_a_failed_result_with_one_line_and_not_an_exception(assign, monkeypatch) -> None:
     from harness.blocks.families import EmbeddingMethod
 
