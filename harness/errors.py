@@ -20,6 +20,7 @@ Every message says what is wrong, where, and what to do next.
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -125,9 +126,25 @@ def named(names: Sequence[str], most: int = MOST_NAMES) -> str:
     return f"{', '.join(names[:most]) or 'none'}{more}"
 
 
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun, in the plural unless it is 1; `plural` where that is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def is_host_memory(error: BaseException) -> bool:
     """Whether the host's memory was full, which torch raises as a RuntimeError that names its allocator."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+
+
+def raised(error: BaseException, folder: Path) -> str:
+    """An exception in words, with the last line of a folder's own files that it passed, else the last of all."""
+    frame = (frames_in(error, folder) or traceback.extract_tb(error.__traceback__))[-1]
+    return f"{type(error).__name__}: {first_line(error)} ({Path(frame.filename).name}, line {frame.lineno})"
+
+
+def frames_in(error: BaseException, folder: Path) -> list[traceback.FrameSummary]:
+    """The lines of a folder's own files that an exception passed, the last one nearest to where it arose."""
+    return [one for one in traceback.extract_tb(error.__traceback__) if Path(one.filename).parent == folder]
 
 
 def first_line(error: BaseException) -> str:

@@ -24,9 +24,12 @@ TEX = {
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"},
     **{mark: f"{{{mark}}}" for mark in "[]*"},  # behind the end of a line they would be its options
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\symbol{34}"},  # else other signs
 }
+LIGATURES = re.compile(r"(?<=[-–])(?=[-–])|(?<=')(?=')|(?<=,)(?=,)|(?<=[`?!])(?=`)")  # where two marks would become one
 MARKS = re.compile(r"[&<>\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word means nothing
-LINKS = re.compile(r":(?=//)|(?<=\bwww)\.", re.IGNORECASE)  # of addresses that become links without any mark
+# Of addresses that become links without any mark; where mail is sought behind escapes, as on GitHub, it stays one.
+LINKS = re.compile(r":(?=//)|(?<=\bwww)\.|(?<=[\w.+-])@(?=[\w-]+\.[\w-])", re.IGNORECASE)
 BLOCKS = re.compile(r"(?:[#+=:-]+|\d{1,9}[.)])(?=\s|$)")  # where a text begins with it: a heading, a list, a rule
 
 
@@ -70,7 +73,9 @@ def cell(value: Any) -> Any:
 
 def tex(value: Any) -> Any:
     """Text for LaTeX, on one line, without a command or a formula."""
-    return "".join(TEX.get(mark, mark) for mark in line(value)) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return "{}".join("".join(TEX.get(mark, mark) for mark in part) for part in LIGATURES.split(line(value)))
 
 
 def markdown(text: str) -> str:

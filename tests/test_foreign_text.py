@@ -64,6 +64,8 @@ LINKS = (
         "&lt;script&gt;",
         "a@b.org",
         "<a@b.org>",
+        "mailto:a.b+c@d-e.org",
+        "a@b@c.org",
         "ftp://x.org",
         "Www.x.org",
     ),
@@ -102,6 +104,11 @@ COMMANDS = (
     "[2]",
     "*",
     "_",
+    "a<b>|c",
+    '"a"',
+    "--recipe---x–-–",
+    "``a''",
+    "?`!`,,",
 )
 
 
@@ -197,11 +204,14 @@ def check_markdown(text: str) -> None:
             ), (token.type, shown)
             assert {child.type for child in token.children or []} <= {"text", "text_special", "softbreak"}, shown
     assert not re.search(r"(https?|ftp)://|\bwww\.", shown, re.IGNORECASE), "GitHub makes links of these"
+    assert not re.search(r"[\w.+-]@[\w-]+\.[\w-]", shown), "others make links of these"
     assert len([token for token in parser.parse(f"| a |\n| --- |\n| {shown} |") if token.type == "td_open"]) == 1
 
 
 def check_tex(text: str) -> None:
     shown = tex(text)
-    known = r"\\(textbackslash|textasciitilde|textasciicircum)\{\}|\$\\pm\$|\\[&%$#_{}]"
+    known = r"\\(text(backslash|asciitilde|asciicircum|less|greater|bar)\{\}|symbol\{34\})|\$\\pm\$|\\[&%$#_{}]"
     assert not re.search(r"[\\$%#&~^_]", re.sub(known, "", shown)), shown
     assert not re.search(r"(?<!\{)[\[\]*]", shown), shown
+    assert not re.search(r"[<>|\"]|''|,,|[`?!]`", shown), "another sign than the one that was written"
+    assert shown.count("--") == line(text).count("–"), shown

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
-from harness.api.cells import WRITTEN, loaded_card, write_method
+from harness.api.cells import WRITTEN, loaded_card, written
 from harness.api.frames import board_frame, datasets_frame, methods_frame, results_frame
 from harness.api.pictures import Picture, check_ids, ids_and_notes, plot_picture, sheet
-from harness.api.running import Names, Progress, Report, carry_out, failures, names, reported, selected, silent
+from harness.api.running import Names, Progress, Report, Seeds, carry_out, failures, plain, reported, selected, silent
 from harness.api.scores import ScoreEvaluation, evaluated
 from harness.api.trained import TrainedMethod, load_trained
 from harness.api.trials import Comparisons, ProjectTrial, Trials
@@ -61,7 +60,7 @@ class Project:
         self.file = file  # harness.toml; None: the built-in defaults
         self._settings = dict(settings)
         self._plugins = [*plugins]
-        self.config, self.registry = self._read(NOTHING)
+        self.config, self.registry = self._read(NOTHING, self._plugins)
 
     def methods(self) -> pandas.DataFrame:
         """Every method, one row each.
@@ -83,35 +82,33 @@ class Project:
         self,
         methods: Names = (),
         datasets: Names = (),
-        seeds: int | Iterable[int] = (),
+        seeds: Seeds = (),
         settings: Mapping[str, Any] = NOTHING,
         *,
         protocol: str = "",
-        limit: int | None = None,
+        limit: SupportsIndex | None = None,
         recipe: Literal["", "common", "paper"] = "",
         test_on: Names = (),
         here: bool = False,
         force: bool = False,
-        retry: Iterable[str] = (),
+        retry: Names = (),
         progress: Report | None = None,
     ) -> Trials:
         """Train, evaluate and rank what is not done yet; all trials of the selection, those that failed too.
 
         What is empty is taken from [campaign] of harness.toml. settings: keys of harness.toml as `-s` takes them, such
         as `{"training.epochs": 3, "settings.caan.dim": 512}`. test_on: other datasets to test on, of whose protocols
-        `protocol` is then one. here: in this process, without Ray. retry: classes of
-        failures to run again.
+        `protocol` is then one. here: in this process, without Ray. retry: classes of failures to run again; `failed` is
+        all of them.
         Raises what ends the command `harness run`; a trial that failed is returned with its message.
 
         >>> project.run("vsepp", "tiny", seeds=[0, 1], here=True)
         [<trial vsepp/tiny/s0 ... done rsum ...>, <trial vsepp/tiny/s1 ... done rsum ...>]
         """
-        config, registry = self._read(settings)
+        config, registry = self._read(settings, self._plugins)
         overrides = {**self._settings, **settings}
         check_recipe(recipe or config.campaign.recipe, {key for key in overrides if key.split(".")[0] in RECIPE_TABLES})
-        chosen = replace(
-            selected(methods, datasets, seeds, protocol), limit=limit, recipe=recipe, test_on=names(test_on)
-        )
+        chosen = selected(methods, datasets, seeds, protocol, limit, recipe, test_on)
         plan = make_plan(config, registry, chosen, force=force, retry=failures(retry))
         carry_out(plan, config, registry, here, progress or silent)
         store = ResultStore(plan.uri)
@@ -193,7 +190,7 @@ class Project:
         detect: float = 3.0,
         methods: Names = (),
         datasets: Names = (),
-        seeds: int | Iterable[int] = (),
+        seeds: Seeds = (),
         *,
         protocol: str = "",
         power: float = POWER,
@@ -289,12 +286,14 @@ class Project:
         card: the fields of a method's card. `name` is required; the defaults are those of the class's Settings. The
         class is written to a file with all that it uses, from whichever cell: modules, functions, classes, and values
         that are literals; this file is what runs. Registered again, it replaces the earlier one.
-        ConfigError for a wrong card, and for a class that cannot be written so.
+        ConfigError for a wrong card, and for a class that cannot be written so; all is then as it was before.
         """
-        path = write_method(method, card, self.config.results / WRITTEN)
-        self._plugins = [*dict.fromkeys([*self._plugins, path])]
-        self.config, self.registry = self._read(NOTHING)
-        return loaded_card(self.registry, path)
+        with written(method, card, self.config.results / WRITTEN) as path:
+            plugins = [*dict.fromkeys([*self._plugins, path])]
+            config, registry = self._read(NOTHING, plugins)
+            added = loaded_card(registry, path)
+        self._plugins, self.config, self.registry = plugins, config, registry
+        return added
 
     def _assessed(self, dataset: str, protocol: str, progress: Report | None = None) -> Assessed:
         """A board with what its files say of it; UsageError where it has no trial."""
@@ -315,9 +314,9 @@ class Project:
     def _store(self) -> ResultStore:
         return open_store(default_uri(self.config))
 
-    def _read(self, settings: Mapping[str, Any]) -> tuple[Config, Registry]:
-        config = load(self.file, flags={**self._settings, **settings}, folder=self.folder)
-        return config, discover(config, self._plugins)
+    def _read(self, settings: Mapping[str, Any], plugins: Sequence[Path]) -> tuple[Config, Registry]:
+        config = load(self.file, flags=plain({**self._settings, **settings}), folder=self.folder)
+        return config, discover(config, plugins)
 
     def __repr__(self) -> str:
         """The project on one line, for a notebook's cell."""

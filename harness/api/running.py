@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from numbers import Integral, Real
+from typing import Any, Literal, SupportsIndex, TypeVar
 
 from harness.campaign.course import Course
 from harness.campaign.plan import Plan
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.selection import Selection
+from harness.config.toml import cut
 from harness.errors import UsageError, unknown
 from harness.tracking.runs import Run
 from harness.trial.results import Assignment, EpochReport, Failure, StepReport, TrialResult
@@ -39,6 +42,8 @@ class Progress:
 
 
 Names = str | Iterable[str]
+Seeds = SupportsIndex | Iterable[SupportsIndex]
+FAILED = "failed"  # every failure class, as of --retry
 Report = Callable[[Progress], object]
 T = TypeVar("T")
 
@@ -127,21 +132,60 @@ def carry_out(plan: Plan, config: Config, registry: Registry, here: bool, report
         course.run(lambda: nullcontext(view))
 
 
-def selected(methods: Names, datasets: Names, seeds: int | Iterable[int], protocol: str) -> Selection:
-    """Trials as a script names them."""
-    each = (seeds,) if isinstance(seeds, int) else (*seeds,)
-    return Selection(names(methods), names(datasets), protocol, each)
+def selected(
+    methods: Names,
+    datasets: Names,
+    seeds: Seeds,
+    protocol: str,
+    limit: SupportsIndex | None = None,
+    recipe: Literal["", "common", "paper"] = "",
+    test_on: Names = (),
+) -> Selection:
+    """Trials as a script names them; UsageError for what is no name or no whole number."""
+    images = None if limit is None else whole(limit, "limit")
+    return Selection(names(methods), names(datasets), protocol, seeds_of(seeds), images, recipe, names(test_on))
 
 
 def names(given: Names) -> tuple[str, ...]:
-    """Names or globs as a tuple; a text is one of them."""
-    return (given,) if isinstance(given, str) else (*given,)
+    """Names or globs as a tuple; a text is one of them. UsageError for what is no text."""
+    each = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+    for name in each:
+        if not isinstance(name, str):
+            raise UsageError(f"{cut(repr(name))} is no name; give a text, or several of them")
+    return each
 
 
-def failures(given: Iterable[str]) -> frozenset[Failure]:
-    """Failure classes by name; UsageError for an unknown one."""
-    known = {failure.value: failure for failure in Failure}
-    for name in (given := names(given)):
+def seeds_of(given: Seeds) -> tuple[int, ...]:
+    """Seeds as a tuple; a whole number is one of them. UsageError for anything else."""
+    with suppress(TypeError):
+        return (int(operator.index(given)),)  # type: ignore[arg-type]
+    each = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else given
+    return tuple(whole(seed, "seeds:", "give one such as 3, or several such as range(3)") for seed in each)
+
+
+def whole(number: Any, what: str, advice: str = "give one such as 3") -> int:
+    """A whole number of Python, NumPy or another library as one of Python; UsageError for anything else."""
+    try:
+        return int(operator.index(number))
+    except TypeError:
+        raise UsageError(f"{what} {cut(repr(number))} is no whole number; {advice}") from None
+
+
+def plain(value: Any) -> Any:
+    """A value with the numbers of other libraries, in lists and tables too, as those of Python."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+
+
+def failures(given: Names) -> frozenset[Failure]:
+    """Failure classes by name, `failed` for all of them; UsageError for an unknown one."""
+    each, known = names(given), {failure.value for failure in Failure} | {FAILED}
+    for name in each:
         if name not in known:
             raise UsageError(unknown("failure class", name, known))
-    return frozenset(known[name] for name in given)
+    return frozenset(Failure) if FAILED in each else frozenset(map(Failure, each))

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.api.running import Report, encoding_steps, silent
+from harness.api.running import Report, encoding_steps, silent, whole
 from harness.config.project import Config
 from harness.config.registry import Registry
+from harness.config.toml import cut
 from harness.data.regions import Ragged
 from harness.data.split import Split
-from harness.errors import UsageError
+from harness.errors import UsageError, first_line
 from harness.explain.encoding import EncodedItems, Encoder, Watch, open_encoder
 from harness.explain.gallery import Gallery
-from harness.explain.retrieval import GalleryChoice, Retriever, gallery_choice
+from harness.explain.retrieval import GalleryChoice, Retriever, finite, gallery_choice
 from harness.explain.weights import check_is_no_composite, trial_with_weights
 from harness.trial.results import TrialSpec
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import pandas
 
     from harness.method import Method
+
+T = TypeVar("T")
 
 
 class TrainedMethod:
@@ -53,31 +56,25 @@ class TrainedMethod:
         return self._encoded.encoder.dataset.split(self._encoded.split)
 
     def encode_images(
-        self, images: Sequence[NDArray[Any]] | None = None, *, progress: Report | None = None
+        self, images: Iterable[NDArray[Any]] | None = None, *, progress: Report | None = None
     ) -> EncodedItems:
         """Images, each its regions (R, F) as the dataset has them; those of the gallery where none are given."""
         watch = self._watched(progress)
         if images is None:
             return self._encoded.images
-        wrong = [np.shape(image) for image in images if np.ndim(image) != 2 or np.shape(image)[1] != self.width]
-        if wrong or not len(images) or not all(map(len, images)):
-            raise UsageError(
-                f"images {wrong or 'none'}: give at least one image of one region (R, {self.width}) or more"
-            )
-        return self._encoder.images([*map(str, range(len(images)))], Ragged.stack([*map(np.asarray, images)]), watch)
+        regions = regions_of(images, self.width)
+        return self._encoder.images([*map(str, range(len(regions)))], Ragged.stack(regions), watch)
 
-    def encode_captions(self, captions: Sequence[str] | None = None, *, progress: Report | None = None) -> EncodedItems:
+    def encode_captions(self, captions: Iterable[str] | None = None, *, progress: Report | None = None) -> EncodedItems:
         """Captions by the dataset's vocabulary; those of the gallery where none are given."""
         watch = self._watched(progress)
         if captions is None:
             return self._encoded.captions
-        if isinstance(captions, str) or not captions or not all(caption.strip() for caption in captions):
-            raise UsageError("captions: give a list of texts, none of them empty")
-        return self._encoder.captions(captions, watch=watch)
+        return self._encoder.captions(texts_of(captions), watch=watch)
 
     def score(self, images: EncodedItems, captions: EncodedItems) -> NDArray[np.float32]:
-        """The scores (n, m) of every image with every caption, higher is better."""
-        return self._encoder.score(images, captions)
+        """The scores (n, m) of every image with every caption, higher is better; NonFiniteError where one is not."""
+        return finite(self._encoder.score(images, captions), self.spec)
 
     def retrieve(
         self,
@@ -94,12 +91,12 @@ class TrainedMethod:
         """
         import pandas
 
-        if (text is None) == (image is None):
+        if (text is None) == (image is None) or not isinstance(text, str | None):
             raise UsageError("give a text to retrieve images for, or the id of an image to retrieve captions for")
         self._watched(progress)
+        k = None if k is None else whole(k, "k")
         one = self._retriever.of_texts([text], k)[0] if text is not None else self._retriever.of_image(str(image), k)
-        if one.unknown:
-            warnings.warn(f"not in the vocabulary, all one word to the method: {', '.join(one.unknown)}", stacklevel=2)
+        warn_of_unknown(one.unknown)
         columns = {
             "rank": [hit.rank for hit in one.hits],
             "item": [hit.item for hit in one.hits],
@@ -132,6 +129,52 @@ class TrainedMethod:
     def __repr__(self) -> str:
         """The trial on one line."""
         return f"<trained {self.spec.label} {self.spec.key}>"
+
+
+def texts_of(captions: Iterable[str]) -> list[str]:
+    """Captions as a list; UsageError for none, and for the first that is no text or empty, by its place."""
+    texts = [] if isinstance(captions, str) else listed(captions)
+    if not texts:
+        raise UsageError("captions: give a list of texts, none of them empty")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise UsageError(f"captions: number {place} is {cut(repr(text))}; give a list of texts, none of them empty")
+    return [str(text) for text in texts]
+
+
+def regions_of(images: Iterable[Any], width: int) -> list[NDArray[Any]]:
+    """The regions of images, (R, F) each; UsageError for none, and for the first that are no finite numbers (R, F)."""
+    each, needed = listed(images), f"one region (R, {width}) or more"
+    if not each:
+        raise UsageError(f"images: give at least one image of {needed}")
+    return [array_of(image, f"image {place}", width, needed) for place, image in enumerate(each)]
+
+
+def listed(items: Iterable[T]) -> list[T]:
+    """Items as a list, empty for what holds none."""
+    try:
+        return [*items]
+    except TypeError:
+        return []
+
+
+def array_of(image: Any, name: str, width: int, needed: str) -> NDArray[Any]:
+    try:
+        array = np.asarray(image)
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of several lengths; a tensor of a GPU or a graph
+        advice = "give a NumPy array, of a tensor its .detach().cpu()"
+        raise UsageError(f"{name}: {first_line(error)}; {advice}") from error
+    if array.ndim != 2 or array.shape[1] != width or not len(array) or array.dtype.kind not in "fiu":
+        raise UsageError(f"{name} is {array.shape} of {array.dtype}; give at least one image of {needed}")
+    if np.ma.is_masked(image) or not np.isfinite(array).all():
+        raise UsageError(f"{name} has masked or infinite numbers or NaN; give regions as the dataset has them")
+    return array
+
+
+def warn_of_unknown(words: Iterable[str]) -> None:
+    """Warn whoever has called the caller of words that the vocabulary lacks."""
+    if text := ", ".join(words):
+        warnings.warn(f"not in the vocabulary, all one word to the method: {text}", stacklevel=3)
 
 
 def load_trained(config: Config, registry: Registry, spec: TrialSpec, device: str = "cpu") -> TrainedMethod:

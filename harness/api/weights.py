@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.api.running import Report
-from harness.api.trained import TrainedMethod
+from harness.api.running import Report, whole
+from harness.api.trained import TrainedMethod, warn_of_unknown
 from harness.config.project import Config
 from harness.config.registry import discover
 from harness.config.sections import Paths
 from harness.errors import UsageError
 from harness.explain.encoding import EncodedItems, Encoder
-from harness.explain.retrieval import first_of
+from harness.explain.retrieval import first_of, spoken
 from harness.portable.loading import StoredInputs, data_root, load_method
 from harness.portable.weights_folder import WeightsFacts, WeightsFolder, read_weights_folder
 
@@ -43,19 +43,24 @@ class LoadedMethod(TrainedMethod):
         *,
         progress: Report | None = None,
     ) -> pandas.DataFrame:
-        """The first k, else ten, of some encoded images for a text, or of captions for an image's regions (R, F)."""
+        """The first k, else ten, of some encoded images for a text, or of captions for an image's regions (R, F).
+
+        A warning names the words of a text that the vocabulary lacks; UsageError where it lacks all of them.
+        """
         import pandas
 
-        if among is None or (text is None) == (image is None) or isinstance(image, str):
+        is_query = (text is None) != (image is None) and isinstance(text, str | None) and not isinstance(image, str)
+        if not isinstance(among, EncodedItems) or not is_query:
             raise UsageError("pass among, and a text to retrieve images for, or an image's regions for captions")
-        k = min(10, len(among.ids)) if k is None else k
+        k = min(10, len(among.ids)) if k is None else whole(k, "k")
         if not 1 <= k <= len(among.ids):
             raise UsageError(f"k {k}: give a number from 1 to {len(among.ids)}, the items that are given")
-        scores = (
-            self.score(among, self.encode_captions([text], progress=progress))[:, 0]
-            if text is not None
-            else self.score(self.encode_images([np.asarray(image)], progress=progress), among)[0]
-        )
+        if text is not None:
+            text = spoken(text)
+            warn_of_unknown(self._encoder.unknown_words(text))
+            scores = self.score(among, self.encode_captions([text], progress=progress))[:, 0]
+        else:
+            scores = self.score(self.encode_images([image], progress=progress), among)[0]  # type: ignore[list-item]
         first = first_of(scores, np.arange(len(scores)), k)
         columns = {"rank": np.arange(1, k + 1), "item": [among.ids[place] for place in first], "score": scores[first]}
         return pandas.DataFrame(columns).astype({"item": "string"})

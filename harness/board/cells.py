@@ -14,6 +14,7 @@ from harness.board.validity import TRAINING, default_training
 from harness.config.cards import MethodCard
 from harness.errors import StoreError
 from harness.evaluation.measures import title
+from harness.evaluation.statistics import LEVEL
 from harness.files import safe_name, write_atomic
 from harness.trial.results import RECALLS, UNKNOWN_WORDS
 
@@ -199,7 +200,11 @@ def published(board: Board, methods: Methods, place: int | None = None) -> list[
 
 
 def probability(value: float) -> str:
-    return "–" if isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    """A probability in three digits, in more where these would put it on the other side of the level of tests."""
+    if isnan(value) or value < 0.001:
+        return "–" if isnan(value) else "< 0.001"
+    texts = (f"{value:.{digits}f}" for digits in range(3, 20))
+    return next(text for text in texts if (float(text) < LEVEL) == (value < LEVEL))
 
 
 def rsum(row: Standing) -> str:
@@ -246,12 +251,20 @@ def notes(board: Board, row: Standing) -> list[str]:
     lines += precisions(row)
     lines += ["uncommitted changes"] if row.dirty else []
     lines += ["smaller search budget than others"] if board.is_unequal(row) else []
-    if row.machines and len(board.machines) > 1:
-        lines.append("machine " + " and ".join(str(board.machines.index(name) + 1) for name in row.machines))
+    lines += on_machines(board, row)
     lines += ["timed beside others"] if row.is_timed_beside_others else []
     ties = {"i2t": row.means["i2t_tied"], "t2i": row.means["t2i_tied"]}
     lines += [f"{way} ties {tenths(share)} %" for way, share in ties.items() if share >= TIED]
     return lines
+
+
+def on_machines(board: Board, row: Standing) -> list[str]:
+    """The machines of a row by their numbers, where the board has several; that of a row apart may have none."""
+    if not row.machines or len(board.machines) < 2:
+        return []
+    numbers = [str(number) for number, name in enumerate(board.machines, start=1) if name in row.machines]
+    named = [f"machine {' and '.join(numbers)}"] if numbers else []
+    return [" and ".join([*named, *["another machine"] * (len(numbers) < len(row.machines))])]
 
 
 def verified(row: Standing) -> str:

@@ -13,6 +13,7 @@ from harness.board import drawing
 from harness.board.cells import rate, rsum
 from harness.board.evidence import Assessed, LearningCurve
 from harness.board.standings import Board, Standing
+from harness.board.tables import milliseconds
 from harness.board.validity import TRAINING
 from harness.evaluation.queries import LONGEST
 from harness.evaluation.ranks import DIRECTIONS
@@ -43,7 +44,10 @@ THROUGHPUT = Expense(
     SPEED, "score pairs/s", "no throughput in the store", lambda value: f"{rate(value)} pairs/s", is_less_better=False
 )
 QUERY_TIME = Expense(
-    "t2i_query_ms", "ms per caption query", "no query was timed", lambda value: f"{value:.3g} ms per caption query"
+    "t2i_query_ms",
+    "ms per caption query",
+    "no query was timed",
+    lambda value: f"{milliseconds(value)} ms per caption query",
 )
 INDEX_SIZE = Expense(
     "bytes_per_image",
@@ -165,7 +169,9 @@ def excuse(row: Standing, expense: Expense = THROUGHPUT) -> str:
     """Why an expense of a row cannot be drawn; empty where it can."""
     if not (isfinite(row.means[expense.name]) and row.means[expense.name] > 0):
         return expense.lack
-    return "its seeds ran on several machines" if expense.is_of_machine and len(row.machines) > 1 else ""
+    if not expense.is_of_machine or len(row.machines) == 1:
+        return ""
+    return "its seeds ran on several machines" if row.machines else "no machine in the store"
 
 
 def point_of(row: Standing, expense: Expense = THROUGHPUT) -> Point:

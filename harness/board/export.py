@@ -8,9 +8,9 @@ from pathlib import Path
 
 from harness.board.comparison import missing, row_of
 from harness.board.standings import Board
-from harness.errors import DataError, StoreError, UsageError, unknown
+from harness.errors import DataError, UsageError, unknown
 from harness.evaluation.rankings import StoredRun, files_of, write_tables
-from harness.evaluation.records import TrialRankings, TrialRanks
+from harness.evaluation.records import TrialRankings, TrialRanks, is_of
 from harness.files import write_atomic
 from harness.tracking import artifacts
 from harness.tracking.naming import run_named
@@ -62,7 +62,7 @@ def named(runs: Sequence[Run], boards: Sequence[Board], name: str) -> Sequence[s
 def written(
     runs: Sequence[Run], store: ResultStore, form: str, folder: Path, tell: Callable[[str], object] = str
 ) -> Written:
-    """Write what the store has of some runs; DataError where it has nothing, StoreError for a bad folder.
+    """Write what the store has of some runs; DataError where it has nothing, UsageError for a bad folder.
 
     tell: hears the name of each run.
     """
@@ -70,7 +70,7 @@ def written(
     try:
         files = write_trec(available, folder) if form == TREC else write_tables(available, folder, form)
     except OSError as error:
-        raise StoreError(f"the files cannot be written to {folder}: {error}; choose another folder with -o") from error
+        raise UsageError(f"the files cannot be written to {folder}: {error}; choose another folder with -o") from error
     if not files:
         raise DataError("\n".join(["nothing could be exported:", *available.notes]))
     return Written(tuple(files), available.count, tuple(available.notes))
@@ -89,6 +89,7 @@ class Available:
             self.tell(run.short_name)
             ranks = artifacts.ranks(self.store.artifact, run.run_id, ties=True)
             rankings = artifacts.rankings(self.store.artifact, run.run_id, scores=True)
+            rankings = rankings if ranks and rankings and is_of(rankings, ranks) else None
             if lack := lacking(ranks, rankings, self.form):
                 self.notes.append(f"{run.short_name}: {lack}")
             if ranks and (rankings or self.form != TREC):
@@ -104,7 +105,7 @@ def lacking(ranks: TrialRanks | None, rankings: TrialRankings | None, form: str)
         left = (
             "left out; csv and parquet have its ranks" if form == TREC else "its ranks alone, by numbers in the split"
         )
-        return f"{left}: the store has no rankings of it (earlier versions stored none)"
+        return f"{left}: the store has no usable rankings of it (earlier versions stored none)"
     return "" if rankings.image_ids else "by numbers in the split: earlier versions stored no image ids"
 
 

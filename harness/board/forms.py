@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -154,6 +155,7 @@ def as_latex(one: Assessed, methods: Methods, pictures: Pictures | None = None) 
             line[name] = line[name].replace(row.method, methods[row.method].title, 1)
     apart = [[own.get(names[place], "") for place in shown] for own in ensemble_cells(board, evidence)]
     about: dict[str, Any] = {"ensembles": apart, "saturation": saturation(board), "recipe": recipe(board)}
+    about["key"] = re.sub(r"[^a-zA-Z0-9.]+", "-", f"{board.dataset}-{board.protocol}")  # \ref takes no escapes
     first = heads.index(title(RECALLS[0]))  # of the six R@K, three under each direction
     short = [name.removeprefix("i2t ").removeprefix("t2i ") for name in headings(board, heads)]
     about |= {"columns": heads, "heads": short, "before": first, "after": len(heads) - first - len(RECALLS)}

@@ -100,7 +100,7 @@ class Standing:
     @property
     def is_timed_beside_others(self) -> bool:
         """Whether others computed on the processors of any of its runs while these were timed."""
-        return self.means["shared"] > 0
+        return any(run.numbers.get("shared", 0.0) > 0 for run in self.done)
 
     @property
     def noise(self) -> str:
@@ -235,7 +235,7 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
     for section, beside in RIVALS.items():
         rivals = [recipe for name in beside for recipe, _ in judged[name]]
         usual = training if "ranked" in beside else {}
-        standings = [standing(recipe, why, rivals, methods, known, usual) for recipe, why in judged[section]]
+        standings = [standing(recipe, why, rivals, methods, known, usual, current) for recipe, why in judged[section]]
         rows[section] = tuple(sorted(standings, key=lambda row: row.place))
     return Board(
         dataset=newest.spec.dataset,
@@ -244,12 +244,18 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
         data=valid.data_fingerprint,
         tested_on=newest.spec.tested_on,
         tests=valid.test_fingerprint,
-        gallery=newest.result.gallery if newest.result and (rows["ranked"] or rows["ensembles"]) else {},
+        gallery=gallery_of((*rows["ranked"], *rows["ensembles"])),
         training=training,
         val_images=current.val_images(newest.spec.dataset),
         resized=() if newest.spec.tested_on else current.resized(newest.spec.dataset),
         **rows,
     )
+
+
+def gallery_of(rows: Iterable[Standing]) -> Mapping[str, int]:
+    """The gallery that rows of one board share, as the first run says that knows it; empty without such a row."""
+    results = (run.result for row in rows for run in row.done)
+    return next((result.gallery for result in results if result and result.gallery), {})
 
 
 def state_of(board: Board, section: str, run: Run) -> str:
@@ -280,6 +286,7 @@ def standing(
     methods: Mapping[str, MethodCard],
     known: Mapping[str, Run],
     training: Mapping[str, str],
+    current: Current,
 ) -> Standing:
     """A row from the runs of a recipe; `rivals` are the recipes beside it, `known` all runs of the board by key.
 
@@ -301,7 +308,7 @@ def standing(
         commits=tuple(sorted({run.environment.get("commit", "") for run in done} - {""})),
         dirty=any(run.environment.get("dirty") == "yes" for run in done),
         source=first.source,
-        command=command(done or recipe, methods, members),
+        command=command(done or recipe, methods, members, current),
         reason=why,
         search={name: float(getattr(searched, name)) for name in SPENT} if searched else {},
         campaign=searched.campaign if searched else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from math import isnan, nan
 from typing import NamedTuple
 
@@ -31,11 +32,17 @@ def whole(value: float) -> str:
 
 
 def device_hours(seconds: float) -> str:
-    return f"{seconds / 3600:.2g}"
+    return significant(seconds / 3600, 2)
 
 
 def milliseconds(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else whole(value)
+    return significant(value, 3)
+
+
+def significant(value: float, digits: int) -> str:
+    """A number rounded to so many digits, or to a whole number where it has more, and never as 1e+02."""
+    text = f"{value:.{digits}g}"
+    return whole(value) if "e+" in text else f"{Decimal(text):f}"
 
 
 COSTS = (

@@ -7,7 +7,7 @@ from functools import cache
 
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
-from harness.config.registry import Registry, built_in_dataset
+from harness.config.registry import Registry, built_in_dataset, choices, settings_for, training_for
 from harness.config.selection import member_names
 from harness.config.sources import source_hash
 from harness.config.transfer import without_words
@@ -55,7 +55,15 @@ def current(config: Config, registry: Registry) -> Current:
         card, known = registry.datasets.get(dataset), built_in_dataset(dataset)
         return tuple(other_sizes(card, known)) if card and known else ()
 
-    return Current(cache(data), cache(test_data), protocol, cache(source), val_images, resized)
+    @cache
+    def configured(method: str, dataset: str) -> dict[str, str]:
+        card, own = registry.methods.get(method), config.for_dataset(dataset)
+        try:
+            return choices(settings_for(card, own), training_for(card, own)) if card else {}
+        except HarnessError:
+            return {}
+
+    return Current(cache(data), cache(test_data), protocol, cache(source), val_images, resized, configured)
 
 
 def other_sizes(card: DatasetCard, known: DatasetCard) -> Iterator[str]:

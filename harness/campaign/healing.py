@@ -11,7 +11,7 @@ from harness.campaign.driver import only_driver
 from harness.campaign.plan import Plan, Planned
 from harness.config.cards import SELECTION
 from harness.config.project import TRIALS
-from harness.errors import StoreError
+from harness.errors import StoreError, count
 from harness.files import write_own
 from harness.tracking.artifacts import ARTIFACTS, ranks
 from harness.tracking.log import Ended
@@ -39,7 +39,8 @@ def heal(results: Path, uri: str, note: Note) -> int:
     with only_driver(results):
         log_again(ended, uri)
         examine(results, uri)
-    note(f"logged again from their folders, as the tracking store had lost them or their files: {len(ended)} trials")
+    trials = count(len(ended), "trial")
+    note(f"logged again from their folders, as the tracking store had lost them or their files: {trials}")
     return len(ended)
 
 
@@ -66,7 +67,8 @@ def warning(results: Path, uri: str) -> str:
     if uri.startswith(SQLITE):
         with suppress(StoreError):  # whoever reads the store says so
             keys = lacking(results, uri)
-    return f"the tracking store lacks {len(keys)} results that it had; `harness run` logs them again" if keys else ""
+    lost_ones = count(len(keys), "result")
+    return f"the tracking store has lost {lost_ones}; `harness run` logs again what it lacks" if keys else ""
 
 
 def log_again(ended: Iterable[Ended], uri: str) -> None:

@@ -18,6 +18,8 @@ from harness.evaluation.protocols import split_folds
 from harness.layouts.opening import open_dataset
 from harness.trial.results import Assignment
 
+TRAINED_ON = ("train", "val")
+
 
 class PlanInputs:
     """What trials are made of: each dataset is opened once, the source of each method hashed once."""
@@ -75,6 +77,8 @@ def check_data(trials: Sequence[Assignment], inputs: PlanInputs) -> None:
     for trial in trials:
         dataset = inputs.dataset(trial.spec.dataset)
         dataset.for_settings(trial.spec.settings)
+        for name in TRAINED_ON if trial.spec.training.epochs or trial.spec.protocol == SELECTION else ():
+            dataset.split(name)  # also one that the card does not name
         if trial.method_card.text_tower and not trial.method_card.trainable:
             dataset.check_widths()
     for trial in {(trial.spec.dataset, trial.spec.protocol): trial for trial in trials}.values():
@@ -83,8 +87,6 @@ def check_data(trials: Sequence[Assignment], inputs: PlanInputs) -> None:
         if dataset.card.noise.is_on:
             _ = dataset.training  # wrong pairs that cannot be had are an error now
         if trial.spec.protocol == SELECTION:
-            for name in ("train", "val"):
-                dataset.split(name)
             continue
         for name in trial.dataset_card.splits:
             dataset.split(name)

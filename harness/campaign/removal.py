@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from harness.trial.folder import RESULT, gallery_folder, read_result, read_spec
 from harness.trial.results import TrialSpec
 
 BACKUP = ".old-"
+GRAVEYARD = ".gc"  # in the results folder: what is being removed
 METHOD = "method:"  # before the name of a method, where a scored model has the same one
 
 
@@ -121,15 +124,49 @@ def runs_in_store(uri: str) -> dict[str, Run]:
     return {run.key: run for run in ResultStore(uri).runs()}
 
 
-def remove(config: Config, trials: Iterable[StoredTrial], told: Callable[[str], None]) -> None:
-    """Remove trials: first from the store, so that an interrupted command leaves nothing that would be logged again."""
-    trials, uri = list(trials), default_uri(config)
+def remove(config: Config, trials: Iterable[StoredTrial], told: Callable[[str], None], cache: bool = False) -> None:
+    """Remove trials, and the cache if wanted; ResourceError while another command is at work in the results folder.
+
+    `told` hears of every trial and item before it goes. Interrupted, no trial is half removed: the same call goes on.
+    """
+    if not config.results.is_dir():
+        return
     with only_driver(config.results):
-        if not is_absent(uri):
-            Tracker(uri).forget([trial.spec.key for trial in trials])
-        for trial in trials:
-            told(trial.spec.label)
-            for folder in trial.folders:
-                shutil.rmtree(folder)
-            shutil.rmtree(gallery_folder(config.cache, trial.spec.key), ignore_errors=True)
+        remove_trials(config, list(trials), told)
+        for path in cached(config) if cache else ():
+            told(f"cache: {path.name}")
+            discard(path, config.results / GRAVEYARD)
+        for folder in (config.results / GRAVEYARD, *([config.cache] * cache)):
+            with suppress(OSError):  # not empty, a link, or not there
+                folder.rmdir()
+
+
+def remove_trials(config: Config, trials: Sequence[StoredTrial], told: Callable[[str], None]) -> None:
+    """Remove trials from the store, with their folders and all that was made with their weights."""
+    uri = default_uri(config)
+    if trials and not is_absent(uri):
+        Tracker(uri).forget([trial.spec.key for trial in trials])
+    for trial in trials:
+        told(trial.spec.label)
+        for folder in (*trial.folders, gallery_folder(config.cache, trial.spec.key)):
+            discard(folder, config.results / GRAVEYARD)
+    if trials:
         write_memory(config.results, uri)
+
+
+def cached(config: Config) -> list[Path]:
+    """What lies in the cache, which may be a link to a folder elsewhere."""
+    return sorted(config.cache.iterdir()) if config.cache.is_dir() else []
+
+
+def discard(path: Path, graveyard: Path) -> None:
+    """Remove a file, a link or a folder: a folder is moved away first, so that nobody meets half of it."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    if path.parent != graveyard:
+        graveyard.mkdir(exist_ok=True)
+        grave = graveyard / f"{path.name}-{secrets.token_hex(4)}"
+        with suppress(OSError):  # on another disk it is removed where it is
+            path = path.rename(grave)
+    shutil.rmtree(path)

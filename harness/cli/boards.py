@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.flags import CONFIG, OUTPUT, RESULT, Flags, NameList, takes
-from harness.errors import UsageError, unknown
+from harness.errors import UsageError, count, unknown
 
 if TYPE_CHECKING:
     from harness.board.evidence import Assessed
@@ -124,7 +124,7 @@ def report(flags: Flags, formats: str, check: bool) -> int:
     runs = of_datasets(all_runs, flags.datasets)
     boards = boards_of(runs, registry.methods, now)
     every = boards if are_all else boards_of(all_runs, registry.methods, now)
-    pages = examples(boards, store, config, registry, out) if EXAMPLES in names else {}
+    pages = examples(boards, store, config, registry, check, out) if EXAMPLES in names else {}
     if check:
         with out.at_work() as tell:
             tell("making every board, to compare it with its files")
@@ -186,7 +186,7 @@ def report_pages(boards: Sequence[Board], registry: Registry, written: Iterable[
 
 
 def examples(
-    boards: Sequence[Board], store: ResultStore, config: Config, registry: Registry, out: Output
+    boards: Sequence[Board], store: ResultStore, config: Config, registry: Registry, check: bool, out: Output
 ) -> dict[str, bytes]:
     """The pages of examples, by file name; prints which boards have none, and why, and why git ignores some."""
     from harness.explain.examples_page import pages
@@ -198,7 +198,8 @@ def examples(
         files, notes = pages(boards, registry, config, store.artifact)
     out.note(*notes)
     if any(name.startswith(f"{FOLDER}/") for name in files):
-        out.note(f"{near(private_folder(config.reports))} is ignored by git: {REASON}")
+        folder = config.reports / FOLDER if check else private_folder(config.reports)
+        out.note(f"{near(folder)} is ignored by git: {REASON}")
     return files
 
 
@@ -213,7 +214,6 @@ def listed(text: str, kind: str, known: Collection[str]) -> tuple[str, ...]:
 
 def outdated(lines: Sequence[str], files: int, out: Output) -> int:
     """Print how reports differ from the store; the exit code."""
-    from harness.terminal.output import count
 
     same = f"nothing to write: {count(files, 'file')} as the tracking store and the studies say"
     out.answer({"files": files, "difference": lines}, *(lines or [same]))

@@ -16,7 +16,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
@@ -57,7 +57,7 @@ REMEDIES = {  # of errors that the machine gives, whatever the program does
     ),
 }
 NO_FILE = (OSError, ValueError)  # of a stream without a descriptor, or with a closed one
-REPLACEMENT = {"stdout": "replace", "stderr": "backslashreplace"}
+REPLACEMENT = {"stdin": "replace", "stdout": "replace", "stderr": "backslashreplace"}
 
 
 @dataclass
@@ -67,6 +67,7 @@ class Invocation:
     words: Sequence[str] = ()
     results: Path | None = None  # the results folder, as soon as it is known
     verbose: bool = False
+    stdout: TextIO | None = None  # of an answer that is alone there, while sys.stdout is another stream
 
 
 def invoke(command: click.Command, invocation: Invocation, more: Sequence[str] = ()) -> int:
@@ -85,6 +86,21 @@ def invoke(command: click.Command, invocation: Invocation, more: Sequence[str] =
 def invocation() -> Invocation:
     """The invocation that is running."""
     return click.get_current_context().ensure_object(Invocation)
+
+
+@contextmanager
+def answer_alone(is_wanted: bool) -> Iterator[None]:
+    """Keep stdout for the answer of a command, if wanted: what methods and libraries print goes to stderr."""
+    own = invocation()
+    if not is_wanted or own.stdout:
+        yield
+        return
+    own.stdout = sys.stdout
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        own.stdout = None
 
 
 def ended(error: BaseException, invocation: Invocation, interrupted: int) -> int:
@@ -193,7 +209,8 @@ def prepare_streams() -> None:
     for name, errors in REPLACEMENT.items():
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  for the whole process
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  for the whole process
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
     # of odd tags and large pictures, which harness reads or refuses in words of its own; set once, as no thread could

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,17 +14,20 @@ from harness.cli.boundary import invocation
 from harness.cli.flags import (
     CAMPAIGN,
     CONFIG,
-    CONFIRMING,
-    DATA,
+    DATASETS,
     FAILURES,
+    LIMIT,
     MACHINE,
+    METHODS,
     OUTPUT,
-    SEARCHING,
+    PROTOCOL,
+    SEEDS,
     SELECTION,
     Flags,
+    Option,
     takes,
 )
-from harness.errors import StoreError, TrialError
+from harness.errors import StoreError, TrialError, count
 
 if TYPE_CHECKING:
     from harness.campaign.course import Course
@@ -31,8 +35,27 @@ if TYPE_CHECKING:
     from harness.campaign.plan import Plan
     from harness.config.project import Config
     from harness.config.registry import Registry
+    from harness.search.confirmation import Inputs
     from harness.search.plan import SearchPlan
     from harness.terminal.output import Output
+
+SEARCHING: tuple[Option, ...] = (
+    METHODS,
+    DATASETS,
+    click.option(
+        "--trials", type=click.IntRange(min=1), metavar="N", help="Try N settings in total for each method and dataset."
+    ),
+    click.option(
+        "--campaign", "campaign_name", metavar="NAME", help="Use this campaign name instead of [campaign] name."
+    ),
+    LIMIT,
+)
+CONFIRMING: tuple[Option, ...] = (SEEDS, PROTOCOL, LIMIT)
+DATA: tuple[Option, ...] = (
+    click.option(
+        "--verify-data", is_flag=True, help="Hash every file of the datasets again, whatever their sizes and times say."
+    ),
+)
 
 
 @click.command(short_help="Train, evaluate and rank; the same command continues it.")
@@ -95,7 +118,7 @@ def answer_dry_run(course: Course, place: str, room: int, source: str, out: Outp
 
     plan = course.plan
     if keys := healing.lacking(course.config.results, plan.uri):
-        out.note(f"the tracking store lacks {len(keys)} results that it had; the run logs them again")
+        out.note(f"the tracking store has lost {count(len(keys), 'result')}, and the run logs again what it lacks")
     times = estimate(plan, course.registry.datasets, room)
     out.answer(campaign_page.plan_json(plan, place, times), *campaign_page.plan_page(plan, place, times))
     out.note(*plan.notes, source)
@@ -179,10 +202,11 @@ def carry_out_search(
         outcome = CampaignOutcome(failed_before=work.failed_before)
         if not work.idle:
             write_command(config.results, work.name, invocation().words)
-            out.note(f"{work.name}: {search_page.budget_line(config.search, len(plans))} · {place}", flags.source)
+            out.note(f"{work.name}: {search_page.budget_line(config.search, plans)} · {place}", flags.source)
             tracker = Tracker(default_uri(config))
             with view_for(out) as view:
                 outcome = launch(work, tracker=tracker, view=view, failures=config.failures)
+            outcome.failed_before = max(0, work.failed - len(outcome.failed))
         reports = publish_searches(config, work.name)
         page = search_page.search_page(work, outcome, reports, flags.command("confirm", work.name))
         out.answer(search_page.search_json(work, reports), *page)
@@ -204,20 +228,42 @@ def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool)
 
     Example: harness confirm spring --seeds 1-3
     """
+    from harness.search.confirmation import check_confirmable, inputs_by_limit
+
     config, registry, out = flags.open()
     with out.at_work() as tell:
         tell(f"looking at the winners of {campaign}")
-        plan = confirmation_plan(flags, config, registry, campaign, force)
+        inputs = inputs_by_limit(config, registry, tell)
+        plan = confirmation_plan(flags, config, registry, campaign, force, inputs)
+        tell("reading every split and comparing it with its card")
+        notes = check_confirmable(config, [trial.assignment for trial in plan.todo], inputs)
+        plan = replace(plan, notes=tuple(notes))
     return finish(flags, plan, config, registry, out, here, dry_run)
 
 
-def confirmation_plan(flags: Flags, config: Config, registry: Registry, campaign: str, force: bool = False) -> Plan:
-    """The trials that confirm the winners of a search campaign."""
-    from harness.campaign.plan import Plan, check_place, state_of
+def confirmation_plan(
+    flags: Flags,
+    config: Config,
+    registry: Registry,
+    campaign: str,
+    force: bool = False,
+    inputs: Inputs | None = None,
+) -> Plan:
+    """The trials that confirm the winners of a search campaign, without a look at the splits."""
+    from harness.campaign.plan import Plan, state_of
     from harness.search.confirmation import confirmation
     from harness.tracking.store import default_uri
 
-    check_place(config.reports, "reports")
-    trials = confirmation(config, registry, campaign, flags.selection, flags.overridden("settings", "training"))
+    trials = confirmation(config, registry, campaign, flags.selection, recipe_keys(flags), inputs)
     planned = tuple(state_of(trial, force, flags.retry) for trial in trials)
     return Plan(campaign, config.results, default_uri(config), planned, force, flags.retry)
+
+
+def recipe_keys(flags: Flags) -> set[str]:
+    """The keys of settings and recipe that -s gives, for whichever method or dataset."""
+    keys = flags.overridden("settings", "training")
+    for override in flags.overrides:
+        table, *parts = override.partition("=")[0].strip().split(".")
+        if table == "per_dataset":
+            keys |= {f"{part}.{parts[-1]}" for part in parts[:-1] if part in ("settings", "training")}
+    return keys

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -86,9 +85,9 @@ def card_json(card: MethodCard | DatasetCard) -> dict[str, Any]:
     return {**card.model_dump(mode="json", by_alias=True), "card": str(card.path)}
 
 
-def schema_text(kind: str) -> str:
+def schema(kind: str) -> dict[str, Any]:
     models: dict[str, type[BaseModel]] = {"method": MethodCard, "dataset": DatasetCard, "harness.toml": Config}
-    return json.dumps(models[kind].model_json_schema(), indent=2, ensure_ascii=False)
+    return models[kind].model_json_schema()
 
 
 def card_named(registry: Registry, name: str, kind: str | None = None) -> MethodCard | DatasetCard:

@@ -271,7 +271,7 @@ def agree(question: str, yes: bool) -> None:
 def init(flags: Flags, force: bool) -> int:
     """Write a commented harness.toml into this folder, the card of a dataset, or a method that runs."""
     if click.get_current_context().invoked_subcommand:
-        if force or flags.as_json:
+        if force or flags.as_json or flags.quiet:
             raise UsageError("give flags behind the name: harness init dataset NAME --force")
         return 0
     from harness.config.template import write_template

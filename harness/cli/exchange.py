@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 
 from harness.cli.boundary import warn
 from harness.cli.flags import CONFIG, DATASET, FILE, OUTPUT, PROTOCOL, RESULT, Flags, takes
-from harness.errors import UsageError
+from harness.errors import UsageError, count
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from harness.terminal.output import Output
 
 FORMATS = ("trec", "csv", "parquet")
+EXPORTED = Path("export")
 
 
 @click.command(short_help="Rank a file of scores computed elsewhere and list it as external.")
@@ -187,10 +187,8 @@ def import_(flags: Flags, folders: Sequence[Path], dry_run: bool) -> int:
     "--output",
     "folder",
     type=FILE,
-    default=Path("export"),
-    show_default=True,
     metavar="FOLDER",
-    help="Write the files into this folder.",
+    help=f"Write the files into this folder instead of {EXPORTED}.",
 )
 def export(
     flags: Flags,
@@ -199,7 +197,7 @@ def export(
     weights: Path | None,
     force: bool,
     dataset: str,
-    folder: Path,
+    folder: Path | None,
 ) -> int:
     """Write rankings and ranks of every query, of rows of the boards or of runs by their ids; or a trial's weights.
 
@@ -213,7 +211,8 @@ def export(
       harness export caan/f30k/s0 --weights caan-f30k
     """
     if form is None:
-        return weights_of(flags, names, weights, force)
+        of_rankings = {"--dataset": dataset, "--protocol": flags.protocol, "-o": folder}
+        return weights_of(flags, names, weights_folder(names, weights, of_rankings), force)
     if weights or force:
         raise UsageError("--weights and --force are of one trial's weights; leave out --format, or these")
     from harness.board import export
@@ -229,20 +228,27 @@ def export(
     runs = export.within(store.runs(), dataset, flags.protocol)
     chosen = export.chosen(runs, boards_of(runs, registry.methods, current(config, registry)), names)
     with named_steps(len(chosen), out.is_live) as tell:
-        written = export.written(chosen, store, form, folder, tell)
+        written = export.written(chosen, store, form, folder or EXPORTED, tell)
     out.answer(export_json(written), *export_page(written))
     return 0
 
 
-def weights_of(flags: Flags, names: Sequence[str], folder: Path | None, force: bool) -> int:
-    """Export the weights of the one trial that is named."""
-    from harness.portable.export import export_weights
-    from harness.terminal.board_page import weights_json, weights_page
-
+def weights_folder(names: Sequence[str], folder: Path | None, of_rankings: Mapping[str, object]) -> Path:
+    """The folder of --weights; UsageError for arguments that do not go together where no --format is given."""
     if folder is None:
         raise UsageError("give --format for rankings, or --weights DIR for the weights of a trial")
     if len(names) != 1:
         raise UsageError("--weights: name one trial, METHOD/DATASET/sSEED or the start of its key")
+    if more := [flag for flag, value in of_rankings.items() if value]:
+        raise UsageError(f"{more[0]} is of rankings, for --format; leave it out with --weights")
+    return folder
+
+
+def weights_of(flags: Flags, names: Sequence[str], folder: Path, force: bool) -> int:
+    """Export the weights of the one trial that is named."""
+    from harness.portable.export import export_weights
+    from harness.terminal.board_page import weights_json, weights_page
+
     config, registry, out = flags.open()
     written = export_weights(config, registry, names[0], folder, force)
     out.answer(weights_json(written), *weights_page(written))
@@ -270,25 +276,25 @@ def forget(flags: Flags, names: Sequence[str], cache: bool, yes: bool, dry_run: 
       harness forget caan/scenes/s0
     """
     from harness.campaign import removal
+    from harness.retention.inventory import size_of
     from harness.terminal.output import named_steps
 
     config, _, out = flags.open()
     if not names and not cache:
         raise UsageError("give a method, a trial or the start of a key to forget, or --cache")
     trials = removal.removals(config, names) if names else []
-    out.note(*removal_page(trials, cache))
+    cached = removal.cached(config) if cache else []
+    size = sum(map(size_of, cached))
+    out.note(*removal_page(trials, cache, size))
     data: dict[str, Any] = {"removed": not dry_run, "trials": [removal_json(one) for one in trials], "cache": cache}
     if dry_run:
         out.answer(data)
         return 0
     if not yes:
         agree("Remove all of this?")
-    if trials:
-        with named_steps(len(trials), out.is_live) as tell:
-            removal.remove(config, trials, tell)
-    if cache:
-        shutil.rmtree(config.cache, ignore_errors=True)
-    out.answer(data, "removed; `harness report` writes the boards without it")
+    with named_steps(len(trials) + len(cached), out.is_live) as tell:
+        removal.remove(config, trials, tell, cache)
+    out.answer(data, removed_line(trials, size))
     return 0
 
 
@@ -300,8 +306,18 @@ def agree(question: str) -> None:
         raise UsageError("nothing was removed")
 
 
-def removal_page(trials: Sequence[StoredTrial], cache: bool) -> Iterator[RenderableType]:
+def removed_line(trials: Sequence[StoredTrial], size: int) -> str:
+    """What was removed, the bytes of the cache among it, and what is to follow."""
+    from harness.terminal.upkeep_page import in_bytes
+
+    parts = [*([count(len(trials), "trial")] * bool(trials)), *([f"{in_bytes(size)} of cache"] * bool(size))]
+    then = "; `harness report` makes the boards anew" if trials else ""
+    return f"{' and '.join(parts)} removed{then}" if parts else "nothing was removed: the cache is empty"
+
+
+def removal_page(trials: Sequence[StoredTrial], cache: bool, size: int) -> Iterator[RenderableType]:
     from harness.terminal.output import table
+    from harness.terminal.upkeep_page import in_bytes
 
     if trials:
         grid = table("trial", "state", "rsum", "folders", "in store", "key", right=("rsum", "folders"))
@@ -310,7 +326,7 @@ def removal_page(trials: Sequence[StoredTrial], cache: bool) -> Iterator[Rendera
             grid.add_row(one.spec.label, one.state, one.shown_rsum, str(len(one.folders)), stored, one.spec.key)
         yield grid
     if cache:
-        yield "and the cache, which is worked out again"
+        yield f"{'and ' * bool(trials)}the cache, {in_bytes(size)}, which is worked out again"
 
 
 def removal_json(one: StoredTrial) -> dict[str, Any]:

@@ -14,10 +14,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from harness.addresses import words_without_secrets
-from harness.cli.boundary import invocation
+from harness.cli.boundary import answer_alone, invocation
 from harness.config import names
 from harness.config.selection import Selection, name_of_result
-from harness.errors import unknown
+from harness.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from harness.config.project import Config
@@ -95,6 +95,8 @@ class Flags:
         from harness.config.registry import discover
         from harness.data.cache import forget_facts
 
+        if self.fail_fast and self.max_failures is not None:
+            raise UsageError("--fail-fast and --max-failures: give one of them; the first is one failure")
         values = {key: getattr(self, name) for key, name in OVERRIDES.items()}
         given = {key: value for key, value in values.items() if value is not None}
         given |= {"failures.max_failures": 1} if self.fail_fast else {}
@@ -119,7 +121,7 @@ class Flags:
     def out(self) -> Output:
         from harness.terminal.output import Output
 
-        return Output(self.as_json, self.quiet)
+        return Output(self.as_json, self.quiet, invocation().stdout)
 
 
 def flags_of(values: Mapping[str, Any]) -> Flags:
@@ -137,7 +139,9 @@ def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
         def call(**values: Any) -> int:
             flags = flags_of(values)
             invocation().verbose |= flags.verbose
-            return command(flags, **{name: value for name, value in values.items() if name not in names})
+            check_given(click.get_current_context())
+            with answer_alone(flags.as_json):
+                return command(flags, **{name: value for name, value in values.items() if name not in names})
 
         flagged: Command = call
         for option in reversed([option for group in groups for option in group]):
@@ -145,6 +149,16 @@ def takes(*groups: tuple[Option, ...]) -> Callable[[Command], Command]:
         return flagged
 
     return decorate
+
+
+def check_given(context: click.Context) -> None:
+    """BadParameter for a flag with an empty text, as of a shell's variable without a value: it means no default."""
+    for param in context.command.params:
+        name = param.name or ""
+        value, source = context.params.get(name), context.get_parameter_source(name)
+        is_empty = value == "" or (isinstance(value, tuple) and "" in value)
+        if is_empty and source is click.core.ParameterSource.COMMANDLINE and name not in OVERRIDES.values():
+            raise click.BadParameter("it is empty; give a value, or leave it out", context, param)
 
 
 def parts(text: str) -> list[str]:
@@ -159,6 +173,13 @@ class Completed:
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
         kind: Any = self.names or getattr(names, param.name or "", names.cards)
         return [*map(CompletionItem, names.fitting(kind, ctx.params.get("config_file"), incomplete))]
+
+
+class File(click.Path):
+    """A path, which an empty text is not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(value, param, ctx) if value != "" else self.fail("it is empty; name a file", param, ctx)
 
 
 class Name(Completed, click.ParamType[str]):
@@ -227,9 +248,8 @@ class FailureClasses(click.ParamType["frozenset[Failure]"]):
         return frozenset(Failure) if "failed" in names else frozenset(map(Failure, names))
 
 
-NUMBER = click.FloatRange(min=0)
-FILE = click.Path(path_type=Path)
-RESULT = ResultName()
+NUMBER, COUNT = click.FloatRange(min=0), click.IntRange(min=0)
+FILE, RESULT = File(path_type=Path), ResultName()
 METHOD, DATASET, CARD, CAMPAIGN, TRIAL = map(
     Name, (names.methods, names.datasets, names.cards, names.campaigns, names.trials)
 )
@@ -291,18 +311,6 @@ TEST_ON = click.option(
     help="Train and select on --datasets, test on these other ones, by names or globs; --protocol is then theirs.",
 )
 SELECTION: tuple[Option, ...] = (METHODS, DATASETS, SEEDS, PROTOCOL, LIMIT, RECIPE, TEST_ON)
-SEARCHING: tuple[Option, ...] = (
-    METHODS,
-    DATASETS,
-    click.option(
-        "--trials", type=click.IntRange(min=1), metavar="N", help="Try N settings in total for each method and dataset."
-    ),
-    click.option(
-        "--campaign", "campaign_name", metavar="NAME", help="Use this campaign name instead of [campaign] name."
-    ),
-    LIMIT,
-)
-CONFIRMING: tuple[Option, ...] = (SEEDS, PROTOCOL, LIMIT)
 MACHINE: tuple[Option, ...] = (
     click.option("--device", type=DeviceName(), help="Run trials on this device."),
     click.option(
@@ -318,10 +326,7 @@ MACHINE: tuple[Option, ...] = (
         help="Give each trial this many CPUs, which is also its number of torch threads.",
     ),
     click.option(
-        "--max-concurrent",
-        type=click.IntRange(min=0),
-        metavar="N",
-        help="Run at most N trials at a time; 0 means as many as fit.",
+        "--max-concurrent", type=COUNT, metavar="N", help="Run at most N trials at a time; 0 means as many as fit."
     ),
 )
 RETRY = click.option(
@@ -330,17 +335,12 @@ RETRY = click.option(
 FAILURES: tuple[Option, ...] = (
     RETRY,
     click.option("--fail-fast", is_flag=True, help="Stop at the first failed trial."),
-    click.option("--max-failures", type=click.IntRange(min=0), metavar="N", help="Stop after N failed trials."),
+    click.option("--max-failures", type=COUNT, metavar="N", help="Stop after N failed trials."),
     click.option(
         "--trial-seconds",
         type=NUMBER,
         metavar="S",
         help="Stop an attempt at a trial that takes longer than this many seconds.",
-    ),
-)
-DATA: tuple[Option, ...] = (
-    click.option(
-        "--verify-data", is_flag=True, help="Hash every file of the datasets again, whatever their sizes and times say."
     ),
 )
 OUTPUT: tuple[Option, ...] = (

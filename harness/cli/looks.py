@@ -76,6 +76,8 @@ def looks(flags: Flags, run: str, again: bool) -> int:
     from harness.tracking.result_store import open_store
     from harness.tracking.store import default_uri
 
+    if flags.device and not again:
+        raise UsageError("--device is for --score, which makes the scores again; give both, or neither")
     config, registry, out = flags.open()
     store = open_store(default_uri(config))
     with out.at_work() as tell:
@@ -196,13 +198,17 @@ def explain(
     from harness.terminal.board_page import explained_json, explained_page
 
     check_explain(method, flags.methods, key, file)
+    if key and (seed is not None or flags.protocol):
+        raise UsageError("--run names one trial, with its seed and protocol; leave out --seed and --protocol")
     config, registry, out = flags.open()
     name = dataset or registry.select_datasets(config.campaign.datasets)[0]
     methods = (method,) if method else registry.select_methods(flags.methods or config.campaign.methods)
     choices = [TrialChoice(one, name, flags.protocol, seed, key) for one in methods]
     with out.at_work() as tell:
         tell(f"opening {name}, loading weights and scoring by {', '.join(methods)}")
-        several = explaining.explanations(config, registry, choices, explaining.Pair(image, caption, split, words))
+        several = explaining.explanations(
+            config, registry, choices, explaining.Pair(image, caption, split, words), flags.command
+        )
     file = file or explain_file(registry.dataset(name), config.reports, method, several.ones[0].image, out)
     draw(several, file)
     out.note(*(f"left out: {', '.join(names)}: {reason}" for reason, names in several.left_out.items()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -144,10 +145,12 @@ def describe(flags: Flags, name: str | None, kind: str | None, schema: str | Non
     """Show the card of a method or dataset: what it is, its settings, what its paper reported."""
     from harness.cli import catalogue
 
+    if schema and kind:
+        raise UsageError("--kind says which NAME is meant; leave it out with --schema")
     if (name is None) == (schema is None):
         raise UsageError("give the name of a method or dataset, or --schema method, dataset or harness.toml")
     if schema:
-        click.echo(catalogue.schema_text(schema))
+        replace(flags, as_json=True).out().answer(catalogue.schema(schema))
         return 0
     assert name
     config, registry, out = flags.open()

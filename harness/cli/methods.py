@@ -10,7 +10,7 @@ import click
 
 from harness.cli.datasets import init
 from harness.cli.flags import CONFIG, OUTPUT, Flags, NameList, takes
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 from harness.terminal.output import Output, near, passing_bar
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def validate(flags: Flags, names: Sequence[str], kind: str | None) -> int:
     from harness.cli.catalogue import card_named
     from harness.config.cards import MethodCard
 
+    if kind and not names:
+        raise UsageError("--kind says which NAME is meant; give a name")
     config, registry, out = flags.open()
     cards = [card_named(registry, name, kind) for name in dict.fromkeys(names)]
     methods = [card for card in cards if isinstance(card, MethodCard)]

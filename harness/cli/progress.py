@@ -15,6 +15,7 @@ from harness.addresses import words_without_secrets
 from harness.cli.boundary import invocation, invoke, warn
 from harness.cli.campaigns import confirm, confirmation_plan, run, search
 from harness.cli.flags import CAMPAIGN, CONFIG, OUTPUT, RETRY, SELECTION, Flags, flags_of, takes
+from harness.config.selection import Selection
 from harness.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -26,19 +27,41 @@ if TYPE_CHECKING:
     from harness.config.registry import Registry
 
 
+ONE_WORD = {"--json": "as_json", "-q": "quiet", "-v": "verbose"}  # flags that are passed on, and their values
+
+
 @click.command(short_help="Continue what was interrupted, by its last command.")
 @takes((RETRY,), CONFIG, OUTPUT)
 @click.argument("campaign", type=CAMPAIGN, required=False, default="")
 def resume(flags: Flags, campaign: str) -> int:
-    """Continue a campaign, the last one where none is named, by repeating its last command."""
+    """Continue a campaign, the last one where none is named, by repeating its last command as it was given.
+
+    Of -s it takes the keys that held a password or a token, which are not stored with the command.
+    """
     from harness.campaign.status import command_words
 
     config, _, out = flags.open()
     words = command_words(config.results, campaign, flags.overrides)
+    check_repeated(flags, given_command(config, words, Path.cwd(), campaign), words)
     out.note(f"harness {shlex.join(words_without_secrets(words))}")
     more = ["--retry", ",".join(sorted(flags.retry))] if flags.retry else []
-    more += ["--json"] if flags.as_json else []
+    more += [flag for flag, value in ONE_WORD.items() if getattr(flags, value)]
     return invoke(click.get_current_context().find_root().command, replace(invocation(), words=words), more)
+
+
+def check_repeated(flags: Flags, given: GivenCommand | None, words: Sequence[str]) -> None:
+    """UsageError for files and values that the command to be repeated was not given: it would not heed them."""
+    from harness.config.project import find
+
+    before = given.flags if given else Flags()
+    file = before.config_file or find(Path.cwd())
+    is_other = flags.config_file and (not file or flags.config_file.resolve() != file.resolve())
+    more = [*(["-c", str(flags.config_file)] if is_other else ())]
+    more += [word for one in flags.plugins if one not in before.plugins for word in ("--plugin", str(one))]
+    more += [word for one in flags.overrides if one not in before.overrides for word in ("-s", one)]
+    if more:
+        whole = shlex.join(words_without_secrets(["harness", *words, *more]))
+        raise UsageError(f"{more[0]}: resume repeats a command as it was given; give the whole command: {whole}")
 
 
 @click.command(short_help="Show how far the trials of a campaign are.")
@@ -88,6 +111,8 @@ def progress(
     if last and last.name == "search":
         campaign = last.campaign
     studies = study_statuses(config, campaign) if campaign else []
+    if studies and flags.selection != Selection():
+        raise UsageError(f"{campaign} is a search, which is shown as a whole; leave out --methods and its like")
     if studies:
         page = search_page.status_page(campaign, studies, busy, flags.command)
         return search_page.status_json(campaign, studies, busy), [*page]

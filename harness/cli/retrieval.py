@@ -40,7 +40,8 @@ STDIN = "-"
     "texts",
     multiple=True,
     metavar="TEXT",
-    help="Find images for this text; may be repeated. With - for each line of standard input, as it comes.",
+    help="Find images for this text; may be repeated. With - for each line of standard input, as it comes, and with "
+    "--json by a line of JSON for each.",
 )
 @click.option(
     "--image",
@@ -99,7 +100,7 @@ def retrieve(
     from harness.terminal.output import passing_bar
     from harness.terminal.retrieval_page import retrieved_json, retrieved_page
 
-    check_queries(texts, images, page, file)
+    check_queries(texts, images, page, file, bool(model or weights))
     config, registry, out = flags.open()
     trial = trial_with_weights(config.trials, name)
     choice = gallery_choice(trial.spec, registry.dataset(trial.spec.dataset), split, flags.protocol)
@@ -119,22 +120,19 @@ def retrieve(
 
 
 def converse(retriever: Retriever, k: int | None, out: Output) -> int:
-    """Answer the texts that come on standard input, each as it comes; one that cannot be answered is named."""
+    """Answer the texts that come on standard input, each as it comes, if only by naming it and why it has no answer."""
     from harness.explain.retrieval import checked_k
     from harness.terminal.retrieval_page import retrieved_json, retrieved_page
 
     checked_k(k, retriever.images, "images")
-    retrievals: list[Retrieval] = []
     for text in lines_asked():
         try:
             own = retriever.of_texts([text], k)
         except UsageError as error:
             warn(f"harness: {error}")
-            continue
+            own = []
         warn_of_unknown(own)
-        out.part(*retrieved_page(retriever, own, None))
-        retrievals += own
-    out.answer(retrieved_json(retriever, retrievals, None))
+        out.part(retrieved_json(retriever, own, None), *retrieved_page(retriever, own, None))
     return 0
 
 
@@ -158,12 +156,14 @@ def warn_of_unknown(retrievals: Iterable[Retrieval]) -> None:
             warn(f"harness: warning: not in the vocabulary, all one word to the method: {', '.join(one.unknown)}")
 
 
-def check_queries(texts: Sequence[str], images: Sequence[str], page: bool, file: Path | None) -> None:
-    """UsageError where there is nothing to search for, or no page can be written into a file."""
+def check_queries(texts: Sequence[str], images: Sequence[str], page: bool, file: Path | None, has_model: bool) -> None:
+    """UsageError for no query, for a page that cannot be written, and for a model without a picture of one's own."""
     if STDIN in texts and (len(texts) > 1 or images or page or file):
         raise UsageError(f"--text {STDIN} takes all queries from standard input: give it without others, and no page")
     if not texts and not images:
         raise UsageError("give --text TEXT to find images, or --image ID or FILE to find captions")
+    if has_model and not images:
+        raise UsageError("--model and --weights are for pictures of your own; give one by --image FILE")
     if file and file.suffix.lower() != PAGE:
         raise UsageError(f"-o {file}: write an .html file")
 

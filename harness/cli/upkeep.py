@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.flags import CONFIG, OUTPUT, Flags, NameList, takes
-from harness.errors import ConfigError, ResourceError
+from harness.errors import ConfigError, HarnessError, ResourceError
 
 if TYPE_CHECKING:
     from harness.config.project import Config
@@ -56,10 +57,12 @@ def doctor(flags: Flags) -> int:
 
     out = flags.out()
     config, registry, before = opened(flags)
-    names = registry.select_datasets(flags.datasets or config.campaign.datasets)
+    is_broken = any(one.health is Health.FAULT for one in before)
+    names, absent = selected(registry, flags.datasets or config.campaign.datasets, is_broken)
     with named_steps(25, visible=out.is_live, counted=False) as tell:
         diagnoses = sorted(
-            [*before, *examination(config, registry, names, tell)], key=lambda one: [*Health].index(one.health)
+            [*before, *absent, *examination(config, registry, names, tell)],
+            key=lambda one: [*Health].index(one.health),
         )
     out.answer(doctor_json(diagnoses), *doctor_page(diagnoses))
     has_faults = any(one.health is Health.FAULT for one in diagnoses)
@@ -76,10 +79,40 @@ def opened(flags: Flags) -> tuple[Config, Registry, list[Diagnosis]]:
         config, registry, _ = flags.open()
     except ConfigError as error:
         fault = Diagnosis("configuration", Health.FAULT, *message_and_cure(str(error)))
-        config = Config(root=Path.cwd())
+        config = Config(root=root_of(flags.config_file))
         return config, discover(config), [fault]
     source = flags.source.removeprefix("configuration: ")
     return config, registry, [Diagnosis("configuration", Health.SOUND, source)]
+
+
+def root_of(config_file: Path | None) -> Path:
+    """The folder of a project whose harness.toml cannot be read, or is not there."""
+    from harness.config.project import find
+
+    try:
+        file = config_file or find(Path.cwd())
+    except ConfigError:
+        file = None
+    return file.resolve().parent if file and file.is_file() else Path.cwd()
+
+
+def selected(registry: Registry, patterns: Sequence[str], is_broken: bool) -> tuple[list[str], list[Diagnosis]]:
+    """The datasets that names and globs mean; one that means none is a finding, and hides none of the others.
+
+    is_broken: whether the configuration cannot be read, so that the project's own cards are not among the known ones.
+    """
+    from harness.doctor.diagnosis import Diagnosis, Health, message_and_cure
+
+    names: list[str] = []
+    absent: list[Diagnosis] = []
+    for pattern in patterns:
+        try:
+            names += registry.select_datasets([pattern])
+        except HarnessError as error:
+            message, cure = message_and_cure(str(error))
+            cure = "mend the configuration first: without it only built-in cards are known" if is_broken else cure
+            absent.append(Diagnosis(f"dataset {pattern}", Health.FAULT, message, cure))
+    return [*dict.fromkeys(names)], absent
 
 
 @click.command(short_help="Show what takes room and what nothing needs, and remove that with --yes.")

@@ -16,6 +16,7 @@ from harness.errors import StoreError, UsageError
 from harness.files import write_atomic
 
 TEMPLATES = HERE / "templates"
+IMPORTED = ("EmbeddingMethod", "UnitFragments", "RegionEncoder", "WordEncoder", "Encoded", "Inputs", "Tensor", "Any")
 Scoring = Literal["embedding", "fragment"]
 WORDS: dict[Scoring, dict[str, str]] = {
     "embedding": {
@@ -41,8 +42,7 @@ def write_method(config: Config, registry: Registry, name: str, scoring: Scoring
     there = [str(file) for file in files[:2] if file.exists()]
     if there and not force:
         raise UsageError(f"{' and '.join(there)} there already; --force replaces what was written into them")
-    title = name.replace("_", " ").capitalize()
-    class_name = "".join(part.capitalize() for part in name.split("_"))
+    title, class_name = name.replace("_", " ").capitalize(), class_of(name)
     words = {"name": name, "title": title, "class_name": class_name, "scoring": scoring, **WORDS[scoring]}
     for file, template in ((files.module, f"method_{scoring}.py.txt"), (files.card, "method.toml.txt")):
         text = Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(words)
@@ -60,6 +60,11 @@ def files_of(config: Config, name: str) -> MethodFiles:
     return MethodFiles(folder / f"{name}.py", folder / f"{name}.toml", bool(folders))
 
 
+def class_of(name: str) -> str:
+    """`MyMethod` of my_method."""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
 def check_name(name: str, files: MethodFiles, registry: Registry) -> None:
     """UsageError for what is no name of a method, another method's, or one that Python uses for something else."""
     pattern = MethodCard.model_json_schema()["properties"]["name"]["pattern"]
@@ -71,3 +76,7 @@ def check_name(name: str, files: MethodFiles, registry: Registry) -> None:
     other = module_file(name)
     if keyword.iskeyword(name) or (other and other.resolve() != files.module.resolve()):
         raise UsageError(f"{name!r} is a word or a module of Python, which {name}.py would hide; take another name")
+    if keyword.iskeyword(class_of(name)) or class_of(name) in IMPORTED:
+        raise UsageError(
+            f"{name!r}: its class would be {class_of(name)}, which means something else; take another name"
+        )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from harness.config.cards import DatasetCard, MethodCard, read_card
 from harness.config.noise import SEPARATOR, Noise, base_name, noise_of
 from harness.config.papers import PaperRecipe
-from harness.config.project import Config
+from harness.config.project import FILE, Config
 from harness.config.sections import Scalar, SettingTables, Training
 from harness.config.selection import JOIN, Reranking, member_names, members_named, reranking_named
 from harness.config.sources import load_module, module_file, source_file
@@ -251,7 +251,7 @@ def _method_cards(config: Config, plugins: Sequence[Path]) -> Iterator[Path]:
 
 def _card_files(place: Path) -> list[Path]:
     if place.is_dir():
-        return sorted(place.glob("*.toml"))
+        return sorted(file for file in place.glob("*.toml") if file.name != FILE)
     if place.is_file():
         return [place]
     raise ConfigError(f"[paths] methods: {place} does not exist")

@@ -6,7 +6,8 @@ import ast
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Mapping
 from functools import cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 
 import harness
 from harness.config.cards import MethodCard
-from harness.errors import ConfigError
+from harness.errors import ConfigError, first_line
 
 PACKAGE = Path(harness.__file__).parent  # of this name: modules of two packages may be mixed
+_imported_sources: dict[Path, bytes] = {}  # of each file of a method, as it was when this process first imported it
 
 
 def module_of(card: MethodCard) -> str:
@@ -35,13 +37,16 @@ def source_file(card: MethodCard) -> Path:
 
 
 def source_files(card: MethodCard) -> list[Path]:
-    """The method's file, and all that it imports, directly or not, of its own package and of what methods share."""
+    """The method's file, and all that it imports, directly or not, of its own package and of what methods share.
+
+    ConfigError where one of them is no Python.
+    """
     module, own = module_of(card), source_file(card)
     package = module.partition(".")[0]
     names, waiting = {own: module}, [own]
     while waiting:
         file = waiting.pop()
-        for name in imports(file, names[file]):
+        for name in imports(file, names[file], card):
             other = module_file(name) if decides(name, package) else None
             if other is not None and other not in names:
                 names[other] = name
@@ -71,10 +76,16 @@ def package_hash() -> str:
     return digest.hexdigest()
 
 
-def imports(file: Path, module: str) -> Iterator[str]:
+def imports(file: Path, module: str, card: MethodCard) -> tuple[str, ...]:
     """Names that a module's file imports, wherever in it; those of `from a import b` as a and as a.b."""
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    yield from imported(file.read_bytes(), package)
+    try:
+        return imported(file.read_bytes(), package)
+    except SyntaxError as error:
+        error.filename = file.name
+        raise ConfigError(does_not_import(card, file, error)) from error
+    except ValueError as error:  # a byte of zero
+        raise ConfigError(does_not_import(card, file, error)) from error
 
 
 @cache
@@ -85,11 +96,7 @@ def imported(source: bytes, package: str) -> tuple[str, ...]:
     threads together, and ends one of two at work with a SystemError.
     """
     names: list[str] = []
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return ()  # loading the file says so
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and (package or not node.level):
@@ -115,16 +122,36 @@ def module_file(name: str) -> Path | None:
 
 
 def load_module(card: MethodCard) -> ModuleType:
-    """The card's module: by name where `import` finds this very file, else from the file beside the card."""
+    """The card's module: by name where `import` finds this very file, else from the file beside the card.
+
+    ConfigError for whatever the module raises, and where Python would take a module that it imported from an earlier
+    state of its file, as in a notebook: its results would stand under the key of the code that is there now.
+    """
     name = module_of(card)
-    file, importable = source_file(card), module_file(name)
+    own, importable = source_file(card), module_file(name)
+    by_name = importable is not None and importable.samefile(own)
+    for file in source_files(card):
+        source = file.read_bytes()
+        if _imported_sources.setdefault(file, source) != source and (by_name or file != own):
+            raise ConfigError(f"{file} has changed since this Python imported it; start Python (the kernel) again")
     try:
-        if importable is not None and importable.samefile(file):
-            return importlib.import_module(name)
-        return load_file(file)
-    except (ImportError, SyntaxError, SystemExit) as error:
-        why = f"it calls exit ({error})" if isinstance(error, SystemExit) else error
-        raise ConfigError(f"{card.path}: class = {card.class_!r}: {file} does not import: {why}") from error
+        return importlib.import_module(name) if by_name else load_file(own)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(does_not_import(card, own, error)) from error
+
+
+def does_not_import(card: MethodCard, file: Path, error: BaseException) -> str:
+    """Why a file of a method cannot be imported, in words, with the last line of it that the error passed."""
+    match error:
+        case SystemExit():
+            why = f"it calls exit ({error})"
+        case ImportError() | SyntaxError():
+            why = first_line(error)
+        case _:
+            why = f"{type(error).__name__}: {first_line(error)}"
+    lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if Path(one.filename) == file]
+    place = f" (line {lines[-1]})" if lines else ""
+    return f"{card.path}: class = {card.class_!r}: {file} does not import: {why}{place}"
 
 
 class _UncachedLoader(SourceFileLoader):

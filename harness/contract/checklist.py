@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Literal
 from harness.config.cards import MethodCard
 from harness.config.registry import Registry, load_class
 from harness.contract.rule import BrokenRule, DoesNotApply, Rule
-from harness.errors import first_line
+from harness.errors import raised
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,5 @@ def checked(card: MethodCard, rule: Rule) -> Outcome:
     except BrokenRule as fault:
         state, message = "broken", str(fault)
     except (Exception, SystemExit) as error:  # noqa: BLE001  the boundary where what a method raises becomes a line of the list
-        state, message = "broken", raised(error, card)
+        state, message = "broken", raised(error, card.path.parent)
     return Outcome(rule, state, time.perf_counter() - began, message)  # type: ignore[arg-type]
-
-
-def raised(error: BaseException, card: MethodCard) -> str:
-    """An exception in words, with the last line of the method's own folder that it passed."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).parent == card.path.parent]
-    frame = (own or frames)[-1]
-    return f"{type(error).__name__}: {first_line(error)} ({Path(frame.filename).name}, line {frame.lineno})"

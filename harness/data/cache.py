@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -106,11 +106,12 @@ def marks(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def forget_facts(cache: Path, folder: Path | None = None) -> None:
-    """Forget what is known of files, all or those below a folder, so that they are read again when next asked for."""
-    facts = _facts(cache)
-    below = f" {folder.resolve()}{os.sep}" if folder else ""
-    others = {key: fact for key, fact in facts.items() if below not in key}
+def forget_facts(cache: Path, places: Iterable[Path] | None = None) -> None:
+    """Forget what is known of files, all or these and those below these folders: they are read again when asked for."""
+    facts, others = _facts(cache), {}
+    if places is not None:
+        paths = [f" {place.resolve()}{end}" for place in places for end in (" ", os.sep)]
+        others = {key: fact for key, fact in facts.items() if not any(path in key for path in paths)}
     if len(others) < len(facts):
         save(cache / MEMORY, sealed(others))
 

@@ -107,11 +107,12 @@ def option(place: Place, name: str, default: Scalar | None = None) -> str:
     return str(value)
 
 
-def whole(place: Place, name: str, default: int | None = None) -> int:
-    """A whole number among the options of the card; ConfigError where it is none."""
+def whole(place: Place, name: str, default: int | None = None, least: int = 0) -> int:
+    """A whole number among the options of the card; ConfigError where it is none, or below the least."""
     text = option(place, name, default)
-    if not (text.isdecimal() and len(text) < DIGITS):
-        raise ConfigError(f"{place.card.path}: 'options.{name}' is {text!r}; a whole number is needed")
+    if not (text.isdecimal() and len(text) < DIGITS and int(text) >= least):
+        kind = f"a whole number from {least} on" if least else "a whole number"
+        raise ConfigError(f"{place.card.path}: 'options.{name}' is {text!r}; {kind} is needed")
     return int(text)
 
 

@@ -222,7 +222,7 @@ class Dataset:
 
     def _content(self, name: str) -> Content:
         if name not in self.card.splits:
-            raise DataError(f"{self.card.name}: {unknown('split', name, self.card.splits)}")
+            raise DataError(f"{self.card.name}: {unknown('split', name, self.card.splits)}", Location(self.card.path))
         if name not in self._whole:
             content = self._reader.read(name)
             check_split(self.card, name, content)
@@ -279,6 +279,16 @@ def place_of(card: DatasetCard, data: Path, cache: Path) -> Place:
 def _home(place: Place, root: Path, name: str) -> Place:
     """Where a file or folder that [text] names lies: in the dataset's own folder, else below the data root."""
     return place if (place.folder / name).exists() else place._replace(folder=root)
+
+
+def side_files(place: Place, root: Path) -> dict[str, Place]:
+    """Where those files of word vectors, of a text encoder and of wrong pairs lie that are there, by name."""
+    text, noise = place.card.text, place.card.noise
+    homes = {name: _home(place, root, name) for name in (text.vectors, text.encoder, noise.file) if name}
+    files = {name: home for name, home in homes.items() if has_file(home.folder / name)}
+    if text.encoder and has_folder(folder := homes[text.encoder].folder / text.encoder):
+        files |= {f"{text.encoder}/{name}": homes[text.encoder] for name in encoder_files(folder)}
+    return files
 
 
 def _text_files(place: Place, root: Path) -> dict[str, str]:

@@ -14,13 +14,17 @@ from harness.config.cards import ProtocolCard
 from harness.data.content import Place, first_twice, whole_id
 from harness.data.regions import Ints
 from harness.errors import DataError, Location
-from harness.files import read_json, sha256
+from harness.files import has_file, read_json, sha256
 
 
 def read_galleries(place: Place, split: str, image_ids: Sequence[str]) -> dict[str, Ints]:
     """The numbers of every gallery's images in its order, by the name of its protocol; DataError names a wrong file."""
     protocols = [one for one in place.card.protocols if one.gallery and one.split == split]
     rows = {image: number for number, image in enumerate(image_ids)} if protocols else {}
+    for one in protocols:
+        if not has_file(place.folder / one.gallery):
+            problem = f"the gallery of protocol {one.name!r} is absent; put it there, or take the protocol out of"
+            raise DataError(f"{problem} {place.card.path}", Location(place.folder / one.gallery))
     return {one.name: gallery_rows(place.folder / one.gallery, one, rows) for one in protocols}
 
 

@@ -20,7 +20,7 @@ from harness.evaluation.protocols import Fold
 from harness.evaluation.ranks import DIRECTIONS, Direction, Floats, Ints
 
 Bools = NDArray[np.bool_]
-MAP, RANDOM, ASKED = "map", "random", "queries"
+MAP, RELEVANT, ASKED = "map", "random", "queries"  # what is relevant, under the name that kept files have
 CATEGORIES = "categories"
 BLOCK_SCORES = 2**20  # sorted at a time, of which about ten copies are made
 
@@ -41,7 +41,7 @@ class CategoryTally:
                 side.take(queries, table)
 
     def measures(self) -> dict[str, float]:
-        """mAP of both directions in percent, that of a random order, and the queries asked: means over folds.
+        """mAP of both directions and relevant items, in percent, and the queries asked: means over folds.
 
         A direction without a query has no measures.
         """
@@ -81,7 +81,7 @@ class _Side:
         if not asked.any():
             return {}
         precision, share = 100 * self._each[:, asked].mean(axis=1)
-        values = {MAP: float(precision), RANDOM: float(share), ASKED: float(asked.sum())}
+        values = {MAP: float(precision), RELEVANT: float(share), ASKED: float(asked.sum())}
         return {f"{self.direction}_{name}": value for name, value in values.items()}
 
 

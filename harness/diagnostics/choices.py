@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.config.cards import ChoiceSet
-from harness.errors import DataError, Location
+from harness.errors import DataError, Location, NonFiniteError
 from harness.evaluation.ranks import Floats, Ints
 from harness.files import has_file, read_json, sha256
 
@@ -58,7 +58,13 @@ def _entry(entry: object, numbers: Mapping[str, int], where: Location) -> tuple[
 
 
 def choice_measures(images: Ints, right: Floats, wrong: Floats) -> dict[str, float]:
-    """Accuracy in percent with its 95 % interval, the share of ties, and the number of choices, from scores (Q,)."""
+    """Accuracy in percent with its 95 % interval, the share of ties, and the number of choices, from scores (Q,).
+
+    NonFiniteError where a score is NaN or inf, which is neither right nor wrong.
+    """
+    finite = np.isfinite(right) & np.isfinite(wrong)
+    if not finite.all():
+        raise NonFiniteError(f"a score of choice {int(finite.argmin()) + 1} is NaN or inf; nothing was counted")
     _, owner = np.unique(images, return_inverse=True)
     asked = np.bincount(owner)
     correct = np.bincount(owner, weights=right > wrong)

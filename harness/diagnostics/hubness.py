@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluation.ranks import DIRECTIONS, Direction, Ints, group, sides
-from harness.evaluation.records import TopResults, TrialRankings, TrialRanks
+from harness.evaluation.ranks import DIRECTIONS, Direction, Ints, sides
+from harness.evaluation.records import TopResults, TrialRankings, TrialRanks, is_of
 
 K = 10  # of N_k
 
@@ -41,24 +41,19 @@ class Hubness:
 
 def hubness(ranks: TrialRanks, rankings: TrialRankings) -> dict[Direction, Hubness] | None:
     """The hubness of both directions; None where ranks and rankings are not of the same gallery."""
-    values = {direction: _of_direction(direction, ranks, rankings) for direction in DIRECTIONS}
-    known = {direction: value for direction, value in values.items() if value}
-    return known if len(known) == len(values) else None
-
-
-def _of_direction(direction: Direction, ranks: TrialRanks, rankings: TrialRankings) -> Hubness | None:
-    top, (_, names) = rankings.top[direction], rankings.names(direction)
-    numbers, items = sides(ranks.pairs, direction)
-    asked = group(ranks.folds, numbers).first
-    if not (np.array_equal(ranks.folds[asked], top.folds) and np.array_equal(numbers[asked], top.queries)):
+    if not is_of(rankings, ranks):
         return None
+    return {direction: _of_direction(direction, ranks, rankings) for direction in DIRECTIONS}
+
+
+def _of_direction(direction: Direction, ranks: TrialRanks, rankings: TrialRankings) -> Hubness:
+    top, (_, names) = rankings.top[direction], rankings.names(direction)
+    _, items = sides(ranks.pairs, direction)
     counts, first = [], np.zeros(1 + int(max(items.max(), top.results.max())), dtype=np.int64)
     for fold in np.unique(top.folds):
         gallery, heads = np.unique(items[ranks.folds == fold]), top.results[top.folds == fold]
-        if not np.isin(heads[heads >= 0], gallery).all():
-            return None
         counts.append(_fold_counts(heads, gallery))
-        np.add.at(first, heads[:, 0][heads[:, 0] >= 0], 1)
+        np.add.at(first, heads[:, 0], 1)
     most = int(first.argmax())
     return Hubness(
         first=_mean(100 * fold.first.max() / fold.queries for fold in counts),

@@ -22,7 +22,8 @@ class StoredLooks(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")  # of a later version
 
     category: dict[str, float] = Field(
-        default_factory=dict, description="i2t_map, t2i_map in percent, that of a random order, queries, categories"
+        default_factory=dict,
+        description="i2t_map, t2i_map in percent; i2t_random, t2i_random: relevant items, %; queries, categories",
     )
 
     choices: dict[str, dict[str, float]] = Field(

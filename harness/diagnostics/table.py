@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.diagnostics.categories import ASKED, CATEGORIES, MAP, RANDOM
+from harness.diagnostics.categories import ASKED, CATEGORIES, MAP, RELEVANT
 from harness.diagnostics.hubness import Hubness, mean_hubness
 from harness.diagnostics.looks import StoredLooks
 from harness.evaluation.ranks import DIRECTIONS, Direction
 
 TIED = 0.05  # percent of queries from which ties are worth a line
 HEADER = ("look", *DIRECTIONS)
+ENDS = ("low", "high")  # of the interval of a set of choices
 Line = tuple[str, str, str]  # under HEADER
 
 
@@ -54,7 +55,9 @@ def mean_looks(runs: Sequence[Looks]) -> Looks:
 
 
 def _mean_numbers(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([one[name] for one in several])) for name in several[0]}
+    """The means over runs; no interval of several, as the mean of their ends is none of the mean."""
+    names = [name for name in several[0] if len(several) == 1 or name not in ENDS]
+    return {name: float(np.mean([one[name] for one in several])) for name in names}
 
 
 def _hubness_lines(hubness: Mapping[Direction, Hubness]) -> Iterator[Line]:
@@ -76,7 +79,7 @@ def _category_lines(category: Mapping[str, float]) -> Iterator[Line]:
         return
     names = {
         f"category-level mAP, %, {category[CATEGORIES]:.0f} categories": (MAP, ".1f"),
-        "category-level mAP of a random order, %": (RANDOM, ".1f"),
+        "items that share a category with the query, %": (RELEVANT, ".1f"),
         "queries with a category": (ASKED, ",.0f"),
     }
     for words, (name, form) in names.items():
@@ -89,7 +92,8 @@ def _choice_lines(choices: Mapping[str, Mapping[str, float]]) -> Iterator[Line]:
     for name, one in choices.items():
         ties = f", ties {one['tied']:.1f} %" if one["tied"] >= TIED else ""
         words = f"two-way choices of {name}, % right of {one['choices']:,.0f}{ties}"
-        yield words, f"{one['accuracy']:.1f} ({one['low']:.1f} to {one['high']:.1f})", "–"
+        interval = " ({:.1f} to {:.1f})".format(*(one[end] for end in ENDS)) if ENDS[0] in one else ""
+        yield words, f"{one['accuracy']:.1f}{interval}", "–"
 
 
 def _line(words: str, values: Iterator[str]) -> Line:

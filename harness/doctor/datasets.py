@@ -13,6 +13,7 @@ from harness.data.cache import present, remembered_sha256
 from harness.data.content import Place
 from harness.data.dataset import place_of
 from harness.doctor.diagnosis import Check, Remark, fault, sound, warning
+from harness.errors import count
 from harness.files import sha256
 from harness.preparation.validation import file_names
 
@@ -35,14 +36,16 @@ def dataset(card: DatasetCard, data: Path, cache: Path) -> Iterator[Remark]:
     absent += [name for name in (card.text.vectors, card.text.encoder) if name and not is_near(place, data, name)]
     if absent:
         shown = ", ".join(absent[:SHOWN]) + (" …" if len(absent) > SHOWN else "")
-        yield fault(f"{len(absent)} files are not in {place.folder}: {shown}", how_to_get(card))
+        are = "is" if len(absent) == 1 else "are"
+        yield fault(f"{count(len(absent), 'file')} {are} not in {place.folder}: {shown}", how_to_get(card))
     wrong = [text for file in card.files if (text := difference(place, file))]
     for text in wrong:
         yield fault(text, f"{how_to_get(card)}; yours on purpose: `harness init dataset {card.name} --force`")
     for part in sorted(place.folder.glob("*/journal.part")) if card.folder else ():
         yield warning(f"{part.parent} is a region store that is not finished", "give the command that makes it again")
     if not absent and not wrong:
-        yield sound(f"{len(names)} files in {place.folder} as its card says" if names else "generated, needs no files")
+        there = f"{count(len(names), 'file')} in {place.folder} as its card says"
+        yield sound(there if names else "generated, needs no files")
 
 
 def is_near(place: Place, data: Path, name: str) -> bool:

@@ -12,6 +12,7 @@ from harness.doctor import accelerators, installation, machine, project
 from harness.doctor.datasets import dataset_checks
 from harness.doctor.diagnosis import Check, Diagnosis, Remark, examined, sound
 from harness.doctor.probe import Probe
+from harness.errors import count
 from harness.executors.ray_cluster import chosen_address
 from harness.tracking.store import default_uri, is_absent
 
@@ -56,5 +57,6 @@ def gpu(probe: Probe, device: str) -> Iterator[Remark]:
 def ray_start(probe: Probe, address: str) -> Iterator[Remark]:
     """Whether a Ray was really started or joined, and a worker of it answered."""
     answer = probe.answer()
-    which = f"the cluster at {address} was joined, {answer['nodes']} nodes" if address else "a local Ray was started"
+    nodes = count(answer["nodes"], "node")
+    which = f"the cluster at {address} was joined, {nodes}" if address else "a local Ray was started"
     yield sound(f"{which}, a worker answered, and it was left again in {answer['seconds']:.0f} s")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.doctor.diagnosis import Remark, fault, sound, warning
+from harness.errors import count
 from harness.executors.ray_session import OBJECT_STORE_BYTES, has_loopback, socket_place
 from harness.trial.private_folders import left_behind
 
@@ -88,8 +89,8 @@ def leftovers() -> Iterator[Remark]:
     if folders:
         names = ", ".join(map(str, folders[:2]))
         yield warning(
-            f"{len(folders)} folders of commands that were killed: {names}",
-            "the next `harness run` removes them, or `harness gc --yes`",
+            f"left of commands that were killed: {count(len(folders), 'folder')}, {names}",
+            "the next `harness run` removes what is left, or `harness gc --yes`",
         )
     else:
         yield sound("nothing of killed commands in temporary folders")

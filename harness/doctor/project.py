@@ -14,6 +14,7 @@ from harness.config.project import TRIALS, Config
 from harness.doctor.diagnosis import Remark, fault, sound, warning
 from harness.doctor.machine import room
 from harness.doctor.probe import Probe
+from harness.errors import count
 from harness.files import abandoned_parts
 from harness.tracking.store import default_uri, is_absent, without_password
 
@@ -43,7 +44,7 @@ def tracking_store(config: Config, probe: Probe) -> Iterator[Remark]:
     if text := healing.warning(config.results, uri):
         message, _, cure = text.partition("; ")
         yield warning(message, cure)
-    yield sound(f"{without_password(uri)}: {answer['runs']} trials, its schema is of this MLflow")
+    yield sound(f"{without_password(uri)}: {count(answer['runs'], 'trial')}, its schema is of this MLflow")
 
 
 def leftovers(config: Config) -> Iterator[Remark]:
@@ -52,7 +53,8 @@ def leftovers(config: Config) -> Iterator[Remark]:
     folders = [config.results, config.cache, config.reports, *(trials.iterdir() if trials.is_dir() else ())]
     parts = [file for folder in folders for file in abandoned_parts(folder)]
     if parts:
-        yield warning(f"{len(parts)} half-written files, such as {parts[0]}", "`harness gc --yes` removes them")
+        half = f"{count(len(parts), 'half-written file')}, such as {parts[0]}"
+        yield warning(half, "`harness gc --yes` removes what killed commands left half-written")
     locks = [file for name in LOCKS if is_dead(file := config.results / name, config)]
     for lock in locks:
         yield warning(f"{lock} is left of a command that was killed", "the next `harness search` takes it away")

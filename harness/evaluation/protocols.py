@@ -66,14 +66,19 @@ def columns(rows: Any, fold: Fold) -> Any:
 
 
 def gallery(parts: Sequence[Fold]) -> dict[str, int]:
-    return {"images": len(parts[0].images), "captions": len(parts[0].captions), "folds": len(parts)}
+    """What a query of any fold meets at least: images and captions of the smallest fold, and how many folds there are.
+
+    Folds of one size may have captions in different numbers; the first images of a split, folds of different sizes.
+    """
+    images, captions = min((len(fold.images), len(fold.captions)) for fold in parts)
+    return {"images": images, "captions": captions, "folds": len(parts)}
 
 
 def saturated(gallery: Mapping[str, int], direction: str, k: int) -> bool:
     """Whether R@K says nothing: a query has fewer than K negatives in the gallery, so that any scores reach 100.
 
-    `gallery` is that of `gallery()` and of results: images and captions of a fold. Where captions do not divide evenly
-    among images, an image is taken to have one.
+    `gallery` is that of `gallery()` and of results: images and captions of the smallest fold. Where captions do not
+    divide evenly among images, an image is taken to have one.
     """
     images, captions = gallery["images"], gallery["captions"]
     if direction == "t2i":

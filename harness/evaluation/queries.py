@@ -61,13 +61,13 @@ def matches(ranks: TrialRanks, direction: Direction) -> Ints:
 
 
 def hits_of(ranks: TrialRanks) -> Hits:
-    """The hits of a trial. A caption of several images counts with the first of them."""
+    """The hits of a trial. A caption is a query of each fold that has it, and counts with its first image there."""
     images, first, of_image = np.unique(ranks.pairs[:, 0], return_index=True, return_inverse=True)
-    _, first_pair = np.unique(ranks.pairs[:, 1], return_index=True)
-    owner = of_image[first_pair]
+    captions = group(ranks.folds, ranks.pairs[:, 1])
+    owner = of_image[captions.first]
     queries = np.stack([np.ones(len(images)), np.bincount(owner, minlength=len(images))], axis=1)
     answered = np.zeros((len(images), 2, len(CUTOFFS)))
-    i2t, t2i = (group(sides(ranks.pairs, direction)[0]).smallest(ranks.ranks[direction]) for direction in DIRECTIONS)
+    i2t, t2i = group(ranks.pairs[:, 0]).smallest(ranks.ranks["i2t"]), captions.smallest(ranks.ranks["t2i"])
     for column, k in enumerate(CUTOFFS):
         answered[:, 0, column] = i2t <= k
         answered[:, 1, column] = np.bincount(owner, weights=t2i <= k, minlength=len(images))

@@ -53,6 +53,7 @@ class SplitIds(NamedTuple):
 
     images: NDArray[np.object_]
     captions: NDArray[np.object_]
+    are_numbers: bool  # those of the split, where ids are not kept or not unique
 
     def of(self, direction: Direction) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
         return (self.images, self.captions) if direction == "i2t" else (self.captions, self.images)
@@ -131,7 +132,7 @@ def answers_of(direction: Direction, ranks: TrialRanks) -> QueryAnswers:
 def ids_of(ranks: TrialRanks, rankings: TrialRankings | None) -> SplitIds:
     """Ids of images as the dataset has them, of captions IMAGE#K: the K-th caption of its first image, from 0.
 
-    Blanks and marks are written as in a URL. Images have their numbers where the ids are not kept or not unique.
+    Blanks and marks are written as in a URL.
     """
     count = 1 + int(ranks.pairs[:, 0].max())
     ids = rankings.image_ids if rankings else ()
@@ -141,7 +142,8 @@ def ids_of(ranks: TrialRanks, rankings: TrialRankings | None) -> SplitIds:
         if is_usable
         else [str(number) for number in range(count)]
     )
-    return SplitIds(np.array(images, dtype=object), np.array(caption_ids(ranks.pairs, images), dtype=object))
+    captions = caption_ids(ranks.pairs, images)
+    return SplitIds(np.array(images, dtype=object), np.array(captions, dtype=object), not is_usable)
 
 
 def caption_ids(pairs: Ints, images: Sequence[str]) -> list[str]:
@@ -167,12 +169,13 @@ def falling(scores: Floats) -> Floats:
 
 
 def files_of(run: StoredRun, rankings: TrialRankings) -> Iterator[tuple[str, str]]:
-    """The files of a run by name; qrels have the same name for all runs that answered the same queries."""
+    """The files of a run by name; qrels have the same name for all runs with the same queries under the same ids."""
     board = f"{fit(run.dataset)}-{fit(run.protocol)}"
+    data = f"{run.data}{'-numbers' * run.ids.are_numbers}"
     for direction in DIRECTIONS:
         name = f"{fit(run.method)}-{board}-s{run.seed}-{run.key}-{direction}.run"
         yield name, run_file(run, rankings, direction)
-        yield f"{board}-{run.data}-{direction}.qrels", qrels(run, direction)
+        yield f"{board}-{data}-{direction}.qrels", qrels(run, direction)
 
 
 def fit(name: str) -> str:

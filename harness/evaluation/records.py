@@ -182,7 +182,10 @@ def read_rankings(file: bytes | None, scores: bool = True) -> TrialRankings | No
 
 
 def _top(arrays: Arrays, direction: Direction, with_scores: bool) -> TopResults:
-    queries, folds, results = (arrays[f"{direction}_{name}"].astype(np.int64) for name in ("query", "fold", "found"))
+    least = {"query": 0, "fold": 0, "found": -1}
+    queries, folds, results = (
+        _whole(arrays[f"{direction}_{name}"], number).astype(np.int64) for name, number in least.items()
+    )
     scores = arrays[f"{direction}_score"].astype(np.float32) if with_scores else np.full_like(results, np.nan, "f4")
     if results.ndim != 2 or 0 in results.shape or results.shape != scores.shape:
         raise ValueError(f"results {results.shape}, scores {scores.shape}")
@@ -193,8 +196,27 @@ def _top(arrays: Arrays, direction: Direction, with_scores: bool) -> TopResults:
 
 
 def _lines(arrays: Arrays, name: str) -> Sequence[str]:
-    """An array of text; none where the file lacks it."""
-    return json.loads(arrays[name].tobytes()) if name in arrays else ()
+    """An array of text; none where the file lacks it, ValueError where it is something else."""
+    lines: Any = json.loads(arrays[name].tobytes()) if name in arrays else []
+    if not isinstance(lines, list) or not all(isinstance(one, str) for one in lines):
+        raise ValueError(f"{name} is no list of text")
+    return lines or ()
+
+
+def is_of(rankings: TrialRankings, ranks: TrialRanks) -> bool:
+    """Whether rankings are of the queries of ranks, and all that these have found is in their galleries."""
+    return all(_is_of(rankings.top[direction], direction, ranks) for direction in DIRECTIONS)
+
+
+def _is_of(top: TopResults, direction: Direction, ranks: TrialRanks) -> bool:
+    queries, items = sides(ranks.pairs, direction)
+    asked = group(ranks.folds, queries).first
+    if not (np.array_equal(ranks.folds[asked], top.folds) and np.array_equal(queries[asked], top.queries)):
+        return False
+    size = 1 + max(int(items.max()), int(top.results.max()))
+    found = (top.folds[:, None] * size + top.results)[top.results >= 0]
+    is_inside = np.isin(found, np.unique(ranks.folds * size + items)).all()
+    return bool(is_inside and (top.results[:, 0] >= 0).all())
 
 
 def rank_arrays(ranks: TrialRanks) -> dict[str, NDArray[Any]]:

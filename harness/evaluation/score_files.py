@@ -14,7 +14,7 @@ from harness.data.arrays import BROKEN, Header, parse_header
 from harness.data.split import Split
 from harness.errors import DataError, UsageError, first_line
 from harness.evaluation.ranks import Floats, blocks
-from harness.files import has_file
+from harness.files import has_file, sha256
 
 Array = NDArray[Any]
 MAGIC, ZIP, PICKLE = b"\x93NUMPY", b"PK", b"\x80"  # how files begin
@@ -93,9 +93,12 @@ def as_floats(source: Path | str, scores: Array) -> Floats:
 
 
 def mean_scores(files: Sequence[Path], card: DatasetCard, protocol: ProtocolCard, split: Split) -> Floats:
-    """The mean of files of scores (N, M), one read at a time; of one file its scores. DataError names a wrong file."""
+    """The mean of files of scores (N, M), one read at a time; of one file its scores. DataError names a wrong file.
+
+    The order of the files decides nothing, not even the last bit.
+    """
     total: Floats | None = None
-    for file in files:
+    for file in sorted(files, key=sha256) if len(files) > 2 else files:  # two have one sum in either order
         array = open_scores(file)
         hold_scores(file, array, card, protocol, split, len(files))
         scores = as_floats(file, array)
@@ -111,8 +114,12 @@ def array_scores(scores: Any, card: DatasetCard, protocol: ProtocolCard, split: 
     try:
         array = np.asarray(scores)
     except (ValueError, TypeError, RuntimeError) as error:  # rows of several lengths; a tensor of a GPU or a graph
-        advice = "give a NumPy array (N, M), of a tensor its .detach().cpu()"
+        advice = "give a NumPy array (N, M), of a tensor its .detach().cpu(), of one of bfloat16 its .float() before"
         raise DataError(f"{source}: {first_line(error)}; {advice}") from error
+    if np.ma.is_masked(scores):
+        raise DataError(
+            f"{source} has masked scores, which have no rank; fill them with numbers, as .filled(-1e9) does"
+        )
     check_kind(source, array.dtype, array.shape)
     hold_scores(source, array, card, protocol, split)
     return as_floats(source, array)

@@ -50,6 +50,9 @@ class Shortlist:
     def _merge(self, images: NDArray[np.int32], block: Floats) -> None:
         scores = np.concatenate([self.image_scores, block.T], axis=1)
         numbers = np.concatenate([self.images, np.broadcast_to(images, block.T.shape)], axis=1)
+        if (np.diff(images) < 0).any() or images.min() < self.images.max(initial=-1):  # equals stand by their numbers
+            order = np.argsort(numbers, axis=1)
+            scores, numbers = (np.take_along_axis(of, order, axis=1) for of in (scores, numbers))
         best = leading(scores, self.length)
         self.images, self.image_scores = (np.take_along_axis(of, best, axis=1) for of in (numbers, scores))
 

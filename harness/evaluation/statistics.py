@@ -23,8 +23,7 @@ from harness.evaluation.queries import Hits, recalls, same_queries, shares
 Floats = NDArray[np.float64]
 Places = tuple[int, int]  # of the rows of a pair
 Row = Sequence[Hits]  # the runs of one method with one recipe, one a seed
-LEVEL = 0.05
-RESAMPLES = 10_000
+LEVEL, RESAMPLES = 0.05, 10_000
 BLOCK_BYTES = 2**26  # of resamples held together
 TOGETHER = 64  # rows whose intervals are made at a time
 DIGITS = 6  # of rsum: what differs less is rounding
@@ -76,7 +75,7 @@ def resampled_recalls(rows: Sequence[Row], resamples: int = RESAMPLES) -> Floats
     answered = np.stack([np.mean([hits.answered for hits in row], axis=0) for row in rows], axis=2)  # (N, 2, r, 3)
     folds = [np.concatenate(list(_drawn(one, answered, fold, resamples))) for fold in range(one.folds.max() + 1)]
     mean: Floats = np.mean(folds, axis=0)
-    return mean
+    return mean[~np.isnan(mean).any(axis=(1, 2))]  # without draws that ask no caption of a fold
 
 
 def _ends(resampled: Floats, level: float) -> Floats:
@@ -252,6 +251,7 @@ def _drawn(hits: Hits, answered: Floats, fold: int, resamples: int) -> Iterator[
         draws = rng.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
         weights = np.bincount(draws.ravel(), minlength=count * size).reshape(count, size).astype(np.float64)
         queries = weights @ hits.queries[inside]
+        queries[queries == 0] = nan
         both = [weights @ answered[inside, side].reshape(size, -1) / queries[:, side, None] for side in (0, 1)]
         yield 100 * np.concatenate([of.reshape(count, -1, len(CUTOFFS)) for of in both], axis=2)
 
@@ -279,8 +279,8 @@ class _Table:
     def pair(self, first: int, second: int) -> _Pair:
         both = [spread for place in (first, second) if (spread := self.spreads[place])]
         between = self.means[:, first] - self.means[:, second]
-        variance = float(between.var() * len(between))
-        left = max(0.0, 1 - sum(one.counted_twice for one in both) / variance) if variance else 0.0
+        variance, twice = float(between.var() * len(between)), sum(one.counted_twice for one in both)
+        left = 1 - twice / variance if variance > twice else float(not twice)
         return _Pair(between, training_errors(*both) if len(both) == 2 else [], left)
 
     def swapped(self, resamples: int) -> Floats:

@@ -16,7 +16,7 @@ from harness.data.dataset import Dataset
 from harness.data.regions import Ragged, Regions
 from harness.data.tokens import Tokens
 from harness.errors import UsageError
-from harness.explain.weights import Trained, best_weights, why_not
+from harness.explain.weights import Trained, best_weights, method_errors, why_not
 from harness.layouts.opening import open_dataset
 from harness.trial.results import TrialSpec
 
@@ -66,7 +66,7 @@ class Encoder:
     def images(self, ids: Sequence[str], regions: Regions, watch: Watch = unwatched) -> EncodedItems:
         from harness.evaluation.scoring import encode, scoring
 
-        with scoring(self.method), watch("images", len(ids)) as tell:
+        with self._method_errors(), scoring(self.method), watch("images", len(ids)) as tell:
             tiles = encode(self.method.encode_images, regions, regions.counts, self.device, tell)
         return EncodedItems(tuple(ids), tiles)
 
@@ -79,7 +79,7 @@ class Encoder:
         from harness.evaluation.scoring import encode, scoring
 
         tokens = Tokens.encode(captions, self.inputs.vocabulary) if tokens is None else tokens
-        with scoring(self.method), watch("captions", len(captions)) as tell:
+        with self._method_errors(), scoring(self.method), watch("captions", len(captions)) as tell:
             tiles = encode(self.method.encode_captions, tokens, tokens.lengths, self.device, tell)
         return EncodedItems(tuple(captions), tiles)
 
@@ -88,10 +88,28 @@ class Encoder:
         from harness.evaluation.scoring import score_encoded, scoring
 
         precision = self.spec.training.score_precision
-        with scoring(self.method):
+        with self._method_errors(), scoring(self.method):
             scores = score_encoded(self.method, images.tiles, captions.tiles, self.device, precision=precision)
         array: NDArray[np.float32] = scores.cpu().numpy()
         return array
+
+    def unknown_words(self, caption: str) -> tuple[str, ...]:
+        """The words of a caption that are not in the vocabulary, all one word to the method.
+
+        UsageError where no word is known: whatever were found would say nothing of the caption.
+        """
+        parts = self.inputs.vocabulary.parts(caption)
+        unknown = dict.fromkeys(part.text for part in parts if not part.is_known and any(map(str.isalnum, part.text)))
+        if not any(part.is_known and any(map(str.isalnum, part.text)) for part in parts):
+            words = ", ".join(unknown) or "no word at all"
+            raise UsageError(
+                f"{caption!r}: no word of it is in the vocabulary of {self.spec.dataset} ({words}); use words of its "
+                "training captions"
+            )
+        return tuple(unknown)
+
+    def _method_errors(self) -> AbstractContextManager[None]:
+        return method_errors(type(self.method), self.spec.method)
 
 
 class TrialEncoder(Encoder):
@@ -101,21 +119,6 @@ class TrialEncoder(Encoder):
         super().__init__(trial.spec, method, dataset, device)
         self.trial = trial
         self.dataset = dataset
-
-    def unknown_words(self, caption: str) -> tuple[str, ...]:
-        """The words of a caption that are not in the vocabulary, all one word to the method.
-
-        UsageError where no word is known: whatever were found would say nothing of the caption.
-        """
-        parts = self.dataset.vocabulary.parts(caption)
-        unknown = dict.fromkeys(part.text for part in parts if not part.is_known and any(map(str.isalnum, part.text)))
-        if not any(part.is_known and any(map(str.isalnum, part.text)) for part in parts):
-            words = ", ".join(unknown) or "no word at all"
-            raise UsageError(
-                f"{caption!r}: no word of it is in the vocabulary of {self.dataset.card.name} ({words}); use words of "
-                "its training captions"
-            )
-        return tuple(unknown)
 
 
 def open_encoder(config: Config, registry: Registry, one: Trained, device: str = "cpu") -> TrialEncoder:

@@ -19,10 +19,19 @@ from harness.data.dataset import Dataset
 from harness.data.regions import Ragged
 from harness.data.split import Split
 from harness.data.tokens import Part, Tokens
-from harness.errors import UsageError, first_line, unknown
+from harness.errors import HarnessError, NonFiniteError, TrialError, UsageError, first_line, unknown
 from harness.evaluation.ranks import DIRECTIONS
 from harness.evaluation.records import RANKS, read_ranks
-from harness.explain.weights import Trained, TrialChoice, UntrainedError, best_weights, trained
+from harness.explain.weights import (
+    Command,
+    Trained,
+    TrialChoice,
+    UntrainedError,
+    best_weights,
+    method_errors,
+    plain_command,
+    trained,
+)
 from harness.layouts.opening import open_dataset
 from harness.layouts.previews import Previews
 
@@ -79,26 +88,43 @@ class Explanations(NamedTuple):
     left_out: Mapping[str, Sequence[str]]  # methods that have none, by the reason
 
 
-def explanations(config: Config, registry: Registry, choices: Sequence[TrialChoice], pair: Pair) -> Explanations:
-    """One explanation by each method that has attention and weights; UsageError where none of them has."""
-    ones, errors, left_out = [], dict[str, None](), defaultdict[str, list[str]](list)
+class InattentiveError(UsageError):
+    """A method scores without looking from words to regions."""
+
+
+def explanations(
+    config: Config,
+    registry: Registry,
+    choices: Sequence[TrialChoice],
+    pair: Pair,
+    command: Command = plain_command,
+) -> Explanations:
+    """One explanation by each method that has attention and weights and does not fail; the errors where none has."""
+    ones, errors, left_out = [], list[HarnessError](), defaultdict[str, list[str]](list)
     datasets = datasets_of(config, registry)
     for choice in choices:
         try:
-            ones.append(explanation(config, registry, choice, pair, datasets))
-        except UsageError as error:
-            errors[str(error)] = None
-            left_out[reason_of(error, attends(registry, choice.method))].append(choice.method)
+            ones.append(explanation(config, registry, choice, pair, datasets, command))
+        except HarnessError as error:
+            errors.append(error)
+            left_out[reason_of(error)].append(choice.method)
     if not ones:
-        raise UsageError("\n".join(errors))
+        raise united_error(errors)
     return Explanations(tuple(ones), left_out)
 
 
-def reason_of(error: UsageError, attends: bool) -> str:
+def reason_of(error: HarnessError) -> str:
     """Why a method is left out among others, in few words."""
-    if not attends:
+    if isinstance(error, InattentiveError):
         return "no attention to show"
     return "no trained trial that can be used" if isinstance(error, UntrainedError) else first_line(error)
+
+
+def united_error(errors: Sequence[HarnessError]) -> HarnessError:
+    """Errors as one of the kind of the gravest, a line each."""
+    lines = [*dict.fromkeys(map(str, errors))]
+    gravest = max(errors, key=lambda error: error.exit_code)
+    return type(gravest)("\n".join(lines)) if len(lines) > 1 else gravest
 
 
 def datasets_of(config: Config, registry: Registry) -> Datasets:
@@ -107,12 +133,20 @@ def datasets_of(config: Config, registry: Registry) -> Datasets:
 
 
 def explanation(
-    config: Config, registry: Registry, choice: TrialChoice, pair: Pair, datasets: Datasets | None = None
+    config: Config,
+    registry: Registry,
+    choice: TrialChoice,
+    pair: Pair,
+    datasets: Datasets | None = None,
+    command: Command = plain_command,
 ) -> Explanation:
-    """UsageError for a method without attention or weights, an unknown image, a caption without a known word."""
+    """UsageError for a method without attention or weights, an unknown image, a caption without a known word.
+
+    TrialError where the method fails.
+    """
     card, datasets = registry.dataset(choice.dataset), datasets or datasets_of(config, registry)
     check_attends(registry, choice.method)
-    trial = trained(config, registry, choice)
+    trial = trained(config, registry, choice, command)
     dataset = datasets(card.name).for_settings(trial.spec.settings)
     ranked = "val" if trial.spec.protocol == SELECTION else card.protocol(trial.spec.protocol).split
     if pair.split and pair.split not in card.splits:
@@ -126,7 +160,9 @@ def explanation(
     if not pair.words:
         check_most(len(parts), "the caption has")
     tokens = Tokens.encode([caption], dataset.vocabulary)
-    score, weights = attended(best_weights(trial, registry, dataset), split.images[row], tokens)
+    method = best_weights(trial, registry, dataset)
+    with method_errors(type(method), choice.method):
+        score, weights = attended(method, split.images[row], tokens)
     words = [Word(*part, of) for part, of in zip(parts, weights, strict=True)]
     return Explanation(
         trial=trial,
@@ -153,7 +189,7 @@ def check_attends(registry: Registry, method: str) -> None:
     if not attends(registry, method):
         others = ", ".join(name for name, card in registry.methods.items() if card.scoring == "fragment")
         reason = f"it scores without looking from words to regions; try {others}"
-        raise UsageError(f"{method} has no attention to show: {reason}")
+        raise InattentiveError(f"{method} has no attention to show: {reason}")
 
 
 def check_words(parts: Sequence[Part]) -> None:
@@ -229,8 +265,20 @@ def attended(method: Method, regions: np.ndarray, tokens: Tokens) -> tuple[float
         score = float(method.score(image, caption)[0, 0])
     if weights is None:
         raise UsageError("the method has no attention to show in these settings")
+    check_weights(weights, (1, 1, len(tokens.ids), len(regions)))
     is_word = ~np.isin(tokens.ids, tokens.special_ids.specials)
     return score, [tuple(word) for word in weights[0, 0].numpy()[is_word].tolist()]
+
+
+def check_weights(weights: object, needed: tuple[int, ...]) -> None:
+    """TrialError for weights of words and regions that are not finite numbers, one of each."""
+    import torch
+
+    if not (isinstance(weights, torch.Tensor) and tuple(weights.shape) == needed and weights.is_floating_point()):
+        kind = f"{tuple(weights.shape)} of {weights.dtype}" if isinstance(weights, torch.Tensor) else type(weights)
+        raise TrialError(f"the method's regions_of_words gives {kind}; floating numbers {needed} are needed")
+    if not weights.isfinite().all():
+        raise NonFiniteError("the method's regions_of_words gives numbers that are not finite, which show nothing")
 
 
 def rank_of(trial: Trained, split: Split, row: int, caption: str) -> Rank | None:

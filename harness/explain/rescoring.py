@@ -18,7 +18,7 @@ from harness.diagnostics.choices import TwoWayChoices, choice_measures, read_cho
 from harness.diagnostics.looks import LOOKS, ScoreLooks, StoredLooks
 from harness.errors import DataError, UsageError
 from harness.evaluation.protocols import split_folds
-from harness.explain.weights import Trained, TrialChoice, best_weights, no_transfer, trained
+from harness.explain.weights import Trained, TrialChoice, best_weights, method_errors, no_transfer, trained
 from harness.layouts.opening import open_dataset
 from harness.tracking.runs import Run
 from harness.trial.ensembles import is_ensemble, is_reranking, member_keys
@@ -37,6 +37,7 @@ Floats = NDArray[np.float32]
 class TrainedScorer(NamedTuple):
     """A method with trained weights, and the dataset as it reads it."""
 
+    name: str
     method: Method
     dataset: Dataset
     device: torch.device
@@ -51,7 +52,7 @@ class TrainedScorer(NamedTuple):
             asked = images.choose(choices.images[start : start + TOGETHER])
             right, wrong = (texts[start : start + TOGETHER] for texts in (choices.right, choices.wrong))
             tokens = Tokens.encode([*right, *wrong], self.dataset.vocabulary)
-            with scoring(self.method):
+            with method_errors(type(self.method), self.name), scoring(self.method):
                 tiles = encode(self.method.encode_images, asked, asked.counts, self.device)
                 captions = encode(self.method.encode_captions, tokens, tokens.lengths, self.device)
                 scores = score_encoded(self.method, tiles, captions, self.device, precision=self.precision)
@@ -101,11 +102,13 @@ def look_at(scorers: Sequence[TrainedScorer], split: str, looks: ScoreLooks) -> 
 
     if len(scorers) == 1:
         (one,) = scorers
-        look_at_split(one.method, one.dataset.split(split), one.device, looks.take, precision=one.precision)
+        with method_errors(type(one.method), one.name):
+            look_at_split(one.method, one.dataset.split(split), one.device, looks.take, precision=one.precision)
         return
     total: Any = 0
     for one in scorers:
-        total = total + score_split(one.method, one.dataset.split(split), one.device, one.precision).scores
+        with method_errors(type(one.method), one.name):
+            total = total + score_split(one.method, one.dataset.split(split), one.device, one.precision).scores
     looks.of_all(total / np.float32(len(scorers)))
 
 
@@ -122,8 +125,9 @@ def trials_behind(config: Config, registry: Registry, run: Run) -> list[Trained]
 def scorer_of(one: Trained, registry: Registry, dataset: Dataset, device: str) -> TrainedScorer:
     from harness.trial.device import choose_device
 
-    own, where = dataset.for_settings(one.spec.settings), choose_device(device)
-    return TrainedScorer(best_weights(one, registry, own).to(where), own, where, one.spec.training.score_precision)
+    own, where, spec = dataset.for_settings(one.spec.settings), choose_device(device), one.spec
+    method = best_weights(one, registry, own).to(where)
+    return TrainedScorer(spec.method, method, own, where, spec.training.score_precision)
 
 
 def why_not_again(run: Run) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.config.cards import SELECTION, DatasetCard
 from harness.data.regions import Ints
-from harness.errors import NonFiniteError, UsageError, unknown
+from harness.errors import DataError, NonFiniteError, UsageError, unknown
 from harness.evaluation.ranks import Direction
 from harness.explain.encoding import EncodedItems
 from harness.explain.gallery import Gallery, GalleryItems
@@ -94,7 +94,12 @@ class Retriever:
         ]
 
     def of_image(self, name: str, k: int | None = None, regions: NDArray[np.float32] | None = None) -> Retrieval:
-        """The first k captions for the image with an id, or for one of other regions (R, F); UsageError for either."""
+        """The first k captions for the image with an id, or for one of other regions (R, F); UsageError for either.
+
+        DataError for regions that are not finite.
+        """
+        if regions is not None and not np.isfinite(regions).all():
+            raise DataError(f"{name}: its regions have numbers that are not finite; make them again, or take another")
         k = checked_k(k, self.captions, "captions")
         encoder = self.gallery.encoder
         row = None if regions is not None else self.row_of(name)
@@ -165,8 +170,10 @@ def spoken(text: str) -> str:
 
 
 def finite(scores: NDArray[np.float32], spec: TrialSpec) -> NDArray[np.float32]:
+    """Scores as they are; NonFiniteError where one is NaN or infinite."""
     if not np.isfinite(scores).all():
-        raise NonFiniteError(f"{spec.label} gives scores that are not finite; run it again with --force")
+        problem = f"{spec.label} gives scores that are not finite"
+        raise NonFiniteError(f"{problem}: see that regions are as the dataset has them, else run it again with --force")
     return scores
 
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config.project import Config
-from harness.config.registry import Registry
+from harness.config.registry import Registry, load_class
 from harness.config.selection import Selection, member_names
-from harness.errors import UsageError, unknown
+from harness.errors import (
+    HarnessError,
+    ResourceError,
+    TrialError,
+    UsageError,
+    first_line,
+    frames_in,
+    is_host_memory,
+    raised,
+    unknown,
+)
 from harness.errors import named as some
 from harness.tracking.naming import Candidate, alone, trial_named
 from harness.tracking.runs import SHORTEST
@@ -21,6 +34,14 @@ if TYPE_CHECKING:
     from harness.campaign.plan import Plan
     from harness.data.dataset import Dataset
     from harness.method import Method
+
+FORCE = "--force"
+Command = Callable[..., str]  # of its words, as a shell takes it
+
+
+def plain_command(*words: str) -> str:
+    """A command line without what decides a configuration, which whoever has given that must add."""
+    return f"{shlex.join(['harness', *words])}, with the -c, -s and --plugin of this command"
 
 
 class UntrainedError(UsageError):
@@ -61,10 +82,11 @@ def candidate(one: Trained) -> Candidate:
     return Candidate(one.spec, one.result.measures.get("rsum"), one.ended)
 
 
-def trained(config: Config, registry: Registry, choice: TrialChoice) -> Trained:
+def trained(config: Config, registry: Registry, choice: TrialChoice, command: Command = plain_command) -> Trained:
     """The trial with this key; without one that of the configuration as it is, its first seed first, else the only one.
 
-    UsageError where there is none or more than one, or where its source or its data are no longer here.
+    UsageError where there is none or more than one, or where its source or its data are no longer here; it names what
+    makes one by `command`.
     """
     from harness.campaign.plan import selected
 
@@ -80,7 +102,7 @@ def trained(config: Config, registry: Registry, choice: TrialChoice) -> Trained:
     same = [one for one in trials if _subject(one.spec, choice.seed) == _subject(spec, choice.seed)]
     usable = [one for one in same if not why_not(one, *_now(plan))]
     if not usable:
-        raise UntrainedError(_absent(spec, same, plan))
+        raise UntrainedError(_absent(spec, same, plan, command))
     places = {trial.spec.key: place for place, trial in enumerate(plan.trials)}
     if configured := [one for one in usable if one.spec.key in places]:
         return min(configured, key=lambda one: places[one.spec.key])
@@ -157,7 +179,7 @@ def why_not(one: Trained, source: str, data: str) -> str:
     if one.spec.data_fingerprint != data:
         return "the dataset has changed since; run it again"
     if one.spec.training.epochs and not (one.folder / CHECKPOINT).is_file():
-        return f"its {CHECKPOINT} is gone; run it again with --force"
+        return f"its {CHECKPOINT} is gone; run it again with {FORCE}"
     return ""
 
 
@@ -169,11 +191,32 @@ def best_weights(one: Trained, registry: Registry, dataset: Dataset, cache: Path
     """
     from harness.trial.models import build_method, load_best
 
-    spec = one.spec
-    method = build_method(registry.methods[spec.method], spec.settings, dataset, spec.seed)
+    spec, card = one.spec, registry.methods[one.spec.method]
+    with method_errors(load_class(card), spec.method):
+        method = build_method(card, spec.settings, dataset, spec.seed)
     if spec.training.epochs:
         load_best(method, one.folder, spec.label, cache=cache)
     return method
+
+
+@contextmanager
+def method_errors(kind: type[Method], name: str) -> Iterator[None]:
+    """TrialError for whatever the code of a method raises, with the line of its own file.
+
+    ResourceError where a device's memory is full. What has passed no line of the method is raised as it is.
+    """
+    folder = Path(inspect.getfile(kind)).parent
+    try:
+        yield
+    except HarnessError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_host_memory(error) or not frames_in(error, folder):
+            raise
+        if "out of memory" in str(error):  # of a device
+            raise ResourceError(f"{first_line(error)}; free the device's memory, or use --device cpu") from error
+        problem = f"the method {name} has failed: {raised(error, folder)}"
+        raise TrialError(f"{problem}; mend it there, then run it again") from error
 
 
 def _now(plan: Plan) -> tuple[str, str]:
@@ -185,10 +228,14 @@ def _subject(spec: TrialSpec, seed: int | None) -> tuple[str, str, str, int | No
     return spec.method, spec.dataset, spec.protocol, None if seed is None else spec.seed
 
 
-def _absent(spec: TrialSpec, trials: Sequence[Trained], plan: Plan) -> str:
-    run = f"harness run --methods {spec.method} --datasets {spec.dataset}"
-    run += f" --protocol {spec.protocol} --seeds {spec.seed}"
+def _absent(spec: TrialSpec, trials: Sequence[Trained], plan: Plan, command: Command) -> str:
+    """Why no trial can be used, with the command that makes one; a trial that is done runs again only by force."""
+    words = ["run", "--methods", spec.method, "--datasets", spec.dataset, "--protocol", spec.protocol]
+    words += ["--seeds", str(spec.seed)]
     if not trials:
-        return f"there is no trained trial of {spec.method} on {spec.dataset}, protocol {spec.protocol}; run: {run}"
-    last, reason = trials[-1], why_not(trials[-1], *_now(plan))
+        missing = f"there is no trained trial of {spec.method} on {spec.dataset}, protocol {spec.protocol}"
+        return f"{missing}; run: {command(*words)}"
+    last = next((one for one in trials if one.spec.key == spec.key), trials[-1])
+    reason = why_not(last, *_now(plan))
+    run = command(*words, "--force") if FORCE in reason else command(*words)
     return f"no trial of {spec.method} on {spec.dataset} can be used: {last.spec.key}: {reason}: {run}"

@@ -51,8 +51,8 @@ class CocoCaption(CocoRecord):
 AnyRecord = TypeVar("AnyRecord", bound=CocoRecord)
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    content = read_json(path)
+def read_object(path: Path, unique: bool = False) -> dict[str, Any]:
+    content = read_json(path, unique=unique)
     if not isinstance(content, dict):
         raise DataError(f"a JSON object is expected, found a {type(content).__name__}", Location(path))
     return content
@@ -97,8 +97,8 @@ def problem(entry: Any, error: ValidationError) -> str:
 
 
 def read_split(path: Path) -> dict[str, list[int]]:
-    """Image ids of every split; DataError where an id stands twice, in one split or in two."""
-    content = read_object(path)
+    """Image ids of every split; DataError where an id stands twice, in one split or in two, or a split does."""
+    content = read_object(path, unique=True)
     splits = {name: ids for name, ids in content.items() if isinstance(ids, list)}
     known: dict[str, list[int]] = {name: [] for name in splits}
     places: list[tuple[int, Location]] = []

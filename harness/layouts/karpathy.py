@@ -62,7 +62,7 @@ class Karpathy:
 
     def read(self, split: str) -> Content:
         deciding = [VERSION, self.key, self.most, self.parts]
-        known = cached_split(self.place, split, [self.file.name], deciding, self._parse)
+        known = cached_split(self.place, split, [option(self.place, "annotations")], deciding, self._parse)
         location, source = partial(_location, self.file.name, known), Location(self.file, f"[{split}]")
         return self._regions_by_id.content(known, location, source, lambda: self._other_key(split))
 

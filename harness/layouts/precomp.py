@@ -36,7 +36,7 @@ class Precomp:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.each = whole(place, "captions_each")
+        self.each = whole(place, "captions_each", least=1)
 
     @staticmethod
     def files(place: Place) -> list[str]:
@@ -187,7 +187,7 @@ def check_stem(place: Place, stem: str) -> None:
     if stem != "testall" or has_file(place.folder / f"{stem}_{CAPTIONS}") or not has_file(small):
         return
     lines = len(read_captions(small))
-    images = lines // whole(place, "captions_each")
+    images = lines // whole(place, "captions_each", least=1)
     raise DataError(
         f"there is no {stem}_{CAPTIONS}, but {small.name} with {lines:,} lines. In the field's release "
         f"that is the first fold of the 5,000 test images alone, neither 5K nor the mean of five folds. Get the {stem} "

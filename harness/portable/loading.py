@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.config.cards import MethodCard
-from harness.config.registry import Registry
+from harness.config.registry import Registry, load_class
 from harness.config.sources import source_hash
 from harness.data.text_encoder import PLAIN, PretrainedTokenizer, encoder_files, is_dual, load_model, load_tower
 from harness.data.tokens import Tokenizer, Vocabulary
@@ -62,10 +62,12 @@ def load_method(weights: WeightsFolder, registry: Registry, data: Path) -> tuple
 
     UsageError where the method is not installed, DataError where its source, an encoder or a tensor is another.
     """
+    from harness.explain.weights import method_errors
     from harness.trial.models import build_method
 
     card, inputs = installed_card(weights, registry), stored_inputs(weights, data)
-    method = build_method(card, weights.spec.settings, inputs, weights.spec.seed)
+    with method_errors(load_class(card), card.name):
+        method = build_method(card, weights.spec.settings, inputs, weights.spec.seed)
     tensors = read_tensors(weights.folder / TENSORS)
     check_shapes(weights.folder / TENSORS, tensors, method.state_dict())
     method.load_state_dict(tensors)
@@ -145,5 +147,9 @@ def check_shapes(path: Path, tensors: Mapping[str, Tensor], own: Mapping[str, Te
 
 
 def data_root() -> Path:
-    """Where datasets and encoders lie outside of a project."""
-    return Path(os.environ.get("HARNESS_DATA", "").strip() or "data")
+    """Where datasets and encoders lie outside of a project; UsageError for the home of nobody."""
+    place = Path(os.environ.get("HARNESS_DATA", "").strip() or "data")
+    try:
+        return place.expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"HARNESS_DATA {str(place)!r} leads nowhere: {error}; name another folder") from error

@@ -55,7 +55,7 @@ def parts(facts: WeightsFacts) -> Iterator[str]:
     yield from settings(facts)
     yield CODE.format(card=card_name(spec.method), source=facts.source_file, hash=spec.source)
     if facts.further_sources:
-        yield f"It also imports {', '.join(facts.further_sources)}, which are not in this folder."
+        yield f"It also imports {', '.join(map(markdown, facts.further_sources))}, which are not in this folder."
     yield (
         f"Licence of the data: {markdown(facts.licence)}. `{FACTS}` has all of this for programs, and the sha256 of "
         "every file."
@@ -83,7 +83,8 @@ def measured(facts: WeightsFacts) -> Iterator[str]:
 def needs(facts: WeightsFacts) -> Iterator[str]:
     yield "## What it needs"
     features, text = facts.features, facts.text
-    yield f"Regions of {features.width} numbers, made as those of `{facts.spec.dataset}` (layout {features.layout}):"
+    layout = markdown(features.layout)
+    yield f"Regions of {features.width} numbers, made as those of `{facts.spec.dataset}` (layout {layout}):"
     recipes = features.origins or [{"layout": features.layout}]
     yield f"```json\n{json_text(recipes, indent=1)}\n```"
     if text.encoder:

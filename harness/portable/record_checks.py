@@ -14,7 +14,16 @@ from harness.evaluation import positives
 from harness.evaluation.measures import TIED, Measure, mean_measures
 from harness.evaluation.positives import SetRanks
 from harness.evaluation.ranks import DIRECTIONS, Ranks
-from harness.evaluation.records import RANKS, TrialRanks, fold_ranks, read_ranks, read_sets
+from harness.evaluation.records import (
+    RANKINGS,
+    RANKS,
+    TrialRanks,
+    fold_ranks,
+    is_of,
+    read_rankings,
+    read_ranks,
+    read_sets,
+)
 from harness.files import has_file, read_bytes
 from harness.trial.folder import EPOCHS, RESULT
 from harness.trial.results import HEADLINE, EpochReport, TrialResult
@@ -23,6 +32,7 @@ AGAIN = "copy the folder again from its project, or leave it out"
 ROUNDING = 1e-6  # points, or ranks
 COST = re.compile(r"[a-z][a-z0-9_]{0,99}")  # the name of one
 SHOWN = 60  # characters of a text
+LARGEST = 10_000_000  # images or captions of a split: exports name each
 
 
 def check_record(result: TrialResult, folder: Path) -> None:
@@ -32,6 +42,7 @@ def check_record(result: TrialResult, folder: Path) -> None:
     ranks, sets = ranks_of(folder)
     folds = fold_ranks(ranks)
     refuse_first(rank_faults(ranks, folds, sets), folder / RANKS)
+    refuse_first(ranking_faults(ranks, folder), folder / RANKINGS)
     refuse_first(gallery_faults(result.gallery, folds), folder / RESULT)
     own = mean_measures(folds)
     refuse_first(measure_faults(result.measures, own | of_sets(sets)), folder / RESULT)
@@ -87,7 +98,9 @@ def epoch_faults(folder: Path) -> Iterator[str]:
 
 
 def rank_faults(ranks: TrialRanks, folds: Sequence[Ranks], sets: Sequence[SetRanks]) -> Iterator[str]:
-    """The ranks that are beyond their gallery, and folds that are not counted from 0."""
+    """The ranks that are beyond their gallery, items that no split has, and folds that are not counted from 0."""
+    if ranks.pairs.max() >= LARGEST:
+        yield f"pairs has the number {ranks.pairs.max()}, and no split has {LARGEST:,} images or captions"
     if ranks.folds.max() >= len(folds):
         yield f"there are {len(folds)} folds, and one has the number {ranks.folds.max()}"
     for fold in folds:
@@ -104,11 +117,26 @@ def beyond(name: str, ranks: Sequence[np.ndarray], pairs: np.ndarray) -> Iterato
             yield f"{name}{direction}_rank has {own.max()} in a gallery of {size}"
 
 
+def ranking_faults(ranks: TrialRanks, folder: Path) -> Iterator[str]:
+    """That the first results of queries, where they are kept, are of other queries, of another gallery or unnamed."""
+    rankings = read_rankings(read_bytes(folder / RANKINGS)) if has_file(folder / RANKINGS) else None
+    if rankings is None:
+        return
+    if not is_of(rankings, ranks):
+        yield f"its queries, or what they have found, are not those of {RANKS} beside it"
+    for names, most in zip((rankings.image_ids, rankings.captions), ranks.pairs.max(axis=0), strict=True):
+        if 0 < len(names) <= most:
+            yield f"it names {len(names):,} images or captions, {RANKS} beside it has more"
+
+
 def gallery_faults(gallery: Mapping[str, int], folds: Sequence[Ranks]) -> Iterator[str]:
-    images, captions = (len(np.unique(column)) for column in folds[0].pairs.T)
-    own = {"images": images, "captions": captions, "folds": len(folds)}
-    if gallery != own:
-        yield f"gallery is {shown(str(dict(gallery)))}, {RANKS} beside it is of {own}"
+    """That the gallery is neither that of the smallest fold nor that of the first, which earlier versions kept."""
+    sizes = [[len(np.unique(column)) for column in fold.pairs.T] for fold in folds]
+    smallest, first = (
+        {"images": images, "captions": captions, "folds": len(folds)} for images, captions in (min(sizes), sizes[0])
+    )
+    if gallery not in (smallest, first):
+        yield f"gallery is {shown(str(dict(gallery)))}, {RANKS} beside it is of {smallest}"
 
 
 def of_sets(sets: Sequence[SetRanks]) -> dict[str, float]:

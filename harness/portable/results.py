@@ -51,7 +51,7 @@ class ImportedResults:
 
     taken: list[ForeignTrial]
     known: list[ForeignTrial]  # this project has the same result
-    other: list[ForeignTrial]  # this project has another result of the same key, and keeps it
+    other: list[ForeignTrial]  # this project or an earlier folder has another result of the same key, which is kept
     left: Counter[str]  # folders without a result to take, by why
 
 
@@ -67,11 +67,12 @@ def import_results(
     trials, left = foreign_trials(folders)
     for trial in trials:
         check(trial)
-    imported = ImportedResults([], [], [], left)
+    imported, taken = ImportedResults([], [], [], left), dict[str, TrialResult]()
     for trial in trials:
-        own = read_result(config.results / TRIALS / trial.result.key)
+        own = taken.get(trial.result.key) or read_result(config.results / TRIALS / trial.result.key)
         if own is None or own.state is not State.DONE:
             imported.taken.append(trial)
+            taken[trial.result.key] = trial.result
         elif own.numbers == trial.result.numbers:
             imported.known.append(trial)
         else:
@@ -82,8 +83,8 @@ def import_results(
 
 
 def foreign_trials(folders: Sequence[Path]) -> tuple[list[ForeignTrial], Counter[str]]:
-    """The finished trials in folders, one per key, and how many of the rest are left out for which reason."""
-    trials: dict[str, ForeignTrial] = {}
+    """The finished trials in folders, each once, and how many of the rest are left out for which reason."""
+    trials: dict[str, ForeignTrial] = {}  # by their key and numbers: of one key there may be several
     left: Counter[str] = Counter()
     for folder in folders:
         of_folder = list(trial_folders(folder))
@@ -92,7 +93,7 @@ def foreign_trials(folders: Sequence[Path]) -> tuple[list[ForeignTrial], Counter
             if reason := why_left(result):
                 left[reason] += 1
             elif result:
-                trials.setdefault(result.key, ForeignTrial(result, one))
+                trials.setdefault(result.numbers, ForeignTrial(result, one))
         if not of_folder:
             message = f"no trial in it; give a project, its results folder ({RESULTS}/), or folders of its {TRIALS}/"
             raise DataError(message, Location(folder))
@@ -177,8 +178,13 @@ def take(config: Config, imported: ImportedResults, tell: Callable[[str], None])
 
 
 def copy(source: Path, destination: Path) -> None:
-    """Copy a trial's files, its result last: a folder with a result is complete."""
+    """Copy a trial's files, its result last: a folder with a result is complete.
+
+    Nothing stays of an attempt that this project has not finished: its epochs and weights are not those of the result.
+    """
     for name in (*REST, RESULT):
-        if has_file(source / name):
+        if not has_file(source / name):
+            (destination / name).unlink(missing_ok=True)
+        else:
             with replacing(destination / name) as part:
                 shutil.copyfile(source / name, part)

@@ -10,6 +10,7 @@ from harness.campaign.plan import check_protocol
 from harness.config.cards import DatasetCard, ProtocolCard
 from harness.config.project import Config
 from harness.config.registry import Registry
+from harness.config.sections import Training
 from harness.data.dataset import Dataset
 from harness.data.region_store import check_alike
 from harness.data.split import Split
@@ -53,7 +54,8 @@ def weights_request(
     opened = open_dataset(card, config.data, config.cache)
     of_features = check_features(weights, opened)
     about = (under.name, under.identity), then.seed, note, opened.fingerprint, weights.facts.files[TENSORS]
-    spec = spec_of(method_of(name), dataset, *about, extra=weights_settings(then))
+    scored = Training(epochs=0, score_precision=then.training.score_precision)
+    spec = spec_of(method_of(name), dataset, *about, extra=weights_settings(then), training=scored)
     return WeightsRequest(weights, card, under, opened, spec, config, registry, of_features)
 
 
@@ -80,6 +82,7 @@ def score_weights(request: WeightsRequest) -> tuple[ResultStore, RankedScores]:
 def evaluate_weights(request: WeightsRequest) -> RankedScores:
     """Rank the dataset's split with the method, as the method's own trial ranked its own."""
     from harness.evaluation.scoring import rank_split
+    from harness.explain.weights import method_errors
     from harness.trial.device import prepare_device
     from harness.trial.environment import environment
 
@@ -92,7 +95,8 @@ def evaluate_weights(request: WeightsRequest) -> RankedScores:
     sets, absent = open_sets(request.dataset, request.protocol.name, config.data, split)
     looks = ScoreLooks(split, folds)
     precision, look = then.training.score_precision, looks.take if looks.are_wanted else None
-    ranks, cost, _ = rank_split(method.to(device), split, device, folds, sets, precision=precision, look=look)
+    with method_errors(type(method), then.method):
+        ranks, cost, _ = rank_split(method.to(device), split, device, folds, sets, precision=precision, look=look)
     test = outcome(request.protocol, split, folds, ranks)
     request.opened.check_unchanged()
     result = TrialResult(

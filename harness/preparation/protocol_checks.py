@@ -78,11 +78,19 @@ def faults(played: Iterable[Played]) -> Iterator[Finding]:
 
 def of_selection(card: DatasetCard) -> Iterator[Finding]:
     """Protocols whose numbers are no results on test: methods learn of train, and epochs are chosen on val."""
+    absent = [name for name in SEEN if name not in card.splits]
+    if len(absent) == 1:
+        message = f"there is no split {absent[0]!r}, {SEEN[absent[0]]}: nothing can be trained; give the card one"
+        yield Finding(Severity.WARNING, "split-absent", message, Location("", "splits"), split=absent[0])
+    counted = card.text.vocabulary_splits if not (card.text.vocabulary or card.text.encoder) else ()
     for protocol in card.protocols:
+        location, code = Location("", f"protocol {protocol.name}"), "protocol-not-on-test"
         if protocol.split in SEEN:
             message = f"it scores split {protocol.split!r}, {SEEN[protocol.split]}; let it name test"
-            location = Location("", f"protocol {protocol.name}")
-            yield Finding(Severity.WARNING, "protocol-not-on-test", message, location, split=protocol.split)
+            yield Finding(Severity.WARNING, code, message, location, split=protocol.split)
+        elif protocol.split in counted:
+            message = f"split {protocol.split!r} is in vocabulary_splits: methods know its words; take it out there"
+            yield Finding(Severity.WARNING, "vocabulary-of-test", message, location, split=protocol.split)
 
 
 def of_saturation(one: Played) -> Iterator[Finding]:

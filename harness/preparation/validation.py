@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from harness.config.cards import DatasetCard
 from harness.data.cache import broken_link, checked_sha256, forget_facts, present, save
 from harness.data.content import Content, Place, Reader
-from harness.data.dataset import Dataset, place_of
+from harness.data.dataset import Dataset, place_of, side_files
 from harness.data.split import mismatches
 from harness.errors import DataError, Location
 from harness.evaluation.positives import open_sets
@@ -61,9 +61,11 @@ class Validation:
         return self.report
 
     def look(self, place: Place) -> None:
-        forget_facts(self.cache, place.folder)  # a file can change and keep its size and times
-        names = self.tried("dataset-unreadable", lambda: file_names(place))
-        self.look_at_files(place, names or ())
+        names = self.tried("dataset-unreadable", lambda: file_names(place)) or ()
+        homes = dict.fromkeys(names, place) | side_files(place, self.data)
+        paths = [home.folder / name for name, home in homes.items()]  # some may be links to other disks
+        forget_facts(self.cache, [place.folder, *paths])  # a file can change and keep its size and times
+        self.look_at_files(homes)
         reader = self.tried("dataset-unreadable", lambda: LAYOUTS[self.card.layout](place))
         for split in self.card.splits:
             self.open(reader, split)
@@ -98,12 +100,12 @@ class Validation:
             return location._replace(file=str(location.file))
         return location._replace(file="" if file == folder else str(file.relative_to(folder)))
 
-    def look_at_files(self, place: Place, names: Sequence[str]) -> None:
+    def look_at_files(self, homes: Mapping[str, Place]) -> None:
         """Hash every file, with a bar of bytes: large sets take minutes."""
-        sizes = {name: bytes_of(place.folder / name) for name in names}
+        sizes = {name: bytes_of(home.folder / name) for name, home in homes.items()}
         with self.steps(f"{self.card.name}: hashing files", sum(sizes.values())) as advance:
             for name, size in sizes.items():
-                self.look_at_file(place, name)
+                self.look_at_file(homes[name], name)
                 advance(size)
 
     def look_at_file(self, place: Place, name: str) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from harness.board.standings import boards_of
 from harness.campaign.current import current
-from harness.campaign.removal import BACKUP
+from harness.campaign.removal import BACKUP, GRAVEYARD
 from harness.campaign.reproduction import REPRODUCED
 from harness.config.cards import SELECTION
 from harness.config.project import TRIALS, Config
@@ -30,7 +30,6 @@ from harness.trial.folder import CHECKPOINT, RESULT, read_result, read_spec
 from harness.trial.private_folders import left_behind
 from harness.trial.results import TRAINING_VERSION, Current, State, TrialResult, TrialSpec
 
-GRAVEYARD = ".gc"  # in the results folder: what is being removed
 ENDED = (State.DONE, State.PRUNED)
 CHECKPOINTS, CACHE = "--checkpoints", "--cache"  # flags that kinds need
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from harness.campaign.driver import only_driver
+from harness.campaign.removal import GRAVEYARD, discard
 from harness.config.project import Config
-from harness.retention.inventory import GRAVEYARD, TEMPORARY, Heap
+from harness.retention.inventory import TEMPORARY, Heap
 from harness.tracking.logged import write_memory
 from harness.tracking.store import default_uri
 from harness.trial.private_folders import remove_left_behind
@@ -28,7 +26,6 @@ def alone(config: Config) -> Iterator[None]:
 
 def sweep(config: Config, heaps: Iterable[Heap], tell: Callable[[str], None]) -> None:
     """Remove all of these; `tell` hears of every item before it goes. To be called within `alone`."""
-    graveyard = config.results / GRAVEYARD
     for heap in heaps:
         if heap.name == TEMPORARY:
             tell(heap.name)
@@ -36,21 +33,8 @@ def sweep(config: Config, heaps: Iterable[Heap], tell: Callable[[str], None]) ->
             continue
         for item in heap.items:
             tell(f"{heap.name}: {item.path.name}")
-            remove(item.path, graveyard)
+            discard(item.path, config.results / GRAVEYARD)
     with suppress(OSError):
-        graveyard.rmdir()
+        (config.results / GRAVEYARD).rmdir()
     if config.results.is_dir():
         write_memory(config.results, default_uri(config))
-
-
-def remove(path: Path, graveyard: Path) -> None:
-    """Remove a file or a folder: a folder is moved away first, so that nobody meets half of it."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    if path.parent != graveyard:
-        graveyard.mkdir(exist_ok=True)
-        grave = graveyard / f"{path.name}-{secrets.token_hex(4)}"
-        with suppress(OSError):  # on another disk it is removed where it is
-            path = path.rename(grave)
-    shutil.rmtree(path)

@@ -29,14 +29,14 @@ class SearchTrials:
         self.specs: Sequence[TrialSpec] = ()  # a search expects nothing by name
         self.requests: Sequence[Assignment] = [search.base for search in self.searches if not search.is_spent]
         self.before = sum(search.spent.trials for search in self.searches)
-        self.total = sum(max(search.budget.trials, search.spent.trials) for search in self.searches)
-        self.failed_before = sum(search.spent.failed for search in self.searches)
+        self.total = sum(max(search.study.design.trials, search.spent.trials) for search in self.searches)
+        self.failed_before = self.failed
         self.unlogged: Sequence[Ended] = self._unlogged()
 
     def _unlogged(self) -> Sequence[Ended]:
         uri = default_uri(self._config)
-        keys = (trial.notes["key"] for search in self.searches for trial in search.study.ended() if trial.notes)
-        folders = (self._config.trials / key for key in dict.fromkeys(keys))
+        ended = (trial for search in self.searches for trial in search.study.ended() if "key" in trial.notes)
+        folders = (self._config.trials / key for key in dict.fromkeys(trial.notes["key"] for trial in ended))
         results = [(read_result(folder), folder) for folder in folders if not is_logged(folder, uri)]
         return [(result, folder) for result, folder in results if result]
 
@@ -61,6 +61,11 @@ class SearchTrials:
         objective = ", ".join(self.searches[0].budget.objective)
         lines = [search.best_line for search in self.searches if search.best_line]
         return f"best val {objective} so far: {', '.join(lines)}" if lines else ""
+
+    @property
+    def failed(self) -> int:
+        """The trials that have failed, before or now; those of other campaigns, too, whose failure was taken over."""
+        return sum(search.spent.failed for search in self.searches)
 
     @property
     def idle(self) -> bool:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from harness.campaign.inputs import PlanInputs
-from harness.campaign.plan import assignments, check_numbers
+from harness.campaign.inputs import PlanInputs, check_data, doubtful_pairs
+from harness.campaign.plan import assignments, check_numbers, check_place, check_protocol, check_room
 from harness.config.cards import SELECTION, DatasetCard
 from harness.config.project import Config
 from harness.config.registry import Registry
@@ -19,15 +20,17 @@ from harness.config.sections import Training
 from harness.config.selection import CONFIGURED, Selection
 from harness.config.toml import override_value, parse_override, validate
 from harness.errors import UsageError, unknown
-from harness.search.method_search import budget_of, spent_on, superseding
+from harness.search.method_search import budget_of, spent_on
 from harness.search.optuna_study import read_studies, study_names
-from harness.search.plan import with_values
+from harness.search.plan import frozen, with_values
 from harness.search.studies import difference
 from harness.search.study_records import StudyRecord
 from harness.tracking.columns import described, shown
+from harness.trial.folder import read_spec
 from harness.trial.results import VERSIONS, Assignment, TrialSpec
 
 Inputs = Callable[[int | None], PlanInputs]
+AFRESH = "search again under another name (--campaign)"
 FIXED = ("data_fingerprint", "protocol_version", "source", "limit", *VERSIONS)  # as they are now, or no confirmation
 
 
@@ -37,25 +40,47 @@ def confirmation(
     name: str,
     selection: Selection = CONFIGURED,
     overrides: Collection[str] = (),
+    inputs: Inputs | None = None,
 ) -> list[Assignment]:
     """The best trial of each search of a campaign under other seeds and a protocol of test, with what it has cost.
 
     overrides: keys of settings and recipe that were given for this confirmation, such as `training.epochs`: one that
     the search has had with another value is a UsageError, as are a campaign without a winner, data or code that have
-    changed since, and the seed of the search.
+    changed since, protocol `val`, and the seed of the search. inputs: by limit, where they are used again.
     """
+    protocol = selection.protocol or config.campaign.protocol
+    check_protocol(protocol)
     studies = searched(config, name)
     seeds = seeds_for(selection.seeds, config.campaign.seeds, {seed_of(study) for study in studies})
     check_numbers(seeds, selection.limit)
-    inputs = cache(lambda limit: PlanInputs(config, registry, limit))
+    inputs = inputs or inputs_by_limit(config, registry)
     best = [trial for study in studies for trial in winners(config, registry, study, selection, overrides, inputs)]
     if not best:
         raise UsageError(f"no trial of the search campaign {name!r} has ended well; `harness search` goes on with it")
-    return [
-        seeded(config, trial, registry.dataset(trial.spec.dataset), selection.protocol, seed)
+    trials = [
+        seeded(config, trial, registry.dataset(trial.spec.dataset), protocol, seed)
         for seed in dict.fromkeys(seeds)
         for trial in best
     ]
+    return [*{trial.spec.key: trial for trial in trials}.values()]
+
+
+def inputs_by_limit(config: Config, registry: Registry, tell: Callable[[str], object] = lambda _: None) -> Inputs:
+    """What trials are made of, opened once for each limit that searches have had; `tell` as for PlanInputs."""
+    return cache(lambda limit: PlanInputs(config, registry, limit, None, tell))
+
+
+def check_confirmable(config: Config, trials: Sequence[Assignment], inputs: Inputs) -> list[str]:
+    """Lines on what is doubtful; an error, as of `harness run`, where trials could not begin or not be scored."""
+    check_place(config.results, "results")
+    check_place(config.reports, "reports")
+    notes: list[str] = []
+    for limit in dict.fromkeys(trial.spec.limit for trial in trials):
+        check_room(config.results)
+        some = [trial for trial in trials if trial.spec.limit == limit]
+        check_data(some, inputs(limit))
+        notes += doubtful_pairs(some, inputs(limit))
+    return notes
 
 
 def searched(config: Config, name: str) -> list[StudyRecord]:
@@ -93,12 +118,15 @@ def winners(
 ) -> Iterator[Assignment]:
     """The best trial of a search, of several objectives all that no other beats, as the search has trained them."""
     limit = selection.limit or int(study.identity.get("limit", 0)) or None
-    asked = Selection((study.method,), (study.dataset,), SELECTION, (0,), limit)
+    asked = Selection((study.method,), (study.dataset,), SELECTION, (seed_of(study),), limit)
     (base,) = assignments(config, registry, asked, inputs(limit))
     check_unchanged(study, base.spec, overrides)
     base = base.model_copy(update={"spec": as_searched(study, base.spec)})
-    cost = budget_of(spent_on(superseding(study.trials)), study.campaign)
-    yield from (with_values(base, trial.values).model_copy(update={"search": cost}) for trial in study.front)
+    cost = budget_of(spent_on(study.counted), study.campaign)
+    for trial in study.front:
+        winner = with_values(base, trial.values)
+        check_recipe(study, winner.spec, config.trials / trial.notes["key"])
+        yield winner.model_copy(update={"search": cost})
 
 
 def check_unchanged(study: StudyRecord, spec: TrialSpec, overrides: Collection[str]) -> None:
@@ -110,6 +138,19 @@ def check_unchanged(study: StudyRecord, spec: TrialSpec, overrides: Collection[s
     old, new = ({name: facts[name] for name in names if name in facts} for facts in (begun, now))
     if old != new:
         raise UsageError(difference(study.name, old, new))
+
+
+def check_recipe(study: StudyRecord, spec: TrialSpec, folder: Path) -> None:
+    """UsageError where the best trial, in this folder, was trained by another recipe than it would be confirmed by.
+
+    A study of an earlier harness does not say all of it.
+    """
+    if spec.key == folder.name:
+        return
+    trained, now = read_spec(folder), frozen(spec, {})
+    if trained is None:
+        raise UsageError(f"{study.name}: nothing says any more how its best trial, {folder}, was trained; {AFRESH}")
+    raise UsageError(difference(study.name, frozen(trained, {}), now))
 
 
 def as_searched(study: StudyRecord, spec: TrialSpec) -> TrialSpec:

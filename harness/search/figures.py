@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.config.sections import Scalar, Tunable
-from harness.search.method_search import superseding
 from harness.search.studies import Outcome
 from harness.search.study_records import StudyRecord, value_text
 from harness.trial.results import RECALLS, EpochReport
@@ -77,7 +76,7 @@ def figure(study: StudyRecord, epochs: Curves) -> StudyFigure:
     through, shades = coordinates(study)
     return StudyFigure(
         objective=tuple(map(label, study.objective)),
-        trials=tuple(TrialOutcome(t.number, t.state, t.objective) for t in superseding(study.trials)),
+        trials=tuple(TrialOutcome(t.number, t.state, t.objective) for t in study.counted),
         steps=tuple(steps(study)),
         front=tuple(trial.number for trial in study.front),
         importances=tuple(sorted(study.importances.items(), key=lambda item: (-item[1], item[0]))),
@@ -109,7 +108,7 @@ def steps(study: StudyRecord) -> Iterator[BudgetStep]:
         return
     better = min if study.objective[0].startswith("-") else max
     best, seconds = None, 0.0
-    for count, trial in enumerate(superseding(study.trials), start=1):
+    for count, trial in enumerate(study.counted, start=1):
         seconds += trial.notes.get("seconds", 0.0)
         if trial.state == "complete":
             best = trial.objective[0] if best is None else better(best, trial.objective[0])
@@ -125,7 +124,7 @@ def measure_of(study: StudyRecord, epochs: Curves) -> str:
 
 def curves(study: StudyRecord, epochs: Curves, measure: str) -> Iterator[TrialCurve]:
     seen = set()
-    for trial in superseding(study.trials):
+    for trial in study.counted:
         key = trial.notes["key"]
         reports = epochs.get(key, ()) if key not in seen else ()
         points = [(r.epoch, r.val[measure]) for r in reports if math.isfinite(r.val.get(measure, math.nan))]

@@ -9,32 +9,23 @@ import hashlib
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.sections import Scalar, Search, Tunable
+from harness.search import study_records as records
 from harness.search.space import applies, ends, ordered
-from harness.search.studies import Ended, Grid, Outcome, Proposal, StudyDesign, check_sampler
+from harness.search.studies import Ended, Grid, Outcome, Proposal, Running, StudyDesign, check_sampler, sampler_errors
 from harness.search.study_file import another_writer, check_kind, cut_torn_line, damage, store_errors
-from harness.search.study_records import (
-    BEST_SHARE,
-    IDENTITY,
-    JUDGED,
-    NOTES,
-    OUTCOMES,
-    TOTAL,
-    StudyRecord,
-    is_enough,
-    record_of,
-)
+from harness.search.study_records import StudyRecord, is_enough, notes_in, record_of
 
 if TYPE_CHECKING:
     import optuna
     from optuna.storages import JournalStorage
     from optuna.trial import FrozenTrial, TrialState
 
-PRUNED_AT = "pruned_at"  # user attribute of a trial: the epoch after which it was to stop
 REDUCTION = 3  # one of so many trials goes on from each rung of halving and of hyperband
 STALE_SECONDS = 3  # after which the lock of a writer that was killed is taken away; Optuna's least
 
@@ -45,16 +36,6 @@ class Storage:
 
     file: Path
     journal: JournalStorage
-
-
-@dataclass
-class _Running:
-    """A trial that is not over: Optuna's handle of it, its values, and the epochs that it has reported."""
-
-    trial: optuna.Trial
-    values: dict[str, Scalar]
-    epochs: set[int]
-    judged: int = 0  # the last epoch after which the pruner let it go on
 
 
 def open_storage(file: Path) -> Storage:
@@ -102,7 +83,7 @@ def read_studies(file: Path, campaign: str | None = None) -> list[StudyRecord]:
         names = [name for name in optuna.get_all_study_names(storage.journal) if name.count("/") >= 2]
         wanted = [name for name in names if campaign in (None, name.rsplit("/", 2)[0])]
         studies = [optuna.load_study(study_name=name, storage=storage.journal) for name in wanted]
-        return [_record(study) for study in studies if IDENTITY in study.user_attrs]
+        return [_record(study) for study in studies if records.IDENTITY in study.user_attrs]
 
 
 class Study:
@@ -124,8 +105,7 @@ class Study:
         with store_errors(self._file):
             self._study = _study(storage, name, search)
             self._begin()
-            if self._study.user_attrs.get(TOTAL) != search.trials:
-                self._study.set_user_attr(TOTAL, search.trials)
+            self._write({records.TOTAL: design.trials, records.BOUNDS: design.bounds})
             trials = self._study.get_trials(deepcopy=False)
             self._running = {trial.number: self._resumed(trial) for trial in trials if trial.state.name == "RUNNING"}
         self._count = len(trials)  # the number of the next one; another means another writer
@@ -143,21 +123,22 @@ class Study:
                 self.enqueue(cell)
             number = self._waiting[0] if self._waiting else self._count
             self._prepare(number)
-            trial = self._study.ask()
+            with self._sampling():
+                trial = self._study.ask()
             if trial.number != number:
                 self._study.tell(trial, state=_state("FAIL"))
                 raise another_writer(self._file, f"trial {trial.number} of {self.name} came where {number} was next")
             values = self._drawn(trial)
-        self._running[number] = _Running(trial, values, set())
+        self._running[number] = Running(trial, values, set())
         self._waiting, self._count = self._waiting[1:], max(self._count, number + 1)
         if self._grid is not None:
             self._grid.take(values)
         return Proposal(number, values)
 
-    def enqueue(self, values: Mapping[str, Scalar]) -> None:
-        """Have `ask` give these values next, also where a trial has had them before."""
+    def enqueue(self, values: Mapping[str, Scalar], **notes: Any) -> None:
+        """Have `ask` give these values next, also where a trial has had them before; `notes` are the new trial's."""
         with store_errors(self._file):
-            self._study.enqueue_trial(dict(values))
+            self._study.enqueue_trial(dict(values), {records.NOTES: notes} if notes else None)
         self._waiting, self._count = [*self._waiting, self._count], self._count + 1
 
     def open(self) -> list[Proposal]:
@@ -167,7 +148,11 @@ class Study:
     def note(self, number: int, **notes: Any) -> None:
         trial = self._trial(number).trial
         with store_errors(self._file):
-            trial.set_user_attr(NOTES, {**trial.user_attrs.get(NOTES, {}), **notes})
+            trial.set_user_attr(records.NOTES, {**trial.user_attrs.get(records.NOTES, {}), **notes})
+
+    def notes(self, number: int) -> dict[str, Any]:
+        """What is noted of a trial that is not over."""
+        return notes_in(self._trial(number).trial.user_attrs)
 
     def report(self, number: int, epoch: int, value: float | None) -> bool:
         """Take a trial's value after so many finished epochs; False where it should stop now.
@@ -177,7 +162,7 @@ class Study:
         epoch, nor with several objectives.
         """
         running = self._trial(number)
-        if PRUNED_AT in running.trial.user_attrs:
+        if records.PRUNED_AT in running.trial.user_attrs:
             return False
         if value is None or not math.isfinite(value) or self._several:
             return True
@@ -187,18 +172,18 @@ class Study:
                 running.epochs.add(epoch)
             return epoch <= running.judged or epoch >= self.design.epochs or self._goes_on(running, epoch)
 
-    def _goes_on(self, running: _Running, epoch: int) -> bool:
+    def _goes_on(self, running: Running, epoch: int) -> bool:
         """Have the pruner judge a trial, and write down what it says.
 
         Halving judges a trial once at each rung: asked again after a restart, it would let it go on.
         """
         self._study.pruner = self._pruner
         if running.trial.should_prune():
-            running.trial.set_user_attr(PRUNED_AT, epoch)
+            running.trial.set_user_attr(records.PRUNED_AT, epoch)
             return False
         running.judged = epoch
         if self.design.search.pruner != "none":
-            running.trial.set_user_attr(JUDGED, epoch)
+            running.trial.set_user_attr(records.JUDGED, epoch)
         return True
 
     def tell(self, number: int, state: Outcome, objective: Sequence[float | None] | None = None) -> Outcome:
@@ -206,7 +191,7 @@ class Study:
         values = [value for value in objective or () if value is not None and math.isfinite(value)]
         if state == "complete" and not len(values) == len(objective or ()) == len(self.design.search.objective):
             state = "failed"
-        name = next(name for name, outcome in OUTCOMES.items() if outcome == state)
+        name = next(name for name, outcome in records.OUTCOMES.items() if outcome == state)
         trial = self._trial(number).trial
         with store_errors(self._file):
             self._study.tell(trial, values if state == "complete" else None, _state(name))
@@ -215,19 +200,19 @@ class Study:
 
     def ended(self) -> list[Ended]:
         """All trials that are over, by number; reads the whole study."""
-        return [*self._record().trials]
+        return [*self.record().trials]
 
     def best(self) -> list[Ended]:
         """The best of the complete trials, the first of equals; with several objectives their Pareto front."""
-        return self._record().front
+        return self.record().front
 
-    def _record(self) -> StudyRecord:
+    def record(self) -> StudyRecord:
         with store_errors(self._file):
             return record_of(self.name, self._study.user_attrs, self._study.get_trials(deepcopy=False))
 
     def _begin(self) -> None:
         """Queue the points of a new study and write down its design; UsageError where it was begun with another."""
-        identity = self._study.user_attrs.get(IDENTITY)
+        identity = self._study.user_attrs.get(records.IDENTITY)
         trials = self._study.get_trials(deepcopy=False)
         if identity is None and all(trial.state.name == "WAITING" for trial in trials):
             for point in self.design.points:
@@ -235,20 +220,29 @@ class Study:
             with warnings.catch_warnings():  # Optuna marks the call as experimental; no result depends on it
                 warnings.simplefilter("ignore")
                 self._study.set_metric_names([f"val {measure}" for measure in self.design.search.objective])
-            self._study.set_user_attr(IDENTITY, self.design.identity)  # last: else its driver died, and it begins again
+            # Last: where it is absent the driver died, and the study begins again.
+            self._study.set_user_attr(records.IDENTITY, self.design.identity)
         else:
             self.design.check(self.name, identity or {})
+            self._write({records.IDENTITY: self.design.identity})  # where an earlier harness wrote down less
 
-    def _resumed(self, trial: FrozenTrial) -> _Running:
+    def _write(self, attributes: Mapping[str, Any]) -> None:
+        for name, value in attributes.items():
+            if self._study.user_attrs.get(name) != value:
+                self._study.set_user_attr(name, value)
+
+    def _resumed(self, trial: FrozenTrial) -> Running:
         """A trial that a dead driver left under way; where it died while it drew values, the rest is drawn now."""
         import optuna
 
         self._prepare(trial.number)
         # Optuna hands out a handle of a new trial alone; one of an old trial takes the id that its storage gives.
         study = self._journal.get_study_id_from_name(self.name)
-        handle = optuna.Trial(self._study, self._journal.get_trial_id_from_study_id_trial_number(study, trial.number))
-        judged = trial.user_attrs.get(JUDGED, 0)
-        return _Running(handle, self._drawn(handle), set(trial.intermediate_values), judged)
+        own = self._journal.get_trial_id_from_study_id_trial_number(study, trial.number)
+        with self._sampling():
+            handle = optuna.Trial(self._study, own)
+        judged = trial.user_attrs.get(records.JUDGED, 0)
+        return Running(handle, self._drawn(handle), set(trial.intermediate_values), judged)
 
     def _prepare(self, number: int) -> None:
         """Give the study the sampler of one trial, and no pruner: beside hyperband it would see one bracket alone."""
@@ -257,15 +251,21 @@ class Study:
         self._study.sampler = _sampler(self.design.search, self.design.space, number)
         self._study.pruner = NopPruner()
 
+    def _sampling(self) -> AbstractContextManager[None]:
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        return sampler_errors(self.name, self.design.search.sampler, UpdateFinishedTrialError)
+
     def _drawn(self, trial: optuna.Trial) -> dict[str, Scalar]:
         """The values of a trial; what it has already is not drawn again."""
         values: dict[str, Scalar] = {}
         for key in self._keys:
             if applies(self.design.space, key, values):
-                values[key] = _suggested(trial, key, self.design.space[key])
+                with self._sampling():
+                    values[key] = _suggested(trial, key, self.design.space[key])
         return values
 
-    def _trial(self, number: int) -> _Running:
+    def _trial(self, number: int) -> Running:
         if number not in self._running:
             raise another_writer(self._file, f"trial {number} of {self.name} is over")
         return self._running[number]
@@ -343,4 +343,4 @@ def _importances(study: optuna.Study) -> dict[str, float]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of many equal values
-        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE))
+        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=records.BEST_SHARE))

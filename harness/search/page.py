@@ -13,10 +13,10 @@ from harness.board.cells import hours, search_name
 from harness.board.markup import template
 from harness.files import safe_name
 from harness.search.figures import BudgetComparison, Curves, StudyFigure, comparison, figure, label
-from harness.search.method_search import Spent, spent_on, superseding
+from harness.search.method_search import Spent, spent_on
 from harness.search.plan import COSTS
 from harness.search.studies import Ended
-from harness.search.study_records import ENOUGH, StudyRecord, value_text
+from harness.search.study_records import ENOUGH, SAME_AS, StudyRecord, value_text
 from harness.trial.results import shortfalls
 
 BEST = 10  # trials in a table
@@ -63,7 +63,7 @@ class StudySection:
     @property
     def leaders(self) -> list[list[str]]:
         trials = self.study.front if len(self.study.objective) > 1 else self.study.ranked
-        return [list(self.cells(trial)) for trial in trials if trial.notes.get("same_as", -1) < 0][:BEST]
+        return [list(self.cells(trial)) for trial in trials if trial.notes.get(SAME_AS, -1) < 0][:BEST]
 
     def cells(self, trial: Ended) -> Iterator[str]:
         yield str(trial.number)
@@ -78,7 +78,7 @@ class StudySection:
     @property
     def failed(self) -> list[Failed]:
         classes: defaultdict[str, list[int]] = defaultdict(list)
-        for trial in superseding(self.study.trials):
+        for trial in self.study.counted:
             if trial.state == "failed":
                 classes[trial.notes.get("failure") or "no finite objective"].append(trial.number)
         order = sorted(classes.items(), key=lambda item: (-len(item[1]), item[0]))
@@ -88,9 +88,13 @@ class StudySection:
     def facts(self) -> list[str]:
         identity = self.study.identity
         facts = [f"objective: {'; '.join(map(label, self.study.objective))}"]
-        facts += [f"{name}: {identity[name]}" for name in BEGUN_WITH if identity.get(name, "none") != "none"]
+        used = [name for name in BEGUN_WITH if name != "pruner" or len(self.study.objective) == 1]
+        facts += [f"{name}: {identity[name]}" for name in used if identity.get(name, "none") != "none"]
         if "limit" in identity:
             facts.append(f"limit: the first {identity['limit']} images of each split, never ranked")
+        if self.study.collapsed:
+            numbers = listed([trial.number for trial in self.study.collapsed])
+            facts.append(f"pruned, as training had collapsed: {numbers}")
         if self.study.under_way:
             facts.append(f"not over yet: {len(self.study.under_way)} of its trials")
         return facts
@@ -159,7 +163,7 @@ def command(campaign: str, studies: Sequence[StudyRecord]) -> str:
 
 
 def spent_by(study: StudyRecord) -> Spent:
-    return spent_on(superseding(study.trials))
+    return spent_on(study.counted)
 
 
 def listed(numbers: Sequence[int]) -> str:

@@ -11,18 +11,19 @@ from harness.campaign.plan import assignments, check_numbers, check_place, check
 from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.config.sections import Scalar, Tunable
+from harness.config.sections import Scalar, Search, Tunable
 from harness.config.selection import Selection
 from harness.config.toml import shortly
 from harness.errors import UsageError, unknown
 from harness.search.optuna_study import read_studies
 from harness.search.space import applied, check_search, default_point, points_in, space_for
-from harness.search.studies import StudyDesign, check_sampler
+from harness.search.studies import StudyDesign, check_sampler, named
 from harness.tracking.columns import described
 from harness.trial.results import RECALLS, Assignment, TrialSpec
 
 MEASURES = ("rsum", *RECALLS, *(f"{way}_{kind}_rank" for way in ("i2t", "t2i") for kind in ("median", "mean")))
 COSTS = ("seconds", "train_pairs_per_second", "peak_memory_mb", "parameters")
+MORE = ("train_pairs_per_second",)  # costs of which more is better
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ def measured(name: str, value: float) -> str:
     return f"{value:.4g}" if name.removeprefix("-") in COSTS else f"{value:.1f}"
 
 
+def prunes(search: Search) -> bool:
+    """Whether a pruner has anything to judge by: one objective that is measured after every epoch."""
+    return search.pruner != "none" and len(search.objective) == 1 and search.objective[0].removeprefix("-") in MEASURES
+
+
 def settings_line(values: Mapping[str, Scalar]) -> str:
     """Tried values in a table."""
     return ", ".join(f"{key} = {shortly(value)}" for key, value in values.items())
@@ -71,6 +77,7 @@ def search_plans(config: Config, registry: Registry, selection: Selection, input
     """One per dataset and method, with the seed and protocol of searches; an error says what cannot be searched."""
     check_objective(config.search.objective)
     check_search(config, registry)
+    check_searched_recipe(config.campaign.recipe)
     selection = replace(selection, protocol=SELECTION, seeds=(config.search.seed,)).completed(config.campaign)
     refuse_composites(selection.methods)
     check_numbers(selection.seeds, selection.limit)
@@ -92,19 +99,37 @@ def search_plan(trial: Assignment, config: Config, registry: Registry) -> Search
 
 
 def frozen(spec: TrialSpec, space: Mapping[str, Tunable]) -> dict[str, str]:
-    others = {key if key.startswith("training.") else f"settings.{key}" for key in space}
+    """What decides results beside what is searched; a key with a condition has its configured value elsewhere."""
+    others = {named(key) for key, tunable in space.items() if not tunable.when}
     others |= {"key", "recipe", "label", "seed"}
     return {name: text for name, text in described(spec).items() if name not in others}
 
 
+def check_searched_recipe(recipe: str) -> None:
+    """UsageError for the recipes of papers, which have values of their own for all that a search begins with."""
+    if recipe == "paper":
+        raise UsageError(
+            '[campaign] recipe = "paper": a search begins with [settings] and [training] of harness.toml, which the '
+            "recipes of papers replace; search with -s campaign.recipe=common"
+        )
+
+
 def check_objective(names: Sequence[str]) -> None:
-    """UsageError for an objective that no trial gives."""
+    """UsageError for an objective that no trial gives, and for one by which the worst trial would win."""
     known = (*MEASURES, *COSTS)
     for name in names:
-        if name.removeprefix("-") not in known:
-            raise UsageError(f"search.objective: {unknown('measure', name.removeprefix('-'), known)}")
+        plain = name.removeprefix("-")
+        if plain not in known:
+            raise UsageError(f"search.objective: {unknown('measure', plain, known)}")
+        if name.startswith("-") != is_less_better(plain):
+            how, right = ("minimised", plain) if name.startswith("-") else ("maximised", f"-{plain}")
+            raise UsageError(f"search.objective: {name} is {how}, so that the worst trial would win; write {right}")
     if not names:
         raise UsageError(f"search.objective is empty; known: {', '.join(known)}")
+
+
+def is_less_better(name: str) -> bool:
+    return name.endswith("_rank") or (name in COSTS and name not in MORE)
 
 
 def check_startable(config: Config, plans: Sequence[SearchPlan], inputs: PlanInputs) -> None:

@@ -12,7 +12,7 @@ from harness.campaign.estimate import Basis, Estimate, TrialTime, times_of, tria
 from harness.campaign.plan import Planned
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
-from harness.search.method_search import Spent, spent_on, superseding
+from harness.search.method_search import Spent, spent_on
 from harness.search.optuna_study import read_studies
 from harness.search.plan import SearchPlan
 from harness.search.study_records import StudyRecord
@@ -34,14 +34,16 @@ class StudyStatus:
 
     @property
     def counts(self) -> dict[str, int]:
-        ended = Counter(trial.state for trial in self.study.trials)
-        waiting = max(0, (self.study.total or 0) - len(self.study.trials) - len(self.running))
+        counted = self.study.counted
+        ended = Counter(trial.state for trial in counted)
+        waiting = max(0, (self.study.total or 0) - len(counted) - len(self.running))
+        waiting = 0 if spent_on(counted).reaches(self.study.bounds) else waiting
         rest = {"pruned": ended["pruned"], "failed": ended["failed"]}
         return {"done": ended["complete"], "running": len(self.running), "waiting": waiting, **rest}
 
     @property
     def seconds(self) -> list[float]:
-        return [trial.notes["seconds"] for trial in self.study.trials if "seconds" in trial.notes]
+        return [trial.notes["seconds"] for trial in self.study.counted if "seconds" in trial.notes]
 
 
 def study_statuses(config: Config, campaign: str) -> list[StudyStatus]:
@@ -67,7 +69,7 @@ def most_time_left(
 
     datasets: those by whose pairs a pace is scaled; room: trials at a time, 0 where that is not known.
     """
-    begun = {one.name: spent_on(superseding(one.trials)) for one in read_studies(config.studies, config.campaign.name)}
+    begun = {one.name: spent_on(one.counted) for one in read_studies(config.studies, config.campaign.name)}
     times = times_of([Planned(plan.base, "new") for plan in plans], trial_folders(config.trials), datasets)
     each: dict[str, TrialTime] = {}
     for plan in plans:
@@ -82,7 +84,7 @@ def most_time_left(
 def trials_left(plan: SearchPlan, spent: Spent, seconds: float) -> int:
     """The trials that a search may still begin, each taken to have all its epochs and to last so many seconds."""
     budget, epochs = plan.design.search, plan.base.spec.training.epochs
-    left = [budget.trials - spent.trials]
+    left = [plan.design.trials - spent.trials]
     left += [ceil((budget.epochs - spent.epochs) / epochs)] if budget.epochs and epochs else []
     left += [ceil((budget.seconds - spent.seconds) / seconds)] if budget.seconds and seconds else []
     return max(0, min(left))

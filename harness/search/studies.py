@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
 from harness.config.sections import Scalar, Search, Tunable
 from harness.config.toml import literal
-from harness.errors import ConfigError, UsageError
-from harness.search.space import described, ends, ordered
+from harness.errors import ConfigError, UsageError, first_line
+from harness.search.space import PREFIX, described, ends, ordered
 
 NEEDS = {"gp": ("scipy", "torch"), "cmaes": ("cmaes",)}  # packages that a sampler imports
 STEPS = 5  # values of a range in a grid
@@ -26,6 +28,16 @@ Outcome = Literal["complete", "pruned", "failed"]
 class Proposal(NamedTuple):
     number: int
     values: dict[str, Scalar]
+
+
+@dataclass
+class Running:
+    """A trial that is not over: Optuna's handle of it, its values, and the epochs that it has reported."""
+
+    trial: Any
+    values: dict[str, Scalar]
+    epochs: set[int]
+    judged: int = 0  # the last epoch after which the pruner let it go on
 
 
 class Ended(NamedTuple):
@@ -64,9 +76,29 @@ class StudyDesign:
             **self.frozen,
         }
 
+    @property
+    def trials(self) -> int:
+        """The most trials that there can be: of a grid no more than its cells and what else is tried first."""
+        if self.search.sampler != "grid":
+            return self.search.trials
+        grid = grid_of(self.space)
+        points = {tuple(point.items()): point for point in self.points}.values()
+        beside = [point for point in points if not all(point.get(key) in values for key, values in grid.items())]
+        return min(self.search.trials, math.prod(map(len, grid.values())) + len(beside))
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The epochs and seconds after which no trial begins; 0 is no bound."""
+        return {"epochs": self.search.epochs, "seconds": self.search.seconds}
+
     def check(self, name: str, begun: Mapping[str, str]) -> None:
-        """UsageError where the study of this name was begun with another design."""
-        if begun != self.identity:
+        """UsageError where the study of this name was begun with another design.
+
+        An earlier harness did not write down what the keys with a condition are where it does not hold.
+        """
+        conditional = {named(key) for key, tunable in self.space.items() if tunable.when}
+        unknown = conditional - begun.keys()
+        if begun != {name: text for name, text in self.identity.items() if name not in unknown}:
             raise UsageError(difference(name, begun, self.identity))
 
 
@@ -106,6 +138,23 @@ def check_sampler(name: str, space: Mapping[str, Tunable], search: Search) -> No
         grid_of(space)
 
 
+@contextmanager
+def sampler_errors(name: str, sampler: str, over: type[Exception]) -> Iterator[None]:
+    """UsageError where a sampler fails over the trials that it has seen; errors of the file go on as they are.
+
+    over: what is raised where another program has ended the trial.
+    """
+    try:
+        yield
+    except (OSError, KeyError, json.JSONDecodeError, over):
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{name}: the sampler {sampler} cannot propose a trial ({type(error).__name__}: {first_line(error)}); "
+            "take another [search] sampler, under another name (--campaign): finished trials are not run again"
+        ) from error
+
+
 def grid_of(space: Mapping[str, Tunable]) -> dict[str, list[Scalar]]:
     """The values of a grid: choices; whole numbers all, or five where they are many; five of a range of floats.
 
@@ -127,6 +176,11 @@ def cells_of(space: Mapping[str, Tunable], seed: int) -> list[dict[str, Scalar]]
     cells = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     random.Random(seed).shuffle(cells)
     return cells
+
+
+def named(key: str) -> str:
+    """The name by which a spec is described of a key of a space."""
+    return key if key.startswith(PREFIX) else f"settings.{key}"
 
 
 def difference(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:

@@ -35,11 +35,12 @@ from harness.board.export import Written
 from harness.board.standings import SECTIONS, Board, Standing
 from harness.campaign.external_scores import RankedScores, RemadeScores
 from harness.campaign.reproduction import Case, Repetition
+from harness.errors import count
 from harness.evaluation.ranks import DIRECTIONS
 from harness.explain.explanation import Explanation, Explanations, notes
 from harness.portable.results import ForeignTrial, ImportedResults
 from harness.portable.weights_folder import TENSORS, WeightsFolder
-from harness.terminal.output import Text, count, near, table
+from harness.terminal.output import Text, near, table
 from harness.trial.external import recipe_of
 from harness.trial.results import HEADLINE, RECALLS
 

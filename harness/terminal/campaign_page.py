@@ -16,8 +16,9 @@ from harness.campaign.driver import CampaignOutcome
 from harness.campaign.estimate import Basis, Estimate, TrialTime
 from harness.campaign.plan import Plan, Planned
 from harness.campaign.status import Status, counts
+from harness.errors import count
 from harness.terminal.board_page import NO_TRIALS
-from harness.terminal.output import Text, count, near, table
+from harness.terminal.output import Text, near, table
 from harness.terminal.view import clock
 from harness.tracking.store import without_password
 from harness.trial.folder import TRACEBACK, read_result

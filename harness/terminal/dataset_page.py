@@ -16,10 +16,11 @@ from harness.acquisition.download import Item
 from harness.config.cards import DatasetCard
 from harness.data.pictures import PictureFiles, PictureHead, unusual_pictures
 from harness.data.region_store import WrittenStore
+from harness.errors import count
 from harness.extraction.placed_boxes import PlacedBoxes
 from harness.preparation.card import CardRequest, MeasuredCard
 from harness.preparation.findings import EXAMPLES, Finding, Report, Severity
-from harness.terminal.output import Text, count, table
+from harness.terminal.output import Text, table
 
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 SHORT = 12  # digits of a fingerprint that people read
@@ -108,7 +109,7 @@ def card_page(request: CardRequest, measured: MeasuredCard, following: str) -> l
     of_split = (f"{split} {size.images:,} images, {size.captions:,} captions" for split, size in card.splits.items())
     return [
         f"{request.file} written: layout {card.layout}, {card.feature_width:,} numbers per region, at most "
-        f"{card.max_regions:,} regions per image, {measured.size / 1e6:,.2f} MB in {len(card.files)} files",
+        f"{card.max_regions:,} regions per image, {measured.size / 1e6:,.2f} MB in {count(len(card.files), 'file')}",
         " · ".join(of_split),
         *measured.remarks,
         f"say title, licence and origin in it; next: {following}",

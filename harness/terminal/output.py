@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import click
 import rich.console
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 2.0  # between two looks
 PIPE_WIDTH = 160  # columns of a table where there is no terminal to measure, and COLUMNS says nothing
+NARROWEST = 40  # columns in which a table can be read
+TRAILING = re.compile(r" +$", re.MULTILINE)
 SLOW = 600  # seconds over which the time left is estimated: a batch may take minutes
 
 
@@ -37,6 +41,12 @@ class Console(rich.console.Console):
 
     def __init__(self, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        columns = os.environ.get("COLUMNS", "")
+        wanted = int(columns) if columns.isdecimal() else 0  # 0, as some shells and CI say it, is not known
+        if not self.is_terminal:
+            self.width = max(NARROWEST, wanted or PIPE_WIDTH)
+        elif columns and not wanted:
+            self.width = get_terminal_size((PIPE_WIDTH, 0)).columns
 
     def render_str(self, text: str, **options: Any) -> rich.text.Text:
         """Turn text, of a cell of a table too, into what is printed."""
@@ -64,26 +74,27 @@ class Text(rich.text.Text):
 
 
 class Output:
-    def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
+    def __init__(self, as_json: bool = False, quiet: bool = False, stdout: TextIO | None = None) -> None:
+        """stdout: where JSON goes, if that is not sys.stdout."""
         self._as_json = as_json
+        self._stdout = stdout
         self.is_quiet = quiet
         self.console = Console(stderr=as_json)
-        if not self.console.is_terminal:
-            columns = os.environ.get("COLUMNS", "")
-            self.console.width = max(1, int(columns)) if columns.isdecimal() else PIPE_WIDTH
 
     def answer(self, data: Any, *page: RenderableType) -> None:
         """Print the answer of a command: `data` with --json, else `page`."""
-        if self._as_json:
-            text = json_text(data, indent=2)
-            click.echo(text if has_characters(text) else json.dumps(json.loads(text), indent=2))
-        else:
-            self._print(page)
+        self._answer(data, page, indent=2)
 
-    def part(self, *page: RenderableType) -> None:
-        """Print a part of an answer that goes on; with --json it is in `answer` alone."""
+    def part(self, data: Any, *page: RenderableType) -> None:
+        """Print one of the answers of a command that goes on: `data` on a line of its own with --json, else `page`."""
+        self._answer(data, page, indent=None)
+
+    def _answer(self, data: Any, page: Iterable[RenderableType], indent: int | None) -> None:
         if not self._as_json:
             self._print(page)
+            return
+        text, stream = json_text(data, indent), self._stdout or sys.stdout
+        click.echo(text if has_characters(text, stream) else json.dumps(json.loads(text), indent=indent), stream)
 
     def note(self, *page: RenderableType) -> None:
         """Print something beside the answer; left out with --quiet."""
@@ -92,7 +103,10 @@ class Output:
 
     def _print(self, page: Iterable[RenderableType]) -> None:
         for part in page:
-            self.console.print(part, soft_wrap=isinstance(part, str))
+            with nullcontext() if self.console.is_terminal else self.console.capture() as captured:
+                self.console.print(part, soft_wrap=isinstance(part, str))
+            if captured:  # a table fills its last column with blanks, which a file or a pipe does without
+                click.echo(TRAILING.sub("", captured.get()), self.console.file, nl=False)
 
     def watch(self, look: Callable[[], tuple[bool, list[RenderableType]]]) -> None:
         """Redraw the page that `look` returns until it says that no more is to come, or until Ctrl-C."""
@@ -129,11 +143,6 @@ def table(*columns: str, right: Iterable[str] = ()) -> Table:
     for name in columns:
         grid.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
     return grid
-
-
-def count(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun, in the plural unless it is 1; `plural` where that is not the noun with an s."""
-    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def near(file: Path) -> str:
@@ -210,10 +219,10 @@ def named_steps(total: int, visible: bool, counted: bool = True) -> Iterator[Cal
         yield tell
 
 
-def has_characters(text: str) -> bool:
-    """Whether the encoding of stdout has every character of a text."""
+def has_characters(text: str, stream: TextIO) -> bool:
+    """Whether the encoding of a stream has every character of a text."""
     try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
         return False
     return True

@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
+from harness.errors import count
 from harness.planning.plans import PowerPlan, Requirement
 from harness.planning.power import MOST_IMAGES, MOST_SEEDS
-from harness.terminal.output import Text, count, table
+from harness.terminal.output import Text, table
 
 ALONE = "two methods by themselves"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -14,14 +14,15 @@ from harness.campaign.driver import CampaignOutcome
 from harness.campaign.estimate import Estimate
 from harness.config.sections import Search
 from harness.config.toml import literal
+from harness.errors import count
 from harness.search.campaign import SearchTrials
 from harness.search.method_search import MethodSearch
-from harness.search.plan import SearchPlan, measured, settings_line
+from harness.search.plan import SearchPlan, measured, prunes, settings_line
 from harness.search.space import described
 from harness.search.status import StudyStatus, seconds_left
 from harness.search.studies import Ended
 from harness.terminal.campaign_page import counts_line, estimate_line, failures_page, files_page, totals_json
-from harness.terminal.output import Text, count, table
+from harness.terminal.output import Text, table
 from harness.terminal.view import clock
 from harness.trial.results import shortfalls
 
@@ -35,9 +36,10 @@ def plan_page(plans: Sequence[SearchPlan], search: Search, place: str, times: Es
             names = ("", "")
     yield rows
     yield from (f"{plan.label}: {plan.note}" for plan in plans if plan.note)
-    yield f"\n{budget_line(search, len(plans))} · {place}"
+    yield f"\n{budget_line(search, plans)} · {place}"
     if times.times:
-        yield f"{estimate_line(times)}; less where trials are pruned" if times.device_seconds else estimate_line(times)
+        less = "; less where trials are pruned" if times.device_seconds and prunes(search) else ""
+        yield f"{estimate_line(times)}{less}"
 
 
 def configured(plan: SearchPlan, key: str) -> str:
@@ -47,13 +49,15 @@ def configured(plan: SearchPlan, key: str) -> str:
     return literal(spec.settings[key]) if key else ""
 
 
-def budget_line(search: Search, searches: int) -> str:
-    bounds = [count(search.trials, "trial")]
+def budget_line(search: Search, plans: Sequence[SearchPlan]) -> str:
+    trials = sorted({plan.design.trials for plan in plans})
+    bounds = [count(trials[-1], "trial") if len(trials) == 1 else f"{trials[0]} to {trials[-1]} trials"]
     bounds += [f"{search.epochs} epochs"] if search.epochs else []
     bounds += [f"{clock(search.seconds)} of training"] if search.seconds else []
     each = " or ".join(bounds)
-    how = f"sampler {search.sampler}, pruner {search.pruner}, objective {', '.join(search.objective)} on val"
-    return f"{count(searches, 'search', 'searches')}, {each} each: {how}"
+    pruner = search.pruner if prunes(search) or search.pruner == "none" else "none, as nothing is measured by epoch"
+    how = f"sampler {search.sampler}, pruner {pruner}, objective {', '.join(search.objective)} on val"
+    return f"{count(len(plans), 'search', 'searches')}, {each} each: {how}"
 
 
 def plan_json(plans: Sequence[SearchPlan], search: Search, place: str, times: Estimate) -> dict[str, Any]:
@@ -80,6 +84,7 @@ def search_page(
     yield searches_table(work.searches)
     yield from unequal(work.searches)
     yield from failures_page(trial for search in work.searches for trial in search.failed())
+    yield from collapsed_lines({search.label: search.study.record().collapsed for search in work.searches})
     yield from files_page(reports)
     if outcome.stopped:
         yield outcome.stopped
@@ -148,15 +153,24 @@ def status_page(
         val = f", val rsum {trial.rsum:.1f}" if trial.rsum is not None else ""
         yield f"{trial.label}  {state} after epoch {trial.epoch}/{trial.epochs}{val}"
     yield from failure_lines(statuses)
+    yield from collapsed_lines({f"{one.study.method}/{one.study.dataset}": one.study.collapsed for one in statuses})
     yield f"\n{campaign}: {status_end(campaign, statuses, busy, command)}"
 
 
 def failure_lines(statuses: Sequence[StudyStatus]) -> Iterator[str]:
     for status in statuses:
-        why = Counter(trial.notes.get("failure", "") for trial in status.study.trials if trial.state == "failed")
+        why = Counter(trial.notes.get("failure", "") for trial in status.study.counted if trial.state == "failed")
         classes = ", ".join(f"{count} {name or 'unknown'}" for name, count in sorted(why.items()))
         if classes:
             yield f"{status.study.method}/{status.study.dataset}: failed: {classes}"
+
+
+def collapsed_lines(trials: Mapping[str, Sequence[Ended]]) -> Iterator[str]:
+    """A line for each search, by label, some of whose trials were pruned because their training had collapsed."""
+    for label, collapsed in trials.items():
+        if collapsed:
+            numbers = ", ".join(f"#{trial.number}" for trial in collapsed)
+            yield f"{label}: pruned, as training had collapsed: {numbers} ({collapsed[0].notes['collapsed']})"
 
 
 def status_end(campaign: str, statuses: Sequence[StudyStatus], busy: bool, command: Callable[..., str]) -> str:

@@ -11,8 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 
 from harness.doctor.diagnosis import Diagnosis, Health
+from harness.errors import count
 from harness.retention.inventory import Heap
-from harness.terminal.output import Text, count, near, table
+from harness.terminal.output import Text, near, table
 
 SIGNS = {Health.FAULT: ("✗", "bold red"), Health.WARNING: ("!", "yellow"), Health.SOUND: ("✓", "green")}
 
@@ -37,9 +38,10 @@ def summary(diagnoses: Sequence[Diagnosis]) -> str:
     counts = Counter(one.health for one in diagnoses)
     faults, warnings = counts[Health.FAULT], counts[Health.WARNING]
     also = f"{count(warnings, 'warning')}, " if warnings else ""
+    passed = f"{count(counts[Health.SOUND], 'check')} passed"
     if faults:
-        return f"{count(faults, 'fault')} would stop a run, {also}{counts[Health.SOUND]} checks passed"
-    return f"nothing would stop a run: {also}{counts[Health.SOUND]} checks passed"
+        return f"{count(faults, 'fault')} would stop a run, {also}{passed}"
+    return f"nothing would stop a run: {also}{passed}"
 
 
 def doctor_json(diagnoses: Sequence[Diagnosis]) -> dict[str, Any]:

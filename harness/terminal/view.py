@@ -273,7 +273,8 @@ def result_line(result: TrialResult, label: str = "", width: int = 0) -> Text:
         tried = f", attempt {result.attempts}" if result.attempts > 1 else ""
         return line.append(f"failed ({result.failure.value if result.failure else 'bug'}{tried}): {result.message}")
     if result.state is State.PRUNED:
-        return line.append(f"pruned after epoch {result.epochs}: val rsum {result.val.get('rsum', 0.0):.1f}")
+        why = f"; training has collapsed: {result.message}" if result.message else ""
+        return line.append(f"pruned after epoch {result.epochs}: val rsum {result.val.get('rsum', 0.0):.1f}{why}")
     where = "val " if result.spec.protocol == SELECTION else ""
     line.append(f"{where}rsum {result.measures['rsum']:5.1f}", style="bold")
     line.append(f"  R@1 i2t {result.measures['i2t_r1']:4.1f} t2i {result.measures['t2i_r1']:4.1f}")

@@ -107,11 +107,13 @@ def source(regions: Regions, device: torch.device, free: int) -> Source:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Bytes that a GPU can still hold; 0 for a CPU, where files are in the page cache anyway."""
+    """Bytes that a trial can still hold on its share of a GPU; 0 for a CPU, where the page cache holds files anyway."""
     if device.type != "cuda":
         return 0
-    reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + reserve
+    free, total = torch.cuda.mem_get_info(device)
+    allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)  # torch 2.6 lacks it
+    return min(free + reserved - allocated, int(share(device) * total) - allocated)
 
 
 def read(regions: Regions, device: torch.device, places: Ints) -> Tensor:

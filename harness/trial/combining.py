@@ -139,7 +139,7 @@ def with_weights(member: Assignment, data: TrialData) -> tuple[Method, Dataset]:
     own = data.own.for_settings(spec.settings)
     method = build_method(member.method_card, spec.settings, own, spec.seed)
     if spec.training.epochs:
-        load_best(method, member.weights.folder, member.name)
+        load_best(method, member.weights.folder, member.name, member.weights.spec.key)
     return method, own
 
 

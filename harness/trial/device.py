@@ -8,7 +8,7 @@ import re
 import resource
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def forget_peak(device: torch.device) -> None:
-    """Free what earlier trials left, and reset the peak; without /proc the peak is of the process's whole life."""
+    """Free what earlier trials left, and reset the peak, which else is of the process's whole life."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -30,7 +30,8 @@ def forget_peak(device: torch.device) -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
         if trim is not None:
             trim(0)
-        RESET.write_text("5")  # the peak of resident memory, see proc_pid_clear_refs(5)
+        with suppress(OSError):  # some sandboxes forbid it
+            RESET.write_text("5")  # the peak of resident memory, see proc_pid_clear_refs(5)
 
 
 def cap_memory(device: torch.device, gpus: float) -> None:
@@ -48,9 +49,10 @@ def peak_mb(device: torch.device) -> float:
     """The peak memory since `forget_peak`, MiB: on the GPU where the trial computes on one, else resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    if STATUS.exists():
-        (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 2**10
+    status = STATUS.read_text().splitlines() if STATUS.exists() else []
+    for line in status:
+        if line.startswith("VmHWM:"):  # some sandboxes have a status without it
+            return int(line.split()[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 

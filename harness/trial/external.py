@@ -20,6 +20,7 @@ FILE = "file"  # of the environment: the name of the file that was scored, which
 NOTE = "note"
 SHA256 = "sha256_"  # of the environment, with the number of the file, from 1
 FILES = "files"  # of the settings, of an ensemble: how many files were averaged
+UNTRAINED = Training(epochs=0)
 TRAINED_ON, WEIGHTS = "trained_on", "weights"  # of the settings, of exported weights: dataset; method and recipe
 
 
@@ -50,7 +51,9 @@ def spec_of(
     source: str,
     files: int = 1,
     extra: Mapping[str, Scalar] = MappingProxyType({}),
+    training: Training = UNTRAINED,
 ) -> TrialSpec:
+    """The spec of a model from elsewhere; `training` is of no epochs, and says in which precision it was scored."""
     notes = {NOTE: one_line("--note", note, LONGEST_NOTE)} if note.strip() else {}
     return TrialSpec(
         method=method,
@@ -58,7 +61,7 @@ def spec_of(
         protocol=protocol[0],
         seed=seed,
         settings=notes | ({FILES: files} if files > 1 else {}) | dict(extra),
-        training=Training(epochs=0),
+        training=training,
         limit=None,
         data_fingerprint=fingerprint,
         protocol_version=protocol[1],
@@ -69,7 +72,8 @@ def spec_of(
 
 def weights_settings(trained: TrialSpec) -> dict[str, Scalar]:
     """What a row of exported weights says of the trial that they are of, alike for all its seeds."""
-    on = ", ".join(filter(None, [trained.dataset, trained.noise]))
+    part = f"only the first {trained.limit} images of each split" if trained.limit else ""
+    on = ", ".join(filter(None, [trained.dataset, part, trained.noise]))
     return {TRAINED_ON: on, WEIGHTS: f"{trained.method} recipe {trained.recipe[:SHORT]}"}
 
 

@@ -79,4 +79,4 @@ def gallery_folder(cache: Path, key: str) -> Path:
 
 
 def _attempt_lines(folder: Path) -> list[str]:
-    return read_own(folder / ATTEMPTS, lambda text: text.decode().splitlines()) or []
+    return read_own(folder / ATTEMPTS, lambda text: [*map(bytes.decode, text.splitlines())]) or []

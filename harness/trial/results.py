@@ -137,6 +137,7 @@ class Current:
     source: Callable[[str], str] = lambda _: ""  # the hash of a method's source
     val_images: Callable[[str], int] = lambda _: 0  # of a dataset's split val
     resized: Callable[[str], tuple[str, ...]] = lambda _: ()  # what of a dataset has not the size of the built-in one
+    configured: Callable[[str, str], Mapping[str, str]] = lambda *_: {}  # what a method has on a dataset
 
 
 class Budget(TrialRecord):

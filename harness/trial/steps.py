@@ -118,18 +118,12 @@ class Trial:
         if not self.spec.training.epochs:
             return None
         trainer = self._new_trainer()
-        if self._has_begun() and (damaged := self._continue(trainer)):
+        if (self.folder / record.CHECKPOINT).is_file() and (damaged := self._continue(trainer)):
             restart = f"{self.assignment.name}: {damaged} is damaged; the trial begins again"
             self.note = f"{restart}. {self.note}" if self.note else restart
             self.method = self._new_method()  # a part of the old one may have been loaded
             trainer = self._new_trainer()
         return trainer
-
-    def _has_begun(self) -> bool:
-        """Whether there is a training to continue; one whose collapse was reported begins again."""
-        result = record.read_result(self.folder)
-        has_collapsed = result is not None and result.failure is Failure.COLLAPSED
-        return not has_collapsed and (self.folder / record.CHECKPOINT).is_file()
 
     def _take_over(self, source: Assignment) -> None:
         """Take the weights and the epochs of another trial; MemberError where it was not trained as this one would."""
@@ -153,11 +147,16 @@ class Trial:
         return Trainer(self.method, split, self.spec.training, self.spec.seed, self.device)
 
     def _continue(self, trainer: Trainer) -> str:
-        """Take up what the checkpoint holds; the file that is damaged, or of another trial, empty where none is."""
+        """Take up what the checkpoint holds; the file that is damaged, or of another trial, empty where none is.
+
+        A training that has collapsed begins again: it is tried again by whoever has it judged otherwise.
+        """
         state, reports = load_checkpoint(self.folder / record.CHECKPOINT, self.device), record.read_epochs(self.folder)
         try:
             if state is None or state.get("key", self.spec.key) != self.spec.key:
                 return record.CHECKPOINT
+            if state.get("collapse"):
+                return ""
             best, epoch = state["best"], state["trainer"]["epoch"]
             if best["method"] is not None and not fits(best["method"], self.method):
                 return record.CHECKPOINT

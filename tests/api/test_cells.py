@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import linecache
+import math
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,8 @@ import pytest
 from tiny_project import METHOD
 
 import harness
-from harness.errors import ConfigError
+from harness.config.cards import MethodCard, read_card
+from harness.errors import ConfigError, HarnessError, StoreError
 
 
 def run_cell(source: str, name: str, names: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -78,3 +82,121 @@ def test_what_cannot_be_written_is_refused_by_name(project: Path) -> None:
         cell = f"{before}\n{METHOD.replace('+ 1).mean', '+ unit()).mean')}"
         with pytest.raises(ConfigError, match=message):
             opened.register(run_cell(cell, "<cell-10>")["Faulty"], {"name": "mine"})
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.glob("*")}
+
+
+REPORTED = {
+    "dataset": "tiny",
+    "protocol": "all",
+    "source": "Table \U0001d7cf",
+    "i2t": [1.0, 2.0, 3.0],
+    "t2i": [1.0, 2.0, 3.0],
+    "rsum": 12.0,
+}
+
+
+def test_a_card_may_hold_any_character_and_tables_in_lists(project: Path) -> None:
+    cell = METHOD.replace("Means of regions and words;", "Means \U0001d42f \U0001f642 \\\\ 'a' \x7f of \u00e9;")
+    method = run_cell(cell, "<cell-11>")["Faulty"]
+    choices = ['"quotes", tabs\t and\nlines', "\U0001f642"]
+    extra = {"choices": choices, "reported": [REPORTED], "tunable": {"dim": {"type": "int", "low": 4, "high": 8}}}
+    card = harness.open(project).register(method, {"name": "mine", **extra})
+    again = read_card(MethodCard, project / "runs" / "written" / "mine.toml")
+    assert again == card and card.summary.startswith("Means \U0001d42f \U0001f642 \\ 'a' \x7f of \u00e9;")
+    assert [*card.choices] == choices and card.reported[0].source == "Table \U0001d7cf" and "dim" in card.tunable
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, None, 1j])
+def test_what_a_card_cannot_hold_is_refused_by_its_key(project: Path, value: object) -> None:
+    method = run_cell(METHOD, "<cell-12>")["Faulty"]
+    opened = harness.open(project)
+    for card, key in (
+        ({"defaults": {"dim": 8, "fault": "", "after": value}}, "defaults.after"),
+        ({"reported": [{**REPORTED, "rsum": value}]}, r"reported\[0\].rsum"),
+    ):
+        with pytest.raises(ConfigError, match=f"the card of Faulty: {key}: .* cannot stand in a card; give a finite"):
+            opened.register(method, {"name": "mine", **card})
+    assert not (project / "runs" / "written").exists()
+
+
+def test_after_a_failed_register_the_project_is_as_it_was(project: Path) -> None:
+    opened = harness.open(project)
+    good = run_cell(METHOD, "<cell-13>")["Faulty"]
+    opened.register(good, {"name": "mine", "title": "First"})
+    before, folder = opened.methods(), project / "runs" / "written"
+    files = files_below(folder)
+    raising = run_cell(METHOD.replace("    def loss", "    assert __name__ == '__main__'\n\n    def loss"), "<cell-14>")
+    for method, card in (
+        (good, {"name": "vsepp"}),
+        (good, {"name": "mine", "summary": "\ud800"}),
+        (raising["Faulty"], {"name": "mine"}),
+        (raising["Faulty"], {"name": "other"}),
+    ):
+        with pytest.raises(HarnessError):
+            opened.register(method, card)
+        assert files_below(folder) == files and opened.methods().equals(before)
+    assert opened.config.for_dataset("tiny") and opened.registry.method("mine").title == "First"
+    opened.register(good, {"name": "mine", "title": "Second"})
+    assert opened.registry.method("mine").title == "Second"
+
+
+def test_a_class_without_settings_and_a_folder_that_cannot_be_written_are_named(project: Path) -> None:
+    opened = harness.open(project)
+    bare = run_cell(METHOD.replace("    @dataclass(frozen=True)\n", ""), "<cell-15>")["Faulty"]
+    with pytest.raises(ConfigError, match="Faulty has no Settings dataclass"):
+        opened.register(bare, {"name": "mine"})
+    (project / "runs" / "written").write_text("a file in its place")
+    with pytest.raises(StoreError, match=r"mine\.py cannot be written"):
+        opened.register(run_cell(METHOD, "<cell-16>")["Faulty"], {"name": "mine"})
+
+
+HELPERS = {
+    "a dataclass": (
+        "from dataclasses import dataclass\n@dataclass(frozen=True, slots=True)\nclass Unit:\n    by: int = 1",
+        "Unit().by",
+    ),
+    "a NamedTuple": ("from typing import NamedTuple\nclass Unit(NamedTuple):\n    by: int = 1", "Unit().by"),
+    "an Enum": ("from enum import Enum\nclass Unit(Enum):\n    by = 1", "Unit.by.value"),
+    "constants": ("class Unit:\n    by = 1", "Unit.by"),
+    "nothing of its own": ("class One:\n    by = 1\nclass Unit(One):\n    pass", "Unit.by"),
+}
+
+
+@pytest.mark.parametrize("kind", HELPERS)
+def test_a_helper_class_without_a_function_is_written_from_its_own_cell(project: Path, kind: str) -> None:
+    helper, use = HELPERS[kind]
+    names: dict[str, Any] = {"__name__": "__main__"}
+    run_cell(helper.replace("1", "7"), "<cell-17>", names)  # an earlier state of it
+    run_cell(helper, "<cell-18>", names)
+    run_cell(METHOD.replace("+ 1).mean", f"+ {use}).mean"), "<cell-19>", names)
+    harness.open(project).register(names["Faulty"], {"name": "mine"})
+    text = (project / "runs" / "written" / "mine.py").read_text()
+    assert text.index("class Unit") < text.index("class Faulty(") and "7" not in text
+
+
+def test_of_two_cells_that_define_a_helper_the_one_that_it_is_of_is_written(project: Path) -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    first, second = "class Unit:\n    by = 1\n", "class Unit:\n    by = 1\n    more = 2\n"
+    run_cell(first, "<cell-20>", names)
+    run_cell(second, "<cell-21>", names)
+    run_cell(METHOD.replace("+ 1).mean", "+ Unit.by).mean"), "<cell-22>", names)
+    opened, file = harness.open(project), project / "runs" / "written" / "mine.py"
+    opened.register(names["Faulty"], {"name": "mine"})
+    assert "more = 2" in file.read_text()
+    exec(compile(first, "<cell-20>", "exec"), names)  # the first cell is run again
+    opened.register(names["Faulty"], {"name": "mine"})
+    assert "more = 2" not in file.read_text()
+
+
+def test_a_module_within_a_module_is_imported_where_the_method_runs(project: Path) -> None:
+    uses = "1 + len(xml.dom.minidom.parseString('<a/>').childNodes) - mail.message.Message().__len__()"
+    imports = "import email as mail\nimport email.message\nimport xml.dom.minidom\n"
+    cell = METHOD.replace("self.steps = 0", f"self.steps = {uses} - 2")
+    harness.open(project).register(run_cell(imports + cell, "<cell-23>")["Faulty"], {"name": "mine"})
+    text = (project / "runs" / "written" / "mine.py").read_text()
+    own = "\n".join(line for line in text.splitlines() if line.startswith("import ") and "torch" not in line)
+    end = subprocess.run([sys.executable, "-c", f"{own}\nprint({uses})"], capture_output=True, text=True)
+    assert end.stdout == "2\n", end.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
 from finished_projects import Finish
@@ -92,6 +93,42 @@ def test_run_has_the_errors_of_the_command(project: Path) -> None:
         opened.run("vsepp", recipe="paper", settings={"training.epochs": 1}, here=True)
     with pytest.raises(UsageError, match="unknown failure class 'oon'"):
         opened.run("vsepp", retry=["oon"], here=True)
+    for wrong, message in (
+        ({"seeds": "0-1"}, r"seeds: '0-1' is no whole number; give one such as 3, or several such as range\(3\)"),
+        ({"seeds": [0, 1.5]}, r"seeds: 1\.5 is no whole number"),
+        ({"seeds": None}, "seeds: None is no whole number"),
+        ({"seeds": np.array([0.0, 1.0])}, "is no whole number"),
+        ({"limit": "10"}, "limit '10' is no whole number"),
+        ({"methods": 3}, "3 is no name; give a text"),
+        ({"datasets": ["tiny", None]}, "None is no name"),
+        ({"retry": 7}, "7 is no name"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            opened.run(**{"methods": "chance", "here": True, **wrong})
+
+
+@pytest.mark.slow
+def test_whole_numbers_of_numpy_and_pandas_are_whole_numbers(project: Path) -> None:
+    opened = harness.open(project, settings={"training.epochs": np.int64(1)})
+    both = opened.run(np.array(["chance"]), pandas.Series(["tiny"]), seeds=np.arange(2), limit=np.int32(8), here=True)
+    assert [trial.name for trial in both] == ["chance/tiny/s0", "chance/tiny/s1"]
+    for seeds in (np.int64(1), np.array(1), pandas.Series([1]), [1]):
+        (one,) = opened.run("chance", seeds=seeds, limit=8, here=True)
+        assert one.key == both[1].key
+    (trial,) = opened.run(
+        "vsepp", settings={"settings.vsepp.dim": np.int64(4), "training.drop_after": [np.int64(1)]}, here=True
+    )
+    assert trial.training.epochs == 1 and trial.settings["dim"] == 4
+
+
+@pytest.mark.slow
+def test_retry_takes_failed_as_the_command_does(project: Path) -> None:
+    opened, steps = harness.open(project), list[Progress]()
+    opened.run("nan", here=True)
+    for retry in ("failed", ["failed"], "nonfinite"):
+        steps.clear()
+        opened.run("nan", here=True, retry=retry, progress=steps.append)
+        assert "running" in {step.state for step in steps}
 
 
 def test_results_are_one_typed_row_per_trial(opened: Project) -> None:

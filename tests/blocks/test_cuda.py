@@ -152,6 +152,8 @@ def test_regions_kept_on_the_device_are_those_of_the_file() -> None:
     assert read(regions, CUDA, places).cpu().equal(expected)
     assert to_device(places, CUDA).cpu().numpy().tolist() == places.tolist()
     assert free_bytes(CUDA) > 2**20
+    cap_memory(CUDA, 0.1)
+    assert free_bytes(CUDA) < 0.1 * torch.cuda.mem_get_info()[1]
 
 
 def test_a_checkpoint_of_the_gpu_is_read_on_the_cpu(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from boards import run_of as logged
 from sample_results import log_ranked, ranks_of, result_of, spec_of, two_methods
 from tiny_project import Call
 
+from harness.board.cells import probability
 from harness.board.comparison import comparisons
 from harness.board.evidence import Load, assessed, hits
 from harness.board.standings import boards_of
@@ -165,3 +167,14 @@ def test_a_method_of_several_recipes_is_named_by_its_label(tracker: Tracker, cal
     assert "good has several rows on scenes/full; name one of 'good (dim" in capsys.readouterr().err
     (found,) = compared(call, capsys, "good (dim 64)", "good (dim 256)")
     assert "do not differ significantly" in found["verdict"] or "is better" in found["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        *((0.0496, "0.0496"), (0.049996, "0.049996"), (0.0494, "0.049"), (0.05, "0.050"), (0.0504, "0.050")),
+        *((float(np.nextafter(0.05, 0)), "0.049999999999999996"), (0.0009, "< 0.001"), (1.0, "1.000")),
+    ],
+)
+def test_a_probability_never_reads_as_on_the_other_side_of_the_level(p: float, text: str) -> None:
+    assert probability(p) == text

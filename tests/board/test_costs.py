@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+
 import pytest
-from boards import Page, changed, html_tables, one_of, only_board, only_page, three_seeds
+from boards import Page, changed, html_tables, one_of, only_board, only_page, run_of, three_seeds, unfinished
+from sample_results import result_of, spec_of
 
 from harness.board import charts
 from harness.board.cells import notes
 from harness.board.charts import INDEX_SIZE, QUERY_TIME
 from harness.board.drawing import canvas
-from harness.board.forms import webpage
+from harness.board.forms import as_json, webpage
 from harness.board.plots import Pictures, index_plot, plots, query_plot
 from harness.board.row_page import costs
-from harness.board.tables import cost_table
+from harness.board.tables import cost_table, device_hours, milliseconds
 from harness.tracking.runs import Run
 from harness.trial.ensembles import added_costs
+from harness.trial.results import State
 
 MEASURED = {"bytes_per_image": 4096.0, "bytes_per_caption": 512.0, "i2t_query_ms": 1234.5, "t2i_query_ms": 0.256}
 RUNNING = {"device_seconds": 5400.0, "peak_memory_mb": 2048.0, "load": 0.5, "shared": 0.0}
@@ -62,6 +67,8 @@ def test_a_row_that_was_timed_beside_others_says_so_in_its_notes_its_load_and_it
     assert cost_table(board)[1][-1] == "1.00, shared"
     assert query_plot(board).numbers[0].endswith("0.256 ms per caption query, timed beside others")
     assert "beside" not in index_plot(board).numbers[0], "bytes are the same whoever else is there"
+    board = only_board([rows(shared=None)[0], second, beside])
+    assert notes(board, board.ranked[0]) == ["timed beside others"], "though of one seed that is not known"
     alone = only_board(rows())
     assert notes(alone, alone.ranked[0]) == []
     assert dict(costs(alone.ranked[0]))["bytes of an encoded image"] == "4,096"
@@ -94,6 +101,39 @@ def test_query_times_compare_within_one_machine_and_bytes_on_all() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("machine", ["A CPU", "B CPU"])
+def test_a_row_that_no_machine_of_the_board_has_timed_is_named_below_the_plot_and_not_drawn(machine: str) -> None:
+    """As the row of weights that were scored here: their throughput is known, and they are compared with nobody's."""
+    spec = spec_of("external:w", settings={"trained_on": "scenes", "weights": "caan recipe 0123"})
+    weights = run_of(result_of(spec, 280.0, epochs=0, cost={"score_pairs_per_second": 1e6}))
+    one = one_of([*rows(), *rows("vsepp", 200.0, machine), weights])
+    (plot,) = (plot for plot in plots(one) if plot.file == "tradeoff.svg")
+    assert plot.note.endswith("Left out: external:w (no machine in the store).")
+    assert [number.partition(":")[0] for number in plot.numbers] == ["caan", "vsepp"]
+    assert plot.paint and b"external:w" not in plot.svg
+
+
+def test_a_row_that_is_not_ranked_may_be_of_a_machine_that_the_board_does_not_number() -> None:
+    cut = [*rows("bssan", 300.0, "C CPU")[:2], unfinished(spec_of("bssan", 2), State.INTERRUPTED)]
+    one = one_of([*rows(), *rows("vsepp", 200.0, "B CPU"), *cut])
+    told = {row["method"]: row["notes"] for row in json.loads(as_json(one, {}))["rows"]}
+    assert told == {"caan": ["machine 1"], "vsepp": ["machine 2"], "bssan": ["another machine"]}
+
+
+@pytest.mark.parametrize(
+    ("form", "values", "texts"),
+    [
+        (milliseconds, (0.00004, 0.256, 9.996, 999.4, 999.6, 1234.4), "0.00004 0.256 10 999 1,000 1,234"),
+        (device_hours, (36, 5400, 3600 * 99.4, 3600 * 99.6, 3600 * 1234.4), "0.01 1.5 99 100 1,234"),
+    ],
+)
+def test_no_cost_is_written_with_a_power_of_ten(
+    form: Callable[[float], str], values: tuple[float, ...], texts: str
+) -> None:
+    assert [form(value) for value in values] == texts.split()
+    assert QUERY_TIME.words(1234.4) == "1,234 ms per caption query"
+
+
 def test_boards_without_query_times_have_the_plots_that_they_had() -> None:
     old, new = one_of(three_seeds("caan", 260.0)), one_of(rows())
     assert [plot.file for plot in plots(old)] == ["rsum.svg", "tradeoff.svg", "recall.svg", "curves.svg"]

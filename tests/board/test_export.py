@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_project import Call
 
+from harness.board.export import write_trec
 from harness.campaign.external_scores import rank_file, score_request
 from harness.config.project import load
 from harness.config.registry import discover
@@ -120,6 +122,20 @@ def test_ids_are_unique_and_without_blanks() -> None:
     assert run.ids.captions.tolist() == ["a%20b%231/%C3%BC.jpg#0", "%40b#0", "a%20b%231/%C3%BC.jpg#1"]
     twice, _ = run_of(np.ones((2, 3)), pairs, 1, ["same", "same"])
     assert twice.ids.images.tolist() == ["0", "1"] == ids_of(run.ranks, None).images.tolist()
+
+
+def test_runs_with_and_without_stored_ids_have_relevant_items_of_their_own(tmp_path: Path) -> None:
+    pairs = np.array([[0, 0], [1, 1], [2, 2]])
+    named, _ = run_of(np.ones((3, 3)), pairs, 1, ["a", "b", "c"])
+    assert named.rankings
+    early = replace(named, key="c" * 16, rankings=named.rankings._replace(image_ids=(), captions=()))
+    write_trec([named, early], tmp_path)
+    for key, known in (("a" * 16, "-v1-cdef-"), ("c" * 16, "-v1-cdef-numbers-")):
+        for way in ("i2t", "t2i"):
+            (run,) = tmp_path.glob(f"*{key}-{way}.run")
+            queries = {line.split()[0] for line in run.read_text().splitlines()}
+            qrels = (tmp_path / f"data-all{known}{way}.qrels").read_text()
+            assert queries == {line.split()[0] for line in qrels.splitlines()}
 
 
 def test_every_query_has_the_ranks_of_all_its_positives() -> None:
@@ -234,7 +250,8 @@ def test_what_cannot_be_chosen_is_refused(keys: list[str], call: Call, capsys: C
         (("external:no tie",), 2, "unknown row 'external:no tie'; did you mean external:no ties"),
         (("--dataset", "tinny"), 2, "unknown dataset 'tinny'; did you mean tiny"),
         (("--protocol", "half"), 2, "unknown protocol 'half'; did you mean halves"),
-        (("-o", "harness.toml/below"), 6, "choose another folder with -o"),
+        (("-o", "harness.toml/below"), 2, "choose another folder with -o"),
+        (("-o", "/dev/null"), 2, "choose another folder with -o"),
     ):
         assert call("export", *words, "--format", "trec") == code
         assert message in capsys.readouterr().err
@@ -254,7 +271,7 @@ def test_what_the_store_has_lost_is_told_and_the_rest_exported(keys: list[str], 
     assert found["runs"] == 2 and not list(Path("trec").glob(f"*{keys[0]}*"))
     assert found["notes"] == [
         f"external:many ties/s0 {keys[0][:6]}: left out; csv and parquet have its ranks: "
-        "the store has no rankings of it (earlier versions stored none)"
+        "the store has no usable rankings of it (earlier versions stored none)"
     ]
     found = exported(call, capsys, "--format", "csv", "-o", "csv")
     ranks = pandas.read_csv("csv/ranks.csv", dtype=str)

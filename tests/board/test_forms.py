@@ -120,6 +120,12 @@ def test_latex_names_methods_by_their_titles_and_parts_sentences_with_blanks() -
     assert not re.search(r"[a-z]\.[A-Z$]", caption), caption
 
 
+def test_a_latex_table_has_a_label_that_can_be_referred_to() -> None:
+    one = one_of(three_seeds("caan", 250, dataset="my_photos--ü", protocol="1k_a"))
+    (label,) = re.findall(r"\\label\{(.*)\}", as_latex(one, {}))
+    assert label == "tab:my-photos-1k-a"
+
+
 def test_tex_escapes_every_mark() -> None:
     assert tex("a&b%c$d#e_f{g}h~i^j\\k\n l") == (
         r"a\&b\%c\$d\#e\_f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k l"

@@ -16,12 +16,14 @@ from harness.board.cells import headings, label, named
 from harness.board.evidence import Assessed
 from harness.board.forms import FORMS
 from harness.board.row_page import method_page
+from harness.board.standings import boards_of
 from harness.campaign.current import current
 from harness.config.cards import MethodCard
 from harness.config.project import Config
 from harness.config.registry import Registry, discover
 from harness.config.sections import Training
 from harness.terminal.board_page import terminal_table
+from harness.trial.results import Current
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"images": 8, "captions": 40, "folds": 1}
@@ -118,6 +120,17 @@ def test_an_r_at_k_that_any_scores_reach_is_marked_with_a_note_in_every_form(cro
     assert next(csv.DictReader(io.StringIO(FORMS["csv"](crowded, {}))))["saturated"] == "t2i_r10"
     page = plain(method_page(crowded, {}, 0))
     assert "t2i R@10*" in page and SAYS in page
+
+
+def test_the_gallery_and_its_marks_are_those_of_the_rows_and_not_of_a_newer_run_that_is_stale() -> None:
+    rows = three_seeds("caan", 260.0)
+    of, newer = rows[0].spec, three_seeds("vsepp", 250.0, protocol_version=2)
+    later = [replace(changed(run, gallery=SMALL), started=5000, ended=6000) for run in newer]
+    now = Current(data=lambda _: of.data_fingerprint, protocol=lambda *_: 1, source=lambda _: of.source)
+    (board,) = boards_of([*rows, *later], {}, now)
+    assert [row.method for row in board.ranked] == ["caan"] and [row.method for row in board.stale] == ["vsepp"]
+    assert board.version == 1 and rows[0].result
+    assert (board.gallery, board.saturated) == (rows[0].result.gallery, ())
 
 
 @pytest.mark.parametrize(

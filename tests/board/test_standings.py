@@ -5,6 +5,7 @@ import random
 import shlex
 from dataclasses import replace
 from io import StringIO
+from itertools import pairwise
 from math import isnan
 from pathlib import Path
 
@@ -31,7 +32,8 @@ from harness.board.cells import HEADER, write
 from harness.board.evidence import Assessed, Evidence, assessed
 from harness.board.forms import FORMS
 from harness.board.markup import escaped
-from harness.board.standings import boards_of
+from harness.board.standings import SECTIONS, boards_of
+from harness.campaign.current import current
 from harness.config.cards import MethodCard
 from harness.config.project import Config, built_in, load
 from harness.config.registry import discover, settings_for
@@ -247,6 +249,20 @@ def test_the_command_of_a_row_reproduces_its_spec(cards: dict[str, MethodCard], 
     config = load(tmp_path / "harness.toml", overrides).for_dataset("scenes")
     assert config.training == spec.training
     assert settings_for(cards[name], config) == settings
+
+
+def test_the_command_of_a_row_says_what_the_project_has_otherwise(cards: dict[str, MethodCard], tmp_path: Path) -> None:
+    file = tmp_path / "harness.toml"
+    file.write_text('[training]\nepochs = 5\n\n[settings."*"]\nmargin = 0.4\n')
+    config, plain = load(file), built_in().for_dataset("scenes")
+    spec = spec_of("scan_t2i", settings=settings_for(cards["scan_t2i"], plain), training=plain.training)
+    (board,) = boards_of([run_of(result_of(spec))], cards, current(config, discover(config)))
+    (row,) = [row for section in SECTIONS for row in getattr(board, section)]
+    words = shlex.split(row.command)
+    again = load(file, [value for flag, value in pairwise(words) if flag == "-s"])
+    assert again.for_dataset("scenes").training == spec.training
+    assert settings_for(cards["scan_t2i"], again.for_dataset("scenes")) == spec.settings
+    assert words.count("-s") == 2
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -156,6 +157,14 @@ def test_a_member_without_its_weights_is_named_and_not_trained_again(
     assert call(*RUN, NAME) == 4
     assert "run vsepp/tiny/s0 again with --force" in " ".join(capsys.readouterr().out.split())
     assert not (member.folder / CHECKPOINT).exists()
+
+
+@pytest.mark.slow
+def test_a_member_with_the_weights_of_another_trial_is_named(singles: Path, call: Call, capsys: Captured) -> None:
+    mine, other = (member for member in ensemble_members() if member.spec.method == "vsepp")
+    shutil.copyfile(other.folder / CHECKPOINT, mine.folder / CHECKPOINT)
+    assert call(*RUN, NAME) == 4
+    assert f"{CHECKPOINT} is damaged; run {mine.name} again" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from harness.data.split import Split
 from harness.evaluation import scoring
 from harness.evaluation.outcome import SplitRanks, rank_scores
 from harness.evaluation.records import RANKINGS, RANKS
-from harness.evaluation.score_files import hints_of
+from harness.evaluation.score_files import hints_of, mean_scores
 from harness.layouts.opening import open_dataset
 from harness.tracking.result_store import ResultStore
 from harness.trial.external import is_external, note_of
@@ -284,6 +285,14 @@ def test_several_files_are_averaged_into_an_ensemble_of_its_own_section(
     assert row.command.startswith("harness score a.npy b.npy --dataset tiny")
     assert scored(call, capsys, files[1], files[0])["key"] == data["key"]
     assert scored(call, capsys, files[0], name="alone")["board"]["section"] == "ranked"
+
+
+def test_the_order_of_files_decides_no_bit_of_their_mean(split: Split) -> None:
+    """Scores of three sizes, whose sum in float32 depends on which two are added first."""
+    files = [Path(saved(scores_of(split, seed) * 1000**seed, f"{seed}.npy")) for seed in range(3)]
+    card = discover(load()).datasets["tiny"]
+    first, *others = (mean_scores(order, card, card.protocols[0], split) for order in permutations(files))
+    assert first.dtype == np.float32 and all(np.array_equal(first, other) for other in others)
 
 
 def test_files_of_other_sizes_and_copies_are_no_ensemble(split: Split, call: Call, capsys: Captured) -> None:

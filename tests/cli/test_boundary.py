@@ -154,6 +154,8 @@ def test_no_encoding_and_no_filter_of_warnings_breaks_a_command(project: Path, e
         ("harness list > /dev/full", 2, "No space left on device"),
         ("harness list >&-", 0, ""),
         ("harness list >&- 2>&- <&-", 0, ""),
+        ("harness forget --cache <&-", 2, "There is no terminal to answer at"),
+        ("COLUMNS=0 harness list protocols | grep -q 'tiny .* all '; exit ${PIPESTATUS[1]}", 0, ""),
         ("harness nothing 2>&-", 2, ""),
         ("harness list | true; exit ${PIPESTATUS[0]}", 141, ""),
         ("harness list 2>&1 | true; exit ${PIPESTATUS[0]}", 141, ""),
@@ -170,6 +172,17 @@ def test_streams_and_folders_that_are_gone_full_or_not_text_break_nothing(
     assert done.returncode == code, done.stderr
     assert said in done.stderr and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
     assert said or not done.stderr
+
+
+@pytest.mark.slow
+def test_what_a_method_prints_is_no_part_of_the_json_on_stdout(project: Path) -> None:
+    method = project / "cards" / "faulty.py"
+    method.write_text(f"print('hello')\n{method.read_text()}")
+    for words, code in (("validate signalled --json", 3), ("run --here --json --methods signalled", 0)):
+        done = shell(f"harness {words}")
+        assert done.returncode == code and "hello" in done.stderr, done.stderr
+        assert json.loads(done.stdout)
+    assert "hello" in shell("harness validate signalled").stdout
 
 
 READ_ONLY = "chmod -R a-w . && setpriv --bounding-set -dac_override,-dac_read_search "  # root, too, has no more rights

@@ -10,6 +10,8 @@ import pytest
 from finished_projects import Finish
 from tiny_project import Call
 
+from harness.campaign.driver import only_driver
+
 Captured = pytest.CaptureFixture[str]
 RUN = ("run", "--here", "--methods", "vsepp,chance", "--seeds", "0,1")
 
@@ -122,6 +124,45 @@ def test_the_cache_is_removed_alone(finished: Path, call: Call) -> None:
     assert call("forget", "--cache", "-y") == 0
     assert not (finished / "runs" / "cache").exists() and len(labels(finished)) == 4
     assert call(*RUN) == 0
+
+
+def test_the_cache_goes_under_the_lock_of_the_results_folder_alone(
+    finished: Path, call: Call, capsys: Captured
+) -> None:
+    with only_driver(finished / "runs"):
+        assert call("forget", "--cache", "--yes") == 2
+    assert "another harness is running" in capsys.readouterr().err and [*(finished / "runs" / "cache").iterdir()]
+    assert call("forget", "--cache", "--yes") == 0
+    out = capsys.readouterr().out
+    assert "kB of cache removed" in out and "boards" not in out
+    assert call("forget", "--cache", "--yes") == 0
+    assert "nothing was removed: the cache is empty" in capsys.readouterr().out
+
+
+def test_a_cache_on_another_disk_is_emptied_and_stays_where_it_is(
+    finished: Path, call: Call, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    far, cache = tmp_path_factory.mktemp("far") / "cache", finished / "runs" / "cache"
+    shutil.move(cache, far)
+    cache.symlink_to(far)
+    assert [*far.iterdir()] and call("forget", "--cache", "--yes") == 0
+    assert cache.is_symlink() and not [*far.iterdir()]
+
+
+def test_a_trial_whose_folder_is_a_link_to_another_disk_is_removed_and_not_logged_again(
+    finished: Path, call: Call, capsys: Captured, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    far = tmp_path_factory.mktemp("far")
+    for result in [*(finished / "runs" / "trials").glob("*/result.json")]:
+        if json.loads(result.read_text())["spec"]["method"] == "chance":
+            shutil.move(result.parent, far)
+            result.parent.symlink_to(far / result.parent.name)
+    assert call("forget", "chance", "--yes") == 0
+    assert "2 trials removed; `harness report` makes the boards anew" in capsys.readouterr().out
+    assert labels(finished) == ["vsepp/s0", "vsepp/s1"] and len([*far.iterdir()]) == 2, "the link, not what it leads to"
+    assert call("run", "--here", "--methods", "vsepp", "--seeds", "0,1") == 0
+    assert "logged again" not in capsys.readouterr().out
+    assert call("forget", "chance", "--yes") == 2, "the store has it no longer"
 
 
 def test_a_name_that_means_nothing_is_refused_with_its_neighbours(finished: Path, call: Call, capsys: Captured) -> None:

@@ -72,6 +72,24 @@ def test_version(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
         (("describe", "caan+vsepp"), "caan+vsepp is an ensemble"),
         (("validate", "caan+vsepp"), "name a member: caan or vsepp"),
         (("describe", "vsepp@8:caan", "--kind", "method"), "vsepp@8:caan is a reranking and has no card"),
+        (("run", "--protocol", ""), "Invalid value for '--protocol': it is empty"),
+        (("run", "-s", ""), "it is empty; give a value, or leave it out"),
+        (("explain", "--image", ""), "Invalid value for '--image': it is empty"),
+        (("explain", "--dataset", ""), "it is empty"),
+        (("explain", "-o", ""), "it is empty; name a file"),
+        (("retrieve", "--image", ""), "it is empty"),
+        (("resume", ""), "it is empty"),
+        (("export", "a", "--weights", "w", "--dataset", "tiny"), "--dataset is of rankings, for --format"),
+        (("export", "a", "--weights", "w", "--protocol", "all"), "--protocol is of rankings"),
+        (("export", "a", "--weights", "w", "-o", "export"), "-o is of rankings"),
+        (("retrieve", "--text", "a", "--model", "m"), "--model and --weights are for pictures of your own"),
+        (("retrieve", "--text", "a", "--weights", "w"), "--model and --weights are for pictures of your own"),
+        (("looks", "a", "--device", "cpu"), "--device is for --score"),
+        (("explain", "--method", "caan", "--run", "abcdef", "--seed", "1"), "leave out --seed and --protocol"),
+        (("validate", "--kind", "method"), "--kind says which NAME is meant"),
+        (("describe", "--schema", "method", "--kind", "method"), "--kind says which NAME is meant"),
+        (("run", "--fail-fast", "--max-failures", "2"), "--fail-fast and --max-failures: give one of them"),
+        (("init", "-q", "dataset", "mine"), "give flags behind the name"),
     ],
 )
 def test_a_wrong_word_ends_with_2_and_its_nearest_neighbours(
@@ -462,3 +480,51 @@ def test_a_damaged_list_of_last_commands_is_as_good_as_none(
     assert call("status") == 0
     assert call("run", "--here", "--methods", "chance") == 0
     assert call("resume") == 0
+
+
+def write_last_command(project: Path, *words: str) -> None:
+    """Let `harness resume` find a command of the campaign main."""
+    entry = {"words": words, "folder": ".."}
+    (project / "runs" / "commands.json").write_text(json.dumps({"main": entry}))
+
+
+@pytest.mark.parametrize(
+    ("more", "whole"),
+    [
+        (
+            ("-s", "settings.vsepp.dim=77"),
+            "-s: resume repeats a command as it was given; give the whole command: {} -s ",
+        ),
+        (
+            ("--plugin", "cards/buggy.toml"),
+            "--plugin: resume repeats a command as it was given; give the whole command: {}",
+        ),
+        (("-c", "other.toml"), "give the whole command: {} -c other.toml"),
+    ],
+)
+def test_resume_refuses_what_it_would_not_heed(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], whole: str
+) -> None:
+    (project / "other.toml").write_text((project / "harness.toml").read_text())
+    write_last_command(project, "run", "-n", "--methods", "chance")
+    assert call("resume", *more) == 2
+    assert whole.format("harness run -n --methods chance") in capsys.readouterr().err
+
+
+def test_resume_takes_what_its_command_was_given_and_passes_on_how_to_print(
+    project: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("-c", "harness.toml", "-s", "training.epochs=1", "--plugin", "cards/buggy.toml")
+    write_last_command(project, "run", "-n", "--methods", "chance", *given)
+    assert call("resume", *given) == 0
+    assert "configuration: harness.toml" in capsys.readouterr().out
+    assert call("resume", "-q") == 0
+    assert "configuration: " not in capsys.readouterr().out
+    assert call("resume", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["campaign"] == "main"
+
+
+def test_in_a_pipe_no_line_ends_with_blanks(project: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("describe", "vsepp") == 0 and call("list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 20 and lines == [line.rstrip() for line in lines]

@@ -259,7 +259,7 @@ def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
-@pytest.mark.parametrize(("columns", "width"), [("", 160), ("80", 80), ("wide", 160), ("0", 1)])
+@pytest.mark.parametrize(("columns", "width"), [("", 160), ("80", 80), ("wide", 160), ("0", 160), ("7", 40)])
 def test_a_pipe_is_as_wide_as_columns_says(monkeypatch: pytest.MonkeyPatch, columns: str, width: int) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     assert Output().console.width == width

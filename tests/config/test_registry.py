@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.config.cards import MethodCard, read_card
 from harness.config.project import Config
 from harness.config.registry import Registry, discover, load_class, settings_for
 from harness.config.sources import source_file, source_files, source_hash
@@ -74,6 +75,7 @@ def test_listing_everything_imports_neither_torch_nor_a_method(tmp_path: Path) -
     script = f"""
 import sys
 from pathlib import Path
+from harness.config.cards import MethodCard, read_card
 from harness.config.project import Config
 from harness.config.registry import discover
 from harness.config.sources import source_hash
@@ -130,6 +132,12 @@ def test_two_cards_of_one_name_are_refused_with_both_files(tmp_path: Path) -> No
     assert str(first) in str(caught.value) and str(second) in str(caught.value)
 
 
+def test_the_configuration_is_no_card_where_the_root_is_a_place_of_cards(tmp_path: Path) -> None:
+    (tmp_path / "harness.toml").write_text('[paths]\nmethods = ["."]\n')
+    write_card(tmp_path, "mine")
+    assert "mine" in discover(config(tmp_path, paths={"methods": ["."]})).methods
+
+
 def test_of_two_dataset_cards_of_one_name_the_first_place_wins(tmp_path: Path) -> None:
     built_in = discover(config(tmp_path)).datasets["scenes"].path
     own = tmp_path / "mine" / "scenes"
@@ -146,7 +154,9 @@ def test_of_two_dataset_cards_of_one_name_the_first_place_wins(tmp_path: Path) -
         ("mine", "Absent", r"mine\.py has no Absent"),
         ("mine", "NotAMethod", r"is not a subclass of harness\.method\.Method"),
         ("broken", "Mine", r"broken\.py does not import: .*no_such_module"),
-        ("wrong", "Mine", r"wrong\.py does not import"),
+        ("wrong", "Mine", r"wrong\.py does not import: invalid syntax \(wrong\.py, line 1\)"),
+        ("zero", "Mine", r"zero\.py does not import: .*null bytes"),
+        ("unnamed", "Mine", r"unnamed\.py does not import: NameError: name 'size' is not defined \(line 2\)"),
     ],
 )
 def test_a_card_whose_class_cannot_be_loaded_names_card_and_class(
@@ -154,12 +164,40 @@ def test_a_card_whose_class_cannot_be_loaded_names_card_and_class(
 ) -> None:
     (tmp_path / "broken.py").write_text("import no_such_module")
     (tmp_path / "wrong.py").write_text("def (:")
+    (tmp_path / "zero.py").write_text("\0")
+    (tmp_path / "unnamed.py").write_text("import sys\nSIZE = size + 1")
     (tmp_path / "mine.py").write_text(CODE.format(name="Mine"))
     path = write_card(tmp_path, "mine", module=module, class_=class_)
     card = discover(config(tmp_path), [path]).methods["mine"]
     with pytest.raises(ConfigError, match=message) as caught:
         load_class(card)
     assert str(path) in str(caught.value) and f"{module}:{class_}" in str(caught.value)
+
+
+def test_code_that_python_imported_before_it_was_edited_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python would run the old code, and its result would stand under the key of the new one."""
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "edited_methods"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "shared.py").write_text("SIZE = 1")
+    code = "from edited_methods.shared import SIZE\n" + CODE.format(name="Mine")
+    card = read_card(MethodCard, write_card(folder, "mine", module="edited_methods.mine", code=code))
+    assert load_class(card) is load_class(card)
+    (folder / "shared.py").write_text("SIZE = 2")
+    with pytest.raises(ConfigError, match=r"shared\.py has changed since this Python imported it; start Python"):
+        load_class(card)
+    (folder / "shared.py").write_text("SIZE = 1")
+    load_class(card)
+
+
+def test_a_method_beside_its_card_is_loaded_again_where_it_was_edited(tmp_path: Path) -> None:
+    path = write_card(tmp_path, "mine", code=CODE.format(name="Mine"))
+    load_class(read_card(MethodCard, path))
+    (tmp_path / "mine.py").write_text(CODE.format(name="Mine") + "\nSIZE = 7\n")
+    assert sys.modules[load_class(read_card(MethodCard, path)).__module__].SIZE == 7  # type: ignore[attr-defined]
 
 
 def test_a_place_that_does_not_exist_is_named(tmp_path: Path) -> None:
@@ -200,6 +238,7 @@ def test_the_source_hash_follows_the_code_and_nothing_else(tmp_path: Path) -> No
 
 HASHES = """
 import json
+from harness.config.cards import MethodCard, read_card
 from harness.config.project import Config
 from harness.config.registry import discover
 from harness.config.sources import source_hash

@@ -62,6 +62,10 @@ def test_files_that_are_there_stay_unless_forced(project: Path, call: Call, caps
         ("class", "a word or a module of Python"),
         ("torch", "a word or a module of Python"),
         ("random", "a word or a module of Python"),
+        ("none", "its class would be None, which means something else; take another name"),
+        ("true", "its class would be True, which"),
+        ("false_", "its class would be False, which"),
+        ("region_encoder", "its class would be RegionEncoder, which"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused(project: Path, call: Call, capsys: Captured, name: str, message: str) -> None:

@@ -64,7 +64,7 @@ def test_facts_below_a_folder_can_be_forgotten_and_others_stay(tmp_path: Path) -
         files.append(tmp_path / name / "a.txt")
         files[-1].write_text("a")
         file_fact(tmp_path, files[-1], "text", Path.read_text)
-    forget_facts(tmp_path, tmp_path / "one")
+    forget_facts(tmp_path, [tmp_path / "one"])
     facts = [file_fact(tmp_path, file, "text", lambda _: "read again") for file in files]
     assert facts == ["read again", "a"]
     forget_facts(tmp_path)

@@ -14,6 +14,7 @@ from harness.data.content import Labels
 from harness.diagnostics import categories
 from harness.diagnostics.categories import CategoryTally, average_precisions, caption_labels
 from harness.diagnostics.looks import LOOKS, StoredLooks, read_looks, save_looks
+from harness.diagnostics.table import Looks
 from harness.evaluation.protocols import Fold, folds
 from harness.evaluation.ranks import DIRECTIONS
 
@@ -97,6 +98,14 @@ def test_folds_are_galleries_and_captions_of_several_images_have_the_categories_
     assert parts["t2i_map"] == pytest.approx(np.mean([one["t2i_map"] for one in each])) != whole["t2i_map"]
     table = np.array([[True, False], [False, True]])
     assert caption_labels(table, np.array([[0, 0], [1, 0], [1, 1]]), 2).tolist() == [[True, True], [False, True]]
+
+
+def test_the_share_of_relevant_items_is_called_that_and_not_the_map_of_a_random_order() -> None:
+    scores, pairs, labels = case(100_000)
+    own = category_measures(scores, pairs, folds(card(20, 100), 20, pairs), labels)
+    lines = {words: i2t for words, i2t, _ in Looks(category=own).lines}
+    assert lines["items that share a category with the query, %"] == f"{own['i2t_random']:.1f}"
+    assert not any("random" in words for words in lines)
 
 
 def test_images_without_any_category_have_no_measures() -> None:

@@ -13,7 +13,8 @@ from tiny_project import Call
 import harness
 from harness.config.cards import ChoiceSet
 from harness.diagnostics.choices import choice_measures, read_choices
-from harness.errors import DataError
+from harness.diagnostics.table import Looks, mean_looks
+from harness.errors import DataError, NonFiniteError
 
 CARD = ChoiceSet(name="swap", folder="sets", file="swap.json", origin="nowhere")
 
@@ -24,6 +25,19 @@ def test_the_higher_score_is_right_and_equal_ones_are_wrong() -> None:
     assert own["low"] < 50 < own["high"]
     sure = choice_measures(np.arange(5), np.ones(5), np.zeros(5))
     assert (sure["low"], sure["accuracy"], sure["high"]) == (100, 100, 100)
+
+
+def test_a_score_without_a_rank_is_no_answer() -> None:
+    for right, wrong in (([1.0, np.nan], [0.0, 0.0]), ([1.0, 1.0], [0.0, -np.inf])):
+        with pytest.raises(NonFiniteError, match="choice 2 is NaN or inf"):
+            choice_measures(np.arange(2), np.array(right), np.array(wrong))
+
+
+def test_of_several_runs_there_is_a_mean_and_no_interval() -> None:
+    each = [choice_measures(np.arange(40), np.arange(40.0), np.full(40, level)) for level in (9.5, 19.5)]
+    first, other = (Looks(choices={"swap": one}) for one in each)
+    assert mean_looks([first]) == first and first.lines[0][1].startswith("75.0 (")
+    assert mean_looks([first, other]).lines == [("two-way choices of swap, % right of 40", "62.5", "–")]
 
 
 @pytest.mark.parametrize(

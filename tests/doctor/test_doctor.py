@@ -257,6 +257,14 @@ def test_files_of_a_dataset_that_are_absent_of_another_size_or_of_another_releas
     card = next(one for one in discover(config).datasets.values() if one.folder and one.layout == "precomp")
     absent = only(datasets.dataset(card, tmp_path, tmp_path / "cache"), Health.FAULT)
     assert "files are not in" in absent.message and absent.cure
+    names = datasets.file_names(datasets.place_of(card, tmp_path, tmp_path / "cache"))
+    for name in names[1:]:
+        (tmp_path / card.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / card.folder / name).write_text("here")
+    assert (
+        f"1 file is not in {tmp_path / card.folder}: {names[0]}"
+        in faults(datasets.dataset(card, tmp_path, tmp_path / "cache"))[0].message
+    )
 
 
 def test_a_file_is_compared_with_its_card_and_hashed_where_that_is_quick(
@@ -338,3 +346,33 @@ def test_a_wrong_configuration_is_a_finding_and_the_rest_is_looked_at(
     assert call("doctor") == 2
     out = capsys.readouterr().out
     assert "✗ configuration" in out and "campain" in out and "1 fault would stop a run" in out
+
+
+def test_a_wrong_configuration_hides_neither_itself_nor_the_folder_that_it_is_in(
+    project: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.doctor import examination
+
+    looked_at = []
+    monkeypatch.setattr(examination, "examination", lambda config, *_: looked_at.append(config.results) or [])
+    (project / "harness.toml").write_text("[campain]\n")
+    (project / "inner").mkdir()
+    monkeypatch.chdir(project / "inner")
+    assert call("doctor", "--datasets", "tiny", "--json") == 2
+    checks = {one["check"]: one for one in json.loads(capsys.readouterr().out)["checks"]}
+    assert "campain" in checks["configuration"]["message"]
+    assert checks["dataset tiny"]["health"] == "fault" and "mend the configuration" in checks["dataset tiny"]["cure"]
+    assert looked_at == [project / "runs"]
+
+
+def test_a_dataset_that_is_unknown_is_a_finding_and_the_others_are_looked_at(
+    project: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.doctor import examination
+
+    looked_at: list[str] = []
+    monkeypatch.setattr(examination, "examination", lambda _config, _cards, names, _tell: looked_at.extend(names) or [])
+    assert call("doctor", "--datasets", "f3k,tiny", "--json") == 2
+    (known, unknown) = sorted(json.loads(capsys.readouterr().out)["checks"], key=lambda one: one["check"])
+    assert known["health"] == "ok" and unknown["check"] == "dataset f3k" and "did you mean" in unknown["cure"]
+    assert looked_at == ["tiny"]

@@ -21,7 +21,7 @@ from harness.config.cards import ProtocolCard
 from harness.data.galleries import gallery_rows, read_gallery
 from harness.errors import DataError, NonFiniteError
 from harness.evaluation.measures import list_measures, mean_measures, measures
-from harness.evaluation.protocols import block, expected_at_random, folds, gallery, rank_folds
+from harness.evaluation.protocols import block, expected_at_random, folds, gallery, rank_folds, saturated_recalls
 from harness.evaluation.ranks import directed, rank
 from harness.evaluation.records import RANKS, Records, TrialRanks, of_ranks, of_shortlists
 from harness.evaluation.shortlists import shortlists
@@ -127,9 +127,22 @@ def test_a_split_of_another_size_than_the_protocol_is_refused_with_both_numbers(
 def test_a_limited_split_may_have_any_size(scores: np.ndarray) -> None:
     parts = folds(card(5000, 25000, folds=5), 52, five_each(52), limited=True)
     assert [len(fold.images) for fold in parts] == [11, 11, 10, 10, 10]
-    assert gallery(parts) == {"images": 11, "captions": 55, "folds": 5}
+    assert gallery(parts) == {"images": 10, "captions": 50, "folds": 5}
     assert len(folds(card(5000, 25000, folds=5), 3, five_each(3), limited=True)) == 3
     assert evaluate_protocol(scores, card(5000, 25000, folds=5), five_each(50), limited=True)[0]["i2t_r1"] >= 0
+
+
+def test_the_gallery_is_that_of_the_smallest_fold_in_which_any_scores_may_reach_a_recall() -> None:
+    pairs = np.array(
+        [*((i, 3 * i + j) for i in range(12) for j in range(3)), *((i, 24 + i // 3) for i in range(12, 24))]
+    )
+    pairs[36:, 1] += 36 - pairs[36, 1]  # 36 captions in the first fold, 4 in the second
+    for rows in (pairs, np.stack([23 - pairs[:, 0], 39 - pairs[:, 1]], axis=1)):  # whichever comes first
+        parts = folds(card(24, 40, folds=2), 24, rows)
+        assert gallery(parts) == {"images": 12, "captions": 4, "folds": 2}
+        assert saturated_recalls(gallery(parts)) == ["i2t_r5", "i2t_r10"]
+        worst = [measures(ranks) for ranks in rank_folds(np.zeros((24, 40), dtype=np.float32), parts)]
+        assert max(one["i2t_r5"] for one in worst) == 100, "equal scores are right in the small one"
 
 
 def test_a_score_outside_every_fold_must_be_finite_too(scores: np.ndarray) -> None:

@@ -14,7 +14,16 @@ from folds import card, five_each
 from harness.evaluation.positives import PositiveSet, rank_sets
 from harness.evaluation.protocols import folds, rank_folds
 from harness.evaluation.ranks import DIRECTIONS
-from harness.evaluation.records import RANKINGS, RANKS, Records, of_ranks, of_shortlists, read_rankings, read_ranks
+from harness.evaluation.records import (
+    RANKINGS,
+    RANKS,
+    Records,
+    is_of,
+    of_ranks,
+    of_shortlists,
+    read_rankings,
+    read_ranks,
+)
 from harness.evaluation.shortlists import shortlists
 from harness.files import npz
 
@@ -119,6 +128,13 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "fewer queries": (RANKINGS, {"i2t_query": np.arange(3, dtype=np.int32)}),
     "another shape": (RANKINGS, {"i2t_found": np.zeros(20, dtype=np.int32)}),
     "fewer scores": (RANKINGS, {"t2i_score": np.zeros((100, 3), dtype=np.float32)}),
+    "text that is a number": (RANKINGS, {"image_ids": np.frombuffer(b"5", dtype=np.uint8)}),
+    "text of numbers": (RANKINGS, {"captions": np.frombuffer(b"[1, 2]", dtype=np.uint8)}),
+    "text that is nested too deep": (RANKINGS, {"captions": np.frombuffer(b"[" * 100_000, dtype=np.uint8)}),
+    "queries below 0": (RANKINGS, {"i2t_query": np.full(20, -1, dtype=np.int32)}),
+    "folds with fractions": (RANKINGS, {"i2t_fold": np.full(20, 0.5)}),
+    "results below -1": (RANKINGS, {"i2t_found": np.full((20, 20), -2, dtype=np.int32)}),
+    "results beyond any split": (RANKINGS, {"i2t_found": np.full((20, 20), 2**62)}),
     "no results": (RANKINGS, {"i2t_found": np.zeros((20, 0), dtype=np.int32)}),
 }
 
@@ -129,6 +145,21 @@ def test_arrays_that_do_not_fit_together_are_none(arrays: dict[str, Any], fault:
     read = {RANKS: lambda file: read_ranks(file, ties=True), RANKINGS: read_rankings}[name]
     assert read(npz(**arrays[name])) is not None
     assert read(npz(**{**arrays[name], **changes})) is None
+
+
+@pytest.mark.parametrize(
+    "fault", ["", "another query", "another fold", "beyond the gallery", "of the other fold", "nothing"]
+)
+def test_rankings_are_of_ranks_with_the_same_queries_and_galleries(records: Records, fault: str) -> None:
+    top = records.rankings.top["i2t"]
+    results = top.results.copy()
+    results[0, 0] = {"beyond the gallery": 100, "of the other fold": 99, "nothing": -1}.get(fault, results[0, 0])
+    changed = {
+        "another query": top._replace(queries=top.queries + 1),
+        "another fold": top._replace(folds=1 - top.folds),
+    }.get(fault, top._replace(results=results))
+    rankings = records.rankings._replace(top={**records.rankings.top, "i2t": changed})
+    assert is_of(rankings, records.ranks) == (not fault)
 
 
 def test_objects_are_never_unpickled(arrays: dict[str, Any]) -> None:

@@ -23,9 +23,10 @@ def test_the_head_of_each_row_is_that_of_a_stable_sort(n: int, m: int, levels: i
 
 
 @pytest.mark.parametrize("size", [1, 7, 50])
-def test_rows_that_come_in_any_order_give_the_same_heads(size: int) -> None:
+@pytest.mark.parametrize("levels", [1, 3, 10**6])  # equals stand in order of their number, however they came
+def test_rows_that_come_in_any_order_give_the_same_heads(size: int, levels: int) -> None:
     rng = np.random.default_rng(0)
-    scores = rng.normal(size=(50, 250)).astype(np.float32)  # without ties
+    scores = rng.integers(0, levels, (50, 250)).astype(np.float32)
     parts = folds(card(50, 250, folds=5), 50, five_each(50))
     order = rng.permutation(50)
     streamed = [Shortlist(fold) for fold in parts]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -52,7 +54,27 @@ def test_a_caption_of_several_images_is_one_query() -> None:
     assert one.answered[:, 1].tolist() == [[1, 1, 1], [0, 0, 0]]
 
 
+def test_a_caption_of_images_in_two_folds_is_a_query_in_both() -> None:
+    pairs = np.array([[0, 0], [1, 1], [2, 2], [3, 3], [3, 0], [0, 3]])
+    cuts = folds(ProtocolCard(name="p", images=4, captions=4, folds=2), 4, pairs)
+    for seed in range(20):
+        ranks = rank_folds(np.random.default_rng(seed).normal(size=(4, 4)), cuts)
+        one = hits_of(of_ranks(pairs, cuts, ranks))
+        assert one.queries.tolist() == [[1, 2], [1, 1], [1, 1], [1, 2]], "of each fold the first image that has it"
+        assert rsum(one) == pytest.approx(mean_measures(ranks)["rsum"])
+
+
 # --- intervals
+
+
+def test_an_interval_is_of_the_draws_that_ask_a_caption_of_each_fold() -> None:
+    queries, answered = np.array([[1.0, 1], [1, 0]]), np.ones((2, 2, 3))
+    answered[1] = 0  # the second image has no caption that is its own: it is drawn twice in a quarter of cases
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (ends,) = intervals([[Hits(np.zeros(2, dtype=int), queries, answered)]])
+    assert ends[:3].tolist() == [[50, 100]] * 3 and ends[3:6].tolist() == [[100, 100]] * 3
+    assert ends[6].tolist() == [450, 600]
 
 
 def test_an_interval_is_scipys_percentile_bootstrap_over_images() -> None:
@@ -117,6 +139,13 @@ def test_a_test_of_two_runs_is_scipys_paired_permutation_test() -> None:
     )
     assert difference.rsum == pytest.approx(theirs.statistic)
     assert difference.p == pytest.approx(theirs.pvalue, abs=0.01) and 0 < difference.p < 0.5
+
+
+@pytest.mark.parametrize("images", [2, 4, 6])
+def test_a_difference_that_is_the_same_for_every_image_is_as_rare_as_its_signs(images: int) -> None:
+    right, wrong = (hits(np.full(images, value), np.full((images, CAPTIONS), value)) for value in (1.0, 0.0))
+    (difference,) = differences([[right], [wrong]], retrained=False)
+    assert difference.rsum == pytest.approx(600) and difference.p == pytest.approx(2 / 2**images, abs=0.02)
 
 
 # Seeds and luck of training of both rows: equal, unequal, and the cases that gave more alarms than 5 % before.

@@ -26,7 +26,11 @@ def test_git_ignores_every_page_with_pictures_of_others_and_keeps_the_boards(
     project: Path, photos: Path, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert git(project, "init", "-q").returncode == 0
-    assert call(*RUN, "--methods", "scan_t2i,vsepp") == 0 and call("report", "--format", "md,examples") == 0
+    assert call(*RUN, "--methods", "scan_t2i,vsepp") == 0
+    assert call("report", "--format", "examples", "--check") == 5
+    assert "reports/private is ignored" in " ".join(capsys.readouterr().out.split())
+    assert not (project / "reports" / "private").exists(), "a check writes nothing"
+    assert call("report", "--format", "md,examples") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "reports/private is ignored by git: pictures and captions may be licensed for research only" in said
     assert call("explain", "--method", "scan_t2i", "--image", "test3") == 0

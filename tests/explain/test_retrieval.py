@@ -172,12 +172,27 @@ def test_texts_on_standard_input_are_answered_as_they_come(
     ]
     assert "in the vocabulary of tiny (zebra, quagga)" in " ".join(out.err.split())
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{TEXT}\na red square\n"))
-    one_by_one = ask(*words)["queries"]
+    assert call("retrieve", *words, "--json") == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    one_by_one = [query for answer in answers for query in answer["queries"]]
+    assert [len(answer["queries"]) for answer in answers] == [1, 1], "a line for each text"
     together = ask(*words[:2], "--text", TEXT, "--text", "a red square", "-k", "2")["queries"]
     images = [
         [(one["text"], [hit["image"] for hit in one["results"]]) for one in each] for each in (one_by_one, together)
     ]
     assert images[0] == images[1] and len(one_by_one) == 2
+
+
+def test_a_line_on_standard_input_that_is_no_text_is_answered_by_what_can_be_read_of_it(
+    trained: Path, call: Call, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = f"{TEXT}\n".encode() + b"a red square caf\xe9\nzebra\na red square\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8"))
+    assert call("retrieve", "--trial", "vsepp/tiny/s0", "--text", "-", "--json") == 0
+    said = capsys.readouterr()
+    texts = [[query["text"] for query in json.loads(line)["queries"]] for line in said.out.splitlines()]
+    assert texts == [[TEXT], ["a red square caf\ufffd"], [], ["a red square"]]
+    assert "caf\ufffd" in said.err and "in the vocabulary of tiny (zebra)" in " ".join(said.err.split())
 
 
 def images_of(query: dict[str, Any]) -> tuple[str, list[str]]:

@@ -52,6 +52,13 @@ def test_ids_are_read_as_pandas_writes_them(coco: Path, change: Change, files: l
     np.testing.assert_array_equal(content.images[0], expected.images[0])
 
 
+def test_a_split_that_stands_twice_is_refused(coco: Path) -> None:
+    file = coco / "split.json"
+    file.write_text(file.read_text().replace('{"train":', '{"train": [1], "train":'))
+    with pytest.raises(DataError, match=r"split\.json: the key 'train' stands 2 times"):
+        read(coco)
+
+
 @pytest.mark.parametrize("value", [12.5, float("nan"), float("inf"), True, None, "x", "1e3", "9" * 30, 2.0**60])
 def test_what_is_no_whole_number_is_no_id(coco: Path, value: Any) -> None:
     assert whole_id(value) is None

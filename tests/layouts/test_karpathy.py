@@ -137,6 +137,17 @@ def test_a_file_that_was_read_is_not_parsed_again_until_it_changes(root: Path, m
         opened(root).split("train")
 
 
+def test_the_file_may_lie_in_a_folder_of_its_own_and_one_of_its_name_elsewhere_says_nothing(root: Path) -> None:
+    other = {"images": [entry(0, "train", "another"), entry(1, "train", "release"), entry(2, "test", "of it")]}
+    write_files(root / "tiny", {FILE: other, f"ann/{FILE}": content()})
+    options = {"annotations": f"ann/{FILE}"}
+    assert opened(root, options=options).split("train").captions[0] == "a dog"
+    write_files(root / "tiny", {f"ann/{FILE}": json.loads(json.dumps(content()).replace("a dog", "one dog"))})
+    assert opened(root, options=options).split("train").captions[0] == "one dog"
+    (root / "tiny" / FILE).unlink()
+    assert opened(root, options=options).split("train").captions[0] == "one dog"
+
+
 def test_the_fingerprint_follows_the_captions_and_the_regions_and_not_how_the_store_was_made(root: Path) -> None:
     card = DatasetCard.model_validate(CARD)
     before = fingerprint(card, root, root / "cache")

@@ -16,7 +16,7 @@ from dataset_files import tiny_card, write_precomp
 
 from harness.config.cards import DatasetCard
 from harness.data.dataset import Dataset
-from harness.errors import DataError
+from harness.errors import ConfigError, DataError
 from harness.evaluation.protocols import split_folds
 from harness.layouts.opening import open_dataset
 from harness.layouts.previews import Previews
@@ -52,6 +52,11 @@ def regions(images: int) -> np.ndarray:
 def opened(folder: Path, **changes: Any) -> Dataset:
     root = folder.parent
     return open_dataset(DatasetCard.model_validate({**CARD, **changes}), root, root / "cache")
+
+
+def test_no_captions_of_an_image_are_refused_by_the_option(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'options\.captions_each' is '0'; a whole number from 1 on is needed"):
+        opened(folder, options=CARD["options"] | {"captions_each": 0}).split("train")
 
 
 def test_images_stored_once_and_images_repeated_once_a_caption_are_read_alike(folder: Path) -> None:

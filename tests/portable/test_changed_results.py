@@ -18,10 +18,10 @@ from harness.evaluation.measures import mean_measures
 from harness.evaluation.positives import PositiveSet, measures, rank_sets
 from harness.evaluation.protocols import folds, rank_folds
 from harness.evaluation.ranks import DIRECTIONS
-from harness.evaluation.records import RANKS, Records, fold_ranks, of_ranks, of_shortlists, read_sets
+from harness.evaluation.records import RANKINGS, RANKS, Records, fold_ranks, of_ranks, of_shortlists, read_sets
 from harness.evaluation.shortlists import shortlists
 from harness.files import npz
-from harness.portable.record_checks import measure_faults, of_sets, ranks_of
+from harness.portable.record_checks import gallery_faults, measure_faults, of_sets, ranks_of
 from harness.trial.folder import CHECKPOINT, EPOCHS, RESULT, TRACEBACK
 
 Captured = pytest.CaptureFixture[str]
@@ -90,6 +90,7 @@ ARRAYS: dict[str, Change] = {
     "ranks from 0": lambda a: a.update(i2t_rank=a["i2t_rank"] - 1),
     "ranks beyond the gallery": lambda a: a.update(t2i_rank=np.where(a["t2i_rank"] > 7, 9, a["t2i_rank"])),
     "pairs of no item": lambda a: a.update(pairs=a["pairs"] - 1),
+    "items that no split has": lambda a: a.update(pairs=a["pairs"] + (a["pairs"] == a["pairs"].max()) * 2**30),
     "folds from 1": lambda a: a.update(fold=a["fold"] + 1),
     "no ties": lambda a: a.pop("i2t_tied"),
     "a set of nobody": lambda a: a.update({"x.i2t_pairs": a["pairs"]}),
@@ -103,6 +104,30 @@ def test_ranks_that_no_gallery_gives_are_refused(trial: Path, case: str, call: C
     ARRAYS[case](arrays)
     (trial / RANKS).write_bytes(npz(**arrays))
     assert RANKS in refusal(trial, call, capsys)
+
+
+RANKED: dict[str, Change] = {
+    "other queries": lambda a: a.update(t2i_query=a["t2i_query"][::-1] // 2),
+    "an item of no gallery": lambda a: a["i2t_found"].__setitem__((0, 1), 32),
+    "a number beyond any split": lambda a: a.update(i2t_found=a["i2t_found"].astype(np.int64) + 2**62),
+    "too few captions": lambda a: a.update(captions=np.frombuffer(json.dumps(["a dog"] * 31).encode(), dtype=np.uint8)),
+    "ids that are a number": lambda a: a.update(image_ids=np.frombuffer(b"5", dtype=np.uint8)),
+}
+
+
+@pytest.mark.parametrize("case", RANKED)
+def test_rankings_of_no_query_of_the_ranks_are_refused(trial: Path, case: str, call: Call, capsys: Captured) -> None:
+    arrays = dict(np.load(trial / RANKINGS, allow_pickle=False))
+    RANKED[case](arrays)
+    (trial / RANKINGS).write_bytes(npz(**arrays))
+    assert RANKINGS in refusal(trial, call, capsys)
+
+
+def test_a_gallery_is_that_of_the_smallest_fold_or_as_earlier_versions_kept_it_of_the_first() -> None:
+    pairs = np.array([[0, 0], [0, 1], [1, 2], [2, 3], [3, 3]])
+    ranks = rank_folds(np.zeros((4, 4), dtype=np.float32), folds(card(4, 4, folds=2), 4, pairs))
+    for captions, fits in ((1, True), (3, True), (2, False)):
+        assert fits != any(gallery_faults({"images": 2, "captions": captions, "folds": 2}, ranks))
 
 
 def test_an_epoch_without_a_finite_number_is_refused_by_its_line(trial: Path, call: Call, capsys: Captured) -> None:

@@ -15,11 +15,17 @@ from tiny_project import Call
 
 import harness
 from harness.config.project import load
+from harness.diagnostics.looks import LOOKS
 from harness.errors import DataError
-from harness.evaluation.records import RANKINGS, RANKS
-from harness.portable.results import check, foreign_trials
+from harness.evaluation.measures import mean_measures
+from harness.evaluation.records import RANKINGS, RANKS, fold_ranks
+from harness.files import npz
+from harness.portable.record_checks import ranks_of
+from harness.portable.results import REST, check, foreign_trials
+from harness.tracking.logged import LOGGED
 from harness.tracking.result_store import ResultStore
 from harness.trial.folder import CHECKPOINT, EPOCHS, RESULT, SPEC
+from harness.trial.results import TrialResult
 
 Captured = pytest.CaptureFixture[str]
 RUN = ("run", "--here", "--methods", "vsepp,chance", "--seeds", "0")
@@ -112,6 +118,36 @@ def test_a_result_that_this_project_has_already_with_other_numbers_stays(
     imported = answer(call, capsys, "import", str(other))
     assert labels(imported["other"]) == ["vsepp/tiny/s0"]
     assert (trials(Path())["vsepp"] / RESULT).read_bytes() == own
+
+
+def test_nothing_of_an_attempt_that_was_cut_off_here_stays_beside_a_result_from_elsewhere(
+    other: Path, call: Call, capsys: Captured
+) -> None:
+    """A result that was handed on as numbers alone, over what this project had begun of the same trial."""
+    folder = trials(other)["vsepp"]
+    own = Path("runs/trials") / folder.name
+    shutil.copytree(folder, own, ignore=shutil.ignore_patterns(RESULT, LOGGED))
+    (own / LOOKS).write_text('{"category": {"i2t_map": 99.0}}')
+    for name in (EPOCHS, CHECKPOINT, RANKINGS):
+        (folder / name).unlink()
+    assert labels(answer(call, capsys, "import", str(folder))["imported"]) == ["vsepp/tiny/s0"]
+    kept = {file.name: file.read_bytes() for file in own.iterdir() if file.name in REST}
+    assert kept == {file.name: file.read_bytes() for file in folder.iterdir() if file.name in REST}
+
+
+def test_of_two_folders_with_other_numbers_of_one_trial_the_first_is_taken_and_the_other_named(
+    other: Path, tmp_path: Path, call: Call, capsys: Captured
+) -> None:
+    shutil.copytree(trials(other)["vsepp"], again := tmp_path / "again")
+    with np.load(again / RANKS, allow_pickle=False) as arrays:
+        (again / RANKS).write_bytes(npz(**{**arrays, "t2i_rank": np.maximum(1, arrays["t2i_rank"] // 2)}))
+    result = TrialResult.model_validate_json((again / RESULT).read_bytes())
+    measures = mean_measures(fold_ranks(ranks_of(again)[0]))
+    (again / RESULT).write_text(result.model_copy(update={"measures": measures}).model_dump_json())
+    imported = answer(call, capsys, "import", str(other), str(again))
+    assert labels(imported["imported"]) == ["chance/tiny/s0", "vsepp/tiny/s0"]
+    assert labels(imported["other"]) == ["vsepp/tiny/s0"]
+    assert (trials(Path())["vsepp"] / RESULT).read_bytes() == (trials(other)["vsepp"] / RESULT).read_bytes()
 
 
 def test_trials_that_have_not_ended_well_are_left_out_by_reason(other: Path, call: Call, capsys: Captured) -> None:

@@ -25,6 +25,7 @@ from harness.errors import DataError, UsageError
 from harness.evaluation.records import RANKINGS, RANKS
 from harness.files import sha256
 from harness.layouts.opening import open_dataset
+from harness.portable.loading import data_root
 from harness.portable.scored_weights import check_features
 from harness.portable.weights_folder import FACTS, README, TENSORS, VOCABULARY, read_weights_folder
 from harness.tracking.result_store import ResultStore
@@ -274,3 +275,24 @@ def test_words_that_the_weights_do_not_know_are_counted_and_the_row_says_what_th
     ):
         code = 3 if "cards" in words_given else 2
         assert message in refusal(call, capsys, code, "score", "--dataset", "other", *words_given)
+
+
+def test_a_row_of_weights_says_in_what_it_was_scored_and_that_part_of_the_data_was_trained_on(
+    folder: Path, call: Call
+) -> None:
+    spec = read_weights_folder(folder).spec
+    training = spec.training.model_copy(update={"score_precision": "bf16"}).model_dump(mode="json")
+    limited = spec.model_copy(update={"limit": 8, "training": spec.training.model_validate(training)})
+    altered(folder, lambda facts: facts.update(key=limited.key, spec=limited.model_dump(mode="json")))
+    assert call("score", "--weights", "w", "--dataset", "tiny") == 0
+    line = next(line for line in Path("reports/tiny-all.md").read_text().splitlines() if "| external:" in line)
+    assert "trained and selected on tiny, only the first 8 images of each split" in line and "scored in bf16" in line
+
+
+def test_the_data_root_may_be_below_the_home_of_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HARNESS_DATA", "~/sets ")
+    assert data_root() == tmp_path / "sets"
+    monkeypatch.setenv("HARNESS_DATA", "~nobody-of-this-name/sets")
+    with pytest.raises(UsageError, match="HARNESS_DATA"):
+        data_root()

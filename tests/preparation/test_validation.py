@@ -192,6 +192,48 @@ def test_a_protocol_on_a_split_that_methods_see_is_told(precomp: Path, project: 
     assert (one["severity"], one["entry"], one["split"]) == ("warning", "protocol seen", "val")
 
 
+def test_a_vocabulary_of_the_captions_that_are_scored_is_told(precomp: Path, project: Path, look: Look) -> None:
+    card = project / "cards" / "precomp" / "card.toml"
+    assert not of(look("precomp"), "vocabulary-of-test")
+    card.write_text(card.read_text().replace("[text]", '[text]\nvocabulary_splits = ["train", "test"]'))
+    (one,) = of(look("precomp"), "vocabulary-of-test")
+    assert (one["severity"], one["entry"], one["split"]) == ("warning", "protocol all", "test")
+
+
+def test_a_card_without_val_is_told_and_nothing_is_trained_on_it(
+    precomp: Path, project: Path, look: Look, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = project / "cards" / "precomp" / "card.toml"
+    first = '[[order]]\nsplit = "val"\nline = 1\ncaption = "a dog of val"\n'
+    text = card.read_text().replace(first, "").replace("val = { images = 4, captions = 8 }\n", "")
+    card.write_text(text.replace('val = "dev"', ""))
+    (one,) = of(look("precomp"), "split-absent")
+    assert (one["severity"], one["split"]) == ("warning", "val") and "nothing can be trained" in one["message"]
+    for words in (("-n",), ()):
+        assert call("run", "--here", "--datasets", "precomp", *words) == 3
+        assert "unknown split 'val'" in capsys.readouterr().err
+    assert not [*(project / "runs").glob("trials/*")]
+    assert call("run", "--here", "--datasets", "precomp", "--methods", "chance", "-n") == 0
+
+
+def test_files_that_are_links_and_word_vectors_are_read_again(precomp: Path, project: Path, look: Look) -> None:
+    """A disk may change what it holds and keep size and times, which is what the memory of facts goes by."""
+    elsewhere = precomp.parent / "elsewhere"
+    elsewhere.mkdir()
+    for file in [*precomp.iterdir()]:
+        file.rename(elsewhere / file.name)
+        file.symlink_to(elsewhere / file.name)
+    vectors = precomp.parent / "vectors.txt"
+    vectors.write_text("cat 0.5 0.5\n")
+    card = project / "cards" / "precomp" / "card.toml"
+    card.write_text(card.read_text().replace("[text]", '[text]\nvectors = "vectors.txt"'))
+    before = look("precomp")
+    assert before["files"]["vectors.txt"]["sha256"] == hashlib.sha256(vectors.read_bytes()).hexdigest()
+    memory = project / "runs" / "cache" / MEMORY
+    memory.write_text(sealed(dict.fromkeys(unsealed(memory.read_bytes()), "0" * 64)))
+    assert look("precomp")["files"] == before["files"]
+
+
 @given(st.integers(1, 14), st.integers(1, 4))
 def test_a_recall_is_saturated_exactly_where_the_worst_scores_reach_it(images: int, each: int) -> None:
     numbers = np.arange(images * each)

@@ -13,9 +13,9 @@ import pytest
 from finished_projects import Finish
 from tiny_project import Call
 
+from harness.campaign import removal
 from harness.campaign.driver import only_driver
 from harness.config.project import load
-from harness.retention import inventory, sweep
 from harness.tracking.store import default_uri
 from harness.tracking.tracker import Tracker
 
@@ -159,16 +159,16 @@ def test_an_interrupted_removal_leaves_no_half_trial_and_the_next_one_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep.shutil, "rmtree", interrupted)
+        patch.setattr(removal.shutil, "rmtree", interrupted)
         assert call("gc", "--yes") == 130
     assert len([*(finished / "runs" / "trials").glob("*.old-*")]) == 1
-    assert len([*(finished / "runs" / inventory.GRAVEYARD).iterdir()]) == 1
+    assert len([*(finished / "runs" / removal.GRAVEYARD).iterdir()]) == 1
     assert {name: len(items) for name, items in goes(gc(call, capsys)).items()} == {
         "half-written files": 1,
         "old attempts": 1,
     }
     gc(call, capsys, "--yes")
-    assert not (finished / "runs" / inventory.GRAVEYARD).exists()
+    assert not (finished / "runs" / removal.GRAVEYARD).exists()
     assert goes(gc(call, capsys)) == {}
 
 

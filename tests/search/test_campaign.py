@@ -187,6 +187,9 @@ def test_a_search_that_fails_goes_on_answers_4_and_retries_when_asked(
     again = answer(call, capsys, *words, "--retry", "nonfinite", code=4)
     assert (again["searches"][0]["trials"], again["searches"][0]["failed"]) == (2, 2)
     assert {result["attempts"] for result in of_method(searchable, "nan")} == {2}
+    elsewhere = answer(call, capsys, *words, "--campaign", "other", code=4)
+    assert elsewhere["searches"] == [{**nan, "epochs": 0}, {**vsepp, "epochs": 0, "seconds": 0, "device_seconds": 0}]
+    assert {result["attempts"] for result in of_method(searchable, "nan")} == {2}, "a failure is taken over"
 
 
 def of_method(project: Path, method: str) -> list[dict[str, Any]]:
@@ -204,6 +207,9 @@ def test_a_search_stops_after_so_many_failures(searchable: Path, call: Call, cap
     ("change", "words"),
     [
         ({"objective": '["rsom"]'}, "unknown measure 'rsom'; did you mean rsum"),
+        ({"objective": '["seconds"]'}, "seconds is maximised, so that the worst trial would win; write -seconds"),
+        ({"objective": '["rsum", "i2t_mean_rank"]'}, "write -i2t_mean_rank"),
+        ({"objective": '["-rsum"]'}, "-rsum is minimised, so that the worst trial would win; write rsum"),
         ({"trials": "0"}, "search.trials"),
         ({"sampler": '"tpee"'}, "search.sampler"),
     ],

@@ -10,11 +10,12 @@ import pytest
 from harness.config.sections import Search, Training
 from harness.search.method_search import Spent
 from harness.search.status import trials_left
+from harness.search.studies import StudyDesign
 
 
 def plan_with(each: int = 4, **budget: Any) -> Any:
     spec = SimpleNamespace(training=Training(epochs=each))
-    return SimpleNamespace(design=SimpleNamespace(search=Search(**budget)), base=SimpleNamespace(spec=spec))
+    return SimpleNamespace(design=StudyDesign(Search(**budget), {}, each), base=SimpleNamespace(spec=spec))
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.campaign.attempts import Retries
 from harness.config.cards import SELECTION, MethodCard, read_card
 from harness.config.project import Config
 from harness.config.registry import discover, settings_for
-from harness.config.sections import Training
+from harness.config.sections import Failures, Training
 from harness.config.sources import source_hash
 from harness.evaluation.measures import measures
 from harness.evaluation.ranks import rank
@@ -172,6 +173,20 @@ def test_a_collapsed_trial_that_is_tried_again_begins_again(assign: Assign) -> N
     assert next(life).epoch == 0
     life.close()
     assert run(assignment).failure is Failure.COLLAPSED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["full", SELECTION])
+def test_a_collapsed_trial_that_a_campaign_hands_out_again_begins_again(assign: Assign, protocol: str) -> None:
+    """Its result is gone by then: the checkpoint alone says that it has collapsed."""
+    assignment = assign("deaf", protocol=protocol)
+    assert run(assignment).state is not State.DONE
+    again = next(iter(Retries([assignment], Failures(), print)))
+    assert again == assignment and read_result(assignment.folder) is None
+    life = steps(assignment.model_copy(update={"random_epochs": 0}))
+    assert next(life).epoch == 0
+    life.close()
+    assert run(assignment.model_copy(update={"random_epochs": 0})).state is State.DONE
 
 
 def test_steps_at_the_hinge_of_equal_scores_are_counted_across_a_checkpoint(scenes_cache: Path, tmp_path: Path) -> None:

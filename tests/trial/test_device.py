@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from harness.config.sections import CONTEXT_MB
 from harness.errors import ResourceError
+from harness.trial.batches import free_bytes
 from harness.trial.device import RESET, cap_memory, choose_device, forget_peak, peak_mb
 
 CPU = torch.device("cpu")
@@ -25,6 +27,23 @@ def test_the_peak_of_an_earlier_trial_is_forgotten_and_a_later_one_is_seen() -> 
     assert peak_mb(CPU) > start + 190
     forget_peak(CPU)
     assert peak_mb(CPU) < start + 50
+
+
+def test_a_kernel_that_does_not_count_the_peak_is_asked_for_that_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\t1000 kB\n")
+    monkeypatch.setattr("harness.trial.device.STATUS", tmp_path / "status")
+    assert peak_mb(CPU) > 10
+
+
+def test_a_trial_fills_its_share_of_a_gpu_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"mem_get_info": (39 * 2**30, 40 * 2**30), "memory_reserved": 2**30, "memory_allocated": 2**29}
+    for name, value in counts.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
+    for share, free in ((1.0, 39.5), (0.25, 9.5)):
+        monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda _, share=share: share)
+        assert free_bytes(torch.device("cuda", 0)) == free * 2**30
 
 
 def test_a_gpu_comes_with_its_number_and_one_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,16 @@ from harness.trial import models
 from harness.trial.checkpoint import load_checkpoint, save_checkpoint
 from harness.trial.device import choose_device
 from harness.trial.environment import commit_of
-from harness.trial.folder import CHECKPOINT, EPOCHS, TRACEBACK, read_epochs, read_result, read_spec
+from harness.trial.folder import (
+    CHECKPOINT,
+    EPOCHS,
+    TRACEBACK,
+    add_attempt,
+    attempts,
+    read_epochs,
+    read_result,
+    read_spec,
+)
 from harness.trial.models import build_method
 from harness.trial.results import Assignment, Failure, State, StepReport, TrialResult, TrialSpec
 from harness.trial.steps import explain, steps
@@ -338,6 +347,19 @@ def test_out_of_memory_is_classified_and_says_what_to_set(assign, monkeypatch) -
     monkeypatch.setattr(EmbeddingMethod, "loss", full)
     result = run(assign())
     assert result.failure is Failure.OOM and "training.batch_size" in result.message
+
+
+def test_an_attempt_counts_once_whatever_its_message_is_made_of(assign, monkeypatch) -> None:
+    from harness.blocks.families import EmbeddingMethod
+
+    def broken(*_: object) -> None:
+        raise ValueError("caption a\u2028b\x85c")
+
+    monkeypatch.setattr(EmbeddingMethod, "loss", broken)
+    assignment = assign()
+    for number in (1, 2, 3):
+        add_attempt(assignment.folder, run(assignment))
+        assert attempts(assignment.folder) == number
 
 
 @pytest.mark.parametrize("fill", [lambda: torch.empty(2**58, dtype=torch.uint8), lambda: np.empty(2**58, np.uint8)])
