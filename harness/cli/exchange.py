@@ -311,7 +311,7 @@ def removed_line(trials: Sequence[StoredTrial], size: int) -> str:
     from harness.terminal.upkeep_page import in_bytes
 
     parts = [*([count(len(trials), "trial")] * bool(trials)), *([f"{in_bytes(size)} of cache"] * bool(size))]
-    then = "; `harness report` makes the boards anew" if trials else ""
+    then = "; `harness report` writes the boards without them" if trials else ""
     return f"{' and '.join(parts)} removed{then}" if parts else "nothing was removed: the cache is empty"
 
 

@@ -110,7 +110,7 @@ def forget_facts(cache: Path, places: Iterable[Path] | None = None) -> None:
     """Forget what is known of files, all or these and those below these folders: they are read again when asked for."""
     facts, others = _facts(cache), {}
     if places is not None:
-        paths = [f" {place.resolve()}{end}" for place in places for end in (" ", os.sep)]
+        paths = [f" {os.path.realpath(place)}{end}" for place in places for end in (" ", os.sep)]  # also of loops
         others = {key: fact for key, fact in facts.items() if not any(path in key for path in paths)}
     if len(others) < len(facts):
         save(cache / MEMORY, sealed(others))

@@ -284,10 +284,11 @@ def _home(place: Place, root: Path, name: str) -> Place:
 def side_files(place: Place, root: Path) -> dict[str, Place]:
     """Where those files of word vectors, of a text encoder and of wrong pairs lie that are there, by name."""
     text, noise = place.card.text, place.card.noise
-    homes = {name: _home(place, root, name) for name in (text.vectors, text.encoder, noise.file) if name}
+    homes = {name: _home(place, root, name) for name in (text.vectors, noise.file) if name}
     files = {name: home for name, home in homes.items() if has_file(home.folder / name)}
-    if text.encoder and has_folder(folder := homes[text.encoder].folder / text.encoder):
-        files |= {f"{text.encoder}/{name}": homes[text.encoder] for name in encoder_files(folder)}
+    home = _home(place, root, text.encoder)
+    if text.encoder and has_folder(home.folder / text.encoder):
+        files |= {f"{text.encoder}/{name}": home for name in encoder_files(home.folder / text.encoder)}
     return files
 
 

@@ -62,7 +62,8 @@ class Validation:
 
     def look(self, place: Place) -> None:
         names = self.tried("dataset-unreadable", lambda: file_names(place)) or ()
-        homes = dict.fromkeys(names, place) | side_files(place, self.data)
+        others = self.tried("dataset-unreadable", lambda: side_files(place, self.data)) or {}
+        homes = dict.fromkeys(names, place) | others
         paths = [home.folder / name for name, home in homes.items()]  # some may be links to other disks
         forget_facts(self.cache, [place.folder, *paths])  # a file can change and keep its size and times
         self.look_at_files(homes)

@@ -211,7 +211,7 @@ def test_a_dry_run_tells_what_the_store_lacks_and_writes_nothing(finished: Path,
     assert call("report") == 6
     assert "`harness run` makes it, and logs what lies in the folders" in capsys.readouterr().err
     assert call(*RUN, "-n") == 0
-    assert "lacks 4 results" in capsys.readouterr().out
+    assert "has lost 4 results" in capsys.readouterr().out
     assert not (finished / "runs" / "mlflow.db").exists()
 
 

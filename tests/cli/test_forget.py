@@ -158,7 +158,7 @@ def test_a_trial_whose_folder_is_a_link_to_another_disk_is_removed_and_not_logge
             shutil.move(result.parent, far)
             result.parent.symlink_to(far / result.parent.name)
     assert call("forget", "chance", "--yes") == 0
-    assert "2 trials removed; `harness report` makes the boards anew" in capsys.readouterr().out
+    assert "2 trials removed; `harness report` writes the boards without them" in capsys.readouterr().out
     assert labels(finished) == ["vsepp/s0", "vsepp/s1"] and len([*far.iterdir()]) == 2, "the link, not what it leads to"
     assert call("run", "--here", "--methods", "vsepp", "--seeds", "0,1") == 0
     assert "logged again" not in capsys.readouterr().out

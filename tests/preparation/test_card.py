@@ -176,10 +176,15 @@ def test_a_folder_elsewhere_is_named_whole_and_its_numbers_are_the_same_dataset(
     assert "mine" in discover(load()).datasets
 
 
-@pytest.mark.parametrize("name", ["Mine", "1st", "../mine", "my photos", "mine\n", ""])
+@pytest.mark.parametrize("name", ["Mine", "1st", "../mine", "my photos", "mine\n"])
 def test_a_name_that_is_none_is_refused(project: Path, call: Call, capsys: Capture, name: str) -> None:
     assert call("init", "dataset", name) == 2
     assert "no name of a dataset" in capsys.readouterr().err
+
+
+def test_an_empty_name_is_refused(project: Path, call: Call, capsys: Capture) -> None:
+    assert call("init", "dataset", "") == 2
+    assert "'NAME': it is empty; give a value" in capsys.readouterr().err
 
 
 def test_the_name_of_another_dataset_is_refused(project: Path, call: Call, capsys: Capture) -> None:
