@@ -38,7 +38,7 @@ from harness.layouts.opening import open_dataset
 from harness.layouts.scenes import Scenes
 from harness.tracking.logged import is_logged
 from harness.tracking.tracker import Tracker
-from harness.trial.folder import add_attempt, read_epochs, read_result, write_result
+from harness.trial.folder import CHECKPOINT, add_attempt, read_epochs, read_result, write_result
 from harness.trial.results import Assignment, EpochReport, Failure, State, StepReport, TrialResult
 from harness.trial.steps import steps
 
@@ -547,7 +547,7 @@ def test_ctrl_c_on_the_command_line_answers_130_and_the_trial_ends_as_if_nothing
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    while not read_epochs(trial.folder) and process.poll() is None:
+    while not (trial.folder / CHECKPOINT).is_file() and process.poll() is None:  # written after the epoch's report
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     out, error = process.communicate(timeout=60)

@@ -186,7 +186,7 @@ def test_a_run_deleted_in_mlflow_is_logged_again(finished: Path, call: Call, cap
     client(finished).delete_run(run.info.run_id)
     before = results(finished)
     assert call("report") == 0
-    assert "the tracking store lacks 1 results" in capsys.readouterr().err
+    assert "the tracking store has lost 1 result;" in capsys.readouterr().err
     assert call(*RUN) == 0
     assert "1 trial" in capsys.readouterr().out
     (again,) = [other for other in runs(finished) if other.data.tags["harness.key"] == run.data.tags["harness.key"]]

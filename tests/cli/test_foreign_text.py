@@ -214,6 +214,7 @@ def check_tex(text: str) -> None:
         *("begin", "end", "centering", "caption", "label", "toprule", "midrule", "bottomrule", "cmidrule"),
         *("multicolumn", "pm"),
         *("textbackslash", "textasciitilde", "textasciicircum", "usepackage"),
+        *("textless", "textgreater", "textbar", "symbol"),
     }
     assert text.replace(r"\$", "").replace(r"$\pm$", "").count("$") == 0
 
