@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 from harness.api.cells import WRITTEN, loaded_card, written
 from harness.api.frames import board_frame, datasets_frame, methods_frame, results_frame
 from harness.api.pictures import Picture, check_ids, ids_and_notes, plot_picture, sheet
-from harness.api.running import Names, Progress, Report, Seeds, carry_out, failures, plain, reported, selected, silent
+from harness.api.running import Names, Progress, Report, Seeds, carry_out, names, plain, reported, selected, silent
 from harness.api.scores import ScoreEvaluation, evaluated
 from harness.api.trained import TrainedMethod, load_trained
 from harness.api.trials import Comparisons, ProjectTrial, Trials
@@ -40,6 +40,7 @@ from harness.portable.weights_folder import WeightsFolder
 from harness.tracking.naming import known_run
 from harness.tracking.result_store import ResultStore, open_store
 from harness.tracking.store import default_uri
+from harness.trial.results import failure_classes
 
 if TYPE_CHECKING:
     import pandas
@@ -109,7 +110,7 @@ class Project:
         overrides = {**self._settings, **settings}
         check_recipe(recipe or config.campaign.recipe, {key for key in overrides if key.split(".")[0] in RECIPE_TABLES})
         chosen = selected(methods, datasets, seeds, protocol, limit, recipe, test_on)
-        plan = make_plan(config, registry, chosen, force=force, retry=failures(retry))
+        plan = make_plan(config, registry, chosen, force=force, retry=failure_classes(names(retry)))
         carry_out(plan, config, registry, here, progress or silent)
         store = ResultStore(plan.uri)
         runs = {run.key: run for run in store.runs()}

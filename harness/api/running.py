@@ -16,9 +16,9 @@ from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.selection import Selection
 from harness.config.toml import cut
-from harness.errors import UsageError, unknown
+from harness.errors import UsageError
 from harness.tracking.runs import Run
-from harness.trial.results import Assignment, EpochReport, Failure, StepReport, TrialResult
+from harness.trial.results import Assignment, EpochReport, StepReport, TrialResult
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class Progress:
 
 Names = str | Iterable[str]
 Seeds = SupportsIndex | Iterable[SupportsIndex]
-FAILED = "failed"  # every failure class, as of --retry
 Report = Callable[[Progress], object]
 T = TypeVar("T")
 
@@ -180,12 +179,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)
     return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
-
-
-def failures(given: Names) -> frozenset[Failure]:
-    """Failure classes by name, `failed` for all of them; UsageError for an unknown one."""
-    each, known = names(given), {failure.value for failure in Failure} | {FAILED}
-    for name in each:
-        if name not in known:
-            raise UsageError(unknown("failure class", name, known))
-    return frozenset(Failure) if FAILED in each else frozenset(map(Failure, each))

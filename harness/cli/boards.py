@@ -214,7 +214,6 @@ def listed(text: str, kind: str, known: Collection[str]) -> tuple[str, ...]:
 
 def outdated(lines: Sequence[str], files: int, out: Output) -> int:
     """Print how reports differ from the store; the exit code."""
-
     same = f"nothing to write: {count(files, 'file')} as the tracking store and the studies say"
     out.answer({"files": files, "difference": lines}, *(lines or [same]))
     return OUTDATED if lines else 0

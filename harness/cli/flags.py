@@ -17,7 +17,7 @@ from harness.addresses import words_without_secrets
 from harness.cli.boundary import answer_alone, invocation
 from harness.config import names
 from harness.config.selection import Selection, name_of_result
-from harness.errors import UsageError, unknown
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.config.project import Config
@@ -239,13 +239,12 @@ class FailureClasses(click.ParamType["frozenset[Failure]"]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[Failure]:
         if isinstance(value, frozenset):
             return value
-        from harness.trial.results import Failure  # not at the top: --help answers without pydantic
+        from harness.trial.results import failure_classes  # not at the top: --help answers without pydantic
 
-        names, known = parts(value), {failure.value for failure in Failure} | {"failed"}
-        for name in names or ("",):
-            if name not in known:
-                self.fail(unknown("failure class", name, known), param, ctx)
-        return frozenset(Failure) if "failed" in names else frozenset(map(Failure, names))
+        try:
+            return failure_classes(parts(value) or [""])
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 NUMBER, COUNT = click.FloatRange(min=0), click.IntRange(min=0)

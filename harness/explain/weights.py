@@ -195,7 +195,7 @@ def best_weights(one: Trained, registry: Registry, dataset: Dataset, cache: Path
     with method_errors(load_class(card), spec.method):
         method = build_method(card, spec.settings, dataset, spec.seed)
     if spec.training.epochs:
-        load_best(method, one.folder, spec.label, cache=cache)
+        load_best(method, one.folder, spec.label, spec.key, cache)
     return method
 
 
@@ -237,5 +237,5 @@ def _absent(spec: TrialSpec, trials: Sequence[Trained], plan: Plan, command: Com
         return f"{missing}; run: {command(*words)}"
     last = next((one for one in trials if one.spec.key == spec.key), trials[-1])
     reason = why_not(last, *_now(plan))
-    run = command(*words, "--force") if FORCE in reason else command(*words)
+    run = command(*words, FORCE) if FORCE in reason else command(*words)
     return f"no trial of {spec.method} on {spec.dataset} can be used: {last.spec.key}: {reason}: {run}"

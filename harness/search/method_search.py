@@ -50,7 +50,8 @@ class MethodSearch:
         self._first: dict[str, int] = {}  # key -> the trial of the study that had it first and ended well
         self._failed: dict[str, int] = {}  # key -> the trial of the study that failed with it first
         self._retry = retry
-        counted = study.record().counted
+        record = study.record()  # once: to read it costs as much as it has trials
+        counted = record.counted
         others = [trial for trial in counted if trial.notes.get("failure") not in retry]
         self.spent = spent_on(others)
         for trial in others:
@@ -58,7 +59,7 @@ class MethodSearch:
         for trial in counted:
             if trial.notes.get("failure") in retry:
                 study.enqueue(trial.values, **{RETRY_OF: trial.number})
-        self._front = study.best()  # kept up with each trial: to read the study again costs as much as it has trials
+        self._front = record.front  # kept up with each trial
 
     @property
     def begun(self) -> int:

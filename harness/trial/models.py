@@ -96,7 +96,7 @@ def known_words(source: InputSource) -> Words:
     return Words(torch.from_numpy(vectors.numbers), torch.from_numpy(vectors.known)) if vectors else Words()
 
 
-def load_best(method: Method, folder: Path, name: str, key: str = "", cache: Path | None = None) -> None:
+def load_best(method: Method, folder: Path, name: str, key: str, cache: Path | None = None) -> None:
     """Load the weights of a trial's best epoch from its folder; DataError where they are gone or damaged.
 
     key: of the trial, for the weights to be refused where the file says that it is another trial's. With a cache, a
@@ -108,7 +108,7 @@ def load_best(method: Method, folder: Path, name: str, key: str = "", cache: Pat
     state = mapped_checkpoint(file, cache) if cache else load_checkpoint(file, torch.device("cpu"))
     best = state.get("best") if state else None
     weights: Any = best.get("method") if isinstance(best, dict) else None
-    is_others = bool(key and state and state.get("key", key) != key)
+    is_others = bool(state and state.get("key", key) != key)
     if is_others or not fits(weights, method):
         raise DataError(f"{file} is damaged; run {name} again with --force")
     method.load_state_dict(weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.config.cards import DatasetCard, MethodCard, ProtocolCard
 from harness.config.sections import Scalar, Training
 from harness.config.transfer import protocol_across
+from harness.errors import UsageError, unknown
 
 Phase = Literal["start", "train", "test"]
 EQUAL, UNEQUAL = ("trials", "epochs"), 0.1  # of a search's budget: what is to be alike, and the share it may differ by
@@ -58,6 +59,15 @@ class Failure(StrEnum):
     def is_lost(self) -> bool:
         """Whether the trial lost its process, its node or the host's memory, through no fault of its own."""
         return self in (Failure.OOM_HOST, Failure.KILLED, Failure.NODE_LOST)
+
+
+def failure_classes(names: Collection[str]) -> frozenset[Failure]:
+    """Failure classes by name, `failed` for all of them; UsageError for an unknown one."""
+    known = {failure.value for failure in Failure} | {State.FAILED.value}
+    for name in names:
+        if name not in known:
+            raise UsageError(unknown("failure class", name, known))
+    return frozenset(Failure) if State.FAILED in names else frozenset(map(Failure, names))
 
 
 class TrialRecord(BaseModel):

@@ -84,7 +84,7 @@ def test_an_ensemble_is_the_mean_of_its_members_scores_as_numpy_has_it(ensembles
         for member in one.members:
             method = build_method(member.method_card, member.spec.settings, dataset, seed)
             if member.spec.training.epochs:
-                load_best(method, member.folder, member.name)
+                load_best(method, member.folder, member.name, member.spec.key)
             matrices.append(score_split(method, split, choose_device("cpu")).scores)
             own = textbook(matrices[-1], split)
             assert {name: result_of(member).measures[name] for name in RECALLS} == pytest.approx(own)
@@ -165,6 +165,8 @@ def test_a_member_with_the_weights_of_another_trial_is_named(singles: Path, call
     shutil.copyfile(other.folder / CHECKPOINT, mine.folder / CHECKPOINT)
     assert call(*RUN, NAME) == 4
     assert f"{CHECKPOINT} is damaged; run {mine.name} again" in " ".join(capsys.readouterr().out.split())
+    assert call("retrieve", "--trial", mine.name, "--text", "a red square") == 3
+    assert f"{CHECKPOINT} is damaged; run {mine.name} again" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ def board() -> Board:
 def scores_of(member: Assignment) -> np.ndarray:
     dataset = open_dataset(member.dataset_card, member.data, member.cache)
     method = build_method(member.method_card, member.spec.settings, dataset, member.spec.seed)
-    load_best(method, member.folder, member.name)
+    load_best(method, member.folder, member.name, member.spec.key)
     return score_split(method, dataset.split("test"), choose_device("cpu")).scores
 
 

@@ -109,7 +109,7 @@ def test_a_transfer_is_tested_on_the_other_dataset_with_the_trained_vocabulary(t
     own = open_dataset(one.dataset_card, one.data, one.cache)
     other = open_dataset(without_words(one.test_card), one.data, one.cache).split("test")
     method = build_method(one.method_card, one.spec.settings, own, 0)
-    load_best(method, one.weights.folder, one.name)
+    load_best(method, one.weights.folder, one.name, one.weights.spec.key)
     read = open_dataset(one.test_card, one.data, one.cache).worded_as(own).split("test")
     assert read.tokens.ids.tolist() == [
         token for caption in other.captions for token in own.vocabulary.encode_all([caption])[0][0]
