@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 from harness.config.cards import DatasetCard, MethodCard
 from harness.config.project import Config
 from harness.config.sections import Tunable
+from harness.layouts.scenes import FAMILY, example, image_id
 
 ROOT = Path(__file__).parents[1]
 GENERATOR = ROOT / "docs" / "generate.py"
@@ -92,6 +94,25 @@ def test_every_source_file_that_a_page_names_exists(page: Path) -> None:
     named = re.findall(r"\b(?:harness|methods|benchmarks|tests|docs|datasets)/[\w./-]+\.(?:py|toml|md)\b", prose(page))
     missing = {name for name in named if not (ROOT / name).exists()}
     assert not missing, f"{name_of(page)} names {missing}"
+
+
+def examples_with_words() -> Iterator[tuple[str, str]]:
+    """Image of `scenes` and words of every `harness explain` on a page or in a help that names both and no caption."""
+    for file in [*PAGES, *(ROOT / "harness" / "cli").glob("*.py")]:
+        for line in re.findall(r"^ *harness explain .*", file.read_text(encoding="utf-8"), re.MULTILINE):
+            flags = dict(zip(shlex.split(line), shlex.split(line)[1:], strict=False))
+            if "--words" in flags and "--caption" not in flags and "test-" in flags.get("--image", ""):
+                yield flags["--image"], flags["--words"]
+
+
+def test_words_that_an_example_asks_about_are_in_the_first_caption_of_its_image() -> None:
+    asked = {*examples_with_words()}
+    assert asked
+    for image, words in asked:
+        index = FAMILY * int(image[5:9]) + "abcd".index(image[9])
+        caption = example(0, "test", index).captions[0].text
+        assert image_id("test", index) == image
+        assert not [phrase for phrase in words.split(",") if f" {phrase} " not in f" {caption} "], (image, caption)
 
 
 def test_every_guarantee_names_the_tests_that_check_it() -> None:

@@ -198,6 +198,6 @@ def lacks(one: Assessed, place: int) -> Iterator[str]:
     elif not hardest:
         yield "Its runs have not answered the same queries: no hardest queries."
     elif not hardest.is_named:
-        yield "Its runs keep no rankings.npz, as older ones do not: queries have numbers for names."
+        yield "Its runs have no rankings.npz: queries have numbers for names."
     if place not in evidence.curves and not row.is_untrained:
         yield "The store has no epochs of its runs: no learning curve."

@@ -18,12 +18,12 @@ from harness.cli.flags import (
     FAILURES,
     LIMIT,
     MACHINE,
-    METHODS,
     OUTPUT,
     PROTOCOL,
     SEEDS,
     SELECTION,
     Flags,
+    NameList,
     Option,
     takes,
 )
@@ -40,7 +40,11 @@ if TYPE_CHECKING:
     from harness.terminal.output import Output
 
 SEARCHING: tuple[Option, ...] = (
-    METHODS,
+    click.option(
+        "--methods",
+        type=NameList(),
+        help="Search these methods, by names or globs, instead of [campaign] methods; of ensembles, their members.",
+    ),
     DATASETS,
     click.option(
         "--trials", type=click.IntRange(min=1), metavar="N", help="Try N settings in total for each method and dataset."
@@ -50,7 +54,11 @@ SEARCHING: tuple[Option, ...] = (
     ),
     LIMIT,
 )
-CONFIRMING: tuple[Option, ...] = (SEEDS, PROTOCOL, LIMIT)
+CONFIRMING: tuple[Option, ...] = (
+    SEEDS,
+    PROTOCOL,
+    click.option("--limit", type=int, metavar="N", help="Repeat the --limit of the search; another one is refused."),
+)
 DATA: tuple[Option, ...] = (
     click.option(
         "--verify-data", is_flag=True, help="Hash every file of the datasets again, whatever their sizes and times say."

@@ -166,7 +166,7 @@ def import_(flags: Flags, folders: Sequence[Path], dry_run: bool) -> int:
 
 
 @click.command(short_help="Write rankings and ranks of every query, or the weights of a trial.")
-@takes((PROTOCOL,), CONFIG, OUTPUT)
+@takes(CONFIG, OUTPUT)
 @click.argument("names", type=RESULT, nargs=-1, metavar="[ROW_OR_RUN ...]")
 @click.option(
     "--format",
@@ -182,6 +182,7 @@ def import_(flags: Flags, folders: Sequence[Path], dry_run: bool) -> int:
 )
 @click.option("--force", is_flag=True, help="Replace weights that were exported into that folder before.")
 @click.option("--dataset", type=DATASET, default="", metavar="NAME", help="Export only runs on this dataset.")
+@click.option("--protocol", default="", metavar="NAME", help="Export only runs under this protocol.")
 @click.option(
     "-o",
     "--output",

@@ -288,7 +288,7 @@ DATASETS = click.option(
     "--datasets", type=NameList(), help="Take these datasets, by names or globs, instead of [campaign] datasets."
 )
 SEEDS = click.option(
-    "--seeds", type=SeedList(), help="Run one trial per method, dataset and seed of this list, such as 0,1,2 or 0-4."
+    "--seeds", type=SeedList(), help="Take these seeds, such as 0,1,2 or 0-4, instead of [campaign] seeds."
 )
 PROTOCOL = click.option(
     "--protocol", default="", metavar="NAME", help="Take this protocol instead of the first one on the dataset's card."

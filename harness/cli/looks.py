@@ -13,12 +13,12 @@ from harness.cli.flags import (
     CONFIG,
     DATASET,
     FILE,
-    MACHINE,
     METHOD,
     OUTPUT,
     PROTOCOL,
     RESULT,
     TRIAL,
+    DeviceName,
     Flags,
     NameList,
     takes,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from harness.terminal.output import Output
     from harness.tracking.runs import Run
 
-DEVICE = MACHINE[:1]
+DEVICE = (click.option("--device", type=DeviceName(), help="Make the scores of --score on this device."),)
 PICTURES = (".svg", ".png", PAGE)
 NO_RANKINGS = "hubness needs the run's rankings, which the store has lost or never had; run it again with --force"
 NO_CATEGORIES = (
@@ -191,7 +191,7 @@ def explain(
       harness explain
       harness explain --method caan --image test-0055b
       harness explain --method caan --image test-0055b --caption "a blue triangle" -o triangle.png
-      harness explain --methods caan,bssan --image test-0055b --words triangle
+      harness explain --methods caan,bssan --image test-0055b --words "violet diamond,square"
     """
     from harness.explain import explanation as explaining
     from harness.explain.weights import TrialChoice

@@ -174,7 +174,7 @@ def import_page(imported: ImportedResults, dry_run: bool) -> Iterator[Renderable
     if imported.known:
         yield f"{count(len(imported.known), 'trial')} left out: this project has them"
     for trial in imported.other:
-        yield f"{trial.result.spec.label} left out: this project has another result of {trial.result.key}, and keeps it"
+        yield f"{trial.result.spec.label} left out: this project or an earlier folder has another result of its key"
     yield from (f"{count(number, 'trial')} left out: {reason}" for reason, number in sorted(imported.left.items()))
     if imported.taken and not dry_run:
         yield "next: `harness report`"

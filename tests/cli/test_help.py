@@ -48,6 +48,23 @@ def test_every_option_is_explained_by_a_whole_sentence(path: tuple[str, ...], co
             assert re.split(r"\W", text)[0] not in FRAGMENTS, f"{path} {option.opts}: {text!r}"
 
 
+RUNNING = {"run", "search", "confirm", "resume"}
+
+
+@each_command
+def test_only_commands_that_run_trials_have_options_that_say_so(path: tuple[str, ...], command: click.Command) -> None:
+    said = [option.help for option in command.params if isinstance(option, click.Option)]
+    assert {*path} & RUNNING or not [text for text in said if re.match(r"Run .*\btrials?\b", text or "")]
+
+
+def test_an_option_that_another_command_has_too_says_what_it_does_in_this_one() -> None:
+    options = [(path, one) for path, command in ALL for one in command.params if isinstance(one, click.Option)]
+    helps = {(" ".join(path), one.name): one.help or "" for path, one in options}
+    assert "ensemble of a and b" not in helps["search", "methods"], "a search refuses ensembles"
+    assert helps["export", "protocol"] != helps["run", "protocol"], "all protocols are exported without the flag"
+    assert helps["confirm", "limit"] != helps["search", "limit"], "it is the search's own"
+
+
 def test_the_commands_that_take_names_or_many_options_show_examples() -> None:
     shown = {path for path, command in ALL if "xample" in (command.help or "")}
     assert shown >= {
