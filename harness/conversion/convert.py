@@ -64,9 +64,9 @@ def convert(
         before = len(writer.done)
         if before:
             _check_goes_on(source, writer)
-        _write(source, writer, watch)
+        empty = _write(source, writer, watch)
         facts = writer.finish(**source.extent)
-    remarks = (*source.remarks, *_remarks(source, facts, dtype))
+    remarks = (*source.remarks, *_remarks(source, facts, dtype), *_on_empty_regions(empty))
     seconds = time.monotonic() - began
     return WrittenStore(folder, facts, before, seconds, source.skipped, tuple(source.left_out), remarks)
 
@@ -170,13 +170,25 @@ def _check_goes_on(source: RegionSource, writer: RegionWriter) -> None:
     )
 
 
-def _write(source: RegionSource, writer: RegionWriter, watch: Watch) -> None:
-    """All images that are not written yet; a DataError tells where the image stands."""
+def _on_empty_regions(number: int) -> Iterator[str]:
+    if number:
+        yield (
+            f"{number:,} regions of those converted now are 0 throughout; where they fill images up to one number of "
+            "regions, say how many are real in counts.npy beside an array, or save the images without them: else each "
+            "is a region like others"
+        )
+
+
+def _write(source: RegionSource, writer: RegionWriter, watch: Watch) -> int:
+    """Write the images that are not written yet; how many of their regions are zeros. DataError with a place."""
+    empty = 0
     with watch(source.files.total, writer.at) as tell:
         for item in source.images(writer.places, writer.at):
             try:
                 writer.add(*item)
             except DataError as error:
                 raise DataError(error.message, source.location(item.at)) from None
+            empty += len(item.regions) - int(item.regions.any(axis=1).sum())
             tell(item.at)
         tell(source.files.total)
+    return empty

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.regions import are_shares
 from harness.errors import DataError
 
 Size = tuple[int, int]  # width and height in pixels
@@ -50,7 +51,7 @@ def from_corners(corners: NDArray[Any], size: Size | None) -> NDArray[np.float32
     low, high = corners[:, :2], corners[:, 2:]
     if (high < low).any():
         raise DataError("its boxes are no x1, y1, x2, y2: one ends before it begins")
-    if corners.max() <= 1:
+    if are_shares(float(corners.max()), max(size) if size else np.inf):
         raise DataError("its boxes are shares of the image; pixels are needed")
     if not _inside(corners, size):
         turned = "; they are with width and height exchanged" if size and _inside(corners, size[::-1]) else ""

@@ -22,6 +22,7 @@ HEADERS = {
     (3, 0): np.lib.format.read_array_header_2_0,  # differs in the encoding of names of fields, which no plain array has
 }
 KINDS = {"f": "floats", "iu": "whole numbers", "USiu": "texts or whole numbers"}  # NumPy's letters in words
+SAVE_FLOATS = "; save array.astype(numpy.float32), times its scale where the features are quantised"
 LARGEST = 1e15  # of a number: the squared length of a region stays a float32
 
 
@@ -67,7 +68,8 @@ def _problem(header: Header, forms: Sequence[tuple[str, ...]], kinds: str) -> st
     if len(header.shape) not in map(len, forms) or header.dtype.kind not in kinds:
         numbers = KINDS.get(kinds, "numbers")
         shapes = " or ".join(f"({', '.join(axes)}{',' * (len(axes) == 1)})" for axes in forms)
-        return f"holds {what}; {numbers} of shape {shapes} are needed"
+        advice = SAVE_FLOATS if kinds == "f" and header.dtype.kind in "iub" else ""
+        return f"holds {what}; {numbers} of shape {shapes} are needed{advice}"
     return ""
 
 

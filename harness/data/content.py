@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from harness.config.cards import DatasetCard
 from harness.config.sections import Scalar
 from harness.data.regions import Ints, Regions
+from harness.data.tokens import plain
 from harness.errors import ConfigError, DataError, Location
 
 if TYPE_CHECKING:
     from PIL import Image
 
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")  # suffixes of their files
 SHOWN = 60  # characters of a caption in a message
 DIGITS = 19  # of a whole number, and fewer
 WHOLE = re.compile(r"-?[0-9]{1,18}(?:\.0+)?")
@@ -142,6 +144,36 @@ def whole_id(value: object) -> int | None:
 def is_unicode(text: str) -> bool:
     """Whether a text can be written as UTF-8: JSON and names of files can hold halves of characters."""
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def look_alike(image: str) -> str:
+    """What ids share that differ in case, in the form of their letters or in zeros before a number alone."""
+    text = plain(image).casefold()
+    return (text.lstrip("0") or "0") if text.isdecimal() else text
+
+
+class BareId(NamedTuple):
+    """What ids share that look alike, but for the suffix of a picture behind them."""
+
+    folder: str
+    name: str
+
+    @classmethod
+    def of(cls, image: str) -> BareId:
+        path = PureWindowsPath(image)  # which takes both slashes
+        name = path.stem if path.suffix.lower() in PICTURES else path.name
+        return cls(look_alike(path.parent.as_posix()), look_alike(name))
+
+    def fits(self, other: BareId) -> bool:
+        """Whether both may mean one image: of two folders they may not."""
+        return self.name == other.name and (self.folder == other.folder or "." in (self.folder, other.folder))
+
+
+def same_as(image: str, others: Iterable[str]) -> str:
+    """Which of some ids seems to mean the same image, and what to do; empty where none does."""
+    own = BareId.of(image)
+    other = next((one for one in others if own.fits(BareId.of(one))), None)
+    return f"{image!a} seems to be {other!a} there: name images alike in both, to the letter" if other else ""
 
 
 def first_twice(ids: Sequence[str]) -> int | None:

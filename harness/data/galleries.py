@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.config.cards import ProtocolCard
-from harness.data.content import Place, first_twice, whole_id
+from harness.data.content import Place, first_twice, same_as, whole_id
 from harness.data.regions import Ints
 from harness.errors import DataError, Location
 from harness.files import has_file, read_json, sha256
@@ -33,9 +33,9 @@ def gallery_rows(path: Path, protocol: ProtocolCard, rows: dict[str, int]) -> In
     for entry, image in enumerate(ids):
         if image not in rows:
             some = ", ".join(list(rows)[:3])
+            remedy = same_as(image, rows) or f"correct the file or the split of protocol {protocol.name!r}"
             raise DataError(
-                f"image {image!r} is not in split {protocol.split!r}, whose ids are {some}, …; "
-                f"correct the file or the split of protocol {protocol.name!r}",
+                f"image {image!r} is not in split {protocol.split!r}, whose ids are {some}, …; {remedy}",
                 Location(path, f"entry {entry}"),
             )
     return np.array([rows[image] for image in ids], dtype=np.int64)

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from harness.data.content import PICTURES
 from harness.errors import DataError, Location, first_line, named
 from harness.files import check_regular, has_folder, unreadable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MOST_PIXELS = 80_000_000  # below that of which Pillow warns
 FORMATS = ("JPEG", "PNG", "WEBP")
 SHOWN = 10  # pictures that a message names
@@ -66,10 +66,10 @@ def find_pictures(folder: Path) -> PictureFiles:
     if not has_folder(folder):
         raise DataError("no folder; name the one that holds the pictures", Location(folder))
     paths = _files(folder)
-    pictures = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    pictures = [path for path in paths if path.suffix.lower() in PICTURES]
     if not pictures:
         raise DataError(
-            f"holds no picture ({', '.join(SUFFIXES)}) among {len(paths):,} files; name the folder that does",
+            f"holds no picture ({', '.join(PICTURES)}) among {len(paths):,} files; name the folder that does",
             Location(folder),
         )
     files: dict[str, Path] = {}
@@ -83,7 +83,7 @@ def find_pictures(folder: Path) -> PictureFiles:
 
 def picture_paths(folder: Path) -> list[Path]:
     """The pictures below a folder but hidden ones, by place, whatever their ids; DataError where it cannot be read."""
-    return [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
+    return [path for path in _files(folder) if path.suffix.lower() in PICTURES]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -42,6 +42,7 @@ class RegionWriter:
         self.places: dict[str, int] = {}  # of every image that is written, its id and where it stands in the source
         self._entries: list[JournalLine] = []  # in the journal
         self._waiting: list[JournalLine] = []  # not yet
+        self._journal_size = 0  # bytes that are whole
         self._files: dict[str, BinaryIO] = {}
         self._committed = time.monotonic()
         self._is_new = False  # whether the folder was made for it
@@ -162,7 +163,8 @@ class RegionWriter:
         if not is_image_id(image):
             raise DataError(f"{where}: that id does not fit on one line of a text file; give it another")
         if regions.ndim != 2 or not regions.size:
-            raise DataError(f"{where} has regions of shape {regions.shape}; (regions, width) is needed, one at least")
+            message = f"{where} has regions of shape {regions.shape}; (regions, width) is needed, one at least"
+            raise DataError(f"{message}: take it out, or make all of the picture one region")
         if boxes is not None and (boxes.shape != (len(regions), 4) or not np.isfinite(boxes).all()):
             raise DataError(f"{where} has boxes of shape {boxes.shape}; ({len(regions)}, 4) finite numbers are needed")
         if boxes is not None and (boxes[:, 2:] < 0).any():
@@ -208,10 +210,14 @@ class RegionWriter:
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
-        with (self.folder / JOURNAL).open("ab") as journal:
-            journal.write(b"".join(map(as_line, self._waiting)))
+        lines = b"".join(map(as_line, self._waiting))
+        with (self.folder / JOURNAL).open("r+b") as journal:
+            journal.seek(self._journal_size)  # where a disk was full, part of them stands there already
+            journal.write(lines)
+            journal.truncate()
             journal.flush()
             os.fsync(journal.fileno())
+        self._journal_size += len(lines)
         self._entries += self._waiting
         self._waiting = []
         self._committed = time.monotonic()
@@ -236,7 +242,9 @@ class RegionWriter:
         self._entries = self._in_files(list(images.values()))
         self.places = {entry.id: entry.at for entry in self._entries}
         self._reopen()
-        write_atomic(self.folder / JOURNAL, head + b"".join(map(as_line, self._entries)))
+        journal = head + b"".join(map(as_line, self._entries))
+        write_atomic(self.folder / JOURNAL, journal)
+        self._journal_size = len(journal)
 
     def _in_files(self, entries: list[JournalLine]) -> list[JournalLine]:
         room = {name: self._size(name) for name in (REGIONS, BOXES)}
@@ -294,7 +302,8 @@ def _refused(regions: NDArray[Any], rows: NDArray[Any]) -> str:
     if not np.isfinite(regions).all():
         return "NaN or inf; get its file again, or take other weights where a model makes the numbers"
     if not np.isfinite(rows).all():
-        return f"a number beyond {rows.dtype.name}; take float32"
+        advice = "take float32" if rows.dtype == np.float16 else "extract it again"
+        return f"a number beyond {rows.dtype.name}; {advice}"
     return f"a number beyond {LARGEST:.0e}, whose square overflows; extract it again"
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+FIRST_PIXEL = 1.5  # pixels: boxes of which none ends beyond it are of no thing
 
 
 class Regions(ABC):
@@ -142,6 +143,11 @@ def take(rows: NDArray[Any], places: Ints, out: NDArray[Any]) -> None:
     else:
         out[...] = np.take(rows, places, axis=0, mode="clip")
     out[places < 0] = 0
+
+
+def are_shares(end: float, side: float) -> bool:
+    """Whether boxes, none of which ends beyond `end`, are shares of pictures with a longest side, and no pixels."""
+    return end <= FIRST_PIXEL and side > 2
 
 
 def grid_boxes(rows: NDArray[np.floating[Any]], columns: NDArray[np.floating[Any]]) -> Floats:

@@ -20,13 +20,14 @@ from harness.data.regions import Bools
 from harness.data.tokens import Part, SpecialIds, plain
 from harness.data.torchvision import import_torchvision
 from harness.errors import ConfigError, DataError, Location, first_line
-from harness.files import check_regular, listing, read_json
+from harness.files import check_regular, listing, read_json, unreadable
 
 VERSION = 2  # of what is made of the files and captions; part of the fingerprint
 CONFIG = "config.json"
 WEIGHTS = ".safetensors"
 DECIDING = {".json", ".txt", ".model", WEIGHTS}  # suffixes of the files that decide tokens and states
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")  # one of them makes a tokenizer
+FLOATS = ("F64", "F32", "F16", "BF16")  # as heads of safetensors files call the types of plain weights
 AT_ONCE = 10_000  # captions
 NO_LIMIT = 10**6  # tokens; a tokenizer that names more names none
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -47,7 +48,7 @@ def encoder_files(folder: Path) -> list[str]:
         raise DataError(f"has no weights in safetensors; {how_to_convert(folder)}", Location(folder))
     for name in names:
         if name.endswith(WEIGHTS):
-            _check_weights(folder / name)
+            check_weights(folder / name)
     return names
 
 
@@ -63,20 +64,36 @@ def how_to_convert(folder: Path) -> str:
     return f"{pickles[0]} is a pickle, which is never loaded: where you trust it, convert it by python -c '{make}'"
 
 
-def _check_weights(path: Path) -> None:
-    """DataError where a file is not all of a safetensors file: cut, or a pointer of Git LFS."""
+def check_weights(path: Path) -> None:
+    """DataError where a file is not all of a safetensors file, cut or a pointer of Git LFS, or has weights in integers.
+
+    Such are quantised: read as floats without their scale they would be other weights, and nobody would see it.
+    """
+    for name, kind in _kinds(path).items():
+        if name.endswith((".weight", ".bias")) and kind not in FLOATS:
+            message = f"{name} is of {kind}, as quantised weights are; take the model in {', '.join(FLOATS)}"
+            raise DataError(message, Location(path))
+
+
+def _kinds(path: Path) -> dict[str, str]:
+    """What the head of a safetensors file calls the type of each tensor; DataError where the file is not all of one."""
     check_regular(path)
     size = path.stat().st_size
-    with path.open("rb") as file:
-        head = int.from_bytes(file.read(8), "little")
-        text = file.read(head) if head < size else b""
     try:
-        parts = [part for name, part in json.loads(text).items() if name != "__metadata__"]
-        expected = 8 + head + max((part["data_offsets"][1] for part in parts), default=0)
+        with path.open("rb") as file:
+            head = int.from_bytes(file.read(8), "little")
+            text = file.read(head) if head < size else b""
+    except OSError as error:
+        raise unreadable(path, error) from error
+    try:
+        parts = {name: part for name, part in json.loads(text).items() if name != "__metadata__"}
+        expected = 8 + head + max((part["data_offsets"][1] for part in parts.values()), default=0)
+        kinds = {name: part["dtype"] for name, part in parts.items()}
     except (ValueError, AttributeError, LookupError, TypeError) as error:
         raise DataError(f"no safetensors file ({size} bytes); {how_to_get(path.parent)}", Location(path)) from error
     if size != expected:
         raise DataError(f"has {size} bytes, its head says {expected}; {how_to_get(path.parent)}", Location(path))
+    return kinds
 
 
 class PretrainedTokenizer:

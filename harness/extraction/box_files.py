@@ -95,7 +95,10 @@ def _coco_id(entry: Mapping[str, Any], key: str, location: Location) -> int | st
 
 
 def _voc(folder: Path) -> GivenBoxes:
-    """A file per image: pixels count from 1 and the last one belongs to a box. An object without a box has none."""
+    """A file per image: pixels count from 1 and the last one belongs to a box; 0, as many tools write, is read as 1.
+
+    An object without a box has none.
+    """
     files = [path for path in listing(folder) if path.suffix.lower() == ".xml"]
     if not files:
         raise DataError(f"holds no .xml file; {FORMS} are read", Location(folder))
@@ -118,7 +121,8 @@ def _voc(folder: Path) -> GivenBoxes:
 
 def _inclusive(place: ElementTree.Element, location: Location) -> Corners:
     left, top, right, bottom = (_number(place.findtext(name), location) for name in ("xmin", "ymin", "xmax", "ymax"))
-    return (left - 1, top - 1, right, bottom)
+    x, y = (max(side - 1, 0.0) if side >= 0 else side - 1 for side in (left, top))
+    return (x, y, right, bottom)
 
 
 def _number(text: str | None, location: Location) -> float:

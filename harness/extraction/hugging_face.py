@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from harness.data.text_encoder import LOCAL, how_to_convert, silent
+from harness.data.text_encoder import LOCAL, check_weights, how_to_convert, silent
 from harness.data.torchvision import import_torchvision
 from harness.errors import ConfigError, DataError, Location, first_line
 from harness.extraction.extractors import TRIED, Detector
@@ -114,9 +114,23 @@ def _read_files(library: Any, folder: Path, whole_model: bool) -> Files:
     auto = library.AutoModelForObjectDetection if finds else library.AutoModel
     tower = config if whole_model else getattr(config, "vision_config", config)
     model, report = auto.from_pretrained(
-        folder, config=tower, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **LOCAL
+        folder,
+        config=tower,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are told below, with their shapes
+        **LOCAL,
     )
+    check_shapes(folder, report["mismatched_keys"])
     return Files(model, processor, set(report["missing_keys"]), finds)
+
+
+def check_shapes(folder: Path, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """DataError for the first of some weights, each with its shape and the model's, that differ."""
+    for name, own, wanted in sorted(mismatched):
+        shapes = f"{tuple(own)}, that of its {CONFIG} {tuple(wanted)}"
+        raise DataError(f"the shape of {name} is {shapes}; take both of one model", Location(folder))
 
 
 def transformers() -> Any:
@@ -164,6 +178,7 @@ def weight_files(folder: Path) -> list[Path]:
     for path in weights:
         if hint := lfs_hint(path):
             raise DataError(hint, Location(path))
+        check_weights(path)
     return weights
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
+from harness.data.content import BareId, same_as
 from harness.data.pictures import PictureHead
+from harness.data.regions import are_shares
 from harness.errors import DataError, Location, named
 from harness.extraction.box_files import GivenBoxes
 from harness.extraction.corners import Corners, whole
@@ -15,6 +17,12 @@ from harness.extraction.corners import Corners, whole
 EDGE = 0.01  # pixels; by less a box does not leave its picture, but was rounded
 MANY = 0.1  # of all boxes: where more leave their pictures, they are boxes of something else
 SHOWN = 3  # images that a message names
+SIDEWAYS = 5  # the values of EXIF from here on exchange width and height
+RESIZED = "take the pictures that the boxes were drawn on, or scale the boxes"
+TURNED = (
+    "its EXIF turns it, and the boxes were drawn on it as it is shown; they are read in pixels of the file: save the "
+    "picture turned, as `mogrify -auto-orient` of ImageMagick does, or turn its boxes back"
+)
 Boxless = Literal["refuse", "whole"]
 
 
@@ -42,6 +50,7 @@ def place_boxes(given: GivenBoxes, heads: Mapping[str, PictureHead], rules: BoxR
     """The regions of pictures; DataError where a box is empty, or boxes are of pictures of other sizes."""
     check_of_these(given, heads)
     boxless = [image for image in heads if not given.boxes.get(image)]
+    check_names(given, heads, boxless)
     if boxless and rules.boxless == "refuse":
         raise DataError(
             f"{len(boxless):,} of {len(heads):,} pictures have no box in it, image {boxless[0]!r} first; take them "
@@ -60,12 +69,24 @@ def place_boxes(given: GivenBoxes, heads: Mapping[str, PictureHead], rules: BoxR
 def check_of_these(given: GivenBoxes, heads: Mapping[str, PictureHead]) -> None:
     """DataError where not one picture has a box: the file is of other pictures, or names them otherwise."""
     if not any(given.boxes.get(image) for image in heads):
-        boxed = [repr(image) for image, boxes in given.boxes.items() if boxes]
+        boxed = [image for image, boxes in given.boxes.items() if boxes]
+        names, others = (named([*map(repr, images)], SHOWN) for images in (heads, boxed))
+        remedy = same_as(next(iter(heads)), boxed) or "take the file of these pictures, or give its images their names"
         raise DataError(
-            f"not one of {len(heads):,} pictures has a box in it: its boxes are of {named(boxed, SHOWN)}, the pictures "
-            f"are {named([*map(repr, heads)], SHOWN)}; take the file of these pictures, or give its images their names",
+            f"not one of {len(heads):,} pictures has a box in it: its boxes are of {others}, the pictures are {names}; "
+            f"{remedy}",
             Location(given.file),
         )
+
+
+def check_names(given: GivenBoxes, heads: Mapping[str, PictureHead], boxless: Sequence[str]) -> None:
+    """DataError for a picture without a box where the file has boxes of one that is here under a like name alone."""
+    unused = [image for image, boxes in given.boxes.items() if boxes and image not in heads] if boxless else []
+    others = {BareId.of(image).name: image for image in unused}
+    for image in boxless if others else ():
+        if other := others.get(BareId.of(image).name):
+            message = f"picture {image!r} has no box in it; {same_as(image, [other])}"
+            raise DataError(message, Location(given.file))
 
 
 def check_sizes(given: GivenBoxes, heads: Mapping[str, PictureHead]) -> None:
@@ -73,16 +94,19 @@ def check_sizes(given: GivenBoxes, heads: Mapping[str, PictureHead]) -> None:
     for image, head in heads.items():
         said = given.sizes.get(image)
         if said is not None and said != head.size and given.boxes.get(image):
+            is_turned = head.orientation >= SIDEWAYS and said == head.size[::-1]
+            remedy = TURNED if is_turned else RESIZED
             raise DataError(
-                "boxes are of a picture of {:g} x {:g} pixels, and it has {} x {}: take the pictures that the boxes "
-                "were drawn on, or scale the boxes".format(*said, *head.size),
+                f"boxes are of a picture of {said[0]:g} x {said[1]:g} pixels, and it has {head.size[0]} x "
+                f"{head.size[1]}: {remedy}",
                 Location(given.file, f"image {image!r}"),
             )
 
 
 def check_edges(given: GivenBoxes, heads: Mapping[str, PictureHead]) -> int:
-    """The number of boxes that leave their picture; DataError where they are many."""
+    """The number of boxes that leave their picture; DataError where they are many, or where all are shares of it."""
     known = [(image, box) for image in heads for box in given.boxes.get(image, ())]
+    check_in_pixels(given, known, max(max(heads[image].size) for image, _ in known))
     beyond = [(image, box) for image, box in known if leaves(box, heads[image].size)]
     if len(beyond) > MANY * len(known):
         image, box = beyond[0]
@@ -94,6 +118,17 @@ def check_edges(given: GivenBoxes, heads: Mapping[str, PictureHead]) -> int:
             Location(given.file),
         )
     return len(beyond)
+
+
+def check_in_pixels(given: GivenBoxes, known: Sequence[tuple[str, Corners]], side: int) -> None:
+    """DataError where all boxes, with their images, lie in the first pixel: they are from 0 to 1."""
+    if are_shares(max(max(box) for _, box in known), side):
+        image, box = known[0]
+        raise DataError(
+            f"no box ends beyond the first pixel, {_shown(box)} of image {image!r} first: they are shares of their "
+            "pictures, and pixels are needed; multiply x by the width and y by the height",
+            Location(given.file),
+        )
 
 
 def leaves(box: Corners, size: tuple[int, int]) -> bool:
@@ -134,7 +169,7 @@ def turned(box: Corners, head: PictureHead) -> Corners:
     x1, y1, x2, y2 = box
     xs = (width - x2, width - x1) if across else (x1, x2)
     ys = (height - y2, height - y1) if down else (y1, y2)
-    if head.orientation >= 5:
+    if head.orientation >= SIDEWAYS:
         xs, ys = ys, xs
     return (xs[0], ys[0], xs[1], ys[1])
 

@@ -161,7 +161,7 @@ def named_source(choice: ModelChoice) -> TimmSource | None:
             )
         return TimmSource(choice.model.removeprefix(TIMM), choice.weights)
     path = Path(choice.model)
-    if path.is_file() or path.suffix in SUFFIXES:
+    if path.is_file() or path.suffix.lower() in SUFFIXES:
         raise UsageError(
             f"--model {path} is a file of weights, which does not say of which network: give that by a name of timm, "
             f"--model timm:NAME --weights {path}; features of your own are read by harness data convert"

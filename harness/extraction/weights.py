@@ -13,8 +13,9 @@ from harness.errors import DataError, Location, UsageError, first_line
 from harness.files import check_regular, lfs_hint
 
 SAFE = ".safetensors"
-WRAPPERS = ("state_dict", "model")  # under which a checkpoint of a training may keep its weights
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which a checkpoint of a training may keep its weights
 PREFIXES = ("module.", "timm_model.")  # of data parallel training, and of transformers
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # of plain weights, not quantised ones
 Weights = Mapping[str, Tensor]
 
 
@@ -45,16 +46,20 @@ def _wrong(name: object, value: object) -> str:
 
 def _read(file: Path) -> Any:
     try:
-        if file.suffix == SAFE:
+        if is_safe(file):
             from safetensors.torch import load_file
 
             return load_file(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what the reader of pickles does, safetensors a class of its own
         # not torch's own words, which advise to load objects of any kind
-        why = first_line(error) if file.suffix == SAFE else "it is damaged, or holds more than tensors"
+        why = first_line(error) if is_safe(file) else "it is damaged, or holds more than tensors"
         message = f"cannot be read as weights ({why}); safetensors or a state dict of tensors is needed"
         raise DataError(message, Location(file)) from error
+
+
+def is_safe(file: Path) -> bool:
+    return file.suffix.lower() == SAFE
 
 
 def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -65,7 +70,7 @@ def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fitted(weights: Weights, model: Weights, unused: Sequence[str], file: Path, in_order: bool) -> dict[str, Tensor]:
-    """The weights of a file under the names of a model's state; DataError names a missing or surplus key, or a shape.
+    """The weights of a file under the names of a model's state; DataError names a key that is missing or does not fit.
 
     Keys that begin with one of `unused`, such as those of a classifier, may be missing and are left out. `in_order`
     takes keys of other names by their places, where kinds and shapes of all are those of the model.
@@ -80,10 +85,19 @@ def fitted(weights: Weights, model: Weights, unused: Sequence[str], file: Path, 
         message = f"its keys are not those of the model: {'; '.join(what)}; {_advice(weights, model, unused, file)}"
         raise DataError(message, Location(file))
     for name in needed:
-        if weights[name].shape != model[name].shape:
-            shapes = f"{tuple(weights[name].shape)}, the model's {tuple(model[name].shape)}"
-            raise DataError(f"the shape of {name} is {shapes}; take weights of this very model", Location(file))
+        if problem := _problem(name, weights[name], model[name]):
+            raise DataError(problem, Location(file))
     return {name: weights[name] for name in model if name in needed}
+
+
+def _problem(name: str, own: Tensor, wanted: Tensor) -> str:
+    """Why a tensor cannot take the place of another one of its name; empty where it can."""
+    if own.shape != wanted.shape:
+        shapes = f"{tuple(own.shape)}, the model's {tuple(wanted.shape)}"
+        return f"the shape of {name} is {shapes}; take weights of this very model"
+    if wanted.is_floating_point() and own.dtype not in FLOATS:
+        return f"{name} is of {own.dtype}, as quantised weights are; take weights in floats"
+    return ""
 
 
 def _named(missing: list[str], surplus: list[str]) -> list[tuple[str, list[str]]]:
@@ -91,7 +105,7 @@ def _named(missing: list[str], surplus: list[str]) -> list[tuple[str, list[str]]
 
 
 def _advice(weights: Weights, model: Weights, unused: Sequence[str], file: Path) -> str:
-    if file.suffix != SAFE and _is_alike(weights, model, unused):
+    if not is_safe(file) and _is_alike(weights, model, unused):
         return (
             f"the order, kinds and shapes of all {len(weights)} are those of the model: where you know that both are "
             "one network, --keys-in-order takes them by their places"
@@ -100,7 +114,7 @@ def _advice(weights: Weights, model: Weights, unused: Sequence[str], file: Path)
 
 
 def _renamed(weights: Weights, model: Weights, unused: Sequence[str], file: Path) -> Weights:
-    if file.suffix == SAFE:
+    if is_safe(file):
         raise UsageError(f"--keys-in-order: {file.name} is of safetensors, which keeps no order; leave that flag out")
     if not _is_alike(weights, model, unused):
         message = "order, kinds and shapes of its keys are not those of the model; --keys-in-order needs that they are"

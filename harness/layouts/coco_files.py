@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, TypeAdapter, ValidationError
 
 from harness.data.content import check_one_split, first_twice, whole_id
+from harness.data.regions import are_shares
 from harness.errors import DataError, Location
 from harness.files import read_json
 
@@ -126,8 +129,9 @@ def read_captions(content: dict[str, Any], path: Path) -> dict[int, list[str]]:
 
 
 def check_corners(boxes: dict[int, list[CocoBox]], images: dict[int, CocoImage], path: Path) -> None:
-    """DataError where many boxes x, y, width, height leave their pictures, as corners x1, y1, x2, y2 do."""
+    """DataError where boxes x, y, width, height are shares, or many leave their pictures, as corners do."""
     known = [(box, images[image]) for image, own in boxes.items() if image in images for box in own]
+    check_in_pixels(known, path)
     beyond = [box for box, image in known if leaves(box.bbox, image)]
     if len(beyond) <= MANY * len(known):
         return
@@ -143,6 +147,18 @@ def check_corners(boxes: dict[int, list[CocoBox]], images: dict[int, CocoImage],
         f"first; {hint}: convert them, or get the file again",
         Location(path, f"annotation {first.id}"),
     )
+
+
+def check_in_pixels(boxes: Sequence[tuple[CocoBox, CocoImage]], path: Path) -> None:
+    """DataError where all boxes, with their images, lie in the first pixel: they are from 0 to 1."""
+    end = max((max(box.bbox[0] + box.bbox[2], box.bbox[1] + box.bbox[3]) for box, _ in boxes), default=math.inf)
+    if are_shares(end, max((max(image.width, image.height) for _, image in boxes), default=0)):
+        first = boxes[0][0]
+        raise DataError(
+            f"no box ends beyond the first pixel, {list(first.bbox)} of image {first.image_id} first: they are shares "
+            "of their pictures, and bbox is in pixels; multiply x by the width and y by the height",
+            Location(path, f"annotation {first.id}"),
+        )
 
 
 def leaves(bbox: tuple[float, float, float, float], image: CocoImage) -> bool:

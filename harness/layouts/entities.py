@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 
 from harness.data.arrays import open_array
 from harness.data.cache import cached, checked_sha256, file_fact, save_cached, text_array, text_of, writing
-from harness.data.content import Content, Place, Preview, check_one_split, is_allowed, option, pairs_of, whole
-from harness.data.pictures import SUFFIXES
+from harness.data.content import PICTURES, Content, Place, Preview, check_one_split, is_allowed, option, pairs_of, whole
 from harness.data.regions import Ragged, offsets
 from harness.errors import ConfigError, DataError, Location
 from harness.files import listing, make_way, replacing, sha256
@@ -143,7 +142,7 @@ class Entities:
     def pictures(self) -> dict[str, Path]:
         """Files of pictures by image id; of two with one id the first by the alphabet."""
         folder = self.place.folder / IMAGES
-        return {path.stem: path for path in reversed(listing(folder)) if path.suffix.lower() in SUFFIXES}
+        return {path.stem: path for path in reversed(listing(folder)) if path.suffix.lower() in PICTURES}
 
     @cached_property
     def _hashes(self) -> dict[str, str]:
@@ -160,7 +159,7 @@ class Entities:
             there = {path.name for path in listing(folder)}
             self._all_have(split, f"{folder.name}/", suffix, [image + suffix in there for image in ids])
         if self.options.regions == "pixels":
-            self._all_have(split, IMAGES, " or ".join(SUFFIXES), [image in self.pictures for image in ids])
+            self._all_have(split, IMAGES, " or ".join(PICTURES), [image in self.pictures for image in ids])
         return ids
 
     def _all_have(self, split: str, folder: str, suffix: str, there: list[bool]) -> None:

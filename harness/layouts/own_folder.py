@@ -21,7 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.data.content import Content, Kind, Place, Preview, check_one_split, option
+from harness.data.content import Content, Kind, Place, Preview, check_one_split, option, same_as
 from harness.errors import DataError, Location, named
 from harness.files import parse_json, read_json, read_lines
 from harness.layouts.stored_regions import (
@@ -129,9 +129,9 @@ def _caption(entry: Any, location: Location) -> tuple[str, str, str]:
 def _entries(source: Location, images: list[str], captions: Captions) -> list[CaptionedImage]:
     lacking = [image for image in images if image not in captions]
     if lacking:
+        remedy = same_as(lacking[0], captions) or "write some, or take it out of the split"
         raise DataError(
-            f"image {lacking[0]!r} has no caption in {CAPTIONS} ({len(lacking):,} such images); "
-            "write some, or take it out of the split",
+            f"image {lacking[0]!r} has no caption in {CAPTIONS} ({len(lacking):,} such images); {remedy}",
             source.within(f"entry {images.index(lacking[0])}"),
         )
     return [CaptionedImage(image, index, captions[image]) for index, image in enumerate(images)]

@@ -172,7 +172,7 @@ def open_numbers(path: Path, axes: int) -> NDArray[Any]:
     """An array beside the regions, of real numbers with so many axes, memory-mapped; DataError where it is not one."""
     header = read_header(path)
     if header.dtype.kind not in "fiu" or len(header.shape) != axes:
-        message = f"holds {header.dtype} of shape {header.shape}; numbers with {axes} axes are needed"
+        message = f"holds {header.dtype} of shape {header.shape}; numbers with {axes} axes are needed, or no such file"
         raise DataError(message, Location(path))
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)

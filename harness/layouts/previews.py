@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from unicodedata import normalize
 
 from PIL import Image
 
 from harness.config.cards import DatasetCard
-from harness.data.content import SHOWN, Preview
+from harness.data.content import PICTURES, SHOWN, Preview
 from harness.data.dataset import place_of
-from harness.data.pictures import SUFFIXES, picture_paths, read_picture
+from harness.data.pictures import picture_paths, read_picture
 from harness.errors import DataError, Location
 from harness.files import has_file, has_folder, read_json
 from harness.layouts.opening import LAYOUTS
@@ -79,17 +80,26 @@ class Previews:
         if path.is_absolute() or ".." in path.parts or "\0" in image:  # an id is data: it leads nowhere else
             return None
         names = (image, image.zfill(DIGITS))
-        files = [self._folder / (name + suffix) for name in names for suffix in SUFFIXES]
+        files = [self._folder / (name + suffix) for name in names for suffix in PICTURES]
         return next((file for file in files if has_file(file)), None) or self._listed(names)
 
     def _listed(self, names: tuple[str, ...]) -> Path | None:
         if isinstance(self._pictures, DataError):
             raise self._pictures
         files = next((self._pictures[name] for name in names if name in self._pictures), [])
+        files = files or self._composed.get(normalize("NFC", names[0]), [])
         if len(files) > 1:
             message = f"image {files[0].stem!r} has two files, this one and {files[0]}; remove or rename one"
             raise DataError(message, Location(files[1]))
         return files[0] if files else None
+
+    @cached_property
+    def _composed(self) -> PicturesById:
+        """The same by names in one form of letters: a Mac writes file names in another one than most texts have."""
+        composed: PicturesById = defaultdict(list)
+        for name, files in self._pictures.items() if isinstance(self._pictures, dict) else ():
+            composed[normalize("NFC", name)] += files
+        return composed
 
     @cached_property
     def _pictures(self) -> PicturesById | DataError:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.cache import cached, checked_sha256, save_cached
-from harness.data.content import Content, Kind, Place, Preview, is_unicode, option, pairs_of, whole_id
+from harness.data.content import Content, Kind, Place, Preview, is_unicode, option, pairs_of, same_as, whole_id
 from harness.data.region_store import FACTS, RegionStore, open_store, store_files
 from harness.data.regions import Ints
 from harness.errors import DataError, Location
@@ -90,16 +90,18 @@ class StoredRegions:
         """The images' rows in the store (n,); `hint` says what to do where not one of them is there."""
         lacking = [one for one in ids if one not in self._rows]
         if len(lacking) == len(ids):
+            remedy = hint() or same_as(lacking[0], self._store.ids)
             raise DataError(
                 f"not one of its {len(ids):,} images is in the store {self.folder}. They are called "
                 f"{_some(ids)}; there images are called {_some(self._store.ids)}. "
-                f"{hint() or 'Both must name images alike: make the store again, or take other captions'}",
+                f"{remedy or 'Both must name images alike: make the store again, or take other captions'}",
                 source,
             )
         if lacking:
+            remedy = same_as(lacking[0], self._store.ids)
             raise DataError(
                 f"image {lacking[0]!r} is not in the store {self.folder} ({len(lacking):,} of {len(ids):,} "
-                "are not); convert or extract them too, or take them out of the split",
+                f"are not); {remedy or 'convert or extract them too, or take them out of the split'}",
                 source,
             )
         return np.array([self._rows[one] for one in ids], dtype=np.int64)

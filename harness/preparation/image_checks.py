@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.config.cards import DatasetCard
-from harness.data.content import Content
-from harness.data.regions import Bools, Floats
-from harness.data.tokens import plain
+from harness.data.content import Content, look_alike
+from harness.data.regions import Bools, Floats, are_shares
 from harness.errors import DataError, Location
 from harness.layouts.previews import FOLDER, ORIGINALS, Previews
 from harness.preparation.findings import EXAMPLES, Finding, Severity, findings_of
@@ -52,12 +51,6 @@ def of_one_id(contents: Mapping[str, Content]) -> Iterator[Finding]:
                 places.append((content.location("image", number), f"{image!r} is in {home[image]} too"))
         message = "images of one id are in two splits; an image belongs to one"
         yield from findings_of(Severity.WARNING, "image-in-two-splits", message, places, split)
-
-
-def look_alike(image: str) -> str:
-    """What ids share that differ in case, in the form of their letters or in zeros before a number alone."""
-    text = plain(image).casefold()
-    return (text.lstrip("0") or "0") if text.isdecimal() else text
 
 
 def of_ids_that_look_alike(contents: Mapping[str, Content]) -> Iterator[Finding]:
@@ -176,25 +169,35 @@ def _of_constant_columns(scans: Mapping[str, Scan]) -> Iterator[Finding]:
 
 
 def of_boxes(split: str, content: Content) -> Iterator[Finding]:
-    """Boxes that are no numbers, end before they begin, or lie beyond their picture, where its size is known."""
+    """Boxes that are shares or no numbers, end before they begin, or leave their picture, where its size is known."""
     wrong: dict[str, list[tuple[Location, str]]] = defaultdict(list)
     regions = corners = 0
-    for start in range(0, len(content.images) if content.boxes else 0, BOXES_AT_ONCE):
-        assert content.boxes is not None
-        numbers = np.arange(start, min(start + BOXES_AT_ONCE, len(content.images)))
-        boxes, mask = content.boxes.gather(numbers)
-        sizes = None if content.sizes is None else content.sizes[numbers].astype(np.float32)
+    end, side = -np.inf, np.inf if content.sizes is None else float(content.sizes.max(initial=0))
+    for first, boxes, mask, sizes in box_pieces(content):
         regions += int(mask.sum())
         corners += int((mask & could_be_corners(boxes, sizes)).sum())
+        end = float(np.fmax.reduce((boxes[..., :2] + boxes[..., 2:])[mask], axis=None, initial=end))
         for what, is_wrong in wrong_boxes(boxes, sizes).items():
             for image, region in np.argwhere(is_wrong & mask).tolist():
                 box = ", ".join(f"{number:g}" for number in boxes[image, region])
-                wrong[what].append(named(content, start + image, f"region {region}: {box}"))
+                wrong[what].append(named(content, first + image, f"region {region}: {box}"))
     for what, places in wrong.items():
         hint = CORNERS if what == BEYOND and corners == regions and len(places) > regions / 10 else ""
         hint = NO_CORNERS if what == INVERTED and len(places) > regions / 10 else hint
         message = f"boxes {what}{hint}; correct them, or make the features again"
         yield from findings_of(Severity.WARNING, "boxes-wrong", message, places, split)
+    if regions and are_shares(end, side):
+        message = "boxes are shares of their pictures, and pixels are expected; make the features again"
+        yield Finding(Severity.WARNING, "boxes-wrong", message, Location("", f"split {split}"), split=split)
+
+
+def box_pieces(content: Content) -> Iterator[tuple[int, Floats, Bools, Floats | None]]:
+    """Boxes (n, R, 4) of some images at a time: number of the first one, boxes, their mask, sizes of the pictures."""
+    for start in range(0, len(content.images) if content.boxes else 0, BOXES_AT_ONCE):
+        assert content.boxes is not None
+        numbers = np.arange(start, min(start + BOXES_AT_ONCE, len(content.images)))
+        sizes = None if content.sizes is None else content.sizes[numbers].astype(np.float32)
+        yield start, *content.boxes.gather(numbers), sizes
 
 
 NO_NUMBER, INVERTED, BEYOND = "hold NaN or inf", "end before they begin", "lie beyond their picture"

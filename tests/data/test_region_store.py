@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -88,6 +89,9 @@ def test_float16_takes_half_the_room_and_a_number_beyond_it_is_refused_with_its_
     beyond = pytest.raises(DataError, match=r"image 'a' holds a number beyond float16; take float32")
     with RegionWriter(tmp_path / "beyond", "float16", {}) as writer, beyond:
         writer.add("a", np.full((1, 3), 1e6, np.float32))
+    beyond = pytest.raises(DataError, match=r"image 'a' holds a number beyond float32; extract it again")
+    with RegionWriter(tmp_path / "beyond", "float32", {}) as writer, beyond:
+        writer.add("a", np.full((1, 3), 1e300))
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
@@ -152,6 +156,22 @@ def test_a_journal_that_tells_more_than_the_files_hold_is_believed_as_far_as_the
     assert len(opened(tmp_path / "store").ids) == 6
 
 
+def test_a_disk_that_was_full_for_a_moment_leaves_a_journal_that_is_read(tmp_path: Path) -> None:
+    """The journal is cut in the middle of a line, and told again as soon as there is room."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(StoreError), RegionWriter(tmp_path / "store", "float32", {}) as writer:
+        for number in range(40):
+            writer.add(f"{number:0200}", image(number, 1))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, hard))  # more than the regions take, less than the journal
+        try:
+            writer.finish()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with RegionWriter(tmp_path / "store", "float32", {}) as writer:
+        assert len(writer.done) == 40
+        assert writer.finish().images == 40
+
+
 def test_a_writer_killed_while_it_named_the_files_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def dies(*_: object) -> None:
         raise KeyboardInterrupt
@@ -202,7 +222,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         (("a", image(1)), "image 'a' stands twice"),
         (("b", image(1, width=4)), "image 'b' has 4 numbers per region, those before it have 5"),
         (("b", np.full((1, 5), np.nan)), "image 'b' holds NaN or inf; get its file again, or take other weights"),
-        (("b", np.zeros((0, 5))), r"image 'b' has regions of shape \(0, 5\)"),
+        (("b", np.zeros((0, 5))), r"image 'b' has regions of shape \(0, 5\).*: take it out, or"),
         (("b\nc", image(1)), "not fit on one line of a text file"),
         (("\ufeffb", image(1)), "not fit on one line of a text file"),
         (("", image(1)), "not fit on one line of a text file"),

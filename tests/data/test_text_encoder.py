@@ -325,6 +325,11 @@ def too_few_weights(folder: Path) -> None:
     save_file(weights, folder / WEIGHTS, {"format": "pt"})
 
 
+def quantised_weights(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    save_file({key: value.to(torch.int8) for key, value in weights.items()}, folder / WEIGHTS, {"format": "pt"})
+
+
 def other_weights(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 99}))
@@ -363,6 +368,7 @@ def a_tokenizer_without_a_pad(folder: Path) -> None:
         (a_broken_tokenizer, "cannot be read (Model missing"),
         (another_models_tokenizer, "its tokenizer has 22 ids, its model 20"),
         (too_few_weights, "its weights lack 1, 'encoder.layer.1.output.dense.weight' first"),
+        (quantised_weights, "is of I8, as quantised weights are; take the model in F64, F32, F16, BF16"),
         (other_weights, "cannot be read"),
         (a_model_of_pictures, "ViTModel is no text encoder"),
         (a_tokenizer_without_a_pad, "its tokenizer has no token to pad with"),

@@ -139,6 +139,14 @@ def test_a_faulty_xml_file_is_named(tmp_path: Path, text: str, said: str) -> Non
         read_boxes(tmp_path)
 
 
+def test_a_voc_file_may_count_from_0(tmp_path: Path) -> None:
+    places = "<xmin>0</xmin><ymin>1</ymin><xmax>20</xmax><ymax>10</ymax>"
+    (tmp_path / "a.xml").write_text(f"<annotation><object><bndbox>{places}</bndbox></object></annotation>")
+    assert read_boxes(tmp_path).boxes == {"a": [(0, 0, 20, 10)]}
+    (tmp_path / "a.xml").write_text((tmp_path / "a.xml").read_text().replace("<xmin>0<", "<xmin>-3<"))
+    assert read_boxes(tmp_path).boxes == {"a": [(-4, 0, 20, 10)]}
+
+
 # Boxes on pictures
 
 WIDE = PictureHead((20, 10), 1)
@@ -180,13 +188,46 @@ def test_wrong_boxes_are_refused_by_name(boxes: dict[str, list[Corners]], said: 
     assert "boxes.json" in str(caught.value)
 
 
+@pytest.mark.parametrize("boxes", [[(0.1, 0.2, 0.5, 0.9)], [(0, 0, 1, 1), (0.3, 0, 1.004, 0.5)]])
+def test_shares_of_a_picture_are_refused(tmp_path: Path, boxes: list[Corners]) -> None:
+    with pytest.raises(
+        DataError, match=r"boxes\.json: no box .* of image 'a' first: they are shares of .*; multiply x"
+    ):
+        placed({"a": boxes, "b": boxes})
+    assert placed({"a": [*boxes, (1, 1, 9, 9)], "b": boxes}).total == 2 * len(boxes) + 1  # small boxes, but of pixels
+    one = PictureHead((1, 1), 1)
+    assert place_boxes(GivenBoxes(tmp_path, {"a": [(0, 0, 1, 1)]}, {}), {"a": one}, BoxRules()).total == 1
+
+
+@pytest.mark.parametrize("other", ["cafe\u0301", "caf\u00e9.jpg", "train\\caf\u00e9.JPG", "CAF\u00c9"])
+@pytest.mark.parametrize("boxless", ["refuse", "whole"])
+def test_a_box_under_another_form_of_a_pictures_name_is_not_passed_over(other: str, boxless: Any) -> None:
+    own, heads = "caf\u00e9", dict.fromkeys(("a", "caf\u00e9"), WIDE)
+    given = GivenBoxes(Path("boxes.json"), {"a": [(1, 1, 9, 9)], other: [(1, 1, 9, 9)]}, {})
+    said = re.escape(f"{own!a} seems to be {other!a} there: name images alike")
+    with pytest.raises(DataError, match=said):
+        place_boxes(given, heads, BoxRules(boxless=boxless))
+    with pytest.raises(DataError, match=said):
+        place_boxes(given, {own: WIDE}, BoxRules(boxless=boxless))
+    elsewhere = GivenBoxes(Path("boxes.json"), {"a": [(1, 1, 9, 9)], "7": [(1, 1, 9, 9)]}, {})
+    assert place_boxes(elsewhere, heads, BoxRules(boxless="whole")).boxless == 1
+
+
+def test_boxes_on_a_picture_as_exif_turns_it_are_refused_with_what_to_do() -> None:
+    given = GivenBoxes(Path("boxes.json"), {"a": [(1, 1, 9, 9)]}, {"a": (10, 20)})
+    with pytest.raises(DataError, match="its EXIF turns it, and the boxes were drawn on it as it is shown"):
+        place_boxes(given, {"a": PictureHead((20, 10), 1, orientation=6)}, BoxRules())
+    with pytest.raises(DataError, match="and it has 20 x 10: take the pictures that the boxes were drawn on"):
+        place_boxes(given, {"a": WIDE}, BoxRules())
+
+
 def test_boxes_of_another_pictures_size_are_refused() -> None:
     with pytest.raises(DataError, match="image 'a': boxes are of a picture of 40 x 20 pixels, and it has 20 x 10"):
         placed({"a": [(0, 0, 1, 1)], "b": [(0, 0, 1, 1)]}, sizes={"a": (40, 20)})
 
 
 def test_a_picture_without_boxes_is_one_region_where_that_is_asked_for() -> None:
-    regions = placed({"a": [(0, 0, 1, 1)]}, boxless="whole")
+    regions = placed({"a": [(0, 0, 2, 2)]}, boxless="whole")
     assert regions.corners["b"] == ((0, 0, 20, 10),) and regions.boxless == 1
 
 

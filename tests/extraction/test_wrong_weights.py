@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -27,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 def one_box() -> PlacedBoxes:
-    boxes = GivenBoxes(Path("boxes.json"), {"a": [(0.0, 0.0, 1e-9, 1.0)]}, {})
+    boxes = GivenBoxes(Path("boxes.json"), {"a": [(0.0, 0.0, 1e-9, 9.0)]}, {})
     return place_boxes(boxes, {"a": PictureHead((9, 9), 1)}, BoxRules())
 
 
@@ -76,6 +77,36 @@ def test_a_folder_whose_weights_give_nan_is_named(models: Path, tmp_path: Path) 
     save_file(spoiled(load_file(file), float("nan")), file, metadata={"format": "pt"})
     with pytest.raises(DataError, match=r"/vit: its weights give NaN or inf"):
         load(ModelChoice(str(tmp_path / "vit")), CPU)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+def test_quantised_weights_are_refused(weights: Path, models: Path, tmp_path: Path, kind: torch.dtype) -> None:
+    def quantised(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(kind) if name.endswith(".weight") else value for name, value in state.items()}
+
+    save_file(quantised(load_file(weights / "test_efficientnet.safetensors")), tmp_path / "a.safetensors")
+    with pytest.raises(DataError, match=r"a\.safetensors: .*\.weight is of torch\..*, as quantised weights are; take"):
+        load(ModelChoice("timm:test_efficientnet", weights=tmp_path / "a.safetensors"), CPU)
+    shutil.copytree(models / "vit", tmp_path / "vit")
+    file = tmp_path / "vit" / "model.safetensors"
+    save_file(quantised(load_file(file)), file, metadata={"format": "pt"})
+    with pytest.raises(DataError, match=r"vit/model\.safetensors: .*\.weight is of [IF]8.*, as quantised weights are"):
+        load(ModelChoice(str(tmp_path / "vit")), CPU)
+
+
+def test_weights_of_another_shape_than_their_config_says_are_named_with_both(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "vit", tmp_path / "vit")
+    config = tmp_path / "vit" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "image_size": 64}))
+    said = r"the shape of embeddings\.position_embeddings is \(1, 17, 16\), that of its config\.json \(1, 65, 16\)"
+    with pytest.raises(DataError, match=said):
+        load(ModelChoice(str(tmp_path / "vit")), CPU)
+
+
+def test_a_suffix_in_capitals_is_of_safetensors_too(weights: Path, tmp_path: Path) -> None:
+    timm_or_skip()
+    shutil.copyfile(weights / "test_efficientnet.safetensors", tmp_path / "A.SAFETENSORS")
+    assert read_weights(tmp_path / "A.SAFETENSORS").keys() == state_of("test_efficientnet").keys()
 
 
 def test_a_model_is_tried_whatever_the_boxes_are(weights: Path) -> None:

@@ -96,6 +96,10 @@ def boxes(folder: Path, *rows: list[float]) -> None:
         ([[50, 10, 60, 9], [20, 30, 5, 5]], r"8 of 16 boxes leave their picture.*bbox is x, y, width, height"),
         ([[-20, 10, 30, 9]], "boxes leave their picture"),
         ([[1, 2, -3, 4]], "greater than or equal to 0"),
+        (
+            [[0, 0.1, 1.004, 0.5]],
+            r"annotation 1: no box .* first: they are shares of their pictures, .*; multiply x by",
+        ),
         ([[1, 2, 3, float("nan")]], "finite"),
     ],
 )

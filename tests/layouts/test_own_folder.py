@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from PIL import Image
 from harness.config.cards import DatasetCard
 from harness.data.content import Place
 from harness.data.dataset import Dataset
+from harness.data.region_writer import discard
 from harness.errors import DataError
 from harness.layouts.opening import open_dataset
 from harness.layouts.own_folder import OwnFolder, read_captions, read_split
@@ -27,6 +29,7 @@ from harness.layouts.previews import Previews
 
 NAMES = [f"my picture {number}" for number in range(5)]
 SPLIT: dict[str, list[Any]] = {"train": [NAMES[3], NAMES[0]], "test": [NAMES[1]], "about": []}
+SPLIT_OF_FOLDERS = {"train": ["2019/1", "b"], "test": ["c"]}
 LINES: list[Any] = [
     {"id": "a", "image": NAMES[1], "text": "one bus"},
     {"id": 2, "image": NAMES[0], "text": " a  dog\n", "by": "somebody"},
@@ -207,6 +210,33 @@ def test_a_split_file_of_another_kind_is_refused(root: Path, data: bytes, messag
     put(root, LINES, data)
     with pytest.raises(DataError, match=message):
         opened(root).split("train")
+
+
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [("caf\u00e9", "cafe\u0301"), ("beach", "beach.jpg"), ("7", "0007"), ("Beach", "BEACH"), ("b.JPG", "train/b")],
+)
+def test_an_id_that_is_written_in_two_ways_is_told_with_both(tmp_path: Path, own: str, other: str) -> None:
+    said = re.escape(f"{own!a} seems to be {other!a} there: name images alike in both, to the letter")
+    split = {"train": [own, "b"], "test": ["c"]}
+    lines = [{"id": image, "image": image, "text": "a dog"} for image in (own, "b", "c")]
+    put(tmp_path, lines, split)
+    for stored in ([other, "b", "c"], [other]):  # one of them is absent, or all are
+        write_store(tmp_path / "tiny" / "regions", stored)
+        with pytest.raises(DataError, match=said):
+            opened(tmp_path).split("train")
+        discard(tmp_path / "tiny" / "regions")
+    write_store(tmp_path / "tiny" / "regions", [own, "b", "c"])
+    put(tmp_path, [{**lines[0], "image": other}, *lines[1:]], split)
+    with pytest.raises(DataError, match=f"has no caption in .*; {said}"):
+        opened(tmp_path).split("train")
+
+
+def test_an_id_of_another_folder_is_another_image(tmp_path: Path) -> None:
+    put(tmp_path, [{"id": image, "image": image, "text": "a dog"} for image in ("2019/1", "b", "c")], SPLIT_OF_FOLDERS)
+    write_store(tmp_path / "tiny" / "regions", ["2020/1", "b", "c"])
+    with pytest.raises(DataError, match=r"image '2019/1' is not in the store .*; convert or extract them too"):
+        opened(tmp_path).split("train")
 
 
 def test_a_cut_store_is_refused_by_its_file(root: Path) -> None:

@@ -116,6 +116,16 @@ def test_pictures_are_found_wherever_extract_finds_them(dataset: Path, tmp_path:
     assert (look := previews(dataset).of(image)).picture is not None and look.shape == (40, 60)
 
 
+def test_a_picture_is_found_whose_name_a_mac_has_written(dataset: Path) -> None:
+    composed, parted = "caf\u00e9", "cafe\u0301"
+    Image.new("RGB", (40, 60)).save(dataset / "images" / f"{parted}.JPG", "JPEG")
+    looks = previews(dataset)
+    assert all(looks.of(image).picture is not None for image in (composed, parted))
+    Image.new("RGB", (20, 20)).save(dataset / "images" / f"{composed}.JPG", "JPEG")
+    looks = previews(dataset)
+    assert [looks.of(image).shape for image in (composed, parted)] == [(20, 20), (40, 60)]
+
+
 def test_an_id_with_a_folder_in_it_is_found_whatever_the_suffix(dataset: Path) -> None:
     (dataset / "images" / "2019").mkdir()
     Image.new("RGB", (40, 60)).save(dataset / "images" / "2019" / "beach.PNG")

@@ -243,6 +243,14 @@ def test_boxes_that_are_corners_are_told_as_such(content: Callable[..., Any]) ->
     assert "as x, y, width, height do where corners are expected" in one.message
 
 
+def test_boxes_that_are_shares_are_told_as_such(content: Callable[..., Any]) -> None:
+    shares = Ragged.stack([np.array([[0.1, 0.2, 0.5, 0.8]], np.float32)] * 4)
+    for sizes in (SIZES, None):
+        (one,) = image_checks.of_boxes("test", content(shares, sizes))
+        assert "boxes are shares of their pictures" in one.message and one.severity is Severity.WARNING
+    assert not [*image_checks.of_boxes("test", content(boxes_of([0.1, 0.2, 0.5, 0.8]), SIZES))]
+
+
 def test_boxes_of_precomputed_regions_are_held_to_their_pictures(precomp: Path, look: Look) -> None:
     corners = np.tile(np.array([1, 2, 30, 40], np.float32), (4, 3, 1))
     corners[2, 1] = [1, 2, 102, 40]
