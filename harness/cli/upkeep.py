@@ -73,13 +73,15 @@ def opened(flags: Flags) -> tuple[Config, Registry, list[Diagnosis]]:
     """The configuration and the cards; what is wrong with them is a finding, and the defaults are looked at instead."""
     from harness.config.project import Config
     from harness.config.registry import discover
+    from harness.config.sections import Paths
     from harness.doctor.diagnosis import Diagnosis, Health, message_and_cure
 
     try:
         config, registry, _ = flags.open()
     except ConfigError as error:
         fault = Diagnosis("configuration", Health.FAULT, *message_and_cure(str(error)))
-        config = Config(root=root_of(flags.config_file))
+        without_cards = Paths(datasets=(), methods=())  # of the project: one of them may be at fault
+        config = Config(root=root_of(flags.config_file), paths=without_cards)
         return config, discover(config), [fault]
     source = flags.source.removeprefix("configuration: ")
     return config, registry, [Diagnosis("configuration", Health.SOUND, source)]

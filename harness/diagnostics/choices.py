@@ -18,6 +18,8 @@ from harness.evaluation.ranks import Floats, Ints
 from harness.files import has_file, read_json, sha256
 
 FIELDS = ("image", "right", "wrong")
+ALWAYS = ("accuracy", "tied", "choices")  # of what is measured
+ENDS = ("low", "high")  # of the interval of the accuracy
 RESAMPLES, SEED = 10_000, 0
 
 

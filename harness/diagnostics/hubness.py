@@ -50,9 +50,10 @@ def _of_direction(direction: Direction, ranks: TrialRanks, rankings: TrialRankin
     top, (_, names) = rankings.top[direction], rankings.names(direction)
     _, items = sides(ranks.pairs, direction)
     counts, first = [], np.zeros(1 + int(max(items.max(), top.results.max())), dtype=np.int64)
+    k = min(K, int((top.results >= 0).sum(axis=1).min()))  # the same in all folds, whose means are taken
     for fold in np.unique(top.folds):
         gallery, heads = np.unique(items[ranks.folds == fold]), top.results[top.folds == fold]
-        counts.append(_fold_counts(heads, gallery))
+        counts.append(_FoldCounts(occurrences(heads, gallery, 1), occurrences(heads, gallery, k), len(heads)))
         np.add.at(first, heads[:, 0], 1)
     most = int(first.argmax())
     return Hubness(
@@ -61,7 +62,7 @@ def _of_direction(direction: Direction, ranks: TrialRanks, rankings: TrialRankin
         times=int(first[most]),
         expected=_mean(100 / len(fold.first) for fold in counts),
         skew=_mean(skewness(fold.among) for fold in counts),
-        k=min(fold.k for fold in counts),
+        k=k,
         absent=_mean(100 * (fold.among == 0).mean() for fold in counts),
         tied=_mean([100 * _tied(top)]),
     )
@@ -71,15 +72,7 @@ def _of_direction(direction: Direction, ranks: TrialRanks, rankings: TrialRankin
 class _FoldCounts:
     first: Ints  # (G,) how often each item of the gallery stands first
     among: Ints  # (G,) N_k
-    k: int
     queries: int
-
-
-def _fold_counts(heads: Ints, gallery: Ints) -> _FoldCounts:
-    """N_1 and N_k of every item of a gallery (G,), from the first items (Q, L) of each query."""
-    k = min(K, int((heads >= 0).sum(axis=1).min()))
-    first, among = occurrences(heads, gallery, 1), occurrences(heads, gallery, k)
-    return _FoldCounts(first, among, k, len(heads))
 
 
 def occurrences(heads: Ints, gallery: Ints, k: int) -> Ints:

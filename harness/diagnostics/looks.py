@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.data.split import Split
 from harness.diagnostics.categories import CategoryTally
+from harness.diagnostics.choices import ALWAYS, ENDS
 from harness.evaluation.protocols import Fold
 from harness.evaluation.ranks import Direction, Floats, Ints, look_at_all
 from harness.files import read_own, write_own
@@ -19,7 +20,7 @@ LOOKS = "looks.json"
 class StoredLooks(BaseModel):
     """The further looks that need all scores of a trial."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")  # of a later version
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)  # extra: of a later version
 
     category: dict[str, float] = Field(
         default_factory=dict,
@@ -29,6 +30,14 @@ class StoredLooks(BaseModel):
     choices: dict[str, dict[str, float]] = Field(
         default_factory=dict, description="of each set: accuracy with low and high, tied, choices"
     )
+
+    @field_validator("choices")
+    @classmethod
+    def _can_be_shown(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for name, one in value.items():
+            if not one.keys() >= {*ALWAYS} or len(one.keys() & {*ENDS}) == 1:
+                raise ValueError(f"choices of {name[:60]!r} have {', '.join(ALWAYS)}, and both or none of {ENDS}")
+        return value
 
     @property
     def is_empty(self) -> bool:

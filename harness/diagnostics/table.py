@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from harness.diagnostics.categories import ASKED, CATEGORIES, MAP, RELEVANT
+from harness.diagnostics.choices import ENDS
 from harness.diagnostics.hubness import Hubness, mean_hubness
 from harness.diagnostics.looks import StoredLooks
 from harness.evaluation.ranks import DIRECTIONS, Direction
 
 TIED = 0.05  # percent of queries from which ties are worth a line
 HEADER = ("look", *DIRECTIONS)
-ENDS = ("low", "high")  # of the interval of a set of choices
 Line = tuple[str, str, str]  # under HEADER
 
 
@@ -56,7 +56,8 @@ def mean_looks(runs: Sequence[Looks]) -> Looks:
 
 def _mean_numbers(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The means over runs; no interval of several, as the mean of their ends is none of the mean."""
-    names = [name for name in several[0] if len(several) == 1 or name not in ENDS]
+    common = [name for name in several[0] if all(name in one for one in several)]
+    names = [name for name in common if len(several) == 1 or name not in ENDS]
     return {name: float(np.mean([one[name] for one in several])) for name in names}
 
 
@@ -67,9 +68,9 @@ def _hubness_lines(hubness: Mapping[Direction, Hubness]) -> Iterator[Line]:
     yield _line("most returned item stands first, % of queries", (f"{one.first:.1f}" for one in both))
     yield _line("the same if all items came equally often", (f"{one.expected:.2f}" for one in both))
     yield _line("most returned item", (one.item for one in both))
-    k = min(one.k for one in both)
-    yield _line(f"skew of N_{k}", (f"{one.skew:.2f}" for one in both))
-    yield _line(f"items in the first {k} of no query, %", (f"{one.absent:.1f}" for one in both))
+    ks = [*dict.fromkeys(str(one.k) for one in both)]  # another one where images or captions are fewer than K
+    yield _line(f"skew of {' and '.join(f'N_{k}' for k in ks)}", (f"{one.skew:.2f}" for one in both))
+    yield _line(f"items in the first {' and '.join(ks)} of no query, %", (f"{one.absent:.1f}" for one in both))
     if any(one.tied >= TIED for one in both):
         yield _line("queries whose first place is tied, %", (f"{one.tied:.1f}" for one in both))
 
@@ -77,8 +78,9 @@ def _hubness_lines(hubness: Mapping[Direction, Hubness]) -> Iterator[Line]:
 def _category_lines(category: Mapping[str, float]) -> Iterator[Line]:
     if not category:
         return
+    of = f", {category[CATEGORIES]:.0f} categories" if CATEGORIES in category else ""
     names = {
-        f"category-level mAP, %, {category[CATEGORIES]:.0f} categories": (MAP, ".1f"),
+        f"category-level mAP, %{of}": (MAP, ".1f"),
         "items that share a category with the query, %": (RELEVANT, ".1f"),
         "queries with a category": (ASKED, ",.0f"),
     }

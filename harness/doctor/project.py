@@ -50,7 +50,8 @@ def tracking_store(config: Config, probe: Probe) -> Iterator[Remark]:
 def leftovers(config: Config) -> Iterator[Remark]:
     """What killed commands left among results and reports."""
     trials = config.results / TRIALS
-    folders = [config.results, config.cache, config.reports, *(trials.iterdir() if trials.is_dir() else ())]
+    own = [one for one in trials.iterdir() if not one.is_symlink()] if trials.is_dir() else []
+    folders = [config.results, config.cache, config.reports, *own]
     parts = [file for folder in folders for file in abandoned_parts(folder)]
     if parts:
         half = f"{count(len(parts), 'half-written file')}, such as {parts[0]}"

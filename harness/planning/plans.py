@@ -27,6 +27,7 @@ from harness.tracking.store import default_uri, is_absent
 POWER = 0.8
 PUBLISHED_SD = 2.9  # over seeds: the geometric mean of 1.6 and 5.4, of ten seeds on Flickr30K (arXiv 2203.03853)
 FEW_DEGREES = 10  # of freedom, below which the spread over seeds is hardly known
+LEAST_SD = 0.001  # over seeds: of two runs whose rsum differs by less than it is shown with
 UNLUCKY = 0.1  # of spreads are larger than what is said of those
 SOURCES = ("ranked", "incomplete")  # sections of a board whose rows say how much rsum varies
 
@@ -139,9 +140,11 @@ def check_numbers(selection: Selection, difference: float, power: float, assumed
         raise UsageError(f"--power {power:g}: give a probability above {LEVEL:g} and below 1, such as 0.8")
     if len(dict.fromkeys(selection.seeds)) < 2:
         raise UsageError("--seeds: a row of one seed is never tested; give two or more, such as 0-2")
-    for flag, value in zip(("--seed-sd", "--image-sd"), assumed, strict=True):
-        if value is not None and not 0 <= value <= LARGEST:
-            raise UsageError(f"{flag} {value:g}: give a standard deviation of rsum from 0 to {LARGEST:g}")
+    seed_sd, image_sd = assumed
+    if seed_sd is not None and not LEAST_SD <= seed_sd <= LARGEST:  # a row whose seeds are all alike is never tested
+        raise UsageError(f"--seed-sd {seed_sd:g}: give a standard deviation of rsum from {LEAST_SD:g} to {LARGEST:g}")
+    if image_sd is not None and not 0 <= image_sd <= LARGEST:
+        raise UsageError(f"--image-sd {image_sd:g}: give a standard deviation of rsum from 0 to {LARGEST:g}")
 
 
 def requirement(plan: PowerPlan, level: float) -> Requirement:
@@ -225,8 +228,8 @@ def seed_part(known: Iterable[Sources], given: float | None, images: int) -> Var
         tested = [row for row in one.all if is_tested(row)]
         if found := seed_variances(tested):
             if given is not None:
-                training = max(0.0, given**2 - found[1] / images)
-                return Variances((training, found[1]), f"seeds: --seed-sd {given:g}")
+                luck = min(found[1], given**2 * images)  # more of it alone would spread runs wider than is assumed
+                return Variances((given**2 - luck / images, luck), f"seeds: --seed-sd {given:g}")
             text = f"seeds: {sum(map(len, tested))} runs of {counted(len(tested), 'row')} of {one.board}"
             text += "" if one.is_own else ", as no row of its own has two seeds"
             return Variances(found, text + doubt(sum(map(len, tested)) - len(tested)), not one.is_own)

@@ -161,13 +161,10 @@ def placed(folder: Path) -> Iterator[Path]:
         yield part
         if target.exists():
             target.rename(old)
-        try:
-            part.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
+        part.rename(target)
     finally:
+        if old.exists() and not target.exists():  # cut off in between, by Ctrl-C too
+            old.rename(target)
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 

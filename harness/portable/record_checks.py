@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.errors import DataError, Location
+from harness.config.noise import base_name
+from harness.config.selection import FIRST, NAME, member_names, reranking_named
+from harness.errors import DataError, Location, UsageError
 from harness.evaluation import positives
 from harness.evaluation.measures import TIED, Measure, mean_measures
 from harness.evaluation.positives import SetRanks
@@ -25,18 +27,22 @@ from harness.evaluation.records import (
     read_sets,
 )
 from harness.files import has_file, read_bytes
+from harness.trial.external import is_external, method_of
 from harness.trial.folder import EPOCHS, RESULT
-from harness.trial.results import HEADLINE, EpochReport, TrialResult
+from harness.trial.results import HEADLINE, EpochReport, TrialResult, TrialSpec
 
 AGAIN = "copy the folder again from its project, or leave it out"
 ROUNDING = 1e-6  # points, or ranks
 COST = re.compile(r"[a-z][a-z0-9_]{0,99}")  # the name of one
-SHOWN = 60  # characters of a text
+DATASET = re.compile(r"[a-z][a-z0-9_-]*")  # as of its card
+SEEDS = range(2**32)  # that generators take
+SHOWN, LONGEST = 60, 200  # characters of a text in a message, and of a name
 LARGEST = 10_000_000  # images or captions of a split: exports name each
 
 
 def check_record(result: TrialResult, folder: Path) -> None:
-    """DataError naming the file of a trial's folder that has a number which no trial has, or that its ranks deny."""
+    """DataError naming the file of a trial's folder with a name or number of no trial, or one that its ranks deny."""
+    refuse_first(name_faults(result.spec), folder / RESULT)
     refuse_first(number_faults(result), folder / RESULT)
     refuse_first(epoch_faults(folder), folder / EPOCHS)
     ranks, sets = ranks_of(folder)
@@ -60,6 +66,35 @@ def ranks_of(folder: Path) -> tuple[TrialRanks, list[SetRanks]]:
     if ranks is None or sets is None:
         raise DataError(f"the file is damaged or of an early version; {AGAIN}", Location(folder / RANKS))
     return ranks, sets
+
+
+def name_faults(spec: TrialSpec) -> Iterator[str]:
+    """The names of a spec that no trial has: neither the tracking store nor a board can be made with them."""
+    names = {"method": spec.method, "dataset": spec.dataset, "protocol": spec.protocol, "tested_on": spec.tested_on}
+    wrong = {
+        "method": not is_method(spec.method),
+        "dataset": not DATASET.fullmatch(base_name(spec.dataset)),
+        "protocol": not (spec.protocol.strip() and spec.protocol.isprintable()),
+        "tested_on": bool(spec.tested_on) and not DATASET.fullmatch(base_name(spec.tested_on)),
+    }
+    for kind, name in names.items():
+        if wrong[kind] or len(name) > LONGEST:
+            yield f"{kind} is {shown(name)}, which is no name of one"
+    for name in spec.settings:
+        if not name.isidentifier() or len(name) > LONGEST:
+            yield f"settings has {shown(name)}, which is no name of one"
+    if spec.seed not in SEEDS or (spec.limit is not None and spec.limit < 1):
+        yield f"seed is {spec.seed}, limit {spec.limit}, which no trial has"
+
+
+def is_method(name: str) -> bool:
+    """Whether a trial can be of a method, an ensemble, a reranking or a model from elsewhere of this name."""
+    try:
+        if is_external(name):
+            return method_of(name) == name
+        return bool(re.fullmatch(NAME, name) or (member_names(name) and (FIRST not in name or reranking_named(name))))
+    except UsageError:
+        return False
 
 
 def number_faults(result: TrialResult) -> Iterator[str]:

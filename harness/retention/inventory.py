@@ -1,7 +1,7 @@
 """What lies in a project's folders, sorted by whether anything needs it.
 
 A trial on a board, or one that a command can continue, is needed. Its checkpoint is needed by what uses weights alone,
-and goes only where that is asked for.
+and goes only where that is asked for. A folder that is a link is another project's: nothing in it goes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.campaign.current import current
 from harness.campaign.removal import BACKUP, GRAVEYARD
 from harness.campaign.reproduction import REPRODUCED
 from harness.config.cards import SELECTION
-from harness.config.project import TRIALS, Config
+from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.files import abandoned_parts
 from harness.tracking.discarded import discarded_artifacts
@@ -28,7 +28,7 @@ from harness.tracking.store import artifacts_of, default_uri, is_absent
 from harness.trial.external import is_external
 from harness.trial.folder import CHECKPOINT, RESULT, read_result, read_spec
 from harness.trial.private_folders import left_behind
-from harness.trial.results import TRAINING_VERSION, Current, State, TrialResult, TrialSpec
+from harness.trial.results import EVALUATION_VERSION, TRAINING_VERSION, Current, State, TrialResult, TrialSpec
 
 ENDED = (State.DONE, State.PRUNED)
 CHECKPOINTS, CACHE = "--checkpoints", "--cache"  # flags that kinds need
@@ -93,7 +93,7 @@ def kinds(config: Config, registry: Registry, tell: Callable[[str], None]) -> It
     now = current(config, registry)
     stale = stale_keys(config, registry, now)
     yield from kinds_of_trials(trials, stale, now, default_uri(config))
-    yield Kind("old attempts", "kept by --force; a newer result took their place", "", partial(replaced, config))
+    yield Kind("old attempts", "kept by --force; a newer attempt has ended well", "", partial(replaced, config))
     yield Kind("reproductions", "of `harness reproduce`, which has compared them", "", partial(reproductions, config))
     artifacts = partial(discarded_artifacts, default_uri(config))
     yield Kind("deleted runs", "files of runs that the store has no longer", "", artifacts)
@@ -104,7 +104,8 @@ def kinds(config: Config, registry: Registry, tell: Callable[[str], None]) -> It
 
 def kinds_of_trials(trials: Sequence[TrialFolder], stale: set[str], now: Current, uri: str) -> Iterator[Kind]:
     """Trials and checkpoints that nothing needs, and those that not all commands need."""
-    old = [one.path for one in trials if one.spec.key in stale and is_logged(one.path, uri)]
+    gone = [one for one in trials if one.spec.key in stale and not is_current(one.spec, now)]
+    old = [one.path for one in gone if is_logged(one.path, uri)]
     yield Kind(
         "stale trials",
         "of a source, data or protocol that is another now; their rows stay under Stale, from the store",
@@ -114,7 +115,7 @@ def kinds_of_trials(trials: Sequence[TrialFolder], stale: set[str], now: Current
     reason = "never ended, and their source or data is another now: no command continues them"
     yield Kind("unfinished trials", reason, "", lambda: begun)
     searched = [one for one in trials if one.spec.protocol == SELECTION]
-    reason = "of search trials that ended; only `harness explain --run KEY` of such a trial would use them"
+    reason = "of search trials that ended; only explain, retrieve or export of one, or --test-on, would use them"
     yield Kind("checkpoints of searches", reason, "", partial(checkpoints, searched))
     reason = "of trials on boards; explain, load and new ensembles need them, `harness run --force` makes them again"
     yield Kind("checkpoints", reason, CHECKPOINTS, lambda: checkpoints(one for one in trials if is_kept(one, stale)))
@@ -135,15 +136,15 @@ def needed(config: Config, piles: Sequence[Heap]) -> list[Heap]:
     }
     rest = []
     for name, (reason, paths) in places.items():
-        size = sum(size_of(path) for path in paths)
+        size = sum(size_of(path.resolve()) for path in paths)  # such a place may be a link to another disk
         size -= sum(bytes for path, bytes in gone.items() if any(path.is_relative_to(place) for place in paths))
         rest.append(Heap(name, reason, "", (Sized(paths[0], max(size, 0)),) if paths else ()))
     return [pile for pile in rest if pile.bytes]
 
 
 def trial_folders(trials: Path) -> Iterator[TrialFolder]:
-    """The folders of trials whose spec can be read; those that --force kept are left out."""
-    for folder in entries(trials):
+    """The project's own folders of trials whose spec can be read; those that --force kept are left out."""
+    for folder in own_folders(trials):
         result = read_result(folder)
         spec = result.spec if result else read_spec(folder)
         if spec and spec.key == folder.name:
@@ -172,6 +173,15 @@ def is_outdated(spec: TrialSpec, now: Current) -> bool:
     return any(other and mine != other for mine, other in pairs)
 
 
+def is_current(spec: TrialSpec, now: Current) -> bool:
+    """Whether a trial planned now would be of the same, however stale it is beside results of a later version."""
+    mine = (spec.data_fingerprint, spec.test_fingerprint, spec.protocol_version, spec.source)
+    tests = now.test_data(spec.tested_on) if spec.tested_on else ""
+    protocol = now.protocol(spec.test_dataset, spec.test_protocol)
+    versions = (spec.training_version in (0, TRAINING_VERSION), spec.evaluation_version == EVALUATION_VERSION)
+    return mine == (now.data(spec.dataset), tests, protocol, now.source(spec.method)) and all(versions)
+
+
 def is_kept(one: TrialFolder, stale: set[str]) -> bool:
     """Whether a trial's folder stays, so that its checkpoint is a matter of its own."""
     return one.spec.protocol != SELECTION and one.spec.key not in stale
@@ -184,9 +194,10 @@ def checkpoints(trials: Iterable[TrialFolder]) -> list[Path]:
 
 
 def replaced(config: Config) -> list[Path]:
-    """The folders that --force kept, of trials that have a newer result."""
+    """The folders that --force kept, of trials that have ended well since."""
     folders = [folder for folder in entries(config.trials) if BACKUP in folder.name]
-    return [one for one in folders if (one.with_name(one.name.partition(BACKUP)[0]) / RESULT).is_file()]
+    newer = {one: read_result(one.with_name(one.name.partition(BACKUP)[0])) for one in folders}
+    return [one for one, result in newer.items() if result and result.state in ENDED]
 
 
 def reproductions(config: Config) -> list[Path]:
@@ -196,8 +207,13 @@ def reproductions(config: Config) -> list[Path]:
 
 def half_written(config: Config) -> list[Path]:
     """Files that a killed command was writing, and folders that it was removing."""
-    folders = [config.results, config.cache, config.reports, *entries(config.results / TRIALS)]
+    folders = [config.results, config.cache, config.reports, *own_folders(config.trials)]
     return [*(part for folder in folders for part in abandoned_parts(folder)), *entries(config.results / GRAVEYARD)]
+
+
+def own_folders(folder: Path) -> list[Path]:
+    """What lies in a folder but for links, which lead to what is another's."""
+    return [path for path in entries(folder) if not path.is_symlink()]
 
 
 def entries(folder: Path, start: str = "") -> list[Path]:

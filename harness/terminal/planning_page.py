@@ -31,7 +31,7 @@ def planning_page(plans: Sequence[PowerPlan]) -> Iterator[RenderableType]:
 
 def requirements(plan: PowerPlan) -> Table:
     """What the difference needs, for two methods and among all of the campaign."""
-    share = f"{100 * plan.wanted:.0f} %"
+    share = f"{100 * plan.wanted:g} %"
     detect = f"{plan.difference:g}"
     heads = (f"power for {detect}", f"detected with {share}", f"seeds for {detect}", f"or images for {detect}")
     grid = table("rsum of", *heads, right=heads)

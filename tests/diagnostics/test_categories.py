@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from harness.data.content import Labels
 from harness.diagnostics import categories
 from harness.diagnostics.categories import CategoryTally, average_precisions, caption_labels
 from harness.diagnostics.looks import LOOKS, StoredLooks, read_looks, save_looks
-from harness.diagnostics.table import Looks
+from harness.diagnostics.table import Looks, looks_of, mean_looks
 from harness.evaluation.protocols import Fold, folds
 from harness.evaluation.ranks import DIRECTIONS
 
@@ -135,6 +136,22 @@ def test_looks_are_kept_in_a_folder_and_a_damaged_file_is_none(tmp_path: Path) -
     assert read_looks(tmp_path).is_empty
     save_looks(tmp_path, StoredLooks())
     assert not (tmp_path / LOOKS).exists(), "those of an earlier evaluation are gone"
+
+
+def test_looks_that_lack_what_is_shown_are_damaged_and_no_fault_of_the_reader(tmp_path: Path) -> None:
+    """As in results of another project: what cannot be shown is not read, what can be is shown without the rest."""
+    whole = {"accuracy": 50.0, "low": 40.0, "high": 60.0, "tied": 0.0, "choices": 8.0}
+    for lost in ("accuracy", "tied", "choices", "low"):
+        part = {name: value for name, value in whole.items() if name != lost}
+        (tmp_path / LOOKS).write_text(json.dumps({"choices": {"swap": part}}))
+        assert read_looks(tmp_path).is_empty, lost
+    (tmp_path / LOOKS).write_text('{"category": {"i2t_map": NaN}}')
+    assert read_looks(tmp_path).is_empty
+    (tmp_path / LOOKS).write_text(json.dumps({"category": {"i2t_map": 40.0}, "choices": {"swap": whole}}))
+    one = looks_of(None, read_looks(tmp_path))
+    assert one.lines[0] == ("category-level mAP, %", "40.0", "–") and one.lines[-1][1] == "50.0 (40.0 to 60.0)"
+    other = looks_of(None, StoredLooks(choices={"swap": {**whole, "more": 1.0}}))
+    assert mean_looks([other, one]).choices["swap"] == {"accuracy": 50.0, "tied": 0.0, "choices": 8.0}
 
 
 def test_a_thousand_images_take_seconds() -> None:

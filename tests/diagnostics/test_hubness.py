@@ -10,6 +10,7 @@ import scipy.stats
 from folds import card, five_each
 
 from harness.diagnostics.hubness import Hubness, hubness, mean_hubness
+from harness.diagnostics.table import Looks
 from harness.evaluation.protocols import folds, rank_folds
 from harness.evaluation.ranks import DIRECTIONS
 from harness.evaluation.records import TrialRankings, TrialRanks, of_ranks, of_shortlists
@@ -57,6 +58,8 @@ def test_folds_are_galleries_of_their_own_and_a_small_one_has_a_smaller_k() -> N
     assert of["i2t"].skew == pytest.approx(np.mean([scipy.stats.skew(slow(part)[1]) for part in parts]))
     assert of["t2i"].expected == pytest.approx(100 / 6)
     assert of["t2i"].skew == 0  # every image is among the first 6 of 6
+    words = [line[0] for line in Looks(hubness=of).lines]
+    assert "skew of N_10 and N_6" in words and "items in the first 10 and 6 of no query, %" in words
 
 
 def test_equal_scores_are_counted_and_said() -> None:

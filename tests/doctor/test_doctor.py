@@ -346,6 +346,12 @@ def test_a_wrong_configuration_is_a_finding_and_the_rest_is_looked_at(
     assert call("doctor") == 2
     out = capsys.readouterr().out
     assert "✗ configuration" in out and "campain" in out and "1 fault would stop a run" in out
+    (project / "harness.toml").unlink()
+    (project / "datasets" / "mine").mkdir(parents=True)
+    (project / "datasets" / "mine" / "card.toml").write_text("name = [")
+    assert call("doctor") == 2
+    out = capsys.readouterr().out
+    assert "✗ configuration" in out and "card.toml" in out and "1 fault would stop a run" in out
 
 
 def test_a_wrong_configuration_hides_neither_itself_nor_the_folder_that_it_is_in(

@@ -50,6 +50,10 @@ def test_rows_of_the_store_say_how_much_rsum_varies_and_how_few_they_are(tmp_pat
     assert seeds.startswith("seeds: 6 runs of 2 rows of scenes/full; so few that the spread may well be 1.9 times")
     assert images == "images: 1 pair of rows of scenes/full"
     assert plan.components.luck > 0 and 0 < plan.alone.power < 1
+    for given in (0.5, 40.0):
+        assumed = planned(tmp_path, seed_sd=given)
+        assert assumed.components.seed_sd(500) == pytest.approx(given), "not that of the store's rows"
+        assert assumed.components.image_sd == plan.components.image_sd
 
 
 @pytest.mark.slow
@@ -79,6 +83,8 @@ def test_many_methods_have_a_second_line_as_their_board_corrects_for_all_pairs(t
         (["--seeds", "4"], "a row of one seed is never tested"),
         (["--methods", "caan"], "a difference is of two methods"),
         (["--image-sd", "-1"], "--image-sd -1: give a standard deviation"),
+        (["--seed-sd", "0"], "--seed-sd 0: give a standard deviation of rsum from 0.001"),
+        (["--seed-sd", "nan"], "--seed-sd nan: give a standard deviation"),
         (["--datasets", "scnes"], "unknown dataset"),
     ],
 )

@@ -21,8 +21,8 @@ from harness.evaluation.ranks import DIRECTIONS
 from harness.evaluation.records import RANKINGS, RANKS, Records, fold_ranks, of_ranks, of_shortlists, read_sets
 from harness.evaluation.shortlists import shortlists
 from harness.files import npz
-from harness.portable.record_checks import gallery_faults, measure_faults, of_sets, ranks_of
-from harness.trial.folder import CHECKPOINT, EPOCHS, RESULT, TRACEBACK
+from harness.portable.record_checks import gallery_faults, is_method, measure_faults, of_sets, ranks_of
+from harness.trial.folder import CHECKPOINT, EPOCHS, RESULT, SPEC, TRACEBACK
 
 Captured = pytest.CaptureFixture[str]
 Change = Callable[[dict[str, Any]], object]
@@ -81,6 +81,44 @@ def test_a_result_that_was_changed_is_refused_with_what_differs(
     (trial / RESULT).write_text(json.dumps(result))
     said = refusal(trial, call, capsys)
     assert words in said and RESULT in said and "copy the folder again" in said
+
+
+SPECS: dict[str, tuple[dict[str, Any], str]] = {
+    "lines": ({"method": "a\nb"}, r"method is 'a\nb', which is no name"),
+    "no method": ({"method": ""}, "method is ''"),
+    "a path": ({"method": "../../etc"}, "method is '../../etc'"),
+    "half a reranking": ({"method": "@9:"}, "method is '@9:'"),
+    "a reranking of none": ({"method": "vsepp@0:caan"}, "method is 'vsepp@0:caan'"),
+    "half an ensemble": ({"method": "vsepp+"}, "method is 'vsepp+'"),
+    "a model without a name": ({"method": "external:"}, "method is 'external:'"),
+    "a dataset": ({"dataset": "Tiny <b>"}, "dataset is 'Tiny <b>'"),
+    "noise beyond all": ({"dataset": "tiny.noise9-s1"}, "dataset is 'tiny.noise9-s1'"),
+    "a protocol": ({"protocol": "\x1b[2J"}, r"protocol is '\x1b[2J'"),
+    "another dataset": ({"tested_on": "a|b"}, "tested_on is 'a|b'"),
+    "a setting": ({"settings": {"dim|": 8}}, "settings has 'dim|'"),
+    "a long setting": ({"settings": {"d" * 300: 8}}, "settings has 'ddd"),
+    "a seed": ({"seed": -1}, "seed is -1"),
+    "a limit": ({"limit": 0}, "limit 0"),
+}
+
+
+@pytest.mark.parametrize("case", SPECS)
+def test_a_trial_of_a_name_that_nothing_can_be_called_is_refused(
+    trial: Path, case: str, call: Call, capsys: Captured
+) -> None:
+    """Such a trial would lie in the project, and every later command would end where its name is read."""
+    changes, words = SPECS[case]
+    for name in (RESULT, SPEC):
+        content = json.loads((trial / name).read_text())
+        (content["spec"] if name == RESULT else content).update(changes)
+        (trial / name).write_text(json.dumps(content))
+    said = refusal(trial, call, capsys)
+    assert words in said and RESULT in said and "copy the folder again" in said
+
+
+@pytest.mark.parametrize("name", ["vsepp", "caan+vsepp", "vsepp@10:caan", "external:CLIP ViT-B/32"])
+def test_every_name_that_a_trial_can_have_is_one(name: str) -> None:
+    assert is_method(name)
 
 
 ARRAYS: dict[str, Change] = {

@@ -25,6 +25,7 @@ from harness.errors import DataError, UsageError
 from harness.evaluation.records import RANKINGS, RANKS
 from harness.files import sha256
 from harness.layouts.opening import open_dataset
+from harness.portable.export import placed
 from harness.portable.loading import data_root
 from harness.portable.scored_weights import check_features
 from harness.portable.weights_folder import FACTS, README, TENSORS, VOCABULARY, read_weights_folder
@@ -154,6 +155,24 @@ def test_export_refuses_what_it_would_overwrite_and_what_has_no_weights(
     assert call("run", "--here", "--methods", "chance") == 0
     assert "trains nothing" in refusal(call, capsys, 2, "export", "chance/tiny/s0", "--weights", "v")
     assert not Path("v").exists()
+
+
+def test_ctrl_c_while_weights_are_replaced_leaves_the_earlier_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, rename = tmp_path / "weights", Path.rename
+    target.mkdir()
+    (target / "model").write_text("earlier")
+
+    def interrupted(self: Path, other: Path) -> Path:
+        if self.suffix == ".part":
+            raise KeyboardInterrupt
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), placed(target) as part:
+        (part / "model").write_text("later")
+    assert [*tmp_path.iterdir()] == [target] and (target / "model").read_text() == "earlier"
 
 
 def test_a_folder_that_was_damaged_or_altered_is_named(folder: Path, tmp_path: Path) -> None:

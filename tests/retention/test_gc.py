@@ -101,6 +101,61 @@ def test_an_old_attempt_without_a_newer_result_stays(finished: Path, call: Call,
     assert "old attempts" not in goes(gc(call, capsys))
 
 
+def test_an_old_attempt_stays_where_the_newer_one_has_failed(finished: Path, call: Call, capsys: Captured) -> None:
+    folder = folder_of(finished, "vsepp")
+    old = folder.with_name(f"{folder.name}.old-1")
+    shutil.copytree(folder, old)
+    assert goes(gc(call, capsys)) == {"old attempts": [old.name]}
+    result = json.loads((folder / "result.json").read_text())
+    failed = {"state": "failed", "failure": "oom", "message": "no memory", "measures": {}}
+    (folder / "result.json").write_text(json.dumps(result | failed))
+    before = files(old)
+    assert goes(gc(call, capsys, "--yes")) == {}
+    assert files(old) == before, "the only result of its trial"
+
+
+def test_nothing_goes_from_another_projects_folder_behind_a_link(
+    finished: Path, tmp_path: Path, call: Call, capsys: Captured
+) -> None:
+    folder, theirs = folder_of(finished, "vsepp"), tmp_path / "another"
+    folder.rename(theirs)
+    folder.symlink_to(theirs)
+    part = theirs / f".result.json.{2**22 + 1}-0123abcd.part"
+    part.write_text("half")
+    os.utime(part, (time.time() - 7200,) * 2)
+    before = files(theirs)
+    assert [len(items) for items in goes(gc(call, capsys, "--yes", "--checkpoints")).values()] == [1]
+    assert files(theirs) == before and folder.is_symlink()
+    assert not (folder_of(finished, "signalled") / "checkpoint.pt").exists(), "its own has gone"
+
+
+def test_results_of_a_later_version_make_nothing_go_that_this_one_made(
+    finished: Path, tmp_path: Path, call: Call, capsys: Captured
+) -> None:
+    """They make the others on their board stale, though a run of this version would make these again."""
+    theirs = tmp_path / "later"
+    shutil.copytree(folder_of(finished, "vsepp"), theirs)
+    for name in ("result.json", "spec.json"):
+        content = json.loads((theirs / name).read_text())
+        (content["spec"] if name == "result.json" else content)["training_version"] = 99
+        (theirs / name).write_text(json.dumps(content))
+    assert call("import", str(theirs)) == 0 and call("report") == 0
+    assert "trained by version 1 of the trainer" in (finished / "reports" / "tiny-all.md").read_text()
+    assert goes(gc(call, capsys)) == {}
+
+
+def test_trials_on_another_disk_behind_a_link_have_their_size(
+    finished: Path, tmp_path: Path, call: Call, capsys: Captured
+) -> None:
+    trials = finished / "runs" / "trials"
+    trials.rename(tmp_path / "disk")
+    trials.symlink_to(tmp_path / "disk")
+    told = gc(call, capsys)
+    sizes = {heap["name"]: heap["bytes"] for heap in (*told["stays"], *told["could_go"])}
+    whole = sum(file.stat().st_size for file in (tmp_path / "disk").rglob("*") if file.is_file())
+    assert sizes["trials"] + sizes["checkpoints"] == whole > 1000
+
+
 @pytest.mark.slow
 def test_checkpoints_go_when_asked_for_and_those_of_searches_always(
     finish: Finish, call: Call, capsys: Captured
