@@ -93,7 +93,6 @@ SPECS: dict[str, tuple[dict[str, Any], str]] = {
     "a model without a name": ({"method": "external:"}, "method is 'external:'"),
     "a dataset": ({"dataset": "Tiny <b>"}, "dataset is 'Tiny <b>'"),
     "noise beyond all": ({"dataset": "tiny.noise9-s1"}, "dataset is 'tiny.noise9-s1'"),
-    "a protocol": ({"protocol": "\x1b[2J"}, r"protocol is '\x1b[2J'"),
     "another dataset": ({"tested_on": "a|b"}, "tested_on is 'a|b'"),
     "a setting": ({"settings": {"dim|": 8}}, "settings has 'dim|'"),
     "a long setting": ({"settings": {"d" * 300: 8}}, "settings has 'ddd"),
