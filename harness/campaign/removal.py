@@ -13,6 +13,7 @@ from typing import Any
 from harness.campaign.driver import only_driver
 from harness.config.project import TRIALS, Config
 from harness.errors import UsageError, unknown
+from harness.files import abandoned_parts
 from harness.tracking.logged import write_memory
 from harness.tracking.naming import Candidate, alone, is_meant
 from harness.tracking.result_store import ResultStore
@@ -26,6 +27,17 @@ from harness.trial.results import TrialSpec
 BACKUP = ".old-"
 GRAVEYARD = ".gc"  # in the results folder: what is being removed
 METHOD = "method:"  # before the name of a method, where a scored model has the same one
+
+
+def own_folders(trials: Path) -> list[Path]:
+    """The folders of trials by name, but for links, which lead to what is another project's."""
+    return sorted(path for path in trials.iterdir() if not path.is_symlink()) if trials.is_dir() else []
+
+
+def half_written_files(config: Config) -> list[Path]:
+    """What killed commands were writing among the project's results and reports."""
+    folders = [config.results, config.cache, config.reports, *own_folders(config.trials)]
+    return [part for folder in folders for part in abandoned_parts(folder)]
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from pathlib import Path
 from harness.campaign import healing
 from harness.campaign.driver import driver_of
 from harness.campaign.plan import check_place, check_room
+from harness.campaign.removal import half_written_files
 from harness.campaign.status import is_busy
-from harness.config.project import TRIALS, Config
+from harness.config.project import Config
 from harness.doctor.diagnosis import Remark, fault, sound, warning
 from harness.doctor.machine import room
 from harness.doctor.probe import Probe
 from harness.errors import count
-from harness.files import abandoned_parts
 from harness.tracking.store import default_uri, is_absent, without_password
 
 LOCKS = ("studies.journal.lock",)  # of Optuna's, which are files that are there or not
@@ -49,10 +49,7 @@ def tracking_store(config: Config, probe: Probe) -> Iterator[Remark]:
 
 def leftovers(config: Config) -> Iterator[Remark]:
     """What killed commands left among results and reports."""
-    trials = config.results / TRIALS
-    own = [one for one in trials.iterdir() if not one.is_symlink()] if trials.is_dir() else []
-    folders = [config.results, config.cache, config.reports, *own]
-    parts = [file for folder in folders for file in abandoned_parts(folder)]
+    parts = half_written_files(config)
     if parts:
         half = f"{count(len(parts), 'half-written file')}, such as {parts[0]}"
         yield warning(half, "`harness gc --yes` removes what killed commands left half-written")

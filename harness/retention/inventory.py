@@ -15,12 +15,11 @@ from typing import NamedTuple
 
 from harness.board.standings import boards_of
 from harness.campaign.current import current
-from harness.campaign.removal import BACKUP, GRAVEYARD
+from harness.campaign.removal import BACKUP, GRAVEYARD, half_written_files, own_folders
 from harness.campaign.reproduction import REPRODUCED
 from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry
-from harness.files import abandoned_parts
 from harness.tracking.discarded import discarded_artifacts
 from harness.tracking.logged import is_logged
 from harness.tracking.result_store import ResultStore
@@ -207,13 +206,7 @@ def reproductions(config: Config) -> list[Path]:
 
 def half_written(config: Config) -> list[Path]:
     """Files that a killed command was writing, and folders that it was removing."""
-    folders = [config.results, config.cache, config.reports, *own_folders(config.trials)]
-    return [*(part for folder in folders for part in abandoned_parts(folder)), *entries(config.results / GRAVEYARD)]
-
-
-def own_folders(folder: Path) -> list[Path]:
-    """What lies in a folder but for links, which lead to what is another's."""
-    return [path for path in entries(folder) if not path.is_symlink()]
+    return [*half_written_files(config), *entries(config.results / GRAVEYARD)]
 
 
 def entries(folder: Path, start: str = "") -> list[Path]:
