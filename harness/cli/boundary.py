@@ -26,7 +26,16 @@ import click
 
 from harness import __version__
 from harness.addresses import without_secrets, words_without_secrets
-from harness.errors import FAULT, READER_GONE, HarnessError, ResourceError, StoreError, first_line, is_host_memory
+from harness.errors import (
+    FAULT,
+    READER_GONE,
+    HarnessError,
+    ResourceError,
+    StoreError,
+    UsageError,
+    first_line,
+    is_host_memory,
+)
 from harness.foreign_text import line, lines
 
 DISTRIBUTION = "itm-harness"
@@ -138,6 +147,14 @@ def warn(message: str) -> None:
     """Print on stderr, without what may be secret or act on a terminal."""
     with suppress(OSError):  # stderr may be closed, full or without a reader
         click.echo(lines(without_secrets(message)), err=True)
+
+
+def agree(question: str, refused: str) -> None:
+    """Go on after a yes; UsageError `refused` after a no, and where there is no terminal to ask at."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is no terminal to answer at; say yes with --yes")
+    if not click.confirm(line(question), err=True):
+        raise UsageError(refused)
 
 
 def code_of(error: OSError, results: Path | None) -> int:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from harness.cli.boundary import agree
 from harness.cli.flags import CONFIG, DATASET, FILE, OUTPUT, DeviceName, Flags, parts, takes
-from harness.errors import UsageError
-from harness.foreign_text import line
+from harness.errors import UsageError, count
 from harness.terminal.output import bar, counter, passing_bar
 
+if TYPE_CHECKING:
+    from harness.acquisition.download import Item
+
 COUNT = click.IntRange(min=1)
+TO = click.option(
+    "--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Write the region store into this folder."
+)
+FORCE = click.option(
+    "--force", is_flag=True, help="Start again, and replace the store or the unfinished work that is there."
+)
 
 
 class Rgb(click.ParamType[tuple[float, ...]]):
@@ -70,11 +78,12 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool, least_rate: float) -> 
     items = download.items(card, config.data)
     missing = [item for item in items if not item.is_done]
     out.note(*(fetch_page(card, missing) if missing else ()))
-    if left := sum(item.left for item in missing):
-        for item in missing:
-            download.check_links(item)
-        download.check_room(config.data / card.folder, left)
-        agree(f"Load {left / 1e6:,.1f} MB into {config.data / card.folder}?", yes)
+    for item in missing:
+        download.check_links(item)
+    left = sum(item.left for item in missing)
+    download.check_room(config.data / card.folder, left)
+    if not yes:
+        agree_to_load(missing, left, config.data / card.folder)
     for item in missing:
         with signals_raise(), bar(item.download.file, item.download.bytes, 0, visible=not flags.quiet) as tell:
             download.fetch(item, tell, keep, Pace(rate=1000 * least_rate))
@@ -83,12 +92,19 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool, least_rate: float) -> 
     return 0
 
 
+def agree_to_load(items: Sequence[Item], size: int, folder: Path) -> None:
+    """Ask before bytes are loaded, or files that are there replaced by those of an archive beside them."""
+    replaced = sum((item.folder / target).exists() for item in items for target in item.download.targets)
+    if size:
+        agree(f"Load {size / 1e6:,.1f} MB into {folder}?", "nothing was loaded")
+    elif replaced:
+        agree(f"Replace {count(replaced, 'file')} in {folder}?", "nothing was replaced")
+
+
 @data.command(short_help="Convert features in other forms to a region store.")
 @takes(OUTPUT)
 @click.argument("sources", type=FILE, nargs=-1, required=True, metavar="SOURCE...")
-@click.option(
-    "--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Write the region store into this folder."
-)
+@TO
 @click.option(
     "--ids",
     type=FILE,
@@ -108,7 +124,7 @@ def fetch(flags: Flags, name: str, yes: bool, keep: bool, least_rate: float) -> 
     show_default=True,
     help="Store numbers in this form; keep is that of the source, float32 where it has several or float64.",
 )
-@click.option("--force", is_flag=True, help="Start again, and replace the store or the unfinished work that is there.")
+@FORCE
 def convert(
     flags: Flags,
     sources: Sequence[Path],
@@ -147,12 +163,6 @@ def convert(
     return 0
 
 
-TO = click.option(
-    "--to", "folder", type=FILE, required=True, metavar="FOLDER", help="Write the region store into this folder."
-)
-FORCE = click.option(
-    "--force", is_flag=True, help="Start again, and replace the store or the unfinished work that is there."
-)
 MODEL = (
     click.option(
         "--model",
@@ -249,16 +259,6 @@ def extract(flags: Flags, images: Path, folder: Path, **settings: Any) -> int:
         )
     out.answer(dataset_page.extract_json(store, heads, placed), *dataset_page.extract_page(store, placed))
     return 0
-
-
-def agree(question: str, yes: bool) -> None:
-    """Go on after a yes; UsageError after a no, and where nobody can be asked."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is no terminal to answer at; say yes with --yes")
-    if not click.confirm(line(question), err=True):
-        raise UsageError("nothing was loaded")
 
 
 @click.group(

@@ -318,6 +318,19 @@ def test_the_command_never_loads_without_being_told_to(site: Site, tmp_path: Pat
     assert site.requests == 0 and not (tmp_path / "data").exists()
 
 
+def test_the_command_never_replaces_a_file_by_one_of_a_kept_archive_without_being_told_to(tmp_path: Path) -> None:
+    with served(Site(zipped(one=b"1"))) as site:
+        project(site, path="", members={"in/one.json": "one.json"})
+        assert run("fetch", "tiny", "--yes", "--keep") == 0
+        file = tmp_path / "data" / "tiny set" / "one.json"
+        file.write_bytes(b"corrected by hand")
+        with pytest.raises(UsageError, match=r"Replace 1 file in .*tiny set\? .*--yes"):
+            command("fetch", "tiny")
+        assert file.read_bytes() == b"corrected by hand"
+        file.unlink()
+        assert run("fetch", "tiny") == 0 and file.read_bytes() == b"1" and site.requests == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("answer", "code", "requests"), [("n", 2, 0), ("", 2, 0), ("y", 0, 1)])
 def test_at_a_terminal_the_command_asks(site: Site, answer: str, code: int, requests: int) -> None:
