@@ -110,6 +110,11 @@ def listing(folder: Path) -> list[Path]:
         raise unreadable(folder, error) from error
 
 
+def entries(folder: Path, start: str = "") -> list[Path]:
+    """What lies in a folder, of names that begin so, by name; nothing where there is no folder."""
+    return sorted(path for path in folder.iterdir() if path.name.startswith(start)) if folder.is_dir() else []
+
+
 def sha256(path: Path) -> str:
     """Hex sha256 of a file, read in pieces; DataError where it cannot be read."""
     check_regular(path)

@@ -38,7 +38,7 @@ def written(method: type[Method], card: Mapping[str, Any], folder: Path) -> Iter
     whole = plain({**defaults_of(method, name), **card, "class": f"{name}:{method.__name__}"})
     check_value(whole, about, ())
     validate(MethodCard, {**whole, "path": path}, about)
-    texts = {path.with_suffix(".py"): module_text(method), path: toml_text(whole)}
+    texts = {path.with_suffix(".py"): module_text(method), path: "\n".join([*toml_lines(whole), ""])}
     before = {file: file.read_bytes() if file.is_file() else None for file in texts}
     try:
         write_files(texts)
@@ -88,19 +88,14 @@ def defaults_of(method: type[Method], name: str) -> dict[str, Any]:
     }
 
 
-def toml_text(table: Mapping[str, Any], name: str = "") -> str:
-    """A table as TOML: its values, then its tables."""
-    return "\n".join(lines_of(table, name)) + "\n"
-
-
-def lines_of(table: Mapping[str, Any], name: str) -> Iterator[str]:
-    """The lines of a table; the tables of a list stand within it."""
+def toml_lines(table: Mapping[str, Any], name: str = "") -> Iterator[str]:
+    """A table of this name as TOML: its values, then its tables; the tables of a list stand within it."""
     tables = {key: value for key, value in table.items() if isinstance(value, Mapping)}
     yield from (f"{quoted(key)} = {literal(value)}" for key, value in table.items() if key not in tables)
     for key, value in tables.items():
         full = f"{name}.{quoted(key)}" if name else quoted(key)
         yield f"[{full}]"
-        yield from lines_of(value, full)
+        yield from toml_lines(value, full)
 
 
 def quoted(key: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas
 
 IDENTITY = ("name", "method", "dataset", "protocol", "seed", "state")  # first columns of a frame of trials
+RETRIEVED = ("rank", "item", "score")  # columns of a frame of retrieved items
 TIMES = ("started", "ended")  # ms since the epoch in the store
 
 
@@ -47,12 +48,12 @@ def board_frame(one: Assessed) -> pandas.DataFrame:
     """One row per row of a board, ranked ones first: means over seeds, interval of rsum, group, what it must say."""
     return typed(
         {
-            **about,
-            **{"method": row.method, "recipe": row.recipe, "n": row.n, "seeds": list(row.seeds)},
-            **row.means,
-            **{"sd": row.sd, "notes": "; ".join(notes(one.board, row)), "command": row.command},
+            **at.position,
+            **{"method": at.row.method, "recipe": at.row.recipe, "n": at.row.n, "seeds": list(at.row.seeds)},
+            **at.row.means,
+            **{"sd": at.row.sd, "notes": "; ".join(notes(one.board, at.row)), "command": at.row.command},
         }
-        for about, row in placed(one)
+        for at in placed(one)
     )
 
 
@@ -66,6 +67,14 @@ def epochs_frame(reports: Iterable[EpochReport]) -> pandas.DataFrame:
         for report in reports
     )
     return typed(lines, ("epoch",))
+
+
+def retrieved_frame(hits: Iterable[tuple[int, str, float]]) -> pandas.DataFrame:
+    """One row per retrieved item, the best first: its rank, the item, its score."""
+    import pandas
+
+    frame = pandas.DataFrame.from_records([*hits], columns=RETRIEVED)
+    return frame.astype({"rank": "int64", "item": "string", "score": "float32"})
 
 
 def methods_frame(cards: Iterable[MethodCard]) -> pandas.DataFrame:

@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from harness.api.frames import RETRIEVED
 from harness.board import drawing
 from harness.board.drawing import BLUE, POINTS, add_box, canvas, shortened
 from harness.board.plots import WIDTH, Paint, Plot
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 PIXELS = 2.0  # per point, for screens of high density
 FORMS = (".png", ".svg")
-RETRIEVED = ("rank", "item", "score")  # columns of a frame of retrieved items
 MOST, COLUMNS = 100, 5  # images of a sheet, and in a row
 SIDE, GAP, MARGIN = 120.0, 12.0, 8.0  # of an image, between two, around all; points
 TITLE, TEXT, LINE = 12.0, 9.0, 1.45  # sizes of text, and of a line in its size

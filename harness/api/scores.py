@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,18 +44,13 @@ class ScoreEvaluation:
     def frame(self) -> pandas.DataFrame:
         """One row per measure: its value, and the ends of its interval where it has one."""
         nothing = (None, None)
-        return typed(
-            {
-                "measure": name,
-                "value": value,
-                **dict(zip(("low", "high"), self.intervals.get(name, nothing), strict=True)),
-            }
-            for name, value in self.measures.items()
-        )
+        rows = ((name, value, *self.intervals.get(name, nothing)) for name, value in self.measures.items())
+        return typed(dict(zip(("measure", "value", "low", "high"), row, strict=True)) for row in rows)
 
     def _repr_html_(self) -> str:
         """The recalls with their intervals, as a notebook shows them."""
-        rows = ((name.replace("_r", " R@"), f"{self.measures[name]:.1f}", *bounds(self, name)) for name in HEADLINE)
+        numbers = {name: (self.measures[name], *self.intervals[name]) for name in HEADLINE}
+        rows = ((name.replace("_r", " R@"), *(f"{number:.1f}" for number in own)) for name, own in numbers.items())
         return html_table(f"{self.dataset}/{self.protocol}", ("", "value", "95 % low", "high"), rows, self.warnings)
 
 
@@ -63,15 +58,16 @@ def evaluated(scores: object, card: DatasetCard, protocol: str, config: Config) 
     """Rank scores (N, M), all images of the protocol's split by all captions, higher is better."""
     under = card.protocol(protocol)
     test, looks, warnings = evaluate_array(scores, card, under, config.data, config.cache)
-    (ends,) = intervals([[hits_of(test.records.ranks)]])
-    bounds = {name: (float(low), float(high)) for name, (low, high) in zip(HEADLINE, ends, strict=True)}
     records = test.records
-    spread = hubness(records.ranks, records.rankings) or {}
+    (ends,) = intervals([[hits_of(records.ranks)]])
     return ScoreEvaluation(
-        card.name, under.name, test.measures, bounds, test.gallery, warnings, records, spread, looks.category
+        dataset=card.name,
+        protocol=under.name,
+        measures=test.measures,
+        intervals={name: (float(low), float(high)) for name, (low, high) in zip(HEADLINE, ends, strict=True)},
+        gallery=test.gallery,
+        warnings=warnings,
+        records=records,
+        hubness=hubness(records.ranks, records.rankings) or {},
+        category=looks.category,
     )
-
-
-def bounds(one: ScoreEvaluation, measure: str) -> Iterator[str]:
-    """The ends of a measure's interval as text."""
-    return (f"{end:.1f}" for end in one.intervals[measure])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.api.frames import retrieved_frame
 from harness.api.running import Report, encoding_steps, silent, whole
 from harness.config.project import Config
 from harness.config.registry import Registry
@@ -89,20 +90,13 @@ class TrainedMethod:
         Without k the first ten. The first call encodes the gallery, which `progress` follows.
         A warning names the words of a text that the vocabulary lacks.
         """
-        import pandas
-
         if (text is None) == (image is None) or not isinstance(text, str | None):
             raise UsageError("give a text to retrieve images for, or the id of an image to retrieve captions for")
         self._watched(progress)
         k = None if k is None else whole(k, "k")
         one = self._retriever.of_texts([text], k)[0] if text is not None else self._retriever.of_image(str(image), k)
         warn_of_unknown(one.unknown)
-        columns = {
-            "rank": [hit.rank for hit in one.hits],
-            "item": [hit.item for hit in one.hits],
-            "score": np.array([hit.score for hit in one.hits], dtype=np.float32),
-        }
-        return pandas.DataFrame(columns).astype({"item": "string"})
+        return retrieved_frame((hit.rank, hit.item, hit.score) for hit in one.hits)
 
     def _watched(self, progress: Report | None) -> Watch:
         """What reports the encoding, of the gallery too."""

@@ -15,7 +15,7 @@ from harness.board.export import with_records
 from harness.board.markup import html_table
 from harness.config.sections import Scalar, Training
 from harness.diagnostics.table import Looks
-from harness.errors import DataError, UsageError, unknown
+from harness.errors import DataError, UsageError, count, unknown
 from harness.evaluation.rankings import StoredRun, answers_of, judged
 from harness.evaluation.ranks import DIRECTIONS, Direction
 from harness.tracking import artifacts
@@ -174,7 +174,7 @@ class Trials(list[ProjectTrial]):
 
     def _repr_html_(self) -> str:
         head = ("trial", "protocol", "state", "rsum", "i2t R@1", "t2i R@1", "key", "message")
-        return html_table(f"{len(self)} trial{'s' * (len(self) != 1)}", head, map(cells_of, self))
+        return html_table(count(len(self), "trial"), head, map(cells_of, self))
 
 
 class Comparisons(list[Comparison]):

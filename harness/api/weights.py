@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.api.frames import retrieved_frame
 from harness.api.running import Report, whole
 from harness.api.trained import TrainedMethod, warn_of_unknown
 from harness.config.project import Config
@@ -47,8 +48,6 @@ class LoadedMethod(TrainedMethod):
 
         A warning names the words of a text that the vocabulary lacks; UsageError where it lacks all of them.
         """
-        import pandas
-
         is_query = (text is None) != (image is None) and isinstance(text, str | None) and not isinstance(image, str)
         if not isinstance(among, EncodedItems) or not is_query:
             raise UsageError("pass among, and a text to retrieve images for, or an image's regions for captions")
@@ -62,8 +61,7 @@ class LoadedMethod(TrainedMethod):
         else:
             scores = self.score(self.encode_images([image], progress=progress), among)[0]  # type: ignore[list-item]
         first = first_of(scores, np.arange(len(scores)), k)
-        columns = {"rank": np.arange(1, k + 1), "item": [among.ids[place] for place in first], "score": scores[first]}
-        return pandas.DataFrame(columns).astype({"item": "string"})
+        return retrieved_frame((rank, among.ids[place], scores[place]) for rank, place in enumerate(first, start=1))
 
 
 def load_weights(

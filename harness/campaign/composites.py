@@ -11,7 +11,7 @@ from harness.config.selection import JOIN, Reranking, members_named
 from harness.config.transfer import protocol_across
 from harness.errors import UsageError
 from harness.trial.ensembles import composite_spec, ensemble_spec
-from harness.trial.folder import CHECKPOINT, read_result
+from harness.trial.folder import CHECKPOINT, result_of
 from harness.trial.results import Assignment, State, TrialSpec
 
 
@@ -91,8 +91,8 @@ def transfer(source: Assignment, test: TransferTest, force: bool = False) -> Ass
 
 
 def is_done(trial: Assignment) -> bool:
-    result = read_result(trial.folder)
-    return result is not None and result.key == trial.spec.key and result.state is State.DONE
+    result = result_of(trial.spec, trial.folder)
+    return result is not None and result.state is State.DONE
 
 
 def has_weights(trial: Assignment) -> bool:

@@ -20,7 +20,6 @@ from harness.campaign.driver import CampaignOutcome
 from harness.campaign.healing import Note, heal, restored
 from harness.campaign.plan import Plan, check_writable
 from harness.campaign.recorder import View
-from harness.campaign.status import write_command
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.errors import StoreError
@@ -82,11 +81,9 @@ class Course:
         words: of the command, which `harness resume` repeats; a script has none.
         """
         check_writable(self.config.results)
-        if words:
-            write_command(self.config.results, self.plan.name, words)
         tracker = Tracker(self.plan.uri)
         with view() as shown:
-            outcome = driver.execute(self.plan, self.executor(), tracker, shown, self.config.failures)
+            outcome = driver.execute(self.plan, self.executor(), tracker, shown, self.config.failures, words)
         if outcome.store_error:
             raise StoreError(outcome.store_error)
         return outcome, self.publish()

@@ -20,19 +20,19 @@ from harness.trial.results import Current
 def current(config: Config, registry: Registry) -> Current:
     """The data, protocols and sources as they are now; unknown where they are absent, as where boards are only read."""
 
-    def data(dataset: str) -> str:
-        card = registry.datasets.get(dataset)
+    def fingerprint_of(card: DatasetCard) -> str:
         try:
-            return fingerprint(card, config.data, config.cache) if card else ""
+            return fingerprint(card, config.data, config.cache)
         except HarnessError:  # absent or unreadable here: then the newest run decides
             return ""
 
+    def data(dataset: str) -> str:
+        card = registry.datasets.get(dataset)
+        return fingerprint_of(card) if card else ""
+
     def test_data(dataset: str) -> str:
         card = registry.datasets.get(dataset)
-        try:
-            return fingerprint(without_words(card), config.data, config.cache) if card else ""
-        except HarnessError:
-            return ""
+        return fingerprint_of(without_words(card)) if card else ""
 
     def protocol(dataset: str, name: str) -> int:
         card = registry.datasets.get(dataset)

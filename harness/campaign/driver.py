@@ -22,6 +22,7 @@ from harness.addresses import words_without_secrets
 from harness.campaign.attempts import GpuShares, Retries
 from harness.campaign.plan import Plan, Planned
 from harness.campaign.recorder import Recorder, View
+from harness.campaign.status import LOCK, write_command
 from harness.config.project import TRIALS, Config
 from harness.config.sections import Failures
 from harness.errors import ResourceError, StoreError, TrialError
@@ -36,9 +37,8 @@ from harness.trial.folder import read_result
 from harness.trial.private_folders import remove_left_behind
 from harness.trial.results import Assignment, EpochReport, State, StepReport, TrialResult, TrialSpec
 
-LOCK = ".lock"
 OWNER = ".owner.json"  # who holds the lock, for whoever finds it held
-LOCK_SECONDS = 0.5  # longer than `status` holds it to see whether it is free
+LOCK_SECONDS = 0.5  # longer than `is_busy` holds it to see whether it is free
 
 
 @dataclass
@@ -155,10 +155,20 @@ def check_resources(config: Config, here: bool, trials: Sequence[Assignment]) ->
 
 
 def execute(
-    plan: Plan, executor: Executor, tracker: Tracker, view: View, failures: Failures | None = None
+    plan: Plan,
+    executor: Executor,
+    tracker: Tracker,
+    view: View,
+    failures: Failures | None = None,
+    words: Sequence[str] = (),
 ) -> CampaignOutcome:
-    """Run what is left of a plan and record it; finished trials that the store lacks are logged too."""
+    """Run what is left of a plan and record it; finished trials that the store lacks are logged too.
+
+    words: of the command, which `harness resume` repeats; a script has none.
+    """
     with only_driver(plan.results):
+        if words:  # only now: a command that was refused is not the one to be resumed
+            write_command(plan.results, plan.name, words)
         return run_all(PlannedTrials(plan.refreshed()), executor, tracker, view, failures)
 
 
@@ -189,8 +199,13 @@ def begin(workload: Workload, executor: Executor, recorder: Recorder) -> None:
     """Open the tracking store while the executor starts: the one computes for seconds, the other mostly waits."""
     with ThreadPoolExecutor(1, thread_name_prefix="store") as pool:
         opening = pool.submit(recorder.open, workload.name, workload.specs, {"executor": executor.description})
-        if workload.requests:
-            executor.start()
+        try:
+            if workload.requests:
+                executor.start()
+        except BaseException:
+            if opening.exception() is None:  # else the store says nothing of this campaign
+                recorder.close(State.INTERRUPTED)
+            raise
         opening.result()
 
 

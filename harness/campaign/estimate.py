@@ -12,6 +12,7 @@ from time import time as now
 from harness.campaign.plan import Plan, Planned
 from harness.config.cards import DatasetCard
 from harness.config.project import TRIALS
+from harness.files import entries
 from harness.trial.folder import EPOCHS, read_epochs, read_result, read_spec
 from harness.trial.results import Assignment, TrialSpec
 
@@ -78,7 +79,7 @@ class Estimate:
 
 def estimate(plan: Plan, datasets: Mapping[str, DatasetCard], room: int) -> Estimate:
     """The time that a plan's trials will take; `datasets` are those by whose pairs a pace is scaled."""
-    return Estimate(times_of(plan.todo, trial_folders(plan.results / TRIALS), datasets), room)
+    return Estimate(times_of(plan.todo, entries(plan.results / TRIALS), datasets), room)
 
 
 def time_left(plan: Plan, datasets: Mapping[str, DatasetCard], room: int) -> Estimate:
@@ -103,25 +104,35 @@ def times_of(
 ) -> dict[str, TrialTime]:
     """The time of each of some trials by its key, from those in some folders."""
     known = sorted(paces(folders, {trial.spec.method for trial in trials}), key=lambda pace: pace.spec.key)
-    return {trial.spec.key: time_of(trial, known, datasets) for trial in trials}
+    recipes = [trial.spec.recipe for trial in trials]
+    specs = {recipe: trial.spec for recipe, trial in zip(recipes, trials, strict=True)}
+    alike = {recipe: most_alike(spec, known, datasets) for recipe, spec in specs.items()}
+    return {trial.spec.key: time_of(trial, *alike[recipe]) for recipe, trial in zip(recipes, trials, strict=True)}
 
 
-def time_of(trial: Planned, known: Iterable[EpochTime], datasets: Mapping[str, DatasetCard]) -> TrialTime:
+def time_of(trial: Planned, basis: Basis, like: Sequence[EpochTime]) -> TrialTime:
     """The time of one trial, from the median pace of those earlier trials that are most like it."""
-    spec = trial.spec
-    epochs = spec.training.epochs - (len(read_epochs(trial.folder)) if trial.state == "resume" else 0)
+    begun = len(read_epochs(trial.folder)) if trial.state == "resume" else 0
+    epochs = trial.spec.training.epochs - begun
     if trial.assignment.members or epochs <= 0:
         return TrialTime()
-    scaled: dict[Basis, list[EpochTime]] = {}
+    if basis is Basis.NONE:
+        return TrialTime(basis=basis)
+    epoch = median(pace.seconds for pace in like)
+    seconds = epochs * epoch
+    return TrialTime(seconds, seconds * devices(trial.assignment, like), basis, epoch)
+
+
+def most_alike(
+    spec: TrialSpec, known: Iterable[EpochTime], datasets: Mapping[str, DatasetCard]
+) -> tuple[Basis, list[EpochTime]]:
+    """The best basis that earlier trials are for one of any seed, and their epochs as long as its own would be."""
+    scaled: dict[Basis, list[EpochTime]] = {Basis.NONE: []}
     for pace in known:
         basis, factor = likeness(spec, pace.spec, datasets)
         scaled.setdefault(basis, []).append(EpochTime(pace.spec, factor * pace.seconds, pace.is_gpu))
-    best = min(scaled, default=Basis.NONE)
-    if best is Basis.NONE:
-        return TrialTime(basis=best)
-    epoch = median(pace.seconds for pace in scaled[best])
-    seconds = epochs * epoch
-    return TrialTime(seconds, seconds * devices(trial.assignment, scaled[best]), best, epoch)
+    best = min(scaled)
+    return best, scaled[best]
 
 
 def likeness(spec: TrialSpec, other: TrialSpec, datasets: Mapping[str, DatasetCard]) -> tuple[Basis, float]:
@@ -147,10 +158,6 @@ def pairs(spec: TrialSpec, datasets: Mapping[str, DatasetCard]) -> float:
 def devices(assignment: Assignment, like: Sequence[EpochTime]) -> float:
     """The share of GPUs that a trial will hold, of CPUs where trials like it had none."""
     return assignment.devices(is_gpu=assignment.gpus > 0 or (assignment.gpus < 0 and like[0].is_gpu))
-
-
-def trial_folders(trials: Path) -> list[Path]:
-    return [*trials.iterdir()] if trials.is_dir() else []
 
 
 def paces(folders: Iterable[Path], methods: Collection[str]) -> Iterator[EpochTime]:

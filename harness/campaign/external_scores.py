@@ -18,8 +18,8 @@ from harness.config.cards import DatasetCard, ProtocolCard
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.diagnostics.looks import ScoreLooks, StoredLooks, read_looks, save_looks
-from harness.errors import DataError, UsageError
-from harness.evaluation.measures import mean_measures
+from harness.errors import DataError, UsageError, count
+from harness.evaluation.measures import MOST_RSUM, mean_measures
 from harness.evaluation.outcome import Evaluation, outcome, rank_scores
 from harness.evaluation.positives import open_sets
 from harness.evaluation.protocols import Fold, expected_at_random, rank_folds, split_folds
@@ -50,7 +50,7 @@ from harness.trial.external import (
     recipe_of,
     spec_of,
 )
-from harness.trial.folder import read_result, write_result, write_spec
+from harness.trial.folder import result_of, write_result, write_spec
 from harness.trial.results import RECALLS, State, TrialResult, TrialSpec, Verification
 
 CAMPAIGN = "external"
@@ -58,7 +58,6 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 FAR = 3.0  # times the rsum: from there on the reversed order is worth a warning
 CLEAR = 10.0  # points of rsum above a random order
 ROUNDING, POINTS = 1e-3, 0.1  # by which scores, and recalls in percent, made again may differ
-LARGEST = 600.0  # that an rsum can be
 
 
 @dataclass(frozen=True)
@@ -110,13 +109,12 @@ def score_request(
     under = card.protocol(protocol)
     for file in files:
         open_scores(file)
-    cache = config.cache
     hashes = hashes_of(files)
-    about = (under.name, under.identity), seed, note, fingerprint(card, config.data, cache), joint_hash(hashes)
-    spec = spec_of(method, dataset, *about, len(files))
-    said = file_names(files) | {f"{SHA256}{number}": one for number, one in enumerate(hashes, start=1)}
+    data = fingerprint(card, config.data, config.cache)
+    spec = spec_of(method, dataset, (under.name, under.identity), seed, note, data, joint_hash(hashes), len(files))
+    facts = file_names(files) | {f"{SHA256}{number}": one for number, one in enumerate(hashes, start=1)}
     folder = config.trials / spec.key
-    return ScoreRequest(tuple(files), card, under, spec, folder, config.data, cache, said | entry_facts(entry))
+    return ScoreRequest(tuple(files), card, under, spec, folder, config.data, config.cache, facts | entry_facts(entry))
 
 
 def check_name(name: str, registry: Registry) -> str:
@@ -160,7 +158,7 @@ def rank_external(
     check_writable(config.results)
     folder = config.trials / spec.key
     with only_driver(config.results):
-        before = read_result(folder)
+        before = result_of(spec, folder)
         scores = evaluation(before)
         tracker, store = Tracker(default_uri(config)), ResultStore(default_uri(config))
         runs = store.runs()
@@ -237,7 +235,7 @@ def reversal(scores: Floats, folds: Sequence[Fold], rsum: float) -> str:
     Nothing tells a distance from a score for sure, but an order that is far better backwards than forwards, and clearly
     better than a random one, is hardly meant.
     """
-    if FAR * rsum >= LARGEST:
+    if FAR * rsum >= MOST_RSUM:
         return ""
     backwards = mean_measures(rank_folds(np.negative(scores), folds))["rsum"]
     if backwards < max(FAR * rsum, expected_at_random(folds)["rsum"] + CLEAR):
@@ -307,7 +305,8 @@ def remade_scores(
     spec, result, who = run.spec, run.result, one_line("--by", by, LONGEST_FACT)
     assert result is not None  # of a run that is done
     if len(files) != files_of(spec):
-        raise UsageError(f"{spec.label} is of {files_of(spec)} files, --scores names {len(files)}; give as many")
+        number = count(files_of(spec), "file")
+        raise UsageError(f"{spec.label} is of {number}, --scores names {len(files)}; give as many")
     for file in files:
         open_scores(file)
     card = registry.dataset(spec.dataset)

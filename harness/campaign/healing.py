@@ -20,7 +20,7 @@ from harness.tracking.result_store import ResultStore
 from harness.tracking.runs import Run
 from harness.tracking.store import SQLITE, is_absent
 from harness.tracking.tracker import Tracker
-from harness.trial.folder import RESULT, SPEC, read_result, write_result, write_spec
+from harness.trial.folder import RESULT, SPEC, read_result, result_of, write_result, write_spec
 from harness.trial.results import State
 
 Note = Callable[[str], None]
@@ -103,7 +103,8 @@ def restored(plan: Plan, note: Note) -> Plan:
         ]
     if not again:
         return plan
-    note(f"taken from the tracking store, as their folders were gone or damaged: {len(again)} trials")
+    trials = count(len(again), "trial")
+    note(f"taken from the tracking store, as their folders were gone or damaged: {trials}")
     return plan.refreshed()
 
 
@@ -120,8 +121,7 @@ def is_gone(trial: Planned) -> bool:
     """Whether a trial's folder or its result was lost, and nobody is about to run it again, as after --force."""
     folder = trial.folder
     if trial.state in ("new", "resume") and (folder / RESULT).exists():
-        result = read_result(folder)
-        return result is None or result.key != trial.spec.key
+        return result_of(trial.spec, folder) is None
     return trial.state == "new" and not (folder / SPEC).exists() and not any(folder.parent.glob(f"{folder.name}.old-*"))
 
 

@@ -17,11 +17,12 @@ from harness.config.cards import SELECTION, DatasetCard, MethodCard
 from harness.config.choice import chosen_recipes, left_out, suited, trained_as_configured, trained_as_paper
 from harness.config.project import Config
 from harness.config.registry import Registry
+from harness.config.sections import SEEDS
 from harness.config.selection import CONFIGURED, Selection
 from harness.errors import StoreError, UsageError
 from harness.tracking.logged import is_logged
 from harness.tracking.store import default_uri
-from harness.trial.folder import CHECKPOINT, attempts, read_result
+from harness.trial.folder import CHECKPOINT, attempts, result_of
 from harness.trial.results import (
     EVALUATION_VERSION,
     TRAINING_VERSION,
@@ -114,8 +115,7 @@ def plan(
     Every split of a dataset with something to do is opened and compared with its card, so that nothing starts that
     cannot be scored: UsageError, ConfigError, DataError, or StoreError where the results folder has no room.
     """
-    check_place(config.results, "results")
-    check_place(config.reports, "reports")
+    check_places(config)
     inputs = PlanInputs(config, registry, selection.limit, folder, tell)
     campaign = plan_of(config, registry, selection, inputs, force, retry)
     if campaign.todo:
@@ -218,9 +218,7 @@ def assignment(config: Config, spec: TrialSpec, method: MethodCard, dataset: Dat
 
 def state_of(assignment: Assignment, force: bool = False, retry: frozenset[Failure] = frozenset()) -> Planned:
     """A trial with its progress, read from its folder; with `force` it is new, failures in `retry` are tried again."""
-    result = None if force else read_result(assignment.folder)
-    if result is not None and result.key != assignment.spec.key:
-        result = None  # of another trial: it says nothing of this one
+    result = None if force else result_of(assignment.spec, assignment.folder)
     if result is not None and result.failure is not None:
         if result.failure in retry or lacked_a_member(assignment, result, retry):
             return Planned(assignment, "retry")
@@ -245,7 +243,7 @@ def has_attempts_left(assignment: Assignment, result: TrialResult) -> bool:
 
 def check_numbers(seeds: Sequence[int], limit: int | None) -> None:
     """UsageError for seeds that no generator takes and for a limit that leaves nothing."""
-    wrong = [seed for seed in seeds if not 0 <= seed < 2**32]
+    wrong = [seed for seed in seeds if seed not in SEEDS]
     if wrong or not seeds:
         raise UsageError(f"seeds {wrong or 'none'}: give whole numbers from 0 to 2**32 - 1, for example --seeds 0,1,2")
     if limit is not None and limit < 1:
@@ -258,17 +256,25 @@ def check_protocol(name: str) -> None:
         raise UsageError(f"protocol {SELECTION!r} is kept for `harness search`, whose trials never open test")
 
 
+def check_places(config: Config) -> None:
+    """StoreError where the folder of results or that of reports cannot be written."""
+    check_place(config.results, "results")
+    check_place(config.reports, "reports")
+
+
 def check_place(folder: Path, key: str) -> None:
     """StoreError where a folder is none, or can be neither made nor written; nothing is made."""
     try:
         nearest = next(place for place in (folder, *folder.parents) if place.exists() or place.is_symlink())
-        trouble = "" if nearest.is_dir() else f"{nearest} is no folder"
-        writable = os.access(nearest, os.W_OK | os.X_OK) and shutil.disk_usage(nearest).total
-        trouble = trouble or ("" if writable else f"{nearest} may not be written")
+        if not nearest.is_dir():
+            trouble = f"{nearest} is no folder"
+        elif not os.access(nearest, os.W_OK | os.X_OK) or not shutil.disk_usage(nearest).total:  # as /proc, of no disk
+            trouble = f"{nearest} may not be written"
+        else:
+            return
     except OSError as error:
         trouble = str(error)
-    if trouble:
-        raise StoreError(f"the {key} folder {folder} cannot be written: {trouble}; set [paths] {key}")
+    raise StoreError(f"the {key} folder {folder} cannot be written: {trouble}; set [paths] {key}")
 
 
 @contextmanager

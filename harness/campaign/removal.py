@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.campaign.driver import only_driver
-from harness.config.project import TRIALS, Config
+from harness.config.project import Config
 from harness.errors import UsageError, unknown
-from harness.files import abandoned_parts
+from harness.files import abandoned_parts, entries
 from harness.tracking.logged import write_memory
 from harness.tracking.naming import Candidate, alone, is_meant
 from harness.tracking.result_store import ResultStore
@@ -31,7 +31,7 @@ METHOD = "method:"  # before the name of a method, where a scored model has the 
 
 def own_folders(trials: Path) -> list[Path]:
     """The folders of trials by name, but for links, which lead to what is another project's."""
-    return sorted(path for path in trials.iterdir() if not path.is_symlink()) if trials.is_dir() else []
+    return [path for path in entries(trials) if not path.is_symlink()]
 
 
 def half_written_files(config: Config) -> list[Path]:
@@ -65,7 +65,7 @@ def removals(config: Config, names: Sequence[str]) -> list[StoredTrial]:
 
     UsageError for a name that means nothing, and for one of a trial that may mean several.
     """
-    folders, runs = kept_folders(config.results / TRIALS), runs_in_store(default_uri(config))
+    folders, runs = kept_folders(config.trials), runs_in_store(default_uri(config))
     specs = {key: run.spec for key, run in runs.items()} | {key: spec for key, (spec, _) in folders.items()}
     trials: dict[str, StoredTrial] = {}
     for name in names:
@@ -121,7 +121,7 @@ def stored(spec: TrialSpec, folders: Sequence[Path], run: Run | None) -> StoredT
 def kept_folders(trials: Path) -> dict[str, tuple[TrialSpec, list[Path]]]:
     """The folders of every trial by its key, those that --force has kept too."""
     folders: dict[str, tuple[TrialSpec, list[Path]]] = {}
-    for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
+    for folder in entries(trials):
         result = read_result(folder)
         spec = result.spec if result else read_spec(folder)
         if spec and spec.key == folder.name.partition(BACKUP)[0]:
@@ -136,39 +136,34 @@ def runs_in_store(uri: str) -> dict[str, Run]:
     return {run.key: run for run in ResultStore(uri).runs()}
 
 
-def remove(config: Config, trials: Iterable[StoredTrial], told: Callable[[str], None], cache: bool = False) -> None:
+def remove(config: Config, trials: Iterable[StoredTrial], tell: Callable[[str], None], cache: bool = False) -> None:
     """Remove trials, and the cache if wanted; ResourceError while another command is at work in the results folder.
 
-    `told` hears of every trial and item before it goes. Interrupted, no trial is half removed: the same call goes on.
+    `tell` hears of every trial and item before it goes. Interrupted, no trial is half removed: the same call goes on.
     """
     if not config.results.is_dir():
         return
     with only_driver(config.results):
-        remove_trials(config, list(trials), told)
-        for path in cached(config) if cache else ():
-            told(f"cache: {path.name}")
+        remove_trials(config, list(trials), tell)
+        for path in entries(config.cache) if cache else ():  # which may be a link to a folder elsewhere
+            tell(f"cache: {path.name}")
             discard(path, config.results / GRAVEYARD)
         for folder in (config.results / GRAVEYARD, *([config.cache] * cache)):
             with suppress(OSError):  # not empty, a link, or not there
                 folder.rmdir()
 
 
-def remove_trials(config: Config, trials: Sequence[StoredTrial], told: Callable[[str], None]) -> None:
+def remove_trials(config: Config, trials: Sequence[StoredTrial], tell: Callable[[str], None]) -> None:
     """Remove trials from the store, with their folders and all that was made with their weights."""
     uri = default_uri(config)
     if trials and not is_absent(uri):
         Tracker(uri).forget([trial.spec.key for trial in trials])
     for trial in trials:
-        told(trial.spec.label)
+        tell(trial.spec.label)
         for folder in (*trial.folders, gallery_folder(config.cache, trial.spec.key)):
             discard(folder, config.results / GRAVEYARD)
     if trials:
         write_memory(config.results, uri)
-
-
-def cached(config: Config) -> list[Path]:
-    """What lies in the cache, which may be a link to a folder elsewhere."""
-    return sorted(config.cache.iterdir()) if config.cache.is_dir() else []
 
 
 def discard(path: Path, graveyard: Path) -> None:

@@ -48,6 +48,8 @@ MATTERS = ("harness", "commit", "python", "torch", "numpy", "device", "cuda", "c
 
 @dataclass(frozen=True)
 class Drift:
+    """What decides or surrounds a result and is another now than when it was made."""
+
     name: str
     then: str
     now: str
@@ -55,6 +57,8 @@ class Drift:
 
 @dataclass(frozen=True)
 class Case:
+    """A finished trial, and how it would be run again."""
+
     name: str
     then: TrialResult
     assignment: Assignment
@@ -70,6 +74,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Repetition:
+    """A trial that was run again: its new result beside the first one."""
+
     case: Case
     now: TrialResult
 

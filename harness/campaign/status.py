@@ -19,14 +19,14 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.addresses import words_without_secrets
-from harness.campaign.driver import LOCK
 from harness.campaign.plan import Planned
 from harness.errors import UsageError, unknown
 from harness.files import PRIVATE, read_own, write_own
 from harness.tracking.logged import is_logged
-from harness.trial.folder import SPEC, read_epochs, read_result
+from harness.trial.folder import SPEC, read_epochs, result_of
 from harness.trial.results import State, best_rsum
 
+LOCK = ".lock"  # of the results folder, held by the driver
 COMMANDS = "commands.json"
 KEY = re.compile(r"(?:--set=|-\w*?s)?([\w.-]+)=")  # of an override
 
@@ -52,7 +52,7 @@ def statuses(
     lacking: keys of the results that the store has lost.
     """
     for trial in trials:
-        result, epochs = read_result(trial.folder), read_epochs(trial.folder)
+        result, epochs = result_of(trial.spec, trial.folder), read_epochs(trial.folder)
         unended = State.INTERRUPTED if (trial.folder / SPEC).is_file() else State.WAITING
         unended = State.RUNNING if trial.spec.key in under_way else unended
         yield Status(

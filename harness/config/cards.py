@@ -15,6 +15,7 @@ from harness.config.noise import Noise
 from harness.config.papers import Cost, Paper, PaperRecipe, Reported, Table
 from harness.config.paths import FolderPath, InnerPath, TargetPath, check_inner, check_target
 from harness.config.sections import Amount, OpenAmount, Scalar, Tunable
+from harness.config.selection import DATASET_NAME, METHOD_NAME
 from harness.config.toml import Model, read_toml, validate
 from harness.errors import UsageError, unknown
 
@@ -31,7 +32,7 @@ class ResourceRequest(Table):
 class MethodCard(Table):
     """One method: the card is its registration."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="as in --methods; the file is NAME.toml")
+    name: str = Field(pattern=f"^{METHOD_NAME}$", description="as in --methods; the file is NAME.toml")
     title: str = Field(description="the name to read")
     class_: str = Field(
         alias="class", pattern=r"^[\w.]+:\w+$", description="module:Class; a module beside the card is taken from there"
@@ -226,7 +227,7 @@ class TextSettings(Table):
 class DatasetCard(Table):
     """One dataset: its layout, its files and the counts that are checked when a split is opened."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="as in --datasets; the folder is datasets/NAME")
+    name: str = Field(pattern=f"^{DATASET_NAME}$", description="as in --datasets; the folder is datasets/NAME")
     title: str = Field(description="the name to read")
     summary: str = Field(description="one sentence")
     layout: Literal["scenes", "coco", "entities", "precomp", "karpathy", "folder"] = Field(

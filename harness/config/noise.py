@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, StrictFloat, StrictInt, ValidationError, model_validator
 
 from harness.config.paths import InnerPath
-from harness.config.sections import Section
+from harness.config.sections import SEEDS, Section
 
 SEPARATOR = ".noise"  # no card's name has a dot
 DRAWN = re.compile(r"([0-9.]+(?:e-?[0-9]+)?)-s([0-9]+)")  # 0.2-s1
@@ -19,7 +19,7 @@ class Noise(Section):
     """Wrong pairs among those that are trained on; val and test stay as they are."""
 
     share: StrictFloat = Field(0.0, ge=0, le=1, description="of the training pairs whose image is exchanged; 0: none")
-    seed: StrictInt = Field(0, ge=0, lt=2**32, description="of the draw")
+    seed: StrictInt = Field(0, ge=0, lt=SEEDS.stop, description="of the draw")
     file: InnerPath = Field("", description="instead of a draw: .npy or .json, an image's number per caption")
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ from pydantic import (
 from harness.config.names import RESULTS
 
 OWN_RESOURCES = ("CPU", "GPU", "memory", "object_store_memory")  # of Ray, beside the custom ones
+SEEDS = range(2**32)  # that the generators of NumPy and torch both take
 CONTEXT_MB = 700.0  # that a process holds on a GPU beside its tensors: CUDA, its libraries and their kernels
 
 
@@ -221,7 +222,9 @@ class Search(Section):
     objective: tuple[str, ...] = Field(
         ("rsum",), description="a measure on val or a cost; -name is minimised; several are never pruned"
     )
-    seed: StrictInt = Field(100, ge=0, lt=2**32, description="of the sampler and of every trial; confirm takes others")
+    seed: StrictInt = Field(
+        100, ge=0, lt=SEEDS.stop, description="of the sampler and of every trial; confirm takes others"
+    )
     startup: Thousands = Field(10, ge=1, description="trials before the sampler learns and the median pruner prunes")
     min_epochs: Thousands = Field(1, ge=1, description="epochs before a trial may be pruned")
     defaults_first: StrictBool = Field(True, description="the first trial has the settings of this file")

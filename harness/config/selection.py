@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 JOIN = "+"  # between the members of an ensemble; no name of a card can have it
 FIRST = "@"  # in a reranking such as a@128:b, before the number of items that are ordered
 GLOB = "*?["
-NAME = "[a-z][a-z0-9_]*"  # of a method
+METHOD_NAME, DATASET_NAME = "[a-z][a-z0-9_]*", "[a-z][a-z0-9_-]*"  # on their cards
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def reranking_named(name: str) -> Reranking | None:
     """The reranking that a name such as a@128:b means, None where it is none; UsageError for a wrong one."""
     if FIRST not in name:
         return None
-    parts = re.fullmatch(rf"({NAME}){FIRST}([0-9]{{1,9}}):({NAME})", name.strip())
+    parts = re.fullmatch(rf"({METHOD_NAME}){FIRST}([0-9]{{1,9}}):({METHOD_NAME})", name.strip())
     if parts is None:
         raise UsageError(
             f"{name}: a reranking is PROPOSER{FIRST}K:METHOD, two full names and a whole number, as in a@128:b"
@@ -93,14 +93,14 @@ def reranking_named(name: str) -> Reranking | None:
 
 def member_names(method: str) -> tuple[str, ...]:
     """The members of an ensemble's or a reranking's name, as results have it; none for a single method."""
-    if parts := re.fullmatch(rf"({NAME}){FIRST}[0-9]+:({NAME})", method):
+    if parts := re.fullmatch(rf"({METHOD_NAME}){FIRST}[0-9]+:({METHOD_NAME})", method):
         return parts[1], parts[2]
-    return tuple(method.split(JOIN)) if re.fullmatch(rf"{NAME}(\+{NAME})+", method) else ()
+    return tuple(method.split(JOIN)) if re.fullmatch(rf"{METHOD_NAME}(\+{METHOD_NAME})+", method) else ()
 
 
 def name_of_result(text: str) -> str:
     """A name of results with the members of an ensemble as results have them: b+a/scenes/s0 is a+b/scenes/s0."""
-    ensemble = re.fullmatch(r"([a-z][a-z0-9_]*(?:\+[a-z][a-z0-9_]*)+)([ /].*)?", text)
+    ensemble = re.fullmatch(rf"({METHOD_NAME}(?:\+{METHOD_NAME})+)([ /].*)?", text)
     return JOIN.join(sorted(ensemble[1].split(JOIN))) + (ensemble[2] or "") if ensemble else text
 
 

@@ -97,11 +97,11 @@ def encode_one(
 
 def median_ms(answer: Answer, numbers: Ints) -> float:
     """The median time of a query, of some that lie evenly among all; reading its results waits for the device."""
-    first, *others = numbers[np.linspace(0, len(numbers) - 1, MOST + WARM_UP).astype(int)].tolist()
-    for number in [first, *others][:WARM_UP]:
+    queries = numbers[np.linspace(0, len(numbers) - 1, MOST + WARM_UP).astype(int)].tolist()
+    for number in queries[:WARM_UP]:
         first_results(answer(number))
     seconds: list[float] = []
-    for number in others[WARM_UP - 1 :]:
+    for number in queries[WARM_UP:]:
         start = time.perf_counter()
         first_results(answer(number))
         seconds.append(time.perf_counter() - start)

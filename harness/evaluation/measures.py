@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.evaluation.ranks import DIRECTIONS, DirectedRanks, Direction, Ranks, best_ranks, directed, group
 
 CUTOFFS = (1, 5, 10)
+MOST_RSUM = 200.0 * len(CUTOFFS)  # every recall of both directions is 100
 RECALL, RSUM, TIED = "r", "rsum", "tied"
 MEDIAN, MEAN = "median_rank", "mean_rank"
 MAP, PRECISION, NDCG = "map_r", "r_precision", "ndcg"
@@ -81,8 +82,12 @@ def measures(ranks: Ranks) -> dict[str, float]:
 
 
 def mean_measures(folds: Sequence[Ranks]) -> dict[str, float]:
-    each = [measures(ranks) | list_measures(*directed(ranks)) for ranks in folds]
-    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    return means([measures(ranks) | list_measures(*directed(ranks)) for ranks in folds])
+
+
+def means(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each measure over folds or runs, all of which have the same ones."""
+    return {name: float(np.mean([one[name] for one in several])) for name in several[0]}
 
 
 def hit_measures(i2t: DirectedRanks, t2i: DirectedRanks, of: str = "") -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from harness.config.sections import Cluster, Resources
 from harness.config.sources import PACKAGE, package_hash
+from harness.errors import count
 from harness.executors.executor import (
     POLL_SECONDS,
     Answer,
@@ -65,8 +66,8 @@ class RayExecutor:
             return named
         nodes = session.nodes
         size = amount(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes))
-        count = f"{len(nodes)} nodes, " if session.address else ""
-        return f"{named}: {count}{size}, {self.room} trial{'s' * (self.room != 1)} at a time"
+        machines = f"{count(len(nodes), 'node')}, " if session.address else ""
+        return f"{named}: {machines}{size}, {count(self.room, 'trial')} at a time"
 
     @property
     def room(self) -> int:

@@ -17,10 +17,11 @@ from harness.config.cards import ProtocolCard
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.selection import Selection
-from harness.errors import UsageError
+from harness.errors import UsageError, count
+from harness.evaluation.measures import MOST_RSUM
 from harness.evaluation.statistics import LEVEL, Row, is_tested
 from harness.planning.components import Components, image_variance, seed_variances, unrelated_variance
-from harness.planning.power import LARGEST, PlannedTest, images_for, seeds_for
+from harness.planning.power import PlannedTest, images_for, seeds_for
 from harness.tracking.result_store import ResultStore
 from harness.tracking.store import default_uri, is_absent
 
@@ -134,17 +135,17 @@ def plans_of(
 
 def check_numbers(selection: Selection, difference: float, power: float, assumed: Assumed) -> None:
     """UsageError for a number that makes no plan."""
-    if not 0 < difference <= LARGEST:
-        raise UsageError(f"--detect {difference:g}: give a difference of rsum above 0, at most {LARGEST:g}")
+    if not 0 < difference <= MOST_RSUM:
+        raise UsageError(f"--detect {difference:g}: give a difference of rsum above 0, at most {MOST_RSUM:g}")
     if not LEVEL < power < 1:
         raise UsageError(f"--power {power:g}: give a probability above {LEVEL:g} and below 1, such as 0.8")
     if len(dict.fromkeys(selection.seeds)) < 2:
         raise UsageError("--seeds: a row of one seed is never tested; give two or more, such as 0-2")
     seed_sd, image_sd = assumed
-    if seed_sd is not None and not LEAST_SD <= seed_sd <= LARGEST:  # a row whose seeds are all alike is never tested
-        raise UsageError(f"--seed-sd {seed_sd:g}: give a standard deviation of rsum from {LEAST_SD:g} to {LARGEST:g}")
-    if image_sd is not None and not 0 <= image_sd <= LARGEST:
-        raise UsageError(f"--image-sd {image_sd:g}: give a standard deviation of rsum from 0 to {LARGEST:g}")
+    if seed_sd is not None and not LEAST_SD <= seed_sd <= MOST_RSUM:  # a row whose seeds are all alike is never tested
+        raise UsageError(f"--seed-sd {seed_sd:g}: give a standard deviation of rsum from {LEAST_SD:g} to {MOST_RSUM:g}")
+    if image_sd is not None and not 0 <= image_sd <= MOST_RSUM:
+        raise UsageError(f"--image-sd {image_sd:g}: give a standard deviation of rsum from 0 to {MOST_RSUM:g}")
 
 
 def requirement(plan: PowerPlan, level: float) -> Requirement:
@@ -222,19 +223,20 @@ def is_trained(row: Standing) -> bool:
     return bool(row.remark) or not row.is_untrained
 
 
-def seed_part(known: Iterable[Sources], given: float | None, images: int) -> Variances:
+def seed_part(known: Iterable[Sources], assumed_sd: float | None, images: int) -> Variances:
     """`training` and `luck`, from the first rows that have a spread over seeds."""
     for one in known:
         tested = [row for row in one.all if is_tested(row)]
-        if found := seed_variances(tested):
-            if given is not None:
-                luck = min(found[1], given**2 * images)  # more of it alone would spread runs wider than is assumed
-                return Variances((given**2 - luck / images, luck), f"seeds: --seed-sd {given:g}")
-            text = f"seeds: {sum(map(len, tested))} runs of {counted(len(tested), 'row')} of {one.board}"
+        if known_variances := seed_variances(tested):
+            if assumed_sd is not None:
+                luck = min(known_variances[1], assumed_sd**2 * images)  # more would spread runs wider than is assumed
+                return Variances((assumed_sd**2 - luck / images, luck), f"seeds: --seed-sd {assumed_sd:g}")
+            runs = sum(map(len, tested))
+            text = f"seeds: {runs} runs of {count(len(tested), 'row')} of {one.board}"
             text += "" if one.is_own else ", as no row of its own has two seeds"
-            return Variances(found, text + doubt(sum(map(len, tested)) - len(tested)), not one.is_own)
-    if given is not None:
-        return Variances((given**2, 0.0), f"seeds: --seed-sd {given:g}")
+            return Variances(known_variances, text + doubt(runs - len(tested)), not one.is_own)
+    if assumed_sd is not None:
+        return Variances((assumed_sd**2, 0.0), f"seeds: --seed-sd {assumed_sd:g}")
     text = (
         f"seeds: no row of two seeds in the store; a standard deviation of {PUBLISHED_SD} of rsum, the geometric mean "
         "of 1.6 and 5.4, of ten seeds on Flickr30K (arXiv 2203.03853)"
@@ -250,17 +252,13 @@ def doubt(degrees: int) -> str:
     return f"; so few that the spread may well be {factor:.1f} times as large"
 
 
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def image_part(known: Sequence[Sources], given: float | None) -> Variances | None:
+def image_part(known: Sequence[Sources], assumed_sd: float | None) -> Variances | None:
     """`images`, from the first board that has two rows, else the bound that one row gives; None without any row."""
-    if given is not None:
-        return Variances((given**2,), f"images: --image-sd {given:g}")
+    if assumed_sd is not None:
+        return Variances((assumed_sd**2,), f"images: --image-sd {assumed_sd:g}")
     for one in known:
         if (variance := image_variance(one.all)) is not None:
-            text = f"images: {counted(comb(len(one.rows), 2), 'pair')} of rows of {one.board}"
+            text = f"images: {count(comb(len(one.rows), 2), 'pair')} of rows of {one.board}"
             text += "" if one.is_own else ", as no two rows of its own can be compared"
             return Variances((variance,), text, not one.is_own)
     for one in known:

@@ -8,18 +8,19 @@ the power is the mean of P(|D| > least) over them.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from itertools import combinations_with_replacement
 
 import numpy as np
 from scipy.special import chdtri, ndtr
 
+from harness.evaluation.measures import MOST_RSUM
 from harness.evaluation.statistics import LEVEL, Floats, tails, training_errors
 from harness.planning.components import Components, planned_spread
 
 QUANTILES = 12  # of each row's chi-square
 HALVINGS = 25  # of an interval in which a number is looked for
-LARGEST = 600.0  # rsum
 FEWEST_SEEDS, MOST_SEEDS = 2, 100
 FEWEST_IMAGES, MOST_IMAGES = 50, 1_000_000
 
@@ -39,9 +40,9 @@ class PlannedTest:
 
     def detectable(self, power: float) -> float | None:
         """The least difference that is found with a probability; None where none is that rsum can have."""
-        if self.power(LARGEST) < power:
+        if self.power(MOST_RSUM) < power:
             return None
-        low, high = 0.0, LARGEST
+        low, high = 0.0, MOST_RSUM
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             low, high = (low, middle) if self.power(middle) >= power else (middle, high)
@@ -60,7 +61,7 @@ def least_significant(components: Components, seeds: int, images: int, level: fl
     swaps = (components.images + 2 * components.luck / seeds) / images
     taken = 2 * spreads[0].counted_twice
     left = max(0.0, 1 - taken / swaps) if swaps else 0.0
-    low, high = np.zeros(len(errors)), np.full(len(errors), LARGEST)
+    low, high = np.zeros(len(errors)), np.full(len(errors), MOST_RSUM)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         is_found = tails(middle, left * (swaps + middle**2 / images), sds, degrees) < level
@@ -90,7 +91,4 @@ def least_whole(is_enough: Callable[[int], bool], low: int, high: int) -> int | 
     """The least whole number of a range that is enough; None where none is."""
     if not is_enough(high):
         return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_enough(middle) else (middle + 1, high)
-    return high
+    return low + bisect_left(range(low, high), True, key=is_enough)

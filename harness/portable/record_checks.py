@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.config.noise import base_name
-from harness.config.selection import FIRST, NAME, member_names, reranking_named
+from harness.config.sections import SEEDS
+from harness.config.selection import DATASET_NAME, FIRST, METHOD_NAME, member_names, reranking_named
 from harness.errors import DataError, Location, UsageError
 from harness.evaluation import positives
 from harness.evaluation.measures import TIED, Measure, mean_measures
@@ -34,8 +35,6 @@ from harness.trial.results import HEADLINE, EpochReport, TrialResult, TrialSpec
 AGAIN = "copy the folder again from its project, or leave it out"
 ROUNDING = 1e-6  # points, or ranks
 COST = re.compile(r"[a-z][a-z0-9_]{0,99}")  # the name of one
-DATASET = re.compile(r"[a-z][a-z0-9_-]*")  # as of its card
-SEEDS = range(2**32)  # that generators take
 SHOWN, LONGEST = 60, 200  # characters of a text in a message, and of a name
 LARGEST = 10_000_000  # images or captions of a split: exports name each
 
@@ -76,8 +75,8 @@ def name_faults(spec: TrialSpec) -> Iterator[str]:
     names = {"method": spec.method, "dataset": spec.dataset, "tested_on": spec.tested_on}
     wrong = {
         "method": not is_method(spec.method),
-        "dataset": not DATASET.fullmatch(base_name(spec.dataset)),
-        "tested_on": bool(spec.tested_on) and not DATASET.fullmatch(base_name(spec.tested_on)),
+        "dataset": not re.fullmatch(DATASET_NAME, base_name(spec.dataset)),
+        "tested_on": bool(spec.tested_on) and not re.fullmatch(DATASET_NAME, base_name(spec.tested_on)),
     }
     for kind, name in names.items():
         if wrong[kind] or len(name) > LONGEST:
@@ -94,7 +93,8 @@ def is_method(name: str) -> bool:
     try:
         if is_external(name):
             return method_of(name) == name
-        return bool(re.fullmatch(NAME, name) or (member_names(name) and (FIRST not in name or reranking_named(name))))
+        members = member_names(name) and (FIRST not in name or reranking_named(name))
+        return bool(re.fullmatch(METHOD_NAME, name) or members)
     except UsageError:
         return False
 

@@ -20,16 +20,18 @@ from harness.campaign.reproduction import REPRODUCED
 from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry
+from harness.files import entries
 from harness.tracking.discarded import discarded_artifacts
 from harness.tracking.logged import is_logged
 from harness.tracking.result_store import ResultStore
-from harness.tracking.store import artifacts_of, default_uri, is_absent
+from harness.tracking.store import artifacts_of, default_uri, is_absent, sqlite_file
 from harness.trial.external import is_external
 from harness.trial.folder import CHECKPOINT, RESULT, read_result, read_spec
 from harness.trial.private_folders import left_behind
 from harness.trial.results import EVALUATION_VERSION, TRAINING_VERSION, Current, State, TrialResult, TrialSpec
 
 ENDED = (State.DONE, State.PRUNED)
+TRAINED_WITH = ("data_fingerprint", "source", "training_version")  # of a spec: what decides its training
 CHECKPOINTS, CACHE = "--checkpoints", "--cache"  # flags that kinds need
 
 
@@ -103,13 +105,11 @@ def kinds(config: Config, registry: Registry, tell: Callable[[str], None]) -> It
 
 def kinds_of_trials(trials: Sequence[TrialFolder], stale: set[str], now: Current, uri: str) -> Iterator[Kind]:
     """Trials and checkpoints that nothing needs, and those that not all commands need."""
-    gone = [one for one in trials if one.spec.key in stale and not is_current(one.spec, now)]
+    # What is stale beside results of a later version, but would be planned just so by this one, stays.
+    gone = [one for one in trials if one.spec.key in stale and one.spec != planned_now(one.spec, now)]
     old = [one.path for one in gone if is_logged(one.path, uri)]
-    yield Kind(
-        "stale trials",
-        "of a source, data or protocol that is another now; their rows stay under Stale, from the store",
-        *("", lambda: old),
-    )
+    reason = "of a source, data or protocol that is another now; their rows stay under Stale, from the store"
+    yield Kind("stale trials", reason, "", lambda: old)
     begun = [one.path for one in trials if not one.result and is_outdated(one.spec, now)]
     reason = "never ended, and their source or data is another now: no command continues them"
     yield Kind("unfinished trials", reason, "", lambda: begun)
@@ -123,13 +123,9 @@ def kinds_of_trials(trials: Sequence[TrialFolder], stale: set[str], now: Current
 def needed(config: Config, piles: Sequence[Heap]) -> list[Heap]:
     """What stays, with its size and what needs it."""
     gone = {item.path: item.bytes for pile in piles for item in pile.items}
-    artifacts = artifacts_of(default_uri(config))
     places = {
         "trials": ("boards, searches and `harness run` need them", [config.trials]),
-        "tracking store": (
-            "boards are made from it",
-            [*entries(config.results, "mlflow.db"), *filter(None, [artifacts])],
-        ),
+        "tracking store": ("boards are made from it", store_files(default_uri(config))),
         "studies": ("searches go on from them", entries(config.results, "studies.")),
         "reports": ("the boards themselves", [config.reports]),
     }
@@ -139,6 +135,12 @@ def needed(config: Config, piles: Sequence[Heap]) -> list[Heap]:
         size -= sum(bytes for path, bytes in gone.items() if any(path.is_relative_to(place) for place in paths))
         rest.append(Heap(name, reason, "", (Sized(paths[0], max(size, 0)),) if paths else ()))
     return [pile for pile in rest if pile.bytes]
+
+
+def store_files(uri: str) -> list[Path]:
+    """The database of a tracking store with the files beside it, and the folder of its artifacts; none of a server."""
+    artifacts, database = artifacts_of(uri), sqlite_file(uri)
+    return [*entries(database.parent, database.name), artifacts] if artifacts else []
 
 
 def trial_folders(trials: Path) -> Iterator[TrialFolder]:
@@ -160,25 +162,25 @@ def stale_keys(config: Config, registry: Registry, now: Current) -> set[str]:
     return {run.key for row in rows for run in row.runs if run.is_done and not is_external(run.spec.method)}
 
 
-def is_outdated(spec: TrialSpec, now: Current) -> bool:
-    """Whether a trial planned now could not have this spec; False where that is not known."""
-    if is_external(spec.method):
-        return False
-    pairs = (
-        (spec.data_fingerprint, now.data(spec.dataset)),
-        (spec.source, now.source(spec.method)),
-        (spec.training_version, TRAINING_VERSION if spec.training_version else 0),
+def planned_now(spec: TrialSpec, now: Current) -> TrialSpec:
+    """The spec that the same trial would have if it were planned now; empty or 0 where that is not known."""
+    return spec.model_copy(
+        update={
+            "data_fingerprint": now.data(spec.dataset),
+            "test_fingerprint": now.test_data(spec.tested_on) if spec.tested_on else "",
+            "protocol_version": now.protocol(spec.test_dataset, spec.test_protocol),
+            "source": now.source(spec.method),
+            "training_version": TRAINING_VERSION if spec.training_version else 0,
+            "evaluation_version": EVALUATION_VERSION,
+        }
     )
-    return any(other and mine != other for mine, other in pairs)
 
 
-def is_current(spec: TrialSpec, now: Current) -> bool:
-    """Whether a trial planned now would be of the same, however stale it is beside results of a later version."""
-    mine = (spec.data_fingerprint, spec.test_fingerprint, spec.protocol_version, spec.source)
-    tests = now.test_data(spec.tested_on) if spec.tested_on else ""
-    protocol = now.protocol(spec.test_dataset, spec.test_protocol)
-    versions = (spec.training_version in (0, TRAINING_VERSION), spec.evaluation_version == EVALUATION_VERSION)
-    return mine == (now.data(spec.dataset), tests, protocol, now.source(spec.method)) and all(versions)
+def is_outdated(spec: TrialSpec, now: Current) -> bool:
+    """Whether training as it would be planned now cannot continue this one; False where that is not known."""
+    other = planned_now(spec, now)
+    differing = (name for name in TRAINED_WITH if getattr(spec, name) != getattr(other, name))
+    return not is_external(spec.method) and any(getattr(other, name) for name in differing)
 
 
 def is_kept(one: TrialFolder, stale: set[str]) -> bool:
@@ -207,11 +209,6 @@ def reproductions(config: Config) -> list[Path]:
 def half_written(config: Config) -> list[Path]:
     """Files that a killed command was writing, and folders that it was removing."""
     return [*half_written_files(config), *entries(config.results / GRAVEYARD)]
-
-
-def entries(folder: Path, start: str = "") -> list[Path]:
-    """What lies in a folder, by name; nothing where there is none."""
-    return sorted(path for path in folder.iterdir() if path.name.startswith(start)) if folder.is_dir() else []
 
 
 def size_of(path: Path) -> int:

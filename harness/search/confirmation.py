@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.campaign.inputs import PlanInputs, check_data, doubtful_pairs
-from harness.campaign.plan import assignments, check_numbers, check_place, check_protocol, check_room
+from harness.campaign.plan import assignments, check_numbers, check_places, check_protocol, check_room
 from harness.config.cards import SELECTION, DatasetCard
 from harness.config.project import Config
 from harness.config.registry import Registry
@@ -24,7 +24,7 @@ from harness.search.method_search import budget_of, spent_on
 from harness.search.optuna_study import read_studies, study_names
 from harness.search.plan import frozen, with_values
 from harness.search.studies import difference
-from harness.search.study_records import StudyRecord
+from harness.search.study_records import StudyRecord, campaign_of
 from harness.tracking.columns import described, shown
 from harness.trial.folder import read_spec
 from harness.trial.results import VERSIONS, Assignment, TrialSpec
@@ -72,11 +72,11 @@ def inputs_by_limit(config: Config, registry: Registry, tell: Callable[[str], ob
 
 def check_confirmable(config: Config, trials: Sequence[Assignment], inputs: Inputs) -> list[str]:
     """Lines on what is doubtful; an error, as of `harness run`, where trials could not begin or not be scored."""
-    check_place(config.results, "results")
-    check_place(config.reports, "reports")
+    check_places(config)
+    if trials:
+        check_room(config.results)
     notes: list[str] = []
     for limit in dict.fromkeys(trial.spec.limit for trial in trials):
-        check_room(config.results)
         some = [trial for trial in trials if trial.spec.limit == limit]
         check_data(some, inputs(limit))
         notes += doubtful_pairs(some, inputs(limit))
@@ -92,7 +92,7 @@ def searched(config: Config, name: str) -> list[StudyRecord]:
 
 
 def campaigns(config: Config) -> set[str]:
-    return {study.rsplit("/", 2)[0] for study in study_names(config.studies)}
+    return {campaign_of(study) for study in study_names(config.studies)}
 
 
 def seeds_for(flag: Sequence[int], configured: Sequence[int], used: Collection[int]) -> Sequence[int]:

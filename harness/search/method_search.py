@@ -10,7 +10,7 @@ from harness.search.optuna_study import Study
 from harness.search.plan import SearchPlan, measured, settings_line
 from harness.search.studies import Ended, Outcome, Proposal
 from harness.search.study_records import COLLAPSED, PRUNED_AT, RETRY_OF, SAME_AS, front
-from harness.trial.folder import read_epochs, read_result
+from harness.trial.folder import read_epochs, result_of
 from harness.trial.results import Assignment, Budget, EpochReport, Failure, State, TrialResult
 
 OUTCOMES: dict[State, Outcome] = {State.DONE: "complete", State.PRUNED: "pruned"}
@@ -55,7 +55,7 @@ class MethodSearch:
         others = [trial for trial in counted if trial.notes.get("failure") not in retry]
         self.spent = spent_on(others)
         for trial in others:
-            self._had(trial.notes["key"], trial.state, trial.number)
+            self._remember(trial.notes["key"], trial.state, trial.number)
         for trial in counted:
             if trial.notes.get("failure") in retry:
                 study.enqueue(trial.values, **{RETRY_OF: trial.number})
@@ -74,7 +74,7 @@ class MethodSearch:
         """Yield the trials that an earlier driver left under way; of those that have ended, the study is told."""
         for proposal in self.study.open():
             trial = self.assignment(proposal)
-            result = read_result(trial.folder)
+            result = result_of(trial.spec, trial.folder)
             if result is not None and self._is_end_of(proposal.number, result):
                 self._wait(trial, proposal)
                 self.ended(result)
@@ -123,7 +123,7 @@ class MethodSearch:
     def _begin(self, proposal: Proposal, trial: Assignment) -> Iterator[Assignment]:
         """Hand a trial out, unless another one with the same settings is under way or has ended."""
         self._wait(trial, proposal)
-        result = read_result(trial.folder)
+        result = result_of(trial.spec, trial.folder)
         key = trial.spec.key
         if len(self.under_way[key]) > 1:
             return
@@ -164,12 +164,13 @@ class MethodSearch:
         values = [result.measures.get(name, result.cost.get(name)) for name in names]
         state = self.study.tell(number, OUTCOMES.get(result.state, "failed"), values)
         self.spent.add(state, notes)
-        self._had(result.key, state, number)
+        self._remember(result.key, state, number)
         if state == "complete":
             trial = Ended(number, state, {}, tuple(value for value in values if value is not None), notes)
             self._front = front([*self._front, trial], self.budget.objective)
 
-    def _had(self, key: str, state: Outcome, number: int) -> None:
+    def _remember(self, key: str, state: Outcome, number: int) -> None:
+        """Which trial of the study has had these settings first, for those that come again."""
         (self._failed if state == "failed" else self._first).setdefault(key, number)
 
 

@@ -19,7 +19,7 @@ from harness.search import study_records as records
 from harness.search.space import applies, ends, ordered
 from harness.search.studies import Ended, Grid, Outcome, Proposal, Running, StudyDesign, check_sampler, sampler_errors
 from harness.search.study_file import another_writer, check_kind, cut_torn_line, damage, store_errors
-from harness.search.study_records import StudyRecord, is_enough, notes_in, record_of
+from harness.search.study_records import StudyRecord, campaign_of, is_enough, notes_in, record_of
 
 if TYPE_CHECKING:
     import optuna
@@ -81,7 +81,7 @@ def read_studies(file: Path, campaign: str | None = None) -> list[StudyRecord]:
     storage = open_storage(file)
     with store_errors(file):
         names = [name for name in optuna.get_all_study_names(storage.journal) if name.count("/") >= 2]
-        wanted = [name for name in names if campaign in (None, name.rsplit("/", 2)[0])]
+        wanted = [name for name in names if campaign in (None, campaign_of(name))]
         studies = [optuna.load_study(study_name=name, storage=storage.journal) for name in wanted]
         return [_record(study) for study in studies if records.IDENTITY in study.user_attrs]
 

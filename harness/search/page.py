@@ -14,7 +14,7 @@ from harness.board.markup import template
 from harness.files import safe_name
 from harness.search.figures import BudgetComparison, Curves, StudyFigure, comparison, figure, label
 from harness.search.method_search import Spent, spent_on
-from harness.search.plan import COSTS
+from harness.search.plan import measured
 from harness.search.studies import Ended
 from harness.search.study_records import ENOUGH, SAME_AS, StudyRecord, value_text
 from harness.trial.results import shortfalls
@@ -72,8 +72,7 @@ class StudySection:
         yield from (value_text(trial.values.get(key)) for key in self.study.space)
 
     def values(self, trial: Ended) -> list[str]:
-        pairs = zip(self.study.objective, trial.objective, strict=True)
-        return [f"{value:.4g}" if name.removeprefix("-") in COSTS else f"{value:.1f}" for name, value in pairs]
+        return [measured(*pair) for pair in zip(self.study.objective, trial.objective, strict=True)]
 
     @property
     def failed(self) -> list[Failed]:

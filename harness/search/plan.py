@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.campaign.composites import refuse_composites
 from harness.campaign.inputs import PlanInputs, check_data
-from harness.campaign.plan import assignments, check_numbers, check_place, check_room
+from harness.campaign.plan import assignments, check_numbers, check_places, check_room
 from harness.config.cards import SELECTION
 from harness.config.project import Config
 from harness.config.registry import Registry
@@ -91,9 +91,10 @@ def search_plan(trial: Assignment, config: Config, registry: Registry) -> Search
     space, note = space_for(registry.methods[spec.method], config), ""
     points = points_in(space, spec.method, search)
     if search.defaults_first:
-        first = default_point(space, spec.settings, spec.training)
-        points = [first, *points] if first is not None else points
-        note = "" if first is not None else "its configured settings lie outside of the space and are not tried first"
+        if (first := default_point(space, spec.settings, spec.training)) is not None:
+            points = [first, *points]
+        else:
+            note = "its configured settings lie outside of the space and are not tried first"
     search = search if space else search.model_copy(update={"trials": 1})
     return SearchPlan(trial, StudyDesign(search, space, spec.training.epochs, tuple(points), frozen(spec, space)), note)
 
@@ -138,8 +139,7 @@ def check_startable(config: Config, plans: Sequence[SearchPlan], inputs: PlanInp
     Nothing is made, and only train and val are opened.
     """
     name = config.campaign.name
-    check_place(config.results, "results")
-    check_place(config.reports, "reports")
+    check_places(config)
     check_room(config.results)
     check_data([plan.base for plan in plans], inputs)
     begun = {study.name: study.identity for study in read_studies(config.studies, name)}

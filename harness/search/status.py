@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
-from harness.campaign.estimate import Basis, Estimate, TrialTime, times_of, trial_folders
+from harness.campaign.estimate import Basis, Estimate, TrialTime, times_of
 from harness.campaign.plan import Planned
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
+from harness.files import entries
 from harness.search.method_search import Spent, spent_on
 from harness.search.optuna_study import read_studies
 from harness.search.plan import SearchPlan
 from harness.search.study_records import StudyRecord
 from harness.trial.folder import read_epochs, read_spec
+from harness.trial.results import best_rsum
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def most_time_left(
     datasets: those by whose pairs a pace is scaled; room: trials at a time, 0 where that is not known.
     """
     begun = {one.name: spent_on(one.counted) for one in read_studies(config.studies, config.campaign.name)}
-    times = times_of([Planned(plan.base, "new") for plan in plans], trial_folders(config.trials), datasets)
+    times = times_of([Planned(plan.base, "new") for plan in plans], entries(config.trials), datasets)
     each: dict[str, TrialTime] = {}
     for plan in plans:
         one = times[plan.base.spec.key]
@@ -94,5 +96,4 @@ def _running(trials: Path, study: StudyRecord) -> Iterator[RunningTrial]:
     for number, key in study.under_way.items():
         spec, reports = read_spec(trials / key), read_epochs(trials / key)
         epochs = spec.training.epochs if spec else 0
-        best = max((report.val["rsum"] for report in reports if "rsum" in report.val), default=None)
-        yield RunningTrial(f"{study.method}/{study.dataset} #{number}", len(reports), epochs, best)
+        yield RunningTrial(f"{study.method}/{study.dataset} #{number}", len(reports), epochs, best_rsum(reports))

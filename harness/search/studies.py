@@ -22,6 +22,7 @@ NEEDS = {"gp": ("scipy", "torch"), "cmaes": ("cmaes",)}  # packages that a sampl
 STEPS = 5  # values of a range in a grid
 ALL_INTS = 10  # a range of so many whole numbers has all of them in a grid
 MOST_CELLS = 100_000
+SPACE = "space of "  # how the identity of a study names a range
 Outcome = Literal["complete", "pruned", "failed"]
 
 
@@ -66,7 +67,7 @@ class StudyDesign:
         sampler = {"seed": search.seed, **({"startup": search.startup} if learns else {})}
         pruner = {"min_epochs": search.min_epochs, **({"startup": search.startup} if search.pruner == "median" else {})}
         return {
-            **{f"space of {key}": text for key, text in described(self.space).items()},
+            **{f"{SPACE}{key}": text for key, text in described(self.space).items()},
             "objective": ", ".join(search.objective),
             "sampler": f"{search.sampler}, {_text(sampler)}",
             "pruner": f"{search.pruner}, {_text(pruner)}" if search.pruner != "none" else "none",

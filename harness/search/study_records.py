@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.config.sections import Scalar, Tunable
-from harness.search.studies import Ended, Outcome
+from harness.search.studies import SPACE, Ended, Outcome
 
 OUTCOMES: dict[str, Outcome] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}  # Optuna's and ours
 IDENTITY = "identity"  # user attribute of a study: what it was begun with
@@ -23,7 +23,11 @@ COLLAPSED = "collapsed"  # note of a pruned trial: why its training had collapse
 # Importances compare the best fifth of complete trials with all. Of 20 random trials each, where one setting alone
 # decided, that named it in 20 studies of 20; optuna's own tenth did in 13, and with 10 trials neither is worth much.
 BEST_SHARE, ENOUGH = 0.2, 20
-SPACE = "space of "  # how an identity names a range
+
+
+def campaign_of(study: str) -> str:
+    """The campaign of a study by its name, CAMPAIGN/DATASET/METHOD, of which the first may have slashes itself."""
+    return study.rsplit("/", 2)[0]
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,15 @@ class StudyRecord:
 
     @property
     def campaign(self) -> str:
-        return self.name.rsplit("/", 2)[0]
+        return campaign_of(self.name)
 
     @property
     def dataset(self) -> str:
-        return self.name.rsplit("/", 2)[1]
+        return self.name.split("/")[-2]
 
     @property
     def method(self) -> str:
-        return self.name.rsplit("/", 2)[2]
+        return self.name.split("/")[-1]
 
     @property
     def space(self) -> dict[str, str]:

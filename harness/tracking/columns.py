@@ -43,8 +43,8 @@ def params_and_tags(spec: TrialSpec) -> tuple[dict[str, str], dict[str, str]]:
     flat = described(spec)
     names = ("method", "dataset", "protocol", "seed")
     params = [name for name in flat if name in names or name.startswith(("settings.", "training."))]
-    shown = (*names, "key", "recipe", "limit", "trained_as")  # a run has its tags before its params
-    tags = {f"harness.{name}": flat[name] for name in shown if name in flat}
+    searched = (*names, "key", "recipe", "limit", "trained_as")  # a run has its tags before its params
+    tags = {f"harness.{name}": flat[name] for name in searched if name in flat}
     return {name: flat[name] for name in params}, {**tags, **record_tags(SPEC_TAG, spec), "harness.kind": "trial"}
 
 

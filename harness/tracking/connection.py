@@ -59,16 +59,19 @@ class Connection:
             if uri.startswith(SQLITE):
                 artifacts = artifacts or create_sqlite(sqlite_file(uri))
             self.client = mlflow.MlflowClient(tracking_uri=uri)
-            location = artifacts.absolute().as_uri() if artifacts else None
-            experiment = self.client.get_experiment_by_name(EXPERIMENT)
-            if experiment is None:
-                experiment = self.client.get_experiment(
-                    self.client.create_experiment(EXPERIMENT, location, EXPERIMENT_TAGS)
-                )
+            self._artifacts = artifacts
+            self.experiment = self._experiment()
+
+    def _experiment(self) -> str:
+        """The id of our experiment, made where there is none; StoreError where somebody has deleted it."""
+        experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            location = self._artifacts.absolute().as_uri() if self._artifacts else None
+            return str(self.client.create_experiment(EXPERIMENT, location, EXPERIMENT_TAGS))
         if experiment.lifecycle_stage != "active":
-            raise StoreError(f"the experiment {EXPERIMENT!r} was deleted in {without_password(uri)}; restore it")
-        self.experiment = str(experiment.experiment_id)
-        self._artifacts = artifacts
+            where = without_password(self.uri)
+            raise StoreError(f"the experiment {EXPERIMENT!r} was deleted in {where}; restore it")
+        return str(experiment.experiment_id)
 
     @contextmanager
     def errors(self) -> Iterator[None]:

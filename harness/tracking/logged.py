@@ -115,15 +115,15 @@ def read_memory(results: Path) -> StoreMemory | None:
 
 def examine(results: Path, uri: str) -> frozenset[str]:
     """Ask the store which logged results it has, and remember what it lacks; StoreError where it cannot be used."""
-    given = dict(marked(results, uri))  # before the store: what is logged meanwhile is not missed
-    if not given:
+    marks_of = dict(marked(results, uri))  # before the store: what is logged meanwhile is not missed
+    if not marks_of:
         return frozenset()
     settle(uri)
     state = store_state(uri)
     stored = digests(uri)
     keys = frozenset(
         folder.name
-        for folder, mark in given.items()
+        for folder, mark in marks_of.items()
         if mark.result not in stored.get(folder.name, ()) or not has_artifacts(mark, folder)
     )
     if state:

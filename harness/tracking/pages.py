@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from harness import __version__
+from harness.errors import count
 from harness.foreign_text import markdown
 from harness.tracking.columns import epoch_metrics, final_metrics, final_tags, message_of
 from harness.trial.results import EpochReport, State, TrialResult, TrialSpec
@@ -19,6 +20,7 @@ EPOCH = {  # of a training, beside val
     **{"epoch_pairs_per_second": "train/pairs_per_second", "epoch_data_wait": "train/data_wait_share"},
 }
 PREFIXES = {"test/": "", "cost/": "", "trial/": "", "best_val/": "best_val_", "val/": "val_"}
+MACHINE = {"device": "", "gpu": "", "cpu": "", "torch": "torch ", "harness": "harness "}  # of an environment, in words
 SEEN_IN_TEXT = ("env.", "gallery.")  # tags that the description and the records say
 
 
@@ -67,11 +69,8 @@ def source_tags() -> dict[str, str]:
 
 def description(result: TrialResult) -> str:
     """What a reader of the run's page wants first, in Markdown: the result, where it was made, how to repeat it."""
-    machine = (result.environment.get(name, "") for name in ("device", "gpu", "cpu", "torch", "harness"))
-    names = ("", "", "", "torch ", "harness ")
-    where = ", ".join(
-        f"{name}{markdown(text)}" for name, text in zip(names, machine, strict=True) if text and text != "none"
-    )
+    known = ((before, result.environment.get(name, "none")) for name, before in MACHINE.items())
+    where = ", ".join(f"{before}{markdown(text)}" for before, text in known if text not in ("", "none"))
     lines = [headline(result), where and f"Measured on {where}."]
     return "\n\n".join([*filter(None, lines), f"`harness reproduce {result.key}` runs it again."])
 
@@ -99,7 +98,7 @@ def campaign_note(name: str, specs: int, notes: Mapping[str, str]) -> str:
     """The description of a campaign's run."""
     said = "".join(f" · {markdown(key)}: {markdown(text)}" for key, text in notes.items())
     return (
-        f"Campaign **{markdown(name)}**, {specs} trials planned{said}.\n\nIts trials are the runs below. "
+        f"Campaign **{markdown(name)}**, {count(specs, 'trial')} planned{said}.\n\nIts trials are the runs below. "
         "Select them and compare `test/rsum`, or the curves of `val/rsum`. `harness report` makes the leaderboards."
     )
 
@@ -107,10 +106,8 @@ def campaign_note(name: str, specs: int, notes: Mapping[str, str]) -> str:
 def dataset_of(spec: TrialSpec) -> dict[str, str]:
     """The fields of MLflow's entity for a trial's dataset; its digest has room for 36 characters."""
     return {
-        **{
-            "name": f"{spec.dataset}, {spec.protocol}",
-            "digest": spec.data_fingerprint[:36],
-            "source_type": "itm-harness",
-        },
+        "name": f"{spec.dataset}, {spec.protocol}",
+        "digest": spec.data_fingerprint[:36],
+        "source_type": "itm-harness",
         "source": spec.dataset,
     }

@@ -6,6 +6,7 @@ They train nothing; scores are made again from the members' weights.
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -34,102 +35,105 @@ Floats = NDArray[np.float32]
 SCORED = "score_pairs_per_second"
 
 
+@dataclass(frozen=True)
+class Combination:
+    """A trial made of others that has begun: how its members ended, and the split that is scored with them again."""
+
+    assignment: Assignment
+    device: torch.device
+    environment: dict[str, str]
+    members: list[TrialResult]
+    data: TrialData
+    split: Split
+
+    @classmethod
+    def of(cls, assignment: Assignment) -> Combination:
+        """Begin a trial; MemberError for a member that has not ended well, DataError for data that cannot be used."""
+        record.write_spec(assignment.folder, assignment.spec)
+        device = prepare_device(assignment.device, assignment.threads, assignment.gpus)
+        surroundings = environment(device)  # now: the checkout may change meanwhile
+        members = [member_result(member) for member in assignment.members]
+        data = open_data(assignment)
+        split = data.tests(data.own).split(assignment.test_protocol.split)
+        check_room(split)
+        return cls(assignment, device, surroundings, members, data, split)
+
+    @property
+    def report(self) -> EpochReport:
+        """What is reported before each member is at work."""
+        return EpochReport(key=self.assignment.spec.key, epoch=0, epochs=0, phase="test")
+
+    def scored(self, member: Assignment) -> Scored:
+        """The scores (N, M) of a member."""
+        method, own = with_weights(member, self.data)
+        split, precision = self.data.tests(own).split(self.split.name), member.spec.training.score_precision
+        return score_split(method.to(self.device), split, self.device, precision)
+
+    def result(self, test: Evaluation, cost: dict[str, float]) -> TrialResult:
+        """The result, its records in the trial's folder; DataError where its data have changed since it began."""
+        self.data.check_unchanged()
+        test.records.save(self.assignment.folder)
+        members = {f"{MEMBER}{one.spec.method}": one.key for one in self.members}
+        return TrialResult(
+            spec=self.assignment.spec,
+            state=State.DONE,
+            measures=test.measures,
+            attempts=1 + record.attempts(self.assignment.folder),
+            gallery=test.gallery,
+            cost=cost,
+            environment=self.environment | test.releases | members,
+        )
+
+
 def average(assignment: Assignment) -> Generator[EpochReport, bool | None, TrialResult]:
     """Score the test split with every member as it was trained, and rank the mean; a report before each member.
 
     MemberError where a member has not ended well, DataError where its weights are gone or its data have changed.
     """
-    spec, folder = assignment.spec, assignment.folder
-    record.write_spec(folder, spec)
-    device = prepare_device(assignment.device, assignment.threads, assignment.gpus)
-    surroundings = environment(device)  # now: the checkout may change meanwhile
-    results = [member_result(member) for member in assignment.members]
-    data = open_data(assignment)
-    split = data.tests(data.own).split(assignment.test_protocol.split)
-    check_room(split)
+    trial = Combination.of(assignment)
     total: Floats | None = None
     for member in assignment.members:
-        yield EpochReport(key=spec.key, epoch=0, epochs=0, phase="test")
-        scores = member_scores(member, data, split.name, device)
+        yield trial.report
+        scores = trial.scored(member).scores
         total = scores if total is None else np.add(total, scores, out=total)
     assert total is not None
-    test = ranked(assignment, split, np.divide(total, len(results), out=total))
-    cost = {PEAK: peak_mb(device)} | added_costs([result.cost for result in results])
-    return combined(assignment, data, results, test, cost, surroundings)
+    test = ranked(assignment, trial.split, np.divide(total, len(trial.members), out=total))
+    cost = {PEAK: peak_mb(trial.device)} | added_costs([member.cost for member in trial.members])
+    return trial.result(test, cost)
 
 
 def rerank(assignment: Assignment) -> Generator[EpochReport, bool | None, TrialResult]:
     """Score the test split with the proposing member, then its candidates alone with the other; errors of `average`."""
-    spec, (by, method) = assignment.spec, assignment.members
-    record.write_spec(assignment.folder, spec)
-    device = prepare_device(assignment.device, assignment.threads, assignment.gpus)
-    surroundings = environment(device)
-    results = [member_result(member) for member in assignment.members]
-    data = open_data(assignment)
-    split = data.tests(data.own).split(assignment.test_protocol.split)
-    check_room(split)
-    folds = split_folds(assignment.test_protocol, split, limited=spec.limit is not None)
-    yield EpochReport(key=spec.key, epoch=0, epochs=0, phase="test")
-    first = scored(by, data, split.name, device)
+    trial, (by, method) = Combination.of(assignment), assignment.members
+    split, protocol, spec = trial.split, assignment.test_protocol, assignment.spec
+    folds = split_folds(protocol, split, limited=spec.limit is not None)
+    yield trial.report
+    first = trial.scored(by)
     shortlists = proposed(first.scores, folds, reranking_of(spec).k)
     pairs = pairs_of(folds, shortlists, first.scores.shape)
-    yield EpochReport(key=spec.key, epoch=0, epochs=0, phase="test")
-    trained, own = with_weights(method, data)
-    second = score_pairs(
-        trained.to(device), data.tests(own).split(split.name), device, pairs, method.spec.training.score_precision
-    )
+    yield trial.report
+    trained, own = with_weights(method, trial.data)
+    read, precision = trial.data.tests(own).split(split.name), method.spec.training.score_precision
+    second = score_pairs(trained.to(trial.device), read, trial.device, pairs, precision)
     ranks = rank_ordered(ordered(first.scores, second.scores, folds, shortlists), folds, sets_of(assignment, split))
-    test = outcome(assignment.test_protocol, split, folds, ranks)
+    test = outcome(protocol, split, folds, ranks)
     seconds = second.seconds + first.scores.size / first.cost[SCORED]
-    cost = added_costs([result.cost for result in results])
+    cost = added_costs([member.cost for member in trial.members])
     cost |= {PAIRS: float(second.number), QUERY_MS: 1000 * seconds / sum(first.scores.shape)}
-    cost = {PEAK: peak_mb(device)} | {name: value for name, value in cost.items() if name != SCORED}
-    return combined(assignment, data, results, test, cost, surroundings)
-
-
-def combined(
-    assignment: Assignment,
-    data: TrialData,
-    members: list[TrialResult],
-    test: Evaluation,
-    cost: dict[str, float],
-    surroundings: dict[str, str],
-) -> TrialResult:
-    """The result of a trial that is made of others, its records in its folder."""
-    data.check_unchanged()
-    test.records.save(assignment.folder)
-    return TrialResult(
-        spec=assignment.spec,
-        state=State.DONE,
-        measures=test.measures,
-        attempts=1 + record.attempts(assignment.folder),
-        gallery=test.gallery,
-        cost=cost,
-        environment=surroundings | test.releases | {f"{MEMBER}{one.spec.method}": one.key for one in members},
-    )
+    cost = {PEAK: peak_mb(trial.device)} | {name: value for name, value in cost.items() if name != SCORED}
+    return trial.result(test, cost)
 
 
 def member_result(member: Assignment) -> TrialResult:
     """The result of a member; MemberError where it has none or has failed."""
-    result = record.read_result(member.folder)
-    if result is None or result.key != member.spec.key:
+    result = record.result_of(member.spec, member.folder)
+    if result is None:
         raise MemberError(f"not made, as its member {member.name} has no result; run the same command again")
     if result.state is not State.DONE:
         why = f" ({result.failure})" if result.failure else ""
         retry = f"; run the same command with --retry {result.failure}" if result.failure else ""
         raise MemberError(f"not made, as its member {member.name} has {result.state.value}{why}{retry}")
     return result
-
-
-def member_scores(member: Assignment, data: TrialData, name: str, device: torch.device) -> Floats:
-    """Scores (N, M) of a member on a split."""
-    return scored(member, data, name, device).scores
-
-
-def scored(member: Assignment, data: TrialData, name: str, device: torch.device) -> Scored:
-    method, own = with_weights(member, data)
-    split, precision = data.tests(own).split(name), member.spec.training.score_precision
-    return score_split(method.to(device), split, device, precision)
 
 
 def with_weights(member: Assignment, data: TrialData) -> tuple[Method, Dataset]:

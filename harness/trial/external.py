@@ -86,10 +86,14 @@ def file_name(file: Path) -> str:
     return "".join(mark if mark.isprintable() else "?" for mark in file.name)
 
 
+def file_keys(number: int) -> list[str]:
+    """The keys of an environment under which the names of so many files stand."""
+    return [FILE, *(f"{FILE}_{place}" for place in range(2, number + 1))]
+
+
 def file_names(files: Sequence[Path]) -> dict[str, str]:
     """The names of files as an environment has them."""
-    names = (FILE, *(f"{FILE}_{number}" for number in range(2, len(files) + 1)))
-    return {name: file_name(file) for name, file in zip(names, files, strict=True)}
+    return {key: file_name(file) for key, file in zip(file_keys(len(files)), files, strict=True)}
 
 
 ENTRY = {  # what whoever hands in scores says of them: the environment's key, the flag, words for people
@@ -144,9 +148,8 @@ def remark(spec: TrialSpec) -> str:
 
 
 def command(spec: TrialSpec, environment: Mapping[str, str]) -> str:
-    keys = [FILE, *(f"{FILE}_{number}" for number in range(2, files_of(spec) + 1))]
     is_weights = TRAINED_ON in spec.settings
-    names = [environment.get(key) or ("DIR" if is_weights else "FILE.npy") for key in keys]
+    names = [environment.get(key) or ("DIR" if is_weights else "FILE.npy") for key in file_keys(files_of(spec))]
     words = ["harness", "score", *["--weights"] * is_weights, *names, "--dataset", spec.dataset]
     words += ["--protocol", spec.protocol, "--name", spec.method.removeprefix(PREFIX)]
     words += [] if is_weights else ["--seed", str(spec.seed)]

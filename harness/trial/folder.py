@@ -55,6 +55,12 @@ def read_result(folder: Path) -> TrialResult | None:
     return read_own(folder / RESULT, TrialResult.model_validate_json)
 
 
+def result_of(spec: TrialSpec, folder: Path) -> TrialResult | None:
+    """The result of a trial in a folder; None where there is none, or where it is that of another trial."""
+    result = read_result(folder)
+    return result if result and result.key == spec.key else None
+
+
 def write_verification(folder: Path, verification: Verification) -> None:
     write_own(folder / VERIFICATION, verification.model_dump_json(indent=2))
 

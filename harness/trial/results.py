@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -158,11 +158,10 @@ class Budget(TrialRecord):
     device_seconds: float = Field(description="the same, each times its share of GPUs, of CPUs where it had none")
 
 
-def shortfalls(mine: Mapping[str, float], all_: Iterable[Mapping[str, float]]) -> Iterator[tuple[str, float, float]]:
+def shortfalls(mine: Mapping[str, float], budgets: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, float, float]]:
     """The parts of a search's budget that are over a tenth below the largest: name, amount, and the largest."""
-    all_ = list(all_)
     for name in EQUAL:
-        most = max(budget[name] for budget in all_)
+        most = max(budget[name] for budget in budgets)
         if mine[name] < (1 - UNEQUAL) * most:
             yield name, mine[name], most
 

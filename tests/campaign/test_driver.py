@@ -21,8 +21,9 @@ import pytest
 from filelock import FileLock
 
 from harness.campaign import inputs as campaign_inputs
-from harness.campaign.driver import LOCK, CampaignOutcome, PlannedTrials, choose_executor, driver_of, execute
+from harness.campaign.driver import CampaignOutcome, PlannedTrials, choose_executor, driver_of, execute
 from harness.campaign.plan import Plan, check_room, plan, selected
+from harness.campaign.status import LOCK, statuses
 from harness.config.cards import DatasetCard, ResourceRequest, read_card
 from harness.config.project import Config, load
 from harness.config.registry import discover
@@ -36,6 +37,7 @@ from harness.executors.ray_cluster import RayExecutor
 from harness.files import write_atomic
 from harness.layouts.opening import open_dataset
 from harness.layouts.scenes import Scenes
+from harness.tracking.connection import Connection
 from harness.tracking.logged import is_logged
 from harness.tracking.tracker import Tracker
 from harness.trial.folder import CHECKPOINT, add_attempt, read_epochs, read_result, write_result
@@ -171,6 +173,17 @@ def test_a_trial_is_done_resumed_or_run_again_as_its_folder_says(config: Config)
     retried = dataclasses.replace(campaign, retry=frozenset({Failure.OOM})).refreshed()
     assert [trial.spec.seed for trial in retried.todo] == [2, 1, 3]
     assert standing(dataclasses.replace(campaign, force=True).refreshed()) == ["new"] * 4
+
+
+def test_a_result_of_another_trial_says_nothing_of_the_one_whose_folder_has_it(config: Config) -> None:
+    campaign = planned(config, seeds=[0, 1])
+    first, second = campaign.trials
+    done = TrialResult(spec=first.spec, state=State.DONE, measures={"rsum": 300.0})
+    for trial in (first, second):
+        write_result(trial.folder, done)
+    assert standing(campaign.refreshed()) == ["done", "new"]
+    states = [(one.state, one.rsum) for one in statuses(campaign.trials, campaign.uri)]
+    assert states == [(State.DONE, 300.0), (State.WAITING, None)]
 
 
 @pytest.mark.parametrize(
@@ -446,6 +459,18 @@ def test_a_second_driver_is_refused(config: Config) -> None:
     campaign = planned(config)
     with FileLock(config.results / LOCK), pytest.raises(ResourceError, match="another harness is running"):
         execute(campaign, InProcess(), Tracker(campaign.uri), Watcher())
+
+
+def test_a_campaign_whose_executor_cannot_start_is_not_left_running_in_the_store(config: Config) -> None:
+    class Absent(InProcess):
+        def start(self) -> None:
+            raise ResourceError("there is no Ray here")
+
+    campaign = planned(config)
+    with pytest.raises(ResourceError, match="no Ray here"):
+        execute(campaign, Absent(), Tracker(campaign.uri), Watcher())
+    (parent,) = Connection(campaign.uri).runs("tags.`harness.kind` = 'campaign'")
+    assert (parent.info.status, parent.data.tags["harness.state"]) == ("KILLED", "interrupted")
 
 
 @pytest.mark.slow

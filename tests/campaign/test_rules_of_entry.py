@@ -129,7 +129,7 @@ def test_scores_made_again_verify_an_entry_to_the_bit_or_within_rounding(
     [
         ((NAME, "--scores", "again.npy"), 2, "belong together"),
         ((NAME, "--by", "J. Doe"), 2, "belong together"),
-        ((NAME, "--scores", "again.npy", "--scores", "again.npy", "--by", "J."), 2, "is of 1 files, --scores names 2"),
+        ((NAME, "--scores", "again.npy", "--scores", "again.npy", "--by", "J."), 2, "is of 1 file, --scores names 2"),
         ((NAME, "--scores", "nothing.npy", "--by", "J."), 2, "no such file"),
         ((NAME, "--scores", "turned.npy", "--by", "J."), 3, "save scores.T"),
         (("external:nobody", "--scores", "again.npy", "--by", "J."), 2, "unknown run"),

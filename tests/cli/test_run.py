@@ -22,6 +22,7 @@ from fresh_process import Fresh
 from tiny_project import Call, in_a_new_process
 
 from harness.campaign import driver
+from harness.campaign.status import command_words
 from harness.errors import ResourceError
 from harness.executors.executor import InProcess
 from harness.trial.results import Assignment
@@ -297,10 +298,18 @@ def test_a_dry_run_says_how_long_by_earlier_trials_of_the_same_method(
     assert "time: about 2:00:00 in all, 2 device-hours; by earlier trials" in capsys.readouterr().out
 
 
-def test_a_second_driver_is_refused_with_2(finished: Path, call: Call, capsys: Captured) -> None:
+def test_a_second_driver_is_refused_with_2_and_resume_still_means_the_first(
+    finished: Path, call: Call, capsys: Captured
+) -> None:
+    def last_words() -> list[str]:
+        return command_words(finished / "runs")
+
+    assert call("run", "--here", "--methods", "chance", "--seeds", "0,1") == 0
+    first = last_words()
     with FileLock(finished / "runs" / ".lock"):
         assert call("run", "--here", "--methods", "nan", "--retry", "failed") == 2
     assert "another harness is running" in capsys.readouterr().err
+    assert last_words() == first == ["run", "--here", "--methods", "chance", "--seeds", "0,1"]
 
 
 @pytest.mark.slow

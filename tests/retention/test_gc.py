@@ -16,7 +16,8 @@ from tiny_project import Call
 from harness.campaign import removal
 from harness.campaign.driver import only_driver
 from harness.config.project import load
-from harness.tracking.store import default_uri
+from harness.retention.inventory import needed
+from harness.tracking.store import default_uri, sqlite_file
 from harness.tracking.tracker import Tracker
 
 Captured = pytest.CaptureFixture[str]
@@ -244,6 +245,16 @@ def test_the_page_says_sizes_reasons_and_the_next_command(finished: Path, call: 
     out = capsys.readouterr().out
     assert "old attempts" in out and "kept by --force" in out and "--checkpoints" in out and "stays" in out
     assert "nothing was removed; harness gc --yes frees" in out
+
+
+@pytest.mark.parametrize("uri", ["", "sqlite:///elsewhere/tracked.db"])
+def test_the_tracking_store_has_its_size_wherever_it_lies(project: Path, uri: str) -> None:
+    config = load(None, [f"tracking.uri={uri}"])
+    database = sqlite_file(default_uri(config))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    database.write_bytes(bytes(5000))
+    database.with_name(f"{database.name}-wal").write_bytes(bytes(70))
+    assert [(pile.name, pile.bytes) for pile in needed(config, ())] == [("tracking store", 5070)]
 
 
 def test_where_nothing_was_ever_run_there_is_nothing(

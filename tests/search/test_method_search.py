@@ -17,6 +17,7 @@ from harness.search.status import StudyStatus, study_statuses
 from harness.search.studies import Ended, StudyDesign
 from harness.search.study_records import StudyRecord, front
 from harness.terminal.search_page import budget_line, failure_lines, status_end, status_page
+from harness.trial.folder import write_result
 from harness.trial.results import Assignment, EpochReport, Failure, State, TrialResult
 
 Captured = pytest.CaptureFixture[str]
@@ -62,6 +63,16 @@ def test_a_failure_of_another_campaign_is_taken_over_unless_it_is_to_be_retried(
     other = opened(name="other")
     assert not drive(other, result_of) and other.failed == other.searches[0].spent.trials == 4
     assert len(drive(opened(name="third", retry=frozenset({Failure.NONFINITE})), result_of)) == 1
+
+
+def test_a_result_of_another_trial_in_its_folder_is_not_taken_over(project: Path) -> None:
+    settle(project, f"trials = 4\n{RANDOM}", ONE)
+    (first,) = drive(opened(), result_of, most=1)
+    other = first.spec.model_copy(update={"seed": 7})
+    write_result(first.folder, TrialResult(spec=other, state=State.DONE, measures={"rsum": 500.0}))
+    again = opened(name="other")
+    assert [trial.spec.key for trial in drive(again, result_of)] == [first.spec.key]
+    assert {trial.objective for trial in again.searches[0].study.ended()} == {(100.0,)}
 
 
 def test_a_lost_trial_of_another_campaign_is_run(project: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_run_has_few_tags_its_dataset_and_a_description(tmp_path: Path) -> Non
     (dataset,) = child.inputs.dataset_inputs
     assert dataset.dataset.name == f"{spec.dataset}, {spec.protocol}"
     assert spec.data_fingerprint.startswith(dataset.dataset.digest)
-    assert "1 trials planned" in parent.data.tags["mlflow.note.content"]
+    assert "1 trial planned" in parent.data.tags["mlflow.note.content"]
     assert "**rsum 270.0**" in child.data.tags["mlflow.note.content"]
     assert not [name for name in child.data.tags if not name.startswith(("harness.", "mlflow."))]
     (run,) = ResultStore(store).runs()
