@@ -108,7 +108,7 @@ LIBRARIES = {
     " trial.environment trial.text_tower evaluation.device_ranks evaluation.scoring data.torchvision"
     " extraction.extract extraction.extractors extraction.folding extraction.given_boxes extraction.hugging_face"
     " extraction.backbones extraction.patch_encoder extraction.timm_models extraction.vision_models"
-    " extraction.weights explain.explanation costs.retrieval costs.sharing portable.loading explain.rescoring"
+    " extraction.weights explain.explanation costs.retrieval costs.sharing portable.loading"
     " trial.combining reranking.pairs explain.encoding explain.tile_files doctor.probe contract.samples"
     " contract.scores contract.gradients contract.learning contract.oracle contract.device_reads contract.rules",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
@@ -12,24 +11,13 @@ from harness.board.published import beside
 from harness.board.standings import SPENT, Board, Standing
 from harness.board.validity import TRAINING, default_training
 from harness.config.cards import MethodCard
-from harness.errors import StoreError
 from harness.evaluation.measures import title
 from harness.evaluation.statistics import LEVEL
-from harness.files import safe_name, write_atomic
+from harness.files import safe_name
 from harness.trial.results import RECALLS, UNKNOWN_WORDS
 
 Methods = Mapping[str, MethodCard]
 TIED = 0.05  # percent of queries from which ties are worth a note
-
-
-def write(pages: Mapping[str, str | bytes], folder: Path) -> list[Path]:
-    """Write reports; StoreError where the folder cannot be written."""
-    try:
-        for name, page in pages.items():
-            write_atomic(folder / name, page)
-    except OSError as error:
-        raise StoreError(f"the reports cannot be written to {folder}: {error}; set [paths] reports") from error
-    return [folder / name for name in pages]
 
 
 def file_name(dataset: str, protocol: str, suffix: str = "md") -> str:
@@ -79,7 +67,7 @@ LEFT = ("method", "rsum", "group", "notes", SETTINGS, PUBLISHED)
 
 def header(board: Board, methods: Methods) -> tuple[str, ...]:
     more = [SETTINGS] if board.is_configured else []
-    return (*HEADER, *more, *([PUBLISHED] if compared(board, methods) else []))
+    return (*HEADER, *more, *([PUBLISHED] if papers_numbers(board, methods) else []))
 
 
 def headings(board: Board, names: Iterable[str]) -> list[str]:
@@ -127,13 +115,14 @@ def recipe(board: Board) -> str:
 
 
 def rows(board: Board, evidence: Evidence, methods: Methods) -> list[list[str]]:
-    papers = compared(board, methods)
-    more = [[papers.get(place, "")] if papers else [] for place in range(len(board.ranked))]
-    each = zip(board.ranked, more, strict=True)
-    return [[*cells(board, evidence, place, row), *paper] for place, (row, paper) in enumerate(each)]
+    papers = papers_numbers(board, methods)
+    return [
+        [*cells(board, evidence, place, row), *([papers.get(place, "")] if papers else [])]
+        for place, row in enumerate(board.ranked)
+    ]
 
 
-def compared(board: Board, methods: Methods) -> dict[int, str]:
+def papers_numbers(board: Board, methods: Methods) -> dict[int, str]:
     """The numbers of papers that compare with ranked rows, by the rows' places, each with its verdict."""
     numbers: dict[int, list[str]] = {}
     for one in beside(board, methods):
@@ -186,15 +175,14 @@ def pairs(board: Board, evidence: Evidence) -> list[list[str]]:
 
 def published(board: Board, methods: Methods, place: int | None = None) -> list[list[str]]:
     """Ranked rows and then ensembles, or the ranked row at a place, beside the numbers of their papers."""
-    if place is None and board.ensembles:
-        return published(replace(board, ensembles=()), methods) + published(board.of_ensembles, methods)
     return [
         [
-            *(label(board.ranked[one.place]), tenths(one.rsum), tenths(one.reported.rsum), f"{one.difference:+.1f}"),
+            *(label(part.ranked[one.place]), tenths(one.rsum), tenths(one.reported.rsum), f"{one.difference:+.1f}"),
             *(one.verdict, f"{' '.join(map(tenths, one.reported.i2t))} / {' '.join(map(tenths, one.reported.t2i))}"),
             one.reported.remarks,
         ]
-        for one in beside(board, methods)
+        for part in ((board, board.of_ensembles) if place is None else (board,))
+        for one in beside(part, methods)
         if place is None or one.place == place
     ]
 
@@ -259,12 +247,12 @@ def notes(board: Board, row: Standing) -> list[str]:
 
 
 def on_machines(board: Board, row: Standing) -> list[str]:
-    """The machines of a row by their numbers, where the board has several; that of a row apart may have none."""
+    """The machines of a row by their numbers, where the board has several; a row that is not ranked may have others."""
     if not row.machines or len(board.machines) < 2:
         return []
     numbers = [str(number) for number, name in enumerate(board.machines, start=1) if name in row.machines]
-    named = [f"machine {' and '.join(numbers)}"] if numbers else []
-    return [" and ".join([*named, *["another machine"] * (len(numbers) < len(row.machines))])]
+    own = [f"machine {' and '.join(numbers)}"] if numbers else []
+    return [" and ".join([*own, *["another machine"] * (len(numbers) < len(row.machines))])]
 
 
 def verified(row: Standing) -> str:

@@ -33,27 +33,43 @@ class Expense(NamedTuple):
     """A cost that accuracy is drawn against."""
 
     name: str  # of the mean of a row
+    file: str
+    heading: str
+    quantity: str  # in the title of its plot
     axis: str
     lack: str  # why a row without it is not drawn
-    words: Callable[[float], str]
+    text: Callable[[float], str]
     is_less_better: bool = True
     is_of_machine: bool = True  # whether only rows of one machine compare
 
 
 THROUGHPUT = Expense(
-    SPEED, "score pairs/s", "no throughput in the store", lambda value: f"{rate(value)} pairs/s", is_less_better=False
+    name=SPEED,
+    file="tradeoff.svg",
+    heading="What accuracy costs",
+    quantity="throughput",
+    axis="score pairs/s",
+    lack="no throughput in the store",
+    text=lambda value: f"{rate(value)} pairs/s",
+    is_less_better=False,
 )
 QUERY_TIME = Expense(
-    "t2i_query_ms",
-    "ms per caption query",
-    "no query was timed",
-    lambda value: f"{milliseconds(value)} ms per caption query",
+    name="t2i_query_ms",
+    file="query-time.svg",
+    heading="What accuracy costs per query",
+    quantity="time per query",
+    axis="ms per caption query",
+    lack="no query was timed",
+    text=lambda value: f"{milliseconds(value)} ms per caption query",
 )
 INDEX_SIZE = Expense(
-    "bytes_per_image",
-    "bytes per image in an index",
-    "no size of its index in the store",
-    lambda value: f"{value:,.0f} bytes per image",
+    name="bytes_per_image",
+    file="index-size.svg",
+    heading="What accuracy costs in an index",
+    quantity="bytes per image",
+    axis="bytes per image in an index",
+    lack="no size of its index in the store",
+    text=lambda value: f"{value:,.0f} bytes per image",
     is_of_machine=False,
 )
 
@@ -188,7 +204,7 @@ def tradeoff(figure: Figure, board: Board, expense: Expense = THROUGHPUT) -> Non
         if points := [point_of(row, expense) for row in alike]:
             best = front(points, expense.is_less_better)
             fronts.append(steps([points[one] for one in best], expense.is_less_better))
-            compared(axes, points, best, fronts[-1], place)
+            draw_front(axes, points, best, fronts[-1], place)
     drawing.compare_ratios(axes, [row.means[expense.name] for row in rows.values()])
     axes.margins(y=0.12)
     marks, start = [point_of(row, expense) for row in rows.values()], tradeoff_start([*rows.values()])
@@ -206,7 +222,10 @@ def tradeoff(figure: Figure, board: Board, expense: Expense = THROUGHPUT) -> Non
     drawing.label_points(axes, marks, versions, fronts)
 
 
-def compared(axes: Axes, points: Sequence[Point], unbeaten: Sequence[int], path: Sequence[Point], machine: int) -> None:
+def draw_front(
+    axes: Axes, points: Sequence[Point], unbeaten: Sequence[int], path: Sequence[Point], machine: int
+) -> None:
+    """Draw the rows of one machine: those that no other one beats filled and joined, the others hollow."""
     style = drawing.look(machine) | {"ms": 7, "mew": 1.4, "ls": "none"}
     axes.plot(*zip(*path, strict=True), color=style["color"], lw=1.6)
     best = [points[place] for place in unbeaten]

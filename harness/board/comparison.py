@@ -13,6 +13,7 @@ from harness.board.evidence import Load, comparable
 from harness.board.markup import html_table
 from harness.board.standings import Board, Standing
 from harness.errors import DataError, UsageError, unknown
+from harness.evaluation.measures import title
 from harness.evaluation.queries import Hits, recalls
 from harness.evaluation.statistics import LEVEL, differ_significantly, differences, is_tested, resampled
 from harness.tracking.naming import date, of_run, run_named, short_recipe
@@ -80,7 +81,7 @@ class Comparison:
             self.board,
             ("", first, second, "difference"),
             [
-                (name.replace("_r", " R@"), tenths(mine), tenths(other), f"{mine - other:+.1f}")
+                (title(name), tenths(mine), tenths(other), f"{mine - other:+.1f}")
                 for name, mine, other in zip(HEADLINE, *self.means, strict=True)
             ],
             (interval, self.verdict),

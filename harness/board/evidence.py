@@ -14,6 +14,7 @@ from harness.config.cards import MethodCard
 from harness.diagnostics.hubness import hubness
 from harness.diagnostics.looks import LOOKS, StoredLooks
 from harness.diagnostics.table import Looks, looks_of, mean_looks
+from harness.evaluation.measures import means
 from harness.evaluation.queries import Floats, Hardest, Hits, hardest, hits_of, lists, profile, queries
 from harness.evaluation.ranks import DIRECTIONS
 from harness.evaluation.records import RANKINGS, RANKS, TrialRankings, TrialRanks
@@ -187,7 +188,7 @@ def row_evidence(row: Standing, read: Read) -> RowEvidence | None:
     return RowEvidence(
         hits=[hits_of(own) for own in ranks],
         profile=np.mean([[profile(run[direction]) for direction in DIRECTIONS] for run in runs], axis=0),
-        lists={name: float(np.mean([one[name] for one in each])) for name in each[0]} if each else {},
+        lists=means(each) if each else {},
         hardest=hardest(runs, ranks[0], rankings[0]) if same else None,
         looks=mean_looks(looks),
     )

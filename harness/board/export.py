@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.board.comparison import missing, row_of
 from harness.board.standings import Board
-from harness.errors import DataError, UsageError, unknown
+from harness.errors import DataError, UsageError, count, named, unknown
 from harness.evaluation.rankings import StoredRun, files_of, write_tables
 from harness.evaluation.records import TrialRankings, TrialRanks, is_of
 from harness.files import write_atomic
@@ -41,7 +41,7 @@ def within(runs: Sequence[Run], dataset: str, protocol: str) -> list[Run]:
 
 def chosen(runs: Sequence[Run], boards: Sequence[Board], names: Sequence[str]) -> list[Run]:
     """The finished runs of rows or run ids, each once, of all ranked rows for no names; DataError where none is."""
-    ids = [run_id for name in names for run_id in named(runs, boards, name)]
+    ids = [run_id for name in names for run_id in run_ids(runs, boards, name)]
     if not names:
         ids = [run_id for board in boards for row in board.ranked for run_id in row.run_ids]
     if not ids:
@@ -50,7 +50,7 @@ def chosen(runs: Sequence[Run], boards: Sequence[Board], names: Sequence[str]) -
     return [by_id[run_id] for run_id in dict.fromkeys(ids)]
 
 
-def named(runs: Sequence[Run], boards: Sequence[Board], name: str) -> Sequence[str]:
+def run_ids(runs: Sequence[Run], boards: Sequence[Board], name: str) -> Sequence[str]:
     """The ids of the runs of a row, on every board that has it, or of one run."""
     if rows := [side for board in boards if (side := row_of(board, name))]:
         return [run_id for side in rows for run_id in side.runs]
@@ -73,7 +73,7 @@ def written(
         raise UsageError(f"the files cannot be written to {folder}: {error}; choose another folder with -o") from error
     if not files:
         raise DataError("\n".join(["nothing could be exported:", *available.notes]))
-    return Written(tuple(files), available.count, tuple(available.notes))
+    return Written(tuple(files), available.count, available.notes)
 
 
 class Available:
@@ -81,8 +81,13 @@ class Available:
 
     def __init__(self, runs: Sequence[Run], store: ResultStore, form: str, tell: Callable[[str], object]) -> None:
         self.runs, self.store, self.form, self.tell = runs, store, form, tell
-        self.notes: list[str] = []
+        self.lacks: dict[str, list[str]] = {}  # the names of runs, by what they lack
         self.count = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line for each thing that is lacking, with the runs that lack it."""
+        return tuple(f"{runs_named(names)}: {lack}" for lack, names in self.lacks.items())
 
     def __iter__(self) -> Iterator[StoredRun]:
         for run in self.runs:
@@ -91,21 +96,26 @@ class Available:
             rankings = artifacts.rankings(self.store.artifact, run.run_id, scores=True)
             rankings = rankings if ranks and rankings and is_of(rankings, ranks) else None
             if lack := lacking(ranks, rankings, self.form):
-                self.notes.append(f"{run.short_name}: {lack}")
+                self.lacks.setdefault(lack, []).append(run.short_name)
             if ranks and (rankings or self.form != TREC):
                 self.count += 1
                 yield with_records(run, ranks, rankings)
 
 
+def runs_named(names: Sequence[str]) -> str:
+    """The name of one run; of several how many they are, and the first of them."""
+    return names[0] if len(names) == 1 else f"{count(len(names), 'run')} ({named(names, most=3)})"
+
+
 def lacking(ranks: TrialRanks | None, rankings: TrialRankings | None, form: str) -> str:
     """The reason why a run is exported in part or not at all; empty where it has everything."""
     if not ranks:
-        return "left out, as the store has no usable ranks of it"
+        return "left out, as the store has no usable ranks"
     if not rankings:
         left = (
             "left out; csv and parquet have its ranks" if form == TREC else "its ranks alone, by numbers in the split"
         )
-        return f"{left}: the store has no usable rankings of it (earlier versions stored none)"
+        return f"{left}: the store has no usable rankings (earlier versions stored none)"
     return "" if rankings.image_ids else "by numbers in the split: earlier versions stored no image ids"
 
 

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from harness.board.cells import (
@@ -55,7 +55,6 @@ MEASURES = {
     **{"train pairs/s": "train_pairs_per_second", "score pairs/s": SPEED, "parameters": "parameters"},
 }  # columns, and what they are the means of
 ALWAYS = (*HEADLINE, "best_val_rsum", "epoch", "gallery.images", "gallery.captions", "gallery.folds")
-EVIDENT = ("ranked", "ensembles")  # sections whose rows have evidence
 NUMBERS = (*MEASURES, "n", "95 %")  # columns that are sorted with the largest first
 
 
@@ -104,7 +103,7 @@ def index(boards: Sequence[Board]) -> dict[str, bytes]:
 def as_csv(one: Assessed, methods: Methods, pictures: Pictures | None = None) -> str:
     """One line per trial: where its row stands, every number that the store has of it, and its run."""
     board = {"saturated": " ".join(one.board.saturated), "val_images": one.board.val_images or None}
-    lines = [{**about, **board, **flat(run)} for about, row in placed(one) for run in row.runs]
+    lines = [{**at.position, **board, **flat(run)} for at in placed(one) for run in at.row.runs]
     about = ("section", "place", "row", "fidelity", "low", "high", "group")
     names = [*about, *sorted({name for line in lines for name in line} - {*about})]
     out = io.StringIO()
@@ -124,10 +123,9 @@ def board_json(one: Assessed, methods: Methods) -> dict[str, Any]:
     facts = ("dataset", "protocol", "version", "data", "gallery", "training", "val_images", "saturated")
     ranked = [label(row) for row in board.ranked]
     apart = [{**d._asdict(), "first": ranked[d.first], "second": ranked[d.second]} for d in evidence.differences]
-    columns = dict.fromkeys(name for _, row in placed(one) for run in row.runs for name in flat(run))
+    columns = dict.fromkeys(name for at in placed(one) for run in at.row.runs for name in flat(run))
     rows = [
-        {**_whole(row, columns), **about, **_measured(evidence, about, row), "notes": notes(board, row)}
-        for about, row in placed(one)
+        {**_whole(at.row, columns), **at.position, **_measured(at), "notes": notes(board, at.row)} for at in placed(one)
     ]
     whole = {name: getattr(board, name) for name in facts}
     whole |= {name: getattr(board, name) for name in ("tested_on", "tests") if board.tested_on}
@@ -162,22 +160,35 @@ def as_latex(one: Assessed, methods: Methods, pictures: Pictures | None = None) 
     return str(tex_escaped().render(board=board, evidence=evidence, rows=lines, **about))
 
 
-def placed(one: Assessed) -> Iterator[tuple[dict[str, Any], Standing]]:
-    """Every row of a board with where it stands: section, place, interval and group."""
-    board, evidence = one
+class PlacedRow(NamedTuple):
+    """A row of a board with where it stands, and what the ranks of its section say; None where they are not read."""
+
+    section: str
+    place: int  # from 0
+    row: Standing
+    evidence: Evidence | None
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """Section, place, interval and group."""
+        cells = {
+            "section": self.section,
+            "place": self.place + 1,
+            "row": label(self.row),
+            "fidelity": self.row.fidelity,
+        }
+        if not self.evidence:
+            return cells
+        low, high = self.evidence.intervals.get(self.place, (None, None))
+        return {**cells, "low": low, "high": high, "group": self.evidence.groups.get(self.place)}
+
+
+def placed(one: Assessed) -> Iterator[PlacedRow]:
+    """Every row of a board."""
+    known = {"ranked": one.evidence, "ensembles": one.evidence.of_ensembles}
     for section in SECTIONS:
-        for place, row in enumerate(getattr(board, section)):
-            about: dict[str, Any] = {
-                "section": section,
-                "place": place + 1,
-                "row": label(row),
-                "fidelity": row.fidelity,
-            }
-            if section in EVIDENT:
-                own = evidence if section == "ranked" else evidence.of_ensembles
-                low, high = own.intervals.get(place, (None, None))
-                about |= {"low": low, "high": high, "group": own.groups.get(place)}
-            yield about, row
+        for place, row in enumerate(getattr(one.board, section)):
+            yield PlacedRow(section, place, row, known.get(section))
 
 
 def _whole(row: Standing, columns: Mapping[str, None]) -> dict[str, Any]:
@@ -205,11 +216,10 @@ def flat(run: Run) -> dict[str, Any]:
     }
 
 
-def _measured(evidence: Evidence, about: Mapping[str, Any], row: Standing) -> dict[str, Any]:
-    if about["section"] not in EVIDENT:
+def _measured(at: PlacedRow) -> dict[str, Any]:
+    _, place, row, evidence = at
+    if not evidence:
         return {"measures": all_measures(row, {})}
-    evidence = evidence if about["section"] == "ranked" else evidence.of_ensembles
-    place = about["place"] - 1
     profile, curves = evidence.profiles.get(place), evidence.curves.get(place, ())
     return {
         "measures": all_measures(row, evidence.lists.get(place, {})),

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 WIDTH, TALL = 7.2, 3.2  # inches of a plot
 LINE, AROUND = 0.3, 0.9  # inches of a row of intervals, and of what is above and below all
 FEW, MORE, TALLEST = 8, 0.1, 6.0  # rows for which TALL is enough, inches of each further one, and of the tallest plot
-ORDER, COST = "How sure the order is", "What accuracy costs"
-QUERY_COST, INDEX_COST = "What accuracy costs per query", "What accuracy costs in an index"
-DEPTH, TRAINING = "How far down matches stand", "How training went"
+ORDER, DEPTH, TRAINING = "How sure the order is", "How far down matches stand", "How training went"
 INTERVALS = "On the right, the numbers of the rows that do not differ significantly from this one."
 TRADEOFF = (
     "The line joins the rows that no other{} beats in both; the other marks are hollow. A number is the place of a row "
@@ -96,8 +94,9 @@ def plots(one: Assessed) -> list[Plot]:
     """
     if not one.board.ranked:
         return []
-    retrieval = [plot for plot in (query_plot(one.board), index_plot(one.board)) if plot.paint]
-    return [interval_plot(one), tradeoff_plot(one.board), *retrieval, recall_plot(one), learning_plot(one)]
+    throughput, *retrieval = (expense_plot(one.board, expense) for expense in (THROUGHPUT, QUERY_TIME, INDEX_SIZE))
+    costs = [throughput, *(plot for plot in retrieval if plot.paint)]
+    return [interval_plot(one), *costs, recall_plot(one), learning_plot(one)]
 
 
 def interval_plot(one: Assessed) -> Plot:
@@ -118,21 +117,8 @@ def summary(row: Standing) -> str:
     return f"{label(row)}: rsum {rsum(row)}, n = {row.n}"
 
 
-def tradeoff_plot(board: Board) -> Plot:
-    return expense_plot(board, THROUGHPUT, "tradeoff.svg", COST, f"rsum against throughput, {place_of(board)}")
-
-
-def query_plot(board: Board) -> Plot:
-    title = f"rsum against time per query, {place_of(board)}"
-    return expense_plot(board, QUERY_TIME, "query-time.svg", QUERY_COST, title)
-
-
-def index_plot(board: Board) -> Plot:
-    title = f"rsum against bytes per image, {place_of(board)}"
-    return expense_plot(board, INDEX_SIZE, "index-size.svg", INDEX_COST, title)
-
-
-def expense_plot(board: Board, expense: Expense, file: str, heading: str, title: str) -> Plot:
+def expense_plot(board: Board, expense: Expense) -> Plot:
+    file, heading, title = expense.file, expense.heading, f"rsum against {expense.quantity}, {place_of(board)}"
     rows = charts.comparable(board, expense)
     excuses = [(label(row), charts.excuse(row, expense)) for row in board.ranked]
     missing = "; ".join(f"{name} ({why})" for name, why in excuses if why)
@@ -150,7 +136,7 @@ def tradeoff_text(board: Board, row: Standing, expense: Expense) -> str:
     is_timed = expense.is_of_machine
     machine = f", machine {board.machines.index(row.machines[0]) + 1}" if is_timed and len(board.machines) > 1 else ""
     beside = ", timed beside others" if is_timed and row.is_timed_beside_others else ""
-    return f"{summary(row)}, {expense.words(row.means[expense.name])}{machine}{beside}"
+    return f"{summary(row)}, {expense.text(row.means[expense.name])}{machine}{beside}"
 
 
 def recall_plot(one: Assessed) -> Plot:

@@ -21,14 +21,14 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from harness.board import cells, forms
+from harness.board import forms
 from harness.board.evidence import ARTIFACTS, Assessed, evidence
 from harness.board.standings import SECTIONS, Board, boards_of
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.config.sources import PACKAGE, package_hash
 from harness.errors import StoreError
-from harness.files import read_own, write_own
+from harness.files import read_own, write_atomic, write_own
 from harness.tracking.result_store import ResultStore
 from harness.trial.results import Current
 
@@ -166,10 +166,20 @@ def written(files: Mapping[str, bytes], folder: Path, others: Digests | None = N
     `others` are files of reports that are as they should be.
     """
     changed = {name: data for name, data in files.items() if not _is(folder / name, data)}
-    changes = frozenset(cells.write(changed, folder))
+    changes = frozenset(write(changed, folder))
     digests = (others or {}) | digests_of(files)
     gone = remember_written(digests, folder) if digests else []
     return Published(tuple(folder / name for name in files), changes, removed=tuple(folder / name for name in gone))
+
+
+def write(pages: Mapping[str, str | bytes], folder: Path) -> list[Path]:
+    """Write reports; StoreError where the folder cannot be written."""
+    try:
+        for name, page in pages.items():
+            write_atomic(folder / name, page)
+    except OSError as error:
+        raise StoreError(f"the reports cannot be written to {folder}: {error}; set [paths] reports") from error
+    return [folder / name for name in pages]
 
 
 def cleared(folder: Path, pages: Collection[str]) -> Published:

@@ -13,12 +13,20 @@ from statistics import fmean, stdev
 
 from harness.board.validity import Validity, common_training, differences, fidelity, judge, unlike_paper, unlike_papers
 from harness.config.cards import SELECTION, MethodCard
+from harness.errors import named
 from harness.evaluation.protocols import saturated_recalls
 from harness.tracking.commands import command
 from harness.tracking.runs import Run, grouped, latest, place, replaced
 from harness.trial.ensembles import composite_remark, is_composite, is_reranking, member_keys
 from harness.trial.external import is_external, remark
-from harness.trial.results import RECALLS, Current, State, TrialSpec, shortfalls
+from harness.trial.results import (
+    EVALUATION_VERSION,
+    RECALLS,
+    TRAINING_VERSION,
+    Current,
+    TrialSpec,
+    shortfalls,
+)
 
 MEANS = (
     *("rsum", *RECALLS, "i2t_tied", "t2i_tied"),
@@ -138,19 +146,39 @@ class Board:
 
     dataset: str
     protocol: str
-    version: int
-    data: str  # fingerprint
+    valid: Validity
     tested_on: str  # the dataset that its rows are tested on, where they were trained on this one and that is another
-    tests: str  # the fingerprint of that one
     gallery: Mapping[str, int]  # of the rows that are ranked or ensembles
     training: Mapping[str, str]  # that most of the ranked rows share, as `-s` takes it; empty where none is trained
     val_images: int  # of the split val; 0 where that is not known
+    machines: tuple[str, ...]  # of the rows that are ranked or ensembles: notes and plots name each by its place here
     resized: tuple[str, ...]  # splits and protocols that have another size than those that papers report on
     ranked: tuple[Standing, ...]
     ensembles: tuple[Standing, ...]  # complete ones and rerankings, never ranked among single models
     incomplete: tuple[Standing, ...]
     stale: tuple[Standing, ...]
     limited: tuple[Standing, ...]
+
+    @property
+    def version(self) -> int:
+        """Of the protocol."""
+        return self.valid.protocol_version
+
+    @property
+    def data(self) -> str:
+        """The fingerprint of its dataset."""
+        return self.valid.data_fingerprint
+
+    @property
+    def tests(self) -> str:
+        """The fingerprint of the dataset that is tested on, where that is another."""
+        return self.valid.test_fingerprint
+
+    @property
+    def overtaken(self) -> str:
+        """Which results of a later version of harness make those of this one stale, and what to do; else empty."""
+        rows = (*self.ranked, *self.ensembles) if self.stale else ()
+        return overtaking(run.spec for row in rows for run in row.done)
 
     @property
     def transfer(self) -> str:
@@ -166,11 +194,6 @@ class Board:
     def ranked_dataset(self) -> str:
         """The dataset whose images and captions are ranked."""
         return self.tested_on or self.dataset
-
-    @property
-    def machines(self) -> tuple[str, ...]:
-        rows = (*self.ranked, *self.ensembles)
-        return tuple(sorted({machine for row in rows for machine in row.machines}))
 
     @property
     def is_searched(self) -> bool:
@@ -227,7 +250,7 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
     judged: dict[str, list[tuple[Sequence[Run], str]]] = {section: [] for section in SECTIONS}
     old = replaced(runs)  # each stands for itself
     for recipe in grouped(runs, lambda run: (run.spec.method, run.recipe, old.get(run.key, ""))):
-        section, why = judge(recipe, full, valid, old)
+        section, why = judge(recipe, full, valid, current, old)
         judged[section].append((recipe, why))
     rows = {}
     known = {run.key: run for run in runs}
@@ -237,15 +260,15 @@ def board_of(runs: Sequence[Run], methods: Mapping[str, MethodCard], current: Cu
         usual = training if "ranked" in beside else {}
         standings = [standing(recipe, why, rivals, methods, known, usual, current) for recipe, why in judged[section]]
         rows[section] = tuple(sorted(standings, key=lambda row: row.place))
+    shown = (*rows["ranked"], *rows["ensembles"])
     return Board(
         dataset=newest.spec.dataset,
         protocol=newest.spec.protocol,
-        version=valid.protocol_version,
-        data=valid.data_fingerprint,
+        valid=valid,
         tested_on=newest.spec.tested_on,
-        tests=valid.test_fingerprint,
-        gallery=gallery_of((*rows["ranked"], *rows["ensembles"])),
+        gallery=gallery_of(shown),
         training=training,
+        machines=tuple(sorted({machine for row in shown for machine in row.machines})),
         val_images=current.val_images(newest.spec.dataset),
         resized=() if newest.spec.tested_on else current.resized(newest.spec.dataset),
         **rows,
@@ -258,25 +281,16 @@ def gallery_of(rows: Iterable[Standing]) -> Mapping[str, int]:
     return next((result.gallery for result in results if result and result.gallery), {})
 
 
-def state_of(board: Board, section: str, run: Run) -> str:
-    if run.is_done:
-        if section == "limited":
-            return f"limited to {run.spec.limit}"
-        return f"stale {changed_since(board, run.spec)}" if section == "stale" else "done"
-    match run.state:
-        case State.WAITING:
-            return "not run"
-        case State.FAILED:
-            return f"failed: {run.failure or 'no reason in the store'}"
-        case State.DONE:
-            return "no rsum"
-    return run.state.value
-
-
-def changed_since(board: Board, spec: TrialSpec) -> str:
-    if (spec.data_fingerprint, spec.test_fingerprint) != (board.data, board.tests):
-        return "data"
-    return "protocol" if spec.protocol_version != board.version else "source"
+def overtaking(specs: Iterable[TrialSpec]) -> str:
+    """Which results a later version of harness made, what follows, and what to do; empty where none did."""
+    later = [
+        one for one in specs if one.training_version > TRAINING_VERSION or one.evaluation_version > EVALUATION_VERSION
+    ]
+    if not later:
+        return ""
+    names = named([f"{one.label} (trial {one.key})" for one in later], most=3)
+    what = f"results of a later version of harness, beside which those of this one are stale: {names}"
+    return f"{what}; update harness, or remove them with `harness forget KEY`"
 
 
 def standing(

@@ -8,11 +8,14 @@ from math import isnan, nan
 from typing import NamedTuple
 
 from harness.board.cells import label, millions, named, rate, rsum, tenths, titled
-from harness.board.standings import SECTIONS, Board, Standing, mean, state_of
+from harness.board.standings import SECTIONS, Board, Standing, mean
+from harness.board.validity import Validity
 from harness.evaluation.measures import KINDS, Measure, title
 from harness.evaluation.ranks import DIRECTIONS
+from harness.tracking.runs import Run
 from harness.trial.ensembles import PAIRS, QUERY_MS
-from harness.trial.results import RECALLS
+from harness.trial.external import is_external
+from harness.trial.results import RECALLS, State, TrialSpec
 
 ABSENT = "–"  # a seed that was never planned
 SHOWN = {*RECALLS, "rsum", "i2t_tied", "t2i_tied"}  # elsewhere on the board
@@ -87,8 +90,9 @@ def index_rows(boards: Sequence[Board]) -> list[list[str]]:
 
 
 def rows_across(boards: Sequence[Board]) -> list[list[str]]:
-    """A header, then a line per row label with its rsum on every board; empty where there are fewer than two boards.
+    """A header, then a line per method with its rsum on every board; empty where there are fewer than two boards.
 
+    Of several rows of a method on a board the first counts.
     Ordered by how many boards they stand on, then by their mean over these, which is shown of those that stand on all.
     """
     ranked = [board for board in boards if board.ranked]
@@ -97,7 +101,7 @@ def rows_across(boards: Sequence[Board]) -> list[list[str]]:
     cells: dict[str, dict[int, Standing]] = {}
     for column, board in enumerate(ranked):
         for row in board.ranked:
-            cells.setdefault(row.method, {}).setdefault(column, row)  # of several rows of a method the first
+            cells.setdefault(row.method, {}).setdefault(column, row)
     means = {name: mean([own[column].means["rsum"] for column in own]) for name, own in cells.items()}
     whole = {name for name, own in cells.items() if len(own) == len(ranked)}
     names = sorted(cells, key=lambda name: (-len(cells[name]), -means[name], name))
@@ -124,6 +128,26 @@ def grid(board: Board) -> list[list[str]]:
         states = {run.spec.seed: state_of(board, section, run) for run in row.runs}
         lines.append([label(row), *(states.get(seed, ABSENT) for seed in seeds)])
     return lines
+
+
+def state_of(board: Board, section: str, run: Run) -> str:
+    """How a trial stands, in a word or two."""
+    if run.is_done:
+        if section == "limited":
+            return f"limited to {run.spec.limit}"
+        return f"stale {changed_since(board.valid, run.spec)}" if section == "stale" else "done"
+    match run.state:
+        case State.WAITING:
+            return "not run"
+        case State.FAILED:
+            return f"failed: {run.failure or 'no reason in the store'}"
+        case State.DONE:
+            return "no rsum"
+    return run.state.value
+
+
+def changed_since(valid: Validity, spec: TrialSpec) -> str:
+    return valid.change(spec) or ("file" if is_external(spec.method) else "source")
 
 
 class Measures(NamedTuple):

@@ -6,7 +6,7 @@ And in what their recipes differ: what most rows share is said once, a row says 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.config.cards import MethodCard
@@ -44,7 +44,6 @@ class Validity:
     protocol_version: int
     training_version: int
     evaluation_version: int
-    source: Callable[[str], str]
     moment: int | None  # what was begun before it and differs is stale; None: whatever was begun
 
     @classmethod
@@ -61,22 +60,34 @@ class Validity:
             protocol_version=protocol,
             training_version=max((one.training_version for one in done), default=0),
             evaluation_version=max((one.evaluation_version for one in done), default=0),
-            source=current.source,
             moment=None if is_known else newest.ended,
         )
 
+    def change(self, spec: TrialSpec) -> str:
+        """What has changed since a result of this spec: data, protocol, trainer or evaluation; empty where nothing."""
+        if (spec.data_fingerprint, spec.test_fingerprint) != (self.data_fingerprint, self.test_fingerprint):
+            return "data"
+        if spec.protocol_version != self.protocol_version:
+            return "protocol"
+        if spec.training_version < self.training_version and not is_external(spec.method):
+            return "trainer"
+        return "evaluation" if spec.evaluation_version < self.evaluation_version else ""
+
     def fault(self, spec: TrialSpec) -> str:
         """The reason why results of a spec are of something else; empty where they are not."""
-        if not agree(spec, self, DATA):
-            return f"data {spec.data_fingerprint[:SHORT]}, protocol version {spec.protocol_version}"
-        if spec.training_version < self.training_version and not is_external(spec.method):
-            return f"trained by version {spec.training_version} of the trainer"
-        if spec.evaluation_version < self.evaluation_version:
-            return f"measured by version {spec.evaluation_version} of the evaluation"
+        match self.change(spec):
+            case "data" | "protocol":
+                return f"data {spec.data_fingerprint[:SHORT]}, protocol version {spec.protocol_version}"
+            case "trainer":
+                return f"trained by version {spec.training_version} of the trainer"
+            case "evaluation":
+                return f"measured by version {spec.evaluation_version} of the evaluation"
         return ""
 
 
-def judge(recipe: Sequence[Run], full: Sequence[Run], valid: Validity, old: Mapping[str, str]) -> tuple[str, str]:
+def judge(
+    recipe: Sequence[Run], full: Sequence[Run], valid: Validity, now: Current, old: Mapping[str, str]
+) -> tuple[str, str]:
     """The section that a recipe stands in, and why it is not ranked."""
     first, missing = recipe[0].spec, reasons(recipe)
     if first.limit is not None:
@@ -86,7 +97,7 @@ def judge(recipe: Sequence[Run], full: Sequence[Run], valid: Validity, old: Mapp
     if is_external(first.method):
         is_old, what = recipe[0].key in old, "file"
     else:
-        is_old, what = has_earlier_source(recipe, full, valid.source(first.method)), "source of the method"
+        is_old, what = has_earlier_source(recipe, full, now.source(first.method)), "source of the method"
     if is_old:
         return "stale", f"an earlier {what}, {first.source[:SHORT]}"
     return ("incomplete", missing) if missing else ("ensembles" if is_composite(first) else "ranked", "")
@@ -109,7 +120,7 @@ def has_earlier_source(recipe: Sequence[Run], full: Sequence[Run], now: str) -> 
     return any(begun_before(recipe, run.started) for run in done if run.started is not None)
 
 
-def agree(first: TrialSpec, second: TrialSpec | Validity, names: Iterable[str]) -> bool:
+def agree(first: TrialSpec, second: TrialSpec, names: Iterable[str]) -> bool:
     """Whether two specs have the same values of these names."""
     return all(getattr(first, name) == getattr(second, name) for name in names)
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from harness.tracking.runs import Run
 
 EXAMPLES = "examples"  # a form that needs the dataset beside the store
-PAGE = ".html"
 OUTDATED = 5
 READING = "reading the tracking store"
 
@@ -190,17 +189,23 @@ def examples(
 ) -> dict[str, bytes]:
     """The pages of examples, by file name; prints which boards have none, and why, and why git ignores some."""
     from harness.explain.examples_page import pages
-    from harness.explain.private_pages import FOLDER, REASON, private_folder
-    from harness.terminal.output import near
+    from harness.explain.private_pages import FOLDER, private_folder
 
     with out.at_work() as tell:
         tell("pages of examples")
         files, notes = pages(boards, registry, config, store.artifact)
     out.note(*notes)
     if any(name.startswith(f"{FOLDER}/") for name in files):
-        folder = config.reports / FOLDER if check else private_folder(config.reports)
-        out.note(f"{near(folder)} is ignored by git: {REASON}")
+        note_ignored(config.reports / FOLDER if check else private_folder(config.reports), out)
     return files
+
+
+def note_ignored(folder: Path, out: Output) -> None:
+    """Say that git ignores a folder, and why."""
+    from harness.explain.private_pages import REASON
+    from harness.terminal.output import near
+
+    out.note(f"{near(folder)} is ignored by git: {REASON}")
 
 
 def listed(text: str, kind: str, known: Collection[str]) -> tuple[str, ...]:

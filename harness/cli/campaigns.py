@@ -59,6 +59,15 @@ CONFIRMING: tuple[Option, ...] = (
     PROTOCOL,
     click.option("--limit", type=int, metavar="N", help="Repeat the --limit of the search; another one is refused."),
 )
+DRY_RUN: Option = click.option(
+    "-n", "--dry-run", is_flag=True, help="Say what would run, for how long, and what is done already; run nothing."
+)
+HERE: Option = click.option(
+    "--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it."
+)
+FORCE: Option = click.option(
+    "--force", is_flag=True, help="Run done trials again; their old folders are renamed and kept."
+)
 DATA: tuple[Option, ...] = (
     click.option(
         "--verify-data", is_flag=True, help="Hash every file of the datasets again, whatever their sizes and times say."
@@ -68,11 +77,9 @@ DATA: tuple[Option, ...] = (
 
 @click.command(short_help="Train, evaluate and rank; the same command continues it.")
 @takes(SELECTION, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
-@click.option(
-    "-n", "--dry-run", is_flag=True, help="Say what would run, for how long, and what is done already; run nothing."
-)
-@click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
-@click.option("--force", is_flag=True, help="Run done trials again; their old folders are renamed and kept.")
+@DRY_RUN
+@HERE
+@FORCE
 def run(flags: Flags, dry_run: bool, here: bool, force: bool) -> int:
     """Train, evaluate and rank; trials that are done are not run again.
 
@@ -149,7 +156,7 @@ def carry_out(course: Course, out: Output) -> int:
 @click.command(short_help="Search settings by val, with one budget for all methods.")
 @takes(SEARCHING, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be searched, and for how long; run nothing.")
-@click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
+@HERE
 def search(flags: Flags, dry_run: bool, here: bool) -> int:
     """Search settings of methods, all with the same budget, by their measures on val; the test split is not used.
 
@@ -226,11 +233,9 @@ def carry_out_search(
 @click.command(short_help="Train a search's winners with other seeds and score them on test.")
 @takes(CONFIRMING, MACHINE, FAILURES, DATA, CONFIG, OUTPUT)
 @click.argument("campaign", type=CAMPAIGN)
-@click.option(
-    "-n", "--dry-run", is_flag=True, help="Say what would run, for how long, and what is done already; run nothing."
-)
-@click.option("--here", is_flag=True, help="Run trials in this process, without Ray, as a debugger needs it.")
-@click.option("--force", is_flag=True, help="Run done trials again; their old folders are renamed and kept.")
+@DRY_RUN
+@HERE
+@FORCE
 def confirm(flags: Flags, campaign: str, dry_run: bool, here: bool, force: bool) -> int:
     """Train the winners of a search with other seeds and score them on test, once.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.boundary import warn
+from harness.cli.boundary import agree, warn
 from harness.cli.flags import CONFIG, DATASET, FILE, OUTPUT, PROTOCOL, RESULT, Flags, takes
 from harness.errors import UsageError, count
 
@@ -277,6 +276,7 @@ def forget(flags: Flags, names: Sequence[str], cache: bool, yes: bool, dry_run: 
       harness forget caan/scenes/s0
     """
     from harness.campaign import removal
+    from harness.files import entries
     from harness.retention.inventory import size_of
     from harness.terminal.output import named_steps
 
@@ -284,7 +284,7 @@ def forget(flags: Flags, names: Sequence[str], cache: bool, yes: bool, dry_run: 
     if not names and not cache:
         raise UsageError("give a method, a trial or the start of a key to forget, or --cache")
     trials = removal.removals(config, names) if names else []
-    cached = removal.cached(config) if cache else []
+    cached = entries(config.cache) if cache else []
     size = sum(map(size_of, cached))
     out.note(*removal_page(trials, cache, size))
     data: dict[str, Any] = {"removed": not dry_run, "trials": [removal_json(one) for one in trials], "cache": cache}
@@ -292,19 +292,11 @@ def forget(flags: Flags, names: Sequence[str], cache: bool, yes: bool, dry_run: 
         out.answer(data)
         return 0
     if not yes:
-        agree("Remove all of this?")
+        agree("Remove all of this?", "nothing was removed")
     with named_steps(len(trials) + len(cached), out.is_live) as tell:
         removal.remove(config, trials, tell, cache)
     out.answer(data, removed_line(trials, size))
     return 0
-
-
-def agree(question: str) -> None:
-    """Ask; UsageError where the answer is no, or where nobody can answer."""
-    if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is no terminal to answer at; say yes with --yes")
-    if not click.confirm(question, err=True):
-        raise UsageError("nothing was removed")
 
 
 def removed_line(trials: Sequence[StoredTrial], size: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.boards import PAGE, READING
+from harness.cli.boards import READING, note_ignored
 from harness.cli.flags import (
     CONFIG,
     DATASET,
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from harness.terminal.output import Output
     from harness.tracking.runs import Run
 
+PAGE = ".html"
 DEVICE = (click.option("--device", type=DeviceName(), help="Make the scores of --score on this device."),)
 PICTURES = (".svg", ".png", PAGE)
 NO_RANKINGS = "hubness needs the run's rankings, which the store has lost or never had; run it again with --force"
-NO_CATEGORIES = (
-    "category-level mAP needs all scores: where the dataset has categories of images, `harness looks {key} --score` "
-    "makes them again from the trial's weights"
+NO_CATEGORIES = "no category-level mAP: the images of {dataset} have no categories"
+NOT_KEPT = (
+    "no category-level mAP, which this trial, of an earlier version, did not keep: `harness looks {key} --score` makes "
+    "its scores again from its weights"
 )
 NO_CHOICES = (
     "two-way choices not answered yet: {names}; `harness looks {key} --score` scores them with the trial's weights"
@@ -93,18 +95,25 @@ def looks(flags: Flags, run: str, again: bool) -> int:
 
 
 def missing(known: Looks, run: Run, registry: Registry) -> Iterator[str]:
-    """What is not known of a run, and how to get it."""
-    from harness.explain.rescoring import why_not_again
+    """What is not known of a run, why, and how to get it."""
+    from harness.explain.rescoring import has_categories, why_not_again
 
     if not known.hubness:
         yield NO_RANKINGS
-    reason, card = why_not_again(run), registry.datasets.get(run.spec.dataset)
-    if reason and not known.category:
-        yield f"no category-level mAP and no choices: this trial {reason}"
-    elif not known.category:
-        yield NO_CATEGORIES.format(key=run.key)
-    names = [one.name for one in card.choices if one.name not in known.choices] if card else []
-    if names and not reason:
+    card = registry.datasets.get(run.spec.test_dataset)
+    if card is None:
+        return
+    if not (known.category or has_categories(card)):
+        yield NO_CATEGORIES.format(dataset=card.name)
+    is_lost = has_categories(card) and not known.category
+    names = [one.name for one in card.choices if one.name not in known.choices]
+    if reason := why_not_again(run):
+        if lacks := ["no category-level mAP"] * is_lost + ["no choices"] * bool(names):
+            yield f"{' and '.join(lacks)}: this trial {reason}"
+        return
+    if is_lost:
+        yield NOT_KEPT.format(key=run.key)
+    if names:
         yield NO_CHOICES.format(names=", ".join(names), key=run.key)
 
 
@@ -209,8 +218,8 @@ def explain(
         several = explaining.explanations(
             config, registry, choices, explaining.Pair(image, caption, split, words), flags.command
         )
-    file = file or explain_file(registry.dataset(name), config.reports, method, several.ones[0].image, out)
-    draw(several, file)
+    file = file or unnamed_file(registry.dataset(name), config.reports, file_name(method, several.ones[0].image), out)
+    write_named(file, drawn(several, file))
     out.note(*(f"left out: {', '.join(names)}: {reason}" for reason, names in several.left_out.items()))
     out.note(*dict.fromkeys(note for one in several.ones for note in explaining.notes(one)))
     out.answer(explained_json(several, file, bool(method)), explained_page(several, file))
@@ -228,29 +237,38 @@ def check_explain(method: str | None, methods: Sequence[str] | None, key: str, f
         raise UsageError(f"-o {file}: write {forms}")
 
 
-def explain_file(card: DatasetCard, reports: Path, method: str | None, image: str, out: Output) -> Path:
-    """Where a picture is written if no file is named; in the private folder where it shows what others made."""
-    from harness.explain.private_pages import REASON, is_private, private_folder
+def file_name(method: str | None, image: str) -> str:
+    """The name of a picture of one method, or of the page of several."""
     from harness.files import safe_name
-    from harness.terminal.output import near
 
-    name = safe_name(f"explain-{method}-{image}") + ".svg" if method else safe_name(f"explain-{image}") + PAGE
+    return safe_name(f"explain-{method}-{image}") + ".svg" if method else safe_name(f"explain-{image}") + PAGE
+
+
+def unnamed_file(card: DatasetCard, reports: Path, name: str, out: Output) -> Path:
+    """Where a picture or page is written if no file is named: privately where it shows what others made, else here."""
+    from harness.explain.private_pages import is_private, private_folder
+
     if not is_private(card):
         return Path(name)
     folder = private_folder(reports)
-    out.note(f"{near(folder)} is ignored by git: {REASON}")
+    note_ignored(folder, out)
     return folder / name
 
 
-def draw(several: Explanations, file: Path) -> None:
-    """Write the picture or page; UsageError where it cannot be written."""
+def drawn(several: Explanations, file: Path) -> str | bytes:
+    """What a file is to hold, by its suffix: a picture of one method, or the page of several."""
     from harness.explain.attention_page import webpage
     from harness.explain.picture import png, svg
-    from harness.files import write_atomic
 
     suffix, first = file.suffix.lower(), several.ones[0]
-    picture = webpage(several) if suffix == PAGE else png(first) if suffix == ".png" else svg(first)
+    return webpage(several) if suffix == PAGE else png(first) if suffix == ".png" else svg(first)
+
+
+def write_named(file: Path, content: str | bytes) -> None:
+    """Write a picture or page; UsageError where it cannot be written."""
+    from harness.files import write_atomic
+
     try:
-        write_atomic(file, picture)
+        write_atomic(file, content)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error}; name another with -o") from error

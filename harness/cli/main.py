@@ -52,8 +52,7 @@ SECTIONS = {  # of `harness -h`
     "Exchange and remove": ("score", "import", "export", "forget"),
     "Keep in order": ("doctor", "gc", "completion"),
 }
-CARDS = ("method", "dataset")
-SCHEMAS = (*CARDS, "harness.toml")
+SCHEMAS = (*methods.KINDS, "harness.toml")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -139,7 +138,7 @@ def list_(flags: Flags, kind: str | None) -> int:
 @cli.command(short_help="Show the card of a method or dataset.")
 @takes(CONFIG, OUTPUT)
 @click.argument("name", type=CARD, required=False)
-@click.option("--kind", type=click.Choice(CARDS), help="Say which is meant, where a method and a dataset share a name.")
+@methods.KIND
 @click.option("--schema", type=click.Choice(SCHEMAS), help="Print the JSON schema of such a file instead, for editors.")
 def describe(flags: Flags, name: str | None, kind: str | None, schema: str | None) -> int:
     """Show the card of a method or dataset: what it is, its settings, what its paper reported."""

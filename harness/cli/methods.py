@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 SCORINGS = ("embedding", "fragment")
 KINDS = ("method", "dataset")
+KIND = click.option(
+    "--kind", type=click.Choice(KINDS), help="Say which is meant, where a method and a dataset share a name."
+)
 
 
 @init.command(short_help="Write a method that runs: its file and its card.")
@@ -52,7 +55,8 @@ def method(flags: Flags, name: str, scoring: Scoring, force: bool) -> int:
 
     config, registry, out = flags.open()
     files = write_method(config, registry, name, scoring, force)
-    plugin = () if files.is_listed or files.card in registry_paths(registry) else ("--plugin", near(files.card))
+    known = {card.path for card in registry.methods.values()}  # by default, or by a flag that was given
+    plugin = () if files.is_listed or files.card in known else ("--plugin", near(files.card))
     commands = [flags.command(*words, *plugin) for words in (("validate", name), ("run", "--methods", name))]
     written = [str(file) for file in (files.module, files.card)]
     out.answer(
@@ -62,11 +66,6 @@ def method(flags: Flags, name: str, scoring: Scoring, force: bool) -> int:
         f"then: {commands[1]}",
     )
     return 0
-
-
-def registry_paths(registry: Registry) -> set[Any]:
-    """The cards that are listed without a flag, or by one that was given."""
-    return {card.path for card in registry.methods.values()}
 
 
 @click.command(short_help="Check a dataset's files, or a method against its contract.")
@@ -79,7 +78,7 @@ def registry_paths(registry: Registry) -> set[Any]:
     type=NameList(),
     help="Check these datasets, by names or globs, instead of [campaign] datasets.",
 )
-@click.option("--kind", type=click.Choice(KINDS), help="Say which is meant, where a method and a dataset share a name.")
+@KIND
 def validate(flags: Flags, names: Sequence[str], kind: str | None) -> int:
     """Check methods against the contract, or the files of datasets; NAME is either.
 
@@ -109,22 +108,25 @@ def validate(flags: Flags, names: Sequence[str], kind: str | None) -> int:
     lists = {card.name: checked(card, registry, flags) for card in methods}
     reports = reports_of(datasets, config, registry, flags)
     answer(out, flags, registry, lists, reports)
-    broken = any(outcome.state == "broken" for outcomes in lists.values() for outcome in outcomes)
+    broken = any(map(is_broken, lists.values()))
     return DataError.exit_code if broken or not all(report.is_sound for report in reports) else 0
+
+
+def is_broken(outcomes: Sequence[Outcome]) -> bool:
+    """Whether a method breaks any rule of its contract."""
+    return any(outcome.state == "broken" for outcome in outcomes)
 
 
 def checked(card: MethodCard, registry: Registry, flags: Flags) -> list[Outcome]:
     """The outcome of every rule of a method's contract."""
     from harness.contract.checklist import count, outcomes
 
+    results: list[Outcome] = []
     with passing_bar(f"checking {card.name}", count(registry), not flags.quiet) as tell:
-        return [passed_on(outcome, tell) for outcome in outcomes(card, registry)]
-
-
-def passed_on(outcome: Outcome, tell: Any) -> Outcome:
-    """The outcome, once the bar has gone on."""
-    tell(1)
-    return outcome
+        for outcome in outcomes(card, registry):
+            results.append(outcome)
+            tell(1)
+    return results
 
 
 def reports_of(names: Sequence[str], config: Config, registry: Registry, flags: Flags) -> list[Report]:
@@ -156,8 +158,6 @@ def contract_pages(flags: Flags, registry: Registry, lists: dict[str, list[Outco
     from harness.terminal.contract_page import contract_page
 
     for name, outcomes in lists.items():
-        broken = any(outcome.state == "broken" for outcome in outcomes)
-        following = (
-            "mend what is broken, and check again" if broken else f"next: {flags.command('run', '--methods', name)}"
-        )
+        following = f"next: {flags.command('run', '--methods', name)}"
+        following = "mend what is broken, and check again" if is_broken(outcomes) else following
         yield from contract_page(registry.methods[name], outcomes, following)

@@ -12,6 +12,7 @@ import click
 
 from harness.cli.boundary import warn
 from harness.cli.flags import CONFIG, FILE, OUTPUT, RESULT, DeviceName, Flags, takes
+from harness.cli.looks import PAGE, unnamed_file, write_named
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from harness.explain.retrieval import Retrieval, Retriever
     from harness.terminal.output import Output
 
-PAGE = ".html"
 STDIN = "-"
 
 
@@ -112,7 +112,7 @@ def retrieve(
     if STDIN in texts:
         return converse(retriever, k, out)
     retrievals = [*retriever.of_texts(texts, k)] if texts else []
-    retrievals += [of_image(retriever, image, k, ModelPlace(model, weights), config) for image in images]
+    retrievals += of_images(retriever, images, k, ModelPlace(model, weights), config)
     warn_of_unknown(retrievals)
     written = write_page(retriever, retrievals, config, file, out) if page or file else None
     out.answer(retrieved_json(retriever, retrievals, written), *retrieved_page(retriever, retrievals, written))
@@ -168,6 +168,16 @@ def check_queries(texts: Sequence[str], images: Sequence[str], page: bool, file:
         raise UsageError(f"-o {file}: write an .html file")
 
 
+def of_images(
+    retriever: Retriever, images: Sequence[str], k: int | None, place: ModelPlace, config: Config
+) -> list[Retrieval]:
+    """The first captions for each image; UsageError for a model where none of them is a picture of one's own."""
+    if images and any(place) and {*images} <= {*retriever.gallery.items.image_ids}:
+        known = f"{images[0]!r} is an image of the dataset, whose regions are there"
+        raise UsageError(f"--model and --weights are for pictures of your own, and {known}: leave them out")
+    return [of_image(retriever, image, k, place, config) for image in images]
+
+
 def of_image(retriever: Retriever, image: str, k: int | None, place: ModelPlace, config: Config) -> Retrieval:
     """The first captions for an image of the gallery, else for a picture in a file; UsageError where it is neither."""
     from harness.explain.query_picture import picture_regions
@@ -184,23 +194,13 @@ def of_image(retriever: Retriever, image: str, k: int | None, place: ModelPlace,
 def write_page(
     retriever: Retriever, retrievals: Sequence[Retrieval], config: Config, file: Path | None, out: Output
 ) -> Path:
-    """Write the page, if no file is named into the private folder where it shows what others made; its path."""
-    from harness.explain.private_pages import REASON, is_private, private_folder
+    """Write the page of queries; its path."""
     from harness.explain.retrieval_page import webpage
-    from harness.files import safe_name, write_atomic
-    from harness.terminal.output import near
+    from harness.files import safe_name
 
-    card = retriever.gallery.encoder.dataset.card
-    place = file or Path(safe_name("-".join(page_words(retriever, retrievals))) + PAGE)
-    if file is None and is_private(card):
-        folder = private_folder(config.reports)
-        out.note(f"{near(folder)} is ignored by git: {REASON}")
-        place = folder / place
-    page = webpage(retriever, retrievals, config, out.note)
-    try:
-        write_atomic(place, page)
-    except OSError as error:
-        raise UsageError(f"{place} cannot be written: {error}; name another with -o") from error
+    name = safe_name("-".join(page_words(retriever, retrievals))) + PAGE
+    place = file or unnamed_file(retriever.gallery.encoder.dataset.card, config.reports, name, out)
+    write_named(place, webpage(retriever, retrievals, config, out.note))
     return place
 
 

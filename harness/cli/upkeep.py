@@ -50,23 +50,18 @@ def doctor(flags: Flags) -> int:
       harness doctor
       harness doctor --datasets f30k --json
     """
-    from harness.doctor.diagnosis import Health
+    from harness.doctor.diagnosis import gravest_first, has_fault
     from harness.doctor.examination import examination
     from harness.terminal.output import named_steps
     from harness.terminal.upkeep_page import doctor_json, doctor_page
 
     out = flags.out()
     config, registry, before = opened(flags)
-    is_broken = any(one.health is Health.FAULT for one in before)
-    names, absent = selected(registry, flags.datasets or config.campaign.datasets, is_broken)
+    names, absent = selected(registry, flags.datasets or config.campaign.datasets, is_broken=has_fault(before))
     with named_steps(25, visible=out.is_live, counted=False) as tell:
-        diagnoses = sorted(
-            [*before, *absent, *examination(config, registry, names, tell)],
-            key=lambda one: [*Health].index(one.health),
-        )
+        diagnoses = gravest_first([*before, *absent, *examination(config, registry, names, tell)])
     out.answer(doctor_json(diagnoses), *doctor_page(diagnoses))
-    has_faults = any(one.health is Health.FAULT for one in diagnoses)
-    return ResourceError.exit_code if has_faults else 0
+    return ResourceError.exit_code if has_fault(diagnoses) else 0
 
 
 def opened(flags: Flags) -> tuple[Config, Registry, list[Diagnosis]]:

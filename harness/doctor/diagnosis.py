@@ -56,13 +56,23 @@ def fault(message: str, cure: str) -> Remark:
 
 
 def examined(checks: Sequence[Check], tell: Callable[[str], None]) -> list[Diagnosis]:
-    """What all checks have found, faults first, then in the order of the checks; `tell` hears the name of each."""
+    """What all checks have found, the gravest first; `tell` hears the name of each."""
     diagnoses: list[Diagnosis] = []
     for check in checks:
         tell(check.name)
         diagnoses += looked(check)
-    order = list(Health)
+    return gravest_first(diagnoses)
+
+
+def gravest_first(diagnoses: Iterable[Diagnosis]) -> list[Diagnosis]:
+    """Faults, then warnings, then what is sound; those of one kind in their order."""
+    order = [*Health]
     return sorted(diagnoses, key=lambda one: order.index(one.health))
+
+
+def has_fault(diagnoses: Iterable[Diagnosis]) -> bool:
+    """Whether anything would stop a run."""
+    return any(one.health is Health.FAULT for one in diagnoses)
 
 
 def looked(check: Check) -> Iterator[Diagnosis]:

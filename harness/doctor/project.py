@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.campaign import healing
 from harness.campaign.driver import driver_of
-from harness.campaign.plan import check_place, check_room
+from harness.campaign.plan import check_places, check_room
 from harness.campaign.removal import half_written_files
 from harness.campaign.status import is_busy
 from harness.config.project import Config
@@ -24,8 +24,7 @@ OLD_SECONDS = 60.0  # after which such a file is of a process that was killed
 
 def results_folder(config: Config) -> Iterator[Remark]:
     """Whether results and reports can be written, and whether another command holds them."""
-    check_place(config.results, "results")
-    check_place(config.reports, "reports")
+    check_places(config)
     check_room(config.results)
     if is_busy(config.results):
         driver = driver_of(config.results)

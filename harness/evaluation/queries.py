@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluation.measures import CUTOFFS, list_measures
+from harness.evaluation.measures import CUTOFFS, list_measures, means
 from harness.evaluation.ranks import DIRECTIONS, DirectedRanks, Direction, Ints, group, sides
 from harness.evaluation.records import TrialRankings, TrialRanks
 
@@ -114,7 +114,7 @@ def lists(ranks: TrialRanks) -> dict[str, float]:
             for direction in DIRECTIONS
         )
         each.append(list_measures(i2t, t2i))
-    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    return means(each)
 
 
 def hardest(
@@ -124,13 +124,13 @@ def hardest(
 
     `first` and `rankings` are of the first run; rankings of other queries are as good as none.
     """
-    fit = rankings and all(_fits(rankings, direction, runs[0][direction]) for direction in DIRECTIONS)
-    fitting = rankings if fit else None
+    if rankings and not all(_fits(rankings, direction, runs[0][direction]) for direction in DIRECTIONS):
+        rankings = None
     i2t, t2i = (
-        tuple(_hard([run[direction] for run in runs], matches(first, direction), direction, fitting))
+        tuple(_hard([run[direction] for run in runs], matches(first, direction), direction, rankings))
         for direction in DIRECTIONS
     )
-    return Hardest(i2t, t2i, fitting is not None)
+    return Hardest(i2t, t2i, is_named=rankings is not None)
 
 
 def _fits(rankings: TrialRankings, direction: Direction, queries: QueryRanks) -> bool:

@@ -1,4 +1,4 @@
-"""Scores -> ranks -> measures, by counting: no row is ever sorted, so no sort order can break a tie. NumPy only."""
+"""Scores -> ranks, by counting: no row is ever sorted, so no sort order can break a tie. NumPy only."""
 
 from __future__ import annotations
 

@@ -23,12 +23,17 @@ from harness.trial.results import TrialSpec
 if TYPE_CHECKING:
     import torch
 
-    from harness.method import Method
+    from harness.method import Method, ScorePrecision
     from harness.trial.models import InputSource
 
 
 Tell = Callable[[int], object]  # how many were encoded since
 Watch = Callable[[str, int], AbstractContextManager[Tell]]  # what is encoded, and how many
+
+
+def on_one_line(text: str) -> str:
+    """A text as readers of files take captions: its words with blanks between, and ? for what is no character."""
+    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def unwatched(what: str, total: int) -> AbstractContextManager[Tell]:
@@ -59,6 +64,11 @@ class Encoder:
         self.method = method.to(self.device)
 
     @property
+    def precision(self) -> ScorePrecision:
+        """What the trial scores in."""
+        return self.spec.training.score_precision
+
+    @property
     def width(self) -> int:
         """Numbers of a region."""
         return self.inputs.feature_width
@@ -66,7 +76,7 @@ class Encoder:
     def images(self, ids: Sequence[str], regions: Regions, watch: Watch = unwatched) -> EncodedItems:
         from harness.evaluation.scoring import encode, scoring
 
-        with self._method_errors(), scoring(self.method), watch("images", len(ids)) as tell:
+        with self.method_errors(), scoring(self.method), watch("images", len(ids)) as tell:
             tiles = encode(self.method.encode_images, regions, regions.counts, self.device, tell)
         return EncodedItems(tuple(ids), tiles)
 
@@ -79,7 +89,7 @@ class Encoder:
         from harness.evaluation.scoring import encode, scoring
 
         tokens = Tokens.encode(captions, self.inputs.vocabulary) if tokens is None else tokens
-        with self._method_errors(), scoring(self.method), watch("captions", len(captions)) as tell:
+        with self.method_errors(), scoring(self.method), watch("captions", len(captions)) as tell:
             tiles = encode(self.method.encode_captions, tokens, tokens.lengths, self.device, tell)
         return EncodedItems(tuple(captions), tiles)
 
@@ -87,9 +97,8 @@ class Encoder:
         """The scores (n, m) of every image with every caption, higher is better."""
         from harness.evaluation.scoring import score_encoded, scoring
 
-        precision = self.spec.training.score_precision
-        with self._method_errors(), scoring(self.method):
-            scores = score_encoded(self.method, images.tiles, captions.tiles, self.device, precision=precision)
+        with self.method_errors(), scoring(self.method):
+            scores = score_encoded(self.method, images.tiles, captions.tiles, self.device, precision=self.precision)
         array: NDArray[np.float32] = scores.cpu().numpy()
         return array
 
@@ -108,7 +117,8 @@ class Encoder:
             )
         return tuple(unknown)
 
-    def _method_errors(self) -> AbstractContextManager[None]:
+    def method_errors(self) -> AbstractContextManager[None]:
+        """TrialError for whatever the code of the method raises."""
         return method_errors(type(self.method), self.spec.method)
 
 

@@ -16,7 +16,7 @@ from harness.config.transfer import without_words
 from harness.data.content import Preview
 from harness.errors import DataError
 from harness.evaluation.ranks import DIRECTIONS
-from harness.explain.examples import FIRST, GROUPS, Examples, examples_of
+from harness.explain.examples import ALL, FIRST, GROUPS, NONE, SOME, Examples, examples_of
 from harness.explain.private_pages import FOLDER as PRIVATE
 from harness.explain.private_pages import REASON, is_private
 from harness.layouts.opening import fingerprint
@@ -24,7 +24,7 @@ from harness.layouts.previews import Previews, thumbnail
 from harness.tracking.artifacts import Read
 
 SIDE = 160  # pixels of a picture's longer side
-SIGNS = {GROUPS[0]: "◐", GROUPS[1]: "●", GROUPS[2]: "○"}
+SIGNS = {SOME: "◐", ALL: "●", NONE: "○"}
 NAMED = 5  # boxes of a canvas whose names are written
 GLYPH, TALL = 0.56, 1.15  # of a letter, in its size
 

@@ -22,6 +22,7 @@ from harness.data.tokens import Part, Tokens
 from harness.errors import HarnessError, NonFiniteError, TrialError, UsageError, first_line, unknown
 from harness.evaluation.ranks import DIRECTIONS
 from harness.evaluation.records import RANKS, read_ranks
+from harness.explain.encoding import on_one_line
 from harness.explain.weights import (
     Command,
     Trained,
@@ -228,8 +229,8 @@ def united(span: Sequence[Word]) -> Word:
 
 
 def spoken(caption: str) -> str:
-    """A caption as readers of files take it: on one line; UsageError where nothing is left."""
-    text = " ".join(caption.encode("utf-8", "replace").decode().split())
+    """A caption as readers of files take it; UsageError where nothing is left."""
+    text = on_one_line(caption)
     if not text:
         raise UsageError("--caption is empty; give words, or leave it out for the image's own first caption")
     return text

@@ -3,62 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.campaign.reproduction import add_to_trial
-from harness.config.cards import SELECTION
+from harness.config.cards import SELECTION, DatasetCard
 from harness.config.project import Config
 from harness.config.registry import Registry
 from harness.data.dataset import Dataset
-from harness.data.tokens import Tokens
 from harness.diagnostics.choices import TwoWayChoices, choice_measures, read_choices
 from harness.diagnostics.looks import LOOKS, ScoreLooks, StoredLooks
 from harness.errors import DataError, UsageError
 from harness.evaluation.protocols import split_folds
-from harness.explain.weights import Trained, TrialChoice, best_weights, method_errors, no_transfer, trained
+from harness.explain.encoding import TrialEncoder
+from harness.explain.weights import Trained, TrialChoice, best_weights, no_transfer, trained
 from harness.layouts.opening import open_dataset
 from harness.tracking.runs import Run
 from harness.trial.ensembles import is_ensemble, is_reranking, member_keys
 from harness.trial.external import is_external
 
-if TYPE_CHECKING:
-    import torch
-
-    from harness.method import Method, ScorePrecision
-
+CATEGORISED = ("coco",)  # layouts whose files say what images show
 NOTHING = "no categories of its images, and no file of choices below the data root"
 TOGETHER = 64  # choices
 Floats = NDArray[np.float32]
-
-
-class TrainedScorer(NamedTuple):
-    """A method with trained weights, and the dataset as it reads it."""
-
-    name: str
-    method: Method
-    dataset: Dataset
-    device: torch.device
-    precision: ScorePrecision
-
-    def choices(self, split: str, choices: TwoWayChoices) -> Floats:
-        """Scores (2, Q) of the right and the wrong captions, some choices scored at a time."""
-        from harness.evaluation.scoring import encode, score_encoded, scoring
-
-        images, parts = self.dataset.split(split).images, []
-        for start in range(0, len(choices.images), TOGETHER):
-            asked = images.choose(choices.images[start : start + TOGETHER])
-            right, wrong = (texts[start : start + TOGETHER] for texts in (choices.right, choices.wrong))
-            tokens = Tokens.encode([*right, *wrong], self.dataset.vocabulary)
-            with method_errors(type(self.method), self.name), scoring(self.method):
-                tiles = encode(self.method.encode_images, asked, asked.counts, self.device)
-                captions = encode(self.method.encode_captions, tokens, tokens.lengths, self.device)
-                scores = score_encoded(self.method, tiles, captions, self.device, precision=self.precision)
-            own = np.arange(len(right))
-            parts.append(scores.cpu().numpy()[own, np.stack([own, len(own) + own])])
-        return np.concatenate(parts, axis=1)
 
 
 def look_again(config: Config, registry: Registry, run: Run, device: str = "cpu") -> StoredLooks:
@@ -85,31 +54,46 @@ def rescored(config: Config, registry: Registry, run: Run, device: str) -> Store
     sets = {one: read_choices(one, config.data, dataset.split(one.split).image_ids) for one in card.choices}
     if not looks.are_wanted and not any(sets.values()):
         raise DataError(f"{spec.dataset} has {NOTHING}; scoring again would give nothing new")
-    scorers = [scorer_of(one, registry, dataset, device) for one in members]
+    encoders = [encoder_of(one, registry, dataset, device) for one in members]
     if looks.are_wanted:
-        look_at(scorers, protocol.split, looks)
+        look_at(encoders, protocol.split, looks)
     answers = {
-        one.name: choice_measures(choices.images, *np.mean([by.choices(one.split, choices) for by in scorers], axis=0))
+        one.name: choice_measures(
+            choices.images, *np.mean([scores_of(by, one.split, choices) for by in encoders], axis=0)
+        )
         for one, choices in sets.items()
         if choices
     }
     return looks.stored.model_copy(update={"choices": answers})
 
 
-def look_at(scorers: Sequence[TrainedScorer], split: str, looks: ScoreLooks) -> None:
+def look_at(encoders: Sequence[TrialEncoder], split: str, looks: ScoreLooks) -> None:
     """Take looks at the scores of a method, of several at their mean, which is held whole."""
     from harness.evaluation.scoring import look_at_split, score_split
 
-    if len(scorers) == 1:
-        (one,) = scorers
-        with method_errors(type(one.method), one.name):
+    if len(encoders) == 1:
+        (one,) = encoders
+        with one.method_errors():
             look_at_split(one.method, one.dataset.split(split), one.device, looks.take, precision=one.precision)
         return
     total: Any = 0
-    for one in scorers:
-        with method_errors(type(one.method), one.name):
+    for one in encoders:
+        with one.method_errors():
             total = total + score_split(one.method, one.dataset.split(split), one.device, one.precision).scores
-    looks.of_all(total / np.float32(len(scorers)))
+    looks.of_all(total / np.float32(len(encoders)))
+
+
+def scores_of(encoder: TrialEncoder, name: str, choices: TwoWayChoices) -> Floats:
+    """Scores (2, Q) of the right and the wrong captions of choices on a split, some of them scored at a time."""
+    split, parts = encoder.dataset.split(name), []
+    for start in range(0, len(choices.images), TOGETHER):
+        some = slice(start, start + TOGETHER)
+        numbers, right, wrong = choices.images[some], choices.right[some], choices.wrong[some]
+        images = encoder.images([split.image_ids[number] for number in numbers], split.images.choose(numbers))
+        scores = encoder.score(images, encoder.captions([*right, *wrong]))
+        own = np.arange(len(right))
+        parts.append(scores[own, np.stack([own, len(own) + own])])
+    return np.concatenate(parts, axis=1)
 
 
 def trials_behind(config: Config, registry: Registry, run: Run) -> list[Trained]:
@@ -122,12 +106,14 @@ def trials_behind(config: Config, registry: Registry, run: Run) -> list[Trained]
     ]
 
 
-def scorer_of(one: Trained, registry: Registry, dataset: Dataset, device: str) -> TrainedScorer:
-    from harness.trial.device import choose_device
+def encoder_of(one: Trained, registry: Registry, dataset: Dataset, device: str) -> TrialEncoder:
+    own = dataset.for_settings(one.spec.settings)
+    return TrialEncoder(one, best_weights(one, registry, own), own, device)
 
-    own, where, spec = dataset.for_settings(one.spec.settings), choose_device(device), one.spec
-    method = best_weights(one, registry, own).to(where)
-    return TrainedScorer(spec.method, method, own, where, spec.training.score_precision)
+
+def has_categories(card: DatasetCard) -> bool:
+    """Whether the images of a dataset have categories, as its files would say, which are not opened."""
+    return card.layout in CATEGORISED
 
 
 def why_not_again(run: Run) -> str:

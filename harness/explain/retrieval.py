@@ -13,7 +13,7 @@ from harness.config.cards import SELECTION, DatasetCard
 from harness.data.regions import Ints
 from harness.errors import DataError, NonFiniteError, UsageError, unknown
 from harness.evaluation.ranks import Direction
-from harness.explain.encoding import EncodedItems
+from harness.explain.encoding import on_one_line
 from harness.explain.gallery import Gallery, GalleryItems
 from harness.trial.results import TrialSpec
 
@@ -102,8 +102,12 @@ class Retriever:
             raise DataError(f"{name}: its regions have numbers that are not finite; make them again, or take another")
         k = checked_k(k, self.captions, "captions")
         encoder = self.gallery.encoder
-        row = None if regions is not None else self.row_of(name)
-        query: EncodedItems = self.gallery.image(row) if row is not None else encoder.image(name, regions)  # type: ignore[arg-type]
+        row: int | None = None
+        if regions is None:
+            row = self.row_of(name)
+            query = self.gallery.image(row)
+        else:
+            query = encoder.image(name, regions)
         scores = finite(encoder.score(query, self.gallery.captions), encoder.spec)[0]
         return Retrieval(name, "i2t", self._caption_hits(row, scores, k))
 
@@ -162,8 +166,8 @@ def checked_k(k: int | None, size: int, kind: str) -> int:
 
 
 def spoken(text: str) -> str:
-    """A query as readers of files take captions: on one line; UsageError where nothing is left."""
-    line = " ".join(text.encode("utf-8", "replace").decode().split())
+    """A query as readers of files take captions; UsageError where nothing is left."""
+    line = on_one_line(text)
     if not line:
         raise UsageError('the text to search for is empty; give words, such as "two dogs on a beach"')
     return line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from harness.evaluation.measures import title
 from harness.foreign_text import json_text, markdown
 from harness.portable.weights_folder import FACTS, TENSORS, VOCABULARY, WeightsFacts, card_name
 from harness.trial.results import HEADLINE
@@ -68,7 +69,7 @@ def measured(facts: WeightsFacts) -> Iterator[str]:
     names = [name for name in HEADLINE if name in facts.measures]
     yield "\n".join(
         [
-            f"| {' | '.join(name.replace('_r', ' R@') for name in names)} |",
+            f"| {' | '.join(map(title, names))} |",
             f"|{'---:|' * len(names)}",
             f"| {' | '.join(f'{facts.measures[name]:.1f}' for name in names)} |",
         ]

@@ -32,17 +32,18 @@ from harness.board.cells import (
 from harness.board.comparison import Comparison
 from harness.board.evidence import Assessed, Evidence
 from harness.board.export import Written
-from harness.board.standings import SECTIONS, Board, Standing
+from harness.board.standings import SECTIONS, Board, Standing, overtaking
 from harness.campaign.external_scores import RankedScores, RemadeScores
 from harness.campaign.reproduction import Case, Repetition
 from harness.errors import count
+from harness.evaluation.measures import title
 from harness.evaluation.ranks import DIRECTIONS
 from harness.explain.explanation import Explanation, Explanations, notes
 from harness.portable.results import ForeignTrial, ImportedResults
 from harness.portable.weights_folder import TENSORS, WeightsFolder
 from harness.terminal.output import Text, near, table
 from harness.trial.external import recipe_of
-from harness.trial.results import HEADLINE, RECALLS
+from harness.trial.results import HEADLINE
 
 INTERVAL = "95 %"
 BELOW = ("val rsum", "parameters", "notes", SETTINGS)  # columns that a terminal has no room for
@@ -79,7 +80,7 @@ def terminal_table(board: Board, evidence: Evidence, width: int = 80) -> Table:
     footnotes = [f"{row[0]}: {text}" for row in cells if (text := footnote(row))]
     machines = [f"machine {number}: {name}" for number, name in enumerate(board.machines, start=1)]
     trained = f"recipe: {text}" if (text := recipe(board)) else ""
-    about = filter(None, [board.transfer, saturation(board), trained])
+    about = filter(None, [board.transfer, saturation(board), trained, board.overtaken])
     lines = [*footnotes, *about, *machines, *unranked(board)]
     table.caption = Text("\n".join(lines), style="not italic")
     return table
@@ -111,7 +112,7 @@ def compare_page(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
         columns = (first.name, second.name, "difference")
         grid = table(comparison.board, *columns, right=columns)
         for name, mine, other in zip(HEADLINE, *comparison.means, strict=True):
-            grid.add_row(name.replace("_r", " R@"), tenths(mine), tenths(other), f"{mine - other:+.1f}")
+            grid.add_row(title(name), tenths(mine), tenths(other), f"{mine - other:+.1f}")
         yield grid
         low, high = comparison.interval
         interval = f"95 % by image {low:+.1f} to {high:+.1f}"
@@ -176,6 +177,8 @@ def import_page(imported: ImportedResults, dry_run: bool) -> Iterator[Renderable
     for trial in imported.other:
         yield f"{trial.result.spec.label} left out: this project or an earlier folder has another result of its key"
     yield from (f"{count(number, 'trial')} left out: {reason}" for reason, number in sorted(imported.left.items()))
+    if later := overtaking(trial.result.spec for trial in imported.taken):
+        yield later
     if imported.taken and not dry_run:
         yield "next: `harness report`"
 
@@ -188,7 +191,9 @@ def import_json(imported: ImportedResults, dry_run: bool) -> dict[str, Any]:
         ]
 
     parts = {"imported": imported.taken, "known": imported.known, "other": imported.other}
-    return {"dry_run": dry_run, **{name: named(trials) for name, trials in parts.items()}, "left_out": imported.left}
+    later = overtaking(trial.result.spec for trial in imported.taken)
+    lists = {name: named(trials) for name, trials in parts.items()}
+    return {"dry_run": dry_run, **lists, "left_out": imported.left, "later": later}
 
 
 class BoardPlace(NamedTuple):
@@ -262,7 +267,7 @@ def reproduction_page(repetition: Repetition) -> Iterator[RenderableType]:
     grid = table("measure", "then", "now", right=("then", "now"))
     for name in HEADLINE:
         then, now = (result.measures.get(name, nan) for result in (repetition.case.then, repetition.now))
-        grid.add_row(name.replace("_r", " R@") if name in RECALLS else name, tenths(then), tenths(now))
+        grid.add_row(title(name), tenths(then), tenths(now))
     yield grid
     yield repetition.verdict
 
@@ -277,8 +282,7 @@ def reproduction_json(repetition: Repetition) -> dict[str, Any]:
 def remade_page(remade: RemadeScores) -> Iterator[RenderableType]:
     grid = table(remade.result.spec.label, "ranked", "made again", right=("ranked", "made again"))
     for name in HEADLINE:
-        words = name.replace("_r", " R@") if name in RECALLS else name
-        grid.add_row(words, tenths(remade.result.measures[name]), tenths(remade.measures[name]))
+        grid.add_row(title(name), tenths(remade.result.measures[name]), tenths(remade.measures[name]))
     yield grid
     yield remade.verdict
 

@@ -14,7 +14,7 @@ from harness.board.cells import notes
 from harness.board.charts import INDEX_SIZE, QUERY_TIME
 from harness.board.drawing import canvas
 from harness.board.forms import as_json, webpage
-from harness.board.plots import Pictures, index_plot, plots, query_plot
+from harness.board.plots import Pictures, expense_plot, plots
 from harness.board.row_page import costs
 from harness.board.tables import cost_table, device_hours, milliseconds
 from harness.tracking.runs import Run
@@ -65,8 +65,8 @@ def test_a_row_that_was_timed_beside_others_says_so_in_its_notes_its_load_and_it
     board = only_board([first, second, beside])
     assert notes(board, board.ranked[0]) == ["timed beside others"]
     assert cost_table(board)[1][-1] == "1.00, shared"
-    assert query_plot(board).numbers[0].endswith("0.256 ms per caption query, timed beside others")
-    assert "beside" not in index_plot(board).numbers[0], "bytes are the same whoever else is there"
+    assert expense_plot(board, QUERY_TIME).numbers[0].endswith("0.256 ms per caption query, timed beside others")
+    assert "beside" not in expense_plot(board, INDEX_SIZE).numbers[0], "bytes are the same whoever else is there"
     board = only_board([rows(shared=None)[0], second, beside])
     assert notes(board, board.ranked[0]) == ["timed beside others"], "though of one seed that is not known"
     alone = only_board(rows())
@@ -96,8 +96,11 @@ def test_query_times_compare_within_one_machine_and_bytes_on_all() -> None:
         charts.tradeoff(figure, board, INDEX_SIZE)
         (path,) = [line.get_xydata() for line in figure.axes[0].get_lines() if line.get_marker() == "None"]
         assert [*map(tuple, path)] == [(512, 201), (4096, 201), (4096, 261)]
-    assert "chance (no query was timed)" in query_plot(board).note
-    assert "of the same machine" in query_plot(board).note and "machine" not in index_plot(board).note
+    assert "chance (no query was timed)" in expense_plot(board, QUERY_TIME).note
+    assert (
+        "of the same machine" in expense_plot(board, QUERY_TIME).note
+        and "machine" not in expense_plot(board, INDEX_SIZE).note
+    )
 
 
 @pytest.mark.slow
@@ -131,7 +134,7 @@ def test_no_cost_is_written_with_a_power_of_ten(
     form: Callable[[float], str], values: tuple[float, ...], texts: str
 ) -> None:
     assert [form(value) for value in values] == texts.split()
-    assert QUERY_TIME.words(1234.4) == "1,234 ms per caption query"
+    assert QUERY_TIME.text(1234.4) == "1,234 ms per caption query"
 
 
 def test_boards_without_query_times_have_the_plots_that_they_had() -> None:

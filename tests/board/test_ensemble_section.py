@@ -52,6 +52,16 @@ def test_an_ensemble_is_not_ranked_and_is_in_no_group_though_it_is_best() -> Non
     assert apart.intervals[0] and not apart.groups and not apart.differences
 
 
+def test_machines_have_one_number_on_the_whole_board() -> None:
+    """An ensemble scored on the second of two machines: in the table as on the row's own page."""
+    cpus = [{"device": "cpu", "cpu": cpu} for cpu in ("A CPU", "B CPU")]
+    rows = [run_of(result_of(spec_of(seed=seed), environment=cpus[0])) for seed in range(2)]
+    one = one_of([*rows, run_of(result_of(ensemble(), 300.0, environment=cpus[1]))])
+    ((*cells,),) = ensemble_rows(*one)
+    (page,) = [text.decode() for name, text in attachments(one, METHODS) if "/caan_vsepp-" in name and ".md" in name]
+    assert "machine 2" in cells[-1] and "machine 2" in page and "machine 1" not in page
+
+
 def test_ensembles_are_ordered_by_their_mean() -> None:
     third = [run_of(result_of(ensemble_spec([spec_of("caan"), spec_of("bssan")]), 310.0))]
     assert [row.method for row in only_board([*made(), *third]).ensembles] == ["bssan+caan", BOTH]

@@ -271,7 +271,7 @@ def test_what_the_store_has_lost_is_told_and_the_rest_exported(keys: list[str], 
     assert found["runs"] == 2 and not list(Path("trec").glob(f"*{keys[0]}*"))
     assert found["notes"] == [
         f"external:many ties/s0 {keys[0][:6]}: left out; csv and parquet have its ranks: "
-        "the store has no usable rankings of it (earlier versions stored none)"
+        "the store has no usable rankings (earlier versions stored none)"
     ]
     found = exported(call, capsys, "--format", "csv", "-o", "csv")
     ranks = pandas.read_csv("csv/ranks.csv", dtype=str)
@@ -282,7 +282,15 @@ def test_what_the_store_has_lost_is_told_and_the_rest_exported(keys: list[str], 
     assert "nothing could be exported:\nexternal:no ties/s0" in capsys.readouterr().err
     assert call("export", "--format", "csv") == 0
     page = capsys.readouterr().out
-    assert "left out, as the store has no usable ranks of it" in page and "2 runs exported" in page
+    assert "left out, as the store has no usable ranks" in page and "2 runs exported" in page
+
+
+def test_what_many_runs_lack_is_said_once(keys: list[str], call: Call, capsys: Captured) -> None:
+    for key in keys:
+        lost("rankings.npz", key)
+    (note,) = exported(call, capsys, "--format", "csv")["notes"]
+    assert note.startswith("3 runs (external:") and note.count("earlier versions stored none") == 1
+    assert all(key[:6] in note for key in keys)
 
 
 def test_a_store_without_ranked_rows_has_nothing_to_export(project: Path, call: Call, capsys: Captured) -> None:

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from sample_results import log_ranked, result_of, spec_of
 
 from harness.board import charts
-from harness.board.charts import MARKED, MOST, front, mean_curve, steps
+from harness.board.charts import MARKED, MOST, THROUGHPUT, front, mean_curve, steps
 from harness.board.drawing import SIZE, canvas, cover, is_within, look, measured, plain
 from harness.board.evidence import Assessed, Evidence, LearningCurve, assessed
 from harness.board.forms import webpage
-from harness.board.plots import TALL, Pictures, Plot, learning_plot, plots, recall_plot, row_curve, tradeoff_plot
+from harness.board.plots import TALL, Pictures, Plot, expense_plot, learning_plot, plots, recall_plot, row_curve
 from harness.config.sections import Training
 from harness.foreign_text import visible
 from harness.tracking.result_store import ResultStore
@@ -172,7 +172,7 @@ def test_rows_of_each_machine_are_compared_with_each_other_alone() -> None:
     with painted(charts.tradeoff, board) as figure:
         joined = {line.get_label(): line.get_xdata() for line in figure.axes[0].get_lines()}
         assert sorted(tuple(joined[f"machine {n}"]) for n in (1, 2)) == [(1e5,), (9e6,)]
-    plot = tradeoff_plot(board)
+    plot = expense_plot(board, THROUGHPUT)
     assert plot.note.endswith("Left out: chance (its seeds ran on several machines).")
     assert {"machine 1", "machine 2"} <= set(texts(plot.svg))
     assert plot.note in Page(webpage(Assessed(board, Evidence()), {})).texts("p")
@@ -183,8 +183,8 @@ def test_rows_of_each_machine_are_compared_with_each_other_alone() -> None:
 def test_rows_without_throughput_are_named_below_the_plot(speed: float | None) -> None:
     rows = [*with_speed("caan", 260.0, 1e5), *with_speed("chance", 3.0, speed), *with_speed("vsepp", 2.0, speed)]
     why = "no throughput in the store"
-    assert tradeoff_plot(only_board(rows)).note.endswith(f"Left out: chance ({why}); vsepp ({why}).")
-    none = tradeoff_plot(only_board(rows[3:]))
+    assert expense_plot(only_board(rows), THROUGHPUT).note.endswith(f"Left out: chance ({why}); vsepp ({why}).")
+    none = expense_plot(only_board(rows[3:]), THROUGHPUT)
     assert none.paint is None
     shown = Page(webpage(one_of(rows[3:]), {})).texts("p")
     assert any(text.startswith("No row has the throughput of one machine.") for text in shown)
@@ -255,7 +255,7 @@ def crowd(number: int) -> list[Run]:
 @pytest.mark.parametrize("number", range(4))
 def test_no_name_or_number_of_many_rows_covers_another_a_mark_or_a_line(number: int) -> None:
     board = only_board(crowd(number))
-    plot = tradeoff_plot(board)
+    plot = expense_plot(board, THROUGHPUT)
     assert plot.paint is not None and plot.height > TALL
     with canvas(7.2, plot.height) as figure:
         plot.paint(figure)
@@ -319,7 +319,7 @@ def test_names_fit_and_stay_different(names: list[str]) -> None:
 @pytest.mark.slow
 def test_a_crowd_is_named_as_far_as_there_is_room_and_then_by_numbers() -> None:
     rows = [line for n in range(50) for line in with_speed(f"a rather long name {n:02}", 200 + n / 50, 1e5 + n)]
-    plot = tradeoff_plot(only_board(rows))
+    plot = expense_plot(only_board(rows), THROUGHPUT)
     with canvas(7.2, plot.height) as figure:
         charts.tradeoff(figure, only_board(rows))
         assert {text.get_text() for text in figure.axes[0].texts} == {f"a rather long name {n:02}" for n in range(50)}

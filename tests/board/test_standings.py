@@ -28,10 +28,11 @@ from rich.console import Console
 from sample_results import folder_of, reports_of, result_of, spec_of
 
 from harness.board import cells
-from harness.board.cells import HEADER, write
+from harness.board.cells import HEADER
 from harness.board.evidence import Assessed, Evidence, assessed
 from harness.board.forms import FORMS
 from harness.board.markup import escaped
+from harness.board.publishing import write
 from harness.board.standings import SECTIONS, boards_of
 from harness.campaign.current import current
 from harness.config.cards import MethodCard

@@ -128,6 +128,21 @@ def test_every_state_of_a_trial_has_a_word_of_its_own() -> None:
     assert all(line[2:] == ["–", "–"] for line in lines[1:]), "nobody has asked for other seeds of these"
 
 
+def test_a_stale_trial_says_which_version_has_changed() -> None:
+    now = {"training_version": 1, "evaluation_version": 1}
+    runs = [
+        run_of(result_of(spec_of("caan", **now))),
+        run_of(result_of(spec_of("trained", **now | {"training_version": 0}))),
+        run_of(result_of(spec_of("measured", **now | {"evaluation_version": 0}))),
+        *(run_of(result_of(spec_of("external:x", source=f"{end}" * 64, **now)), ended=end) for end in (5000, 6000)),
+    ]
+    (_, *lines) = grid(only_board(runs))
+    assert {(line[0].split(" (")[0], line[1]) for line in lines} == {
+        *(("caan", "done"), ("trained", "stale trainer"), ("measured", "stale evaluation")),
+        *(("external:x", "done"), ("external:x", "stale file")),
+    }
+
+
 def test_a_board_whose_trials_are_all_ranked_needs_no_grid() -> None:
     assert grid(only_board(three_seeds("caan", 260.0))) == []
     assert "Where every trial stands" not in only_page(three_seeds("caan", 260.0))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
 from boards import run_of
+from rich.console import Console
 from sample_results import result_of, spec_of
 
+from harness.board.evidence import assessed
+from harness.board.forms import board_page, webpage
 from harness.board.standings import Board, boards_of
-from harness.trial.results import Current
+from harness.terminal.board_page import tables
+from harness.trial.results import TRAINING_VERSION, Current
 
 FIRST, SECOND = "a" * 64, "b" * 64
 
@@ -49,6 +54,21 @@ def test_trials_of_an_earlier_version_are_stale_whenever_they_were_run(name: str
     one = board(Current(), **{name: versions})
     assert ranked(one, name) == [2]
     assert "version 1 of the" in one.stale[0].reason
+
+
+def test_the_board_names_the_results_of_a_later_version_beside_which_others_are_stale() -> None:
+    later = run_of(result_of(spec_of(training_version=TRAINING_VERSION + 1)))
+    own = [run_of(result_of(spec_of(seed=seed, training_version=TRAINING_VERSION))) for seed in range(3)]
+    (one,) = assessed([later, *own], {}, lambda *_: None)
+    text = f"beside which those of this one are stale: caan/scenes/s0 (trial {later.key}); update harness"
+    assert text in one.board.overtaken
+    for page in (board_page(one, {}), webpage(one, {})):
+        assert f"(trial {later.key}); update harness" in page
+    console = Console(file=io.StringIO(), width=1000)
+    console.print(*tables([one]))
+    assert text in " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    (alone,) = boards_of(own, {})
+    assert not alone.overtaken and alone.ranked
 
 
 def test_seeds_of_two_versions_of_the_trainer_are_never_one_row() -> None:

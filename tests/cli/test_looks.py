@@ -9,13 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from boards import run_of
 from finished_projects import Finish
+from sample_results import result_of, spec_of
 from tiny_project import Call
 
 import harness
 from harness.api.running import Progress
+from harness.cli.looks import missing
+from harness.config.project import Config
+from harness.config.registry import discover
 from harness.data.content import Content, Labels
 from harness.diagnostics.looks import LOOKS
+from harness.diagnostics.table import Looks
 from harness.layouts.scenes import Scenes
 
 pytestmark = pytest.mark.slow
@@ -51,10 +57,17 @@ def test_hubness_needs_the_store_alone(finish: Finish, call: Call, capsys: Captu
     top = trial.top("t2i")
     assert answer["hubness"]["t2i"] == trial.looks().hubness["t2i"].as_json()
     assert 0 < answer["hubness"]["t2i"]["times"] <= len(top.queries) and answer["category"] == {}
-    assert "harness looks" in answer["notes"][0] and "--score" in answer["notes"][0]
+    assert answer["notes"] == ["no category-level mAP: the images of tiny have no categories"]
     assert call("looks", TRIAL, "--score") == 3
     assert "has no categories of its images" in capsys.readouterr().err
     assert call("looks", "nobody/tiny/s0") == 2
+
+
+@pytest.mark.parametrize(("dataset", "is_offered"), [("coco-objects", True), ("f30k", False)])
+def test_scores_are_offered_to_be_made_again_where_that_gives_something_new(dataset: str, is_offered: bool) -> None:
+    run = run_of(result_of(spec_of(dataset=dataset)))
+    *_, note = missing(Looks(), run, discover(Config(root=Path.cwd())))
+    assert ("--score" in note) == is_offered == (f"the images of {dataset} have no categories" not in note)
 
 
 def test_category_level_map_is_kept_and_can_be_made_again(

@@ -224,6 +224,19 @@ def test_the_driver_is_asked_for_the_cuda_that_it_runs(tmp_path: Path, monkeypat
     accelerators.gpus_here.cache_clear()
 
 
+def test_a_driver_that_does_not_answer_is_a_fault_with_its_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(accelerators, "SMI_SECONDS", 0.2)
+    (one,) = examined([Check("GPU", lambda: accelerators.gpus(CPU, accelerators.driver(), "auto"))], lambda _: None)
+    assert one.health is Health.FAULT and f"{program} does not answer" in one.message
+    assert one.cure == "restart the machine or its driver"
+
+
 def test_packages_that_are_absent_or_too_old_and_what_extras_enable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from harness.diagnostics.choices import TwoWayChoices
 from harness.diagnostics.looks import ScoreLooks
 from harness.errors import TrialError, UsageError
 from harness.evaluation.protocols import split_folds
-from harness.explain.rescoring import look_at, scorer_of
+from harness.explain.rescoring import encoder_of, look_at, scores_of
 from harness.explain.weights import TrialChoice, trained, trial_with_weights
 from harness.layouts.opening import open_dataset
 from harness.trial.folder import CHECKPOINT
@@ -141,14 +141,14 @@ def test_scores_that_are_made_again_name_the_line_of_the_method_that_fails(
     dataset = open_dataset(card, config.data, config.cache)
     split = dataset.split("test")
     looks = ScoreLooks(split, split_folds(card.protocol(), split))
-    one = scorer_of(trial_with_weights(config.trials, "broken/tiny/s0"), registry, dataset, "cpu")
+    one = encoder_of(trial_with_weights(config.trials, "broken/tiny/s0"), registry, dataset, "cpu")
     choices = TwoWayChoices(np.arange(2), split.captions[:2], split.captions[2:4])
     monkeypatch.setenv("BREAKS", "captions")
     for scores in (partial(look_at, [one], "test", looks), partial(look_at, [one, one], "test", looks)):
         with pytest.raises(TrialError, match=rf"the method broken has failed: .* \(broken\.py, line {LINE}\)"):
             scores()
     with pytest.raises(TrialError, match=r"the method broken has failed: .* \(broken\.py, "):
-        one.choices("test", choices)
+        scores_of(one, "test", choices)
 
 
 @pytest.mark.parametrize(

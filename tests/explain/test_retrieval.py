@@ -257,6 +257,11 @@ def test_a_protocols_own_gallery_bounds_what_is_searched(trained: Path) -> None:
         (("--trial", "vsepp/tiny/s0"), 2, "give --text TEXT to find images, or --image ID or FILE"),
         (("--trial", "vsepp/tiny/s0", "--image", "test-0001x"), 2, "unknown image 'test-0001x'; did you mean"),
         (("--trial", "vsepp/tiny/s0", "--image", "harness.toml"), 3, "no readable picture"),
+        (
+            ("--trial", "vsepp/tiny/s0", "--image", "test-0001b", "--model", "models/vit"),
+            2,
+            "--model and --weights are for pictures of your own, and 'test-0001b' is an image of the dataset",
+        ),
         (("--trial", "vsepp/tiny/s0", "--image", "one.png"), 2, "regions of tiny are in no region store"),
         (("--trial", "vsepp/tiny/s0", "--text", TEXT, "--split", "tset"), 2, "unknown split 'tset'; did you mean test"),
         (("--trial", "vsepp/tiny/s0", "--text", TEXT, "--protocol", "al"), 2, "unknown protocol 'al'"),
@@ -328,8 +333,8 @@ def test_a_picture_is_seen_by_the_model_that_made_the_regions(
     picture = project / "own <b>.png"
     shutil.copy(photographed / "images" / "test3.png", picture)
     by_id, by_file = (
-        ask(*query, "--image", one, "--model", str(models / "vit"))["queries"][0]["results"]
-        for one in ("test3", str(picture))
+        ask(*query, "--image", *words)["queries"][0]["results"]
+        for words in (["test3"], [str(picture), "--model", str(models / "vit")])
     )
     assert [one["caption"] for one in by_file] == [one["caption"] for one in by_id]
     assert [one["score"] for one in by_file] == pytest.approx([one["score"] for one in by_id], abs=1e-4)

@@ -150,6 +150,22 @@ def test_of_two_folders_with_other_numbers_of_one_trial_the_first_is_taken_and_t
     assert (trials(Path())["vsepp"] / RESULT).read_bytes() == (trials(other)["vsepp"] / RESULT).read_bytes()
 
 
+def test_a_result_of_a_later_version_is_named_with_what_to_do(
+    finish: Finish, tmp_path: Path, call: Call, capsys: Captured
+) -> None:
+    """On its board those of this version are stale."""
+    theirs = tmp_path / "later"
+    shutil.copytree(trials(finish(RUN))["vsepp"], theirs)
+    for name in (RESULT, SPEC):
+        content = json.loads((theirs / name).read_text())
+        (content["spec"] if name == RESULT else content)["training_version"] = 99
+        (theirs / name).write_text(json.dumps(content))
+    key = TrialResult.model_validate_json((theirs / RESULT).read_text()).key
+    imported = answer(call, capsys, "import", str(theirs))
+    assert f"vsepp/tiny/s0 (trial {key}); update harness, or remove them" in imported["later"]
+    assert call("report") == 0 and f"(trial {key}); update harness" in BOARD.read_text()
+
+
 def test_trials_that_have_not_ended_well_are_left_out_by_reason(other: Path, call: Call, capsys: Captured) -> None:
     (trials(other)["vsepp"] / RESULT).unlink()
     file = trials(other)["chance"] / RESULT
