@@ -5,20 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.doctor.diagnosis import Remark, fault, sound, warning
-from harness.errors import ResourceError, first_line
-from harness.executors.placement import gpus_here
+from harness.executors.placement import gpus_here, nvidia_smi
 
 DRIVER = Path("/proc/driver/nvidia/version")
 CUDA = re.compile(r"CUDA (?:UMD )?Version\s*:\s*(\d+)\.(\d+)")
 INSTALL = "pip install torch as https://pytorch.org/get-started/locally says for CUDA {cuda}"
 CONTAINER = "install NVIDIA's utilities, or start the container with --gpus all and the capability utility"
-SMI_SECONDS = 20.0  # that nvidia-smi may take
 SCANT = 0.5  # share of a GPU's memory that others leave free
 
 
@@ -36,15 +33,8 @@ def driver() -> NvidiaDriver:
     program = shutil.which("nvidia-smi")
     if not program:
         return NvidiaDriver(0, None, False, DRIVER.exists())
-    try:
-        said = subprocess.run([program], capture_output=True, text=True, timeout=SMI_SECONDS, check=False).stdout
-        count = gpus_here()
-    except (subprocess.TimeoutExpired, OSError) as error:
-        raise ResourceError(
-            f"{program} does not answer: {first_line(error)}; restart the machine or its driver"
-        ) from error
-    match = CUDA.search(said)
-    return NvidiaDriver(count, (int(match[1]), int(match[2])) if match else None, True, True)
+    match = CUDA.search(nvidia_smi(program))
+    return NvidiaDriver(gpus_here(), (int(match[1]), int(match[2])) if match else None, True, True)
 
 
 def gpus(torch: Mapping[str, Any], driver: NvidiaDriver, device: str) -> Iterator[Remark]:

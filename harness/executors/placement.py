@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from harness.errors import ResourceError
+from harness.errors import ResourceError, first_line
 from harness.processors import cpus_here
 from harness.trial.results import Assignment
+
+SMI_SECONDS = 20.0  # that nvidia-smi may take
 
 
 class Places(NamedTuple):
@@ -104,11 +106,22 @@ def gpus_here() -> int:
     program = shutil.which("nvidia-smi")
     if not program:
         return 0
-    listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=False).stdout
+    listed = nvidia_smi(program, "-L")
     devices = [line.partition("UUID: ")[2].rstrip(")") or line for line in listed.splitlines() if line[:4] == "GPU "]
     parts = re.findall(r"^ +MIG .*UUID: (MIG-[\w/-]+)", listed, re.MULTILINE)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return len(devices) if visible is None else len(visible_devices(visible, devices, parts))
+
+
+def nvidia_smi(program: str, *flags: str) -> str:
+    """What NVIDIA's program prints; ResourceError where it hangs or cannot be run."""
+    try:
+        return subprocess.run(
+            [program, *flags], capture_output=True, text=True, timeout=SMI_SECONDS, check=False
+        ).stdout
+    except (subprocess.TimeoutExpired, OSError) as error:
+        message = f"{program} does not answer: {first_line(error)}; restart the machine or its driver"
+        raise ResourceError(message) from error
 
 
 def visible_devices(names: str, devices: Sequence[str], parts: Sequence[str]) -> set[str]:

@@ -25,7 +25,7 @@ from harness.doctor.accelerators import NvidiaDriver
 from harness.doctor.diagnosis import Check, Health, Remark, examined, message_and_cure, sound, warning
 from harness.doctor.probe import Probe
 from harness.errors import ResourceError
-from harness.executors import ray_session
+from harness.executors import placement, ray_session
 from harness.tracking.store import default_uri
 from harness.trial import private_folders
 
@@ -231,7 +231,7 @@ def test_a_driver_that_does_not_answer_is_a_fault_with_its_cure(
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(accelerators, "SMI_SECONDS", 0.2)
+    monkeypatch.setattr(placement, "SMI_SECONDS", 0.2)
     (one,) = examined([Check("GPU", lambda: accelerators.gpus(CPU, accelerators.driver(), "auto"))], lambda _: None)
     assert one.health is Health.FAULT and f"{program} does not answer" in one.message
     assert one.cure == "restart the machine or its driver"

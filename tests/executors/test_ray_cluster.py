@@ -308,6 +308,16 @@ def test_gpus_are_those_that_nvidia_smi_lists_and_cuda_may_see(
     assert placement.gpus_here.__wrapped__() == expected
 
 
+def test_an_nvidia_smi_that_hangs_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(placement, "SMI_SECONDS", 0.2)
+    with pytest.raises(ResourceError, match=r"nvidia-smi does not answer: .*; restart the machine or its driver"):
+        placement.gpus_here.__wrapped__()
+
+
 def test_what_ray_reports_becomes_a_failure_class() -> None:
     from ray import exceptions
     from ray.core.generated.common_pb2 import ActorDiedErrorContext
