@@ -40,7 +40,7 @@ class Side:
     is_tested: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     board: str  # dataset/protocol
     sides: tuple[Side, Side]
@@ -72,11 +72,20 @@ class Comparison:
         of = " as they were trained; other seeds may differ" if self.runs_only else ""
         return f"{better.name} is better than {worse.name}{of}"
 
+    @property
+    def outcome(self) -> str:
+        """The difference of rsum with its interval and p, in words."""
+        low, high = self.interval
+        return f"rsum {self.difference:+.1f}, 95 % by image {low:+.1f} to {high:+.1f}; p {probability(self.p)}"
+
+    def __repr__(self) -> str:
+        """The comparison on one line."""
+        first, second = (side.name for side in self.sides)
+        return f"<{first} and {second} on {self.board}: {self.outcome}; {self.verdict}>"
+
     def _repr_html_(self) -> str:
         """The comparison as a notebook shows it."""
         first, second = (side.name for side in self.sides)
-        low, high = self.interval
-        interval = f"rsum {self.difference:+.1f}, 95 % by image {low:+.1f} to {high:+.1f}; p {probability(self.p)}"
         return html_table(
             self.board,
             ("", first, second, "difference"),
@@ -84,7 +93,7 @@ class Comparison:
                 (title(name), tenths(mine), tenths(other), f"{mine - other:+.1f}")
                 for name, mine, other in zip(HEADLINE, *self.means, strict=True)
             ],
-            (interval, self.verdict),
+            (self.outcome, self.verdict),
         )
 
     @property

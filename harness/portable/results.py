@@ -14,7 +14,7 @@ from harness.campaign.plan import check_writable
 from harness.config.cards import SELECTION
 from harness.config.names import RESULTS
 from harness.config.project import TRIALS, Config
-from harness.errors import DataError, Location
+from harness.errors import DataError, Location, count
 from harness.evaluation.records import RANKS
 from harness.files import has_file, has_folder, listing, read_bytes, replacing
 from harness.portable.record_checks import AGAIN, check_record
@@ -45,7 +45,7 @@ class ForeignTrial:
     folder: Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImportedResults:
     """What became of the trials in folders that were imported."""
 
@@ -53,6 +53,12 @@ class ImportedResults:
     known: list[ForeignTrial]  # this project has the same result
     other: list[ForeignTrial]  # this project or an earlier folder has another result of the same key, which is kept
     left: Counter[str]  # folders without a result to take, by why
+
+    def __repr__(self) -> str:
+        """How many there are of each, on one line."""
+        parts = {"known": self.known, "other": self.other}
+        numbers = [f"{len(trials)} {name}" for name, trials in parts.items()]
+        return f"<{count(len(self.taken), 'trial')} taken, {', '.join(numbers)}, {self.left.total()} left out>"
 
 
 def import_results(

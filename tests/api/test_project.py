@@ -160,5 +160,8 @@ def test_two_rows_and_two_trials_are_compared(opened: Project) -> None:
     assert rows.board == "tiny/all" and not rows.runs_only
     (runs,) = opened.compare("vsepp/tiny/s0", "chance/tiny/s0")
     assert runs.runs_only and 0 < runs.p <= 1
+    first, second = (side.name for side in runs.sides)
+    assert repr(runs).startswith(f"<{first} and {second} on tiny/all: rsum {runs.difference:+.1f}, 95 % by image ")
+    assert repr(runs).endswith(f"{runs.verdict}>")
     with pytest.raises(UsageError, match="unknown row 'vsep'"):
         opened.compare("vsep", "chance")

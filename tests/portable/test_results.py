@@ -246,6 +246,7 @@ def test_a_script_imports_as_the_command_does(other: Path) -> None:
     project = harness.open()
     imported = project.import_results(other)
     assert sorted(trial.result.spec.label for trial in imported.taken) == ["chance/tiny/s0", "vsepp/tiny/s0"]
+    assert repr(imported) == "<2 trials taken, 0 known, 0 other, 0 left out>"
     assert len(project.results()) == 2
     (trials(other)["vsepp"] / RESULT).write_text("{")
     with pytest.raises(DataError, match="no result of a trial"):
