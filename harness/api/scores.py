@@ -12,6 +12,7 @@ from harness.campaign.external_scores import evaluate_array
 from harness.config.cards import DatasetCard
 from harness.config.project import Config
 from harness.diagnostics.hubness import Hubness, hubness
+from harness.evaluation.measures import title
 from harness.evaluation.queries import hits_of
 from harness.evaluation.ranks import Direction
 from harness.evaluation.records import Records
@@ -50,7 +51,7 @@ class ScoreEvaluation:
     def _repr_html_(self) -> str:
         """The recalls with their intervals, as a notebook shows them."""
         numbers = {name: (self.measures[name], *self.intervals[name]) for name in HEADLINE}
-        rows = ((name.replace("_r", " R@"), *(f"{number:.1f}" for number in own)) for name, own in numbers.items())
+        rows = ((title(name), *(f"{number:.1f}" for number in own)) for name, own in numbers.items())
         return html_table(f"{self.dataset}/{self.protocol}", ("", "value", "95 % low", "high"), rows, self.warnings)
 
 
