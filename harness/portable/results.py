@@ -56,9 +56,8 @@ class ImportedResults:
 
     def __repr__(self) -> str:
         """How many there are of each, on one line."""
-        parts = {"known": self.known, "other": self.other}
-        numbers = [f"{len(trials)} {name}" for name, trials in parts.items()]
-        return f"<{count(len(self.taken), 'trial')} taken, {', '.join(numbers)}, {self.left.total()} left out>"
+        taken, left = count(len(self.taken), "trial"), self.left.total()
+        return f"<{taken} taken, {len(self.known)} known, {len(self.other)} other, {left} left out>"
 
 
 def import_results(

@@ -22,7 +22,6 @@ from harness.board.cells import (
     headings,
     label,
     named,
-    probability,
     recipe,
     rows,
     rsum,
@@ -114,9 +113,7 @@ def compare_page(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
         for name, mine, other in zip(HEADLINE, *comparison.means, strict=True):
             grid.add_row(title(name), tenths(mine), tenths(other), f"{mine - other:+.1f}")
         yield grid
-        low, high = comparison.interval
-        interval = f"95 % by image {low:+.1f} to {high:+.1f}"
-        yield f"rsum {comparison.difference:+.1f}, {interval}; p {probability(comparison.p)}"
+        yield comparison.outcome
         yield f"{comparison.verdict}\n"
 
 
